@@ -1,0 +1,92 @@
+"""Where data, shards and models live, and every default number, once.
+
+The doors' flags take their defaults from here. A location can be set for good with an environment
+variable of the same name behind `DEEP_SPEECH_` (`DEEP_SPEECH_BUCKET=gs://my-bucket`), so that
+nobody has to edit a source file before training.
+"""
+
+import os
+
+
+def _location(name: str, default: str) -> str:
+    """The location `name`, from the environment variable DEEP_SPEECH_<name> if that is set."""
+    return os.environ.get(f"DEEP_SPEECH_{name}") or default
+
+
+# --- Locations ------------------------------------------------------------------------------------
+
+# The Google Cloud Storage bucket that training and evaluation use, e.g. gs://my-bucket.
+# Empty: everything stays on this machine.
+BUCKET = _location("BUCKET", "").rstrip("/")
+
+# Folder of everything downloaded and prepared, and LibriSpeech's folder inside it.
+DATA_DIR = _location("DATA_DIR", "data")
+LIBRISPEECH_DIR = f"{DATA_DIR}/LibriSpeech"
+
+# Where LibriSpeech's archives come from.
+LIBRISPEECH_URL = _location("LIBRISPEECH_URL", "https://www.openslr.org/resources/12").rstrip("/")
+
+# The sets of a bare `python prepare_libri.py`: LibriSpeech split -> name of its shards.
+LIBRISPEECH_SETS = {
+    "train-clean-100": "train.tfrecords",
+    "dev-clean": "dev.tfrecords",
+    "test-clean": "test.tfrecords",
+}
+
+# Where training.py and eval.py look for shards: in the bucket if there is one.
+SHARDS_DIR = f"{BUCKET}/data" if BUCKET else DATA_DIR
+TRAIN_DATA = _location("TRAIN_DATA", f"{SHARDS_DIR}/train.tfrecords.*")
+DEV_DATA = _location("DEV_DATA", f"{SHARDS_DIR}/dev.tfrecords.*")
+TEST_DATA = _location("TEST_DATA", f"{SHARDS_DIR}/test.tfrecords.*")
+MODEL_DIR = _location("MODEL_DIR", f"{BUCKET}/model" if BUCKET else "model")
+
+# --- Front end: audio -> log mel filterbank -------------------------------------------------------
+
+SAMPLE_RATE = 16000  # Hz
+WINDOW_SECONDS = 0.02
+STEP_SECONDS = 0.01
+FFT_SIZE = 1024  # samples, the windowed frame is zero-padded to this
+MEL_BINS = 80
+LOWEST_FREQUENCY = 125.0  # Hz
+HIGHEST_FREQUENCY = 7600.0  # Hz
+PRE_EMPHASIS = 0.97
+
+# Energies are floored here before the logarithm. In units of a bin's energy at int16 scale; white
+# noise of half a quantisation step lies above it, so only digital silence is touched.
+ENERGY_FLOOR = 1e-2
+
+# --- Shards ---------------------------------------------------------------------------------------
+
+PARTITION_SIZE = 20000  # corpus positions per shard
+STARTING_POSITION = 0
+MAX_SEQUENCE_LENGTH = 1729  # frames; longer utterances are skipped
+MAX_LABEL_LENGTH = 338  # characters; longer transcripts are skipped
+
+# --- Network (deep_speech_1) ----------------------------------------------------------------------
+
+CONV_CHANNELS = (32, 32, 96)  # output channels, one number a convolution
+CONV_FREQUENCY_KERNELS = (41, 21, 21)  # bins a kernel sees; the last one serves any further layers
+FREQUENCY_STRIDE = 2  # of every convolution
+CONTEXT_SIZE = 11  # frames a kernel sees
+STRIDE_SIZE = 2  # frames between two outputs of the first convolution; the others move by one
+RECURRENT_UNIT_SIZE = 512
+RELU_CLIP = 20.0
+
+# --- Training -------------------------------------------------------------------------------------
+
+TRAIN_BATCH_SIZE = 32  # over all cores
+EVAL_BATCH_SIZE = 32  # over all cores
+MAX_EPOCHS = 20.0
+LEARNING_RATE = 3e-4
+LEARNING_RATE_DECAY_FACTOR = 0.96  # per epoch
+CLIP_GRADIENTS = 400.0  # global norm
+DROPOUT = 0.05
+ITERATIONS_PER_LOOP = 100  # steps a TPU takes without talking to its host
+SAVE_CHECKPOINTS_STEPS = 500
+KEEP_CHECKPOINT_MAX = 5
+SHUFFLE_BUFFER_SIZE = 2000  # utterances
+RANDOM_SEED = 1
+
+# --- Decoding -------------------------------------------------------------------------------------
+
+BEAM_WIDTH = 100

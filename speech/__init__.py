@@ -1,0 +1,10 @@
+"""What the doors share: corpora, features, shards, datasets, networks' parts, decoding, reports."""
+
+import sys
+
+if sys.version_info[:2] not in ((3, 10), (3, 11)):
+    raise SystemExit(
+        "This project runs on Python 3.10 and 3.11, the versions TensorFlow 2.15 has wheels for; "
+        f"this is Python {sys.version_info.major}.{sys.version_info.minor}. "
+        "Make the environment with python3.11 -m venv .venv."
+    )
