@@ -1,0 +1,147 @@
+"""LibriSpeech -> shards.
+
+  python prepare_libri.py --download=train-clean-100,dev-clean,test-clean
+  python prepare_libri.py --partition_size=30000
+
+A bare call prepares the three sets of constants.LIBRISPEECH_SETS. To prepare one set of your own,
+give --files_path (one folder, or several that are merged) and --tfrecords_file. The same command
+run again continues where it was stopped.
+"""
+
+import os
+
+from absl import flags, logging
+
+import constants
+import utils
+from speech import command_line, corpora, download, prepare
+from speech.features import FrontEnd
+from speech.records import ShardSettings
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    flags.DEFINE_list(
+        "download",
+        [],
+        "Splits to fetch from LibriSpeech's site, check and unpack first, e.g. train-clean-100. "
+        "Nothing is prepared in the same call.",
+    )
+    flags.DEFINE_list(
+        "files_path",
+        None,
+        "Folders of one or several splits, merged into one set. Default: "
+        + ", ".join(folder for folder, _ in default_sets()),
+    )
+    flags.DEFINE_string(
+        "tfrecords_file",
+        None,
+        "Path that the shards' names begin with. Default: "
+        + ", ".join(name for _, name in default_sets()),
+    )
+    flags.DEFINE_integer(
+        "partition_size", constants.PARTITION_SIZE, "Utterances a shard covers.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "starting_position",
+        constants.STARTING_POSITION,
+        "Utterance to begin at, in the corpus's sorted order.",
+        lower_bound=0,
+    )
+    flags.DEFINE_integer(
+        "max_sequence_length",
+        constants.MAX_SEQUENCE_LENGTH,
+        "Frames a record is padded to; longer utterances are skipped.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer(
+        "max_label_length",
+        constants.MAX_LABEL_LENGTH,
+        "Labels a record is padded to; longer transcripts are skipped.",
+        lower_bound=1,
+    )
+    flags.DEFINE_bool("pad", True, "Store records padded; --nopad saves about a quarter.")
+    flags.DEFINE_integer("sample_rate", constants.SAMPLE_RATE, "Hz.")
+    flags.DEFINE_float("winlen", constants.WINDOW_SECONDS, "Length of a frame in seconds.")
+    flags.DEFINE_float("winstep", constants.STEP_SECONDS, "Seconds between two frames' starts.")
+    flags.DEFINE_integer("nrof_fbanks", constants.MEL_BINS, "Mel filters.")
+    flags.DEFINE_string(
+        "alphabet", None, "File with one character a line. Default: a-z, space and apostrophe."
+    )
+    flags.DEFINE_bool("strict", False, "Stop at the first unusable utterance.")
+    flags.DEFINE_integer("workers", os.cpu_count(), "Processes that prepare.", lower_bound=1)
+    command_line.define_logging_flag()
+
+
+def default_sets() -> list[tuple[str, str]]:
+    """(folder, tfrecords_file) of each of LibriSpeech's sets that a bare call prepares."""
+    return [
+        (f"{constants.LIBRISPEECH_DIR}/{split}", f"{constants.DATA_DIR}/{name}")
+        for split, name in constants.LIBRISPEECH_SETS.items()
+    ]
+
+
+def asked_sets() -> list[tuple[list[str], str]]:
+    """(folders, tfrecords_file) of each set to prepare, as the flags ask."""
+    if FLAGS.files_path is None and FLAGS.tfrecords_file is None:
+        there = [(folder, name) for folder, name in default_sets() if os.path.isdir(folder)]
+        for folder, _ in default_sets():
+            if there and not os.path.isdir(folder):
+                logging.warning(
+                    "%s is not there and is left out: python prepare_libri.py --download=%s",
+                    folder,
+                    os.path.basename(folder),
+                )
+        return [([folder], name) for folder, name in there or default_sets()]
+    first_folder, first_name = default_sets()[0]
+    return [(FLAGS.files_path or [first_folder], FLAGS.tfrecords_file or first_name)]
+
+
+def shard_settings() -> ShardSettings:
+    alphabet = utils.Alphabet.from_file(FLAGS.alphabet) if FLAGS.alphabet else utils.ENGLISH
+    return ShardSettings(
+        front_end=FrontEnd(
+            sample_rate=FLAGS.sample_rate,
+            window_seconds=FLAGS.winlen,
+            step_seconds=FLAGS.winstep,
+            bins=FLAGS.nrof_fbanks,
+            highest_frequency=min(constants.HIGHEST_FREQUENCY, FLAGS.sample_rate / 2),
+        ),
+        alphabet=alphabet,
+        partition_size=FLAGS.partition_size,
+        max_sequence_length=FLAGS.max_sequence_length,
+        max_label_length=FLAGS.max_label_length,
+        padded=FLAGS.pad,
+        stride=constants.STRIDE_SIZE,
+    )
+
+
+def main() -> None:
+    for split in FLAGS.download:
+        download.librispeech(split, constants.LIBRISPEECH_URL, constants.DATA_DIR)
+    if FLAGS.download:
+        return
+    settings = shard_settings()
+    for folders, tfrecords_file in asked_sets():
+        utterances = corpora.librispeech(folders)
+        logging.info("%s: %d utterances", ", ".join(folders), len(utterances))
+        index = prepare.prepare(
+            utterances,
+            tfrecords_file,
+            settings,
+            FLAGS.starting_position,
+            FLAGS.workers,
+            FLAGS.strict,
+        )
+        print(prepare.summary(tfrecords_file, index))
+        if not index.records:
+            raise utils.UserError(
+                f"None of the {index.corpus_utterances} utterances could be used: the reasons are "
+                f"in {tfrecords_file}.index.json."
+            )
+
+
+if __name__ == "__main__":
+    define_flags()
+    command_line.run(main)

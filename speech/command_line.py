@@ -1,0 +1,38 @@
+"""What every door does alike: logging, and messages instead of tracebacks."""
+
+import sys
+from collections.abc import Callable
+
+from absl import app, flags, logging
+
+from utils import UserError
+
+
+def define_logging_flag() -> None:
+    flags.DEFINE_enum(
+        "logging",
+        "info",
+        ["debug", "info", "warning", "error"],
+        "How much is said on standard error.",
+    )
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a door: parses flags, sets up logging, turns a UserError into a message and status 1."""
+
+    def wrapped(arguments: list[str]) -> int:
+        logging.use_absl_handler()
+        logging.set_verbosity(flags.FLAGS["logging"].value)
+        try:
+            if len(arguments) > 1:
+                raise UserError(f"{arguments[1]!r} is not a flag: flags start with --, see --help.")
+            main()
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("stopped; the same command continues", file=sys.stderr)
+            return 130
+        return 0
+
+    app.run(wrapped)

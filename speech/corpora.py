@@ -1,0 +1,90 @@
+"""Corpora: folders of audio and transcripts -> a sorted list of utterances."""
+
+import os
+from dataclasses import dataclass
+
+from utils import UserError
+
+TRANSCRIPT_SUFFIX = ".trans.txt"
+AUDIO_SUFFIX = ".flac"
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One stretch of speech and what was said."""
+
+    utterance_id: str  # unique in its corpus, e.g. 4088-158079-0015
+    audio_path: str | None  # None: a transcript without audio
+    transcript: str | None  # None: audio without transcript
+
+
+def librispeech(folders: list[str]) -> list[Utterance]:
+    """Utterances of one or several splits in LibriSpeech's layout, sorted by their id.
+
+    The layout is speaker/chapter/SPEAKER-CHAPTER-NNNN.flac beside SPEAKER-CHAPTER.trans.txt, whose
+    lines are an id, a space, and the transcript in capitals. Transcripts come back in lower case.
+    An utterance with only audio or only a transcript is kept, so that it can be counted.
+
+    Raises:
+        UserError: a folder is missing or holds no utterance, an id occurs twice, or a transcript
+            file can't be read.
+    """
+    audio: dict[str, str] = {}
+    transcripts: dict[str, str] = {}
+    for folder in folders:
+        before = len(audio) + len(transcripts)
+        _list_split(folder, audio, transcripts)
+        if len(audio) + len(transcripts) == before:
+            raise UserError(
+                f"{folder} holds no utterances: LibriSpeech's layout is "
+                f"{os.path.join(folder, 'SPEAKER', 'CHAPTER', '*' + AUDIO_SUFFIX)} with a "
+                f"*{TRANSCRIPT_SUFFIX} beside. Give the folder of a split with --files_path."
+            )
+    return [
+        Utterance(utterance_id, audio.get(utterance_id), transcripts.get(utterance_id))
+        for utterance_id in sorted(audio.keys() | transcripts.keys())
+    ]
+
+
+def _list_split(folder: str, audio: dict[str, str], transcripts: dict[str, str]) -> None:
+    if not os.path.isdir(folder):
+        raise UserError(
+            f"{folder} is not a folder. Name one with --files_path, or fetch LibriSpeech: "
+            f"python prepare_libri.py --download={os.path.basename(folder) or 'train-clean-100'}"
+        )
+    for parent, _, names in os.walk(folder, followlinks=True, onerror=_unreadable_folder):
+        for name in names:
+            path = os.path.join(parent, name)
+            if name.endswith(AUDIO_SUFFIX):
+                utterance_id = name[: -len(AUDIO_SUFFIX)]
+                if utterance_id in audio:
+                    raise UserError(
+                        f"The utterance {utterance_id} is there twice: {audio[utterance_id]} and "
+                        f"{path}. Remove one of them."
+                    )
+                audio[utterance_id] = path
+            elif name.endswith(TRANSCRIPT_SUFFIX):
+                _read_transcripts(path, transcripts)
+
+
+def _unreadable_folder(error: OSError) -> None:
+    raise UserError(f"The folder {error.filename} can't be read: {error.strerror}.")
+
+
+def _read_transcripts(path: str, transcripts: dict[str, str]) -> None:
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            lines = file.read().splitlines()
+    except OSError as error:
+        raise UserError(f"The transcripts {path} can't be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"The transcripts {path} are not UTF-8 ({error}): save them so.") from None
+    for number, line in enumerate(lines, start=1):
+        utterance_id, _, transcript = line.strip().partition(" ")
+        if not transcript.strip():
+            continue  # an id alone is an utterance without transcript
+        if utterance_id in transcripts:
+            raise UserError(
+                f"{path}, line {number}: {utterance_id} has a transcript already. Remove one."
+            )
+        transcripts[utterance_id] = " ".join(transcript.lower().split())

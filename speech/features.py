@@ -1,0 +1,193 @@
+"""Front end: audio -> normalised log mel filterbank energies.
+
+The recipe is python_speech_features' `fbank` followed by a floored logarithm and a normalisation
+of every bin over the utterance. The filterbank itself is that library's; framing and FFT are done
+here in float32 and in chunks that stay in the processor's cache, which is several times faster.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import scipy.fft
+import soundfile
+from python_speech_features.base import get_filterbanks
+
+import constants
+from utils import UserError
+
+# soundfile gives samples in [-1, 1); the front end's energies are at the scale of 16-bit samples.
+INT16_SCALE = 32768.0
+
+# Frames whose spectra are computed at once: 128 x 1024 float32 samples stay in the L2 cache.
+CHUNK_FRAMES = 128
+
+# A bin that never changes has no deviation to divide by.
+SMALLEST_DEVIATION = 1e-5
+
+
+class AudioError(UserError):
+    """An audio file that can't be used; the message names it and says why."""
+
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """Everything that turns samples into features; it travels with shards and models."""
+
+    sample_rate: int = constants.SAMPLE_RATE  # Hz; other rates are resampled to it
+    window_seconds: float = constants.WINDOW_SECONDS  # length of a frame
+    step_seconds: float = constants.STEP_SECONDS  # between the starts of two frames
+    fft_size: int = constants.FFT_SIZE  # samples; a frame is zero-padded to it
+    bins: int = constants.MEL_BINS  # mel filters
+    lowest_frequency: float = constants.LOWEST_FREQUENCY  # Hz, lower edge of the first filter
+    highest_frequency: float = constants.HIGHEST_FREQUENCY  # Hz, upper edge of the last filter
+    pre_emphasis: float = constants.PRE_EMPHASIS  # y[t] = x[t] - pre_emphasis * x[t - 1]
+    energy_floor: float = constants.ENERGY_FLOOR  # of a bin's energy, before the logarithm
+
+    def __post_init__(self) -> None:
+        if self.sample_rate <= 0 or self.bins <= 0:
+            raise UserError(
+                f"The front end needs a positive sample rate and number of bins, not "
+                f"{self.sample_rate} Hz and {self.bins}: see --sample_rate and --nrof_fbanks."
+            )
+        if self.step_samples <= 0 or not 0 < self.window_samples <= self.fft_size:
+            raise UserError(
+                f"At {self.sample_rate} Hz a window of {self.window_seconds} s is "
+                f"{self.window_samples} samples and a step of {self.step_seconds} s "
+                f"{self.step_samples}: the window must have 1 to {self.fft_size} samples and the "
+                "step at least one. Choose --winlen and --winstep so."
+            )
+        if not 0 <= self.lowest_frequency < self.highest_frequency <= self.sample_rate / 2:
+            raise UserError(
+                f"The filters from {self.lowest_frequency} to {self.highest_frequency} Hz must lie "
+                f"between 0 and half the sample rate of {self.sample_rate} Hz."
+            )
+
+    @property
+    def window_samples(self) -> int:
+        return _round_half_up(self.window_seconds * self.sample_rate)
+
+    @property
+    def step_samples(self) -> int:
+        return _round_half_up(self.step_seconds * self.sample_rate)
+
+    def frames(self, samples: int) -> int:
+        """Number of frames of an utterance of `samples` samples (python_speech_features' count)."""
+        if samples <= self.window_samples:
+            return 1
+        return 1 + -(-(samples - self.window_samples) // self.step_samples)
+
+
+def _round_half_up(value: float) -> int:
+    return int(np.floor(value + 0.5))
+
+
+def read_audio(path: str, sample_rate: int) -> np.ndarray:
+    """Samples of a sound file: mono, at `sample_rate` Hz, at int16 scale.
+
+    Channels are averaged; other rates are resampled (soxr, high quality).
+
+    Returns:
+        float32 [samples], possibly with no samples.
+
+    Raises:
+        AudioError: the file is missing, not audio, or shorter than its header promises.
+    """
+    try:
+        with soundfile.SoundFile(path) as file:
+            audio = file.read(dtype="float32", always_2d=True)  # [samples, channels]
+            promised, file_rate = file.frames, file.samplerate
+    except (OSError, soundfile.SoundFileError) as error:
+        raise AudioError(f"{path} can't be read as audio: {error}") from None
+    if len(audio) != promised:
+        raise AudioError(
+            f"{path} is cut short: its header promises {promised} samples, {len(audio)} are there."
+        )
+    mono = audio[:, 0] if audio.shape[1] == 1 else audio.mean(axis=1)  # [samples]
+    if file_rate != sample_rate and len(mono):
+        # Imported here because few corpora need it and worker processes start faster without.
+        import librosa
+
+        mono = librosa.resample(mono, orig_sr=file_rate, target_sr=sample_rate, res_type="soxr_hq")
+    return mono * np.float32(INT16_SCALE)
+
+
+def extract(samples: np.ndarray, front_end: FrontEnd) -> np.ndarray:
+    """Normalised log mel filterbank energies.
+
+    Args:
+        samples: float32 [samples] at the front end's sample rate and int16 scale; at least one.
+
+    Returns:
+        float32 [frames, bins], every bin with mean 0 and deviation 1 over the utterance.
+    """
+    return normalise(np.log(filterbank_energies(samples, front_end)))
+
+
+def filterbank_energies(samples: np.ndarray, front_end: FrontEnd) -> np.ndarray:
+    """Energies in mel filters, as `python_speech_features.fbank` gives them, floored.
+
+    Args:
+        samples: float32 [samples] at int16 scale.
+
+    Returns:
+        float32 [frames, bins], each at least the front end's energy floor.
+    """
+    window, filters = _window(front_end), _filters(front_end)
+    frames = _frames(_pre_emphasise(samples, front_end.pre_emphasis), front_end)
+    energies = np.empty((len(frames), front_end.bins), np.float32)  # [frames, bins]
+    for start in range(0, len(frames), CHUNK_FRAMES):
+        chunk = frames[start : start + CHUNK_FRAMES] * window  # [chunk, window]
+        spectrum = scipy.fft.rfft(chunk, front_end.fft_size)  # [chunk, frequencies]
+        power = (spectrum.real**2 + spectrum.imag**2) / np.float32(front_end.fft_size)
+        energies[start : start + CHUNK_FRAMES] = power @ filters
+    return np.maximum(energies, np.float32(front_end.energy_floor))
+
+
+def normalise(features: np.ndarray) -> np.ndarray:
+    """Shifts and scales every bin to mean 0 and deviation 1 over the utterance.
+
+    Args:
+        features: float32 [frames, bins].
+
+    Returns:
+        float32 [frames, bins]; a bin that never changes becomes 0.
+    """
+    deviation = np.maximum(features.std(axis=0), SMALLEST_DEVIATION)  # [bins]
+    normalised: np.ndarray = (features - features.mean(axis=0)) / deviation  # [frames, bins]
+    return normalised.astype(np.float32)
+
+
+def _pre_emphasise(samples: np.ndarray, coefficient: float) -> np.ndarray:
+    emphasised = samples.astype(np.float32)  # [samples]
+    emphasised[1:] -= np.float32(coefficient) * samples[:-1]
+    return emphasised
+
+
+def _frames(samples: np.ndarray, front_end: FrontEnd) -> np.ndarray:
+    """Overlapping frames [frames, window] of the samples, the last one zero-padded; a view."""
+    count = front_end.frames(len(samples))
+    needed = (count - 1) * front_end.step_samples + front_end.window_samples
+    padded = np.zeros(needed, np.float32)
+    padded[: len(samples)] = samples
+    windows = np.lib.stride_tricks.sliding_window_view(padded, front_end.window_samples)
+    return windows[:: front_end.step_samples]
+
+
+@lru_cache(maxsize=4)
+def _window(front_end: FrontEnd) -> np.ndarray:
+    return np.hamming(front_end.window_samples).astype(np.float32)  # [window]
+
+
+@lru_cache(maxsize=4)
+def _filters(front_end: FrontEnd) -> np.ndarray:
+    """The mel filters [frequencies, bins] of python_speech_features."""
+    filters: Any = get_filterbanks(
+        front_end.bins,
+        front_end.fft_size,
+        front_end.sample_rate,
+        front_end.lowest_frequency,
+        front_end.highest_frequency,
+    )
+    return np.ascontiguousarray(filters.T, np.float32)

@@ -1,0 +1,334 @@
+"""The engine behind the prepare doors: utterances -> shards and their index.
+
+Utterances keep their corpus position, shards cover fixed ranges of positions, and a shard gets its
+name only when it is whole; so the same command goes on where an earlier run was stopped, and
+writes the same bytes that an undisturbed run writes.
+"""
+
+import hashlib
+import os
+import sys
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+from absl import logging
+from tqdm import tqdm
+
+from speech import storage
+from speech.corpora import Utterance
+from speech.features import AudioError, extract, read_audio
+from speech.records import (
+    Index,
+    Shard,
+    ShardSettings,
+    ShardWriter,
+    Skipped,
+    encode_example,
+    index_path,
+    read_index,
+    shard_path,
+)
+from utils import AlphabetError, UserError
+
+# Why an utterance is in no shard.
+NO_AUDIO = "no audio"
+NO_TRANSCRIPT = "no transcript"
+UNREADABLE = "unreadable audio"
+EMPTY = "no samples"
+TOO_LONG = "too many frames"
+LABEL_TOO_LONG = "too many labels"
+UNKNOWN_CHARACTER = "unknown character"
+UNALIGNABLE = "more labels than CTC can align"
+
+# Utterances handed to each worker ahead of the one that is being written: enough to keep them
+# busy, few enough that the memory for finished records stays small.
+TASKS_PER_WORKER = 4
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An utterance turned into a record, or the reason why not."""
+
+    payload: bytes = b""  # serialised tf.train.Example
+    frames: int = 0
+    labels: int = 0
+    audio_seconds: float = 0.0
+    reason: str = ""  # empty: the record is good
+    detail: str = ""
+
+
+def prepare_utterance(utterance: Utterance, settings: ShardSettings) -> Prepared:
+    """Reads, checks and encodes one utterance; never raises for what the utterance is."""
+    if utterance.audio_path is None:
+        return Prepared(reason=NO_AUDIO, detail="a transcript without audio")
+    if utterance.transcript is None:
+        return Prepared(reason=NO_TRANSCRIPT, detail=utterance.audio_path)
+    try:
+        label = settings.alphabet.encode(utterance.transcript, utterance.utterance_id)
+        samples = read_audio(utterance.audio_path, settings.front_end.sample_rate)
+    except AlphabetError as error:
+        return Prepared(reason=UNKNOWN_CHARACTER, detail=str(error))
+    except AudioError as error:
+        return Prepared(reason=UNREADABLE, detail=str(error))
+    frames = settings.front_end.frames(len(samples))
+    reason, detail = _unusable(len(samples), frames, label, settings)
+    if reason:
+        return Prepared(reason=reason, detail=f"{utterance.audio_path}: {detail}")
+    payload = encode_example(
+        extract(samples, settings.front_end),
+        label,
+        utterance.utterance_id,
+        utterance.transcript,
+        padded_frames=settings.max_sequence_length if settings.padded else 0,
+        padded_labels=settings.max_label_length if settings.padded else 0,
+    )
+    return Prepared(payload, frames, len(label), len(samples) / settings.front_end.sample_rate)
+
+
+def labels_to_align(label: list[int]) -> int:
+    """Outputs that CTC needs for a label: one a label and a blank between two equal ones."""
+    return len(label) + sum(one == other for one, other in zip(label, label[1:], strict=False))
+
+
+def _unusable(
+    samples: int, frames: int, label: list[int], settings: ShardSettings
+) -> tuple[str, str]:
+    """Reason and detail why an utterance of these lengths can't be used; empty if it can."""
+    outputs = -(-frames // settings.stride)
+    if samples == 0:
+        return EMPTY, "the file has no samples"
+    if frames > settings.max_sequence_length:
+        return TOO_LONG, f"{frames} frames, at most {settings.max_sequence_length}"
+    if len(label) > settings.max_label_length:
+        return LABEL_TOO_LONG, f"{len(label)} labels, at most {settings.max_label_length}"
+    if labels_to_align(label) > outputs:
+        return UNALIGNABLE, f"{labels_to_align(label)} outputs needed, {outputs} there"
+    return "", ""
+
+
+def prepare(
+    utterances: list[Utterance],
+    tfrecords_file: str,
+    settings: ShardSettings,
+    starting_position: int,
+    workers: int,
+    strict: bool,
+) -> Index:
+    """Writes the shards that are still missing, and the index after each of them.
+
+    Args:
+        utterances: the corpus, in order.
+        tfrecords_file: path that the shards' names begin with.
+        starting_position: corpus position to begin at; what lies before it is left alone.
+        workers: processes that prepare utterances; 1 stays in this one.
+        strict: an unusable utterance is an error instead of being skipped.
+
+    Raises:
+        UserError: the set that is there has other settings or another corpus, the starting
+            position isn't the start of a shard, or the folder can't be written.
+    """
+    if not 0 <= starting_position < len(utterances):
+        raise UserError(
+            f"--starting_position={starting_position} lies outside the corpus of "
+            f"{len(utterances)} utterances."
+        )
+    index = _continue_index(utterances, tfrecords_file, settings, starting_position)
+    done = {shard.start for shard in index.shards}
+    starts = range(starting_position, len(utterances), settings.partition_size)
+    missing = [start for start in starts if start not in done]
+    if not missing:
+        logging.info("%s is finished: nothing to do.", tfrecords_file)
+        return index
+    if len(missing) < len(starts):
+        logging.info("%d of %d shards are there already.", len(starts) - len(missing), len(starts))
+    with _workers(workers, settings) as prepare_all:
+        for start in missing:
+            ranged = utterances[start : start + settings.partition_size]
+            index = _write_shard(ranged, start, tfrecords_file, index, prepare_all, strict)
+            storage.write_text(index_path(tfrecords_file), index.to_json())
+    return index
+
+
+def _continue_index(
+    utterances: list[Utterance], tfrecords_file: str, settings: ShardSettings, starting: int
+) -> Index:
+    """The index of the set as it stands on disk, or an empty one."""
+    digest = hashlib.sha256("\n".join(each.utterance_id for each in utterances).encode())
+    fresh = Index(settings, len(utterances), digest.hexdigest())
+    index = read_index(tfrecords_file)
+    if index is None:
+        return fresh
+    _check_same_settings(index.settings, settings, tfrecords_file)
+    if (index.corpus_utterances, index.corpus_digest) != (len(utterances), fresh.corpus_digest):
+        raise UserError(
+            f"{index_path(tfrecords_file)} is of another corpus: {index.corpus_utterances} "
+            f"utterances then, {len(utterances)} now, or with other ids. Remove the old set, or "
+            "give the new one another --tfrecords_file."
+        )
+    _check_starting_position(index, starting, tfrecords_file)
+    return _without_lost_shards(index, tfrecords_file)
+
+
+def _check_same_settings(old: ShardSettings, new: ShardSettings, tfrecords_file: str) -> None:
+    if old == new:
+        return
+    before, now = _flat(old.to_json()), _flat(new.to_json())
+    changes = [f"{key} {before[key]} then, {now[key]} now" for key in now if before[key] != now[key]]
+    raise UserError(
+        f"{index_path(tfrecords_file)} was made with other settings: {'; '.join(changes)}. Use "
+        "the same ones, remove the old set, or give the new one another --tfrecords_file."
+    )
+
+
+def _flat(settings: dict[str, object]) -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for key, value in settings.items():
+        flat.update(value if isinstance(value, dict) else {key: value})
+    return flat
+
+
+def _check_starting_position(index: Index, starting: int, tfrecords_file: str) -> None:
+    size = index.settings.partition_size
+    for shard in index.shards:
+        if (shard.start - starting) % size:
+            raise UserError(
+                f"--starting_position={starting} would cut through {shard.file}: shards of "
+                f"{tfrecords_file} start at {shard.start % size} plus a multiple of {size}."
+            )
+
+
+def _without_lost_shards(index: Index, tfrecords_file: str) -> Index:
+    """Starts over if a listed shard is no longer there: its counts are in the totals."""
+    for shard in index.shards:
+        path = shard_path(tfrecords_file, shard.start)
+        if not os.path.exists(path) or storage.size(path) != shard.bytes:
+            logging.warning("%s is missing or has changed: the set is prepared anew.", path)
+            return Index(index.settings, index.corpus_utterances, index.corpus_digest)
+    return index
+
+
+def _write_shard(
+    utterances: list[Utterance],
+    start: int,
+    tfrecords_file: str,
+    index: Index,
+    prepare_all: Callable[[list[Utterance]], Iterable[Prepared]],
+    strict: bool,
+) -> Index:
+    """Writes one shard; returns the index with it."""
+    path = shard_path(tfrecords_file, start)
+    skipped: list[Skipped] = []
+    lengths: list[tuple[int, int]] = []
+    seconds = 0.0
+    progress = tqdm(
+        zip(utterances, prepare_all(utterances), strict=True),
+        total=len(utterances),
+        desc=os.path.basename(path),
+        unit="utt",
+        # A log file wants a line now and then, not a redrawn bar.
+        mininterval=0.5 if sys.stderr.isatty() else 30,
+    )
+    with _open_shard(path) as writer, progress:
+        for position, (utterance, prepared) in enumerate(progress, start):
+            if prepared.reason:
+                _refuse_if(strict, utterance, prepared)
+                skipped.append(
+                    Skipped(position, utterance.utterance_id, prepared.reason, prepared.detail)
+                )
+                continue
+            writer.write(prepared.payload)
+            lengths.append((prepared.frames, prepared.labels))
+            seconds += prepared.audio_seconds
+        crc32c = writer.close()
+    shard = Shard(
+        file=os.path.basename(path),
+        start=start,
+        end=start + len(utterances),
+        records=len(lengths),
+        bytes=writer.bytes,
+        crc32c=crc32c,
+        audio_seconds=round(seconds, 3),
+    )
+    return index.with_shard(shard, skipped, lengths)
+
+
+def _open_shard(path: str) -> ShardWriter:
+    try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        return ShardWriter(path)
+    except OSError as error:
+        raise UserError(
+            f"{path} can't be written: {error.strerror}. Choose another folder with "
+            "--tfrecords_file."
+        ) from None
+
+
+def _refuse_if(strict: bool, utterance: Utterance, prepared: Prepared) -> None:
+    if strict:
+        raise UserError(
+            f"{utterance.utterance_id}: {prepared.reason} ({prepared.detail}). Mend it, or leave "
+            "out --strict to skip such utterances."
+        )
+
+
+class _workers:
+    """Context manager: a function that prepares utterances in order, here or in processes."""
+
+    def __init__(self, count: int, settings: ShardSettings) -> None:
+        self.count = count
+        self.settings = settings
+        self.pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Callable[[list[Utterance]], Iterable[Prepared]]:
+        if self.count <= 1:
+            return lambda utterances: (prepare_utterance(each, self.settings) for each in utterances)
+        # Each worker multiplies small matrices: threads of its own would fight over the cores.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        self.pool = ProcessPoolExecutor(self.count, mp_context=get_context("spawn"))
+        return self._prepare_in_order
+
+    def __exit__(self, *unused: object) -> None:
+        if self.pool:
+            self.pool.shutdown(cancel_futures=True)
+
+    def _prepare_in_order(self, utterances: list[Utterance]) -> Iterator[Prepared]:
+        assert self.pool is not None
+        pending: deque[tuple[Utterance, Future[Prepared]]] = deque()
+        try:
+            for utterance in utterances:
+                task = self.pool.submit(prepare_utterance, utterance, self.settings)
+                pending.append((utterance, task))
+                if len(pending) > self.count * TASKS_PER_WORKER:
+                    yield pending[0][1].result()
+                    pending.popleft()
+            while pending:
+                yield pending[0][1].result()
+                pending.popleft()
+        except BrokenProcessPool:
+            raise UserError(
+                f"A worker process died at {pending[0][0].utterance_id} or shortly behind it (out "
+                "of memory?). Run the same command again, with fewer --workers if it happens again."
+            ) from None
+
+
+def summary(tfrecords_file: str, index: Index) -> str:
+    """The closing table of a preparation."""
+    rows = [
+        ("shards", f"{len(index.shards)}"),
+        ("utterances", f"{index.records} of {index.corpus_utterances}"),
+        ("hours", f"{index.audio_seconds / 3600:.2f}"),
+        ("longest", f"{index.longest_frames} frames, {index.longest_label} labels"),
+        ("size", f"{index.bytes / 1e6:.1f} MB"),
+        ("skipped", f"{len(index.skipped)}"),
+    ]
+    reasons = Counter(skipped.reason for skipped in index.skipped)
+    rows += [(f"  {reason}", f"{count}") for reason, count in reasons.most_common()]
+    if not index.complete:
+        covered = sum(shard.end - shard.start for shard in index.shards)
+        rows.append(("incomplete", f"{covered} of {index.corpus_utterances} positions covered"))
+    width = max(len(name) for name, _ in rows)
+    return "\n".join([tfrecords_file, *(f"  {name:<{width}}  {value}" for name, value in rows)])

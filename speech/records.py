@@ -1,0 +1,411 @@
+"""Shards: TFRecord files of utterances, and the index that describes them.
+
+A set of shards named `train.tfrecords` is the files `train.tfrecords.00000000`,
+`train.tfrecords.00020000`, ... (the number is the corpus position of a shard's first utterance) and
+`train.tfrecords.index.json`. A record is a tf.train.Example:
+
+    features        float list, [bins, frames, 1] in row-major order, zero-padded in frames
+    feature_length  frames before the padding
+    label           int64 list, zero-padded
+    label_length    labels before the padding
+    utterance_id    bytes, UTF-8
+    transcript      bytes, UTF-8
+
+Records are encoded here by hand: python protobuf needs 25 ms to take in a float list of this size,
+and nothing that prepares data needs TensorFlow.
+"""
+
+import fnmatch
+import json
+import os
+import re
+import struct
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import google_crc32c
+import numpy as np
+
+from speech import storage
+from speech.features import FrontEnd
+from utils import Alphabet, UserError
+
+INDEX_FORMAT = 1
+INDEX_SUFFIX = ".index.json"
+
+# Width of a histogram's bar: frames and labels differ by a factor of about ten.
+FRAMES_BAR = 10
+LABELS_BAR = 5
+
+# Field numbers and wire type of tensorflow/core/example/{example,feature}.proto.
+_LENGTH_DELIMITED = 2
+_EXAMPLE_FEATURES = _FEATURES_FEATURE = _MAP_KEY = _LIST_VALUE = 1
+_MAP_VALUE = 2
+_BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 1, 2, 3
+
+
+# --- One record -----------------------------------------------------------------------------------
+
+
+def encode_example(
+    features: np.ndarray,
+    label: list[int],
+    utterance_id: str,
+    transcript: str,
+    padded_frames: int = 0,
+    padded_labels: int = 0,
+) -> bytes:
+    """A serialised tf.train.Example, the same bytes for the same arguments.
+
+    Args:
+        features: float32 [frames, bins].
+        label: labels of the transcript.
+        padded_frames: pads to this number of frames; 0 stores the frames as they are.
+        padded_labels: pads to this number of labels; 0 stores the labels as they are.
+    """
+    frames, bins = features.shape
+    frequency_major = np.zeros((bins, max(frames, padded_frames)), "<f4")  # [bins, frames]
+    frequency_major[:, :frames] = features.T
+    padded_label = label + [0] * max(padded_labels - len(label), 0)
+    entries = {
+        "feature_length": _int64_list([frames]),
+        "features": _list(_FLOAT_LIST, frequency_major.tobytes()),
+        "label": _int64_list(padded_label),
+        "label_length": _int64_list([len(label)]),
+        "transcript": _list(_BYTES_LIST, transcript.encode()),
+        "utterance_id": _list(_BYTES_LIST, utterance_id.encode()),
+    }
+    return _message(
+        _EXAMPLE_FEATURES,
+        b"".join(
+            _message(
+                _FEATURES_FEATURE, _message(_MAP_KEY, key.encode()) + _message(_MAP_VALUE, value)
+            )
+            for key, value in entries.items()
+        ),
+    )
+
+
+def _varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+def _message(field_number: int, payload: bytes) -> bytes:
+    return _varint(field_number << 3 | _LENGTH_DELIMITED) + _varint(len(payload)) + payload
+
+
+def _list(kind: int, payload: bytes) -> bytes:
+    """A Feature whose list of `kind` holds one bytes value, or packed numbers."""
+    return _message(kind, _message(_LIST_VALUE, payload))
+
+
+def _int64_list(numbers: Iterable[int]) -> bytes:
+    return _list(_INT64_LIST, b"".join(map(_varint, numbers)))
+
+
+def _masked_crc32c(payload: bytes) -> int:
+    crc = google_crc32c.value(payload)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def frame_record(payload: bytes) -> bytes:
+    """A record as TFRecord files hold it: length, checksum, payload, checksum."""
+    length = struct.pack("<Q", len(payload))
+    return b"".join(
+        (
+            length,
+            struct.pack("<I", _masked_crc32c(length)),
+            payload,
+            struct.pack("<I", _masked_crc32c(payload)),
+        )
+    )
+
+
+# --- One shard ------------------------------------------------------------------------------------
+
+
+class ShardWriter:
+    """Writes one shard under a temporary name; `close` gives it its own.
+
+    As a context manager it removes the temporary file if the shard was not closed.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.bytes = 0
+        self._crc32c = 0
+        self._partial = storage.partial_path(path)
+        self._file = open(self._partial, "wb")
+
+    def write(self, payload: bytes) -> None:
+        record = frame_record(payload)
+        self._file.write(record)
+        self._crc32c = google_crc32c.extend(self._crc32c, record)
+        self.bytes += len(record)
+
+    def close(self) -> str:
+        """Puts the whole shard under its own name; returns its CRC32C as 8 hexadecimal digits."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        os.replace(self._partial, self.path)
+        return f"{self._crc32c:08x}"
+
+    def __enter__(self) -> "ShardWriter":
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        if not self._file.closed:
+            self._file.close()
+            os.remove(self._partial)
+
+
+# --- The index ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard file and what it holds."""
+
+    file: str  # name beside the index
+    start: int  # corpus position of its first utterance
+    end: int  # corpus position behind its last one
+    records: int  # utterances written; the others of the range are in the index's `skipped`
+    bytes: int  # of the file
+    crc32c: str  # of the file, 8 hexadecimal digits
+    audio_seconds: float  # of the utterances written
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An utterance that is in the corpus but in no shard."""
+
+    position: int
+    utterance_id: str
+    reason: str  # one of speech.prepare's reasons
+    detail: str  # what exactly, for the person who mends it
+
+
+@dataclass(frozen=True)
+class ShardSettings:
+    """What decides the bytes of a set of shards, apart from the corpus."""
+
+    front_end: FrontEnd
+    alphabet: Alphabet
+    partition_size: int  # corpus positions a shard covers
+    max_sequence_length: int  # frames
+    max_label_length: int  # labels
+    padded: bool  # whether records are padded to the two lengths above
+    stride: int  # frames per output of the network that CTC has to align labels to
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "alphabet": self.alphabet.to_json()}
+
+    @classmethod
+    def from_json(cls, settings: dict[str, Any]) -> "ShardSettings":
+        return cls(
+            **{
+                **settings,
+                "front_end": FrontEnd(**settings["front_end"]),
+                "alphabet": Alphabet.from_json(settings["alphabet"]),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Index:
+    """What a set of shards is made of; training and evaluation need nothing else to read it."""
+
+    settings: ShardSettings
+    corpus_utterances: int  # positions in the corpus
+    corpus_digest: str  # SHA-256 of the utterance ids in order
+    shards: tuple[Shard, ...] = ()  # by their start
+    skipped: tuple[Skipped, ...] = ()  # by their position
+    longest_frames: int = 0
+    longest_label: int = 0
+    frames_histogram: dict[int, int] = field(default_factory=dict)  # frames // FRAMES_BAR -> count
+    labels_histogram: dict[int, int] = field(default_factory=dict)  # labels // LABELS_BAR -> count
+
+    @property
+    def records(self) -> int:
+        return sum(shard.records for shard in self.shards)
+
+    @property
+    def bytes(self) -> int:
+        return sum(shard.bytes for shard in self.shards)
+
+    @property
+    def audio_seconds(self) -> float:
+        return sum(shard.audio_seconds for shard in self.shards)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the shards cover the whole corpus."""
+        return sum(shard.end - shard.start for shard in self.shards) == self.corpus_utterances
+
+    def with_shard(
+        self, shard: Shard, skipped: list[Skipped], lengths: list[tuple[int, int]]
+    ) -> "Index":
+        """The index with one more shard.
+
+        Args:
+            skipped: the utterances of the shard's range that are not in it.
+            lengths: (frames, labels) of each of its records.
+        """
+        frames_histogram = dict(self.frames_histogram)
+        labels_histogram = dict(self.labels_histogram)
+        for frames, labels in lengths:
+            _count(frames_histogram, frames // FRAMES_BAR)
+            _count(labels_histogram, labels // LABELS_BAR)
+        return replace(
+            self,
+            shards=tuple(sorted((*self.shards, shard), key=lambda each: each.start)),
+            skipped=tuple(sorted((*self.skipped, *skipped), key=lambda each: each.position)),
+            longest_frames=max([self.longest_frames, *(frames for frames, _ in lengths)]),
+            longest_label=max([self.longest_label, *(labels for _, labels in lengths)]),
+            frames_histogram=frames_histogram,
+            labels_histogram=labels_histogram,
+        )
+
+    def to_json(self) -> str:
+        return (
+            json.dumps(
+                {
+                    "format": INDEX_FORMAT,
+                    "settings": self.settings.to_json(),
+                    "corpus": {"utterances": self.corpus_utterances, "sha256": self.corpus_digest},
+                    "shards": [asdict(shard) for shard in self.shards],
+                    "skipped": [asdict(skipped) for skipped in self.skipped],
+                    "longest": {"frames": self.longest_frames, "label": self.longest_label},
+                    "histograms": {
+                        "frames": _histogram_json(self.frames_histogram, FRAMES_BAR),
+                        "labels": _histogram_json(self.labels_histogram, LABELS_BAR),
+                    },
+                },
+                indent=1,
+                ensure_ascii=False,
+            )
+            + "\n"
+        )
+
+    @classmethod
+    def from_json(cls, text: str, path: str) -> "Index":
+        """The index in `text`; `path` is for the message of the UserError if it is none."""
+        try:
+            content = json.loads(text)
+            if content["format"] != INDEX_FORMAT:
+                raise UserError(
+                    f"{path} has format {content['format']}, this program reads format "
+                    f"{INDEX_FORMAT}: prepare the shards again."
+                )
+            return cls(
+                settings=ShardSettings.from_json(content["settings"]),
+                corpus_utterances=content["corpus"]["utterances"],
+                corpus_digest=content["corpus"]["sha256"],
+                shards=tuple(Shard(**shard) for shard in content["shards"]),
+                skipped=tuple(Skipped(**skipped) for skipped in content["skipped"]),
+                longest_frames=content["longest"]["frames"],
+                longest_label=content["longest"]["label"],
+                frames_histogram=_histogram(content["histograms"]["frames"], FRAMES_BAR),
+                labels_histogram=_histogram(content["histograms"]["labels"], LABELS_BAR),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path} is not an index of shards ({error!r}): remove it and prepare the shards "
+                "again."
+            ) from None
+
+
+def _count(histogram: dict[int, int], bar: int) -> None:
+    histogram[bar] = histogram.get(bar, 0) + 1
+
+
+def _histogram_json(histogram: dict[int, int], width: int) -> dict[str, int]:
+    """Keys are a bar's lower edge, so that the file reads without knowing the bars' width."""
+    return {str(bar * width): histogram[bar] for bar in sorted(histogram)}
+
+
+def _histogram(content: dict[str, int], width: int) -> dict[int, int]:
+    return {int(edge) // width: count for edge, count in content.items()}
+
+
+def shard_path(tfrecords_file: str, start: int) -> str:
+    return f"{tfrecords_file}.{start:08d}"
+
+
+def index_path(tfrecords_file: str) -> str:
+    return tfrecords_file + INDEX_SUFFIX
+
+
+def read_index(tfrecords_file: str) -> Index | None:
+    """The index of a set, None if it has none yet."""
+    path = index_path(tfrecords_file)
+    if not storage.exists(path):
+        return None
+    return Index.from_json(storage.read_text(path), path)
+
+
+@dataclass(frozen=True)
+class ShardSet:
+    """The shards that a pattern names."""
+
+    pattern: str
+    files: tuple[str, ...]  # paths, in the corpus's order
+    index: Index  # of these shards alone
+
+
+def find_shards(pattern: str) -> ShardSet:
+    """The shards that `pattern` matches and their index; pattern: a glob, local or gs://.
+
+    Raises:
+        UserError: there is none, they are of several sets, their index is missing or disagrees
+            with them, or one is missing or cut short.
+    """
+    is_shard = re.compile(r"(.*)\.\d{8}$").match
+    matches = [match for match in map(is_shard, storage.matching(pattern)) if match]
+    if not matches:
+        raise UserError(
+            f"No shards match {pattern}. Make them with python prepare_libri.py "
+            "--files_path=... --tfrecords_file=..., and name them as in data/train.tfrecords.*"
+        )
+    names = sorted({match[1] for match in matches})
+    if len(names) > 1:
+        raise UserError(f"{pattern} matches several sets, {', '.join(names)}: name one of them.")
+    index = read_index(names[0])
+    if index is None:
+        raise UserError(
+            f"The index {index_path(names[0])} is missing: copy it along with the shards."
+        )
+    files = {os.path.basename(match[0]): match[0] for match in matches}
+    folder = os.path.dirname(names[0])
+    _check_shards(index, files, index_path(names[0]), pattern, folder)
+    shards = tuple(shard for shard in index.shards if shard.file in files)
+    return ShardSet(
+        pattern, tuple(files[shard.file] for shard in shards), replace(index, shards=shards)
+    )
+
+
+def _check_shards(
+    index: Index, files: dict[str, str], index_file: str, pattern: str, folder: str
+) -> None:
+    known = {shard.file: shard for shard in index.shards}
+    for name in files:
+        if name not in known:
+            raise UserError(
+                f"The index {index_file} doesn't know {name}: run the prepare command that made "
+                "it again, it finishes the set."
+            )
+        if storage.size(files[name]) != known[name].bytes:
+            raise UserError(
+                f"{files[name]} has {storage.size(files[name])} bytes, its index says "
+                f"{known[name].bytes}: copy or prepare it again."
+            )
+    for name in known.keys() - files.keys():
+        if fnmatch.fnmatch(storage.join(folder, name), pattern):
+            raise UserError(f"{name}, which {index_file} lists, is missing: copy it there too.")

@@ -1,0 +1,100 @@
+"""Files on this machine or in Google Cloud Storage (gs://bucket/path), by one set of names.
+
+TensorFlow is imported only for gs:// paths, so that preparing data on a workstation needs none.
+"""
+
+import glob
+import os
+from typing import Any
+
+from utils import UserError
+
+BUCKET_PREFIX = "gs://"
+
+
+def in_bucket(path: str) -> bool:
+    return path.startswith(BUCKET_PREFIX)
+
+
+def join(folder: str, name: str) -> str:
+    return f"{folder.rstrip('/')}/{name}" if in_bucket(folder) else os.path.join(folder, name)
+
+
+def matching(pattern: str) -> list[str]:
+    """Sorted paths that match a glob pattern."""
+    if not in_bucket(pattern):
+        return sorted(glob.glob(pattern))
+    return sorted(_gfile(pattern, lambda gfile: gfile.glob(pattern)))
+
+
+def exists(path: str) -> bool:
+    if not in_bucket(path):
+        return os.path.exists(path)
+    return bool(_gfile(path, lambda gfile: gfile.exists(path)))
+
+
+def size(path: str) -> int:
+    """Bytes of a file that exists."""
+    if not in_bucket(path):
+        return os.path.getsize(path)
+    return int(_gfile(path, lambda gfile: gfile.stat(path).length))
+
+
+def read_text(path: str) -> str:
+    """The text of a UTF-8 file.
+
+    Raises:
+        UserError: the file isn't there or can't be read.
+    """
+    if in_bucket(path):
+        return str(_gfile(path, lambda gfile: gfile.GFile(path).read()))
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} can't be read: {error}") from None
+
+
+def write_text(path: str, text: str) -> None:
+    """Writes a UTF-8 file so that a reader sees either the old text or the whole new one.
+
+    Raises:
+        UserError: the file can't be written.
+    """
+    if in_bucket(path):
+        # An object in a bucket appears only when it is whole.
+        _gfile(path, lambda gfile: _write(gfile.GFile(path, "w"), text))
+        return
+    partial = partial_path(path)
+    try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        with open(partial, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error.strerror}.") from None
+
+
+def partial_path(path: str) -> str:
+    """The name that a file has in its folder until it is whole; no shard pattern matches it."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.partial")
+
+
+def _write(file: Any, text: str) -> None:
+    with file:
+        file.write(text)
+
+
+def _gfile(path: str, action: Any) -> Any:
+    import tensorflow as tf
+
+    try:
+        return action(tf.io.gfile)
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"{path} can't be reached: {error.message} Check the bucket's name and your access "
+            "(gcloud auth application-default login)."
+        ) from None
