@@ -7,6 +7,10 @@ nobody has to edit a source file before training.
 
 import os
 
+# TensorFlow reads this when it is imported, which every door does after this module: its notes on
+# the processor's instructions are no news to anyone.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
 
 def _location(name: str, default: str) -> str:
     """The location `name`, from the environment variable DEEP_SPEECH_<name> if that is set."""
@@ -39,6 +43,8 @@ TRAIN_DATA = _location("TRAIN_DATA", f"{SHARDS_DIR}/train.tfrecords.*")
 DEV_DATA = _location("DEV_DATA", f"{SHARDS_DIR}/dev.tfrecords.*")
 TEST_DATA = _location("TEST_DATA", f"{SHARDS_DIR}/test.tfrecords.*")
 MODEL_DIR = _location("MODEL_DIR", f"{BUCKET}/model" if BUCKET else "model")
+
+REPORT_DIR = _location("REPORT_DIR", "report")
 
 # --- Front end: audio -> log mel filterbank -------------------------------------------------------
 
@@ -81,6 +87,7 @@ LEARNING_RATE = 3e-4
 LEARNING_RATE_DECAY_FACTOR = 0.96  # per epoch
 CLIP_GRADIENTS = 400.0  # global norm
 DROPOUT = 0.05
+NUM_TPU_CORES = 8
 ITERATIONS_PER_LOOP = 100  # steps a TPU takes without talking to its host
 SAVE_CHECKPOINTS_STEPS = 500
 KEEP_CHECKPOINT_MAX = 5

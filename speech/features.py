@@ -2,7 +2,8 @@
 
 The recipe is python_speech_features' `fbank` followed by a floored logarithm and a normalisation
 of every bin over the utterance. The filterbank itself is that library's; framing and FFT are done
-here in float32 and in chunks that stay in the processor's cache, which is several times faster.
+here in chunks that stay in the processor's cache, which is several times faster. They are done in
+float64: a float32 FFT alone is 1e-4 away where quiet bins stand beside loud ones.
 """
 
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ from utils import UserError
 # soundfile gives samples in [-1, 1); the front end's energies are at the scale of 16-bit samples.
 INT16_SCALE = 32768.0
 
-# Frames whose spectra are computed at once: 128 x 1024 float32 samples stay in the L2 cache.
-CHUNK_FRAMES = 128
+# Frames whose spectra are computed at once: 64 x 1024 float64 samples stay in the L2 cache.
+CHUNK_FRAMES = 64
 
 # A bin that never changes has no deviation to divide by.
 SMALLEST_DEVIATION = 1e-5
@@ -140,8 +141,8 @@ def filterbank_energies(samples: np.ndarray, front_end: FrontEnd) -> np.ndarray:
     for start in range(0, len(frames), CHUNK_FRAMES):
         chunk = frames[start : start + CHUNK_FRAMES] * window  # [chunk, window]
         spectrum = scipy.fft.rfft(chunk, front_end.fft_size)  # [chunk, frequencies]
-        power = (spectrum.real**2 + spectrum.imag**2) / np.float32(front_end.fft_size)
-        energies[start : start + CHUNK_FRAMES] = power @ filters
+        power = (spectrum.real**2 + spectrum.imag**2) / front_end.fft_size
+        energies[start : start + CHUNK_FRAMES] = power.astype(np.float32) @ filters
     return np.maximum(energies, np.float32(front_end.energy_floor))
 
 
@@ -154,14 +155,15 @@ def normalise(features: np.ndarray) -> np.ndarray:
     Returns:
         float32 [frames, bins]; a bin that never changes becomes 0.
     """
-    deviation = np.maximum(features.std(axis=0), SMALLEST_DEVIATION)  # [bins]
-    normalised: np.ndarray = (features - features.mean(axis=0)) / deviation  # [frames, bins]
+    mean = features.mean(axis=0, dtype=np.float64)  # [bins]
+    deviation = np.maximum(features.std(axis=0, dtype=np.float64), SMALLEST_DEVIATION)  # [bins]
+    normalised: np.ndarray = (features - mean) / deviation  # [frames, bins]
     return normalised.astype(np.float32)
 
 
 def _pre_emphasise(samples: np.ndarray, coefficient: float) -> np.ndarray:
-    emphasised = samples.astype(np.float32)  # [samples]
-    emphasised[1:] -= np.float32(coefficient) * samples[:-1]
+    emphasised = samples.astype(np.float64)  # [samples]
+    emphasised[1:] -= coefficient * samples[:-1]
     return emphasised
 
 
@@ -169,7 +171,7 @@ def _frames(samples: np.ndarray, front_end: FrontEnd) -> np.ndarray:
     """Overlapping frames [frames, window] of the samples, the last one zero-padded; a view."""
     count = front_end.frames(len(samples))
     needed = (count - 1) * front_end.step_samples + front_end.window_samples
-    padded = np.zeros(needed, np.float32)
+    padded = np.zeros(needed)
     padded[: len(samples)] = samples
     windows = np.lib.stride_tricks.sliding_window_view(padded, front_end.window_samples)
     return windows[:: front_end.step_samples]
@@ -177,7 +179,7 @@ def _frames(samples: np.ndarray, front_end: FrontEnd) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _window(front_end: FrontEnd) -> np.ndarray:
-    return np.hamming(front_end.window_samples).astype(np.float32)  # [window]
+    return np.hamming(front_end.window_samples)  # [window]
 
 
 @lru_cache(maxsize=4)

@@ -22,12 +22,15 @@ from speech import storage
 from speech.corpora import Utterance
 from speech.features import AudioError, extract, read_audio
 from speech.records import (
+    FRAMES_BAR,
+    LABELS_BAR,
     Index,
     Shard,
     ShardSettings,
     ShardWriter,
     Skipped,
     encode_example,
+    histogram,
     index_path,
     read_index,
     shard_path,
@@ -202,12 +205,12 @@ def _check_starting_position(index: Index, starting: int, tfrecords_file: str) -
 
 
 def _without_lost_shards(index: Index, tfrecords_file: str) -> Index:
-    """Starts over if a listed shard is no longer there: its counts are in the totals."""
+    """Forgets listed shards that are no longer there, so that they are written again."""
     for shard in index.shards:
         path = shard_path(tfrecords_file, shard.start)
-        if not os.path.exists(path) or storage.size(path) != shard.bytes:
-            logging.warning("%s is missing or has changed: the set is prepared anew.", path)
-            return Index(index.settings, index.corpus_utterances, index.corpus_digest)
+        if not storage.exists(path) or storage.size(path) != shard.bytes:
+            logging.warning("%s is missing or has changed: it is written again.", path)
+            index = index.without_shard(shard)
     return index
 
 
@@ -222,7 +225,8 @@ def _write_shard(
     """Writes one shard; returns the index with it."""
     path = shard_path(tfrecords_file, start)
     skipped: list[Skipped] = []
-    lengths: list[tuple[int, int]] = []
+    frames: list[int] = []
+    labels: list[int] = []
     seconds = 0.0
     progress = tqdm(
         zip(utterances, prepare_all(utterances), strict=True),
@@ -241,19 +245,24 @@ def _write_shard(
                 )
                 continue
             writer.write(prepared.payload)
-            lengths.append((prepared.frames, prepared.labels))
+            frames.append(prepared.frames)
+            labels.append(prepared.labels)
             seconds += prepared.audio_seconds
         crc32c = writer.close()
     shard = Shard(
         file=os.path.basename(path),
         start=start,
         end=start + len(utterances),
-        records=len(lengths),
+        records=len(frames),
         bytes=writer.bytes,
         crc32c=crc32c,
         audio_seconds=round(seconds, 3),
+        longest_frames=max(frames, default=0),
+        longest_label=max(labels, default=0),
+        frames_histogram=histogram(frames, FRAMES_BAR),
+        labels_histogram=histogram(labels, LABELS_BAR),
     )
-    return index.with_shard(shard, skipped, lengths)
+    return index.with_shard(shard, skipped)
 
 
 def _open_shard(path: str) -> ShardWriter:

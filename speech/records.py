@@ -20,8 +20,9 @@ import json
 import os
 import re
 import struct
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import google_crc32c
@@ -180,6 +181,11 @@ class Shard:
     bytes: int  # of the file
     crc32c: str  # of the file, 8 hexadecimal digits
     audio_seconds: float  # of the utterances written
+    longest_frames: int
+    longest_label: int
+    # Lower edge of a histogram's bar -> utterances; keys are text because JSON's are.
+    frames_histogram: dict[str, int]
+    labels_histogram: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -227,10 +233,6 @@ class Index:
     corpus_digest: str  # SHA-256 of the utterance ids in order
     shards: tuple[Shard, ...] = ()  # by their start
     skipped: tuple[Skipped, ...] = ()  # by their position
-    longest_frames: int = 0
-    longest_label: int = 0
-    frames_histogram: dict[int, int] = field(default_factory=dict)  # frames // FRAMES_BAR -> count
-    labels_histogram: dict[int, int] = field(default_factory=dict)  # labels // LABELS_BAR -> count
 
     @property
     def records(self) -> int:
@@ -245,32 +247,42 @@ class Index:
         return sum(shard.audio_seconds for shard in self.shards)
 
     @property
+    def longest_frames(self) -> int:
+        return max((shard.longest_frames for shard in self.shards), default=0)
+
+    @property
+    def longest_label(self) -> int:
+        return max((shard.longest_label for shard in self.shards), default=0)
+
+    @property
+    def frames_histogram(self) -> dict[int, int]:
+        """Frames, rounded down to FRAMES_BAR -> utterances; sorted."""
+        total: Counter[int] = Counter()
+        for shard in self.shards:
+            total.update({int(edge): count for edge, count in shard.frames_histogram.items()})
+        return dict(sorted(total.items()))
+
+    @property
     def complete(self) -> bool:
         """Whether the shards cover the whole corpus."""
         return sum(shard.end - shard.start for shard in self.shards) == self.corpus_utterances
 
-    def with_shard(
-        self, shard: Shard, skipped: list[Skipped], lengths: list[tuple[int, int]]
-    ) -> "Index":
-        """The index with one more shard.
-
-        Args:
-            skipped: the utterances of the shard's range that are not in it.
-            lengths: (frames, labels) of each of its records.
-        """
-        frames_histogram = dict(self.frames_histogram)
-        labels_histogram = dict(self.labels_histogram)
-        for frames, labels in lengths:
-            _count(frames_histogram, frames // FRAMES_BAR)
-            _count(labels_histogram, labels // LABELS_BAR)
+    def with_shard(self, shard: Shard, skipped: Iterable[Skipped]) -> "Index":
+        """The index with one more shard and the utterances of its range that are not in it."""
         return replace(
             self,
             shards=tuple(sorted((*self.shards, shard), key=lambda each: each.start)),
             skipped=tuple(sorted((*self.skipped, *skipped), key=lambda each: each.position)),
-            longest_frames=max([self.longest_frames, *(frames for frames, _ in lengths)]),
-            longest_label=max([self.longest_label, *(labels for _, labels in lengths)]),
-            frames_histogram=frames_histogram,
-            labels_histogram=labels_histogram,
+        )
+
+    def without_shard(self, lost: Shard) -> "Index":
+        """The index before `lost` was written."""
+        return replace(
+            self,
+            shards=tuple(shard for shard in self.shards if shard != lost),
+            skipped=tuple(
+                each for each in self.skipped if not lost.start <= each.position < lost.end
+            ),
         )
 
     def to_json(self) -> str:
@@ -282,11 +294,6 @@ class Index:
                     "corpus": {"utterances": self.corpus_utterances, "sha256": self.corpus_digest},
                     "shards": [asdict(shard) for shard in self.shards],
                     "skipped": [asdict(skipped) for skipped in self.skipped],
-                    "longest": {"frames": self.longest_frames, "label": self.longest_label},
-                    "histograms": {
-                        "frames": _histogram_json(self.frames_histogram, FRAMES_BAR),
-                        "labels": _histogram_json(self.labels_histogram, LABELS_BAR),
-                    },
                 },
                 indent=1,
                 ensure_ascii=False,
@@ -310,10 +317,6 @@ class Index:
                 corpus_digest=content["corpus"]["sha256"],
                 shards=tuple(Shard(**shard) for shard in content["shards"]),
                 skipped=tuple(Skipped(**skipped) for skipped in content["skipped"]),
-                longest_frames=content["longest"]["frames"],
-                longest_label=content["longest"]["label"],
-                frames_histogram=_histogram(content["histograms"]["frames"], FRAMES_BAR),
-                labels_histogram=_histogram(content["histograms"]["labels"], LABELS_BAR),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
@@ -322,17 +325,10 @@ class Index:
             ) from None
 
 
-def _count(histogram: dict[int, int], bar: int) -> None:
-    histogram[bar] = histogram.get(bar, 0) + 1
-
-
-def _histogram_json(histogram: dict[int, int], width: int) -> dict[str, int]:
-    """Keys are a bar's lower edge, so that the file reads without knowing the bars' width."""
-    return {str(bar * width): histogram[bar] for bar in sorted(histogram)}
-
-
-def _histogram(content: dict[str, int], width: int) -> dict[int, int]:
-    return {int(edge) // width: count for edge, count in content.items()}
+def histogram(lengths: Iterable[int], bar: int) -> dict[str, int]:
+    """Lower edge of a bar -> how many of `lengths` lie in it, in the edges' order."""
+    counts = Counter(length // bar * bar for length in lengths)
+    return {str(edge): counts[edge] for edge in sorted(counts)}
 
 
 def shard_path(tfrecords_file: str, start: int) -> str:

@@ -1,0 +1,97 @@
+"""Checkpoint + shards -> word error rate.
+
+  python eval.py
+  python eval.py --model_dir=model --test_data=data/test.tfrecords.* --report_dir=report
+
+The model directory carries front end, alphabet and network; nothing of them is asked for again.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from absl import flags, logging
+
+import constants
+import model
+from speech import command_line, dataset, estimator, report
+from speech.config import check_same_front_end, read_config
+from speech.decoder import BeamSearchDecoder
+from speech.records import ShardSet, find_shards
+from utils import UserError
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("model_dir", constants.MODEL_DIR, "The model that training.py made.")
+    flags.DEFINE_string("test_data", constants.TEST_DATA, "Test shards, a glob or gs:// glob.")
+    flags.DEFINE_integer("eval_batch_size", constants.EVAL_BATCH_SIZE, "Over all cores.")
+    flags.DEFINE_integer(
+        "beam_width", constants.BEAM_WIDTH, "Prefixes that the beam search keeps.", lower_bound=1
+    )
+    flags.DEFINE_string(
+        "report_dir",
+        constants.REPORT_DIR,
+        "Where summary.json and utterances.csv go; empty for none.",
+    )
+    estimator.define_tpu_flags()
+    command_line.define_logging_flag()
+
+
+def recognise(
+    predictor: Any, shards: ShardSet, batching: dataset.Batching, decoder: BeamSearchDecoder
+) -> Iterator[report.Result]:
+    """Recognises a test set batch by batch, in the corpus's order."""
+    references = iter(dataset.transcripts(shards))
+    batches = predictor.predict(
+        dataset.evaluation_input_fn(shards, batching, for_prediction=True),
+        yield_single_examples=False,
+    )
+    for batch in batches:
+        # A TPU's last batch is filled up: zip ends with the references.
+        lengths = batch["output_length"]
+        hypotheses = decoder.decode_batch(
+            log_probs[:length]
+            for log_probs, length in zip(batch["log_probs"], lengths, strict=True)
+        )
+        for hypothesis, loss, (utterance_id, reference) in zip(
+            hypotheses, batch["ctc_loss"], references, strict=False
+        ):
+            yield report.compare(utterance_id, reference, hypothesis, float(loss))
+
+
+def main() -> None:
+    estimator.quieten(FLAGS.logging)
+    tpu = estimator.tpu_settings(FLAGS)
+    config = read_config(FLAGS.model_dir)
+    shards = find_shards(FLAGS.test_data)
+    settings = shards.index.settings
+    check_same_front_end(
+        config, settings.front_end, settings.alphabet, FLAGS.test_data, FLAGS.model_dir
+    )
+    checkpoint_step = estimator.trained_steps(FLAGS.model_dir)
+    if not checkpoint_step:
+        raise UserError(
+            f"{FLAGS.model_dir} holds no checkpoint yet: python training.py "
+            f"--model_dir={FLAGS.model_dir}"
+        )
+    logging.info("%s: checkpoint at step %d", FLAGS.model_dir, checkpoint_step)
+    run = estimator.RunSettings(FLAGS.model_dir, FLAGS.eval_batch_size, FLAGS.eval_batch_size)
+    predictor = estimator.build(model.model_fn_builder(config, FLAGS.model_dir), run, tpu)
+    batching = dataset.Batching(FLAGS.eval_batch_size, static=tpu.use_tpu)
+    decoder = BeamSearchDecoder(config.alphabet, FLAGS.beam_width)
+    started = time.monotonic()
+    results = list(recognise(predictor, shards, batching, decoder))
+    summary = report.summarise(
+        results, time.monotonic() - started, shards.index.audio_seconds, checkpoint_step
+    )
+    if FLAGS.report_dir:
+        report.write(FLAGS.report_dir, summary, results)
+        print(f"Every utterance: {FLAGS.report_dir}/{report.UTTERANCES_FILE}")
+    print(summary.line())
+
+
+if __name__ == "__main__":
+    define_flags()
+    command_line.run(main)

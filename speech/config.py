@@ -1,0 +1,185 @@
+"""What a model directory says of itself: config.json.
+
+Front end and alphabet come from the shards that the model was trained on, so that evaluation and
+everything later takes a model directory and nothing that could disagree with it.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import constants
+from speech import storage
+from speech.features import FrontEnd
+from utils import Alphabet, UserError
+
+CONFIG_FORMAT = 1
+CONFIG_FILE = "config.json"
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The size of a network; the same for training, evaluation and export."""
+
+    bins: int  # of the features
+    labels: int  # classes it puts out, the blank among them
+    name: str = "deep_speech_1"
+    conv_channels: tuple[int, ...] = constants.CONV_CHANNELS  # one number a convolution
+    context_size: int = constants.CONTEXT_SIZE  # frames a convolution's kernel sees
+    stride_size: int = constants.STRIDE_SIZE  # frames between two outputs
+    recurrent_unit_size: int = constants.RECURRENT_UNIT_SIZE
+
+    def __post_init__(self) -> None:
+        sizes = (*self.conv_channels, self.context_size, self.stride_size, self.recurrent_unit_size)
+        if not self.conv_channels or min(sizes) < 1:
+            raise UserError(
+                f"The network's sizes must be positive: --conv_channels={self.conv_channels} "
+                f"--context_size={self.context_size} --stride_size={self.stride_size} "
+                f"--recurrent_unit_size={self.recurrent_unit_size}."
+            )
+
+    def output_frames(self, frames: Any) -> Any:
+        """Outputs for a number of frames: an int or an integer tensor."""
+        return (frames + self.stride_size - 1) // self.stride_size
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a network is trained; may change from one call to the next."""
+
+    train_batch_size: int = constants.TRAIN_BATCH_SIZE  # over all cores
+    steps_per_epoch: int = 1
+    learning_rate: float = constants.LEARNING_RATE
+    learning_rate_decay_factor: float = constants.LEARNING_RATE_DECAY_FACTOR  # per epoch
+    clip_gradients: float = constants.CLIP_GRADIENTS  # global norm; 0: unclipped
+    dropout: float = constants.DROPOUT  # share of the non-recurrent layers' outputs
+    augment: tuple[str, ...] = ()  # in the grammar of speech/augment.py
+    bfloat16: bool = False  # matrix work in bfloat16, variables and loss in float32
+    random_seed: int = constants.RANDOM_SEED
+
+    def learning_rate_at(self, step: Any) -> Any:
+        """The learning rate at a step: a float or a float32 tensor."""
+        return self.learning_rate * self.learning_rate_decay_factor ** (
+            step // float(self.steps_per_epoch)
+        )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that a model directory carries beside its checkpoints."""
+
+    front_end: FrontEnd
+    alphabet: Alphabet
+    network: NetworkConfig
+    training: TrainingConfig
+
+    def to_json(self) -> str:
+        return (
+            json.dumps(
+                {
+                    "format": CONFIG_FORMAT,
+                    "front_end": asdict(self.front_end),
+                    "alphabet": self.alphabet.to_json(),
+                    "network": asdict(self.network),
+                    "training": asdict(self.training),
+                },
+                indent=1,
+                ensure_ascii=False,
+            )
+            + "\n"
+        )
+
+    @classmethod
+    def from_json(cls, text: str, path: str) -> "ModelConfig":
+        """The config in `text`; `path` is for the message of the UserError if it is none."""
+        try:
+            content = json.loads(text)
+            if content["format"] != CONFIG_FORMAT:
+                raise UserError(
+                    f"{path} has format {content['format']}, this program reads format "
+                    f"{CONFIG_FORMAT}: train the model with this version."
+                )
+            return cls(
+                front_end=FrontEnd(**content["front_end"]),
+                alphabet=Alphabet.from_json(content["alphabet"]),
+                network=NetworkConfig(**_with_tuple(content["network"], "conv_channels")),
+                training=TrainingConfig(**_with_tuple(content["training"], "augment")),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is not a model's config: {error!r}.") from None
+
+
+def _with_tuple(content: dict[str, Any], key: str) -> dict[str, Any]:
+    return {**content, key: tuple(content[key])}
+
+
+def config_path(model_dir: str) -> str:
+    return storage.join(model_dir, CONFIG_FILE)
+
+
+def read_config(model_dir: str) -> ModelConfig:
+    """The config of a model directory.
+
+    Raises:
+        UserError: it has none, or it can't be read.
+    """
+    path = config_path(model_dir)
+    if not storage.exists(path):
+        raise UserError(
+            f"{model_dir} is not a model directory, it has no {CONFIG_FILE}: train one with "
+            f"python training.py --model_dir={model_dir}"
+        )
+    return ModelConfig.from_json(storage.read_text(path), path)
+
+
+def save_config(model_dir: str, config: ModelConfig) -> None:
+    """Writes the config, after checking that a model which is there already is the same one.
+
+    Raises:
+        UserError: the directory holds a model with another front end, alphabet or network.
+    """
+    if storage.exists(config_path(model_dir)):
+        check_same_model(read_config(model_dir), config, model_dir)
+    storage.write_text(config_path(model_dir), config.to_json())
+
+
+def check_same_model(saved: ModelConfig, asked: ModelConfig, model_dir: str) -> None:
+    """Raises a UserError that names what differs in front end, alphabet or network."""
+    differences = [
+        f"{part}.{key} {before[key]} in the model, {now[key]} asked for"
+        for part in ("front_end", "network")
+        for before, now in [(asdict(getattr(saved, part)), asdict(getattr(asked, part)))]
+        for key in now
+        if before[key] != now[key]
+    ]
+    if saved.alphabet != asked.alphabet:
+        differences.append(
+            f"alphabet {''.join(saved.alphabet.characters)!r} in the model, "
+            f"{''.join(asked.alphabet.characters)!r} asked for"
+        )
+    if differences:
+        raise UserError(
+            f"The model in {model_dir} doesn't match: {'; '.join(differences)}. Use the flags and "
+            "shards it was trained with, or another --model_dir."
+        )
+
+
+def check_same_front_end(
+    config: ModelConfig, front_end: FrontEnd, alphabet: Alphabet, shards: str, model_dir: str
+) -> None:
+    """Raises a UserError if shards were made with another front end or alphabet than a model's."""
+    differences = [
+        f"{key} {value} in the model, {asdict(front_end)[key]} in the shards"
+        for key, value in asdict(config.front_end).items()
+        if value != asdict(front_end)[key]
+    ]
+    if config.alphabet != alphabet:
+        differences.append(
+            f"alphabet {''.join(config.alphabet.characters)!r} in the model, "
+            f"{''.join(alphabet.characters)!r} in the shards"
+        )
+    if differences:
+        raise UserError(
+            f"The shards {shards} don't match the model in {model_dir}: {'; '.join(differences)}. "
+            "Prepare them with the model's settings, or name another --model_dir."
+        )

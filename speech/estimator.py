@@ -1,0 +1,124 @@
+"""TPUEstimator on a TPU, or on whatever this machine has."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+from absl import flags
+
+import constants
+from utils import UserError
+
+_tpu = tf.compat.v1.estimator.tpu
+
+
+@dataclass(frozen=True)
+class TpuSettings:
+    """Which TPU to use, if any."""
+
+    use_tpu: bool = False
+    name: str = "local"  # of the TPU, or its grpc:// address; local: of this TPU VM
+    zone: str | None = None  # of a TPU that isn't local
+    project: str | None = None  # of a TPU that isn't local
+    cores: int = 8  # the batch is divided among
+
+
+def define_tpu_flags() -> None:
+    """The flags that training and evaluation share; see `TpuSettings`."""
+    flags.DEFINE_bool("use_tpu", False, "Run on a TPU instead of this machine's CPU or GPU.")
+    flags.DEFINE_string(
+        "tpu_name",
+        os.environ.get("TPU_NAME", "local"),
+        "The TPU's name or grpc:// address; local on a TPU VM.",
+    )
+    flags.DEFINE_string("tpu_zone", None, "Zone of a TPU that isn't local, e.g. us-central1-b.")
+    flags.DEFINE_string("gcp_project", None, "Project of a TPU that isn't local.")
+    flags.DEFINE_integer("num_tpu_cores", constants.NUM_TPU_CORES, "Cores of the TPU.")
+
+
+def tpu_settings(values: Any) -> TpuSettings:
+    """The settings of parsed flags; values: absl's FLAGS."""
+    return TpuSettings(
+        values.use_tpu,
+        values.tpu_name,
+        values.tpu_zone,
+        values.gcp_project,
+        values.num_tpu_cores,
+    )
+
+
+def quieten(level: str) -> None:
+    """Of TensorFlow's own words only errors are shown, unless the level is debug."""
+    tf.get_logger().setLevel("DEBUG" if level == "debug" else "ERROR")
+
+
+def trained_steps(model_dir: str) -> int:
+    """The step of a model directory's latest checkpoint, 0 without any."""
+    checkpoint = tf.train.latest_checkpoint(model_dir)
+    return int(tf.train.load_variable(checkpoint, "global_step")) if checkpoint else 0
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How an estimator runs; nothing in it changes what a model is."""
+
+    model_dir: str
+    train_batch_size: int  # over all cores
+    eval_batch_size: int  # over all cores, also for prediction
+    iterations_per_loop: int = constants.ITERATIONS_PER_LOOP
+    save_checkpoints_steps: int = constants.SAVE_CHECKPOINTS_STEPS
+    keep_checkpoint_max: int = constants.KEEP_CHECKPOINT_MAX
+    random_seed: int = constants.RANDOM_SEED
+
+
+def build(model_fn: Callable[..., Any], run: RunSettings, tpu: TpuSettings) -> Any:
+    """A TPUEstimator.
+
+    Raises:
+        UserError: a batch size that the cores don't divide, or no TPU where one is asked for.
+    """
+    if tpu.use_tpu:
+        _check_batch_sizes(run, tpu.cores)
+    config = _tpu.RunConfig(
+        cluster=_cluster(tpu) if tpu.use_tpu else None,
+        model_dir=run.model_dir,
+        tf_random_seed=run.random_seed,
+        save_checkpoints_steps=run.save_checkpoints_steps,
+        keep_checkpoint_max=run.keep_checkpoint_max,
+        log_step_count_steps=None,
+        tpu_config=_tpu.TPUConfig(
+            iterations_per_loop=run.iterations_per_loop,
+            per_host_input_for_training=_tpu.InputPipelineConfig.PER_HOST_V2,
+        ),
+    )
+    return _tpu.TPUEstimator(
+        model_fn=model_fn,
+        config=config,
+        use_tpu=tpu.use_tpu,
+        train_batch_size=run.train_batch_size,
+        eval_batch_size=run.eval_batch_size,
+        predict_batch_size=run.eval_batch_size,
+        export_to_tpu=False,
+    )
+
+
+def _check_batch_sizes(run: RunSettings, cores: int) -> None:
+    for flag in ("train_batch_size", "eval_batch_size"):
+        size = getattr(run, flag)
+        if size % cores:
+            raise UserError(
+                f"--{flag}={size} can't be divided among {cores} cores: choose a multiple of "
+                f"{cores}, or give --num_tpu_cores."
+            )
+
+
+def _cluster(tpu: TpuSettings) -> Any:
+    try:
+        return tf.distribute.cluster_resolver.TPUClusterResolver(tpu.name, tpu.zone, tpu.project)
+    except Exception as error:  # whatever the cloud's client raises
+        raise UserError(
+            f"The TPU {tpu.name} can't be found: {error}. Check --tpu_name, --tpu_zone and "
+            "--gcp_project."
+        ) from None

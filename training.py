@@ -1,0 +1,184 @@
+"""Shards -> checkpoints.
+
+  python training.py --use_tpu
+  python training.py --train_data=data/train.tfrecords.* --dev_data=data/dev.tfrecords.*
+
+Sizes and lengths of the data come from the shards' index. The same command run again continues
+from the last checkpoint.
+"""
+
+import math
+from typing import Any
+
+from absl import flags, logging
+
+import constants
+import model
+from speech import command_line, dataset, estimator
+from speech.config import ModelConfig, NetworkConfig, TrainingConfig, save_config
+from speech.progress import ProgressHook
+from speech.records import ShardSet, find_shards
+from utils import UserError
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("train_data", constants.TRAIN_DATA, "Training shards, a glob or gs:// glob.")
+    flags.DEFINE_string("dev_data", constants.DEV_DATA, "Development shards; empty for none.")
+    flags.DEFINE_string("model_dir", constants.MODEL_DIR, "Checkpoints, config and curves.")
+    flags.DEFINE_integer("train_batch_size", constants.TRAIN_BATCH_SIZE, "Over all cores.")
+    flags.DEFINE_integer("eval_batch_size", constants.EVAL_BATCH_SIZE, "Over all cores.")
+    flags.DEFINE_float("max_epochs", constants.MAX_EPOCHS, "Passes over the training data.")
+    flags.DEFINE_integer("train_steps", None, "Steps in all, instead of --max_epochs.")
+    flags.DEFINE_integer("eval_steps", None, "Steps between two looks at the development data; default: an epoch.")
+    flags.DEFINE_float("learning_rate", constants.LEARNING_RATE, "Of Adam, at the start.")
+    flags.DEFINE_float(
+        "learning_rate_decay_factor",
+        constants.LEARNING_RATE_DECAY_FACTOR,
+        "The learning rate is multiplied by it after every epoch.",
+    )
+    flags.DEFINE_float(
+        "clip_gradients", constants.CLIP_GRADIENTS, "Largest norm of the gradient; 0: unclipped."
+    )
+    flags.DEFINE_float("dropout", constants.DROPOUT, "Of the non-recurrent layers' outputs.")
+    flags.DEFINE_multi_string(
+        "augment", [], "Augmentation, e.g. time_mask[p=1,n=2,size=100]; see speech/augment.py."
+    )
+    flags.DEFINE_list(
+        "conv_channels", [str(each) for each in constants.CONV_CHANNELS], "One number a convolution."
+    )
+    flags.DEFINE_integer("context_size", constants.CONTEXT_SIZE, "Frames a convolution sees.")
+    flags.DEFINE_integer("stride_size", constants.STRIDE_SIZE, "Frames between two outputs.")
+    flags.DEFINE_integer(
+        "recurrent_unit_size", constants.RECURRENT_UNIT_SIZE, "Units of each direction."
+    )
+    flags.DEFINE_bool("bfloat16", False, "Matrix work in bfloat16; variables stay float32.")
+    flags.DEFINE_integer(
+        "iterations_per_loop", constants.ITERATIONS_PER_LOOP, "Steps a TPU takes by itself."
+    )
+    flags.DEFINE_integer("save_checkpoints_steps", constants.SAVE_CHECKPOINTS_STEPS, "In steps.")
+    flags.DEFINE_integer("keep_checkpoint_max", constants.KEEP_CHECKPOINT_MAX, "Checkpoints kept.")
+    flags.DEFINE_integer(
+        "shuffle_buffer_size", constants.SHUFFLE_BUFFER_SIZE, "Utterances shuffled at a time."
+    )
+    flags.DEFINE_integer("random_seed", constants.RANDOM_SEED, "Of weights, order and dropout.")
+    estimator.define_tpu_flags()
+    command_line.define_logging_flag()
+
+
+def model_config(train: ShardSet, batching: dataset.Batching) -> ModelConfig:
+    """The model and training that flags and shards ask for."""
+    settings = train.index.settings
+    network = NetworkConfig(
+        bins=settings.front_end.bins,
+        labels=settings.alphabet.size,
+        conv_channels=_channels(FLAGS.conv_channels),
+        context_size=FLAGS.context_size,
+        stride_size=FLAGS.stride_size,
+        recurrent_unit_size=FLAGS.recurrent_unit_size,
+    )
+    training = TrainingConfig(
+        train_batch_size=FLAGS.train_batch_size,
+        steps_per_epoch=dataset.steps_per_epoch(train.index, batching),
+        learning_rate=FLAGS.learning_rate,
+        learning_rate_decay_factor=FLAGS.learning_rate_decay_factor,
+        clip_gradients=FLAGS.clip_gradients,
+        dropout=FLAGS.dropout,
+        augment=tuple(FLAGS.augment),
+        bfloat16=FLAGS.bfloat16,
+        random_seed=FLAGS.random_seed,
+    )
+    return ModelConfig(settings.front_end, settings.alphabet, network, training)
+
+
+def _channels(values: list[str]) -> tuple[int, ...]:
+    try:
+        return tuple(int(value) for value in values)
+    except ValueError:
+        raise UserError(
+            f"--conv_channels={','.join(values)} must be whole numbers, as in 32,32,96."
+        ) from None
+
+
+def run_settings() -> estimator.RunSettings:
+    return estimator.RunSettings(
+        model_dir=FLAGS.model_dir,
+        train_batch_size=FLAGS.train_batch_size,
+        eval_batch_size=FLAGS.eval_batch_size,
+        iterations_per_loop=FLAGS.iterations_per_loop,
+        save_checkpoints_steps=FLAGS.save_checkpoints_steps,
+        keep_checkpoint_max=FLAGS.keep_checkpoint_max,
+        random_seed=FLAGS.random_seed,
+    )
+
+
+def train_and_look(
+    trainer: Any, config: ModelConfig, train: ShardSet, dev: ShardSet | None, static: bool
+) -> None:
+    """Trains to the last step; looks at the development data on the way."""
+    training = config.training
+    batching = dataset.Batching(FLAGS.train_batch_size, static)
+    last_step = FLAGS.train_steps or math.ceil(FLAGS.max_epochs * training.steps_per_epoch)
+    look = FLAGS.eval_steps or training.steps_per_epoch
+    step = estimator.trained_steps(FLAGS.model_dir)
+    if step >= last_step:
+        logging.info("Trained for %d of %d steps: nothing to do.", step, last_step)
+    while step < last_step:
+        target = min(last_step, (step // look + 1) * look)
+        trainer.train(
+            dataset.training_input_fn(
+                train,
+                batching,
+                training.random_seed,
+                FLAGS.shuffle_buffer_size,
+                training.augment,
+                start_step=step,
+            ),
+            max_steps=target,
+            hooks=[ProgressHook(training, train.index.audio_seconds, last_step)],
+        )
+        step = target
+        if dev:
+            evaluate(trainer, dev, dataset.Batching(FLAGS.eval_batch_size, static), training)
+
+
+def evaluate(
+    trainer: Any, dev: ShardSet, batching: dataset.Batching, training: TrainingConfig
+) -> None:
+    metrics = trainer.evaluate(
+        dataset.evaluation_input_fn(dev, batching, for_prediction=False),
+        steps=dataset.evaluation_steps(dev.index, batching),
+    )
+    step = metrics["global_step"]
+    logging.info(
+        "epoch %.2f  step %d  dev loss %.2f",
+        step / training.steps_per_epoch,
+        step,
+        metrics["ctc_loss"],
+    )
+
+
+def main() -> None:
+    estimator.quieten(FLAGS.logging)
+    tpu = estimator.tpu_settings(FLAGS)
+    train = find_shards(FLAGS.train_data)
+    dev = find_shards(FLAGS.dev_data) if FLAGS.dev_data else None
+    batching = dataset.Batching(FLAGS.train_batch_size, static=tpu.use_tpu)
+    config = model_config(train, batching)
+    save_config(FLAGS.model_dir, config)
+    logging.info(
+        "%s: %d utterances, %.2f hours, %d steps an epoch",
+        FLAGS.train_data,
+        train.index.records,
+        train.index.audio_seconds / 3600,
+        config.training.steps_per_epoch,
+    )
+    trainer = estimator.build(model.model_fn_builder(config, FLAGS.model_dir), run_settings(), tpu)
+    train_and_look(trainer, config, train, dev, tpu.use_tpu)
+    logging.info("The model is in %s", FLAGS.model_dir)
+
+
+if __name__ == "__main__":
+    define_flags()
+    command_line.run(main)
