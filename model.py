@@ -127,9 +127,7 @@ class _Initializers:
     def each(self, count: int, name: str) -> Callable[..., tf.Tensor]:
         """`count` matrices, each initialised by itself and stacked along the first axis."""
         draws = [
-            tf.keras.initializers.get(
-                {"class_name": name, "config": {"seed": self._seed()}}
-            )
+            tf.keras.initializers.get({"class_name": name, "config": {"seed": self._seed()}})
             for _ in range(count)
         ]
         return lambda shape: tf.stack([draw(shape[1:]) for draw in draws])
@@ -287,7 +285,7 @@ def _summaries(curves: Tensors, model_dir: str) -> tuple[Callable[..., Any], lis
     def write(step: tf.Tensor, *values: tf.Tensor) -> Any:
         step = step[0]
         writer = tf.summary.create_file_writer(model_dir)
-        with writer.as_default(), tf.summary.record_if(step % SUMMARY_STEPS == 0):
+        with writer.as_default(), tf.summary.record_if(tf.equal(step % SUMMARY_STEPS, 0)):
             for name, value in zip(names, values, strict=True):
                 tf.summary.scalar(name, tf.reduce_mean(value), step=step)
             return tf.compat.v1.summary.all_v2_summary_ops()

@@ -24,14 +24,18 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("train_data", constants.TRAIN_DATA, "Training shards, a glob or gs:// glob.")
+    flags.DEFINE_string(
+        "train_data", constants.TRAIN_DATA, "Training shards, a glob or gs:// glob."
+    )
     flags.DEFINE_string("dev_data", constants.DEV_DATA, "Development shards; empty for none.")
     flags.DEFINE_string("model_dir", constants.MODEL_DIR, "Checkpoints, config and curves.")
     flags.DEFINE_integer("train_batch_size", constants.TRAIN_BATCH_SIZE, "Over all cores.")
     flags.DEFINE_integer("eval_batch_size", constants.EVAL_BATCH_SIZE, "Over all cores.")
     flags.DEFINE_float("max_epochs", constants.MAX_EPOCHS, "Passes over the training data.")
     flags.DEFINE_integer("train_steps", None, "Steps in all, instead of --max_epochs.")
-    flags.DEFINE_integer("eval_steps", None, "Steps between two looks at the development data; default: an epoch.")
+    flags.DEFINE_integer(
+        "eval_steps", None, "Steps between two looks at the development data; default: an epoch."
+    )
     flags.DEFINE_float("learning_rate", constants.LEARNING_RATE, "Of Adam, at the start.")
     flags.DEFINE_float(
         "learning_rate_decay_factor",
@@ -46,7 +50,9 @@ def define_flags() -> None:
         "augment", [], "Augmentation, e.g. time_mask[p=1,n=2,size=100]; see speech/augment.py."
     )
     flags.DEFINE_list(
-        "conv_channels", [str(each) for each in constants.CONV_CHANNELS], "One number a convolution."
+        "conv_channels",
+        [str(each) for each in constants.CONV_CHANNELS],
+        "One number a convolution.",
     )
     flags.DEFINE_integer("context_size", constants.CONTEXT_SIZE, "Frames a convolution sees.")
     flags.DEFINE_integer("stride_size", constants.STRIDE_SIZE, "Frames between two outputs.")

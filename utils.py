@@ -114,7 +114,9 @@ class Alphabet:
         except OSError as error:
             raise AlphabetError(f"The alphabet {path} can't be read: {error.strerror}.") from None
         except UnicodeDecodeError as error:
-            raise AlphabetError(f"The alphabet {path} is not UTF-8 ({error}): save it so.") from None
+            raise AlphabetError(
+                f"The alphabet {path} is not UTF-8 ({error}): save it so."
+            ) from None
         for number, line in enumerate(lines, start=1):
             line = line.rstrip("\r")
             if not line or line.startswith("#"):

@@ -60,7 +60,9 @@ class Mask:
             place = tf.random.stateless_uniform([], seed + [2, part])
             start = tf.cast(place * tf.cast(extent - size + 1, tf.float32), tf.int32)
             inside = tf.logical_and(positions >= start, positions < start + size)
-            wanted = tf.logical_and(touched < self.probability, part < tf.cast(tf.round(count), tf.int32))
+            wanted = tf.logical_and(
+                touched < self.probability, part < tf.cast(tf.round(count), tf.int32)
+            )
             hidden = tf.logical_or(hidden, tf.logical_and(inside, wanted))
         return tf.where(tf.expand_dims(hidden, 1 - axis), 0.0, features)
 

@@ -22,7 +22,7 @@ def run(main: Callable[[], None]) -> None:
 
     def wrapped(arguments: list[str]) -> int:
         logging.use_absl_handler()
-        logging.set_verbosity(flags.FLAGS["logging"].value)
+        logging.set_verbosity(flags.FLAGS.logging)
         try:
             if len(arguments) > 1:
                 raise UserError(f"{arguments[1]!r} is not a flag: flags start with --, see --help.")

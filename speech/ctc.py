@@ -84,7 +84,7 @@ def _banded_loss(
     feasible: tf.Tensor,
 ) -> tf.Tensor:
     """Forward and backward variables over the 2 * labels + 1 states, one frame of each a step."""
-    frames, batch, classes = logits.shape
+    frames, _, classes = logits.shape
     states = _States(label, label_length, blank=classes - 1)
 
     @tf.custom_gradient
@@ -120,14 +120,17 @@ class _States:
         symbol = tf.concat([pairs, tf.fill([batch, 1], blank)], axis=1)  # [batch, states]
         self.one_hot = tf.one_hot(symbol, blank + 1)  # [batch, states, labels]
         two_before = tf.concat([tf.fill([batch, 2], blank), symbol[:, :-2]], axis=1)
-        skippable = tf.logical_and(symbol != blank, symbol != two_before)
+        # Written out: between tensors of a TPUEstimator's graph, == and != compare identities.
+        skippable = tf.logical_and(tf.not_equal(symbol, blank), tf.not_equal(symbol, two_before))
         # What it costs to enter a state from two before it, and to leave one to two behind it.
         self.enter = tf.where(skippable, 0.0, LOG_ZERO)  # [batch, states]
         self.leave = shift_left(self.enter, 2)  # [batch, states]
         position = tf.range(self.count)[tf.newaxis]  # [1, states]
         last = 2 * label_length[:, tf.newaxis]  # [batch, 1]
-        starts = (position == 0) | ((position == 1) & (last > 0))
-        ends = (position == last) | (position == last - 1)
+        starts = tf.logical_or(
+            tf.equal(position, 0), tf.logical_and(tf.equal(position, 1), last > 0)
+        )
+        ends = tf.logical_or(tf.equal(position, last), tf.equal(position, last - 1))
         self.initial = tf.where(starts, 0.0, LOG_ZERO)  # [batch, states]
         self.final = tf.where(ends, 0.0, LOG_ZERO)  # [batch, states]
 
@@ -149,7 +152,7 @@ def _log_forward_backward(
     def step(index: tf.Tensor, alpha: tf.Tensor, beta: tf.Tensor, *tables: Any) -> tuple[Any, ...]:
         alphas, betas = tables
         arrived = _log_add(alpha, shift_right(alpha, 1), shift_right(alpha, 2) + states.enter)
-        alpha = tf.where(index == 0, states.initial, arrived) + emission(index)
+        alpha = tf.where(tf.equal(index, 0), states.initial, arrived) + emission(index)
         frame = frames - 1 - index
         ahead = beta + emission(tf.minimum(frame + 1, frames - 1))
         left = _log_add(ahead, shift_left(ahead, 1), shift_left(ahead, 2) + states.leave)

@@ -46,7 +46,10 @@ def bucket_boundaries(index: Index, batching: Batching) -> list[int]:
     boundaries: list[int] = []
     seen = 0
     for frames, count in index.frames_histogram.items():
-        if len(boundaries) < buckets - 1 and seen >= index.records * (len(boundaries) + 1) / buckets:
+        if (
+            len(boundaries) < buckets - 1
+            and seen >= index.records * (len(boundaries) + 1) / buckets
+        ):
             boundaries.append(frames)
         seen += count
     return boundaries

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import pairwise
 from multiprocessing import get_context
 
 from absl import logging
@@ -94,7 +95,7 @@ def prepare_utterance(utterance: Utterance, settings: ShardSettings) -> Prepared
 
 def labels_to_align(label: list[int]) -> int:
     """Outputs that CTC needs for a label: one a label and a blank between two equal ones."""
-    return len(label) + sum(one == other for one, other in zip(label, label[1:], strict=False))
+    return len(label) + sum(one == other for one, other in pairwise(label))
 
 
 def _unusable(
@@ -148,7 +149,7 @@ def prepare(
         return index
     if len(missing) < len(starts):
         logging.info("%d of %d shards are there already.", len(starts) - len(missing), len(starts))
-    with _workers(workers, settings) as prepare_all:
+    with Workers(workers, settings) as prepare_all:
         for start in missing:
             ranged = utterances[start : start + settings.partition_size]
             index = _write_shard(ranged, start, tfrecords_file, index, prepare_all, strict)
@@ -180,7 +181,9 @@ def _check_same_settings(old: ShardSettings, new: ShardSettings, tfrecords_file:
     if old == new:
         return
     before, now = _flat(old.to_json()), _flat(new.to_json())
-    changes = [f"{key} {before[key]} then, {now[key]} now" for key in now if before[key] != now[key]]
+    changes = [
+        f"{key} {before[key]} then, {now[key]} now" for key in now if before[key] != now[key]
+    ]
     raise UserError(
         f"{index_path(tfrecords_file)} was made with other settings: {'; '.join(changes)}. Use "
         "the same ones, remove the old set, or give the new one another --tfrecords_file."
@@ -284,7 +287,7 @@ def _refuse_if(strict: bool, utterance: Utterance, prepared: Prepared) -> None:
         )
 
 
-class _workers:
+class Workers:
     """Context manager: a function that prepares utterances in order, here or in processes."""
 
     def __init__(self, count: int, settings: ShardSettings) -> None:
@@ -294,7 +297,9 @@ class _workers:
 
     def __enter__(self) -> Callable[[list[Utterance]], Iterable[Prepared]]:
         if self.count <= 1:
-            return lambda utterances: (prepare_utterance(each, self.settings) for each in utterances)
+            return lambda utterances: (
+                prepare_utterance(each, self.settings) for each in utterances
+            )
         # Each worker multiplies small matrices: threads of its own would fight over the cores.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         self.pool = ProcessPoolExecutor(self.count, mp_context=get_context("spawn"))

@@ -142,7 +142,7 @@ class ShardWriter:
         self.bytes = 0
         self._crc32c = 0
         self._partial = storage.partial_path(path)
-        self._file = open(self._partial, "wb")
+        self._file = open(self._partial, "wb")  # noqa: SIM115 - open until the shard is whole
 
     def write(self, payload: bytes) -> None:
         record = frame_record(payload)
