@@ -1,0 +1,50 @@
+# make demo   a spoken corpus, shards, training, word error rate: the whole pipeline, no data needed
+# make test   lint and the test suite
+#
+# Both make their environment in .venv, which needs Python 3.11 or 3.10 and the package index.
+
+SUPPORTED = 3.11 3.10
+# The first supported Python that runs; override with make PYTHON=/path/to/python3.11.
+PYTHON ?= $(shell for version in $(SUPPORTED); do \
+	python$$version -c 'import venv, ensurepip' 2>/dev/null && echo python$$version && break; done)
+VENV = .venv
+RUN = $(VENV)/bin/python
+INSTALLED = $(VENV)/installed
+
+.PHONY: demo test test-all lint clean
+
+demo: $(INSTALLED)
+	$(RUN) examples/spoken_corpus.py --corpus_dir=demo/corpus
+	for set in train dev test; do $(RUN) prepare_libri.py --files_path=demo/corpus/$$set \
+		--tfrecords_file=demo/shards/$$set.tfrecords --max_sequence_length=450 \
+		--max_label_length=80 || exit 1; done
+	$(RUN) training.py --train_data='demo/shards/train.tfrecords.*' \
+		--dev_data='demo/shards/dev.tfrecords.*' --model_dir=demo/model \
+		--conv_channels=8,16 --recurrent_unit_size=128 --max_epochs=12 --eval_steps=256 \
+		--learning_rate=2e-3 --learning_rate_decay_factor=0.85 \
+		--augment='frequency_mask[n=2,size=6~6]' --augment='time_mask[n=2,size=60~60]'
+	$(RUN) eval.py --model_dir=demo/model --test_data='demo/shards/test.tfrecords.*' \
+		--report_dir=demo/report
+
+test: lint
+	$(RUN) -m pytest -m 'not slow'
+
+test-all: lint
+	$(RUN) -m pytest
+
+lint: $(INSTALLED)
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+
+# Rewritten when the pins change, so that an old environment is brought up to date.
+$(INSTALLED): setup.cfg
+	@test -n '$(PYTHON)' || { echo 'error: Python 3.11 or 3.10 (with venv) is needed, the versions' \
+		'TensorFlow 2.15 has wheels for. Install it, or say make PYTHON=/path/to/python3.11.'; exit 1; }
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --editable '.[cpu,demo,dev]'
+	$(RUN) -m pip check
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo
