@@ -20,9 +20,10 @@ demo: $(INSTALLED)
 		--max_label_length=80 || exit 1; done
 	$(RUN) training.py --train_data='demo/shards/train.tfrecords.*' \
 		--dev_data='demo/shards/dev.tfrecords.*' --model_dir=demo/model \
-		--conv_channels=8,16 --recurrent_unit_size=128 --max_epochs=12 --eval_steps=256 \
-		--learning_rate=2e-3 --learning_rate_decay_factor=0.85 \
-		--augment='frequency_mask[n=2,size=6~6]' --augment='time_mask[n=2,size=60~60]'
+		--conv_channels=8,16 --stride_size=3 --recurrent_unit_size=128 \
+		--train_batch_size=16 --max_epochs=10 --eval_steps=430 --learning_rate=2e-3 \
+		--learning_rate_decay_factor=0.9 --clip_gradients=50 \
+		--augment='frequency_mask[n=2,size=4~4]' --augment='time_mask[n=2,size=40~40]'
 	$(RUN) eval.py --model_dir=demo/model --test_data='demo/shards/test.tfrecords.*' \
 		--report_dir=demo/report
 

@@ -26,7 +26,9 @@ FLAGS = flags.FLAGS
 def define_flags() -> None:
     flags.DEFINE_string("model_dir", constants.MODEL_DIR, "The model that training.py made.")
     flags.DEFINE_string("test_data", constants.TEST_DATA, "Test shards, a glob or gs:// glob.")
-    flags.DEFINE_integer("eval_batch_size", constants.EVAL_BATCH_SIZE, "Over all cores.")
+    flags.DEFINE_integer(
+        "eval_batch_size", constants.EVAL_BATCH_SIZE, "Over all cores.", lower_bound=1
+    )
     flags.DEFINE_integer(
         "beam_width", constants.BEAM_WIDTH, "Prefixes that the beam search keeps.", lower_bound=1
     )

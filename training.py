@@ -14,7 +14,7 @@ from absl import flags, logging
 
 import constants
 import model
-from speech import command_line, dataset, estimator
+from speech import augment, command_line, dataset, estimator
 from speech.config import ModelConfig, NetworkConfig, TrainingConfig, save_config
 from speech.progress import ProgressHook
 from speech.records import ShardSet, find_shards
@@ -29,8 +29,12 @@ def define_flags() -> None:
     )
     flags.DEFINE_string("dev_data", constants.DEV_DATA, "Development shards; empty for none.")
     flags.DEFINE_string("model_dir", constants.MODEL_DIR, "Checkpoints, config and curves.")
-    flags.DEFINE_integer("train_batch_size", constants.TRAIN_BATCH_SIZE, "Over all cores.")
-    flags.DEFINE_integer("eval_batch_size", constants.EVAL_BATCH_SIZE, "Over all cores.")
+    flags.DEFINE_integer(
+        "train_batch_size", constants.TRAIN_BATCH_SIZE, "Over all cores.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "eval_batch_size", constants.EVAL_BATCH_SIZE, "Over all cores.", lower_bound=1
+    )
     flags.DEFINE_float("max_epochs", constants.MAX_EPOCHS, "Passes over the training data.")
     flags.DEFINE_integer("train_steps", None, "Steps in all, instead of --max_epochs.")
     flags.DEFINE_integer(
@@ -76,6 +80,14 @@ def define_flags() -> None:
 def model_config(train: ShardSet, batching: dataset.Batching) -> ModelConfig:
     """The model and training that flags and shards ask for."""
     settings = train.index.settings
+    steps_per_epoch = dataset.steps_per_epoch(train.index, batching)
+    if not steps_per_epoch:
+        raise UserError(
+            f"--train_batch_size={FLAGS.train_batch_size} is more than the {train.index.records} "
+            f"utterances of {FLAGS.train_data}: choose a smaller one, or prepare more."
+        )
+    for specification in FLAGS.augment:
+        augment.parse(specification)  # a bad one is told of before anything is written
     network = NetworkConfig(
         bins=settings.front_end.bins,
         labels=settings.alphabet.size,
@@ -86,7 +98,7 @@ def model_config(train: ShardSet, batching: dataset.Batching) -> ModelConfig:
     )
     training = TrainingConfig(
         train_batch_size=FLAGS.train_batch_size,
-        steps_per_epoch=dataset.steps_per_epoch(train.index, batching),
+        steps_per_epoch=steps_per_epoch,
         learning_rate=FLAGS.learning_rate,
         learning_rate_decay_factor=FLAGS.learning_rate_decay_factor,
         clip_gradients=FLAGS.clip_gradients,
@@ -172,6 +184,7 @@ def main() -> None:
     dev = find_shards(FLAGS.dev_data) if FLAGS.dev_data else None
     batching = dataset.Batching(FLAGS.train_batch_size, static=tpu.use_tpu)
     config = model_config(train, batching)
+    trainer = estimator.build(model.model_fn_builder(config, FLAGS.model_dir), run_settings(), tpu)
     save_config(FLAGS.model_dir, config)
     logging.info(
         "%s: %d utterances, %.2f hours, %d steps an epoch",
@@ -180,7 +193,6 @@ def main() -> None:
         train.index.audio_seconds / 3600,
         config.training.steps_per_epoch,
     )
-    trainer = estimator.build(model.model_fn_builder(config, FLAGS.model_dir), run_settings(), tpu)
     train_and_look(trainer, config, train, dev, tpu.use_tpu)
     logging.info("The model is in %s", FLAGS.model_dir)
 

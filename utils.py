@@ -2,7 +2,7 @@
 
 import json
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -39,6 +39,11 @@ class Alphabet:
                 raise AlphabetError(
                     f"The alphabet's entry {character!r} is not one character: "
                     "put one character on each line."
+                )
+            if unicodedata.normalize("NFC", character) != character:
+                raise AlphabetError(
+                    f"The alphabet's entry {character!r} is not in Unicode's composed form (NFC), "
+                    "in which transcripts are compared."
                 )
         if len(set(self.characters)) != len(self.characters):
             twice = sorted({c for c in self.characters if self.characters.count(c) > 1})
@@ -93,7 +98,7 @@ class Alphabet:
                 characters = json.loads(characters)
             except json.JSONDecodeError as error:
                 raise AlphabetError(f"The alphabet's JSON can't be read: {error}.") from None
-        if not isinstance(characters, Sequence):
+        if not isinstance(characters, (list, tuple)):
             raise AlphabetError(f"An alphabet in JSON is a list of characters, not {characters!r}.")
         return cls(tuple(characters))
 

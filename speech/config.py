@@ -11,7 +11,7 @@ from typing import Any
 import constants
 from speech import storage
 from speech.features import FrontEnd
-from utils import Alphabet, UserError
+from utils import Alphabet, AlphabetError, UserError
 
 CONFIG_FORMAT = 1
 CONFIG_FILE = "config.json"
@@ -105,6 +105,8 @@ class ModelConfig:
                 network=NetworkConfig(**_with_tuple(content["network"], "conv_channels")),
                 training=TrainingConfig(**_with_tuple(content["training"], "augment")),
             )
+        except AlphabetError as error:
+            raise UserError(f"{path}: {error}") from None
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is not a model's config: {error!r}.") from None
 

@@ -26,7 +26,7 @@ def alignable(label: tf.Tensor, label_length: tf.Tensor, output_length: tf.Tenso
     Returns:
         bool [batch].
     """
-    pairs = tf.sequence_mask(label_length - 1, tf.shape(label)[1] - 1)  # [batch, labels - 1]
+    pairs = tf.sequence_mask(label_length, tf.shape(label)[1])[:, 1:]  # [batch, labels - 1]
     repeats = tf.logical_and(tf.equal(label[:, 1:], label[:, :-1]), pairs)
     needed = label_length + tf.reduce_sum(tf.cast(repeats, tf.int32), axis=1)  # [batch]
     return tf.logical_and(needed <= output_length, output_length > 0)
@@ -66,14 +66,19 @@ def _op_loss(
     label_length: tf.Tensor,
     feasible: tf.Tensor,
 ) -> tf.Tensor:
-    """TensorFlow's CPU op. An utterance that can't be aligned is given no frames and no labels."""
-    label_length = tf.where(feasible, label_length, 0)
-    present = tf.sequence_mask(label_length, tf.shape(label)[1])  # [batch, labels]
+    """TensorFlow's CPU op. It refuses utterances without labels: their paths are blanks alone."""
+    spoken = tf.logical_and(feasible, label_length > 0)  # [batch]
+    # The op is given one label and one frame of the others, and what it says of them is not used.
+    label = tf.pad(tf.where(spoken[:, tf.newaxis], label, 0), [[0, 0], [0, 1]])
+    present = tf.sequence_mask(tf.where(spoken, label_length, 1), tf.shape(label)[1])
     sparse = tf.SparseTensor(
         tf.where(present), tf.boolean_mask(label, present), tf.shape(label, out_type=tf.int64)
     )
-    loss = tf.compat.v1.nn.ctc_loss(sparse, logits, tf.where(feasible, output_length, 0))
-    return tf.where(feasible, loss, 0.0)
+    loss = tf.compat.v1.nn.ctc_loss(sparse, logits, tf.where(spoken, output_length, 1))
+    blanks = tf.nn.log_softmax(logits)[:, :, -1]  # [frames, batch]
+    real = tf.transpose(tf.sequence_mask(output_length, tf.shape(logits)[0]))  # [frames, batch]
+    silent_loss = -tf.reduce_sum(tf.where(real, blanks, 0.0), axis=0)  # [batch]
+    return tf.where(feasible, tf.where(spoken, loss, silent_loss), 0.0)
 
 
 def _banded_loss(
@@ -166,7 +171,7 @@ def _log_forward_backward(
     *_, alphas, betas = tf.while_loop(
         lambda index, *unused: index < frames,
         step,
-        [tf.constant(0), nothing, states.final, table(), table()],
+        (tf.constant(0), nothing, states.final, table(), table()),
         maximum_iterations=frames,
     )
     joint = alphas.stack() + betas.stack()

@@ -216,7 +216,9 @@ def _training_batches(
 ) -> tf.data.Dataset:
     """One epoch in batches. `size` is what TPUEstimator asks this host for."""
     if batching.static:
-        return _padded_batches(utterances, index, size, static=True)
+        # One host of a pod may have an utterance more than another: their epochs are as long.
+        batches = _padded_batches(utterances, index, size, static=True)
+        return batches.take(steps_per_epoch(index, batching))
     boundaries = bucket_boundaries(index, batching)
     return utterances.bucket_by_sequence_length(
         lambda utterance: utterance["feature_length"],

@@ -1,6 +1,7 @@
 """Fetches LibriSpeech's archives, checks them and unpacks them."""
 
 import hashlib
+import http.client
 import os
 import shutil
 import tarfile
@@ -52,10 +53,11 @@ def librispeech(split: str, site: str, folder: str) -> None:
 
 def _fetch(url: str, path: str) -> None:
     partial = storage.partial_path(path)
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     have = os.path.getsize(partial) if os.path.exists(partial) else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    total = 0
     try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         with urllib.request.urlopen(request, timeout=60) as response:
             # A server that ignores the range sends the whole archive.
             continued = response.status == 206
@@ -73,11 +75,13 @@ def _fetch(url: str, path: str) -> None:
                 while block := response.read(BLOCK):
                     file.write(block)
                     progress.update(len(block))
-    except (urllib.error.URLError, OSError) as error:
-        raise UserError(
-            f"{url} can't be fetched: {error}. Run the same command again, it continues; or fetch "
-            f"it by other means and put it at {path}."
-        ) from None
+    except (OSError, http.client.HTTPException) as error:
+        # 416: nothing lies behind what we have. Its checksum tells whether it is the archive.
+        if not (have and isinstance(error, urllib.error.HTTPError) and error.code == 416):
+            raise UserError(
+                f"{url} can't be fetched: {error}. Run the same command again, it continues; or "
+                f"fetch it by other means and put it at {path}."
+            ) from None
     if os.path.getsize(partial) < total:
         raise UserError(f"{url} was cut off: run the same command again, it continues.")
     os.replace(partial, path)

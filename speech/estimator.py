@@ -35,7 +35,9 @@ def define_tpu_flags() -> None:
     )
     flags.DEFINE_string("tpu_zone", None, "Zone of a TPU that isn't local, e.g. us-central1-b.")
     flags.DEFINE_string("gcp_project", None, "Project of a TPU that isn't local.")
-    flags.DEFINE_integer("num_tpu_cores", constants.NUM_TPU_CORES, "Cores of the TPU.")
+    flags.DEFINE_integer(
+        "num_tpu_cores", constants.NUM_TPU_CORES, "Cores of the TPU.", lower_bound=1
+    )
 
 
 def tpu_settings(values: Any) -> TpuSettings:
@@ -116,9 +118,19 @@ def _check_batch_sizes(run: RunSettings, cores: int) -> None:
 
 def _cluster(tpu: TpuSettings) -> Any:
     try:
-        return tf.distribute.cluster_resolver.TPUClusterResolver(tpu.name, tpu.zone, tpu.project)
+        cluster = tf.distribute.cluster_resolver.TPUClusterResolver(tpu.name, tpu.zone, tpu.project)
     except Exception as error:  # whatever the cloud's client raises
         raise UserError(
             f"The TPU {tpu.name} can't be found: {error}. Check --tpu_name, --tpu_zone and "
             "--gcp_project."
         ) from None
+    # The estimator asks the same question, but only when it is about to build a graph.
+    if not cluster.get_tpu_system_metadata().num_cores:
+        raise UserError(
+            f"TensorFlow {tf.__version__} finds no TPU cores (--tpu_name={tpu.name}). Leave out "
+            "--use_tpu to run on this machine's CPU or GPU. On a TPU VM keep the TensorFlow that "
+            "came with it, since PyPI's wheels can't drive a TPU. TPU v5e and later need the PJRT "
+            "runtime, where tf.estimator is known to fail (github.com/tensorflow/tensorflow, issue "
+            "90807): use a v2, v3 or v4."
+        )
+    return cluster

@@ -24,6 +24,9 @@ INT16_SCALE = 32768.0
 # Frames whose spectra are computed at once: 64 x 1024 float64 samples stay in the L2 cache.
 CHUNK_FRAMES = 64
 
+# soundfile's count of samples where the header doesn't tell it, as in a flac encoded into a pipe.
+UNKNOWN_LENGTH = 2**63 - 1
+
 # A bin that never changes has no deviation to divide by.
 SMALLEST_DEVIATION = 1e-5
 
@@ -47,6 +50,11 @@ class FrontEnd:
     energy_floor: float = constants.ENERGY_FLOOR  # of a bin's energy, before the logarithm
 
     def __post_init__(self) -> None:
+        if not np.isfinite([self.window_seconds, self.step_seconds]).all():
+            raise UserError(
+                f"A window of {self.window_seconds} s and a step of {self.step_seconds} s can't "
+                "be: choose --winlen and --winstep in seconds."
+            )
         if self.sample_rate <= 0 or self.bins <= 0:
             raise UserError(
                 f"The front end needs a positive sample rate and number of bins, not "
@@ -62,7 +70,8 @@ class FrontEnd:
         if not 0 <= self.lowest_frequency < self.highest_frequency <= self.sample_rate / 2:
             raise UserError(
                 f"The filters from {self.lowest_frequency} to {self.highest_frequency} Hz must lie "
-                f"between 0 and half the sample rate of {self.sample_rate} Hz."
+                f"between 0 and half the sample rate of {self.sample_rate} Hz: choose a higher "
+                "--sample_rate."
             )
 
     @property
@@ -97,8 +106,13 @@ def read_audio(path: str, sample_rate: int) -> np.ndarray:
     """
     try:
         with soundfile.SoundFile(path) as file:
-            audio = file.read(dtype="float32", always_2d=True)  # [samples, channels]
             promised, file_rate = file.frames, file.samplerate
+            if promised == UNKNOWN_LENGTH:
+                raise AudioError(
+                    f"{path} can't be read as audio: its header doesn't tell its length. Encode it "
+                    "again, into a file and not a pipe."
+                )
+            audio = file.read(dtype="float32", always_2d=True)  # [samples, channels]
     except (OSError, soundfile.SoundFileError) as error:
         raise AudioError(f"{path} can't be read as audio: {error}") from None
     if len(audio) != promised:

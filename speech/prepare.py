@@ -239,19 +239,26 @@ def _write_shard(
         # A log file wants a line now and then, not a redrawn bar.
         mininterval=0.5 if sys.stderr.isatty() else 30,
     )
-    with _open_shard(path) as writer, progress:
-        for position, (utterance, prepared) in enumerate(progress, start):
-            if prepared.reason:
-                _refuse_if(strict, utterance, prepared)
-                skipped.append(
-                    Skipped(position, utterance.utterance_id, prepared.reason, prepared.detail)
-                )
-                continue
-            writer.write(prepared.payload)
-            frames.append(prepared.frames)
-            labels.append(prepared.labels)
-            seconds += prepared.audio_seconds
-        crc32c = writer.close()
+    try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        with ShardWriter(path) as writer, progress:
+            for position, (utterance, prepared) in enumerate(progress, start):
+                if prepared.reason:
+                    _refuse_if(strict, utterance, prepared)
+                    skipped.append(
+                        Skipped(position, utterance.utterance_id, prepared.reason, prepared.detail)
+                    )
+                    continue
+                writer.write(prepared.payload)
+                frames.append(prepared.frames)
+                labels.append(prepared.labels)
+                seconds += prepared.audio_seconds
+            crc32c = writer.close()
+    except OSError as error:
+        raise UserError(
+            f"{path} can't be written: {error.strerror}. Choose another folder with "
+            "--tfrecords_file."
+        ) from None
     shard = Shard(
         file=os.path.basename(path),
         start=start,
@@ -266,17 +273,6 @@ def _write_shard(
         labels_histogram=histogram(labels, LABELS_BAR),
     )
     return index.with_shard(shard, skipped)
-
-
-def _open_shard(path: str) -> ShardWriter:
-    try:
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        return ShardWriter(path)
-    except OSError as error:
-        raise UserError(
-            f"{path} can't be written: {error.strerror}. Choose another folder with "
-            "--tfrecords_file."
-        ) from None
 
 
 def _refuse_if(strict: bool, utterance: Utterance, prepared: Prepared) -> None:
@@ -323,9 +319,11 @@ class Workers:
                 yield pending[0][1].result()
                 pending.popleft()
         except BrokenProcessPool:
+            # None is pending if an idle worker died before the first one.
+            utterance = pending[0][0] if pending else utterances[0]
             raise UserError(
-                f"A worker process died at {pending[0][0].utterance_id} or shortly behind it (out "
-                "of memory?). Run the same command again, with fewer --workers if it happens again."
+                f"A worker process died at {utterance.utterance_id} or shortly behind it (out of "
+                "memory?). Run the same command again, with fewer --workers if it happens again."
             ) from None
 
 

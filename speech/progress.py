@@ -29,16 +29,17 @@ class ProgressHook(tf.estimator.SessionRunHook):
         self.logged_step: int | None = None
 
     def before_run(self, run_context: Any) -> Any:
-        return tf.estimator.SessionRunArgs([self.step, self.loss])
+        return tf.estimator.SessionRunArgs(self.loss)
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
-        step, loss = run_values.results
-        self.losses.append(float(loss))
+        self.losses.append(float(run_values.results))
+        # Fetched along with the loss, the step would be the one before or behind the training op.
         if self.logged_step is None:
             # The first run includes the compilation: the clock starts behind it.
-            self.logged_step, self.logged_time = int(step), time.monotonic()
+            self.logged_step = int(run_context.session.run(self.step))
+            self.logged_time = time.monotonic()
         elif time.monotonic() - self.logged_time >= LOG_SECONDS:
-            self._log(int(step))
+            self._log(int(run_context.session.run(self.step)))
 
     def end(self, session: Any) -> None:
         step = int(session.run(self.step))

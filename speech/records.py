@@ -162,9 +162,11 @@ class ShardWriter:
         return self
 
     def __exit__(self, *unused: object) -> None:
-        if not self._file.closed:
-            self._file.close()
-            os.remove(self._partial)
+        try:
+            self._file.close()  # fails again if it is a full disk that brought us here
+        finally:
+            if os.path.exists(self._partial):
+                os.remove(self._partial)
 
 
 # --- The index ------------------------------------------------------------------------------------
@@ -379,17 +381,14 @@ def find_shards(pattern: str) -> ShardSet:
             f"The index {index_path(names[0])} is missing: copy it along with the shards."
         )
     files = {os.path.basename(match[0]): match[0] for match in matches}
-    folder = os.path.dirname(names[0])
-    _check_shards(index, files, index_path(names[0]), pattern, folder)
+    _check_shards(index, files, index_path(names[0]), os.path.basename(pattern))
     shards = tuple(shard for shard in index.shards if shard.file in files)
     return ShardSet(
         pattern, tuple(files[shard.file] for shard in shards), replace(index, shards=shards)
     )
 
 
-def _check_shards(
-    index: Index, files: dict[str, str], index_file: str, pattern: str, folder: str
-) -> None:
+def _check_shards(index: Index, files: dict[str, str], index_file: str, name_pattern: str) -> None:
     known = {shard.file: shard for shard in index.shards}
     for name in files:
         if name not in known:
@@ -403,5 +402,5 @@ def _check_shards(
                 f"{known[name].bytes}: copy or prepare it again."
             )
     for name in known.keys() - files.keys():
-        if fnmatch.fnmatch(storage.join(folder, name), pattern):
+        if fnmatch.fnmatch(name, name_pattern):
             raise UserError(f"{name}, which {index_file} lists, is missing: copy it there too.")

@@ -83,7 +83,7 @@ def _recurrence(
         *_, table = tf.while_loop(
             lambda index, *unused: index < frames,
             step,
-            [tf.constant(0), tf.zeros_like(like[0]), table],
+            (tf.constant(0), tf.zeros_like(like[0]), table),
             maximum_iterations=frames,
         )
         return tf.ensure_shape(table.stack(), like.shape)

@@ -3,6 +3,7 @@
 TensorFlow is imported only for gs:// paths, so that preparing data on a workstation needs none.
 """
 
+import contextlib
 import glob
 import os
 from typing import Any
@@ -74,6 +75,8 @@ def write_text(path: str, text: str) -> None:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            os.remove(partial)
         raise UserError(f"{path} can't be written: {error.strerror}.") from None
 
 

@@ -1,8 +1,13 @@
 """Shared by the tests: the repository's modules on the path, and the real speech if it is there."""
 
 import os
+import zlib
+from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 # Real speech lies beside the repository where there is any; tests that want it skip without.
 CORPORA = os.environ.get(
@@ -17,3 +22,32 @@ def librispeech_mini() -> str:
     if not os.path.isdir(folder):
         pytest.skip(f"no real speech at {folder}")
     return folder
+
+
+@pytest.fixture
+def asterisk_en() -> str:
+    folder = os.path.join(CORPORA, "asterisk-en")
+    if not os.path.isdir(folder):
+        pytest.skip(f"no real speech at {folder}")
+    return folder
+
+
+# Writes utterances (id -> transcript) in LibriSpeech's layout below a split's folder.
+WriteSplit = Callable[[Path, dict[str, str]], None]
+
+
+@pytest.fixture(scope="session")
+def write_split() -> WriteSplit:
+    def write(split: Path, spoken: dict[str, str]) -> None:
+        for utterance_id, transcript in spoken.items():
+            speaker, chapter, _ = utterance_id.split("-")
+            folder = split / speaker / chapter
+            folder.mkdir(parents=True, exist_ok=True)
+            with open(folder / f"{speaker}-{chapter}.trans.txt", "a", encoding="utf-8") as file:
+                file.write(f"{utterance_id} {transcript}\n")
+            # Noise of the utterance's own, 0.2 to 0.4 s: outputs enough for 10 characters.
+            rng = np.random.default_rng(zlib.crc32(utterance_id.encode()))
+            noise = rng.normal(size=rng.integers(3200, 6400)) * 0.1
+            soundfile.write(folder / f"{utterance_id}.flac", noise, 16000)
+
+    return write

@@ -62,7 +62,7 @@ def transcripts(split_dir: Path) -> dict[str, str]:
         for path in sorted(split_dir.glob("*/*/*.trans.txt"))
         for line in path.read_text(encoding="utf-8").splitlines()
     ]
-    return {utterance_id: text for utterance_id, text in lines}
+    return dict(lines)
 
 
 def timbre(samples: np.ndarray) -> np.ndarray:
