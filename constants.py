@@ -57,9 +57,9 @@ LOWEST_FREQUENCY = 125.0  # Hz
 HIGHEST_FREQUENCY = 7600.0  # Hz
 PRE_EMPHASIS = 0.97
 
-# Energies are floored here before the logarithm. In units of a bin's energy at int16 scale; white
-# noise of half a quantisation step lies above it, so only digital silence is touched.
-ENERGY_FLOOR = 1e-2
+# Energies are floored here before the logarithm, in units of a filter's energy at 16-bit scale.
+# Rounding to 16 bits alone puts more than this into every filter, so only digital silence is touched.
+ENERGY_FLOOR = 1e-6
 
 # --- Shards ---------------------------------------------------------------------------------------
 
