@@ -58,7 +58,7 @@ HIGHEST_FREQUENCY = 7600.0  # Hz
 PRE_EMPHASIS = 0.97
 
 # Energies are floored here before the logarithm, in units of a filter's energy at 16-bit scale.
-# Rounding to 16 bits alone puts more than this into every filter, so only digital silence is touched.
+# Rounding to 16 bits puts more than this into every filter: only digital silence is touched.
 ENERGY_FLOOR = 1e-6
 
 # --- Shards ---------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import pairwise
 from multiprocessing import get_context
+from typing import NoReturn
 
 from absl import logging
 from tqdm import tqdm
@@ -149,12 +150,25 @@ def prepare(
         return index
     if len(missing) < len(starts):
         logging.info("%d of %d shards are there already.", len(starts) - len(missing), len(starts))
-    with Workers(workers, settings) as prepare_all:
-        for start in missing:
-            ranged = utterances[start : start + settings.partition_size]
-            index = _write_shard(ranged, start, tfrecords_file, index, prepare_all, strict)
+    ranges = {start: utterances[start : start + settings.partition_size] for start in missing}
+    with Workers(workers, settings) as prepare_all, _progress_bar(ranges) as progress:
+        for start, ranged in ranges.items():
+            prepared = zip(ranged, prepare_all(ranged), strict=True)
+            path = shard_path(tfrecords_file, start)
+            shard, skipped = _write_shard(path, start, prepared, strict, progress)
+            index = index.with_shard(shard, skipped)
             storage.write_text(index_path(tfrecords_file), index.to_json())
     return index
+
+
+def _progress_bar(ranges: dict[int, list[Utterance]]) -> "tqdm[NoReturn]":
+    """Utterances a second and the time left, over all shards that are still missing."""
+    return tqdm(
+        total=sum(map(len, ranges.values())),
+        unit="utt",
+        # A log file wants a line now and then, not a redrawn bar.
+        mininterval=0.5 if sys.stderr.isatty() else 30,
+    )
 
 
 def _continue_index(
@@ -218,41 +232,37 @@ def _without_lost_shards(index: Index, tfrecords_file: str) -> Index:
 
 
 def _write_shard(
-    utterances: list[Utterance],
+    path: str,
     start: int,
-    tfrecords_file: str,
-    index: Index,
-    prepare_all: Callable[[list[Utterance]], Iterable[Prepared]],
+    prepared: Iterable[tuple[Utterance, Prepared]],
     strict: bool,
-) -> Index:
-    """Writes one shard; returns the index with it."""
-    path = shard_path(tfrecords_file, start)
+    progress: "tqdm[NoReturn]",
+) -> tuple[Shard, list[Skipped]]:
+    """Writes the shard that starts at the corpus position `start`.
+
+    Returns:
+        the shard, and the utterances of its range that are not in it.
+    """
     skipped: list[Skipped] = []
     frames: list[int] = []
     labels: list[int] = []
     seconds = 0.0
-    progress = tqdm(
-        zip(utterances, prepare_all(utterances), strict=True),
-        total=len(utterances),
-        desc=os.path.basename(path),
-        unit="utt",
-        # A log file wants a line now and then, not a redrawn bar.
-        mininterval=0.5 if sys.stderr.isatty() else 30,
-    )
+    progress.set_description(os.path.basename(path))
     try:
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        with ShardWriter(path) as writer, progress:
-            for position, (utterance, prepared) in enumerate(progress, start):
-                if prepared.reason:
-                    _refuse_if(strict, utterance, prepared)
+        with ShardWriter(path) as writer:
+            for position, (utterance, record) in enumerate(prepared, start):
+                progress.update()
+                if record.reason:
+                    _refuse_if(strict, utterance, record)
                     skipped.append(
-                        Skipped(position, utterance.utterance_id, prepared.reason, prepared.detail)
+                        Skipped(position, utterance.utterance_id, record.reason, record.detail)
                     )
                     continue
-                writer.write(prepared.payload)
-                frames.append(prepared.frames)
-                labels.append(prepared.labels)
-                seconds += prepared.audio_seconds
+                writer.write(record.payload)
+                frames.append(record.frames)
+                labels.append(record.labels)
+                seconds += record.audio_seconds
             crc32c = writer.close()
     except OSError as error:
         raise UserError(
@@ -262,7 +272,7 @@ def _write_shard(
     shard = Shard(
         file=os.path.basename(path),
         start=start,
-        end=start + len(utterances),
+        end=start + len(frames) + len(skipped),
         records=len(frames),
         bytes=writer.bytes,
         crc32c=crc32c,
@@ -272,7 +282,7 @@ def _write_shard(
         frames_histogram=histogram(frames, FRAMES_BAR),
         labels_histogram=histogram(labels, LABELS_BAR),
     )
-    return index.with_shard(shard, skipped)
+    return shard, skipped
 
 
 def _refuse_if(strict: bool, utterance: Utterance, prepared: Prepared) -> None:
@@ -337,6 +347,8 @@ def summary(tfrecords_file: str, index: Index) -> str:
         ("size", f"{index.bytes / 1e6:.1f} MB"),
         ("skipped", f"{len(index.skipped)}"),
     ]
+    if index.skipped:
+        rows[-1] = ("skipped", f"{len(index.skipped)}, named in {index_path(tfrecords_file)}")
     reasons = Counter(skipped.reason for skipped in index.skipped)
     rows += [(f"  {reason}", f"{count}") for reason, count in reasons.most_common()]
     if not index.complete:
