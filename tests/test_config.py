@@ -1,0 +1,175 @@
+"""A model directory's config: what is written is read, and what doesn't match is named."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speech.config import (
+    CONFIG_FILE,
+    CONFIG_FORMAT,
+    ModelConfig,
+    NetworkConfig,
+    TrainingConfig,
+    check_same_front_end,
+    check_same_model,
+    read_config,
+    save_config,
+)
+from speech.features import FrontEnd
+from utils import ENGLISH, Alphabet, UserError
+
+CONFIG = ModelConfig(
+    FrontEnd(), ENGLISH, NetworkConfig(bins=80, labels=29), TrainingConfig(augment=("time_mask",))
+)
+FINNISH = Alphabet(tuple("abcdefghijklmnopqrstuvwxyz åäö"))
+
+
+def message(function: Any, *arguments: Any) -> str:
+    with pytest.raises(UserError) as error:
+        function(*arguments)
+    return str(error.value)
+
+
+# --- Written and read -----------------------------------------------------------------------------
+
+
+@given(
+    conv_channels=st.lists(st.integers(1, 500), min_size=1, max_size=4).map(tuple),
+    learning_rate=st.floats(1e-9, 1.0),
+    augment=st.lists(st.text(max_size=5), max_size=2).map(tuple),
+    bfloat16=st.booleans(),
+    letters=st.sets(st.sampled_from("aä字\"'\\ "), min_size=1),
+)
+def test_config_comes_back_from_its_json(
+    conv_channels: tuple[int, ...],
+    learning_rate: float,
+    augment: tuple[str, ...],
+    bfloat16: bool,
+    letters: set[str],
+) -> None:
+    config = ModelConfig(
+        FrontEnd(sample_rate=44100, bins=13),
+        Alphabet(tuple(sorted(letters))),
+        NetworkConfig(bins=13, labels=len(letters) + 1, conv_channels=conv_channels),
+        TrainingConfig(learning_rate=learning_rate, augment=augment, bfloat16=bfloat16),
+    )
+    assert ModelConfig.from_json(config.to_json(), "config.json") == config
+
+
+def test_config_comes_back_from_its_folder(tmp_path: Path) -> None:
+    folder = str(tmp_path / "new" / "model")
+    save_config(folder, CONFIG)
+    assert read_config(folder) == CONFIG
+    assert [path.name for path in Path(folder).iterdir()] == [CONFIG_FILE]
+
+
+def test_training_may_change_and_the_model_may_not(tmp_path: Path) -> None:
+    save_config(str(tmp_path), CONFIG)
+    slower = replace(CONFIG, training=TrainingConfig(learning_rate=1e-5))
+    save_config(str(tmp_path), slower)
+    assert read_config(str(tmp_path)) == slower
+    other = replace(CONFIG, network=replace(CONFIG.network, recurrent_unit_size=8))
+    assert "network.recurrent_unit_size" in message(save_config, str(tmp_path), other)
+    assert read_config(str(tmp_path)) == slower
+
+
+# --- What can't be read ---------------------------------------------------------------------------
+
+
+def test_folder_without_config_is_told_how_to_get_one(tmp_path: Path) -> None:
+    text = message(read_config, str(tmp_path))
+    assert str(tmp_path) in text and "has no config.json" in text
+    assert f"python training.py --model_dir={tmp_path}" in text
+
+
+def test_other_format_names_both(tmp_path: Path) -> None:
+    content = {**json.loads(CONFIG.to_json()), "format": 99}
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(content))
+    text = message(read_config, str(tmp_path))
+    assert "format 99" in text and f"format {CONFIG_FORMAT}" in text and CONFIG_FILE in text
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"format": 1}',
+        CONFIG.to_json()[:-20],
+        CONFIG.to_json().replace('"bins"', '"pins"'),
+        CONFIG.to_json().replace('"a"', '"ab"'),
+    ],
+)
+def test_broken_config_names_its_file(tmp_path: Path, broken: str) -> None:
+    (tmp_path / CONFIG_FILE).write_text(broken)
+    assert str(tmp_path / CONFIG_FILE) in message(read_config, str(tmp_path))
+
+
+def test_config_that_is_no_text_names_its_file(tmp_path: Path) -> None:
+    (tmp_path / CONFIG_FILE).write_bytes(b"\xff\xfe\x00")
+    assert str(tmp_path / CONFIG_FILE) in message(read_config, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"conv_channels": ()},
+        {"conv_channels": (32, 0)},
+        {"context_size": 0},
+        {"stride_size": -1},
+        {"recurrent_unit_size": 0},
+    ],
+)
+def test_network_of_no_size_is_refused(sizes: dict[str, Any]) -> None:
+    (name,) = sizes
+    assert f"--{name}={sizes[name]}" in message(lambda: NetworkConfig(bins=80, labels=29, **sizes))
+
+
+@pytest.mark.parametrize(
+    ("frames", "stride", "outputs"), [(1, 2, 1), (2, 2, 1), (3, 2, 2), (1729, 2, 865), (7, 3, 3)]
+)
+def test_output_frames_are_rounded_up(frames: int, stride: int, outputs: int) -> None:
+    network = NetworkConfig(bins=80, labels=29, stride_size=stride)
+    assert network.output_frames(frames) == outputs
+
+
+# --- What doesn't match ---------------------------------------------------------------------------
+
+
+def test_same_model_is_no_difference() -> None:
+    check_same_model(CONFIG, replace(CONFIG, training=TrainingConfig(bfloat16=True)), "model")
+    check_same_front_end(CONFIG, FrontEnd(), ENGLISH, "data/x.*", "model")
+
+
+def test_different_model_names_every_part_and_both_values() -> None:
+    asked = ModelConfig(
+        FrontEnd(window_seconds=0.025),
+        FINNISH,
+        NetworkConfig(bins=80, labels=31, conv_channels=(8,)),
+        CONFIG.training,
+    )
+    text = message(check_same_model, CONFIG, asked, "my/model")
+    assert "my/model" in text and "another --model_dir" in text
+    assert "front_end.window_seconds 0.02 in the model, 0.025 asked for" in text
+    assert "network.labels 29 in the model, 31 asked for" in text
+    assert "network.conv_channels (32, 32, 96) in the model, (8,) asked for" in text
+    assert repr("".join(ENGLISH.characters)) in text
+    assert repr("".join(FINNISH.characters)) in text
+
+
+def test_different_shards_name_both_values_and_the_files() -> None:
+    text = message(
+        check_same_front_end, CONFIG, FrontEnd(bins=40), FINNISH, "data/test.*", "my/model"
+    )
+    assert "data/test.*" in text and "my/model" in text
+    assert "bins 80 in the model, 40 in the shards" in text
+    assert "sample_rate" not in text
+    assert repr("".join(FINNISH.characters)) in text

@@ -1,0 +1,304 @@
+"""The two CTC losses against each other, against all paths, eager, in a v1 graph, and under XLA."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from speech.ctc import alignable, ctc_loss
+
+Array = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int32]
+
+FRAMES, LABELS, CLASSES = 24, 9, 5
+BLANK = CLASSES - 1
+
+
+@dataclass(frozen=True)
+class Batch:
+    logits: Array  # [batch, frames, classes]
+    output_length: Integers  # [batch]
+    label: Integers  # [batch, labels]
+    label_length: Integers  # [batch]
+
+
+def needed(label: list[int]) -> int:
+    """Frames that a label's shortest path takes."""
+    return len(label) + sum(one == other for one, other in itertools.pairwise(label))
+
+
+def random_utterance(rng: np.random.Generator, kind: str) -> tuple[list[int], int]:
+    """A label and a number of frames for it."""
+    labels = {"empty": 0, "full": LABELS}.get(kind, int(rng.integers(1, LABELS + 1)))
+    # Two characters alone make many repeats.
+    label = [int(each) for each in rng.integers(0, rng.choice([1, 2, BLANK]), labels)]
+    shortest = max(needed(label), 1)
+    frames = {
+        "full": FRAMES,
+        "exact": shortest,
+        "infeasible": int(rng.integers(0, shortest)),
+        "no frames": 0,
+    }.get(kind, int(rng.integers(shortest, FRAMES + 1)))
+    return label, frames
+
+
+KINDS = ("empty", "full", "exact", "infeasible", "no frames", "any", "any", "any")
+
+
+def random_batch(seed: int, scale: float, size: int = 64) -> Batch:
+    """Every kind of utterance; what pads labels and frames is random too."""
+    rng = np.random.default_rng(seed)
+    utterances = [random_utterance(rng, KINDS[each % len(KINDS)]) for each in range(size)]
+    padded = rng.integers(0, CLASSES, [size, LABELS])
+    for row, (label, _) in zip(padded, utterances, strict=True):
+        row[: len(label)] = label
+    # TensorFlow's op works with probabilities, and float32 has none below e^-87.
+    logits = np.clip(scale * rng.normal(size=[size, FRAMES, CLASSES]), -40, 40)
+    return Batch(
+        logits=logits.astype(np.float32),
+        output_length=np.array([frames for _, frames in utterances], np.int32),
+        label=padded.astype(np.int32),
+        label_length=np.array([len(label) for label, _ in utterances], np.int32),
+    )
+
+
+def tensors(batch: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """What ctc_loss takes, in its order."""
+    return (
+        tf.constant(batch.logits),
+        tf.constant(batch.output_length),
+        tf.constant(batch.label),
+        tf.constant(batch.label_length),
+    )
+
+
+@cache
+def function_of(on_tpu: bool, compiled: bool) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+    @tf.function(jit_compile=compiled)
+    def loss_and_gradient(
+        logits: tf.Tensor, output_length: tf.Tensor, label: tf.Tensor, label_length: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            loss = ctc_loss(logits, output_length, label, label_length, on_tpu)  # [batch]
+            # Unequal weights, so that an upstream gradient that is lost shows.
+            weight = tf.linspace(0.5, 2.0, loss.shape[0])
+            total = tf.reduce_sum(loss * weight)
+        return loss, tape.gradient(total, logits)
+
+    return loss_and_gradient
+
+
+def loss_and_gradient(batch: Batch, on_tpu: bool, compiled: bool = False) -> tuple[Array, Array]:
+    """Loss [batch] and gradient [batch, frames, classes] of a weighted sum."""
+    loss, gradient = function_of(on_tpu, compiled)(*tensors(batch))
+    return loss.numpy(), gradient.numpy()
+
+
+def feasible(batch: Batch) -> npt.NDArray[np.bool_]:
+    labels = [
+        row[:length].tolist() for row, length in zip(batch.label, batch.label_length, strict=True)
+    ]
+    frames = batch.output_length
+    return np.array([n > 0 and needed(label) <= n for label, n in zip(labels, frames, strict=True)])
+
+
+BOTH = pytest.mark.parametrize("on_tpu", [False, True], ids=["op", "banded"])
+
+
+# --- One against the other ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize("scale", [0.1, 1.0, 5.0, 10.0, 20.0])
+def test_banded_recursion_equals_tensorflows_op(scale: float, compiled: bool) -> None:
+    for seed in range(3):
+        batch = random_batch(seed, scale)
+        loss, gradient = loss_and_gradient(batch, on_tpu=True, compiled=compiled)
+        expected_loss, expected_gradient = loss_and_gradient(batch, on_tpu=False)
+        np.testing.assert_allclose(loss, expected_loss, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(gradient, expected_gradient, atol=1e-3)
+
+
+def test_long_utterances_agree() -> None:
+    rng = np.random.default_rng(0)
+    size, frames, labels = 3, 865, 338
+    batch = Batch(
+        logits=np.asarray(3 * rng.normal(size=[size, frames, 29]), np.float32),
+        output_length=np.array([865, 700, 400], np.int32),
+        label=rng.integers(0, 28, [size, labels]).astype(np.int32),
+        label_length=np.array([338, 200, 30], np.int32),
+    )
+    loss, gradient = loss_and_gradient(batch, on_tpu=True)
+    expected_loss, expected_gradient = loss_and_gradient(batch, on_tpu=False)
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-4)
+    # In float32 the variables of a path of nearly 3000 nats are exact to 2e-4 of them.
+    np.testing.assert_allclose(gradient, expected_gradient, atol=2e-2)
+
+
+@BOTH
+def test_loss_is_that_of_all_paths(on_tpu: bool) -> None:
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=[1, 5, CLASSES]).astype(np.float32)
+    log_probs = tf.nn.log_softmax(logits).numpy()[0]  # [frames, classes]
+    for label in ([], [0], [1, 1], [0, 1], [2, 2, 0], [0, 1, 2, 3, 0]):
+        paths = [
+            path
+            for path in itertools.product(range(CLASSES), repeat=5)
+            if [each for each, _ in itertools.groupby(path) if each != BLANK] == label
+        ]
+        probability = sum(np.exp(log_probs[range(5), path].sum()) for path in paths)
+        padded = np.array([label + [3] * (5 - len(label))], np.int32)
+        batch = Batch(logits, np.array([5], np.int32), padded, np.array([len(label)], np.int32))
+        loss, _ = loss_and_gradient(batch, on_tpu)
+        assert loss[0] == pytest.approx(-np.log(probability), rel=1e-5)
+
+
+def forward_loss(logits: Array, label: list[int]) -> float:
+    """The forward variable alone, in float64; logits: [frames, classes]."""
+    wide = logits.astype(np.float64)
+    log_probs = wide - np.logaddexp.reduce(wide, axis=1, keepdims=True)  # [frames, classes]
+    symbols = [BLANK, *itertools.chain.from_iterable((each, BLANK) for each in label)]
+    alpha = np.full(len(symbols), -np.inf)
+    alpha[:2] = log_probs[0, symbols[:2]]
+    for frame in log_probs[1:]:
+        before = alpha.copy()
+        for state, symbol in enumerate(symbols):
+            ways = [before[state], before[state - 1] if state else -np.inf]
+            if state > 1 and symbol not in (BLANK, symbols[state - 2]):
+                ways.append(before[state - 2])
+            alpha[state] = np.logaddexp.reduce(ways) + frame[symbol]
+    return float(-np.logaddexp.reduce(alpha[-2:]))
+
+
+def test_banded_recursion_stays_exact_where_probabilities_underflow() -> None:
+    """TensorFlow's op finds no path at all in some of these."""
+    batch = random_batch(9, 1.0)
+    sure = replace(batch, logits=60 * batch.logits)
+    loss, gradient = loss_and_gradient(sure, on_tpu=True)
+    assert np.isfinite(gradient).all()
+    for row in np.flatnonzero(feasible(sure)):
+        label = sure.label[row, : sure.label_length[row]].tolist()
+        expected = forward_loss(sure.logits[row, : sure.output_length[row]], label)
+        assert loss[row] == pytest.approx(expected, rel=1e-4, abs=1e-3)
+
+
+@BOTH
+def test_gradient_is_the_slope_of_the_loss(on_tpu: bool) -> None:
+    batch = random_batch(7, 1.0, size=16)
+    direction = np.random.default_rng(8).normal(size=batch.logits.shape).astype(np.float32)
+    step = 1e-2 * direction
+    ahead, _ = loss_and_gradient(replace(batch, logits=batch.logits + step), on_tpu)
+    behind, _ = loss_and_gradient(replace(batch, logits=batch.logits - step), on_tpu)
+    _, gradient = loss_and_gradient(batch, on_tpu)
+    weight = np.linspace(0.5, 2.0, 16, dtype=np.float32)  # [batch]
+    slope = weight * (ahead - behind) / 2e-2  # [batch]
+    np.testing.assert_allclose((gradient * direction).sum((1, 2)), slope, rtol=5e-3, atol=5e-3)
+
+
+# --- What can't be aligned, and padding -----------------------------------------------------------
+
+
+@BOTH
+def test_infeasible_utterance_has_no_loss_and_no_gradient(on_tpu: bool) -> None:
+    for scale in (1.0, 20.0):
+        batch = random_batch(2, scale)
+        loss, gradient = loss_and_gradient(batch, on_tpu)
+        good = feasible(batch)
+        assert 0 < good.sum() < good.size
+        assert not loss[~good].any() and not gradient[~good].any()
+        assert (loss[good] > 0).all() and np.abs(gradient[good]).max((1, 2)).all()
+        assert np.isfinite(loss).all() and np.isfinite(gradient).all()
+
+
+@BOTH
+@pytest.mark.parametrize("labels", [0, 3])
+def test_batch_of_empty_labels_is_all_blanks(on_tpu: bool, labels: int) -> None:
+    if on_tpu and not labels:
+        pytest.skip("a TPU's batches always have room for labels")
+    logits = np.random.default_rng(3).normal(size=[2, 4, CLASSES]).astype(np.float32)
+    lengths, empty = np.array([4, 2], np.int32), np.zeros(2, np.int32)
+    batch = Batch(logits, lengths, np.zeros([2, labels], np.int32), empty)
+    loss, _ = loss_and_gradient(batch, on_tpu)
+    blanks = tf.nn.log_softmax(logits).numpy()[:, :, BLANK]  # [batch, frames]
+    np.testing.assert_allclose(loss, [-blanks[0].sum(), -blanks[1, :2].sum()], rtol=1e-5)
+
+
+@BOTH
+def test_padding_of_labels_and_frames_has_no_influence(on_tpu: bool) -> None:
+    rng = np.random.default_rng(4)
+    batch = random_batch(4, 3.0, size=16)
+    loss, gradient = loss_and_gradient(batch, on_tpu)
+    logits = np.pad(batch.logits, [[0, 0], [0, 6], [0, 0]], constant_values=9.0)
+    label = np.pad(batch.label, [[0, 0], [0, 4]], constant_values=2)
+    behind = np.arange(logits.shape[1]) >= batch.output_length[:, np.newaxis]
+    logits[behind] = 50 * rng.normal(size=[behind.sum(), CLASSES])
+    unused = np.arange(label.shape[1]) >= batch.label_length[:, np.newaxis]
+    label[unused] = rng.integers(0, BLANK, unused.sum())
+    other_loss, other_gradient = loss_and_gradient(
+        replace(batch, logits=logits, label=label), on_tpu
+    )
+    np.testing.assert_allclose(other_loss, loss, rtol=1e-5)
+    np.testing.assert_allclose(other_gradient[:, :FRAMES], gradient, atol=1e-5)
+    assert not other_gradient[behind].any()
+
+
+# --- Where it runs --------------------------------------------------------------------------------
+
+
+@BOTH
+def test_v1_graph_gives_the_same_numbers(on_tpu: bool) -> None:
+    """There, as in TPUEstimator, == between tensors compares identities."""
+    batch = random_batch(5, 2.0)
+    expected_loss, expected_gradient = loss_and_gradient(batch, on_tpu)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        logits, output_length, label, label_length = tensors(batch)
+        loss = ctc_loss(logits, output_length, label, label_length, on_tpu)
+        total = tf.reduce_sum(loss * tf.linspace(0.5, 2.0, loss.shape[0]))
+        loss, gradient = session.run([loss, tf.gradients(total, logits)[0]])
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
+    np.testing.assert_allclose(gradient, expected_gradient, atol=1e-6)
+
+
+@BOTH
+def test_eager_gives_the_same_numbers(on_tpu: bool) -> None:
+    batch = random_batch(5, 2.0, size=8)
+    loss = ctc_loss(*tensors(batch), on_tpu)
+    np.testing.assert_allclose(loss, loss_and_gradient(batch, on_tpu)[0], rtol=1e-5)
+
+
+@BOTH
+def test_bfloat16_logits_are_taken_and_the_loss_is_float32(on_tpu: bool) -> None:
+    batch = random_batch(6, 2.0, size=16)
+    rounded = tf.cast(batch.logits, tf.bfloat16)
+    loss, gradient = function_of(on_tpu, False)(rounded, *tensors(batch)[1:])
+    assert loss.dtype == tf.float32 and gradient.dtype == tf.bfloat16
+    same = replace(batch, logits=tf.cast(rounded, tf.float32).numpy())
+    np.testing.assert_allclose(loss, loss_and_gradient(same, on_tpu)[0], rtol=1e-5)
+
+
+# --- alignable ------------------------------------------------------------------------------------
+
+
+@settings(max_examples=100, deadline=None)
+@given(label=st.lists(st.integers(0, 1), max_size=4), frames=st.integers(0, 6))
+def test_alignable_says_whether_a_path_exists(label: list[int], frames: int) -> None:
+    paths = itertools.product(range(3), repeat=frames)
+    exists = frames > 0 and any(
+        [each for each, _ in itertools.groupby(path) if each != 2] == label for path in paths
+    )
+    padded = tf.constant([label + [0] * (5 - len(label))])
+    assert bool(alignable(padded, tf.constant([len(label)]), tf.constant([frames]))[0]) == exists
+
+
+def test_alignable_takes_a_batch_without_any_labels() -> None:
+    nothing = tf.zeros([2, 0], tf.int32)
+    answer = alignable(nothing, tf.constant([0, 0]), tf.constant([3, 0]))
+    assert answer.numpy().tolist() == [True, False]

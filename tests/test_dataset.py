@@ -1,0 +1,317 @@
+"""Batches from shards: every utterance, in a reproducible order, in the shapes asked for."""
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tiny_shards import random_utterances, write_shards
+
+from speech.dataset import (
+    Batching,
+    bucket_boundaries,
+    evaluation_input_fn,
+    evaluation_steps,
+    steps_per_epoch,
+    training_input_fn,
+    transcripts,
+)
+from speech.records import ShardSet
+
+Batch = dict[str, np.ndarray]
+InputFn = Callable[[Any], tf.data.Dataset]
+
+MASKS = ("time_mask[n=2,size=50~50]", "frequency_mask[p=0.5,size=1]")
+
+# Of many lengths, so that there are several buckets.
+FRAMES = [int(frames) for frames in np.random.default_rng(0).integers(9, 60, 37)]
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
+    return write_shards(tmp_path_factory.mktemp("shards"), random_utterances(FRAMES, 4))
+
+
+class FakeContext:
+    """What TPUEstimator tells an input_fn of the host it runs on."""
+
+    def __init__(self, host: int, hosts: int) -> None:
+        self.host, self.hosts = host, hosts
+
+    def current_input_fn_deployment(self) -> tuple[None, None, int, int]:
+        return None, None, self.host, self.hosts
+
+
+def batches_of(input_fn: InputFn, batch_size: int, **params: Any) -> Iterator[Batch]:
+    """Batches, (features, labels) put together."""
+    for batch in input_fn({"batch_size": batch_size, **params}).as_numpy_iterator():
+        yield batch if isinstance(batch, dict) else {**batch[0], **batch[1]}
+
+
+def training_batches(
+    shards: ShardSet,
+    batching: Batching,
+    start_step: int = 0,
+    seed: int = 1,
+    masks: tuple[str, ...] = (),
+    **params: Any,
+) -> Iterator[Batch]:
+    input_fn = training_input_fn(shards, batching, seed, 8, masks, start_step)
+    return batches_of(input_fn, batching.batch_size, **params)
+
+
+def names(batches: list[Batch]) -> list[bytes]:
+    """What tells utterances apart: their real features, row by row."""
+    return [
+        features[:length].tobytes()
+        for batch in batches
+        for features, length in zip(batch["features"], batch["feature_length"], strict=True)
+    ]
+
+
+def known_names(frames: list[int] = FRAMES) -> list[bytes]:
+    return [each.features.tobytes() for each in random_utterances(frames, 4)]
+
+
+def assert_same_batches(one: list[Batch], other: list[Batch]) -> None:
+    assert len(one) == len(other)
+    for left, right in zip(one, other, strict=True):
+        assert left.keys() == right.keys()
+        for key in left:
+            assert left[key].shape == right[key].shape
+            assert left[key].tobytes() == right[key].tobytes()
+
+
+# --- An epoch of training -------------------------------------------------------------------------
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    frames=st.lists(st.one_of(st.integers(1, 60), st.sampled_from([9, 10, 20])), min_size=1)
+    | st.lists(st.integers(1, 60), min_size=30, max_size=60),
+    batch_size=st.integers(1, 7),
+    static=st.booleans(),
+)
+def test_steps_per_epoch_are_the_batches_that_an_epoch_gives(
+    frames: list[int], batch_size: int, static: bool
+) -> None:
+    """Counted as the batches in front of the one that begins a second epoch."""
+    with TemporaryDirectory() as folder:
+        shards = write_shards(Path(folder), random_utterances(frames, 4), partition_size=20)
+        batching = Batching(batch_size, static)
+        steps = steps_per_epoch(shards.index, batching)
+        if not steps:
+            assert static and len(frames) < batch_size
+            return
+        batches = list(islice(training_batches(shards, batching), 2 * steps))
+    known = set(known_names(frames))
+    for epoch in (batches[:steps], batches[steps:]):
+        seen = names(epoch)
+        assert len(set(seen)) == len(seen)
+        assert set(seen) <= known
+        assert len(seen) == (steps * batch_size if static else len(frames))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 50])
+def test_every_utterance_comes_once_an_epoch(shards: ShardSet, batch_size: int) -> None:
+    batching = Batching(batch_size, static=False)
+    steps = steps_per_epoch(shards.index, batching)
+    batches = list(islice(training_batches(shards, batching), 2 * steps))
+    assert sorted(names(batches[:steps])) == sorted(known_names())
+    assert sorted(names(batches[steps:])) == sorted(known_names())
+    assert all((batch["weight"] == 1).all() for batch in batches)
+
+
+def test_batches_are_of_like_lengths_and_padded_to_their_longest(shards: ShardSet) -> None:
+    batching = Batching(2, static=False)
+    boundaries = bucket_boundaries(shards.index, batching)
+    assert len(boundaries) == 3
+    for batch in islice(training_batches(shards, batching), 40):
+        lengths = batch["feature_length"]
+        assert batch["features"].shape == (len(lengths), lengths.max(), 4)
+        assert batch["label"].shape == (len(lengths), batch["label_length"].max())
+        assert len({int(np.searchsorted(boundaries, each, "right")) for each in lengths}) == 1
+
+
+def test_buckets_hold_about_the_same_number_of_utterances(shards: ShardSet) -> None:
+    boundaries = bucket_boundaries(shards.index, Batching(2, static=False))
+    counts = np.bincount(np.searchsorted(boundaries, FRAMES, "right"))
+    assert counts.min() >= len(FRAMES) / len(counts) / 2
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_static_batches_have_the_shapes_of_the_index(shards: ShardSet, training: bool) -> None:
+    batching = Batching(8, static=True)
+    if training:
+        batches = list(islice(training_batches(shards, batching), 9))
+    else:
+        input_fn = evaluation_input_fn(shards, batching, for_prediction=True)
+        batches = list(batches_of(input_fn, 8))
+    for batch in batches:
+        assert batch["features"].shape == (8, 64, 4)
+        assert batch["label"].shape == (8, 12)
+        assert batch["feature_length"].shape == batch["weight"].shape == (8,)
+
+
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("static", [True, False])
+def test_features_and_labels_come_back_as_they_were_written(
+    tmp_path: Path, padded: bool, static: bool
+) -> None:
+    utterances = random_utterances([12, 33, 64, 1, 20], 4)
+    shards = write_shards(tmp_path, utterances, padded=padded)
+    input_fn = evaluation_input_fn(shards, Batching(5, static), for_prediction=False)
+    (batch,) = batches_of(input_fn, 5)
+    for row, utterance in enumerate(utterances):
+        frames, labels = len(utterance.features), len(utterance.transcript)
+        assert batch["feature_length"][row] == frames
+        assert batch["label_length"][row] == labels
+        np.testing.assert_array_equal(batch["features"][row, :frames], utterance.features)
+        assert not batch["features"][row, frames:].any()
+        written = [ord(each) - ord("a") if each != " " else 26 for each in utterance.transcript]
+        assert batch["label"][row, :labels].tolist() == written
+    assert {key: value.dtype for key, value in batch.items()} == {
+        "features": np.float32,
+        "feature_length": np.int32,
+        "label": np.int32,
+        "label_length": np.int32,
+        "weight": np.float32,
+    }
+
+
+# --- Order ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("static", [True, False])
+@pytest.mark.parametrize("masks", [(), MASKS], ids=["plain", "augmented"])
+def test_training_continues_where_it_was_to_the_byte(
+    shards: ShardSet, static: bool, masks: tuple[str, ...]
+) -> None:
+    batching = Batching(4, static)
+    steps = steps_per_epoch(shards.index, batching)
+    undisturbed = list(islice(training_batches(shards, batching, masks=masks), 2 * steps + 3))
+    for start in (0, 1, steps - 1, steps, steps + 2, 2 * steps):
+        continued = training_batches(shards, batching, start, masks=masks)
+        rest = undisturbed[start:]
+        assert_same_batches(list(islice(continued, len(rest))), rest)
+
+
+def test_epochs_and_seeds_have_orders_of_their_own(shards: ShardSet) -> None:
+    batching = Batching(4, static=False)
+    steps = steps_per_epoch(shards.index, batching)
+    first = list(islice(training_batches(shards, batching), 2 * steps))
+    other = list(islice(training_batches(shards, batching, seed=2), steps))
+    orders = [names(first[:steps]), names(first[steps:]), names(other)]
+    assert len({tuple(order) for order in orders}) == 3
+    assert len({tuple(sorted(order)) for order in orders}) == 1
+
+
+def test_augmentation_hides_other_parts_in_another_epoch(shards: ShardSet) -> None:
+    batching = Batching(len(FRAMES), static=False)
+    epochs = list(islice(training_batches(shards, batching, masks=MASKS[:1]), 2))
+    patterns = [
+        {
+            tuple(features[:length, 0] == 0.0)
+            for features, length in zip(epoch["features"], epoch["feature_length"], strict=True)
+        }
+        for epoch in epochs
+    ]
+    assert all(any(any(pattern) for pattern in each) for each in patterns)
+    assert len(patterns[0] & patterns[1]) < len(FRAMES) // 2
+
+
+# --- Evaluation -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 8, 64])
+@pytest.mark.parametrize("static", [True, False])
+def test_evaluation_gives_every_utterance_once_in_order(
+    shards: ShardSet, static: bool, batch_size: int
+) -> None:
+    batching = Batching(batch_size, static)
+    input_fn = evaluation_input_fn(shards, batching, for_prediction=False)
+    batches = list(batches_of(input_fn, batch_size))
+    assert len(batches) == evaluation_steps(shards.index, batching)
+    weights = np.concatenate([batch["weight"] for batch in batches])
+    counted = [each for each, weight in zip(names(batches), weights, strict=True) if weight]
+    assert counted == known_names()
+    filling = -len(FRAMES) % batch_size if static else 0
+    assert weights.tolist() == [1.0] * len(FRAMES) + [0.0] * filling
+
+
+def test_labels_stand_among_the_features_for_prediction(shards: ShardSet) -> None:
+    batching = Batching(5, static=False)
+    params = {"batch_size": 5}
+    alone = evaluation_input_fn(shards, batching, for_prediction=True)(params).element_spec
+    features, labels = evaluation_input_fn(shards, batching, False)(params).element_spec
+    assert set(features) == {"features", "feature_length"}
+    assert set(labels) == {"label", "label_length", "weight"}
+    assert set(alone) == set(features) | set(labels)
+
+
+def test_transcripts_are_in_the_order_of_evaluation(tmp_path: Path) -> None:
+    utterances = random_utterances([20] * 12, 4, letters="abcdefgh'")
+    shards = write_shards(tmp_path, utterances)
+    assert transcripts(shards) == [(each.utterance_id, each.transcript) for each in utterances]
+
+
+# --- Hosts of a pod -------------------------------------------------------------------------------
+
+
+def test_hosts_of_a_pod_train_on_disjoint_halves(shards: ShardSet) -> None:
+    batching = Batching(4, static=True)
+    steps = steps_per_epoch(shards.index, batching)
+    halves = [
+        # TPUEstimator asks each host for its share of the batch.
+        list(
+            islice(
+                batches_of(
+                    training_input_fn(shards, batching, 1, 8, (), 0),
+                    2,
+                    context=FakeContext(host, 2),
+                ),
+                steps,
+            )
+        )
+        for host in (0, 1)
+    ]
+    seen = [names(half) for half in halves]
+    assert not set(seen[0]) & set(seen[1])
+    assert len(set(seen[0]) | set(seen[1])) == 4 * steps
+    # Together they see what one host alone would.
+    alone = list(islice(training_batches(shards, batching), steps))
+    assert set(seen[0]) | set(seen[1]) == set(names(alone))
+
+
+def test_epochs_are_as_long_on_every_host_of_a_pod(tmp_path: Path) -> None:
+    """39 utterances are 20 on one host and 19 on the other, 5 batches and 4."""
+    shards = write_shards(tmp_path, random_utterances([10] * 39, 4))
+    steps = steps_per_epoch(shards.index, Batching(8, static=True))
+    input_fn = training_input_fn(shards, Batching(8, static=True), 1, 8, (), 0)
+    seen = [
+        names(list(islice(batches_of(input_fn, 4, context=FakeContext(host, 2)), 2 * steps)))
+        for host in (0, 1)
+    ]
+    for epoch in (slice(0, 4 * steps), slice(4 * steps, None)):
+        assert not set(seen[0][epoch]) & set(seen[1][epoch])
+
+
+def test_hosts_of_a_pod_evaluate_disjoint_halves(shards: ShardSet) -> None:
+    input_fn = evaluation_input_fn(shards, Batching(8, static=True), for_prediction=False)
+    seen: list[bytes] = []
+    for host in (0, 1):
+        batches = list(batches_of(input_fn, 4, context=FakeContext(host, 2)))
+        weights = np.concatenate([batch["weight"] for batch in batches])
+        seen += [name for name, weight in zip(names(batches), weights, strict=True) if weight]
+    assert sorted(seen) == sorted(known_names())
+
+
+def test_one_host_reads_everything(shards: ShardSet) -> None:
+    input_fn = evaluation_input_fn(shards, Batching(8, static=False), for_prediction=False)
+    assert names(list(batches_of(input_fn, 8, context=FakeContext(0, 1)))) == known_names()

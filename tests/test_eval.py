@@ -1,0 +1,132 @@
+"""The door eval.py, as people run it, on a model of a few steps."""
+
+import csv
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from doors import TINY_NETWORK, assert_error, run_door
+from tiny_shards import random_utterances, write_shards
+
+from speech.records import ShardSet
+
+BINS = 4
+FRAMES = [200, 300, 210, 290, 220, 280, 230, 270, 240, 260, 250, 255]
+
+
+def two_words(folder: Path, bins: int = BINS) -> ShardSet:
+    """Shards of a dozen utterances of two words each."""
+    utterances = [
+        replace(each, transcript=f"a{'bc' * (number % 3)} cab")
+        for number, each in enumerate(random_utterances(FRAMES, bins))
+    ]
+    return write_shards(folder, utterances, bins=bins, longest=(300, 12))
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
+    return two_words(tmp_path_factory.mktemp("shards"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, shards: ShardSet) -> tuple[Path, float]:
+    """A model's folder, and the loss that training found on the shards in the end."""
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    result = run_door(
+        "training.py",
+        f"--train_data={shards.pattern}",
+        f"--dev_data={shards.pattern}",
+        f"--model_dir={folder}",
+        "--train_batch_size=4",
+        "--max_epochs=1",
+        *TINY_NETWORK,
+    )
+    assert result.returncode == 0, result.stderr
+    return folder, float(re.findall(r"dev loss (\d+\.\d+)", result.stderr)[-1])
+
+
+def test_evaluation_prints_the_rates_and_writes_the_report(
+    shards: ShardSet, trained: tuple[Path, float], tmp_path: Path
+) -> None:
+    folder, dev_loss = trained
+    report = tmp_path / "new" / "report"
+    result = run_door(
+        "eval.py",
+        f"--model_dir={folder}",
+        f"--test_data={shards.pattern}",
+        f"--report_dir={report}",
+        "--eval_batch_size=5",
+    )
+    assert result.returncode == 0, result.stderr
+    assert "checkpoint at step 3" in result.stderr and "Traceback" not in result.stderr
+    last = result.stdout.splitlines()[-1]
+    summary = json.loads((report / "summary.json").read_text())
+    assert last == (
+        f"WER {100 * summary['wer']:.2f}% CER {100 * summary['cer']:.2f}% "
+        f"loss {summary['loss']:.2f} (12 utterances, 24 words)"
+    )
+    assert summary["checkpoint_step"] == 3
+    assert summary["utterances"] == 12 and summary["words"] == 24
+    assert 0 < summary["real_time_factor"] < 60
+    # The same shards and checkpoint as at the end of training, in batches of another size.
+    assert summary["loss"] == pytest.approx(dev_loss, abs=0.01)
+
+    assert str(report / "utterances.csv") in result.stdout
+    with open(report / "utterances.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["utterance_id"] for row in rows} == {f"utterance-{n:04d}" for n in range(12)}
+    for kind in ("words", "substitutions", "deletions", "insertions"):
+        assert sum(int(row[kind]) for row in rows) == summary[kind]
+    errors = summary["substitutions"] + summary["deletions"] + summary["insertions"]
+    assert summary["wer"] == pytest.approx(errors / 24)
+    assert sum(float(row["loss"]) for row in rows) / 12 == pytest.approx(summary["loss"], abs=1e-3)
+    numbers = {row["utterance_id"]: int(row["utterance_id"][-4:]) for row in rows}
+    for row in rows:
+        assert row["reference"] == f"a{'bc' * (numbers[row['utterance_id']] % 3)} cab"
+    rates = [float(row["wer"]) for row in rows]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_without_report_dir_only_the_line_is_printed(
+    shards: ShardSet, trained: tuple[Path, float]
+) -> None:
+    flags = [f"--model_dir={trained[0]}", f"--test_data={shards.pattern}", "--report_dir="]
+    result = run_door("eval.py", *flags, "--beam_width=1", "--logging=error")
+    assert result.returncode == 0, result.stderr
+    line = r"WER \d+\.\d\d% CER \d+\.\d\d% loss \d+\.\d\d \(12 utterances, 24 words\)\n"
+    assert re.fullmatch(line, result.stdout)
+    assert "checkpoint at step" not in result.stderr
+
+
+def test_shards_that_are_not_there_are_named(trained: tuple[Path, float]) -> None:
+    result = run_door("eval.py", f"--model_dir={trained[0]}", "--test_data=/no/such/test.*")
+    assert_error(result, "No shards match /no/such/test.*", "prepare_libri.py")
+
+
+def test_missing_model_directory_is_named(shards: ShardSet, tmp_path: Path) -> None:
+    folder = tmp_path / "nowhere"
+    result = run_door("eval.py", f"--model_dir={folder}", f"--test_data={shards.pattern}")
+    assert_error(result, str(folder), "python training.py")
+
+
+def test_model_directory_without_checkpoint_is_named(
+    shards: ShardSet, trained: tuple[Path, float], tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text((trained[0] / "config.json").read_text())
+    result = run_door("eval.py", f"--model_dir={tmp_path}", f"--test_data={shards.pattern}")
+    assert_error(result, str(tmp_path), "no checkpoint", f"training.py --model_dir={tmp_path}")
+
+
+def test_shards_of_another_front_end_are_refused(
+    trained: tuple[Path, float], tmp_path: Path
+) -> None:
+    others = two_words(tmp_path, bins=6)
+    result = run_door("eval.py", f"--model_dir={trained[0]}", f"--test_data={others.pattern}")
+    assert_error(result, others.pattern, str(trained[0]), "bins 4 in the model, 6 in the shards")
+
+
+def test_missing_tpu_is_told(shards: ShardSet, trained: tuple[Path, float]) -> None:
+    flags = [f"--model_dir={trained[0]}", f"--test_data={shards.pattern}"]
+    assert_error(run_door("eval.py", "--use_tpu", *flags), "no TPU cores", "PJRT")

@@ -1,0 +1,447 @@
+"""The network's arithmetic, and the model_fn through a TPUEstimator on the CPU and for a TPU."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import faked_tpu
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tensorflow as tf
+from tiny_shards import random_utterances, write_shards
+
+import constants
+import model
+from speech import dataset, estimator
+from speech.config import ModelConfig, NetworkConfig, TrainingConfig
+from speech.features import FrontEnd
+from speech.records import ShardSet
+from utils import ENGLISH
+
+Array = npt.NDArray[np.float32]
+
+BINS = 8
+NETWORK = NetworkConfig(
+    bins=BINS, labels=ENGLISH.size, conv_channels=(2, 3), recurrent_unit_size=8, context_size=5
+)
+TRAINING = TrainingConfig(train_batch_size=2, learning_rate=1e-2, dropout=0.0)
+
+# The variables of NETWORK, as checkpoints name them.
+VARIABLES = {
+    *("conv_0/kernel", "conv_0/bias", "conv_1/kernel", "conv_1/bias"),
+    *("rnn/kernel", "rnn/recurrent_kernel", "rnn/bias", "output/kernel", "output/bias"),
+}
+
+
+def model_config(training: TrainingConfig = TRAINING) -> ModelConfig:
+    return ModelConfig(FrontEnd(bins=BINS), ENGLISH, NETWORK, training)
+
+
+def tiny_shards(folder: Path, frames: list[int]) -> ShardSet:
+    return write_shards(folder, random_utterances(frames, BINS), bins=BINS)
+
+
+def build(folder: Path, training: TrainingConfig = TRAINING, eval_batch_size: int = 4) -> Any:
+    """A TPUEstimator on the CPU."""
+    folder.mkdir(exist_ok=True)
+    run = estimator.RunSettings(str(folder), training.train_batch_size, eval_batch_size)
+    model_fn = model.model_fn_builder(model_config(training), str(folder))
+    return estimator.build(model_fn, run, estimator.TpuSettings())
+
+
+def train(folder: Path, shards: ShardSet, steps: int, training: TrainingConfig = TRAINING) -> Any:
+    """The estimator after so many steps."""
+    trained = build(folder, training)
+    batching = dataset.Batching(training.train_batch_size, static=False)
+    input_fn = dataset.training_input_fn(shards, batching, 1, 8, (), start_step=0)
+    trained.train(input_fn, max_steps=steps)
+    return trained
+
+
+def predictions(trained: Any, shards: ShardSet, static: bool = False) -> list[dict[str, Any]]:
+    input_fn = dataset.evaluation_input_fn(shards, dataset.Batching(4, static), True)
+    return list(trained.predict(input_fn))
+
+
+def checkpointed(folder: Path) -> dict[str, Array]:
+    """Every variable of the latest checkpoint."""
+    reader = tf.train.load_checkpoint(str(folder))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+# --- Lengths and padding --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("context", [1, 4, 11])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_logits_are_the_same_alone_in_a_batch_and_at_any_padding(stride: int, context: int) -> None:
+    network = model.DeepSpeech1(replace(NETWORK, stride_size=stride, context_size=context))
+    for _, bias in network.convolutions:
+        bias.assign(tf.random.stateless_uniform(bias.shape, [1, 2]))  # so that padding isn't zero
+    rng = np.random.default_rng(0)
+    lengths = [23, 30, 1, 29]
+    utterances = [rng.normal(size=[length, BINS]).astype(np.float32) for length in lengths]
+    alone = []
+    for utterance in utterances:
+        logits, output_length = network(utterance[np.newaxis], tf.constant([len(utterance)]))
+        assert output_length.numpy().tolist() == [math.ceil(len(utterance) / stride)]
+        assert logits.shape == (1, math.ceil(len(utterance) / stride), ENGLISH.size)
+        alone.append(logits.numpy()[0])
+    for padded in (30, 31, 32, 37, 64):
+        # What pads is no zero: the length alone says what is real.
+        batch = 100 * rng.normal(size=[len(lengths), padded, BINS]).astype(np.float32)
+        for row, utterance in enumerate(utterances):
+            batch[row, : len(utterance)] = utterance
+        logits, output_length = network(batch, tf.constant(lengths))
+        for row, expected in enumerate(alone):
+            assert output_length[row] == len(expected)
+            np.testing.assert_allclose(logits[row, : len(expected)], expected, atol=1e-4)
+
+
+def test_padding_to_the_longest_length_changes_nothing() -> None:
+    network = model.DeepSpeech1(NETWORK)
+    rng = np.random.default_rng(1)
+    batch = rng.normal(size=[2, constants.MAX_SEQUENCE_LENGTH, BINS]).astype(np.float32)
+    logits, output_length = network(batch, tf.constant([constants.MAX_SEQUENCE_LENGTH, 111]))
+    assert output_length.numpy().tolist() == [865, 56] and logits.shape[1] == 865
+    for row, length in enumerate([constants.MAX_SEQUENCE_LENGTH, 111]):
+        alone, _ = network(batch[row : row + 1, :length], tf.constant([length]))
+        np.testing.assert_allclose(logits[row, : alone.shape[1]], alone[0], atol=1e-4)
+
+
+# --- The folded convolution -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("bins", "context", "frequencies", "channels"),
+    [
+        (80, 11, 41, (1, 4)),
+        (40, 11, 21, (4, 3)),
+        (21, 4, 21, (2, 2)),
+        (7, 1, 3, (1, 2)),
+        (8, 2, 2, (3, 1)),
+        (5, 3, 41, (2, 3)),
+        (1, 3, 1, (1, 1)),
+    ],
+)
+def test_folded_convolution_equals_the_one_over_time_and_frequency(
+    bins: int, context: int, frequencies: int, channels: tuple[int, int], stride: int
+) -> None:
+    rng = np.random.default_rng(2)
+    inputs = tf.constant(rng.normal(size=[2, 17, bins, channels[0]]), tf.float32)
+    kernel = tf.constant(rng.normal(size=[context, frequencies, *channels]), tf.float32)
+    bins_out = -(-bins // 2)
+    padding = max((bins_out - 1) * 2 + frequencies - bins, 0)
+    around = [[(context - 1) // 2, context // 2], [padding // 2, padding - padding // 2]]
+
+    def plain(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        explicit = [[0, 0], *around, [0, 0]]
+        return tf.nn.conv2d(inputs, kernel, [1, stride, 2, 1], padding=explicit)
+
+    def folded(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        flat = tf.reshape(inputs, [2, 17, bins * channels[0]])
+        outputs = model.convolve_time(flat, model.fold_frequency(kernel, bins), stride)
+        return tf.reshape(outputs, [2, outputs.shape[1], bins_out, channels[1]])
+
+    expected = outputs_and_gradients(plain, inputs, kernel)
+    for one, other in zip(outputs_and_gradients(folded, inputs, kernel), expected, strict=True):
+        size = float(tf.reduce_max(tf.abs(other)))
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * size)
+
+
+def outputs_and_gradients(
+    function: Callable[..., tf.Tensor], *arguments: tf.Tensor
+) -> list[tf.Tensor]:
+    with tf.GradientTape() as tape:
+        tape.watch(arguments)
+        outputs = function(*arguments)
+        total = tf.reduce_sum(outputs**2)
+    return [outputs, *tape.gradient(total, arguments)]
+
+
+# --- The network ----------------------------------------------------------------------------------
+
+
+def test_default_network_has_as_many_parameters_as_by_hand() -> None:
+    # Three convolutions of 11 frames take 80 bins to 40, 20 and 10: the layer reads 10 x 96.
+    by_hand = (
+        (11 * 41 * 1 * 32 + 32)
+        + (11 * 21 * 32 * 32 + 32)
+        + (11 * 21 * 32 * 96 + 96)
+        + 2 * (10 * 96 * 512 + 512 * 512 + 512)
+        + (512 * 29 + 29)
+    )
+    assert by_hand == 2_483_997
+    assert model.parameters(model.DeepSpeech1(NetworkConfig(bins=80, labels=29))) == by_hand
+
+
+def test_random_seed_decides_the_weights() -> None:
+    one, same, other = (model.DeepSpeech1(NETWORK, seed) for seed in (1, 1, 2))
+    for left, right in zip(one.trainable_variables, same.trainable_variables, strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert not np.array_equal(one.rnn_kernel, other.rnn_kernel)
+    assert not np.array_equal(one.rnn_kernel[0], one.rnn_kernel[1])
+
+
+def test_dropout_changes_logits_only_where_it_is_asked_for() -> None:
+    network = model.DeepSpeech1(NETWORK)
+    features = np.random.default_rng(3).normal(size=[1, 20, BINS]).astype(np.float32)
+    length = tf.constant([20])
+    plain = network(features, length)[0]
+    np.testing.assert_array_equal(plain, network(features, length)[0])
+    assert not np.allclose(plain, network(features, length, dropout=0.5)[0])
+
+
+def test_learning_rate_is_the_same_as_float_and_as_tensor() -> None:
+    training = TrainingConfig(learning_rate=3e-4, learning_rate_decay_factor=0.5, steps_per_epoch=7)
+    for step in (0, 1, 6, 7, 13, 14, 700):
+        as_float = training.learning_rate_at(step)
+        as_tensor = training.learning_rate_at(tf.constant(step, tf.float32))
+        assert as_float == pytest.approx(3e-4 * 0.5 ** (step // 7))
+        assert float(as_tensor) == pytest.approx(as_float, rel=1e-4)
+
+
+# --- The model_fn on the CPU ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
+    frames = [20, 45, 31, 60, 22, 38, 27, 50, 41, 33, 25]
+    return tiny_shards(tmp_path_factory.mktemp("shards"), frames)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
+    return tiny_shards(tmp_path_factory.mktemp("two"), [30, 40])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, two: ShardSet) -> tuple[Any, Path]:
+    """An estimator after 60 steps on two utterances, and its folder."""
+    folder = tmp_path_factory.mktemp("trained")
+    return train(folder, two, 60), folder
+
+
+def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """(step, value) of every curve in TensorBoard's files."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                if value.HasField("tensor"):
+                    number = float(tf.make_ndarray(value.tensor))
+                    found.setdefault(value.tag, []).append((event.step, number))
+    return found
+
+
+def test_training_lowers_the_loss_of_repeated_utterances(
+    trained: tuple[Any, Path], two: ShardSet, tmp_path: Path
+) -> None:
+    after = [each["ctc_loss"] for each in predictions(trained[0], two)]
+    before = [each["ctc_loss"] for each in predictions(train(tmp_path / "m", two, 1), two)]
+    assert sum(after) < 0.5 * sum(before)
+
+
+def test_curves_are_in_tensorboards_files(trained: tuple[Any, Path]) -> None:
+    found = curves(trained[1])
+    assert {"loss", "learning_rate", "gradient_norm", "unalignable"} <= set(found)
+    for name in ("loss", "learning_rate", "gradient_norm", "unalignable"):
+        steps = [step for step, _ in found[name]]
+        assert steps and all(step % model.SUMMARY_STEPS == 0 for step in steps), name
+    assert dict(found["loss"])[50] > 0 and dict(found["gradient_norm"])[50] > 0
+    assert dict(found["unalignable"])[50] == 0
+    rate = TRAINING.learning_rate_at(50)
+    assert dict(found["learning_rate"])[50] == pytest.approx(rate, rel=1e-4)
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_evaluation_is_the_mean_over_utterances(
+    trained: tuple[Any, Path], shards: ShardSet, static: bool
+) -> None:
+    """11 utterances in batches of 4: the last one is short, or filled up where it is static."""
+    batching = dataset.Batching(4, static)
+    metrics = trained[0].evaluate(
+        dataset.evaluation_input_fn(shards, batching, for_prediction=False),
+        steps=dataset.evaluation_steps(shards.index, batching),
+    )
+    each = [one["ctc_loss"] for one in predictions(trained[0], shards, static)[:11]]
+    assert metrics["ctc_loss"] == pytest.approx(np.mean(each), rel=1e-5)
+    assert metrics["alignable"] == 1.0
+    assert metrics["global_step"] == 60
+
+
+def test_predictions_are_distributions_whatever_the_batch(
+    trained: tuple[Any, Path], shards: ShardSet
+) -> None:
+    single = predictions(trained[0], shards)
+    static = predictions(trained[0], shards, static=True)
+    assert len(single) == 11 and len(static) == 12
+    for one, other in zip(single, static, strict=False):
+        length = one["output_length"]
+        assert length == other["output_length"]
+        np.testing.assert_allclose(np.exp(one["log_probs"]).sum(axis=1), 1.0, rtol=1e-5)
+        np.testing.assert_allclose(
+            one["log_probs"][:length], other["log_probs"][:length], atol=1e-4
+        )
+        assert one["ctc_loss"] == pytest.approx(other["ctc_loss"], rel=1e-4)
+
+
+def test_checkpoint_restores_to_the_same_predictions(
+    trained: tuple[Any, Path], shards: ShardSet
+) -> None:
+    restored = predictions(build(trained[1]), shards)
+    for one, other in zip(restored, predictions(trained[0], shards), strict=True):
+        np.testing.assert_array_equal(one["log_probs"], other["log_probs"])
+
+
+def test_checkpoint_holds_the_networks_variables_and_adams(trained: tuple[Any, Path]) -> None:
+    names = set(checkpointed(trained[1]))
+    slots = {f"{name}/{slot}" for name in VARIABLES for slot in ("Adam", "Adam_1")}
+    assert names == VARIABLES | slots | {"beta1_power", "beta2_power", "global_step"}
+
+
+@pytest.mark.parametrize("clip", [0.0, 1e-3, 1e6])
+def test_clip_gradients_bounds_what_adam_sees(tmp_path: Path, two: ShardSet, clip: float) -> None:
+    """After one step Adam's first moment is a tenth of the gradient."""
+    train(tmp_path / "m", two, 1, replace(TRAINING, clip_gradients=clip))
+    moments = [v for name, v in checkpointed(tmp_path / "m").items() if name.endswith("/Adam")]
+    norm = 10 * math.sqrt(sum(float((moment**2).sum()) for moment in moments))
+    if clip == 1e-3:
+        assert norm == pytest.approx(clip, rel=1e-4)
+    else:
+        assert 0.1 < norm < 1e6
+
+
+def test_unalignable_utterance_is_counted_and_trains_nothing(tmp_path: Path) -> None:
+    good, bad = random_utterances([30, 8], BINS)
+    shards = write_shards(tmp_path, [good, replace(bad, transcript="aaaaaa")], bins=BINS)
+    train(tmp_path / "m", shards, 2)
+    assert dict(curves(tmp_path / "m")["unalignable"])[0] == 1
+    metrics = build(tmp_path / "m").evaluate(
+        dataset.evaluation_input_fn(shards, dataset.Batching(4, False), for_prediction=False)
+    )
+    assert metrics["alignable"] == 0.5
+    assert all(np.isfinite(value).all() for value in checkpointed(tmp_path / "m").values())
+    losses = [each["ctc_loss"] for each in predictions(build(tmp_path / "m"), shards)]
+    assert losses[0] > 0 and losses[1] == 0
+
+
+def test_bfloat16_trains_float32_variables(tmp_path: Path, two: ShardSet) -> None:
+    training = replace(TRAINING, bfloat16=True, dropout=0.1)
+    rough = predictions(train(tmp_path / "m", two, 2, training), two)
+    variables = checkpointed(tmp_path / "m")
+    assert all(variables[name].dtype == np.float32 for name in VARIABLES)
+    assert all(np.isfinite(variables[name]).all() for name in VARIABLES)
+    assert all(np.isfinite(each["ctc_loss"]) for each in rough)
+    # The same checkpoint serves float32, with nearly the same losses.
+    fine = predictions(build(tmp_path / "m"), two)
+    for one, other in zip(rough, fine, strict=True):
+        assert one["ctc_loss"] == pytest.approx(other["ctc_loss"], rel=0.05)
+
+
+# --- The model_fn for a TPU -----------------------------------------------------------------------
+
+TPU_BATCH = 16
+
+
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+def tpu_graphs(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, shards: ShardSet
+) -> dict[str, tf.Graph]:
+    """The graphs of training, evaluation and prediction on 8 cores."""
+    folder = str(tmp_path_factory.mktemp("tpu"))
+    training = TrainingConfig(TPU_BATCH, bfloat16=request.param == "bfloat16")
+    run = estimator.RunSettings(folder, TPU_BATCH, TPU_BATCH)
+    batching = dataset.Batching(TPU_BATCH, static=True)
+    with faked_tpu.topology():
+        built = estimator.build(
+            model.model_fn_builder(model_config(training), folder),
+            run,
+            estimator.TpuSettings(use_tpu=True),
+        )
+    # No batch is ever drawn: those of evaluation serve for training too.
+    input_fns = [
+        dataset.evaluation_input_fn(shards, batching, for_prediction)
+        for for_prediction in (False, True)
+    ]
+    return {
+        "train": faked_tpu.graph_of(lambda: built.train(input_fns[0], max_steps=10)),
+        "evaluate": faked_tpu.graph_of(
+            lambda: built.evaluate(input_fns[0], steps=1, checkpoint_path="/x")
+        ),
+        "predict": faked_tpu.graph_of(
+            lambda: list(built.predict(input_fns[1], checkpoint_path="/x"))
+        ),
+    }
+
+
+MODES = pytest.mark.parametrize("mode", ["train", "evaluate", "predict"])
+
+
+@MODES
+def test_tpu_core_gets_its_share_of_the_batch(tpu_graphs: dict[str, tf.Graph], mode: str) -> None:
+    (infeed,) = (
+        node for node in faked_tpu.computation(tpu_graphs[mode]) if node.op == "InfeedDequeueTuple"
+    )
+    shapes = [
+        [dimension.size for dimension in shape.dim] for shape in infeed.attr["shapes"].list.shape
+    ]
+    share = TPU_BATCH // faked_tpu.CORES
+    assert [share, 64, BINS] in shapes and [share, 12] in shapes
+    assert {shape[0] for shape in shapes} == {share}
+
+
+@MODES
+def test_tpu_computation_is_of_ops_that_xla_compiles(
+    tpu_graphs: dict[str, tf.Graph], mode: str
+) -> None:
+    nodes = faked_tpu.computation(tpu_graphs[mode])
+    assert {"Conv2D", "BatchMatMulV2", "LogSoftmax"} <= {node.op for node in nodes}
+    assert not faked_tpu.ops_without_xla_kernel(tpu_graphs[mode])
+
+
+def test_fake_sees_an_op_without_xla_kernel() -> None:
+    with (
+        tf.Graph().as_default() as graph,
+        tf.compat.v1.Graph._attr_scope(
+            graph, {"_tpu_replicate": tf.compat.v1.AttrValue(s=b"cluster")}
+        ),
+    ):
+        tf.strings.length(tf.constant("text"))
+        tf.abs(tf.constant(1.0))
+    assert set(faked_tpu.ops_without_xla_kernel(graph)) == {"StringLength"}
+
+
+def test_tpu_and_cpu_have_the_same_variables(
+    tpu_graphs: dict[str, tf.Graph], trained: tuple[Any, Path]
+) -> None:
+    """So that a checkpoint of one serves the other."""
+    of_graph = {
+        mode: {variable.op.name for variable in graph.get_collection("variables")}
+        for mode, graph in tpu_graphs.items()
+    }
+    assert of_graph["train"] == set(checkpointed(trained[1]))
+    assert of_graph["evaluate"] == of_graph["predict"] == VARIABLES | {"global_step"}
+
+
+def test_tpu_sums_gradients_over_cores_before_their_norm_is_taken(
+    tpu_graphs: dict[str, tf.Graph],
+) -> None:
+    nodes = {node.name: node for node in faked_tpu.computation(tpu_graphs["train"])}
+    sums = [node for node in nodes.values() if node.op == "CrossReplicaSum"]
+    assert len(sums) == len(VARIABLES)
+    normed = [nodes[node.input[0].split(":")[0]] for node in nodes.values() if node.op == "L2Loss"]
+    assert {node.name for node in normed} == {node.name for node in sums}
+    assert len([node for node in nodes.values() if node.op == "ResourceApplyAdam"]) == len(
+        VARIABLES
+    )
+
+
+@pytest.mark.parametrize("mode", ["evaluate", "predict"])
+def test_tpu_sums_nothing_outside_training(tpu_graphs: dict[str, tf.Graph], mode: str) -> None:
+    operations = {node.op for node in faked_tpu.computation(tpu_graphs[mode])}
+    assert not operations & {"CrossReplicaSum", "ResourceApplyAdam"}

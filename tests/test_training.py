@@ -1,0 +1,146 @@
+"""The door training.py, as people run it, on a dozen utterances of noise."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from doors import TINY_NETWORK, assert_error, run_door
+from tiny_shards import random_utterances, write_shards
+
+import training
+from speech import dataset, estimator
+from speech.config import read_config
+from speech.records import ShardSet
+from utils import UserError
+
+BINS = 4
+FRAMES = [200, 210, 220, 230, 240, 250, 260, 270, 280, 290, 300, 295]
+STEPS_PER_EPOCH = 3
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
+    folder = tmp_path_factory.mktemp("shards")
+    return write_shards(folder, random_utterances(FRAMES, BINS), longest=(300, 12))
+
+
+def train(shards: ShardSet, folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    """training.py on the tiny network; later flags win."""
+    return run_door(
+        "training.py",
+        f"--train_data={shards.pattern}",
+        f"--dev_data={shards.pattern}",
+        f"--model_dir={folder}",
+        "--train_batch_size=4",
+        "--eval_batch_size=8",
+        "--dropout=0",
+        "--augment=time_mask[n=2,size=100]",
+        *TINY_NETWORK,
+        *flags,
+    )
+
+
+def test_training_trains_tells_and_continues(shards: ShardSet, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+
+    first = train(shards, folder, "--max_epochs=2")
+    assert first.returncode == 0, first.stderr
+    assert "12 utterances, 0.01 hours, 3 steps an epoch" in first.stderr
+    progress = (
+        r"epoch (\d\.\d\d)  step (\d+)/6  loss \d+\.\d\d  learning rate .*  left \d:\d\d:\d\d"
+    )
+    assert re.findall(progress, first.stderr) == [("1.00", "3"), ("2.00", "6")]
+    looks = re.findall(r"epoch (\d\.\d\d)  step (\d+)  dev loss (\d+\.\d\d)", first.stderr)
+    assert [look[:2] for look in looks] == [("1.00", "3"), ("2.00", "6")]
+    assert f"The model is in {folder}" in first.stderr
+    # Nobody is shown what they can do nothing about.
+    assert "deprecat" not in first.stderr and "Traceback" not in first.stderr
+    config = read_config(str(folder))
+    assert config.front_end.bins == BINS and config.network.conv_channels == (2, 2)
+    assert config.training.steps_per_epoch == STEPS_PER_EPOCH
+    assert estimator.trained_steps(str(folder)) == 6
+
+    again = train(shards, folder, "--max_epochs=2")
+    assert again.returncode == 0, again.stderr
+    assert "Trained for 6 of 6 steps: nothing to do." in again.stderr
+    assert "dev loss" not in again.stderr
+
+    more = train(shards, folder, "--max_epochs=3")
+    assert more.returncode == 0, more.stderr
+    assert re.findall(r"step (\d+)/9 ", more.stderr) == ["9"]
+    assert re.findall(r"step (\d+)  dev loss", more.stderr) == ["9"]
+
+    # Continued training gives the model of undisturbed training.
+    straight = train(shards, tmp_path / "straight", "--train_steps=9", "--dev_data=")
+    assert straight.returncode == 0, straight.stderr
+    assert "dev loss" not in straight.stderr
+    one, other = (tf.train.load_checkpoint(str(each)) for each in (folder, tmp_path / "straight"))
+    for name in one.get_variable_to_shape_map():
+        np.testing.assert_allclose(
+            one.get_tensor(name), other.get_tensor(name), rtol=1e-4, atol=1e-6, err_msg=name
+        )
+
+    # Another network, and shards of another front end, are refused and change nothing.
+    before = (folder / "config.json").read_text()
+    wider = train(shards, folder, "--recurrent_unit_size=16", "--max_epochs=9")
+    assert_error(wider, str(folder), "recurrent_unit_size 8 in the model, 16 asked for")
+    assert "another --model_dir" in wider.stderr
+    others = write_shards(tmp_path / "other", random_utterances(FRAMES, 6), bins=6)
+    assert_error(train(others, folder), str(folder), "bins 4 in the model, 6 asked for")
+    assert (folder / "config.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (
+            ["--train_data=/no/such/train.tfrecords.*"],
+            ["No shards match /no/such/train.tfrecords.*", "prepare_libri.py"],
+        ),
+        (["--dev_data=/no/such/dev.tfrecords.*"], ["No shards match /no/such/dev.tfrecords.*"]),
+        (["--conv_channels=32,many"], ["--conv_channels=32,many", "whole numbers"]),
+        (["--conv_channels=2,0"], ["--conv_channels=(2, 0)", "positive"]),
+        (["--augment=time_mask[size=long]"], ["--augment=time_mask[size=long]", "'size=long'"]),
+        (["stray"], ["'stray' is not a flag"]),
+    ],
+    ids=["train_data", "dev_data", "channels", "no channels", "augment", "stray"],
+)
+def test_bad_flag_is_named_before_anything_is_written(
+    shards: ShardSet, tmp_path: Path, flags: list[str], parts: list[str]
+) -> None:
+    assert_error(train(shards, tmp_path / "model", *flags), *parts)
+    assert not (tmp_path / "model").exists()
+
+
+def test_model_dir_that_cannot_be_written_is_named(shards: ShardSet, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    folder = tmp_path / "file" / "model"
+    assert_error(train(shards, folder), str(folder), "can't be written")
+
+
+def test_broken_config_is_named(shards: ShardSet, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"format": 1}))
+    assert_error(train(shards, tmp_path), str(tmp_path / "config.json"))
+
+
+def test_batch_larger_than_a_static_epoch_is_refused(
+    shards: ShardSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a TPU's batches can't be filled: where there is none, the function alone is called."""
+    flags: dict[str, Any] = {
+        "train_batch_size": 16,
+        "train_data": shards.pattern,
+        "conv_channels": ["2"],
+        "augment": [],
+    }
+    monkeypatch.setattr(training, "FLAGS", SimpleNamespace(**flags))
+    with pytest.raises(UserError) as error:
+        training.model_config(shards, dataset.Batching(16, static=True))
+    assert "--train_batch_size=16" in str(error.value) and "12 utterances" in str(error.value)
+    assert shards.pattern in str(error.value)
