@@ -14,7 +14,7 @@ from absl import flags, logging
 
 import constants
 import model
-from speech import command_line, dataset, estimator, report
+from speech import command_line, dataset, estimator, report, storage
 from speech.config import check_same_front_end, read_config
 from speech.decoder import BeamSearchDecoder
 from speech.records import ShardSet, find_shards
@@ -78,13 +78,16 @@ def main() -> None:
             f"{FLAGS.model_dir} holds no checkpoint yet: python training.py "
             f"--model_dir={FLAGS.model_dir}"
         )
+    if FLAGS.report_dir:
+        storage.make_folder(FLAGS.report_dir)  # told of now, not after minutes of recognition
     logging.info("%s: checkpoint at step %d", FLAGS.model_dir, checkpoint_step)
     run = estimator.RunSettings(FLAGS.model_dir, FLAGS.eval_batch_size, FLAGS.eval_batch_size)
     predictor = estimator.build(model.model_fn_builder(config, FLAGS.model_dir), run, tpu)
     batching = dataset.Batching(FLAGS.eval_batch_size, static=tpu.use_tpu)
     decoder = BeamSearchDecoder(config.alphabet, FLAGS.beam_width)
     started = time.monotonic()
-    results = list(recognise(predictor, shards, batching, decoder))
+    with estimator.explained_errors(FLAGS.model_dir):
+        results = list(recognise(predictor, shards, batching, decoder))
     summary = report.summarise(
         results, time.monotonic() - started, shards.index.audio_seconds, checkpoint_step
     )

@@ -14,7 +14,7 @@ from absl import flags, logging
 
 import constants
 import utils
-from speech import command_line, corpora, download, prepare
+from speech import command_line, corpora, download, prepare, storage
 from speech.features import FrontEnd
 from speech.records import ShardSettings
 
@@ -122,6 +122,11 @@ def main() -> None:
         download.librispeech(split, constants.LIBRISPEECH_URL, constants.DATA_DIR)
     if FLAGS.download:
         return
+    if FLAGS.tfrecords_file and storage.in_bucket(FLAGS.tfrecords_file):
+        raise utils.UserError(
+            f"--tfrecords_file={FLAGS.tfrecords_file}: shards are written to a local folder. Copy "
+            "them then: gsutil -m cp 'data/*.tfrecords.*' gs://BUCKET/data/"
+        )
     settings = shard_settings()
     for folders, tfrecords_file in asked_sets():
         utterances = corpora.librispeech(folders)

@@ -35,12 +35,16 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "eval_batch_size", constants.EVAL_BATCH_SIZE, "Over all cores.", lower_bound=1
     )
-    flags.DEFINE_float("max_epochs", constants.MAX_EPOCHS, "Passes over the training data.")
+    flags.DEFINE_float(
+        "max_epochs", constants.MAX_EPOCHS, "Passes over the training data.", lower_bound=0
+    )
     flags.DEFINE_integer("train_steps", None, "Steps in all, instead of --max_epochs.")
     flags.DEFINE_integer(
         "eval_steps", None, "Steps between two looks at the development data; default: an epoch."
     )
-    flags.DEFINE_float("learning_rate", constants.LEARNING_RATE, "Of Adam, at the start.")
+    flags.DEFINE_float(
+        "learning_rate", constants.LEARNING_RATE, "Of Adam, at the start.", lower_bound=0
+    )
     flags.DEFINE_float(
         "learning_rate_decay_factor",
         constants.LEARNING_RATE_DECAY_FACTOR,
@@ -49,7 +53,13 @@ def define_flags() -> None:
     flags.DEFINE_float(
         "clip_gradients", constants.CLIP_GRADIENTS, "Largest norm of the gradient; 0: unclipped."
     )
-    flags.DEFINE_float("dropout", constants.DROPOUT, "Of the non-recurrent layers' outputs.")
+    flags.DEFINE_float(
+        "dropout",
+        constants.DROPOUT,
+        "Of the non-recurrent layers' outputs.",
+        lower_bound=0,
+        upper_bound=0.95,
+    )
     flags.DEFINE_multi_string(
         "augment", [], "Augmentation, e.g. time_mask[p=1,n=2,size=100]; see speech/augment.py."
     )
@@ -144,18 +154,17 @@ def train_and_look(
         logging.info("Trained for %d of %d steps: nothing to do.", step, last_step)
     while step < last_step:
         target = min(last_step, (step // look + 1) * look)
-        trainer.train(
-            dataset.training_input_fn(
-                train,
-                batching,
-                training.random_seed,
-                FLAGS.shuffle_buffer_size,
-                training.augment,
-                start_step=step,
-            ),
-            max_steps=target,
-            hooks=[ProgressHook(training, train.index.audio_seconds, last_step)],
+        batches = dataset.training_input_fn(
+            train,
+            batching,
+            training.random_seed,
+            FLAGS.shuffle_buffer_size,
+            training.augment,
+            start_step=step,
         )
+        hook = ProgressHook(training, train.index.audio_seconds, last_step)
+        with estimator.explained_errors(FLAGS.model_dir):
+            trainer.train(batches, max_steps=target, hooks=[hook])
         step = target
         if dev:
             evaluate(trainer, dev, dataset.Batching(FLAGS.eval_batch_size, static), training)

@@ -1,5 +1,6 @@
 """What every door does alike: logging, and messages instead of tracebacks."""
 
+import logging as python_logging
 import sys
 from collections.abc import Callable
 
@@ -22,6 +23,9 @@ def run(main: Callable[[], None]) -> None:
 
     def wrapped(arguments: list[str]) -> int:
         logging.use_absl_handler()
+        logging.get_absl_handler().setFormatter(
+            python_logging.Formatter("%(asctime)s %(levelname).1s %(message)s", "%H:%M:%S")
+        )
         logging.set_verbosity(flags.FLAGS.logging)
         try:
             if len(arguments) > 1:

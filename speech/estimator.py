@@ -1,7 +1,8 @@
 """TPUEstimator on a TPU, or on whatever this machine has."""
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +50,28 @@ def tpu_settings(values: Any) -> TpuSettings:
         values.gcp_project,
         values.num_tpu_cores,
     )
+
+
+@contextlib.contextmanager
+def explained_errors(model_dir: str) -> Iterator[None]:
+    """Turns what a person can mend among TensorFlow's errors into a UserError."""
+    try:
+        yield
+    except tf.estimator.NanLossDuringTrainingError:
+        raise UserError(
+            f"The loss is no longer a number; the last checkpoint in {model_dir} is from before. "
+            "Lower --learning_rate or --clip_gradients and run the same command again."
+        ) from None
+    except tf.errors.DataLossError as error:
+        raise UserError(
+            f"A file is damaged: {error.message} Prepare or copy the shards again; if it is a "
+            f"checkpoint in {model_dir}, remove it."
+        ) from None
+    except tf.errors.ResourceExhaustedError as error:
+        raise UserError(
+            f"Out of memory or disk: {error.message[:300]} Lower --train_batch_size or "
+            "--eval_batch_size, or make room."
+        ) from None
 
 
 def quieten(level: str) -> None:

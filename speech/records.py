@@ -30,7 +30,7 @@ import numpy as np
 
 from speech import storage
 from speech.features import FrontEnd
-from utils import Alphabet, UserError
+from utils import Alphabet, AlphabetError, UserError
 
 INDEX_FORMAT = 1
 INDEX_SUFFIX = ".index.json"
@@ -320,6 +320,8 @@ class Index:
                 shards=tuple(Shard(**shard) for shard in content["shards"]),
                 skipped=tuple(Skipped(**skipped) for skipped in content["skipped"]),
             )
+        except AlphabetError as error:
+            raise UserError(f"{path}: {error}") from None
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{path} is not an index of shards ({error!r}): remove it and prepare the shards "

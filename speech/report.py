@@ -53,12 +53,12 @@ class Errors:
 
 
 def word_errors(reference: str, hypothesis: str) -> Errors:
-    """Errors in words, which are separated by white space."""
+    """Errors in words, which are separated by spaces."""
     return _errors(jiwer.process_words(reference, hypothesis))
 
 
 def character_errors(reference: str, hypothesis: str) -> Errors:
-    """Errors in characters, spaces included."""
+    """Errors in characters, the spaces between words included."""
     return _errors(jiwer.process_characters(reference, hypothesis))
 
 

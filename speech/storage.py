@@ -56,6 +56,20 @@ def read_text(path: str) -> str:
         raise UserError(f"{path} can't be read: {error}") from None
 
 
+def make_folder(path: str) -> None:
+    """Makes a folder and those above it where they are missing; a bucket needs none.
+
+    Raises:
+        UserError: it can't be made.
+    """
+    if in_bucket(path):
+        return
+    try:
+        os.makedirs(path or ".", exist_ok=True)
+    except OSError as error:
+        raise UserError(f"The folder {path} can't be made: {error.strerror}.") from None
+
+
 def write_text(path: str, text: str) -> None:
     """Writes a UTF-8 file so that a reader sees either the old text or the whole new one.
 
@@ -68,7 +82,7 @@ def write_text(path: str, text: str) -> None:
         return
     partial = partial_path(path)
     try:
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        make_folder(os.path.dirname(path))
         with open(partial, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()

@@ -1,0 +1,148 @@
+"""LibriSpeech's layout -> utterances."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from speech.corpora import Utterance, librispeech
+from utils import UserError
+
+WriteSplit = Callable[[Path, dict[str, str]], None]
+
+SPOKEN = {
+    "84-2-0001": "MOTHER'S KITCHEN",
+    "84-2-0000": "HELLO",
+    "84-10-0000": "A CAT",
+    "777-1-0000": "THE DOG",
+}
+
+
+@pytest.fixture
+def split(tmp_path: Path, write_split: WriteSplit) -> Path:
+    folder = tmp_path / "dev-clean"
+    write_split(folder, SPOKEN)
+    return folder
+
+
+def listed(*folders: Path) -> list[Utterance]:
+    return librispeech([str(folder) for folder in folders])
+
+
+def refusal(*folders: Path) -> str:
+    with pytest.raises(UserError) as error:
+        listed(*folders)
+    return str(error.value)
+
+
+def test_utterances_are_sorted_by_id_with_their_audio_and_lower_case_transcript(
+    split: Path,
+) -> None:
+    assert listed(split) == [
+        Utterance("777-1-0000", str(split / "777/1/777-1-0000.flac"), "the dog"),
+        Utterance("84-10-0000", str(split / "84/10/84-10-0000.flac"), "a cat"),
+        Utterance("84-2-0000", str(split / "84/2/84-2-0000.flac"), "hello"),
+        Utterance("84-2-0001", str(split / "84/2/84-2-0001.flac"), "mother's kitchen"),
+    ]
+
+
+def test_several_splits_are_merged_in_one_order_whatever_theirs(
+    split: Path, tmp_path: Path, write_split: WriteSplit
+) -> None:
+    other = tmp_path / "dev-other"
+    write_split(other, {"800-1-0000": "LAST BUT TWO", "100-1-0000": "FIRST"})
+    merged = listed(split, other)
+    assert [utterance.utterance_id for utterance in merged] == sorted(
+        [*SPOKEN, "800-1-0000", "100-1-0000"]
+    )
+    assert listed(other, split) == merged
+
+
+def test_audio_without_transcript_is_kept(split: Path) -> None:
+    (split / "84/10/84-10.trans.txt").unlink()
+    kept = {utterance.utterance_id: utterance.transcript for utterance in listed(split)}
+    assert set(kept) == set(SPOKEN) and kept["84-10-0000"] is None
+
+
+def test_transcript_without_audio_is_kept(split: Path) -> None:
+    (split / "84/10/84-10-0000.flac").unlink()
+    kept = {utterance.utterance_id: utterance.audio_path for utterance in listed(split)}
+    assert set(kept) == set(SPOKEN) and kept["84-10-0000"] is None
+
+
+def test_an_id_alone_is_no_transcript_and_empty_lines_are_none(split: Path) -> None:
+    (split / "84/10/84-10.trans.txt").write_text("\n84-10-0000 \n\n  \n")
+    assert len(listed(split)) == len(SPOKEN)
+    assert listed(split)[1].transcript is None
+
+
+def test_byte_order_mark_windows_line_ends_and_spare_spaces_are_tolerated(split: Path) -> None:
+    (split / "84/10/84-10.trans.txt").write_bytes(b"\xef\xbb\xbf84-10-0000  A \t CAT \r\n")
+    assert listed(split)[1].transcript == "a cat"
+
+
+def test_other_files_are_no_utterances(split: Path) -> None:
+    (split / "84/10/notes.txt").write_text("84-10-0009 NOTHING\n")
+    (split / "84/10/84-10-0009.wav").write_text("nothing")
+    assert len(listed(split)) == len(SPOKEN)
+
+
+def test_symbolic_links_are_followed(split: Path, tmp_path: Path) -> None:
+    linked = tmp_path / "linked"
+    (linked / "777").mkdir(parents=True)
+    (linked / "84").symlink_to(split / "84")
+    (linked / "777/1").symlink_to(split / "777/1")
+    assert len(listed(linked)) == len(SPOKEN)
+    (tmp_path / "whole").symlink_to(split)
+    assert len(listed(tmp_path / "whole")) == len(SPOKEN)
+
+
+def test_a_link_to_a_folder_above_is_told_instead_of_followed_for_ever(split: Path) -> None:
+    (split / "84/loop").symlink_to(split)
+    assert "is there twice" in refusal(split)
+
+
+def test_an_id_of_two_files_names_both(split: Path, tmp_path: Path) -> None:
+    shutil.copytree(split, tmp_path / "copy")
+    message = refusal(split, tmp_path / "copy")
+    assert "is there twice" in message and "Remove one" in message
+    assert f"{split}/" in message and f"{tmp_path / 'copy'}/" in message
+
+
+def test_an_id_of_two_transcripts_names_file_and_line(split: Path) -> None:
+    with open(split / "84/2/84-2.trans.txt", "a") as file:
+        file.write("84-2-0000 AGAIN\n")
+    message = refusal(split)
+    assert "84-2.trans.txt, line 3: 84-2-0000 has a transcript already" in message
+
+
+def test_a_missing_folder_tells_how_to_fetch_it(tmp_path: Path) -> None:
+    message = refusal(tmp_path / "dev-clean")
+    assert f"{tmp_path / 'dev-clean'} is not a folder" in message
+    assert "--files_path" in message and "--download=dev-clean" in message
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "dev-clean.tar.gz").write_text("")
+    assert "is not a folder" in refusal(tmp_path / "dev-clean.tar.gz")
+
+
+def test_an_empty_folder_tells_the_layout(split: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folders in [(tmp_path / "empty",), (split, tmp_path / "empty")]:
+        message = refusal(*folders)
+        assert f"{tmp_path / 'empty'} holds no utterances" in message
+        assert "SPEAKER/CHAPTER/*.flac" in message and "--files_path" in message
+
+
+def test_transcripts_that_are_not_utf_8_are_named(split: Path) -> None:
+    (split / "84/10/84-10.trans.txt").write_bytes("84-10-0000 DÉJÀ VU\n".encode("latin-1"))
+    message = refusal(split)
+    assert "84-10.trans.txt are not UTF-8" in message and "save them so" in message
+
+
+def test_transcripts_that_can_not_be_opened_are_named(split: Path) -> None:
+    (split / "84/10/84-10.trans.txt").unlink()
+    (split / "84/10/84-10.trans.txt").symlink_to(split / "nowhere")
+    assert "84-10.trans.txt can't be read: No such file" in refusal(split)

@@ -1,0 +1,452 @@
+"""The engine: which shards it writes, what it leaves alone, what it refuses and what it skips."""
+
+import logging
+import os
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import tensorflow as tf
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from speech import prepare as engine
+from speech.corpora import Utterance, librispeech
+from speech.features import FrontEnd, extract, read_audio
+from speech.prepare import labels_to_align, prepare, summary
+from speech.records import Index, ShardSettings, encode_example, read_index
+from utils import ENGLISH, Alphabet, UserError
+
+WriteSplit = Callable[[Path, dict[str, str]], None]
+
+ROOT = Path(__file__).resolve().parent.parent
+
+SETTINGS = ShardSettings(
+    front_end=FrontEnd(),
+    alphabet=ENGLISH,
+    partition_size=3,
+    max_sequence_length=50,
+    max_label_length=12,
+    padded=True,
+    stride=2,
+)
+
+# What is wrong with the utterances of `corpus`, by their position.
+WRONG = {
+    1: engine.UNKNOWN_CHARACTER,
+    3: engine.NO_AUDIO,
+    4: engine.NO_TRANSCRIPT,
+    5: engine.UNREADABLE,
+    7: engine.UNALIGNABLE,
+    8: engine.EMPTY,
+    10: engine.TOO_LONG,
+    11: engine.LABEL_TOO_LONG,
+}
+TRANSCRIPTS = {1: "NAÏVE", 7: "AAAAAAAAAAAA", 11: "THIRTEEN LONG"}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory, write_split: WriteSplit) -> list[Utterance]:
+    """Twelve utterances, four of them good: one in each way that one can be bad."""
+    folder = tmp_path_factory.mktemp("speech")
+    write_split(folder, {f"1-1-{i:04d}": TRANSCRIPTS.get(i, f"IT{'S' * i}") for i in range(12)})
+    good = librispeech([str(folder)])
+    audio = [str(utterance.audio_path) for utterance in good]
+    with open(audio[5], "r+b") as file:
+        file.truncate(2000)
+    no_samples = str(folder / "empty.wav")
+    soundfile.write(no_samples, np.zeros(0), 16000)
+    soundfile.write(audio[10], np.zeros(16000), 16000)
+    changed = list(good)
+    changed[3] = replace(good[3], audio_path=None)
+    changed[4] = replace(good[4], transcript=None)
+    changed[8] = replace(good[8], audio_path=no_samples)
+    changed[9] = replace(good[9], transcript="it's")
+    return changed
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory, corpus: list[Utterance]
+) -> dict[str, bytes]:
+    """The files of a run without incidents."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run(corpus, folder)
+    return contents(folder)
+
+
+def run(
+    utterances: list[Utterance],
+    folder: Path,
+    settings: ShardSettings = SETTINGS,
+    start: int = 0,
+    workers: int = 1,
+    strict: bool = False,
+) -> Index:
+    return prepare(utterances, str(folder / "t"), settings, start, workers, strict)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file in `folder`: name -> bytes."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def refusal(
+    utterances: list[Utterance],
+    folder: Path,
+    settings: ShardSettings = SETTINGS,
+    start: int = 0,
+    strict: bool = False,
+) -> str:
+    with pytest.raises(UserError) as error:
+        run(utterances, folder, settings, start, strict=strict)
+    return str(error.value)
+
+
+def reread(folder: Path) -> Index:
+    index = read_index(str(folder / "t"))
+    assert index is not None
+    return index
+
+
+# --- What is written ------------------------------------------------------------------------------
+
+
+def test_shards_cover_ranges_of_positions_with_the_skipped_ones(
+    corpus: list[Utterance], tmp_path: Path
+) -> None:
+    index = run(corpus, tmp_path)
+    names = ["t.00000000", "t.00000003", "t.00000006", "t.00000009"]
+    assert sorted(os.listdir(tmp_path)) == [*names, "t.index.json"]
+    assert [shard.file for shard in index.shards] == names
+    assert [(shard.start, shard.end) for shard in index.shards] == [(0, 3), (3, 6), (6, 9), (9, 12)]
+    assert [shard.records for shard in index.shards] == [2, 0, 1, 1]
+    assert index.complete and index == reread(tmp_path)
+
+
+def test_the_last_shard_ends_with_the_corpus(corpus: list[Utterance], tmp_path: Path) -> None:
+    index = run(corpus, tmp_path, replace(SETTINGS, partition_size=5))
+    assert [(shard.start, shard.end) for shard in index.shards] == [(0, 5), (5, 10), (10, 12)]
+    assert index.complete
+
+
+@pytest.mark.parametrize("padded", [True, False])
+def test_records_hold_features_and_labels_of_the_good_utterances(
+    corpus: list[Utterance], tmp_path: Path, padded: bool
+) -> None:
+    index = run(corpus, tmp_path, replace(SETTINGS, padded=padded))
+    written = [
+        payload
+        for shard in index.shards
+        for payload in tf.data.TFRecordDataset(str(tmp_path / shard.file)).as_numpy_iterator()
+    ]
+    good = [utterance for i, utterance in enumerate(corpus) if i not in WRONG]
+    expected = [
+        encode_example(
+            extract(read_audio(str(each.audio_path), 16000), FrontEnd()),
+            ENGLISH.encode(str(each.transcript)),
+            each.utterance_id,
+            str(each.transcript),
+            *((50, 12) if padded else (0, 0)),
+        )
+        for each in good
+    ]
+    assert written == expected
+
+
+def test_the_index_counts_lengths_and_seconds_of_what_was_written(
+    corpus: list[Utterance], undisturbed: dict[str, bytes]
+) -> None:
+    index = Index.from_json(undisturbed["t.index.json"].decode(), "")
+    good = [utterance for i, utterance in enumerate(corpus) if i not in WRONG]
+    samples = [len(read_audio(str(utterance.audio_path), 16000)) for utterance in good]
+    frames = [FrontEnd().frames(count) for count in samples]
+    labels = [len(str(utterance.transcript)) for utterance in good]
+    assert index.audio_seconds == pytest.approx(sum(samples) / 16000, abs=0.004)
+    assert (index.longest_frames, index.longest_label) == (max(frames), max(labels))
+    assert sum(index.frames_histogram.values()) == len(good)
+    assert set(index.frames_histogram) == {count // 10 * 10 for count in frames}
+    for shard in index.shards:
+        assert shard.bytes == len(undisturbed[shard.file])
+
+
+def test_two_workers_write_the_same_bytes_as_one(
+    corpus: list[Utterance], tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    run(corpus, tmp_path, workers=2)
+    assert contents(tmp_path) == undisturbed
+
+
+def test_folders_are_made(corpus: list[Utterance], tmp_path: Path) -> None:
+    run(corpus[:1], tmp_path / "new" / "folder")
+    assert reread(tmp_path / "new" / "folder").records == 1
+
+
+# --- A second run ---------------------------------------------------------------------------------
+
+
+def test_a_finished_set_is_left_alone_and_said_so(
+    corpus: list[Utterance], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = run(corpus, tmp_path)
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    with caplog.at_level(logging.INFO, "absl"):
+        assert run(corpus, tmp_path) == first
+    assert "is finished: nothing to do" in caplog.text
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
+
+
+@pytest.mark.parametrize("harm", ["deleted", "cut short"])
+def test_a_lost_shard_is_written_again_and_no_other(
+    corpus: list[Utterance],
+    tmp_path: Path,
+    undisturbed: dict[str, bytes],
+    caplog: pytest.LogCaptureFixture,
+    harm: str,
+) -> None:
+    run(corpus, tmp_path)
+    lost = tmp_path / "t.00000006"
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("t.0*")}
+    if harm == "deleted":
+        lost.unlink()
+    else:
+        os.truncate(lost, 100)
+    run(corpus, tmp_path)
+    assert "t.00000006 is missing or has changed" in caplog.text
+    assert contents(tmp_path) == undisturbed
+    changed = [path for path, time in written.items() if path.stat().st_mtime_ns != time]
+    assert changed == [lost]
+
+
+def test_a_killed_run_is_finished_to_the_same_bytes(
+    corpus: list[Utterance], tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    run(corpus, tmp_path)
+    # As after a kill between a shard's renaming and the index, with the next one half written.
+    index = reread(tmp_path)
+    for shard in index.shards[1:]:
+        index = index.without_shard(shard)
+    (tmp_path / "t.index.json").write_text(index.to_json())
+    (tmp_path / "t.00000006").unlink()
+    (tmp_path / "t.00000009").unlink()
+    (tmp_path / ".t.00000006.partial").write_bytes(b"half")
+    (tmp_path / ".t.index.json.partial").write_bytes(b"half")
+    run(corpus, tmp_path)
+    assert contents(tmp_path) == undisturbed
+
+
+def test_a_full_disk_is_told_and_the_run_finished_later(
+    corpus: list[Utterance], tmp_path: Path
+) -> None:
+    ordered = [corpus[i] for i in (1, 0, 3, 4, 6, 2)]  # a shard of one record, then one of two
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20000, before[1]))
+    try:
+        message = refusal(ordered, tmp_path / "set")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "t.00000003 can't be written: File too large" in message
+    assert sorted(os.listdir(tmp_path / "set")) == ["t.00000000", "t.index.json"]
+    run(ordered, tmp_path / "set")
+    run(ordered, tmp_path / "again")
+    assert contents(tmp_path / "set") == contents(tmp_path / "again")
+
+
+@pytest.mark.parametrize(
+    ("changed", "names"),
+    [
+        (replace(SETTINGS, partition_size=4), "partition_size 3 then, 4 now"),
+        (replace(SETTINGS, padded=False), "padded True then, False now"),
+        (replace(SETTINGS, stride=1), "stride 2 then, 1 now"),
+        (replace(SETTINGS, front_end=FrontEnd(bins=40)), "bins 80 then, 40 now"),
+        (
+            replace(SETTINGS, front_end=FrontEnd(window_seconds=0.025), max_label_length=13),
+            "window_seconds 0.02 then, 0.025 now; max_label_length 12 then, 13 now",
+        ),
+        (replace(SETTINGS, alphabet=Alphabet(("a", "b"))), "now"),
+    ],
+)
+def test_other_settings_are_refused_with_both_values(
+    corpus: list[Utterance], tmp_path: Path, changed: ShardSettings, names: str
+) -> None:
+    run(corpus, tmp_path)
+    before = contents(tmp_path)
+    message = refusal(corpus, tmp_path, changed)
+    assert f"{tmp_path}/t.index.json was made with other settings" in message
+    assert names in message and "--tfrecords_file" in message
+    assert contents(tmp_path) == before
+
+
+def test_another_alphabet_is_shown(corpus: list[Utterance], tmp_path: Path) -> None:
+    run(corpus[:1], tmp_path)
+    message = refusal(corpus[:1], tmp_path, replace(SETTINGS, alphabet=Alphabet(("ж",))))
+    assert "alphabet ['a', 'b'" in message and "then, ['ж'] now" in message
+
+
+def test_another_corpus_is_refused(corpus: list[Utterance], tmp_path: Path) -> None:
+    run(corpus, tmp_path)
+    before = contents(tmp_path)
+    shorter = refusal(corpus[:11], tmp_path)
+    assert "is of another corpus: 12 utterances then, 11 now" in shorter
+    renamed = [*corpus[:11], replace(corpus[11], utterance_id="other")]
+    assert "or with other ids" in refusal(renamed, tmp_path)
+    assert contents(tmp_path) == before
+
+
+# --- --starting_position --------------------------------------------------------------------------
+
+
+def test_what_was_begun_in_the_middle_is_completed_from_0(
+    corpus: list[Utterance], tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    index = run(corpus, tmp_path, start=6)
+    assert [shard.start for shard in index.shards] == [6, 9] and not index.complete
+    assert [skipped.position for skipped in index.skipped] == [7, 8, 10, 11]
+    assert run(corpus, tmp_path).complete
+    assert contents(tmp_path) == undisturbed
+
+
+def test_a_start_that_cuts_through_a_shard_is_refused(
+    corpus: list[Utterance], tmp_path: Path
+) -> None:
+    run(corpus, tmp_path, start=4)
+    message = refusal(corpus, tmp_path, start=0)
+    assert "--starting_position=0 would cut through t.00000004" in message
+    assert "start at 1 plus a multiple of 3" in message
+    assert run(corpus, tmp_path, start=1).shards[0].start == 1
+
+
+@pytest.mark.parametrize("start", [12, 100])
+def test_a_start_behind_the_corpus_is_refused(
+    corpus: list[Utterance], tmp_path: Path, start: int
+) -> None:
+    message = refusal(corpus, tmp_path, start=start)
+    assert f"--starting_position={start} lies outside the corpus of 12" in message
+    assert not list(tmp_path.iterdir())
+
+
+# --- Skipped utterances ---------------------------------------------------------------------------
+
+
+def test_every_reason_is_named_in_the_index(
+    corpus: list[Utterance], undisturbed: dict[str, bytes]
+) -> None:
+    index = Index.from_json(undisturbed["t.index.json"].decode(), "")
+    assert {skipped.position: skipped.reason for skipped in index.skipped} == WRONG
+    assert all(corpus[each.position].utterance_id == each.utterance_id for each in index.skipped)
+    details = {skipped.reason: skipped.detail for skipped in index.skipped}
+    assert "'ï' (U+00EF" in details[engine.UNKNOWN_CHARACTER]
+    assert "1-1-0001" in details[engine.UNKNOWN_CHARACTER]
+    assert "1-1-0004.flac" in details[engine.NO_TRANSCRIPT]
+    assert "1-1-0005.flac can't be read" in details[engine.UNREADABLE]
+    assert "empty.wav: the file has no samples" in details[engine.EMPTY]
+    assert "1-1-0010.flac: 99 frames, at most 50" in details[engine.TOO_LONG]
+    assert "1-1-0011.flac: 13 labels, at most 12" in details[engine.LABEL_TOO_LONG]
+    needed = re.search(r"(\d+) outputs needed, (\d+) there", details[engine.UNALIGNABLE])
+    assert needed is not None and int(needed[1]) == 23 and int(needed[2]) <= 20
+
+
+def test_the_summary_counts_every_reason(undisturbed: dict[str, bytes]) -> None:
+    index = Index.from_json(undisturbed["t.index.json"].decode(), "")
+    lines = [line.split() for line in summary("data/t", index).splitlines()]
+    assert ["data/t"] in lines and ["shards", "4"] in lines
+    assert ["skipped", "8,", "named", "in", "data/t.index.json"] in lines
+    assert ["utterances", "4", "of", "12"] in lines
+    for reason in WRONG.values():
+        assert [*reason.split(), "1"] in lines
+    assert "incomplete" not in summary("data/t", index)
+    part = index.without_shard(index.shards[0])
+    assert "9 of 12 positions covered" in summary("data/t", part)
+
+
+def test_every_utterance_skipped_is_a_set_without_records(
+    corpus: list[Utterance], tmp_path: Path
+) -> None:
+    index = run(corpus[3:6], tmp_path)
+    assert (index.records, len(index.skipped), index.longest_frames) == (0, 3, 0)
+    assert (tmp_path / "t.00000000").read_bytes() == b""
+    assert re.search(r"utterances +0 of 3\n", summary("t", index))
+
+
+@pytest.mark.parametrize("position", WRONG)
+def test_strict_stops_at_any_of_them_and_leaves_no_half_shard(
+    corpus: list[Utterance], tmp_path: Path, position: int
+) -> None:
+    clean = [corpus[i] for i in (0, 2, 6, 9)]
+    settings = replace(SETTINGS, partition_size=2)
+    message = refusal([*clean[:3], corpus[position]], tmp_path, settings, strict=True)
+    assert f"{corpus[position].utterance_id}: {WRONG[position]}" in message
+    assert "--strict" in message
+    assert sorted(os.listdir(tmp_path)) == ["t.00000000", "t.index.json"]
+
+
+def test_strict_has_nothing_against_a_clean_corpus(corpus: list[Utterance], tmp_path: Path) -> None:
+    assert run([corpus[i] for i in (0, 2, 6, 9)], tmp_path, strict=True).records == 4
+
+
+def ctc_can_align(label: list[int], outputs: int) -> bool:
+    """Whether TensorFlow's CTC loss of a label over this many outputs is finite."""
+    indices = [[0, i] for i in range(len(label))]
+    sparse = tf.SparseTensor(indices, np.array(label, np.int32), [1, len(label)])
+    try:
+        loss = tf.compat.v1.nn.ctc_loss(sparse, np.zeros((outputs, 1, 4), np.float32), [outputs])
+    except tf.errors.InvalidArgumentError:  # not enough time for the label even without repeats
+        return False
+    return bool(np.isfinite(loss.numpy()).all())
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=8))
+@example([1, 1])
+@example([0, 1, 0])
+@example([2, 2, 2, 1, 1])
+def test_an_utterance_is_alignable_where_tensorflows_loss_is_finite(label: list[int]) -> None:
+    needed = labels_to_align(label)
+    assert ctc_can_align(label, needed)
+    assert needed == 1 or not ctc_can_align(label, needed - 1)
+
+
+def test_one_output_more_or_less_decides(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.wav")
+    for frames, reason in [(21, ""), (20, engine.UNALIGNABLE)]:
+        soundfile.write(path, np.zeros(320 + 160 * (frames - 1)), 16000)
+        utterance = Utterance("1", path, "abbcdefghi")  # 10 labels and a blank: 11 outputs
+        assert engine.prepare_utterance(utterance, SETTINGS).reason == reason
+
+
+# --- Processes ------------------------------------------------------------------------------------
+
+
+class Deadly(Utterance):
+    """Ends the process that unpickles it, as the out-of-memory killer would."""
+
+    def __reduce__(self) -> tuple[Callable[[int], object], tuple[int]]:
+        return os._exit, (1,)
+
+
+def test_a_worker_that_dies_is_told_with_a_remedy(corpus: list[Utterance], tmp_path: Path) -> None:
+    utterances = [*corpus[:7], Deadly("1-1-0007", None, None), *corpus[8:]]
+    with pytest.raises(UserError, match=r"A worker process died at 1-1-000\d.*--workers"):
+        run(utterances, tmp_path, workers=2)
+    assert sorted(os.listdir(tmp_path)) == ["t.00000000", "t.00000003", "t.index.json"]
+
+
+def test_an_idle_worker_that_died_is_told_with_a_remedy(corpus: list[Utterance]) -> None:
+    workers = engine.Workers(2, SETTINGS)
+    with workers as prepare_all:
+        assert workers.pool is not None
+        assert workers.pool.submit(os._exit, 1).exception() is not None
+        with pytest.raises(UserError, match=r"A worker process died at 1-1-0000.*--workers"):
+            list(prepare_all(corpus))
+
+
+def test_preparing_imports_no_tensorflow() -> None:
+    program = "import prepare_libri, sys; assert 'tensorflow' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)

@@ -1,0 +1,290 @@
+"""prepare_libri.py from the command line: what it makes, and what it says about bad input."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import tensorflow as tf
+
+WriteSplit = Callable[[Path, dict[str, str]], None]
+
+SCRIPT = Path(__file__).resolve().parent.parent / "prepare_libri.py"
+SPOKEN = {"1-1-0000": "HELLO", "1-1-0001": "IT'S ME", "1-2-0000": "GOOD DAY", "2-1-0000": "BYE"}
+
+
+def run(folder: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
+    """The door, started in `folder`; its own environment decides no location."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("DEEP_SPEECH_")}
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), "--workers=1", *flags],
+        cwd=folder,
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+
+def refusal(folder: Path, *flags: str) -> str:
+    """The message of a call that must fail as a person would want it to."""
+    outcome = run(folder, *flags)
+    assert outcome.returncode == 1, outcome.stdout + outcome.stderr
+    assert "Traceback" not in outcome.stderr
+    return outcome.stderr
+
+
+def index_of(folder: Path, name: str = "t") -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / f"{name}.index.json").read_text())
+    return content
+
+
+def records(folder: Path, name: str = "t") -> dict[str, dict[str, list[Any]]]:
+    """What TensorFlow reads from the shards: utterance id -> name -> values."""
+    found = {}
+    for payload in tf.data.TFRecordDataset(sorted(map(str, folder.glob(f"{name}.0*")))):
+        lists = tf.train.Example.FromString(payload.numpy()).features.feature
+        example = {k: list(getattr(v, v.WhichOneof("kind")).value) for k, v in lists.items()}
+        found[example["utterance_id"][0].decode()] = example
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path, write_split: WriteSplit) -> Path:
+    """A folder with a good split in dev-clean."""
+    write_split(tmp_path / "dev-clean", SPOKEN)
+    return tmp_path
+
+
+FLAGS = ("--files_path=dev-clean", "--tfrecords_file=t")
+
+
+# --- Good input -----------------------------------------------------------------------------------
+
+
+def test_a_split_becomes_shards_and_the_rerun_leaves_them(folder: Path) -> None:
+    outcome = run(folder, *FLAGS, "--partition_size=3", "--max_sequence_length=50")
+    assert outcome.returncode == 0, outcome.stderr
+    names = ["t.00000000", "t.00000003", "t.index.json"]
+    assert sorted(path.name for path in folder.glob("t.*")) == names
+    assert "4 of 4" in outcome.stdout and "skipped" in outcome.stdout
+    examples = records(folder)
+    assert {name: example["transcript"] for name, example in examples.items()} == {
+        name: [text.lower().encode()] for name, text in SPOKEN.items()
+    }
+    for example in examples.values():
+        assert len(example["features"]) == 80 * 50
+        assert 18 <= example["feature_length"][0] <= 40
+        assert len(example["label"]) == 338
+    assert examples["2-1-0000"]["label"][:4] == [1, 24, 4, 0]  # b, y, e and padding
+    written = {path: path.stat().st_mtime_ns for path in folder.glob("t.*")}
+    again = run(folder, *FLAGS, "--partition_size=3", "--max_sequence_length=50")
+    assert again.returncode == 0
+    assert "t is finished: nothing to do" in again.stderr
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("t.*")} == written
+
+
+def test_flags_reach_the_front_end_and_the_records(folder: Path) -> None:
+    (folder / "letters.txt").write_text("\n".join("abcdeghilmosty' ") + "\n", encoding="utf-8")
+    outcome = run(
+        folder,
+        *FLAGS,
+        *("--sample_rate=8000", "--winlen=0.025", "--winstep=0.02", "--nrof_fbanks=40", "--nopad"),
+        *("--alphabet=letters.txt", "--workers=2", "--starting_position=1"),
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    settings = index_of(folder)["settings"]
+    front_end = settings["front_end"]
+    assert [front_end[key] for key in ("sample_rate", "window_seconds", "step_seconds")] == [
+        *(8000, 0.025, 0.02)
+    ]
+    assert (front_end["bins"], front_end["highest_frequency"]) == (40, 4000.0)
+    assert (settings["padded"], "".join(settings["alphabet"])) == (False, "abcdeghilmosty' ")
+    examples = records(folder)
+    assert set(examples) == set(SPOKEN) - {"1-1-0000"}
+    for example in examples.values():
+        assert len(example["features"]) == 40 * example["feature_length"][0]
+        assert len(example["label"]) == example["label_length"][0]
+
+
+def test_a_bare_call_prepares_the_sets_that_are_there_and_names_the_others(
+    tmp_path: Path, write_split: WriteSplit
+) -> None:
+    write_split(tmp_path / "data/LibriSpeech/dev-clean", SPOKEN)
+    write_split(tmp_path / "data/LibriSpeech/test-clean", {"5-1-0000": "TEST"})
+    outcome = run(tmp_path)
+    assert outcome.returncode == 0, outcome.stderr
+    assert sorted(path.name for path in (tmp_path / "data").glob("*.*")) == [
+        *("dev.tfrecords.00000000", "dev.tfrecords.index.json"),
+        *("test.tfrecords.00000000", "test.tfrecords.index.json"),
+    ]
+    assert set(records(tmp_path / "data", "test.tfrecords")) == {"5-1-0000"}
+    assert "train-clean-100 is not there and is left out" in outcome.stderr
+    assert "--download=train-clean-100" in outcome.stderr
+    assert "--download=dev-clean" not in outcome.stderr
+
+
+def test_a_bare_call_without_data_tells_how_to_fetch_it(tmp_path: Path) -> None:
+    message = refusal(tmp_path)
+    assert "data/LibriSpeech/train-clean-100 is not a folder" in message
+    assert "python prepare_libri.py --download=train-clean-100" in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_several_folders_are_merged(folder: Path, write_split: WriteSplit) -> None:
+    write_split(folder / "dev-other", {"1-9-0000": "OTHER"})
+    outcome = run(folder, "--files_path=dev-clean,dev-other", "--tfrecords_file=t")
+    assert outcome.returncode == 0, outcome.stderr
+    assert set(records(folder)) == {*SPOKEN, "1-9-0000"}
+
+
+# --- Utterances that are skipped, or only look as if they should be: one run for all --------------
+
+FAULTY = {
+    "3-1-0000": "TRUNCATED",
+    "3-1-0001": "AT EIGHT KHZ",
+    "3-1-0002": "STEREO",
+    "3-1-0003": "NO SAMPLES",
+    "3-1-0004": "ÜBER",
+    "3-1-0005": "A LABEL THAT IS MUCH TOO LONG FOR A THIRD OF A SECOND OF SPEECH",
+    "3-1-0006": "NO AUDIO",
+    "3-1-0007": "NO TRANSCRIPT LINE",
+    "3-1-0008": "NO AUDIO AT ALL BUT BYTES",
+    "4-1-0000": "NO TRANSCRIPT FILE",
+    "4-1-0001": "NO TRANSCRIPT FILE",
+}
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory, write_split: WriteSplit) -> Path:
+    """A folder where a split with one fault of each kind was prepared."""
+    folder = tmp_path_factory.mktemp("faulty")
+    write_split(folder / "dev-clean", {**SPOKEN, **FAULTY})
+    chapter = folder / "dev-clean/3/1"
+    os.truncate(chapter / "3-1-0000.flac", 3000)
+    noise = np.random.default_rng(0).normal(size=(8000, 2)) * 0.1
+    soundfile.write(chapter / "3-1-0001.flac", noise[:4000, 0], 8000)
+    soundfile.write(chapter / "3-1-0002.flac", noise, 16000)
+    soundfile.write(chapter / "3-1-0003.flac", noise[:0], 16000)
+    (chapter / "3-1-0006.flac").unlink()
+    (chapter / "3-1-0008.flac").write_text("not a flac")
+    lines = (chapter / "3-1.trans.txt").read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith("3-1-0007")]
+    (chapter / "3-1.trans.txt").write_text("".join(kept), encoding="utf-8")
+    (folder / "dev-clean/4/1/4-1.trans.txt").unlink()
+    outcome = run(folder, *FLAGS)
+    (folder / "stdout").write_text(outcome.stdout)
+    (folder / "stderr").write_text(outcome.stderr)
+    assert outcome.returncode == 0, outcome.stderr
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("utterance_id", "reason", "detail"),
+    [
+        ("3-1-0000", "unreadable audio", "3-1-0000.flac"),
+        ("3-1-0003", "unreadable audio", "3-1-0003.flac"),  # libsndfile refuses an empty flac
+        ("3-1-0008", "unreadable audio", "3-1-0008.flac"),
+        ("3-1-0004", "unknown character", "'ü' (U+00FC"),
+        ("3-1-0005", "more labels than CTC can align", "3-1-0005.flac"),
+        ("3-1-0006", "no audio", "a transcript without audio"),
+        ("3-1-0007", "no transcript", "3-1-0007.flac"),
+        ("4-1-0000", "no transcript", "4-1-0000.flac"),
+        ("4-1-0001", "no transcript", "4-1-0001.flac"),
+    ],
+)
+def test_an_unusable_utterance_is_skipped_by_name_and_reason(
+    faulty: Path, utterance_id: str, reason: str, detail: str
+) -> None:
+    skipped = {each["utterance_id"]: each for each in index_of(faulty)["skipped"]}
+    assert skipped[utterance_id]["reason"] == reason
+    assert detail in skipped[utterance_id]["detail"]
+    assert utterance_id not in records(faulty)
+
+
+@pytest.mark.parametrize(("utterance_id", "frames"), [("3-1-0001", 49), ("3-1-0002", 49)])
+def test_8_khz_and_stereo_are_good(faulty: Path, utterance_id: str, frames: int) -> None:
+    assert records(faulty)[utterance_id]["feature_length"] == [frames]
+
+
+def test_the_skipped_are_counted_by_reason_and_nothing_else_is_missing(faulty: Path) -> None:
+    stdout = [line.split() for line in (faulty / "stdout").read_text().splitlines()]
+    assert ["utterances", "6", "of", "15"] in stdout
+    assert ["skipped", "9,", "named", "in", "t.index.json"] in stdout
+    assert ["unreadable", "audio", "3"] in stdout and ["no", "transcript", "3"] in stdout
+    assert set(records(faulty)) == {*SPOKEN, "3-1-0001", "3-1-0002"}
+    assert "Traceback" not in (faulty / "stderr").read_text()
+
+
+def test_strict_stops_at_the_first_of_them(faulty: Path) -> None:
+    message = refusal(faulty, FLAGS[0], "--tfrecords_file=strict", "--strict")
+    assert "3-1-0000: unreadable audio" in message and "--strict" in message
+    assert not list(faulty.glob("strict*")) and not list(faulty.glob(".strict*"))
+
+
+def test_nothing_usable_is_an_error_that_points_to_the_reasons(folder: Path) -> None:
+    message = refusal(folder, *FLAGS, "--max_sequence_length=5")
+    assert "None of the 4 utterances could be used" in message
+    assert "t.index.json" in message
+    assert {each["reason"] for each in index_of(folder)["skipped"]} == {"too many frames"}
+
+
+# --- Calls that can't be served -------------------------------------------------------------------
+
+
+def test_a_missing_folder(folder: Path) -> None:
+    message = refusal(folder, "--files_path=dev-clear", "--tfrecords_file=t")
+    assert "dev-clear is not a folder" in message and "--files_path" in message
+
+
+def test_an_empty_folder(folder: Path) -> None:
+    (folder / "empty").mkdir()
+    message = refusal(folder, "--files_path=empty", "--tfrecords_file=t")
+    assert "empty holds no utterances" in message and "--files_path" in message
+
+
+@pytest.mark.parametrize("place", ["file/below/t", "/proc/self/t"])
+def test_an_output_folder_that_can_not_be_written(folder: Path, place: str) -> None:
+    (folder / "file").write_text("")
+    message = refusal(folder, FLAGS[0], f"--tfrecords_file={place}")
+    assert f"{place}.00000000 can't be written" in message and "--tfrecords_file" in message
+
+
+def test_other_settings_over_a_set_that_is_there(folder: Path) -> None:
+    assert run(folder, *FLAGS).returncode == 0
+    message = refusal(folder, *FLAGS, "--nrof_fbanks=40")
+    assert "t.index.json was made with other settings: bins 80 then, 40 now" in message
+    assert "--tfrecords_file" in message
+
+
+def test_a_positional_argument(folder: Path) -> None:
+    message = refusal(folder, *FLAGS, "dev-clean")
+    assert "'dev-clean' is not a flag" in message and "--help" in message
+
+
+@pytest.mark.parametrize(
+    ("flag", "says"),
+    [
+        ("--winlen=0.1", "--winlen"),
+        ("--winlen=nan", "--winlen"),
+        ("--winstep=0", "--winstep"),
+        ("--sample_rate=100", "--sample_rate"),
+        ("--sample_rate=-1", "--sample_rate"),
+        ("--nrof_fbanks=0", "--nrof_fbanks"),
+        ("--workers=0", "workers"),
+        ("--partition_size=many", "partition_size"),
+        ("--starting_position=4", "--starting_position=4 lies outside the corpus of 4"),
+        ("--alphabet=letters.txt", "letters.txt can't be read: No such file"),
+        ("--download=dev-clear", "dev-clear is not a split of LibriSpeech"),
+        ("--colour=red", "colour"),
+    ],
+)
+def test_a_flag_that_can_not_be(folder: Path, flag: str, says: str) -> None:
+    assert says in refusal(folder, *FLAGS, flag)
+    assert not list(folder.glob("t.*"))

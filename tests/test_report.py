@@ -1,0 +1,164 @@
+"""Error rates against jiwer over whole sets, and the files of a report."""
+
+import csv
+import json
+from pathlib import Path
+
+import jiwer
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speech.report import (
+    SUMMARY_FILE,
+    UTTERANCES_FILE,
+    Errors,
+    Result,
+    Summary,
+    character_errors,
+    compare,
+    summarise,
+    word_errors,
+    write,
+)
+
+# Few letters, so that words are often equal and often nearly so.
+WORDS = st.text("ab'", min_size=1, max_size=3)
+SENTENCES = st.lists(WORDS, min_size=1, max_size=8).map(" ".join)
+HYPOTHESES = st.lists(WORDS, max_size=8).map(" ".join)
+SETS = st.lists(st.tuples(SENTENCES, HYPOTHESES), min_size=1, max_size=8)
+
+
+def summary_of(pairs: list[tuple[str, str]], loss: float = 1.0) -> Summary:
+    return summarise(results_of(pairs, loss), 1.0, 10.0, 100)
+
+
+def results_of(pairs: list[tuple[str, str]], loss: float = 1.0) -> list[Result]:
+    return [compare(f"1-1-{i:04d}", *pair, loss) for i, pair in enumerate(pairs)]
+
+
+# --- Rates ----------------------------------------------------------------------------------------
+
+
+@given(SETS)
+def test_rates_of_a_set_are_jiwers(pairs: list[tuple[str, str]]) -> None:
+    references, hypotheses = (list(texts) for texts in zip(*pairs, strict=True))
+    summary = summary_of(pairs)
+    assert summary.wer == pytest.approx(jiwer.wer(references, hypotheses))
+    assert summary.cer == pytest.approx(jiwer.cer(references, hypotheses))
+    words = jiwer.process_words(references, hypotheses)
+    assert summary.substitutions == words.substitutions
+    assert summary.deletions == words.deletions
+    assert summary.insertions == words.insertions
+    assert summary.words == sum(len(reference.split()) for reference in references)
+
+
+@given(SENTENCES, HYPOTHESES)
+def test_errors_account_for_the_difference_in_length(reference: str, hypothesis: str) -> None:
+    words = word_errors(reference, hypothesis)
+    assert words.length + words.insertions - words.deletions == len(hypothesis.split())
+    characters = character_errors(reference, hypothesis)
+    assert characters.length == len(reference)
+    assert characters.length + characters.insertions - characters.deletions == len(hypothesis)
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "words", "characters"),
+    [
+        ("the cat sat", "the cat sat", Errors(0, 0, 0, 3), Errors(0, 0, 0, 11)),
+        ("the cat sat", "the hat sat", Errors(1, 0, 0, 3), Errors(1, 0, 0, 11)),
+        ("the cat sat", "the sat", Errors(0, 1, 0, 3), Errors(0, 4, 0, 11)),
+        ("the cat", "the old cat", Errors(0, 0, 1, 2), Errors(0, 0, 4, 7)),
+        ("ice cream", "icecream", Errors(1, 1, 0, 2), Errors(0, 1, 0, 9)),
+        ("", "a b", Errors(0, 0, 2, 0), Errors(0, 0, 3, 0)),
+        ("a b", "", Errors(0, 2, 0, 2), Errors(0, 3, 0, 3)),
+        ("", "", Errors(), Errors()),
+    ],
+)
+def test_errors_by_hand(reference: str, hypothesis: str, words: Errors, characters: Errors) -> None:
+    assert word_errors(reference, hypothesis) == words
+    assert character_errors(reference, hypothesis) == characters
+
+
+@pytest.mark.parametrize(
+    ("pairs", "wer"),
+    [
+        ([("", "")], 0.0),
+        ([("", "a b c")], 1.0),
+        ([("a b", "")], 1.0),
+        ([("a", "b c d")], 3.0),
+        ([("", "x"), ("a b c d", "a b c d")], 0.25),
+        ([], 0.0),
+    ],
+)
+def test_empty_texts_give_a_number(pairs: list[tuple[str, str]], wer: float) -> None:
+    assert summary_of(pairs).wer == wer
+
+
+def test_rates_are_of_the_set_and_no_mean_of_rates() -> None:
+    summary = summary_of([("a", "b"), ("a b c d e f g h i", "a b c d e f g h i")])
+    assert summary.wer == pytest.approx(0.1)  # the mean of 1 and 0 is 0.5
+    assert summary.cer == pytest.approx(1 / 18)
+
+
+def test_loss_is_the_mean_of_utterances_and_speed_is_per_second_of_audio() -> None:
+    results = [compare("1", "a b c", "a", 3.0), compare("2", "a", "a", 1.0)]
+    summary = summarise(results, seconds=5.0, audio_seconds=20.0, checkpoint_step=7)
+    assert (summary.loss, summary.real_time_factor, summary.checkpoint_step) == (2.0, 0.25, 7)
+    assert summarise([], 1.0, 0.0, 0).real_time_factor == 0
+
+
+# --- The line and the files -----------------------------------------------------------------------
+
+
+def test_the_line() -> None:
+    summary = Summary(0.0706, 0.025, 12.336, 2620, 52576, 1, 2, 3, 0.1, 100)
+    assert summary.line() == "WER 7.06% CER 2.50% loss 12.34 (2620 utterances, 52576 words)"
+
+
+def test_the_summary_has_these_keys_and_no_others(tmp_path: Path) -> None:
+    results = results_of([("the cat sat", "the hat sat on")], loss=2.5)
+    write(str(tmp_path / "report"), summarise(results, 1.0, 4.0, 1000), results)
+    assert json.loads((tmp_path / "report" / SUMMARY_FILE).read_text()) == {
+        "wer": 2 / 3,
+        "cer": 4 / 11,
+        "loss": 2.5,
+        "utterances": 1,
+        "words": 3,
+        "substitutions": 1,
+        "deletions": 0,
+        "insertions": 1,
+        "real_time_factor": 0.25,
+        "checkpoint_step": 1000,
+    }
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with open(folder / UTTERANCES_FILE, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_table_has_the_worst_first_and_equals_by_id(tmp_path: Path) -> None:
+    results = results_of([("a b", "a b"), ("a b", "a c"), ("a", "b"), ("a b", "a d")])
+    write(str(tmp_path), summarise(results, 1, 1, 1), results)
+    order = [(row["utterance_id"], row["wer"]) for row in rows(tmp_path)]
+    assert order == [
+        ("1-1-0002", "1.0000"),
+        ("1-1-0001", "0.5000"),
+        ("1-1-0003", "0.5000"),
+        ("1-1-0000", "0.0000"),
+    ]
+
+
+def test_commas_quotes_and_any_letter_come_back_from_the_table(tmp_path: Path) -> None:
+    pairs = [('he said, "no"', "he, said no"), ("ёж", ""), ("", '"')]
+    results = results_of(pairs, loss=1.5)
+    write(str(tmp_path), summarise(results, 1, 1, 1), results)
+    found = {row["utterance_id"]: (row["reference"], row["hypothesis"]) for row in rows(tmp_path)}
+    assert [found[result.utterance_id] for result in results] == pairs
+    row = rows(tmp_path)[0]
+    assert list(row) == [
+        *("utterance_id", "wer", "cer", "loss", "words", "substitutions", "deletions"),
+        *("insertions", "reference", "hypothesis"),
+    ]
+    assert row["loss"] == "1.5000"

@@ -1,0 +1,107 @@
+"""Local files by storage's names."""
+
+import errno
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from speech import storage
+from utils import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """Files end at 4096 bytes, as on a disk without more room."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_text_comes_back(tmp_path: Path) -> None:
+    path = str(tmp_path / "new" / "folder" / "a.txt")
+    for text in ("naïve ж\n", "", "shorter\r\n"):
+        storage.write_text(path, text)
+        assert Path(path).read_bytes() == text.encode()
+    storage.write_text(path, "naïve ж\n")
+    assert storage.read_text(path) == "naïve ж\n"
+    assert os.listdir(tmp_path / "new" / "folder") == ["a.txt"]
+
+
+def test_a_name_without_folder_lies_in_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    storage.write_text("a.txt", "here")
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_failed_write_leaves_the_old_text_and_nothing_else(
+    tmp_path: Path, full_disk: None
+) -> None:
+    path = str(tmp_path / "a.txt")
+    storage.write_text(path, "old")
+    with pytest.raises(UserError, match=rf"a\.txt can't be written: {os.strerror(errno.EFBIG)}"):
+        storage.write_text(path, "x" * 5000)
+    assert storage.read_text(path) == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_in_the_files_place_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").mkdir()
+    with pytest.raises(UserError, match=r"a\.txt can't be written: Is a directory"):
+        storage.write_text(str(tmp_path / "a.txt"), "text")
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("folder", ["file/below", "/proc/self"])
+def test_a_folder_that_can_not_be_written_is_told(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "file").write_text("")
+    path = os.path.join(tmp_path, folder, "a.txt")
+    with pytest.raises(UserError, match=r"a\.txt can't be written"):
+        storage.write_text(path, "text")
+
+
+def test_what_can_not_be_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "latin.txt").write_bytes(b"\xe9")
+    for name in ("missing.txt", "latin.txt", "."):
+        with pytest.raises(UserError, match="can't be read"):
+            storage.read_text(str(tmp_path / name))
+
+
+def test_matches_are_sorted_and_leave_out_what_is_not_whole(tmp_path: Path) -> None:
+    for name in ("b.10", "b.2", "a.1", "c", ".b.3.partial"):
+        (tmp_path / name).write_text("")
+    paths = [str(tmp_path / name) for name in ("a.1", "b.10", "b.2")]
+    assert storage.matching(str(tmp_path / "*.*")) == paths
+    assert storage.matching(str(tmp_path / "d*")) == []
+    partial = storage.partial_path(str(tmp_path / "b.3"))
+    assert partial == str(tmp_path / ".b.3.partial")
+
+
+def test_size_and_existence(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"12345")
+    assert storage.size(str(tmp_path / "a")) == 5
+    assert storage.exists(str(tmp_path / "a")) and not storage.exists(str(tmp_path / "b"))
+
+
+def test_names_in_a_bucket_join_with_a_slash(tmp_path: Path) -> None:
+    assert storage.join("gs://bucket/data/", "a") == "gs://bucket/data/a"
+    assert storage.join("data", "a") == os.path.join("data", "a")
+    assert storage.in_bucket("gs://bucket/a") and not storage.in_bucket("data/gs://a")
+
+
+def test_local_files_need_no_tensorflow(tmp_path: Path) -> None:
+    program = (
+        "import sys; from speech import storage; path = sys.argv[1]; "
+        "storage.write_text(path, ''); storage.read_text(path); storage.matching(path); "
+        "storage.exists(path); storage.size(path); sys.exit('tensorflow' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "a")], cwd=ROOT, check=True)

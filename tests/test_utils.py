@@ -1,0 +1,181 @@
+"""The alphabet: labels and back, its file, its JSON, and what it says about a bad character."""
+
+import json
+import re
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from utils import ENGLISH, Alphabet, AlphabetError, UserError
+
+CHARACTERS = st.characters(exclude_categories=["Cs"]).filter(
+    lambda character: unicodedata.normalize("NFC", character) == character
+)
+ALPHABETS = st.lists(CHARACTERS, min_size=1, max_size=50, unique=True).map(
+    lambda characters: Alphabet(tuple(characters))
+)
+
+
+def alphabet_of(tmp_path: Path, content: bytes) -> Alphabet:
+    path = tmp_path / "alphabet.txt"
+    path.write_bytes(content)
+    return Alphabet.from_file(str(path))
+
+
+# --- Labels ---------------------------------------------------------------------------------------
+
+
+def test_english_has_29_classes_and_the_blank_last() -> None:
+    assert ENGLISH.size == 29
+    assert ENGLISH.blank == 28
+    assert "".join(ENGLISH.characters) == "abcdefghijklmnopqrstuvwxyz '"
+    assert ENGLISH.encode("az '") == [0, 25, 26, 27]
+
+
+@given(st.text(ENGLISH.characters))
+def test_english_text_comes_back(text: str) -> None:
+    assert ENGLISH.decode(ENGLISH.encode(text)) == text
+
+
+@given(st.data(), ALPHABETS)
+def test_text_of_any_alphabet_comes_back_composed(data: st.DataObject, alphabet: Alphabet) -> None:
+    text = data.draw(st.text(alphabet.characters))
+    composed = unicodedata.normalize("NFC", text)
+    # Neighbours may compose into a character that the alphabet lacks.
+    if set(composed) <= set(alphabet.characters):
+        labels = alphabet.encode(text)
+        assert alphabet.decode(labels) == composed
+        assert all(0 <= label < alphabet.blank for label in labels)
+    else:
+        with pytest.raises(AlphabetError):
+            alphabet.encode(text)
+
+
+def test_blanks_are_dropped_and_repeats_kept() -> None:
+    assert ENGLISH.decode([28, 0, 28, 0, 0, 28]) == "aaa"
+
+
+def test_a_letter_typed_with_a_combining_accent_is_the_letter() -> None:
+    alphabet = Alphabet(("e", "é"))
+    assert alphabet.encode("e\u0301e") == alphabet.encode("ée") == [1, 0]
+
+
+def test_an_unknown_character_is_named_with_position_and_utterance() -> None:
+    with pytest.raises(AlphabetError) as error:
+        ENGLISH.encode("naïve é", "84-121123-0003")
+    for part in ("'ï'", "U+00EF", "LATIN SMALL LETTER I WITH DIAERESIS", "position 2"):
+        assert part in str(error.value)
+    assert "utterance 84-121123-0003" in str(error.value)
+
+
+def test_an_unknown_character_without_a_name_is_named_by_its_number() -> None:
+    with pytest.raises(AlphabetError, match=re.escape("U+0007, unnamed) at position 1")):
+        ENGLISH.encode("a\a")
+
+
+# --- What can't be an alphabet --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("characters", "message"),
+    [
+        ((), "no characters"),
+        (("a", "b", "a"), r"\['a'\] more than once"),
+        (("a", "bc"), "'bc' is not one character"),
+        (("a", ""), "'' is not one character"),
+        (("a", 1), "1 is not one character"),
+        (("\u212b",), "composed form"),  # the Angstrom sign, which NFC replaces
+    ],
+)
+def test_what_can_not_be_an_alphabet_is_refused(characters: tuple[str, ...], message: str) -> None:
+    with pytest.raises(AlphabetError, match=message):
+        Alphabet(characters)
+
+
+# --- JSON -----------------------------------------------------------------------------------------
+
+
+@given(ALPHABETS)
+def test_json_comes_back_as_list_and_as_text(alphabet: Alphabet) -> None:
+    assert Alphabet.from_json(alphabet.to_json()) == alphabet
+    assert Alphabet.from_json(json.dumps(alphabet.to_json())) == alphabet
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[", "can't be read"),
+        ("", "can't be read"),
+        ("3", "is a list of characters, not 3"),
+        ('{"a": 0}', "is a list of characters"),
+        ('"abc"', "is a list of characters, not 'abc'"),
+        (None, "is a list of characters, not None"),
+        (["a", 1], "1 is not one character"),
+        ('["a", "a"]', "more than once"),
+        ([], "no characters"),
+    ],
+)
+def test_json_of_no_alphabet_is_refused(content: object, message: str) -> None:
+    with pytest.raises(AlphabetError, match=message):
+        Alphabet.from_json(content)
+
+
+# --- Files ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "characters"),
+    [
+        (b"a\nb\n", "ab"),
+        (b"a\nb", "ab"),
+        (b"b\na\n", "ba"),
+        (b"\xef\xbb\xbfa\nb\n", "ab"),
+        (b"a\r\n \r\nb\r\n", "a b"),
+        (b"# English\na\n#b\n# \nc\n", "ac"),
+        (b"a\n\\#\n\\\n", "a#\\"),
+        (b"\n\na\n\n\nb\n\n", "ab"),
+        (b"a\n \n'\n", "a '"),
+        ("\u0435\u0308\nж\n".encode(), "ёж"),
+    ],
+    ids=[
+        "one a line",
+        "no newline at the end",
+        "order is kept",
+        "byte order mark",
+        "Windows line ends",
+        "comments",
+        "escaped number sign",
+        "empty lines",
+        "a line with a space",
+        "composed",
+    ],
+)
+def test_a_file_holds_one_character_a_line(tmp_path: Path, content: bytes, characters: str) -> None:
+    assert alphabet_of(tmp_path, content).characters == tuple(characters)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a\nb\na\n", r"alphabet\.txt: .*\['a'\] more than once"),
+        ("é\ne\u0301\n".encode(), r"alphabet\.txt: .*\['é'\] more than once"),
+        (b"# two\n\nab\n", r"alphabet\.txt, line 3: 'ab' is not one character"),
+        (b"a\nb \n", r"alphabet\.txt, line 2: 'b ' is not one character"),
+        ("ä\n".encode("latin-1"), r"alphabet\.txt is not UTF-8"),
+        (b"", r"alphabet\.txt: .*no characters"),
+        (b"# nothing\n", r"alphabet\.txt: .*no characters"),
+    ],
+)
+def test_a_bad_file_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        alphabet_of(tmp_path, content)
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"letters\.txt can't be read: No such file"):
+        Alphabet.from_file(str(tmp_path / "letters.txt"))
+    with pytest.raises(UserError, match="can't be read: Is a directory"):
+        Alphabet.from_file(str(tmp_path))
