@@ -82,7 +82,7 @@ def write_text(path: str, text: str) -> None:
         return
     partial = partial_path(path)
     try:
-        make_folder(os.path.dirname(path))
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         with open(partial, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
