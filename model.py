@@ -197,11 +197,6 @@ def _dropped(values: tf.Tensor, rate: float) -> tf.Tensor:
     return tf.nn.dropout(values, rate) if rate else values
 
 
-def parameters(network: tf.Module) -> int:
-    """Number of trainable numbers."""
-    return sum(int(np.prod(variable.shape)) for variable in network.trainable_variables)
-
-
 # --- The model_fn ---------------------------------------------------------------------------------
 
 
