@@ -10,22 +10,24 @@ PYTHON ?= $(shell for version in $(SUPPORTED); do \
 VENV = .venv
 RUN = $(VENV)/bin/python
 INSTALLED = $(VENV)/installed
+# Where the demo lives; make demo DEMO=/elsewhere leaves the one in demo/ alone.
+DEMO = demo
 
 .PHONY: demo test test-all lint clean
 
 demo: $(INSTALLED)
-	$(RUN) examples/spoken_corpus.py --corpus_dir=demo/corpus
-	for set in train dev test; do $(RUN) prepare_libri.py --files_path=demo/corpus/$$set \
-		--tfrecords_file=demo/shards/$$set.tfrecords --max_sequence_length=450 \
+	$(RUN) examples/spoken_corpus.py --corpus_dir=$(DEMO)/corpus
+	for set in train dev test; do $(RUN) prepare_libri.py --files_path=$(DEMO)/corpus/$$set \
+		--tfrecords_file=$(DEMO)/shards/$$set.tfrecords --max_sequence_length=450 \
 		--max_label_length=80 || exit 1; done
-	$(RUN) training.py --train_data='demo/shards/train.tfrecords.*' \
-		--dev_data='demo/shards/dev.tfrecords.*' --model_dir=demo/model \
+	$(RUN) training.py --train_data='$(DEMO)/shards/train.tfrecords.*' \
+		--dev_data='$(DEMO)/shards/dev.tfrecords.*' --model_dir=$(DEMO)/model \
 		--conv_channels=8,16 --stride_size=3 --recurrent_unit_size=128 \
 		--train_batch_size=16 --max_epochs=10 --eval_steps=430 --learning_rate=2e-3 \
 		--learning_rate_decay_factor=0.9 --clip_gradients=50 \
 		--augment='frequency_mask[n=2,size=4~4]' --augment='time_mask[n=2,size=40~40]'
-	$(RUN) eval.py --model_dir=demo/model --test_data='demo/shards/test.tfrecords.*' \
-		--report_dir=demo/report
+	$(RUN) eval.py --model_dir=$(DEMO)/model --test_data='$(DEMO)/shards/test.tfrecords.*' \
+		--report_dir=$(DEMO)/report
 
 test: lint
 	$(RUN) -m pytest -m 'not slow'

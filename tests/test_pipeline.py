@@ -1,0 +1,75 @@
+"""The whole pipeline as people run it: flac in, word error rate out."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from doors import ROOT, TINY_NETWORK, run_door
+
+LAST_LINE = re.compile(
+    r"WER \d+\.\d\d% CER \d+\.\d\d% loss \d+\.\d\d \((\d+) utterances, (\d+) words\)"
+)
+
+needs_voices = pytest.mark.skipif(
+    importlib.util.find_spec("espeakng_loader") is None, reason="espeakng-loader is not installed"
+)
+
+
+def run(door: str, *flags: str) -> str:
+    """Standard output of a door that must succeed."""
+    result = run_door(door, *flags, seconds=180)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def recognise(corpus: Path, folder: Path, train: str, test: str) -> tuple[int, int]:
+    """Prepares, trains for an epoch and evaluates; (utterances, words) of the last line."""
+    for split in {train, test}:
+        flags = [f"--files_path={corpus / split}", f"--tfrecords_file={folder / split}.tfrecords"]
+        run("prepare_libri.py", *flags, "--partition_size=5", "--nopad")
+    shards = {split: f"{folder / split}.tfrecords.*" for split in (train, test)}
+    data = [f"--train_data={shards[train]}", f"--dev_data={shards[test]}"]
+    model = f"--model_dir={folder / 'model'}"
+    run("training.py", *data, model, *TINY_NETWORK, "--max_epochs=1", "--train_batch_size=4")
+    report = f"--report_dir={folder / 'report'}"
+    output = run("eval.py", f"--test_data={shards[test]}", model, report, "--beam_width=10")
+    match = LAST_LINE.fullmatch(output.splitlines()[-1])
+    assert match, output
+    summary = json.loads((folder / "report" / "summary.json").read_text())
+    assert summary["utterances"] == int(match[1])
+    assert summary["words"] == int(match[2])
+    return int(match[1]), int(match[2])
+
+
+@needs_voices
+def test_spoken_corpus_goes_through_all_four_commands(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    sizes = ["--train_utterances=12", "--dev_utterances=2", "--test_utterances=6"]
+    run("examples/spoken_corpus.py", f"--corpus_dir={corpus}", *sizes)
+    utterances, words = recognise(corpus, tmp_path, "train", "test")
+    transcripts = [
+        line.split(" ", 1)[1]
+        for path in (corpus / "test").rglob("*.trans.txt")
+        for line in path.read_text().splitlines()
+    ]
+    assert utterances == 6
+    assert words == sum(len(transcript.split()) for transcript in transcripts)
+
+
+def test_genuine_librispeech_goes_through_all_four_commands(
+    librispeech_mini: str, tmp_path: Path
+) -> None:
+    assert recognise(Path(librispeech_mini), tmp_path, "dev", "test")[0] == 49
+
+
+@needs_voices
+@pytest.mark.slow
+def test_demo_recognises_unseen_sentences(tmp_path: Path) -> None:
+    make = ["make", "demo", f"DEMO={tmp_path}", f"RUN={sys.executable}", "-o", ".venv/installed"]
+    subprocess.run(make, cwd=ROOT, check=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"})
+    assert json.loads((tmp_path / "report" / "summary.json").read_text())["wer"] <= 0.05
