@@ -42,12 +42,17 @@ def define_flags() -> None:
 
 
 def recognise(
-    predictor: Any, shards: ShardSet, batching: dataset.Batching, decoder: BeamSearchDecoder
+    predictor: Any,
+    checkpoint: str,
+    shards: ShardSet,
+    batching: dataset.Batching,
+    decoder: BeamSearchDecoder,
 ) -> Iterator[report.Result]:
     """Recognises a test set batch by batch, in the corpus's order."""
     references = iter(dataset.transcripts(shards))
     batches = predictor.predict(
         dataset.evaluation_input_fn(shards, batching, for_prediction=True),
+        checkpoint_path=checkpoint,
         yield_single_examples=False,
     )
     for batch in batches:
@@ -57,10 +62,12 @@ def recognise(
             log_probs[:length]
             for log_probs, length in zip(batch["log_probs"], lengths, strict=True)
         )
-        for hypothesis, loss, (utterance_id, reference) in zip(
-            hypotheses, batch["ctc_loss"], references, strict=False
+        for hypothesis, loss, aligned, (utterance_id, reference) in zip(
+            hypotheses, batch["ctc_loss"], batch["aligned"], references, strict=False
         ):
-            yield report.compare(utterance_id, reference, hypothesis, float(loss))
+            yield report.compare(
+                utterance_id, reference, hypothesis, float(loss) if aligned else None
+            )
 
 
 def main() -> None:
@@ -72,24 +79,32 @@ def main() -> None:
     check_same_front_end(
         config, settings.front_end, settings.alphabet, FLAGS.test_data, FLAGS.model_dir
     )
-    checkpoint_step = estimator.trained_steps(FLAGS.model_dir)
-    if not checkpoint_step:
+    checkpoint = estimator.latest_checkpoint(FLAGS.model_dir)
+    if not checkpoint:
         raise UserError(
             f"{FLAGS.model_dir} holds no checkpoint yet: python training.py "
             f"--model_dir={FLAGS.model_dir}"
         )
     if FLAGS.report_dir:
         storage.make_folder(FLAGS.report_dir)  # told of now, not after minutes of recognition
-    logging.info("%s: checkpoint at step %d", FLAGS.model_dir, checkpoint_step)
-    run = estimator.RunSettings(FLAGS.model_dir, FLAGS.eval_batch_size, FLAGS.eval_batch_size)
+    logging.info("%s", checkpoint)
+    if shards.index.skipped:
+        logging.warning(
+            "%d of the set's %d utterances were skipped in preparation and are in no rate below.",
+            len(shards.index.skipped),
+            shards.index.corpus_utterances,
+        )
+    run = estimator.RunSettings(FLAGS.model_dir, eval_batch_size=FLAGS.eval_batch_size)
     predictor = estimator.build(model.model_fn_builder(config, FLAGS.model_dir), run, tpu)
     batching = dataset.Batching(FLAGS.eval_batch_size, static=tpu.use_tpu)
+    steps = estimator.steps_of(checkpoint)
     decoder = BeamSearchDecoder(config.alphabet, FLAGS.beam_width)
     started = time.monotonic()
     with estimator.explained_errors(FLAGS.model_dir):
-        results = list(recognise(predictor, shards, batching, decoder))
+        results = list(recognise(predictor, checkpoint, shards, batching, decoder))
+    assert len(results) == shards.index.records, "an utterance was lost on the way"
     summary = report.summarise(
-        results, time.monotonic() - started, shards.index.audio_seconds, checkpoint_step
+        results, time.monotonic() - started, shards.index.audio_seconds, steps
     )
     if FLAGS.report_dir:
         report.write(FLAGS.report_dir, summary, results)

@@ -9,7 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
+
+try:
+    import tensorflow as tf
+except ModuleNotFoundError:
+    raise SystemExit(
+        "error: TensorFlow is not installed. On a CPU: pip install -e '.[cpu]', with an Nvidia "
+        "GPU: pip install -e '.[gpu]'; a TPU VM brings its own."
+    ) from None
 
 import constants
 from speech.config import ModelConfig, NetworkConfig, TrainingConfig
@@ -224,31 +231,34 @@ def model_fn_builder(config: ModelConfig, model_dir: str) -> Callable[..., Any]:
         aligned = tf.cast(alignable(label, label_length, output_length), tf.float32)  # [batch]
         spec = tf.compat.v1.estimator.tpu.TPUEstimatorSpec
         if mode == tf.estimator.ModeKeys.PREDICT:
-            return spec(mode, predictions=_predictions(logits, output_length, losses))
+            return spec(mode, predictions=_predictions(logits, output_length, losses, aligned))
         weight = targets["weight"]
         loss = tf.math.divide_no_nan(tf.reduce_sum(losses * weight), tf.reduce_sum(weight))
         if not training:
             return spec(mode, loss=loss, eval_metrics=(_metrics, [losses, weight, aligned]))
         cores = config.training.train_batch_size // params["batch_size"]
         train_op, curves = _optimise(loss, network, config.training, cores, params["use_tpu"])
-        curves["unalignable"] = tf.reduce_sum(1.0 - aligned)
+        curves["unalignable"] = tf.reduce_mean(1.0 - aligned)
         return spec(mode, loss=loss, train_op=train_op, host_call=_summaries(curves, model_dir))
 
     return model_fn
 
 
-def _predictions(logits: tf.Tensor, output_length: tf.Tensor, losses: tf.Tensor) -> Tensors:
+def _predictions(
+    logits: tf.Tensor, output_length: tf.Tensor, losses: tf.Tensor, aligned: tf.Tensor
+) -> Tensors:
     return {
         "log_probs": tf.nn.log_softmax(logits),  # [batch, outputs, labels]
         "output_length": output_length,  # [batch]
         "ctc_loss": losses,  # [batch]
+        "aligned": aligned,  # [batch], 0 where there is no loss
     }
 
 
 def _metrics(losses: tf.Tensor, weight: tf.Tensor, aligned: tf.Tensor) -> dict[str, Any]:
     """Exact over the whole set: examples that fill up the last batch weigh nothing."""
     return {
-        "ctc_loss": tf.compat.v1.metrics.mean(losses, weights=weight),
+        "ctc_loss": tf.compat.v1.metrics.mean(losses, weights=weight * aligned),
         "alignable": tf.compat.v1.metrics.mean(aligned, weights=weight),
     }
 

@@ -52,13 +52,15 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "max_sequence_length",
         constants.MAX_SEQUENCE_LENGTH,
-        "Frames a record is padded to; longer utterances are skipped.",
+        "Frames a record is padded to; longer utterances are skipped. LibriSpeech's dev-* and "
+        f"test-*: {constants.EVALUATION_SEQUENCE_LENGTH}, so that none is.",
         lower_bound=1,
     )
     flags.DEFINE_integer(
         "max_label_length",
         constants.MAX_LABEL_LENGTH,
-        "Labels a record is padded to; longer transcripts are skipped.",
+        "Labels a record is padded to; longer transcripts are skipped. LibriSpeech's dev-* and "
+        f"test-*: {constants.EVALUATION_LABEL_LENGTH}.",
         lower_bound=1,
     )
     flags.DEFINE_bool("pad", True, "Store records padded; --nopad saves about a quarter.")
@@ -84,21 +86,54 @@ def default_sets() -> list[tuple[str, str]]:
 
 def asked_sets() -> list[tuple[list[str], str]]:
     """(folders, tfrecords_file) of each set to prepare, as the flags ask."""
-    if FLAGS.files_path is None and FLAGS.tfrecords_file is None:
-        there = [(folder, name) for folder, name in default_sets() if os.path.isdir(folder)]
-        for folder, _ in default_sets():
-            if there and not os.path.isdir(folder):
-                logging.warning(
-                    "%s is not there and is left out: python prepare_libri.py --download=%s",
-                    folder,
-                    os.path.basename(folder),
-                )
-        return [([folder], name) for folder, name in there or default_sets()]
-    first_folder, first_name = default_sets()[0]
-    return [(FLAGS.files_path or [first_folder], FLAGS.tfrecords_file or first_name)]
+    if FLAGS.files_path or FLAGS.tfrecords_file:
+        folders = FLAGS.files_path or [default_sets()[0][0]]
+        return [(folders, FLAGS.tfrecords_file or _name_of(folders))]
+    if FLAGS.starting_position:
+        raise utils.UserError(
+            "--starting_position is of one set: name it with --files_path and --tfrecords_file."
+        )
+    there = [(folder, name) for folder, name in default_sets() if os.path.isdir(folder)]
+    for folder, _ in default_sets():
+        if there and not os.path.isdir(folder):
+            logging.warning(
+                "%s is not there and is left out: python prepare_libri.py --download=%s",
+                folder,
+                os.path.basename(folder),
+            )
+    return [([folder], name) for folder, name in there or default_sets()]
 
 
-def shard_settings() -> ShardSettings:
+def _name_of(folders: list[str]) -> str:
+    """The default name of the shards of one of LibriSpeech's splits; others are to be named."""
+    for folder, name in default_sets():
+        if [os.path.basename(os.path.normpath(each)) for each in folders] == [
+            os.path.basename(folder)
+        ]:
+            return name
+    raise utils.UserError(
+        f"--files_path={','.join(folders)} needs a name for its shards: give --tfrecords_file, as "
+        f"in {default_sets()[0][1]}."
+    )
+
+
+def longest(folders: list[str]) -> tuple[int, int]:
+    """Most frames and labels of a record, as the flags ask.
+
+    Unless a flag says otherwise, LibriSpeech's dev and test splits are kept whole.
+    """
+    names = [os.path.basename(os.path.normpath(folder)) for folder in folders]
+    for_evaluation = all(name.startswith(("dev-", "test-")) for name in names)
+    frames, labels = FLAGS.max_sequence_length, FLAGS.max_label_length
+    if for_evaluation and not FLAGS["max_sequence_length"].present:
+        frames = constants.EVALUATION_SEQUENCE_LENGTH
+    if for_evaluation and not FLAGS["max_label_length"].present:
+        labels = constants.EVALUATION_LABEL_LENGTH
+    return frames, labels
+
+
+def shard_settings(folders: list[str]) -> ShardSettings:
+    frames, labels = longest(folders)
     alphabet = utils.Alphabet.from_file(FLAGS.alphabet) if FLAGS.alphabet else utils.ENGLISH
     return ShardSettings(
         front_end=FrontEnd(
@@ -110,8 +145,8 @@ def shard_settings() -> ShardSettings:
         ),
         alphabet=alphabet,
         partition_size=FLAGS.partition_size,
-        max_sequence_length=FLAGS.max_sequence_length,
-        max_label_length=FLAGS.max_label_length,
+        max_sequence_length=frames,
+        max_label_length=labels,
         padded=FLAGS.pad,
         stride=constants.STRIDE_SIZE,
     )
@@ -127,8 +162,8 @@ def main() -> None:
             f"--tfrecords_file={FLAGS.tfrecords_file}: shards are written to a local folder. Copy "
             "them then: gsutil -m cp 'data/*.tfrecords.*' gs://BUCKET/data/"
         )
-    settings = shard_settings()
     for folders, tfrecords_file in asked_sets():
+        settings = shard_settings(folders)
         utterances = corpora.librispeech(folders)
         logging.info("%s: %d utterances", ", ".join(folders), len(utterances))
         index = prepare.prepare(

@@ -15,7 +15,13 @@ from absl import flags, logging
 import constants
 import model
 from speech import augment, command_line, dataset, estimator
-from speech.config import ModelConfig, NetworkConfig, TrainingConfig, save_config
+from speech.config import (
+    ModelConfig,
+    NetworkConfig,
+    TrainingConfig,
+    check_same_front_end,
+    save_config,
+)
 from speech.progress import ProgressHook
 from speech.records import ShardSet, find_shards
 from utils import UserError
@@ -38,9 +44,14 @@ def define_flags() -> None:
     flags.DEFINE_float(
         "max_epochs", constants.MAX_EPOCHS, "Passes over the training data.", lower_bound=0
     )
-    flags.DEFINE_integer("train_steps", None, "Steps in all, instead of --max_epochs.")
     flags.DEFINE_integer(
-        "eval_steps", None, "Steps between two looks at the development data; default: an epoch."
+        "train_steps", None, "Steps in all, instead of --max_epochs.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "eval_steps",
+        None,
+        "Steps between two looks at the development data; default: an epoch.",
+        lower_bound=1,
     )
     flags.DEFINE_float(
         "learning_rate", constants.LEARNING_RATE, "Of Adam, at the start.", lower_bound=0
@@ -49,9 +60,13 @@ def define_flags() -> None:
         "learning_rate_decay_factor",
         constants.LEARNING_RATE_DECAY_FACTOR,
         "The learning rate is multiplied by it after every epoch.",
+        lower_bound=0,
     )
     flags.DEFINE_float(
-        "clip_gradients", constants.CLIP_GRADIENTS, "Largest norm of the gradient; 0: unclipped."
+        "clip_gradients",
+        constants.CLIP_GRADIENTS,
+        "Largest norm of the gradient; 0: unclipped.",
+        lower_bound=0,
     )
     flags.DEFINE_float(
         "dropout",
@@ -75,12 +90,25 @@ def define_flags() -> None:
     )
     flags.DEFINE_bool("bfloat16", False, "Matrix work in bfloat16; variables stay float32.")
     flags.DEFINE_integer(
-        "iterations_per_loop", constants.ITERATIONS_PER_LOOP, "Steps a TPU takes by itself."
+        "iterations_per_loop",
+        constants.ITERATIONS_PER_LOOP,
+        "Steps a TPU takes by itself.",
+        lower_bound=1,
     )
-    flags.DEFINE_integer("save_checkpoints_steps", constants.SAVE_CHECKPOINTS_STEPS, "In steps.")
-    flags.DEFINE_integer("keep_checkpoint_max", constants.KEEP_CHECKPOINT_MAX, "Checkpoints kept.")
     flags.DEFINE_integer(
-        "shuffle_buffer_size", constants.SHUFFLE_BUFFER_SIZE, "Utterances shuffled at a time."
+        "save_checkpoints_steps",
+        constants.SAVE_CHECKPOINTS_STEPS,
+        "Steps between two checkpoints.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer(
+        "keep_checkpoint_max", constants.KEEP_CHECKPOINT_MAX, "Checkpoints kept.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "shuffle_buffer_size",
+        constants.SHUFFLE_BUFFER_SIZE,
+        "Utterances shuffled at a time.",
+        lower_bound=1,
     )
     flags.DEFINE_integer("random_seed", constants.RANDOM_SEED, "Of weights, order and dropout.")
     estimator.define_tpu_flags()
@@ -142,14 +170,18 @@ def run_settings() -> estimator.RunSettings:
 
 
 def train_and_look(
-    trainer: Any, config: ModelConfig, train: ShardSet, dev: ShardSet | None, static: bool
+    trainer: Any,
+    training: TrainingConfig,
+    batching: dataset.Batching,
+    train: ShardSet,
+    dev: ShardSet | None,
 ) -> None:
     """Trains to the last step; looks at the development data on the way."""
-    training = config.training
-    batching = dataset.Batching(FLAGS.train_batch_size, static)
-    last_step = FLAGS.train_steps or math.ceil(FLAGS.max_epochs * training.steps_per_epoch)
+    last_step = FLAGS.train_steps
+    if last_step is None:
+        last_step = math.ceil(FLAGS.max_epochs * training.steps_per_epoch)
     look = FLAGS.eval_steps or training.steps_per_epoch
-    step = estimator.trained_steps(FLAGS.model_dir)
+    step = estimator.steps_of(estimator.latest_checkpoint(FLAGS.model_dir))
     if step >= last_step:
         logging.info("Trained for %d of %d steps: nothing to do.", step, last_step)
     while step < last_step:
@@ -165,9 +197,10 @@ def train_and_look(
         hook = ProgressHook(training, train.index.audio_seconds, last_step)
         with estimator.explained_errors(FLAGS.model_dir):
             trainer.train(batches, max_steps=target, hooks=[hook])
-        step = target
-        if dev:
-            evaluate(trainer, dev, dataset.Batching(FLAGS.eval_batch_size, static), training)
+            step = target
+            if dev:
+                looking = dataset.Batching(FLAGS.eval_batch_size, batching.static)
+                evaluate(trainer, dev, looking, training)
 
 
 def evaluate(
@@ -184,6 +217,12 @@ def evaluate(
         step,
         metrics["ctc_loss"],
     )
+    if metrics["alignable"] < 1:
+        logging.warning(
+            "%.1f%% of the utterances have more labels than the network has outputs and are in no "
+            "loss: lower --stride_size.",
+            100 * (1 - metrics["alignable"]),
+        )
 
 
 def main() -> None:
@@ -193,8 +232,14 @@ def main() -> None:
     dev = find_shards(FLAGS.dev_data) if FLAGS.dev_data else None
     batching = dataset.Batching(FLAGS.train_batch_size, static=tpu.use_tpu)
     config = model_config(train, batching)
+    if dev:
+        settings = dev.index.settings
+        check_same_front_end(
+            config, settings.front_end, settings.alphabet, FLAGS.dev_data, FLAGS.model_dir
+        )
     trainer = estimator.build(model.model_fn_builder(config, FLAGS.model_dir), run_settings(), tpu)
-    save_config(FLAGS.model_dir, config)
+    trained = estimator.latest_checkpoint(FLAGS.model_dir) is not None
+    save_config(FLAGS.model_dir, config, trained)
     logging.info(
         "%s: %d utterances, %.2f hours, %d steps an epoch",
         FLAGS.train_data,
@@ -202,7 +247,7 @@ def main() -> None:
         train.index.audio_seconds / 3600,
         config.training.steps_per_epoch,
     )
-    train_and_look(trainer, config, train, dev, tpu.use_tpu)
+    train_and_look(trainer, config.training, batching, train, dev)
     logging.info("The model is in %s", FLAGS.model_dir)
 
 

@@ -89,8 +89,8 @@ def parse(specification: str) -> Mask:
                 "or a range such as 50~20."
             )
         values[key.strip()] = Range(float(number[1]), float(number[2] or 0))
-    if values["p"].value > 1:
-        raise UserError(f"--augment={specification}: p is a probability, at most 1.")
+    if values["p"].value > 1 or values["p"].radius:
+        raise UserError(f"--augment={specification}: p is one probability, at most 1.")
     return Mask(match[1], values["p"].value, values["n"], values["size"])
 
 

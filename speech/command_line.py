@@ -35,7 +35,7 @@ def run(main: Callable[[], None]) -> None:
             print(f"error: {error}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
-            print("stopped; the same command continues", file=sys.stderr)
+            print("stopped", file=sys.stderr)
             return 130
         return 0
 

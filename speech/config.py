@@ -134,13 +134,13 @@ def read_config(model_dir: str) -> ModelConfig:
     return ModelConfig.from_json(storage.read_text(path), path)
 
 
-def save_config(model_dir: str, config: ModelConfig) -> None:
-    """Writes the config, after checking that a model which is there already is the same one.
+def save_config(model_dir: str, config: ModelConfig, trained: bool) -> None:
+    """Writes the config, after checking that a trained model which is there is the same one.
 
     Raises:
         UserError: the directory holds a model with another front end, alphabet or network.
     """
-    if storage.exists(config_path(model_dir)):
+    if trained:
         check_same_model(read_config(model_dir), config, model_dir)
     storage.write_text(config_path(model_dir), config.to_json())
 

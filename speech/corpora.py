@@ -55,6 +55,8 @@ def _list_split(folder: str, audio: dict[str, str], transcripts: dict[str, str])
     for parent, _, names in os.walk(folder, followlinks=True, onerror=_unreadable_folder):
         for name in names:
             path = os.path.join(parent, name)
+            if name.endswith((AUDIO_SUFFIX, TRANSCRIPT_SUFFIX)):
+                _check_depth(folder, parent)
             if name.endswith(AUDIO_SUFFIX):
                 utterance_id = name[: -len(AUDIO_SUFFIX)]
                 if utterance_id in audio:
@@ -65,6 +67,17 @@ def _list_split(folder: str, audio: dict[str, str], transcripts: dict[str, str])
                 audio[utterance_id] = path
             elif name.endswith(TRANSCRIPT_SUFFIX):
                 _read_transcripts(path, transcripts)
+
+
+def _check_depth(folder: str, parent: str) -> None:
+    """A folder of splits would become one set in which training and test speech are mixed."""
+    below = os.path.relpath(parent, folder).split(os.sep)
+    if len(below) > 2:
+        raise UserError(
+            f"{parent} lies deeper below {folder} than SPEAKER/CHAPTER: {folder} seems to hold "
+            f"several splits. Name those you want with --files_path, as in "
+            f"{os.path.join(folder, *below[:-2])}, separated by commas."
+        )
 
 
 def _unreadable_folder(error: OSError) -> None:
@@ -80,11 +93,13 @@ def _read_transcripts(path: str, transcripts: dict[str, str]) -> None:
     except UnicodeDecodeError as error:
         raise UserError(f"The transcripts {path} are not UTF-8 ({error}): save them so.") from None
     for number, line in enumerate(lines, start=1):
-        utterance_id, _, transcript = line.strip().partition(" ")
-        if not transcript.strip():
+        if not line.strip():
+            continue
+        utterance_id, *words = line.split()
+        if not words:
             continue  # an id alone is an utterance without transcript
         if utterance_id in transcripts:
             raise UserError(
                 f"{path}, line {number}: {utterance_id} has a transcript already. Remove one."
             )
-        transcripts[utterance_id] = " ".join(transcript.lower().split())
+        transcripts[utterance_id] = " ".join(words).lower()

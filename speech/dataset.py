@@ -83,9 +83,12 @@ def training_input_fn(
     """
     masks = [augment.parse(specification) for specification in augmentations]
     step_seconds = shards.index.settings.front_end.step_seconds
-    first_epoch, skipped = divmod(start_step, steps_per_epoch(shards.index, batching))
+    epoch_steps = steps_per_epoch(shards.index, batching)
+    first_epoch, skipped = divmod(start_step, epoch_steps)
 
     def input_fn(params: Any) -> tf.data.Dataset:
+        batches_per_step = _batches_per_step(batching, params)
+
         def epoch_of(epoch: tf.Tensor) -> tf.data.Dataset:
             seed = random_seed * 1_000_003 + epoch
 
@@ -101,10 +104,12 @@ def training_input_fn(
             utterances = records.map(_parser(shards.index), tf.data.AUTOTUNE)
             if masks:
                 utterances = utterances.enumerate().map(hide, tf.data.AUTOTUNE)
-            return _training_batches(utterances, shards.index, batching, params["batch_size"])
+            batches = _training_batches(utterances, shards.index, batching, params["batch_size"])
+            # On a pod one host may have an utterance more than another: their epochs are as long.
+            return batches.take(epoch_steps * batches_per_step)
 
         epochs = tf.data.Dataset.range(first_epoch, 2**31)
-        batches = epochs.flat_map(epoch_of).skip(skipped)
+        batches = epochs.flat_map(epoch_of).skip(skipped * batches_per_step)
         return batches.map(_split).prefetch(tf.data.AUTOTUNE)
 
     return input_fn
@@ -166,12 +171,24 @@ def _records(shards: ShardSet, seed: tf.Tensor | None = None) -> tf.data.Dataset
     )
 
 
+def _host(params: Any) -> tuple[int, int]:
+    """This host's number and the number of hosts that feed a TPU; (0, 1) without one."""
+    if "context" not in params:
+        return 0, 1
+    _, host, hosts, _ = params["context"].current_input_fn_deployment()
+    return host, hosts
+
+
 def _share_of_this_host(dataset: tf.data.Dataset, params: Any) -> tf.data.Dataset:
     """On a TPU pod, the elements that this host feeds."""
-    if "context" not in params:
-        return dataset
-    _, _, host, hosts = params["context"].current_input_fn_deployment()
+    host, hosts = _host(params)
     return dataset.shard(hosts, host) if hosts > 1 else dataset
+
+
+def _batches_per_step(batching: Batching, params: Any) -> int:
+    """Batches that one step takes from this host: on a TPU one for each of its cores."""
+    _, hosts = _host(params)
+    return batching.batch_size // (params["batch_size"] * hosts)
 
 
 def _parser(index: Index) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
@@ -214,11 +231,9 @@ def _padded_shapes(index: Index, static: bool) -> dict[str, list[int | None]]:
 def _training_batches(
     utterances: tf.data.Dataset, index: Index, batching: Batching, size: int
 ) -> tf.data.Dataset:
-    """One epoch in batches. `size` is what TPUEstimator asks this host for."""
+    """One epoch in batches of `size`: the whole batch, or on a TPU that of one core."""
     if batching.static:
-        # One host of a pod may have an utterance more than another: their epochs are as long.
-        batches = _padded_batches(utterances, index, size, static=True)
-        return batches.take(steps_per_epoch(index, batching))
+        return _padded_batches(utterances, index, size, static=True)
     boundaries = bucket_boundaries(index, batching)
     return utterances.bucket_by_sequence_length(
         lambda utterance: utterance["feature_length"],

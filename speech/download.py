@@ -45,8 +45,13 @@ def librispeech(split: str, site: str, folder: str) -> None:
     archive = os.path.join(folder, f"{split}.tar.gz")
     if not os.path.exists(archive):
         _fetch(f"{site}/{split}.tar.gz", archive)
-    _check(archive, ARCHIVE_MD5[split])
-    _unpack(archive, split, folder)
+    try:
+        _check(archive, ARCHIVE_MD5[split])
+        _unpack(archive, split, folder)
+    except (OSError, tarfile.TarError) as error:
+        raise UserError(
+            f"{archive} can't be unpacked: {error}. Make room and run the same command again."
+        ) from None
     os.remove(archive)
     logging.info("%s is ready.", unpacked)
 

@@ -1,7 +1,6 @@
 """TPUEstimator on a TPU, or on whatever this machine has."""
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +18,11 @@ _tpu = tf.compat.v1.estimator.tpu
 class TpuSettings:
     """Which TPU to use, if any."""
 
-    use_tpu: bool = False
-    name: str = "local"  # of the TPU, or its grpc:// address; local: of this TPU VM
-    zone: str | None = None  # of a TPU that isn't local
-    project: str | None = None  # of a TPU that isn't local
-    cores: int = 8  # the batch is divided among
+    use_tpu: bool
+    name: str  # of the TPU, or its grpc:// address; local: of this TPU VM
+    zone: str | None  # of a TPU that isn't local
+    project: str | None  # of a TPU that isn't local
+    cores: int  # the batch is divided among
 
 
 def define_tpu_flags() -> None:
@@ -31,7 +30,7 @@ def define_tpu_flags() -> None:
     flags.DEFINE_bool("use_tpu", False, "Run on a TPU instead of this machine's CPU or GPU.")
     flags.DEFINE_string(
         "tpu_name",
-        os.environ.get("TPU_NAME", "local"),
+        constants.TPU_NAME,
         "The TPU's name or grpc:// address; local on a TPU VM.",
     )
     flags.DEFINE_string("tpu_zone", None, "Zone of a TPU that isn't local, e.g. us-central1-b.")
@@ -79,9 +78,13 @@ def quieten(level: str) -> None:
     tf.get_logger().setLevel("DEBUG" if level == "debug" else "ERROR")
 
 
-def trained_steps(model_dir: str) -> int:
-    """The step of a model directory's latest checkpoint, 0 without any."""
-    checkpoint = tf.train.latest_checkpoint(model_dir)
+def latest_checkpoint(model_dir: str) -> str | None:
+    """Path of a model directory's latest checkpoint."""
+    return tf.train.latest_checkpoint(model_dir)
+
+
+def steps_of(checkpoint: str | None) -> int:
+    """Steps that a checkpoint was trained for; none are 0."""
     return int(tf.train.load_variable(checkpoint, "global_step")) if checkpoint else 0
 
 
@@ -90,8 +93,8 @@ class RunSettings:
     """How an estimator runs; nothing in it changes what a model is."""
 
     model_dir: str
-    train_batch_size: int  # over all cores
     eval_batch_size: int  # over all cores, also for prediction
+    train_batch_size: int | None = None  # over all cores; None: the estimator doesn't train
     iterations_per_loop: int = constants.ITERATIONS_PER_LOOP
     save_checkpoints_steps: int = constants.SAVE_CHECKPOINTS_STEPS
     keep_checkpoint_max: int = constants.KEEP_CHECKPOINT_MAX
@@ -122,7 +125,8 @@ def build(model_fn: Callable[..., Any], run: RunSettings, tpu: TpuSettings) -> A
         model_fn=model_fn,
         config=config,
         use_tpu=tpu.use_tpu,
-        train_batch_size=run.train_batch_size,
+        # It wants one even if it is never to train.
+        train_batch_size=run.train_batch_size or run.eval_batch_size,
         eval_batch_size=run.eval_batch_size,
         predict_batch_size=run.eval_batch_size,
         export_to_tpu=False,
@@ -132,7 +136,7 @@ def build(model_fn: Callable[..., Any], run: RunSettings, tpu: TpuSettings) -> A
 def _check_batch_sizes(run: RunSettings, cores: int) -> None:
     for flag in ("train_batch_size", "eval_batch_size"):
         size = getattr(run, flag)
-        if size % cores:
+        if size and size % cores:
             raise UserError(
                 f"--{flag}={size} can't be divided among {cores} cores: choose a multiple of "
                 f"{cores}, or give --num_tpu_cores."
@@ -148,12 +152,18 @@ def _cluster(tpu: TpuSettings) -> Any:
             "--gcp_project."
         ) from None
     # The estimator asks the same question, but only when it is about to build a graph.
-    if not cluster.get_tpu_system_metadata().num_cores:
+    cores = cluster.get_tpu_system_metadata().num_cores
+    if not cores:
         raise UserError(
             f"TensorFlow {tf.__version__} finds no TPU cores (--tpu_name={tpu.name}). Leave out "
             "--use_tpu to run on this machine's CPU or GPU. On a TPU VM keep the TensorFlow that "
             "came with it, since PyPI's wheels can't drive a TPU. TPU v5e and later need the PJRT "
             "runtime, where tf.estimator is known to fail (github.com/tensorflow/tensorflow, issue "
             "90807): use a v2, v3 or v4."
+        )
+    if cores != tpu.cores:
+        raise UserError(
+            f"The TPU {tpu.name} has {cores} cores: give --num_tpu_cores={cores} instead of "
+            f"{tpu.cores}, and batch sizes that they divide."
         )
     return cluster

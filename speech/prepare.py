@@ -7,6 +7,7 @@ writes the same bytes that an undisturbed run writes.
 
 import hashlib
 import os
+import signal
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -87,7 +88,8 @@ def prepare_utterance(utterance: Utterance, settings: ShardSettings) -> Prepared
         extract(samples, settings.front_end),
         label,
         utterance.utterance_id,
-        utterance.transcript,
+        # As the labels have it, in NFC: what a perfect model would write.
+        settings.alphabet.decode(label),
         padded_frames=settings.max_sequence_length if settings.padded else 0,
         padded_labels=settings.max_label_length if settings.padded else 0,
     )
@@ -175,8 +177,7 @@ def _continue_index(
     utterances: list[Utterance], tfrecords_file: str, settings: ShardSettings, starting: int
 ) -> Index:
     """The index of the set as it stands on disk, or an empty one."""
-    digest = hashlib.sha256("\n".join(each.utterance_id for each in utterances).encode())
-    fresh = Index(settings, len(utterances), digest.hexdigest())
+    fresh = Index(settings, len(utterances), corpus_digest(utterances))
     index = read_index(tfrecords_file)
     if index is None:
         return fresh
@@ -184,11 +185,22 @@ def _continue_index(
     if (index.corpus_utterances, index.corpus_digest) != (len(utterances), fresh.corpus_digest):
         raise UserError(
             f"{index_path(tfrecords_file)} is of another corpus: {index.corpus_utterances} "
-            f"utterances then, {len(utterances)} now, or with other ids. Remove the old set, or "
-            "give the new one another --tfrecords_file."
+            f"utterances then, {len(utterances)} now, or some audio or transcript has changed. "
+            "Remove the old set to prepare it anew, or give the new one another --tfrecords_file."
         )
     _check_starting_position(index, starting, tfrecords_file)
     return _without_lost_shards(index, tfrecords_file)
+
+
+def corpus_digest(utterances: list[Utterance]) -> str:
+    """SHA-256 over ids, transcripts and the audio's sizes: it changes when a corpus is mended."""
+    digest = hashlib.sha256()
+    for each in utterances:
+        # A link into nowhere has no size; preparation tells that it is unreadable.
+        path = each.audio_path
+        size = os.path.getsize(path) if path and os.path.exists(path) else None
+        digest.update(repr((each.utterance_id, each.transcript, size)).encode())
+    return digest.hexdigest()
 
 
 def _check_same_settings(old: ShardSettings, new: ShardSettings, tfrecords_file: str) -> None:
@@ -308,7 +320,13 @@ class Workers:
             )
         # Each worker multiplies small matrices: threads of its own would fight over the cores.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        self.pool = ProcessPoolExecutor(self.count, mp_context=get_context("spawn"))
+        self.pool = ProcessPoolExecutor(
+            self.count,
+            mp_context=get_context("spawn"),
+            # Ctrl-C reaches every process of a terminal; this one tells the workers.
+            initializer=signal.signal,
+            initargs=(signal.SIGINT, signal.SIG_IGN),
+        )
         return self._prepare_in_order
 
     def __exit__(self, *unused: object) -> None:

@@ -45,6 +45,9 @@ class ProgressHook(tf.estimator.SessionRunHook):
         step = int(session.run(self.step))
         if self.losses and self.logged_step is not None and step > self.logged_step:
             self._log(step)
+        elif self.losses:
+            # A TPU may take the whole stretch in one run: there is nothing to tell its speed by.
+            logging.info("step %d/%d  loss %.2f", step, self.last_step, self.losses[-1])
 
     def _log(self, step: int) -> None:
         assert self.logged_step is not None

@@ -27,6 +27,7 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
+from absl import logging
 
 from speech import storage
 from speech.features import FrontEnd
@@ -232,7 +233,7 @@ class Index:
 
     settings: ShardSettings
     corpus_utterances: int  # positions in the corpus
-    corpus_digest: str  # SHA-256 of the utterance ids in order
+    corpus_digest: str  # SHA-256, see prepare.corpus_digest
     shards: tuple[Shard, ...] = ()  # by their start
     skipped: tuple[Skipped, ...] = ()  # by their position
 
@@ -371,8 +372,10 @@ def find_shards(pattern: str) -> ShardSet:
     matches = [match for match in map(is_shard, storage.matching(pattern)) if match]
     if not matches:
         raise UserError(
-            f"No shards match {pattern}. Make them with python prepare_libri.py "
-            "--files_path=... --tfrecords_file=..., and name them as in data/train.tfrecords.*"
+            f"No shards match {pattern}. Fetch LibriSpeech (python prepare_libri.py "
+            "--download=train-clean-100,dev-clean,test-clean) and make shards of it (python "
+            "prepare_libri.py), or of your own speech (--files_path=... --tfrecords_file=...); "
+            "name them as in data/train.tfrecords.*"
         )
     names = sorted({match[1] for match in matches})
     if len(names) > 1:
@@ -385,6 +388,10 @@ def find_shards(pattern: str) -> ShardSet:
     files = {os.path.basename(match[0]): match[0] for match in matches}
     _check_shards(index, files, index_path(names[0]), os.path.basename(pattern))
     shards = tuple(shard for shard in index.shards if shard.file in files)
+    if len(shards) == len(index.shards) and not index.complete:
+        logging.warning(
+            "%s is incomplete: run the prepare command that made it again to finish it.", names[0]
+        )
     return ShardSet(
         pattern, tuple(files[shard.file] for shard in shards), replace(index, shards=shards)
     )

@@ -74,12 +74,12 @@ class Result:
     utterance_id: str
     reference: str
     hypothesis: str
-    loss: float  # CTC, in nats
+    loss: float | None  # CTC, in nats; None: more labels than the network's outputs can hold
     words: Errors
     characters: Errors
 
 
-def compare(utterance_id: str, reference: str, hypothesis: str, loss: float) -> Result:
+def compare(utterance_id: str, reference: str, hypothesis: str, loss: float | None) -> Result:
     return Result(
         utterance_id,
         reference,
@@ -96,7 +96,7 @@ class Summary:
 
     wer: float
     cer: float
-    loss: float  # mean CTC loss of an utterance, in nats
+    loss: float  # mean CTC loss of the utterances that have one, in nats
     utterances: int
     words: int  # of the references
     substitutions: int  # in words, like the next two
@@ -118,10 +118,11 @@ def summarise(
     """Sums up; seconds: spent on recognition."""
     words = sum((result.words for result in results), Errors())
     characters = sum((result.characters for result in results), Errors())
+    losses = [result.loss for result in results if result.loss is not None]
     return Summary(
         wer=words.rate,
         cer=characters.rate,
-        loss=sum(result.loss for result in results) / max(len(results), 1),
+        loss=sum(losses) / max(len(losses), 1),
         utterances=len(results),
         words=words.length,
         substitutions=words.substitutions,
@@ -151,7 +152,11 @@ def _table(results: Sequence[Result]) -> str:
         words = result.words
         rows.writerow(
             [result.utterance_id, f"{words.rate:.4f}", f"{result.characters.rate:.4f}"]
-            + [f"{result.loss:.4f}", words.length, words.substitutions]
+            + [
+                "" if result.loss is None else f"{result.loss:.4f}",
+                words.length,
+                words.substitutions,
+            ]
             + [words.deletions, words.insertions, result.reference, result.hypothesis]
         )
     return text.getvalue()

@@ -48,7 +48,7 @@ def read_text(path: str) -> str:
         UserError: the file isn't there or can't be read.
     """
     if in_bucket(path):
-        return str(_gfile(path, lambda gfile: gfile.GFile(path).read()))
+        return str(_gfile(path, lambda gfile: _read(gfile.GFile(path))))
     try:
         with open(path, encoding="utf-8") as file:
             return file.read()
@@ -60,7 +60,7 @@ def make_folder(path: str) -> None:
     """Makes a folder and those above it where they are missing; a bucket needs none.
 
     Raises:
-        UserError: it can't be made.
+        UserError: it can't be made, or not be written into.
     """
     if in_bucket(path):
         return
@@ -68,6 +68,8 @@ def make_folder(path: str) -> None:
         os.makedirs(path or ".", exist_ok=True)
     except OSError as error:
         raise UserError(f"The folder {path} can't be made: {error.strerror}.") from None
+    if not os.access(path or ".", os.W_OK):
+        raise UserError(f"The folder {path} can't be written into: choose another.")
 
 
 def write_text(path: str, text: str) -> None:
@@ -98,6 +100,11 @@ def partial_path(path: str) -> str:
     """The name that a file has in its folder until it is whole; no shard pattern matches it."""
     folder, name = os.path.split(path)
     return os.path.join(folder, f".{name}.partial")
+
+
+def _read(file: Any) -> str:
+    with file:
+        return str(file.read())
 
 
 def _write(file: Any, text: str) -> None:

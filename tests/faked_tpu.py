@@ -15,6 +15,8 @@ import tensorflow as tf
 from tensorflow.python.framework import kernels
 from tensorflow.python.tpu import tpu_system_metadata
 
+from speech.estimator import TpuSettings
+
 CORES = 8
 
 # Ops that the TPU's runtime takes out of the computation before XLA sees it.
@@ -33,6 +35,11 @@ _SESSIONS = (
     "tensorflow.python.training.monitored_session.MonitoredSession.__init__",
     "tensorflow.python.training.evaluation._evaluate_once",
 )
+
+
+def settings(use_tpu: bool = True, cores: int = CORES, name: str = "local") -> TpuSettings:
+    """Settings of a TPU that needs neither zone nor project."""
+    return TpuSettings(use_tpu, name, zone=None, project=None, cores=cores)
 
 
 class _NoSessionError(Exception):

@@ -70,6 +70,8 @@ def test_specification_is_read(text: str, mask: Mask) -> None:
         ("time_mask[size=3~]", "'size=3~'"),
         ("time_mask[size=1:2]", "'size=1:2'"),
         ("frequency_mask[p=often]", "'p=often'"),
+        ("time_mask[p=0.5~0.2]", "p is one probability"),
+        ("time_mask[p=1.5]", "p is one probability, at most 1"),
     ],
 )
 def test_what_cannot_be_read_is_named(text: str, named: str) -> None:

@@ -63,19 +63,33 @@ def test_config_comes_back_from_its_json(
 
 def test_config_comes_back_from_its_folder(tmp_path: Path) -> None:
     folder = str(tmp_path / "new" / "model")
-    save_config(folder, CONFIG)
+    save_config(folder, CONFIG, trained=False)
     assert read_config(folder) == CONFIG
     assert [path.name for path in Path(folder).iterdir()] == [CONFIG_FILE]
 
 
 def test_training_may_change_and_the_model_may_not(tmp_path: Path) -> None:
-    save_config(str(tmp_path), CONFIG)
+    save_config(str(tmp_path), CONFIG, trained=False)
     slower = replace(CONFIG, training=TrainingConfig(learning_rate=1e-5))
-    save_config(str(tmp_path), slower)
+    save_config(str(tmp_path), slower, trained=True)
     assert read_config(str(tmp_path)) == slower
     other = replace(CONFIG, network=replace(CONFIG.network, recurrent_unit_size=8))
-    assert "network.recurrent_unit_size" in message(save_config, str(tmp_path), other)
+    assert "network.recurrent_unit_size" in message(save_config, str(tmp_path), other, True)
     assert read_config(str(tmp_path)) == slower
+
+
+def test_config_that_nothing_was_trained_with_gives_way(tmp_path: Path) -> None:
+    save_config(str(tmp_path), CONFIG, trained=False)
+    other = replace(CONFIG, network=replace(CONFIG.network, recurrent_unit_size=8))
+    save_config(str(tmp_path), other, trained=False)
+    assert read_config(str(tmp_path)) == other
+    (tmp_path / CONFIG_FILE).write_text("{")
+    save_config(str(tmp_path), CONFIG, trained=False)
+    assert read_config(str(tmp_path)) == CONFIG
+
+
+def test_config_that_a_checkpoint_lost_is_missed(tmp_path: Path) -> None:
+    assert "has no config.json" in message(save_config, str(tmp_path), CONFIG, True)
 
 
 # --- What can't be read ---------------------------------------------------------------------------

@@ -100,7 +100,32 @@ def test_symbolic_links_are_followed(split: Path, tmp_path: Path) -> None:
 
 def test_a_link_to_a_folder_above_is_told_instead_of_followed_for_ever(split: Path) -> None:
     (split / "84/loop").symlink_to(split)
-    assert "is there twice" in refusal(split)
+    message = refusal(split)
+    assert "is there twice" in message or "lies deeper" in message
+
+
+def test_a_folder_of_splits_is_refused_and_one_of_them_named(
+    split: Path, tmp_path: Path, write_split: WriteSplit
+) -> None:
+    inner = tmp_path / "data" / "LibriSpeech" / "dev-clean"
+    write_split(inner, SPOKEN)
+    for above in (inner.parent, inner.parent.parent):
+        message = refusal(above)
+        assert f"{above} seems to hold several splits" in message
+        assert f"--files_path, as in {inner}, separated by commas" in message
+    assert len(listed(split / "84", split / "777")) == len(SPOKEN)
+
+
+def test_other_files_may_lie_deeper(split: Path) -> None:
+    (split / "84/2/notes/old").mkdir(parents=True)
+    (split / "84/2/notes/old/about.txt").write_text("nothing")
+    assert len(listed(split)) == len(SPOKEN)
+
+
+@pytest.mark.parametrize("between", ["\t", " \t ", "\u00a0"])
+def test_any_space_stands_between_id_and_transcript(split: Path, between: str) -> None:
+    (split / "84/10/84-10.trans.txt").write_text(f"84-10-0000{between}A CAT\n", encoding="utf-8")
+    assert listed(split)[1].transcript == "a cat"
 
 
 def test_an_id_of_two_files_names_both(split: Path, tmp_path: Path) -> None:

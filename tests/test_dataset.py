@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import faked_tpu
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_shards import random_utterances, write_shards
 
+from speech import estimator
 from speech.dataset import (
     Batching,
     bucket_boundaries,
@@ -38,14 +40,24 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
     return write_shards(tmp_path_factory.mktemp("shards"), random_utterances(FRAMES, 4))
 
 
+CORES = faked_tpu.CORES  # of each host
+
+
 class FakeContext:
     """What TPUEstimator tells an input_fn of the host it runs on."""
 
-    def __init__(self, host: int, hosts: int) -> None:
+    def __init__(self, host: int = 0, hosts: int = 1) -> None:
         self.host, self.hosts = host, hosts
 
-    def current_input_fn_deployment(self) -> tuple[None, None, int, int]:
-        return None, None, self.host, self.hosts
+    def current_input_fn_deployment(self) -> tuple[None, int, int, int]:
+        """(device, this host, hosts, replicas that this host feeds)."""
+        return None, self.host, self.hosts, CORES
+
+
+def on_tpu(input_fn: InputFn, batching: Batching, host: int = 0, hosts: int = 1) -> Iterator[Batch]:
+    """The batches of one host's cores."""
+    size = batching.batch_size // (CORES * hosts)
+    return batches_of(input_fn, size, context=FakeContext(host, hosts))
 
 
 def batches_of(input_fn: InputFn, batch_size: int, **params: Any) -> Iterator[Batch]:
@@ -73,6 +85,12 @@ def names(batches: list[Batch]) -> list[bytes]:
         for batch in batches
         for features, length in zip(batch["features"], batch["feature_length"], strict=True)
     ]
+
+
+def counted(batches: list[Batch]) -> list[bytes]:
+    """Names of what isn't filling."""
+    weights = np.concatenate([batch["weight"] for batch in batches])
+    return [name for name, weight in zip(names(batches), weights, strict=True) if weight]
 
 
 def known_names(frames: list[int] = FRAMES) -> list[bytes]:
@@ -239,8 +257,7 @@ def test_evaluation_gives_every_utterance_once_in_order(
     batches = list(batches_of(input_fn, batch_size))
     assert len(batches) == evaluation_steps(shards.index, batching)
     weights = np.concatenate([batch["weight"] for batch in batches])
-    counted = [each for each, weight in zip(names(batches), weights, strict=True) if weight]
-    assert counted == known_names()
+    assert counted(batches) == known_names()
     filling = -len(FRAMES) % batch_size if static else 0
     assert weights.tolist() == [1.0] * len(FRAMES) + [0.0] * filling
 
@@ -261,57 +278,146 @@ def test_transcripts_are_in_the_order_of_evaluation(tmp_path: Path) -> None:
     assert transcripts(shards) == [(each.utterance_id, each.transcript) for each in utterances]
 
 
-# --- Hosts of a pod -------------------------------------------------------------------------------
+# --- Cores of a TPU, and hosts of a pod -----------------------------------------------------------
+
+ON_TPU = Batching(2 * CORES, static=True)  # on one host two utterances a core, on two hosts one
+
+
+def summing_model_fn(features: Any, labels: Any, mode: str, params: Any) -> Any:
+    """The least that TPUEstimator builds graphs for."""
+    spec = tf.compat.v1.estimator.tpu.TPUEstimatorSpec
+    total = tf.reduce_sum(features["features"], axis=[1, 2])
+    total *= tf.compat.v1.get_variable("factor", [])
+    if mode == tf.estimator.ModeKeys.PREDICT:
+        return spec(mode, predictions={"total": total})
+    loss = tf.reduce_mean(total)
+    if mode == tf.estimator.ModeKeys.EVAL:
+        mean = tf.compat.v1.metrics.mean
+        return spec(mode, loss=loss, eval_metrics=(lambda each: {"total": mean(each)}, [total]))
+    return spec(mode, loss=loss, train_op=tf.compat.v1.train.get_global_step().assign_add(1))
+
+
+@pytest.mark.parametrize("mode", ["train", "evaluate", "predict"])
+def test_fake_context_tells_what_tpu_estimator_tells(
+    shards: ShardSet, tmp_path: Path, mode: str
+) -> None:
+    told = []
+
+    def recording(input_fn: InputFn) -> InputFn:
+        # TPUEstimator passes what an input_fn names as arguments.
+        def record(params: Any) -> tf.data.Dataset:
+            deployment = params["context"].current_input_fn_deployment()
+            told.append((params["batch_size"], deployment))
+            return input_fn(params)
+
+        return record
+
+    size = ON_TPU.batch_size
+    run = estimator.RunSettings(str(tmp_path), train_batch_size=size, eval_batch_size=size)
+    with faked_tpu.topology():
+        built = estimator.build(summing_model_fn, run, faked_tpu.settings())
+    train = recording(training_input_fn(shards, ON_TPU, 1, 8, MASKS, 0))
+    look = recording(evaluation_input_fn(shards, ON_TPU, for_prediction=mode == "predict"))
+    calls: dict[str, Callable[[], Any]] = {
+        "train": lambda: built.train(train, max_steps=2),
+        "evaluate": lambda: built.evaluate(look, steps=1, checkpoint_path="/x"),
+        "predict": lambda: list(built.predict(look, checkpoint_path="/x")),
+    }
+    faked_tpu.graph_of(calls[mode])
+    assert told
+    for batch_size, (device, *numbers) in told:
+        assert batch_size == size // CORES
+        assert device is None or isinstance(device, str)
+        assert (None, *numbers) == FakeContext().current_input_fn_deployment()
+        assert numbers == [0, 1, CORES]
+
+
+def test_a_step_takes_a_batch_for_every_core_and_an_epoch_gives_an_utterance_once(
+    shards: ShardSet,
+) -> None:
+    steps = steps_per_epoch(shards.index, ON_TPU)
+    assert steps == 2
+    input_fn = training_input_fn(shards, ON_TPU, 1, 8, (), 0)
+    batches = list(islice(on_tpu(input_fn, ON_TPU), 3 * steps * CORES))
+    assert all(batch["features"].shape == (2, 64, 4) for batch in batches)
+    epochs = [
+        names(batches[first : first + steps * CORES])
+        for first in range(0, len(batches), steps * CORES)
+    ]
+    for epoch in epochs:
+        assert len(epoch) == steps * ON_TPU.batch_size
+        assert len(set(epoch)) == len(epoch) and set(epoch) <= set(known_names())
+    # What one epoch left over, another has.
+    assert set().union(*epochs) == set(known_names())
+    # The cores together get what one device would.
+    alone = list(islice(training_batches(shards, ON_TPU), 3 * steps))
+    assert names(alone) == names(batches)
+
+
+@pytest.mark.parametrize("masks", [(), MASKS], ids=["plain", "augmented"])
+def test_training_on_a_tpu_continues_where_it_was(shards: ShardSet, masks: tuple[str, ...]) -> None:
+    steps = steps_per_epoch(shards.index, ON_TPU)
+    last = 2 * steps + 1
+    input_fn = training_input_fn(shards, ON_TPU, 1, 8, masks, 0)
+    undisturbed = list(islice(on_tpu(input_fn, ON_TPU), last * CORES))
+    for start in range(last):
+        continued = on_tpu(training_input_fn(shards, ON_TPU, 1, 8, masks, start), ON_TPU)
+        rest = undisturbed[start * CORES :]
+        assert_same_batches(list(islice(continued, len(rest))), rest)
+
+
+def test_evaluation_on_a_tpu_gives_every_utterance_once_in_order(shards: ShardSet) -> None:
+    input_fn = evaluation_input_fn(shards, ON_TPU, for_prediction=False)
+    batches = list(on_tpu(input_fn, ON_TPU))
+    assert len(batches) == CORES * evaluation_steps(shards.index, ON_TPU)
+    weights = np.concatenate([batch["weight"] for batch in batches])
+    assert weights.tolist() == [1.0] * len(FRAMES) + [0.0] * (-len(FRAMES) % ON_TPU.batch_size)
+    assert counted(batches) == known_names()
 
 
 def test_hosts_of_a_pod_train_on_disjoint_halves(shards: ShardSet) -> None:
-    batching = Batching(4, static=True)
-    steps = steps_per_epoch(shards.index, batching)
-    halves = [
-        # TPUEstimator asks each host for its share of the batch.
-        list(
-            islice(
-                batches_of(
-                    training_input_fn(shards, batching, 1, 8, (), 0),
-                    2,
-                    context=FakeContext(host, 2),
-                ),
-                steps,
-            )
-        )
-        for host in (0, 1)
+    steps = steps_per_epoch(shards.index, ON_TPU)
+    input_fn = training_input_fn(shards, ON_TPU, 1, 8, (), 0)
+    seen = [
+        names(list(islice(on_tpu(input_fn, ON_TPU, host, 2), steps * CORES))) for host in (0, 1)
     ]
-    seen = [names(half) for half in halves]
     assert not set(seen[0]) & set(seen[1])
-    assert len(set(seen[0]) | set(seen[1])) == 4 * steps
+    assert len(set(seen[0]) | set(seen[1])) == ON_TPU.batch_size * steps
     # Together they see what one host alone would.
-    alone = list(islice(training_batches(shards, batching), steps))
+    alone = list(islice(training_batches(shards, ON_TPU), steps))
     assert set(seen[0]) | set(seen[1]) == set(names(alone))
 
 
 def test_epochs_are_as_long_on_every_host_of_a_pod(tmp_path: Path) -> None:
-    """39 utterances are 20 on one host and 19 on the other, 5 batches and 4."""
+    """39 utterances are 20 on one host and 19 on the other; both give 2 steps of 8 batches."""
     shards = write_shards(tmp_path, random_utterances([10] * 39, 4))
-    steps = steps_per_epoch(shards.index, Batching(8, static=True))
-    input_fn = training_input_fn(shards, Batching(8, static=True), 1, 8, (), 0)
+    steps = steps_per_epoch(shards.index, ON_TPU)
+    assert steps == 2
+    input_fn = training_input_fn(shards, ON_TPU, 1, 8, (), 0)
     seen = [
-        names(list(islice(batches_of(input_fn, 4, context=FakeContext(host, 2)), 2 * steps)))
-        for host in (0, 1)
+        names(list(islice(on_tpu(input_fn, ON_TPU, host, 2), 3 * steps * CORES))) for host in (0, 1)
     ]
-    for epoch in (slice(0, 4 * steps), slice(4 * steps, None)):
-        assert not set(seen[0][epoch]) & set(seen[1][epoch])
+    size = steps * CORES  # utterances of a host's epoch, one a batch
+    for epoch in (slice(first, first + size) for first in (0, size, 2 * size)):
+        both = seen[0][epoch] + seen[1][epoch]
+        assert len(set(both)) == len(both) == 2 * size
+
+
+def test_training_on_a_pod_continues_where_it_was(shards: ShardSet) -> None:
+    for host in (0, 1):
+        undisturbed, continued = (
+            on_tpu(training_input_fn(shards, ON_TPU, 1, 8, (), start), ON_TPU, host, 2)
+            for start in (0, 3)
+        )
+        rest = list(islice(undisturbed, 6 * CORES))[3 * CORES :]
+        assert_same_batches(list(islice(continued, 3 * CORES)), rest)
 
 
 def test_hosts_of_a_pod_evaluate_disjoint_halves(shards: ShardSet) -> None:
-    input_fn = evaluation_input_fn(shards, Batching(8, static=True), for_prediction=False)
+    input_fn = evaluation_input_fn(shards, ON_TPU, for_prediction=False)
     seen: list[bytes] = []
     for host in (0, 1):
-        batches = list(batches_of(input_fn, 4, context=FakeContext(host, 2)))
-        weights = np.concatenate([batch["weight"] for batch in batches])
-        seen += [name for name, weight in zip(names(batches), weights, strict=True) if weight]
+        batches = list(on_tpu(input_fn, ON_TPU, host, 2))
+        assert len(batches) == CORES * evaluation_steps(shards.index, ON_TPU)
+        seen += counted(batches)
     assert sorted(seen) == sorted(known_names())
-
-
-def test_one_host_reads_everything(shards: ShardSet) -> None:
-    input_fn = evaluation_input_fn(shards, Batching(8, static=False), for_prediction=False)
-    assert names(list(batches_of(input_fn, 8, context=FakeContext(0, 1)))) == known_names()

@@ -1,9 +1,11 @@
 """Fetching LibriSpeech from a server of the tests' own, which can be told to behave badly."""
 
+import errno
 import hashlib
 import http.server
 import io
 import logging
+import os
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -231,3 +233,27 @@ def test_a_rest_of_an_interrupted_unpacking_does_not_matter(site: Site, tmp_path
     (rest / "half.flac").write_bytes(b"")
     fetch(site, tmp_path)
     assert files(tmp_path) == WHOLE
+
+
+def test_an_archive_that_can_not_be_unpacked_is_named_and_kept(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.offer(SPLIT, b"no archive", monkeypatch)
+    message = refusal(site, tmp_path)
+    assert f"{tmp_path}/{SPLIT}.tar.gz can't be unpacked" in message and "Make room" in message
+    assert not (tmp_path / "LibriSpeech").exists()
+    assert files(tmp_path) == {f"{SPLIT}.tar.gz"}
+
+
+def test_a_full_disk_is_told_and_unpacked_later(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*unused: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tarfile.TarFile, "extractall", full)
+        assert "can't be unpacked: [Errno 28] No space left" in refusal(site, tmp_path)
+    fetch(site, tmp_path)
+    assert files(tmp_path) == WHOLE
+    assert len(site.ranges) == 1  # it wasn't fetched again

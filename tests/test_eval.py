@@ -1,16 +1,18 @@
 """The door eval.py, as people run it, on a model of a few steps."""
 
 import csv
+import importlib
 import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from doors import TINY_NETWORK, assert_error, run_door
 from tiny_shards import random_utterances, write_shards
 
-from speech.records import ShardSet
+from speech.records import ShardSet, Skipped, index_path
 
 BINS = 4
 FRAMES = [200, 300, 210, 290, 220, 280, 230, 270, 240, 260, 250, 255]
@@ -60,7 +62,7 @@ def test_evaluation_prints_the_rates_and_writes_the_report(
         "--eval_batch_size=5",
     )
     assert result.returncode == 0, result.stderr
-    assert "checkpoint at step 3" in result.stderr and "Traceback" not in result.stderr
+    assert f"{folder}/model.ckpt-3" in result.stderr and "Traceback" not in result.stderr
     last = result.stdout.splitlines()[-1]
     summary = json.loads((report / "summary.json").read_text())
     assert last == (
@@ -97,7 +99,58 @@ def test_without_report_dir_only_the_line_is_printed(
     assert result.returncode == 0, result.stderr
     line = r"WER \d+\.\d\d% CER \d+\.\d\d% loss \d+\.\d\d \(12 utterances, 24 words\)\n"
     assert re.fullmatch(line, result.stdout)
-    assert "checkpoint at step" not in result.stderr
+    assert "model.ckpt" not in result.stderr
+
+
+def test_skipped_and_unaligned_utterances_are_told(
+    shards: ShardSet, trained: tuple[Path, float], tmp_path: Path
+) -> None:
+    """One utterance has more labels than outputs: it counts in the rates and has no loss."""
+    short, *others = random_utterances([10, *FRAMES[1:]], BINS)
+    utterances = [replace(short, transcript="aaaa bb"), *others]
+    unaligned = write_shards(tmp_path / "shards", utterances, longest=(300, 12))
+    path = Path(index_path(str(tmp_path / "shards" / "tiny.tfrecords")))
+    index = replace(
+        unaligned.index,
+        corpus_utterances=13,
+        skipped=(Skipped(12, "utterance-0012", "too many frames", "400 frames, at most 300"),),
+    )
+    path.write_text(index.to_json())
+    report = tmp_path / "report"
+    flags = [f"--model_dir={trained[0]}", f"--test_data={unaligned.pattern}"]
+    result = run_door("eval.py", *flags, f"--report_dir={report}", "--beam_width=1")
+    assert result.returncode == 0, result.stderr
+    assert "1 of the set's 13 utterances were skipped in preparation" in result.stderr
+    with open(report / "utterances.csv", newline="", encoding="utf-8") as file:
+        losses = {row["utterance_id"]: row["loss"] for row in csv.DictReader(file)}
+    assert len(losses) == 12 and losses.pop("utterance-0000") == ""
+    mean = sum(map(float, losses.values())) / 11
+    loss = json.loads((report / "summary.json").read_text())["loss"]
+    assert loss == pytest.approx(mean, abs=1e-3)
+
+
+def test_lost_utterance_gives_no_rate(
+    shards: ShardSet, trained: tuple[Path, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches that end too early, as no TPUEstimator should give them."""
+    door = importlib.import_module("eval")
+    monkeypatch.setattr(door, "recognise", lambda *unused: iter([]))
+    values = {
+        "model_dir": str(trained[0]),
+        "test_data": shards.pattern,
+        "report_dir": "",
+        "eval_batch_size": 4,
+        "beam_width": 1,
+        "logging": "error",
+        "use_tpu": False,
+        "tpu_name": "local",
+        "tpu_zone": None,
+        "gcp_project": None,
+        "num_tpu_cores": 8,
+    }
+    monkeypatch.setattr(door, "FLAGS", SimpleNamespace(**values))
+    with pytest.raises(AssertionError, match="an utterance was lost"):
+        door.main()
 
 
 def test_shards_that_are_not_there_are_named(trained: tuple[Path, float]) -> None:

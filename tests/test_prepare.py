@@ -4,11 +4,13 @@ import logging
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -189,6 +191,17 @@ def test_folders_are_made(corpus: list[Utterance], tmp_path: Path) -> None:
     assert reread(tmp_path / "new" / "folder").records == 1
 
 
+def test_transcripts_are_written_in_the_form_of_their_labels(tmp_path: Path) -> None:
+    """A letter and a combining accent are the alphabet's letter, in the record too."""
+    path = str(tmp_path / "a.wav")
+    soundfile.write(path, np.zeros(8000), 16000)
+    settings = replace(SETTINGS, alphabet=Alphabet(("a", "é")))
+    prepared = engine.prepare_utterance(Utterance("1", path, "ae\u0301"), settings)
+    example = tf.train.Example.FromString(prepared.payload).features.feature
+    assert example["transcript"].bytes_list.value[0].decode() == "a\u00e9"
+    assert list(example["label"].int64_list.value)[: prepared.labels] == [0, 1]
+
+
 # --- A second run ---------------------------------------------------------------------------------
 
 
@@ -296,8 +309,46 @@ def test_another_corpus_is_refused(corpus: list[Utterance], tmp_path: Path) -> N
     shorter = refusal(corpus[:11], tmp_path)
     assert "is of another corpus: 12 utterances then, 11 now" in shorter
     renamed = [*corpus[:11], replace(corpus[11], utterance_id="other")]
-    assert "or with other ids" in refusal(renamed, tmp_path)
+    assert "or some audio or transcript has changed" in refusal(renamed, tmp_path)
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("position", "changes"),
+    [
+        (0, {"transcript": "it is"}),
+        (4, {"transcript": "its"}),  # there was none
+        (0, {"audio_path": None}),
+        (3, {"audio_path": __file__}),  # there was none
+        (0, {"audio_path": __file__}),  # a file of another size
+    ],
+)
+def test_a_mended_corpus_is_refused(
+    corpus: list[Utterance], tmp_path: Path, position: int, changes: dict[str, Any]
+) -> None:
+    """Its shards would hold something of both."""
+    run(corpus, tmp_path)
+    before = contents(tmp_path)
+    mended = list(corpus)
+    mended[position] = replace(corpus[position], **changes)
+    message = refusal(mended, tmp_path)
+    assert "or some audio or transcript has changed" in message
+    assert "Remove the old set" in message and "--tfrecords_file" in message
+    assert contents(tmp_path) == before
+
+
+def test_a_mended_audio_file_is_refused(tmp_path: Path, write_split: WriteSplit) -> None:
+    write_split(tmp_path / "speech", {"1-1-0000": "IT", "1-1-0001": "IT"})
+    utterances = librispeech([str(tmp_path / "speech")])
+    run(utterances, tmp_path / "set")
+    soundfile.write(str(utterances[1].audio_path), np.zeros(5000), 16000)
+    assert "some audio or transcript has changed" in refusal(utterances, tmp_path / "set")
+
+
+def test_a_link_into_nowhere_is_unreadable_and_no_more(tmp_path: Path) -> None:
+    (tmp_path / "a.flac").symlink_to(tmp_path / "nowhere")
+    index = run([Utterance("1", str(tmp_path / "a.flac"), "a")], tmp_path / "set")
+    assert [skipped.reason for skipped in index.skipped] == [engine.UNREADABLE]
 
 
 # --- --starting_position --------------------------------------------------------------------------
@@ -445,6 +496,14 @@ def test_an_idle_worker_that_died_is_told_with_a_remedy(corpus: list[Utterance])
         assert workers.pool.submit(os._exit, 1).exception() is not None
         with pytest.raises(UserError, match=r"A worker process died at 1-1-0000.*--workers"):
             list(prepare_all(corpus))
+
+
+def test_workers_leave_ctrl_c_to_their_parent(corpus: list[Utterance]) -> None:
+    workers = engine.Workers(2, SETTINGS)
+    with workers:
+        assert workers.pool is not None
+        handler = workers.pool.submit(signal.getsignal, signal.SIGINT).result()
+    assert handler == signal.SIG_IGN
 
 
 def test_preparing_imports_no_tensorflow() -> None:

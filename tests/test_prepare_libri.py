@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,7 +83,7 @@ def test_a_split_becomes_shards_and_the_rerun_leaves_them(folder: Path) -> None:
     for example in examples.values():
         assert len(example["features"]) == 80 * 50
         assert 18 <= example["feature_length"][0] <= 40
-        assert len(example["label"]) == 338
+        assert len(example["label"]) == 600
     assert examples["2-1-0000"]["label"][:4] == [1, 24, 4, 0]  # b, y, e and padding
     written = {path: path.stat().st_mtime_ns for path in folder.glob("t.*")}
     again = run(folder, *FLAGS, "--partition_size=3", "--max_sequence_length=50")
@@ -128,6 +130,73 @@ def test_a_bare_call_prepares_the_sets_that_are_there_and_names_the_others(
     assert "train-clean-100 is not there and is left out" in outcome.stderr
     assert "--download=train-clean-100" in outcome.stderr
     assert "--download=dev-clean" not in outcome.stderr
+
+
+@pytest.mark.parametrize("folders", ["dev-clean", "./dev-clean/"])
+def test_a_split_of_librispeech_has_a_name_already(folder: Path, folders: str) -> None:
+    outcome = run(folder, f"--files_path={folders}")
+    assert outcome.returncode == 0, outcome.stderr
+    assert set(records(folder / "data", "dev.tfrecords")) == set(SPOKEN)
+
+
+@pytest.mark.parametrize(
+    ("folders", "flags", "longest"),
+    [
+        ("dev-clean", [], (3600, 600)),
+        ("test-other/", [], (3600, 600)),
+        ("dev-clean,test-other", [], (3600, 600)),
+        ("dev-clean", ["--max_sequence_length=50"], (50, 600)),
+        ("dev-clean", ["--max_label_length=50"], (3600, 50)),
+        ("train-clean-100", [], (1729, 338)),
+        ("dev-clean,train-clean-100", [], (1729, 338)),
+        ("train-clean-100", ["--max_sequence_length=50"], (50, 338)),
+    ],
+)
+def test_sets_for_evaluation_are_kept_whole(
+    tmp_path: Path,
+    write_split: WriteSplit,
+    folders: str,
+    flags: list[str],
+    longest: tuple[int, int],
+) -> None:
+    for number, name in enumerate(folders.split(",")):
+        write_split(tmp_path / name, {f"{number}-1-0000": "IT"})
+    outcome = run(tmp_path, f"--files_path={folders}", "--tfrecords_file=t", *flags)
+    assert outcome.returncode == 0, outcome.stderr
+    settings = index_of(tmp_path)["settings"]
+    assert (settings["max_sequence_length"], settings["max_label_length"]) == longest
+
+
+def test_ctrl_c_stops_without_a_traceback_and_the_same_call_goes_on(
+    tmp_path: Path, write_split: WriteSplit
+) -> None:
+    """As at a terminal: every process of the group gets the signal."""
+    write_split(tmp_path / "dev-clean", {f"1-1-{number:04d}": "IT" for number in range(200)})
+    flags = [*FLAGS, "--workers=2", "--partition_size=1", "--nopad"]
+    started = subprocess.Popen(
+        [sys.executable, str(SCRIPT), *flags],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        until = time.monotonic() + 60
+        while not (tmp_path / "t.00000001").exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        os.killpg(started.pid, signal.SIGINT)
+        _, stderr = started.communicate(timeout=60)
+    finally:
+        started.kill()
+    assert started.returncode == 130, stderr
+    assert "stopped" in stderr and "Traceback" not in stderr
+    shards = len(list(tmp_path.glob("t.0*")))
+    assert 2 <= shards < 200
+    outcome = run(tmp_path, *flags[:2], *flags[3:])
+    assert outcome.returncode == 0, outcome.stderr
+    assert "of 200 shards are there already" in outcome.stderr
+    assert len(records(tmp_path)) == 200
 
 
 def test_a_bare_call_without_data_tells_how_to_fetch_it(tmp_path: Path) -> None:
@@ -261,6 +330,38 @@ def test_other_settings_over_a_set_that_is_there(folder: Path) -> None:
     message = refusal(folder, *FLAGS, "--nrof_fbanks=40")
     assert "t.index.json was made with other settings: bins 80 then, 40 now" in message
     assert "--tfrecords_file" in message
+
+
+def test_a_mended_transcript_over_a_set_that_is_there(folder: Path) -> None:
+    assert run(folder, *FLAGS).returncode == 0
+    transcripts = folder / "dev-clean/1/1/1-1.trans.txt"
+    transcripts.write_text(transcripts.read_text().replace("HELLO", "HALLO"))
+    message = refusal(folder, *FLAGS)
+    assert "some audio or transcript has changed" in message and "--tfrecords_file" in message
+
+
+@pytest.mark.parametrize("folders", ["speech", "dev-clean,speech", "dev-other"])
+def test_folders_without_a_name_for_their_shards(
+    folder: Path, write_split: WriteSplit, folders: str
+) -> None:
+    for name in ("speech", "dev-other"):
+        write_split(folder / name, {"9-1-0000": "OTHER"})
+    message = refusal(folder, f"--files_path={folders}")
+    assert f"--files_path={folders} needs a name" in message and "give --tfrecords_file" in message
+    assert not (folder / "data").exists()
+
+
+def test_a_folder_of_splits(folder: Path) -> None:
+    message = refusal(folder, "--files_path=.", "--tfrecords_file=t")
+    assert "several splits" in message and "dev-clean, separated by commas" in message
+    assert not list(folder.glob("t.*"))
+
+
+def test_a_start_without_a_set(folder: Path) -> None:
+    (folder / "data").mkdir()
+    (folder / "dev-clean").rename(folder / "data/dev-clean")
+    message = refusal(folder, "--starting_position=2")
+    assert "--starting_position is of one set" in message and "--files_path" in message
 
 
 def test_a_positional_argument(folder: Path) -> None:

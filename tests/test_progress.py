@@ -105,6 +105,11 @@ def test_stretch_that_ends_between_two_lines_tells_once_more(
     assert lines[0].endswith("left 0:00:04")
 
 
-def test_stretch_of_one_step_has_no_speed_to_tell(lines: list[str], clock: Clock) -> None:
-    run_steps(clock, itertools.repeat(4.0), steps=1)
+def test_stretch_of_one_run_tells_no_speed(lines: list[str], clock: Clock) -> None:
+    run_steps(clock, itertools.repeat(4.0), steps=1, start=8)
+    assert lines == ["step 9/12  loss 8.00"]
+
+
+def test_stretch_without_a_step_tells_nothing(lines: list[str], clock: Clock) -> None:
+    run_steps(clock, itertools.repeat(4.0), steps=0)
     assert lines == []

@@ -320,6 +320,28 @@ def test_a_pattern_without_shards_tells_how_to_make_them(tmp_path: Path) -> None
         message = refusal(str(tmp_path / pattern))
         assert f"No shards match {tmp_path / pattern}" in message
         assert "prepare_libri.py" in message
+        assert "--download=train-clean-100" in message and "--files_path" in message
+
+
+@pytest.mark.parametrize(
+    ("pattern", "warned"), [("train.tfrecords.*", True), ("*.00000000", False)]
+)
+def test_a_set_that_is_not_finished_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, pattern: str, warned: bool
+) -> None:
+    """Whoever names only some of its shards knows what they leave out."""
+    write_set(tmp_path, starts=(0, 10, 20))
+    path = tmp_path / "train.tfrecords.index.json"
+    index = Index.from_json(path.read_text(), "")
+    path.write_text(index.without_shard(index.shards[2]).to_json())
+    (tmp_path / "train.tfrecords.00000020").unlink()
+    find_shards(str(tmp_path / pattern))
+    assert (f"{tmp_path}/train.tfrecords is incomplete" in caplog.text) == warned
+
+
+def test_a_finished_set_is_not_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    find_shards(write_set(tmp_path))
+    assert not caplog.text
 
 
 def test_a_pattern_of_several_sets_names_them(tmp_path: Path) -> None:

@@ -108,6 +108,13 @@ def test_loss_is_the_mean_of_utterances_and_speed_is_per_second_of_audio() -> No
     assert summarise([], 1.0, 0.0, 0).real_time_factor == 0
 
 
+def test_utterance_without_loss_is_in_the_rates_and_not_in_the_mean() -> None:
+    results = [compare("1", "a b", "a", 3.0), compare("2", "a b", "b", None)]
+    summary = summarise(results, 1.0, 1.0, 1)
+    assert (summary.loss, summary.wer, summary.utterances) == (3.0, 0.5, 2)
+    assert summarise(results[1:], 1.0, 1.0, 1).loss == 0
+
+
 # --- The line and the files -----------------------------------------------------------------------
 
 
@@ -148,6 +155,12 @@ def test_the_table_has_the_worst_first_and_equals_by_id(tmp_path: Path) -> None:
         ("1-1-0003", "0.5000"),
         ("1-1-0000", "0.0000"),
     ]
+
+
+def test_a_missing_loss_is_an_empty_field(tmp_path: Path) -> None:
+    results = [compare("1", "a b", "a", None), compare("2", "a", "a", 0.0)]
+    write(str(tmp_path), summarise(results, 1, 1, 1), results)
+    assert [row["loss"] for row in rows(tmp_path)] == ["", "0.0000"]
 
 
 def test_commas_quotes_and_any_letter_come_back_from_the_table(tmp_path: Path) -> None:

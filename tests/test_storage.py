@@ -69,6 +69,29 @@ def test_a_folder_that_can_not_be_written_is_told(tmp_path: Path, folder: str) -
         storage.write_text(path, "text")
 
 
+def test_folders_are_made_and_may_be_there(tmp_path: Path) -> None:
+    for _ in range(2):
+        storage.make_folder(str(tmp_path / "new" / "folder"))
+    assert (tmp_path / "new" / "folder").is_dir()
+    storage.make_folder("")
+    storage.make_folder("gs://bucket/folder")  # a bucket needs none, and isn't asked
+
+
+def test_a_folder_that_can_not_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/below can't be made: Not a directory"):
+        storage.make_folder(str(tmp_path / "file/below"))
+
+
+def test_a_folder_that_takes_no_files_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever runs the tests as root may write everywhere: the answer is faked."""
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    with pytest.raises(UserError, match=r"can't be written into: choose another"):
+        storage.make_folder(str(tmp_path))
+
+
 def test_what_can_not_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes(b"\xe9")
     for name in ("missing.txt", "latin.txt", "."):

@@ -1,5 +1,6 @@
 """The door training.py, as people run it, on a dozen utterances of noise."""
 
+import functools
 import json
 import re
 import subprocess
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
 from doors import TINY_NETWORK, assert_error, run_door
 from tiny_shards import random_utterances, write_shards
 
@@ -30,8 +32,8 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
     return write_shards(folder, random_utterances(FRAMES, BINS), longest=(300, 12))
 
 
-def train(shards: ShardSet, folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    """training.py on the tiny network; later flags win."""
+def train(shards: ShardSet, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """training.py on the tiny network; `more` flags win."""
     return run_door(
         "training.py",
         f"--train_data={shards.pattern}",
@@ -42,7 +44,7 @@ def train(shards: ShardSet, folder: Path, *flags: str) -> subprocess.CompletedPr
         "--dropout=0",
         "--augment=time_mask[n=2,size=100]",
         *TINY_NETWORK,
-        *flags,
+        *more,
     )
 
 
@@ -64,7 +66,7 @@ def test_training_trains_tells_and_continues(shards: ShardSet, tmp_path: Path) -
     config = read_config(str(folder))
     assert config.front_end.bins == BINS and config.network.conv_channels == (2, 2)
     assert config.training.steps_per_epoch == STEPS_PER_EPOCH
-    assert estimator.trained_steps(str(folder)) == 6
+    assert estimator.steps_of(estimator.latest_checkpoint(str(folder))) == 6
 
     again = train(shards, folder, "--max_epochs=2")
     assert again.returncode == 0, again.stderr
@@ -97,7 +99,7 @@ def test_training_trains_tells_and_continues(shards: ShardSet, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("flags", "parts"),
+    ("bad", "parts"),
     [
         (
             ["--train_data=/no/such/train.tfrecords.*"],
@@ -107,15 +109,76 @@ def test_training_trains_tells_and_continues(shards: ShardSet, tmp_path: Path) -
         (["--conv_channels=32,many"], ["--conv_channels=32,many", "whole numbers"]),
         (["--conv_channels=2,0"], ["--conv_channels=(2, 0)", "positive"]),
         (["--augment=time_mask[size=long]"], ["--augment=time_mask[size=long]", "'size=long'"]),
+        (["--augment=time_mask[p=0.5~0.1]"], ["--augment=time_mask[p=0.5~0.1]", "one probability"]),
         (["stray"], ["'stray' is not a flag"]),
     ],
-    ids=["train_data", "dev_data", "channels", "no channels", "augment", "stray"],
+    ids=["train_data", "dev_data", "channels", "no channels", "augment", "p", "stray"],
 )
 def test_bad_flag_is_named_before_anything_is_written(
-    shards: ShardSet, tmp_path: Path, flags: list[str], parts: list[str]
+    shards: ShardSet, tmp_path: Path, bad: list[str], parts: list[str]
 ) -> None:
-    assert_error(train(shards, tmp_path / "model", *flags), *parts)
+    assert_error(train(shards, tmp_path / "model", *bad), *parts)
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--train_steps=0",
+        "--eval_steps=0",
+        "--learning_rate_decay_factor=-1",
+        "--clip_gradients=-1",
+        "--iterations_per_loop=0",
+        "--save_checkpoints_steps=0",
+        "--keep_checkpoint_max=0",
+        "--shuffle_buffer_size=0",
+    ],
+)
+def test_number_below_its_bound_is_named(flag: str) -> None:
+    """absl's own error. The flags alone are parsed: a process for each would take minutes."""
+    values = flags.FlagValues()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("integer", "float", "string", "bool", "enum", "list", "multi_string"):
+            define = functools.partial(getattr(flags, f"DEFINE_{name}"), flag_values=values)
+            patch.setattr(flags, f"DEFINE_{name}", define)
+        training.define_flags()
+    with pytest.raises(flags.IllegalFlagValueError, match=flag.split("=")[0].removeprefix("--")):
+        values(["training.py", flag])
+
+
+def test_bound_ends_the_door_with_status_1(shards: ShardSet, tmp_path: Path) -> None:
+    result = train(shards, tmp_path / "model", "--train_steps=0")
+    assert result.returncode == 1
+    assert "flag --train_steps=0" in result.stderr and "Traceback" not in result.stderr
+    assert not (tmp_path / "model").exists()
+
+
+def test_development_shards_of_another_front_end_are_refused_before_training(
+    shards: ShardSet, tmp_path: Path
+) -> None:
+    others = write_shards(tmp_path / "other", random_utterances(FRAMES, 6), bins=6)
+    folder = tmp_path / "model"
+    result = train(shards, folder, f"--dev_data={others.pattern}")
+    assert_error(result, others.pattern, str(folder), "bins 4 in the model, 6 in the shards")
+    assert not folder.exists()
+
+
+def test_utterances_that_the_stride_leaves_no_outputs_for_are_warned_of(
+    shards: ShardSet, tmp_path: Path
+) -> None:
+    """Preparation checked them for a stride of 2; at 100 the shortest ones have too few outputs."""
+    result = train(shards, tmp_path / "model", "--stride_size=100", "--train_steps=1")
+    assert result.returncode == 0, result.stderr
+    (share,) = re.findall(r"(\d+\.\d)% of the utterances have more labels", result.stderr)
+    assert 0 < float(share) < 100 and "lower --stride_size" in result.stderr
+
+
+def test_network_may_change_while_nothing_is_trained(shards: ShardSet, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    for units in (8, 16):
+        result = train(shards, folder, f"--recurrent_unit_size={units}", "--max_epochs=0")
+        assert result.returncode == 0, result.stderr
+        assert read_config(str(folder)).network.recurrent_unit_size == units
 
 
 def test_model_dir_that_cannot_be_written_is_named(shards: ShardSet, tmp_path: Path) -> None:
@@ -125,6 +188,7 @@ def test_model_dir_that_cannot_be_written_is_named(shards: ShardSet, tmp_path: P
 
 
 def test_broken_config_is_named(shards: ShardSet, tmp_path: Path) -> None:
+    assert train(shards, tmp_path, "--train_steps=1", "--dev_data=").returncode == 0
     (tmp_path / "config.json").write_text(json.dumps({"format": 1}))
     assert_error(train(shards, tmp_path), str(tmp_path / "config.json"))
 
@@ -133,13 +197,13 @@ def test_batch_larger_than_a_static_epoch_is_refused(
     shards: ShardSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only a TPU's batches can't be filled: where there is none, the function alone is called."""
-    flags: dict[str, Any] = {
+    values: dict[str, Any] = {
         "train_batch_size": 16,
         "train_data": shards.pattern,
         "conv_channels": ["2"],
         "augment": [],
     }
-    monkeypatch.setattr(training, "FLAGS", SimpleNamespace(**flags))
+    monkeypatch.setattr(training, "FLAGS", SimpleNamespace(**values))
     with pytest.raises(UserError) as error:
         training.model_config(shards, dataset.Batching(16, static=True))
     assert "--train_batch_size=16" in str(error.value) and "12 utterances" in str(error.value)
