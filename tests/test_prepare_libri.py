@@ -180,6 +180,8 @@ def test_ctrl_c_stops_without_a_traceback_and_the_same_call_goes_on(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # Whoever runs the tests in the background has the signal ignored, and children inherit it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         until = time.monotonic() + 60
