@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 
+from speech.download import ARCHIVE_MD5
 from utils import UserError
 
 TRANSCRIPT_SUFFIX = ".trans.txt"
@@ -48,9 +49,10 @@ def librispeech(folders: list[str]) -> list[Utterance]:
 
 def _list_split(folder: str, audio: dict[str, str], transcripts: dict[str, str]) -> None:
     if not os.path.isdir(folder):
+        split = os.path.basename(os.path.normpath(folder))
         raise UserError(
-            f"{folder} is not a folder. Name one with --files_path, or fetch LibriSpeech: "
-            f"python prepare_libri.py --download={os.path.basename(folder) or 'train-clean-100'}"
+            f"{folder} is not a folder. Name one with --files_path, or fetch LibriSpeech: python "
+            f"prepare_libri.py --download={split if split in ARCHIVE_MD5 else 'train-clean-100'}"
         )
     for parent, _, names in os.walk(folder, followlinks=True, onerror=_unreadable_folder):
         for name in names:
