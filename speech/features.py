@@ -177,8 +177,9 @@ def normalise(features: np.ndarray) -> np.ndarray:
 
 
 def _pre_emphasise(samples: np.ndarray, coefficient: float) -> np.ndarray:
-    emphasised = samples.astype(np.float64)  # [samples]
-    emphasised[1:] -= coefficient * samples[:-1]
+    precise = samples.astype(np.float64)  # [samples]
+    emphasised = precise.copy()
+    emphasised[1:] -= coefficient * precise[:-1]
     return emphasised
 
 
