@@ -14,6 +14,7 @@ from unittest import mock
 import tensorflow as tf
 from tensorflow.python.framework import kernels
 from tensorflow.python.tpu import tpu_system_metadata
+from tensorflow.python.training import evaluation, monitored_session
 
 from speech.estimator import TpuSettings
 
@@ -30,10 +31,12 @@ RUNTIME_OPS = {
     "TPUReplicatedOutput",
 }
 
-_SESSIONS = (
-    "tensorflow.python.training.monitored_session.MonitoredTrainingSession",
-    "tensorflow.python.training.monitored_session.MonitoredSession.__init__",
-    "tensorflow.python.training.evaluation._evaluate_once",
+# Where a session is opened. Not by dotted names: `tensorflow.python` can be imported, but is no
+# attribute of tensorflow, where Python 3.10's mock looks for it.
+_SESSIONS: tuple[tuple[Any, str], ...] = (
+    (monitored_session, "MonitoredTrainingSession"),
+    (monitored_session.MonitoredSession, "__init__"),
+    (evaluation, "_evaluate_once"),
 )
 
 
@@ -73,7 +76,7 @@ def graph_of(run: Callable[[], Any], cores: int = CORES) -> tf.Graph:
     with ExitStack() as stack:
         stack.enter_context(topology(cores))
         for session in _SESSIONS:
-            stack.enter_context(mock.patch(session, open_session))
+            stack.enter_context(mock.patch.object(*session, open_session))
         try:
             run()
         except _NoSessionError:
