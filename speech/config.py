@@ -148,17 +148,10 @@ def save_config(model_dir: str, config: ModelConfig, trained: bool) -> None:
 def check_same_model(saved: ModelConfig, asked: ModelConfig, model_dir: str) -> None:
     """Raises a UserError that names what differs in front end, alphabet or network."""
     differences = [
-        f"{part}.{key} {before[key]} in the model, {now[key]} asked for"
-        for part in ("front_end", "network")
-        for before, now in [(asdict(getattr(saved, part)), asdict(getattr(asked, part)))]
-        for key in now
-        if before[key] != now[key]
+        *_differing_fields(saved.front_end, asked.front_end, "asked for", "front_end."),
+        *_differing_fields(saved.network, asked.network, "asked for", "network."),
+        *_differing_alphabets(saved.alphabet, asked.alphabet, "asked for"),
     ]
-    if saved.alphabet != asked.alphabet:
-        differences.append(
-            f"alphabet {''.join(saved.alphabet.characters)!r} in the model, "
-            f"{''.join(asked.alphabet.characters)!r} asked for"
-        )
     if differences:
         raise UserError(
             f"The model in {model_dir} doesn't match: {'; '.join(differences)}. Use the flags and "
@@ -171,17 +164,28 @@ def check_same_front_end(
 ) -> None:
     """Raises a UserError if shards were made with another front end or alphabet than a model's."""
     differences = [
-        f"{key} {value} in the model, {asdict(front_end)[key]} in the shards"
-        for key, value in asdict(config.front_end).items()
-        if value != asdict(front_end)[key]
+        *_differing_fields(config.front_end, front_end, "in the shards"),
+        *_differing_alphabets(config.alphabet, alphabet, "in the shards"),
     ]
-    if config.alphabet != alphabet:
-        differences.append(
-            f"alphabet {''.join(config.alphabet.characters)!r} in the model, "
-            f"{''.join(alphabet.characters)!r} in the shards"
-        )
     if differences:
         raise UserError(
             f"The shards {shards} don't match the model in {model_dir}: {'; '.join(differences)}. "
             "Prepare them with the model's settings, or name another --model_dir."
         )
+
+
+def _differing_fields(saved: Any, other: Any, where: str, prefix: str = "") -> list[str]:
+    """What differs between two settings of one dataclass; `where` says where the other is from."""
+    before, now = asdict(saved), asdict(other)
+    return [
+        f"{prefix}{key} {before[key]} in the model, {now[key]} {where}"
+        for key in now
+        if before[key] != now[key]
+    ]
+
+
+def _differing_alphabets(saved: Alphabet, other: Alphabet, where: str) -> list[str]:
+    if saved == other:
+        return []
+    before, now = "".join(saved.characters), "".join(other.characters)
+    return [f"alphabet {before!r} in the model, {now!r} {where}"]
