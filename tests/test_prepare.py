@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
+from full_disk import full_disk
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -259,12 +259,8 @@ def test_a_full_disk_is_told_and_the_run_finished_later(
     corpus: list[Utterance], tmp_path: Path
 ) -> None:
     ordered = [corpus[i] for i in (1, 0, 3, 4, 6, 2)]  # a shard of one record, then one of two
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20000, before[1]))
-    try:
+    with full_disk(20000):
         message = refusal(ordered, tmp_path / "set")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "t.00000003 can't be written: File too large" in message
     assert sorted(os.listdir(tmp_path / "set")) == ["t.00000000", "t.index.json"]
     run(ordered, tmp_path / "set")

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import resource
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import google_crc32c
 import numpy as np
 import pytest
 import tensorflow as tf
+from full_disk import full_disk
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -182,13 +182,9 @@ def test_an_exception_leaves_nothing_behind(tmp_path: Path, error: BaseException
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    try:
-        with pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
-            write_and_fail(str(tmp_path / "shard"), bytes(5000), None)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    told = os.strerror(errno.EFBIG)
+    with full_disk(4096), pytest.raises(OSError, match=told):
+        write_and_fail(str(tmp_path / "shard"), bytes(5000), None)
     assert os.listdir(tmp_path) == []
 
 

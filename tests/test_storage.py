@@ -2,27 +2,17 @@
 
 import errno
 import os
-import resource
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from full_disk import full_disk
 
 from speech import storage
 from utils import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture
-def full_disk() -> Iterator[None]:
-    """Files end at 4096 bytes, as on a disk without more room."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_text_comes_back(tmp_path: Path) -> None:
@@ -43,12 +33,11 @@ def test_a_name_without_folder_lies_in_the_working_folder(
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
-def test_a_failed_write_leaves_the_old_text_and_nothing_else(
-    tmp_path: Path, full_disk: None
-) -> None:
+def test_a_failed_write_leaves_the_old_text_and_nothing_else(tmp_path: Path) -> None:
     path = str(tmp_path / "a.txt")
     storage.write_text(path, "old")
-    with pytest.raises(UserError, match=rf"a\.txt can't be written: {os.strerror(errno.EFBIG)}"):
+    told = rf"a\.txt can't be written: {os.strerror(errno.EFBIG)}"
+    with full_disk(4096), pytest.raises(UserError, match=told):
         storage.write_text(path, "x" * 5000)
     assert storage.read_text(path) == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
