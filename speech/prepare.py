@@ -9,13 +9,12 @@ import hashlib
 import os
 import signal
 import sys
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import pairwise
-from multiprocessing import get_context
+from functools import partial
+from itertools import chain, islice, pairwise
 from typing import NoReturn
 
 from absl import logging
@@ -24,6 +23,7 @@ from tqdm import tqdm
 from speech import storage
 from speech.corpora import Utterance
 from speech.features import AudioError, extract, read_audio
+from speech.lock import exclusive
 from speech.records import (
     FRAMES_BAR,
     LABELS_BAR,
@@ -35,9 +35,11 @@ from speech.records import (
     encode_example,
     histogram,
     index_path,
+    lock_path,
     read_index,
     shard_path,
 )
+from speech.workers import DeadWorkerError, map_in_order
 from utils import AlphabetError, UserError
 
 # Why an utterance is in no shard.
@@ -49,10 +51,6 @@ TOO_LONG = "too many frames"
 LABEL_TOO_LONG = "too many labels"
 UNKNOWN_CHARACTER = "unknown character"
 UNALIGNABLE = "more labels than CTC can align"
-
-# Utterances handed to each worker ahead of the one that is being written: enough to keep them
-# busy, few enough that the memory for finished records stays small.
-TASKS_PER_WORKER = 4
 
 
 @dataclass(frozen=True)
@@ -143,24 +141,57 @@ def prepare(
             f"--starting_position={starting_position} lies outside the corpus of "
             f"{len(utterances)} utterances."
         )
-    index = _continue_index(utterances, tfrecords_file, settings, starting_position)
-    done = {shard.start for shard in index.shards}
-    starts = range(starting_position, len(utterances), settings.partition_size)
-    missing = [start for start in starts if start not in done]
-    if not missing:
-        logging.info("%s is finished: nothing to do.", tfrecords_file)
-        return index
-    if len(missing) < len(starts):
-        logging.info("%d of %d shards are there already.", len(starts) - len(missing), len(starts))
-    ranges = {start: utterances[start : start + settings.partition_size] for start in missing}
-    with Workers(workers, settings) as prepare_all, _progress_bar(ranges) as progress:
-        for start, ranged in ranges.items():
-            prepared = zip(ranged, prepare_all(ranged), strict=True)
-            path = shard_path(tfrecords_file, start)
-            shard, skipped = _write_shard(path, start, prepared, strict, progress)
-            index = index.with_shard(shard, skipped)
-            storage.write_text(index_path(tfrecords_file), index.to_json())
+    with exclusive(lock_path(tfrecords_file)) as lock:
+        index = _continue_index(utterances, tfrecords_file, settings, starting_position)
+        missing = _missing_starts(index, starting_position)
+        if not missing:
+            logging.info("%s is finished: nothing to do.", tfrecords_file)
+            return index
+        ranges = {start: utterances[start : start + settings.partition_size] for start in missing}
+        with (
+            closing(_prepare_in_order(list(chain(*ranges.values())), settings, workers)) as records,
+            _progress_bar(ranges) as progress,
+        ):
+            for start, ranged in ranges.items():
+                prepared = zip(ranged, islice(records, len(ranged)), strict=True)
+                path = shard_path(tfrecords_file, start)
+                progress.set_description(os.path.basename(path))
+                shard, skipped = write_shard(path, start, _counted(prepared, progress), strict)
+                lock.check()
+                index = index.with_shard(shard, skipped)
+                storage.write_text(index_path(tfrecords_file), index.to_json())
     return index
+
+
+def _missing_starts(index: Index, starting_position: int) -> list[int]:
+    """Where the shards begin that have yet to be written."""
+    done = {shard.start for shard in index.shards}
+    starts = range(starting_position, index.corpus_utterances, index.settings.partition_size)
+    missing = [start for start in starts if start not in done]
+    if 0 < len(missing) < len(starts):
+        logging.info("%d of %d shards are there already.", len(starts) - len(missing), len(starts))
+    return missing
+
+
+def _prepare_in_order(
+    utterances: list[Utterance], settings: ShardSettings, workers: int
+) -> Generator[Prepared, None, None]:
+    try:
+        yield from map_in_order(partial(prepare_utterance, settings=settings), utterances, workers)
+    except DeadWorkerError as death:
+        utterance = utterances[death.position]
+        raise UserError(
+            f"A worker process died ({_cause(death.exit_code)}) at {utterance.utterance_id}, "
+            f"{utterance.audio_path}. Run the same command again: it continues. If it happens "
+            "again, use fewer --workers, or leave that recording out."
+        ) from None
+
+
+def _cause(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        name = signal.Signals(-exit_code).name
+        return f"{name}, out of memory?" if name == "SIGKILL" else name
+    return f"exit code {exit_code}, see above"
 
 
 def _progress_bar(ranges: dict[int, list[Utterance]]) -> "tqdm[NoReturn]":
@@ -171,6 +202,14 @@ def _progress_bar(ranges: dict[int, list[Utterance]]) -> "tqdm[NoReturn]":
         # A log file wants a line now and then, not a redrawn bar.
         mininterval=0.5 if sys.stderr.isatty() else 30,
     )
+
+
+def _counted(
+    prepared: Iterable[tuple[Utterance, Prepared]], progress: "tqdm[NoReturn]"
+) -> Iterator[tuple[Utterance, Prepared]]:
+    for each in prepared:
+        progress.update()
+        yield each
 
 
 def _continue_index(
@@ -237,34 +276,30 @@ def _without_lost_shards(index: Index, tfrecords_file: str) -> Index:
     """Forgets listed shards that are no longer there, so that they are written again."""
     for shard in index.shards:
         path = shard_path(tfrecords_file, shard.start)
-        if not storage.exists(path) or storage.size(path) != shard.bytes:
+        if storage.size(path) != shard.bytes:
             logging.warning("%s is missing or has changed: it is written again.", path)
             index = index.without_shard(shard)
     return index
 
 
-def _write_shard(
-    path: str,
-    start: int,
-    prepared: Iterable[tuple[Utterance, Prepared]],
-    strict: bool,
-    progress: "tqdm[NoReturn]",
+def write_shard(
+    path: str, start: int, prepared: Iterable[tuple[Utterance, Prepared]], strict: bool
 ) -> tuple[Shard, list[Skipped]]:
     """Writes the shard that starts at the corpus position `start`.
 
     Returns:
         the shard, and the utterances of its range that are not in it.
+
+    Raises:
+        UserError: it can't be written, or `strict` and an utterance can't be used.
     """
     skipped: list[Skipped] = []
     frames: list[int] = []
     labels: list[int] = []
     seconds = 0.0
-    progress.set_description(os.path.basename(path))
     try:
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         with ShardWriter(path) as writer:
             for position, (utterance, record) in enumerate(prepared, start):
-                progress.update()
                 if record.reason:
                     _refuse_if(strict, utterance, record)
                     skipped.append(
@@ -275,11 +310,11 @@ def _write_shard(
                 frames.append(record.frames)
                 labels.append(record.labels)
                 seconds += record.audio_seconds
-            crc32c = writer.close()
+            crc32c = writer.commit()
     except OSError as error:
         raise UserError(
-            f"{path} can't be written: {error.strerror}. Choose another folder with "
-            "--tfrecords_file."
+            f"{path} can't be written: {error.strerror}. Make room or choose another folder with "
+            "--tfrecords_file, then run the same command again: it continues."
         ) from None
     shard = Shard(
         file=os.path.basename(path),
@@ -303,56 +338,6 @@ def _refuse_if(strict: bool, utterance: Utterance, prepared: Prepared) -> None:
             f"{utterance.utterance_id}: {prepared.reason} ({prepared.detail}). Mend it, or leave "
             "out --strict to skip such utterances."
         )
-
-
-class Workers:
-    """Context manager: a function that prepares utterances in order, here or in processes."""
-
-    def __init__(self, count: int, settings: ShardSettings) -> None:
-        self.count = count
-        self.settings = settings
-        self.pool: ProcessPoolExecutor | None = None
-
-    def __enter__(self) -> Callable[[list[Utterance]], Iterable[Prepared]]:
-        if self.count <= 1:
-            return lambda utterances: (
-                prepare_utterance(each, self.settings) for each in utterances
-            )
-        # Each worker multiplies small matrices: threads of its own would fight over the cores.
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        self.pool = ProcessPoolExecutor(
-            self.count,
-            mp_context=get_context("spawn"),
-            # Ctrl-C reaches every process of a terminal; this one tells the workers.
-            initializer=signal.signal,
-            initargs=(signal.SIGINT, signal.SIG_IGN),
-        )
-        return self._prepare_in_order
-
-    def __exit__(self, *unused: object) -> None:
-        if self.pool:
-            self.pool.shutdown(cancel_futures=True)
-
-    def _prepare_in_order(self, utterances: list[Utterance]) -> Iterator[Prepared]:
-        assert self.pool is not None
-        pending: deque[tuple[Utterance, Future[Prepared]]] = deque()
-        try:
-            for utterance in utterances:
-                task = self.pool.submit(prepare_utterance, utterance, self.settings)
-                pending.append((utterance, task))
-                if len(pending) > self.count * TASKS_PER_WORKER:
-                    yield pending[0][1].result()
-                    pending.popleft()
-            while pending:
-                yield pending[0][1].result()
-                pending.popleft()
-        except BrokenProcessPool:
-            # None is pending if an idle worker died before the first one.
-            utterance = pending[0][0] if pending else utterances[0]
-            raise UserError(
-                f"A worker process died at {utterance.utterance_id} or shortly behind it (out of "
-                "memory?). Run the same command again, with fewer --workers if it happens again."
-            ) from None
 
 
 def summary(tfrecords_file: str, index: Index) -> str:

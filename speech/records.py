@@ -133,41 +133,32 @@ def frame_record(payload: bytes) -> bytes:
 
 
 class ShardWriter:
-    """Writes one shard under a temporary name; `close` gives it its own.
+    """Writes one shard, which gets its name from `commit`.
 
-    As a context manager it removes the temporary file if the shard was not closed.
+    As a context manager it leaves nothing behind if the shard was not committed.
     """
 
     def __init__(self, path: str) -> None:
-        self.path = path
         self.bytes = 0
         self._crc32c = 0
-        self._partial = storage.partial_path(path)
-        self._file = open(self._partial, "wb")  # noqa: SIM115 - open until the shard is whole
+        self._writer = storage.open_writer(path)
 
     def write(self, payload: bytes) -> None:
         record = frame_record(payload)
-        self._file.write(record)
+        self._writer.write(record)
         self._crc32c = google_crc32c.extend(self._crc32c, record)
         self.bytes += len(record)
 
-    def close(self) -> str:
+    def commit(self) -> str:
         """Puts the whole shard under its own name; returns its CRC32C as 8 hexadecimal digits."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        os.replace(self._partial, self.path)
+        self._writer.commit()
         return f"{self._crc32c:08x}"
 
     def __enter__(self) -> "ShardWriter":
         return self
 
     def __exit__(self, *unused: object) -> None:
-        try:
-            self._file.close()  # fails again if it is a full disk that brought us here
-        finally:
-            if os.path.exists(self._partial):
-                os.remove(self._partial)
+        self._writer.close()
 
 
 # --- The index ------------------------------------------------------------------------------------
@@ -340,6 +331,12 @@ def shard_path(tfrecords_file: str, start: int) -> str:
     return f"{tfrecords_file}.{start:08d}"
 
 
+def lock_path(tfrecords_file: str) -> str:
+    """The file that a run holds while it writes the set; no shard pattern matches it."""
+    folder, name = os.path.split(tfrecords_file)
+    return storage.join(folder, f".{name}.lock")
+
+
 def index_path(tfrecords_file: str) -> str:
     return tfrecords_file + INDEX_SUFFIX
 
@@ -369,7 +366,8 @@ def find_shards(pattern: str) -> ShardSet:
             with them, or one is missing or cut short.
     """
     is_shard = re.compile(r"(.*)\.\d{8}$").match
-    matches = [match for match in map(is_shard, storage.matching(pattern)) if match]
+    sizes = storage.sizes(pattern)
+    matches = [match for match in map(is_shard, sizes) if match]
     if not matches:
         raise UserError(
             f"No shards match {pattern}. Fetch LibriSpeech (python prepare_libri.py "
@@ -386,7 +384,7 @@ def find_shards(pattern: str) -> ShardSet:
             f"The index {index_path(names[0])} is missing: copy it along with the shards."
         )
     files = {os.path.basename(match[0]): match[0] for match in matches}
-    _check_shards(index, files, index_path(names[0]), os.path.basename(pattern))
+    _check_shards(index, files, sizes, index_path(names[0]), os.path.basename(pattern))
     shards = tuple(shard for shard in index.shards if shard.file in files)
     if len(shards) == len(index.shards) and not index.complete:
         logging.warning(
@@ -397,7 +395,13 @@ def find_shards(pattern: str) -> ShardSet:
     )
 
 
-def _check_shards(index: Index, files: dict[str, str], index_file: str, name_pattern: str) -> None:
+def _check_shards(
+    index: Index,
+    files: dict[str, str],
+    sizes: dict[str, int],
+    index_file: str,
+    name_pattern: str,
+) -> None:
     known = {shard.file: shard for shard in index.shards}
     for name in files:
         if name not in known:
@@ -405,9 +409,9 @@ def _check_shards(index: Index, files: dict[str, str], index_file: str, name_pat
                 f"The index {index_file} doesn't know {name}: run the prepare command that made "
                 "it again, it finishes the set."
             )
-        if storage.size(files[name]) != known[name].bytes:
+        if sizes[files[name]] != known[name].bytes:
             raise UserError(
-                f"{files[name]} has {storage.size(files[name])} bytes, its index says "
+                f"{files[name]} has {sizes[files[name]]} bytes, its index says "
                 f"{known[name].bytes}: copy or prepare it again."
             )
     for name in known.keys() - files.keys():

@@ -1,44 +1,42 @@
 """Files on this machine or in Google Cloud Storage (gs://bucket/path), by one set of names.
 
-TensorFlow is imported only for gs:// paths, so that preparing data on a workstation needs none.
+Whatever is written here appears under its name only when it is whole.
 """
 
 import contextlib
 import glob
 import os
-from typing import Any
+from typing import Protocol
 
+from speech import bucket
 from utils import UserError
-
-BUCKET_PREFIX = "gs://"
 
 
 def in_bucket(path: str) -> bool:
-    return path.startswith(BUCKET_PREFIX)
+    return path.startswith(bucket.BUCKET_PREFIX)
 
 
 def join(folder: str, name: str) -> str:
     return f"{folder.rstrip('/')}/{name}" if in_bucket(folder) else os.path.join(folder, name)
 
 
-def matching(pattern: str) -> list[str]:
-    """Sorted paths that match a glob pattern."""
-    if not in_bucket(pattern):
-        return sorted(glob.glob(pattern))
-    return sorted(_gfile(pattern, lambda gfile: gfile.glob(pattern)))
+def sizes(pattern: str) -> dict[str, int]:
+    """Path -> bytes of the files that match a glob pattern, by their paths."""
+    if in_bucket(pattern):
+        return dict(sorted(bucket.sizes(pattern).items()))
+    return {path: os.path.getsize(path) for path in sorted(glob.glob(pattern))}
 
 
 def exists(path: str) -> bool:
-    if not in_bucket(path):
-        return os.path.exists(path)
-    return bool(_gfile(path, lambda gfile: gfile.exists(path)))
+    return bucket.find(path) is not None if in_bucket(path) else os.path.exists(path)
 
 
-def size(path: str) -> int:
-    """Bytes of a file that exists."""
-    if not in_bucket(path):
-        return os.path.getsize(path)
-    return int(_gfile(path, lambda gfile: gfile.stat(path).length))
+def size(path: str) -> int | None:
+    """Bytes of a file, None if it isn't there."""
+    if in_bucket(path):
+        found = bucket.find(path)
+        return None if found is None else int(found.size)
+    return os.path.getsize(path) if os.path.exists(path) else None
 
 
 def read_text(path: str) -> str:
@@ -47,9 +45,9 @@ def read_text(path: str) -> str:
     Raises:
         UserError: the file isn't there or can't be read.
     """
-    if in_bucket(path):
-        return str(_gfile(path, lambda gfile: _read(gfile.GFile(path))))
     try:
+        if in_bucket(path):
+            return bucket.read(path).decode()
         with open(path, encoding="utf-8") as file:
             return file.read()
     except (OSError, UnicodeDecodeError) as error:
@@ -79,46 +77,63 @@ def write_text(path: str, text: str) -> None:
         UserError: the file can't be written.
     """
     if in_bucket(path):
-        # An object in a bucket appears only when it is whole.
-        _gfile(path, lambda gfile: _write(gfile.GFile(path, "w"), text))
+        bucket.write(path, text.encode())
         return
-    partial = partial_path(path)
     try:
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        with contextlib.closing(open_writer(path)) as writer:
+            writer.write(text.encode())
+            writer.commit()
     except OSError as error:
-        with contextlib.suppress(OSError):
-            os.remove(partial)
         raise UserError(f"{path} can't be written: {error.strerror}.") from None
+
+
+class Writer(Protocol):
+    """A file that gets its name when it is whole."""
+
+    def write(self, content: bytes) -> None: ...
+
+    def commit(self) -> None:
+        """Gives the file its name, with everything written so far."""
+
+    def close(self) -> None:
+        """Removes what was written, if it wasn't committed."""
+
+
+def open_writer(path: str) -> Writer:
+    """A new file at `path`.
+
+    Raises:
+        OSError: the local file can't be written; so does every call of the writer.
+        UserError: the same of the bucket.
+    """
+    return bucket.ObjectWriter(path) if in_bucket(path) else _FileWriter(path)
+
+
+class _FileWriter:
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._partial = partial_path(path)
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        self._file = open(self._partial, "wb")  # noqa: SIM115 - open until it is whole
+
+    def write(self, content: bytes) -> None:
+        self._file.write(content)
+
+    def commit(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        os.replace(self._partial, self._path)
+
+    def close(self) -> None:
+        # On a full disk the last bytes fail here too, as they have before.
+        with contextlib.suppress(OSError):
+            self._file.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(self._partial)
 
 
 def partial_path(path: str) -> str:
     """The name that a file has in its folder until it is whole; no shard pattern matches it."""
     folder, name = os.path.split(path)
     return os.path.join(folder, f".{name}.partial")
-
-
-def _read(file: Any) -> str:
-    with file:
-        return str(file.read())
-
-
-def _write(file: Any, text: str) -> None:
-    with file:
-        file.write(text)
-
-
-def _gfile(path: str, action: Any) -> Any:
-    import tensorflow as tf
-
-    try:
-        return action(tf.io.gfile)
-    except tf.errors.OpError as error:
-        raise UserError(
-            f"{path} can't be reached: {error.message} Check the bucket's name and your access "
-            "(gcloud auth application-default login)."
-        ) from None

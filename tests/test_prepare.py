@@ -475,31 +475,25 @@ class Deadly(Utterance):
     """Ends the process that unpickles it, as the out-of-memory killer would."""
 
     def __reduce__(self) -> tuple[Callable[[int], object], tuple[int]]:
-        return os._exit, (1,)
+        return signal.raise_signal, (signal.SIGKILL,)
 
 
-def test_a_worker_that_dies_is_told_with_a_remedy(corpus: list[Utterance], tmp_path: Path) -> None:
-    utterances = [*corpus[:7], Deadly("1-1-0007", None, None), *corpus[8:]]
-    with pytest.raises(UserError, match=r"A worker process died at 1-1-000\d.*--workers"):
+class Raising(Utterance):
+    """Brings the process down that unpickles it."""
+
+    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+        return int, ("no number",)
+
+
+@pytest.mark.parametrize(("kind", "cause"), [(Deadly, "SIGKILL, out of memory"), (Raising, "1")])
+def test_a_worker_that_dies_is_told_with_its_utterance_and_a_remedy(
+    corpus: list[Utterance], tmp_path: Path, kind: type[Utterance], cause: str
+) -> None:
+    utterances = [*corpus[:7], kind("1-1-0007", "x.flac", None), *corpus[8:]]
+    told = rf"A worker process died \(.*{cause}.*\) at 1-1-0007, x\.flac.*--workers"
+    with pytest.raises(UserError, match=told):
         run(utterances, tmp_path, workers=2)
     assert sorted(os.listdir(tmp_path)) == ["t.00000000", "t.00000003", "t.index.json"]
-
-
-def test_an_idle_worker_that_died_is_told_with_a_remedy(corpus: list[Utterance]) -> None:
-    workers = engine.Workers(2, SETTINGS)
-    with workers as prepare_all:
-        assert workers.pool is not None
-        assert workers.pool.submit(os._exit, 1).exception() is not None
-        with pytest.raises(UserError, match=r"A worker process died at 1-1-0000.*--workers"):
-            list(prepare_all(corpus))
-
-
-def test_workers_leave_ctrl_c_to_their_parent(corpus: list[Utterance]) -> None:
-    workers = engine.Workers(2, SETTINGS)
-    with workers:
-        assert workers.pool is not None
-        handler = workers.pool.submit(signal.getsignal, signal.SIGINT).result()
-    assert handler == signal.SIG_IGN
 
 
 def test_preparing_imports_no_tensorflow() -> None:

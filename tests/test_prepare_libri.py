@@ -324,7 +324,8 @@ def test_an_empty_folder(folder: Path) -> None:
 def test_an_output_folder_that_can_not_be_written(folder: Path, place: str) -> None:
     (folder / "file").write_text("")
     message = refusal(folder, FLAGS[0], f"--tfrecords_file={place}")
-    assert f"{place}.00000000 can't be written" in message and "--tfrecords_file" in message
+    lock = os.path.join(os.path.dirname(place), ".t.lock")
+    assert f"{lock} can't be written" in message and "--tfrecords_file" in message
 
 
 def test_other_settings_over_a_set_that_is_there(folder: Path) -> None:

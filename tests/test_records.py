@@ -154,7 +154,7 @@ def test_a_shard_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
         writer.write(b"two")
         assert not path.exists()
         assert not list(tmp_path.glob("train*")), "a pattern would find a shard that isn't whole"
-        crc32c = writer.close()
+        crc32c = writer.commit()
     assert os.listdir(tmp_path) == [path.name]
     assert path.stat().st_size == writer.bytes
     assert crc32c == f"{google_crc32c.value(path.read_bytes()):08x}"
@@ -163,7 +163,7 @@ def test_a_shard_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
 
 def test_checksum_of_a_shard_without_records_is_0(tmp_path: Path) -> None:
     with ShardWriter(str(tmp_path / "empty")) as writer:
-        assert writer.close() == "00000000"
+        assert writer.commit() == "00000000"
 
 
 def write_and_fail(path: str, payload: bytes, error: BaseException | None) -> None:
@@ -171,7 +171,7 @@ def write_and_fail(path: str, payload: bytes, error: BaseException | None) -> No
         writer.write(payload)
         if error is not None:
             raise error
-        writer.close()
+        writer.commit()
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])

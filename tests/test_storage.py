@@ -88,12 +88,16 @@ def test_what_can_not_be_read_is_told(tmp_path: Path) -> None:
             storage.read_text(str(tmp_path / name))
 
 
-def test_matches_are_sorted_and_leave_out_what_is_not_whole(tmp_path: Path) -> None:
+def test_matches_come_by_name_with_their_sizes_and_without_what_is_not_whole(
+    tmp_path: Path,
+) -> None:
     for name in ("b.10", "b.2", "a.1", "c", ".b.3.partial"):
-        (tmp_path / name).write_text("")
-    paths = [str(tmp_path / name) for name in ("a.1", "b.10", "b.2")]
-    assert storage.matching(str(tmp_path / "*.*")) == paths
-    assert storage.matching(str(tmp_path / "d*")) == []
+        (tmp_path / name).write_text(name)
+    sizes = storage.sizes(str(tmp_path / "*.*"))
+    assert list(sizes.items()) == [
+        (str(tmp_path / name), len(name)) for name in ("a.1", "b.10", "b.2")
+    ]
+    assert storage.sizes(str(tmp_path / "d*")) == {}
     partial = storage.partial_path(str(tmp_path / "b.3"))
     assert partial == str(tmp_path / ".b.3.partial")
 
@@ -101,6 +105,7 @@ def test_matches_are_sorted_and_leave_out_what_is_not_whole(tmp_path: Path) -> N
 def test_size_and_existence(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"12345")
     assert storage.size(str(tmp_path / "a")) == 5
+    assert storage.size(str(tmp_path / "b")) is None
     assert storage.exists(str(tmp_path / "a")) and not storage.exists(str(tmp_path / "b"))
 
 
@@ -113,7 +118,7 @@ def test_names_in_a_bucket_join_with_a_slash(tmp_path: Path) -> None:
 def test_local_files_need_no_tensorflow(tmp_path: Path) -> None:
     program = (
         "import sys; from speech import storage; path = sys.argv[1]; "
-        "storage.write_text(path, ''); storage.read_text(path); storage.matching(path); "
+        "storage.write_text(path, ''); storage.read_text(path); storage.sizes(path); "
         "storage.exists(path); storage.size(path); sys.exit('tensorflow' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "a")], cwd=ROOT, check=True)

@@ -98,7 +98,7 @@ def _write_shard(
                     settings.max_label_length if settings.padded else 0,
                 )
             )
-        crc32c = writer.close()
+        crc32c = writer.commit()
     return Shard(
         file=Path(path).name,
         start=start,

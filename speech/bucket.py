@@ -1,0 +1,191 @@
+"""Objects in Google Cloud Storage: what speech/storage.py does with gs:// paths.
+
+google-cloud-storage does the work, so that a machine that prepares data needs no TensorFlow. It is
+imported at first use: local files don't wait for it. Its own retries bridge two minutes of a
+network that is away or a service that is overloaded.
+"""
+
+import base64
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any
+
+import google_crc32c
+
+from utils import UserError
+
+BUCKET_PREFIX = "gs://"
+
+# One request of an upload; while it is under way the next one fills. A multiple of 256 KiB.
+CHUNK_BYTES = 8 * 2**20
+
+# Requests that may be under way at once.
+PARALLEL_REQUESTS = 16
+
+
+def sizes(pattern: str) -> dict[str, int]:
+    """Path -> bytes of the objects that match a glob pattern; its `*` stops at a slash."""
+    bucket, name = _split(pattern)
+    with explained(pattern):
+        return {
+            f"{BUCKET_PREFIX}{bucket}/{found.name}": found.size
+            for found in _client().list_blobs(bucket, match_glob=name)
+        }
+
+
+def find(path: str) -> Any:
+    """The object (google.cloud.storage.Blob) with its size and checksum, None if it isn't there."""
+    bucket, name = _split(path)
+    with explained(path):
+        # A bucket that isn't there looks like a missing object otherwise.
+        found = _client().bucket(bucket).get_blob(name)
+        if found is None:
+            next(iter(_client().list_blobs(bucket, prefix=name, max_results=1)), None)
+        return found
+
+
+def blob(path: str) -> Any:
+    """A google.cloud.storage.Blob for `path`, whether there is one or not."""
+    bucket, name = _split(path)
+    with explained(path):
+        return _client().bucket(bucket).blob(name)
+
+
+def read(path: str) -> bytes:
+    with explained(path):
+        return bytes(blob(path).download_as_bytes())
+
+
+def write(path: str, content: bytes) -> None:
+    with explained(path):
+        blob(path).upload_from_string(content, content_type="application/octet-stream")
+
+
+def crc32c_of(found: Any) -> str:
+    """An object's CRC32C as 8 hexadecimal digits."""
+    return base64.b64decode(found.crc32c).hex()
+
+
+class ObjectWriter:
+    """Writes an object that appears when it is whole, while the next bytes are made.
+
+    Raises:
+        UserError: the bucket can't be written to.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._blob = blob(path)
+        self._upload = self._blob.open("wb", chunk_size=CHUNK_BYTES, ignore_flush=True)
+        self._crc32c = google_crc32c.Checksum()
+        self._waiting = bytearray()
+        self._sender = ThreadPoolExecutor(1)
+        self._sending: Future[None] | None = None
+
+    def write(self, content: bytes) -> None:
+        self._crc32c.update(content)
+        self._waiting += content
+        if len(self._waiting) >= CHUNK_BYTES:
+            self._send()
+
+    def commit(self) -> None:
+        """Ends the upload; only now the object is there."""
+        self._send()
+        self._wait()
+        with explained(self.path):
+            self._upload.close()
+            self._blob.reload()
+        self._sender.shutdown()
+        if crc32c_of(self._blob) != self._crc32c.digest().hex():
+            with explained(self.path):
+                self._blob.delete()
+            raise UserError(f"{self.path} arrived damaged and is removed: run the command again.")
+
+    def close(self) -> None:
+        """Gives up the upload, if it isn't committed: nothing is left of it."""
+        self._sender.shutdown()
+        if not self._upload.closed:
+            # What fails here has failed before, and the service forgets an unfinished upload.
+            with contextlib.suppress(Exception):
+                self._upload.terminate()
+
+    def _send(self) -> None:
+        self._wait()
+        self._sending = self._sender.submit(self._transmit, bytes(self._waiting))
+        self._waiting.clear()
+
+    def _transmit(self, content: bytes) -> None:
+        with explained(self.path):
+            self._upload.write(content)
+
+    def _wait(self) -> None:
+        if self._sending:
+            self._sending.result()
+
+
+@contextlib.contextmanager
+def explained(path: str) -> Iterator[None]:
+    """Turns what goes wrong between here and the bucket into a UserError that names `path`."""
+    import google.api_core.exceptions
+    import google.auth.exceptions
+    import google.cloud.storage.exceptions
+    import requests
+
+    try:
+        yield
+    except google.api_core.exceptions.PreconditionFailed:
+        raise  # an answer, not a failure
+    except google.api_core.exceptions.NotFound:
+        raise UserError(f"{path} isn't there: check the bucket's name and the path.") from None
+    except (
+        google.api_core.exceptions.Unauthorized,
+        google.api_core.exceptions.Forbidden,
+        google.auth.exceptions.GoogleAuthError,
+    ) as error:
+        raise UserError(
+            f"{path}: access is refused ({_first_line(error)}). Log in (gcloud auth "
+            "application-default login), or give this account the role Storage Object Admin on "
+            "the bucket."
+        ) from None
+    except (
+        google.api_core.exceptions.GoogleAPIError,
+        google.cloud.storage.exceptions.InvalidResponse,
+        google.cloud.storage.exceptions.DataCorruption,
+        requests.RequestException,
+        ConnectionError,
+    ) as error:
+        raise UserError(
+            f"{path} can't be reached: {_first_line(error)}. Check the bucket's name and the "
+            "network, then run the same command again: it continues."
+        ) from None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0].rstrip(".")
+
+
+def _split(path: str) -> tuple[str, str]:
+    """(bucket, object's name) of a gs:// path."""
+    bucket, _, name = path.removeprefix(BUCKET_PREFIX).partition("/")
+    if not bucket or not name:
+        raise UserError(f"{path} names no object: a path in a bucket is gs://BUCKET/PATH.")
+    return bucket, name
+
+
+@lru_cache(maxsize=1)
+def _client() -> Any:
+    import google.auth.exceptions
+    import requests.adapters
+    from google.cloud import storage
+
+    try:
+        client = storage.Client(project=None)
+    except google.auth.exceptions.DefaultCredentialsError:
+        # Enough for a public bucket; for others the refusal tells how to log in.
+        client = storage.Client.create_anonymous_client()
+    adapter = requests.adapters.HTTPAdapter(pool_maxsize=PARALLEL_REQUESTS)
+    client._http.mount("https://", adapter)
+    client._http.mount("http://", adapter)
+    return client
