@@ -14,6 +14,7 @@ import numpy as np
 import scipy.fft
 import scipy.sparse
 import soundfile
+import soxr
 from python_speech_features.base import get_filterbanks
 
 import constants
@@ -24,6 +25,9 @@ INT16_SCALE = 32768.0
 
 # Frames whose spectra are computed at once: 64 x 1024 float64 samples stay in the L2 cache.
 CHUNK_FRAMES = 64
+
+# How soundfile names the samples that int16 holds without loss.
+INT16_SUBTYPE = "PCM_16"
 
 # soundfile's count of samples where the header doesn't tell it, as in a flac encoded into a pipe.
 UNKNOWN_LENGTH = 2**63 - 1
@@ -100,7 +104,7 @@ def read_audio(path: str, sample_rate: int) -> np.ndarray:
     Channels are averaged; other rates are resampled (soxr, high quality).
 
     Returns:
-        float32 [samples], possibly with no samples.
+        [samples], possibly with no samples: int16 if the file holds just these, else float32.
 
     Raises:
         AudioError: the file is missing, not audio, or shorter than its header promises.
@@ -113,19 +117,19 @@ def read_audio(path: str, sample_rate: int) -> np.ndarray:
                     f"{path} can't be read as audio: its header doesn't tell its length. Encode it "
                     "again, into a file and not a pipe."
                 )
-            audio = file.read(dtype="float32", always_2d=True)  # [samples, channels]
+            as_it_is = (file.subtype, file.channels, file_rate) == (INT16_SUBTYPE, 1, sample_rate)
+            audio = file.read(dtype="int16" if as_it_is else "float32", always_2d=True)
     except (OSError, soundfile.SoundFileError) as error:
         raise AudioError(f"{path} can't be read as audio: {error}") from None
-    if len(audio) != promised:
+    if len(audio) != promised:  # [samples, channels]
         raise AudioError(
             f"{path} is cut short: its header promises {promised} samples, {len(audio)} are there."
         )
-    mono = audio[:, 0] if audio.shape[1] == 1 else audio.mean(axis=1)  # [samples]
+    if as_it_is:
+        return audio[:, 0]  # [samples]
+    mono = audio.mean(axis=1)  # [samples]
     if file_rate != sample_rate and len(mono):
-        # Imported here because few corpora need it and worker processes start faster without.
-        import librosa
-
-        mono = librosa.resample(mono, orig_sr=file_rate, target_sr=sample_rate, res_type="soxr_hq")
+        mono = soxr.resample(mono, file_rate, sample_rate, quality="HQ")
     return mono * np.float32(INT16_SCALE)
 
 
@@ -133,64 +137,74 @@ def extract(samples: np.ndarray, front_end: FrontEnd) -> np.ndarray:
     """Normalised log mel filterbank energies.
 
     Args:
-        samples: float32 [samples] at the front end's sample rate and int16 scale; at least one.
+        samples: int16 or float32 [samples] at the front end's sample rate and int16 scale; at least
+            one.
 
     Returns:
         float32 [frames, bins], every bin with mean 0 and deviation 1 over the utterance.
     """
-    return normalise(np.log(filterbank_energies(samples, front_end)))
+    return normalise(np.log(filterbank_energies(samples, front_end))).T
 
 
 def filterbank_energies(samples: np.ndarray, front_end: FrontEnd) -> np.ndarray:
     """Energies in mel filters, as `python_speech_features.fbank` gives them, floored.
 
     Args:
-        samples: float32 [samples] at int16 scale.
+        samples: int16 or float32 [samples] at int16 scale.
 
     Returns:
-        float32 [frames, bins], each at least the front end's energy floor.
+        float32 [bins, frames], each at least the front end's energy floor.
     """
     window, filters = _window(front_end), _filters(front_end)
-    frames = _frames(_pre_emphasise(samples, front_end.pre_emphasis), front_end)
-    energies = np.empty((len(frames), front_end.bins), np.float32)  # [frames, bins]
-    for start in range(0, len(frames), CHUNK_FRAMES):
-        chunk = frames[start : start + CHUNK_FRAMES] * window  # [chunk, window]
-        spectrum = scipy.fft.rfft(chunk, front_end.fft_size)  # [chunk, frequencies]
-        power = (spectrum.real**2 + spectrum.imag**2) / front_end.fft_size
-        energies[start : start + CHUNK_FRAMES] = (filters @ power.astype(np.float32).T).T
-    return np.maximum(energies, np.float32(front_end.energy_floor))
+    frames = front_end.frames(len(samples))
+    energies = np.empty((front_end.bins, frames), np.float32)
+    # The windows lie at the start of these rows; the zeros behind them stay.
+    windowed = np.zeros((CHUNK_FRAMES, front_end.fft_size))  # [chunk, fft]
+    for start in range(0, frames, CHUNK_FRAMES):
+        chunk = min(CHUNK_FRAMES, frames - start)
+        framed = _frames(samples, start, chunk, front_end)  # [chunk, window]
+        np.multiply(framed, window, out=windowed[:chunk, : front_end.window_samples])
+        spectrum = scipy.fft.rfft(windowed[:chunk])  # [chunk, frequencies], complex
+        power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
+        energies[:, start : start + chunk] = filters @ power.T
+    return np.maximum(energies, np.float32(front_end.energy_floor), out=energies)
 
 
 def normalise(features: np.ndarray) -> np.ndarray:
     """Shifts and scales every bin to mean 0 and deviation 1 over the utterance.
 
     Args:
-        features: float32 [frames, bins].
+        features: float32 [bins, frames].
 
     Returns:
-        float32 [frames, bins]; a bin that never changes becomes 0.
+        float32 [bins, frames]; a bin that never changes becomes 0.
     """
-    mean = features.mean(axis=0, dtype=np.float64)  # [bins]
-    deviation = np.maximum(features.std(axis=0, dtype=np.float64), SMALLEST_DEVIATION)  # [bins]
-    normalised: np.ndarray = (features - mean) / deviation  # [frames, bins]
-    return normalised.astype(np.float32)
+    mean = features.mean(axis=1, dtype=np.float64, keepdims=True)  # [bins, 1]
+    centred = features - mean  # [bins, frames], float64
+    variance = np.einsum("bf,bf->b", centred, centred)[:, np.newaxis] / features.shape[1]
+    deviation = np.maximum(np.sqrt(variance), SMALLEST_DEVIATION)  # [bins, 1]
+    return np.divide(centred, deviation, out=np.empty_like(features), casting="same_kind")
 
 
-def _pre_emphasise(samples: np.ndarray, coefficient: float) -> np.ndarray:
-    precise = samples.astype(np.float64)  # [samples]
-    emphasised = precise.copy()
-    emphasised[1:] -= coefficient * precise[:-1]
-    return emphasised
+def _frames(samples: np.ndarray, start: int, count: int, front_end: FrontEnd) -> np.ndarray:
+    """Pre-emphasised, overlapping frames [count, window] from frame `start` on.
 
-
-def _frames(samples: np.ndarray, front_end: FrontEnd) -> np.ndarray:
-    """Overlapping frames [frames, window] of the samples, the last one zero-padded; a view."""
-    count = front_end.frames(len(samples))
-    needed = (count - 1) * front_end.step_samples + front_end.window_samples
-    padded = np.zeros(needed)
-    padded[: len(samples)] = samples
-    windows = np.lib.stride_tricks.sliding_window_view(padded, front_end.window_samples)
-    return windows[:: front_end.step_samples]
+    y[t] = x[t] - pre_emphasis * x[t - 1], and y[0] = x[0]. Behind the last sample there are zeros.
+    """
+    begin = start * front_end.step_samples
+    emphasised = np.zeros((count - 1) * front_end.step_samples + front_end.window_samples)
+    present = samples[begin : begin + len(emphasised)].astype(np.float64)
+    emphasised[: len(present)] = present
+    emphasised[1 : len(present)] -= front_end.pre_emphasis * present[:-1]
+    if begin:
+        emphasised[0] -= front_end.pre_emphasis * float(samples[begin - 1])
+    # sliding_window_view does the same, and takes longer than all of the above.
+    return np.lib.stride_tricks.as_strided(
+        emphasised,
+        (count, front_end.window_samples),
+        (front_end.step_samples * emphasised.itemsize, emphasised.itemsize),
+        writeable=False,
+    )
 
 
 @lru_cache(maxsize=4)
@@ -202,6 +216,8 @@ def _window(front_end: FrontEnd) -> np.ndarray:
 def _filters(front_end: FrontEnd) -> Any:
     """The mel filters [bins, frequencies] of python_speech_features, without their many zeros.
 
+    They are divided by the FFT's size, as the power spectrum would be otherwise.
+
     A dense product would not only be slower: BLAS sums in another order for every number of
     threads, and the same command would write other bytes with other --workers.
     """
@@ -212,4 +228,4 @@ def _filters(front_end: FrontEnd) -> Any:
         front_end.lowest_frequency,
         front_end.highest_frequency,
     )
-    return scipy.sparse.csr_matrix(filters, dtype=np.float32)
+    return scipy.sparse.csr_matrix(filters / front_end.fft_size, dtype=np.float32)

@@ -47,6 +47,10 @@ _MAP_VALUE = 2
 _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 1, 2, 3
 
 
+# A serialised message in pieces that are yet to be joined.
+Pieces = list[bytes | memoryview]
+
+
 # --- One record -----------------------------------------------------------------------------------
 
 
@@ -72,21 +76,20 @@ def encode_example(
     padded_label = label + [0] * max(padded_labels - len(label), 0)
     entries = {
         "feature_length": _int64_list([frames]),
-        "features": _list(_FLOAT_LIST, frequency_major.tobytes()),
+        "features": _list(_FLOAT_LIST, [frequency_major.data]),
         "label": _int64_list(padded_label),
         "label_length": _int64_list([len(label)]),
-        "transcript": _list(_BYTES_LIST, transcript.encode()),
-        "utterance_id": _list(_BYTES_LIST, utterance_id.encode()),
+        "transcript": _list(_BYTES_LIST, [transcript.encode()]),
+        "utterance_id": _list(_BYTES_LIST, [utterance_id.encode()]),
     }
-    return _message(
-        _EXAMPLE_FEATURES,
-        b"".join(
-            _message(
-                _FEATURES_FEATURE, _message(_MAP_KEY, key.encode()) + _message(_MAP_VALUE, value)
-            )
-            for key, value in entries.items()
-        ),
-    )
+    features_map = [
+        piece
+        for key, value in entries.items()
+        for piece in _message(
+            _FEATURES_FEATURE, [*_message(_MAP_KEY, [key.encode()]), *_message(_MAP_VALUE, value)]
+        )
+    ]
+    return b"".join(_message(_EXAMPLE_FEATURES, features_map))
 
 
 def _varint(number: int) -> bytes:
@@ -98,17 +101,19 @@ def _varint(number: int) -> bytes:
     return bytes(encoded)
 
 
-def _message(field_number: int, payload: bytes) -> bytes:
-    return _varint(field_number << 3 | _LENGTH_DELIMITED) + _varint(len(payload)) + payload
+def _message(field_number: int, payload: Pieces) -> Pieces:
+    """A field of that number, in pieces: the floats are copied once, when all is joined."""
+    length = sum(memoryview(piece).nbytes for piece in payload)
+    return [_varint(field_number << 3 | _LENGTH_DELIMITED), _varint(length), *payload]
 
 
-def _list(kind: int, payload: bytes) -> bytes:
+def _list(kind: int, payload: Pieces) -> Pieces:
     """A Feature whose list of `kind` holds one bytes value, or packed numbers."""
     return _message(kind, _message(_LIST_VALUE, payload))
 
 
-def _int64_list(numbers: Iterable[int]) -> bytes:
-    return _list(_INT64_LIST, b"".join(map(_varint, numbers)))
+def _int64_list(numbers: Iterable[int]) -> Pieces:
+    return _list(_INT64_LIST, [b"".join(map(_varint, numbers))])
 
 
 def _masked_crc32c(payload: bytes) -> int:
@@ -116,16 +121,13 @@ def _masked_crc32c(payload: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def frame_record(payload: bytes) -> bytes:
-    """A record as TFRecord files hold it: length, checksum, payload, checksum."""
+def frame_record(payload: bytes) -> tuple[bytes, bytes, bytes]:
+    """What TFRecord files hold of a record: length and its checksum, payload, its checksum."""
     length = struct.pack("<Q", len(payload))
-    return b"".join(
-        (
-            length,
-            struct.pack("<I", _masked_crc32c(length)),
-            payload,
-            struct.pack("<I", _masked_crc32c(payload)),
-        )
+    return (
+        length + struct.pack("<I", _masked_crc32c(length)),
+        payload,
+        struct.pack("<I", _masked_crc32c(payload)),
     )
 
 
@@ -144,10 +146,10 @@ class ShardWriter:
         self._writer = storage.open_writer(path)
 
     def write(self, payload: bytes) -> None:
-        record = frame_record(payload)
-        self._writer.write(record)
-        self._crc32c = google_crc32c.extend(self._crc32c, record)
-        self.bytes += len(record)
+        for piece in frame_record(payload):
+            self._writer.write(piece)
+            self._crc32c = google_crc32c.extend(self._crc32c, piece)
+            self.bytes += len(piece)
 
     def commit(self) -> str:
         """Puts the whole shard under its own name; returns its CRC32C as 8 hexadecimal digits."""
