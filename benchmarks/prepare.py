@@ -1,0 +1,178 @@
+"""How fast speech becomes shards, against the recipe this project replaces and against the floor.
+
+  python benchmarks/prepare.py --files_path=data/LibriSpeech/dev-clean
+
+All rows are measured in turn, in every round of one run, on the same recordings. All but the last
+are held on one core. The last rows' figures hold the start of the worker processes too.
+
+  original  librosa.load, python_speech_features.fbank, padding with np.concatenate, and
+            tf.train.Example: the usual recipe, as one finds it in many repositories
+  floor     decoding, the Fourier transform (in float32) and writing alone: nothing that makes such
+            shards can be faster than this
+"""
+
+import contextlib
+import io
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+# One core means one thread, also in numpy's matrix products.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import constants  # before TensorFlow, whose notes it silences
+
+# isort: split
+import librosa
+import numpy as np
+import python_speech_features
+import scipy.fft
+import soundfile
+import tensorflow as tf
+from absl import app, flags, logging
+
+from speech import corpora
+from speech.corpora import Utterance
+from speech.features import CHUNK_FRAMES, FrontEnd
+from speech.prepare import prepare, prepare_utterance
+from speech.records import ShardSettings
+from utils import ENGLISH
+
+FLAGS = flags.FLAGS
+flags.DEFINE_list("files_path", None, "Folders in LibriSpeech's layout.", required=True)
+flags.DEFINE_integer("utterances", 150, "Recordings, spread over the corpus.", lower_bound=1)
+flags.DEFINE_integer("copies", 8, "Times that the shards' rows go through them.", lower_bound=1)
+flags.DEFINE_integer("rounds", 5, "Rounds; the table shows their medians.", lower_bound=1)
+
+SETTINGS = ShardSettings(
+    front_end=FrontEnd(),
+    alphabet=ENGLISH,
+    partition_size=constants.PARTITION_SIZE,
+    max_sequence_length=constants.MAX_SEQUENCE_LENGTH,
+    max_label_length=constants.MAX_LABEL_LENGTH,
+    padded=True,
+    stride=1,
+)
+
+
+def original(utterances: list[Utterance], folder: str) -> None:
+    """The usual recipe, one utterance after the other."""
+    with tf.io.TFRecordWriter(os.path.join(folder, "original")) as writer:
+        for utterance in utterances:
+            writer.write(original_record(utterance).SerializeToString())
+
+
+def original_record(utterance: Utterance) -> tf.train.Example:
+    samples, rate = librosa.load(str(utterance.audio_path), sr=constants.SAMPLE_RATE)
+    energies, _ = python_speech_features.fbank(
+        samples,
+        rate,
+        winlen=constants.WINDOW_SECONDS,
+        winstep=constants.STEP_SECONDS,
+        nfilt=constants.MEL_BINS,
+        nfft=constants.FFT_SIZE,
+        lowfreq=constants.LOWEST_FREQUENCY,
+        highfreq=constants.HIGHEST_FREQUENCY,
+        winfunc=np.hamming,
+    )
+    features = np.log(energies)
+    features = (features - features.mean(axis=0)) / features.std(axis=0)  # [frames, bins]
+    missing = np.zeros(SETTINGS.max_sequence_length - len(features))
+    padded = np.array([np.concatenate((row, missing)) for row in features.T])  # [bins, frames]
+    label = ENGLISH.encode(str(utterance.transcript), utterance.utterance_id)
+    padded_label = np.concatenate((label, np.zeros(SETTINGS.max_label_length - len(label), int)))
+    values = {
+        "features": tf.train.Feature(float_list=tf.train.FloatList(value=padded.flatten())),
+        "feature_length": int64_feature([len(features)]),
+        "label": int64_feature(padded_label),
+        "label_length": int64_feature([len(label)]),
+    }
+    return tf.train.Example(features=tf.train.Features(feature=values))
+
+
+def int64_feature(numbers: Iterable[int]) -> tf.train.Feature:
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=numbers))
+
+
+def floor(utterances: list[Utterance], folder: str) -> None:
+    """Decoding, transforming and writing, and nothing else."""
+    front_end = SETTINGS.front_end
+    record = bytes(4 * front_end.bins * SETTINGS.max_sequence_length)
+    frames = np.zeros((CHUNK_FRAMES, front_end.fft_size), np.float32)
+    with open(os.path.join(folder, "floor"), "wb") as file:
+        for utterance in utterances:
+            samples, _ = soundfile.read(utterance.audio_path, dtype="int16")
+            for _ in range(0, front_end.frames(len(samples)), CHUNK_FRAMES):
+                scipy.fft.rfft(frames)
+            file.write(record)
+
+
+def shards(workers: int) -> Callable[[list[Utterance], str], None]:
+    """This project's way, by the engine that prepare_libri.py calls."""
+
+    def write(utterances: list[Utterance], folder: str) -> None:
+        index = prepare(utterances, os.path.join(folder, "t"), SETTINGS, 0, workers, strict=True)
+        assert index.records == len(utterances)
+
+    return write
+
+
+def rate(
+    recipe: Callable[[list[Utterance], str], None], utterances: list[Utterance], cores: set[int]
+) -> float:
+    """Utterances per second."""
+    os.sched_setaffinity(0, cores)
+    quiet = contextlib.redirect_stderr(io.StringIO())  # no progress bars in the table
+    with tempfile.TemporaryDirectory() as folder, quiet:
+        start = time.perf_counter()
+        recipe(utterances, folder)
+        return len(utterances) / (time.perf_counter() - start)
+
+
+def chosen_utterances() -> list[Utterance]:
+    found = corpora.librispeech(FLAGS.files_path)
+    whole = [each for each in found if not prepare_utterance(each, SETTINGS).reason]
+    return whole[:: max(1, len(whole) // FLAGS.utterances)][: FLAGS.utterances]
+
+
+def main(unused_arguments: list[str]) -> None:
+    logging.set_verbosity(logging.ERROR)
+    once = chosen_utterances()
+    often = [
+        replace(each, utterance_id=f"{each.utterance_id}-{copy}")
+        for copy in range(FLAGS.copies)
+        for each in once
+    ]
+    seconds = sum(soundfile.info(each.audio_path).duration for each in once)
+    cores = os.sched_getaffinity(0)
+    one = {min(cores)}
+    rows = {
+        "original recipe, one core": (original, once, one),
+        "floor, one core": (floor, once, one),
+        "shards, one core": (shards(1), often, one),
+        "shards, 2 workers": (shards(2), often, cores),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in rows}
+    for _ in range(FLAGS.rounds):
+        for name, (recipe, spoken, allowed) in rows.items():
+            rates[name].append(rate(recipe, spoken, allowed))
+    median = {name: statistics.median(each) for name, each in rates.items()}
+    originally, lowest, alone, _ = median.values()
+    print(
+        f"{len(once)} recordings of {seconds / len(once):.1f} s on average, {FLAGS.rounds} rounds, "
+        f"{len(cores)} cores\n"
+        f"{'':<28}{'utterances/s':>13}{'original':>10}{'floor':>8}{'one core':>10}"
+    )
+    for name, value in median.items():
+        ratios = f"{value / originally:>9.2f}x{value / lowest:>7.2f}x{value / alone:>9.2f}x"
+        print(f"{name:<28}{value:>13.1f}{ratios}")
+
+
+if __name__ == "__main__":
+    app.run(main)
