@@ -4,9 +4,9 @@ The port speaks plain HTTP, which the client google-cloud-storage asks of an emu
 CONNECT proxy that ends TLS for *.googleapis.com, which is how TensorFlow's gs:// comes here: it has
 no setting for the service's address, but its libcurl honours https_proxy and CURL_CA_BUNDLE.
 
-gcp-storage-emulator does the work. Added here is what it lacks of the real service and what the
-clients need: preconditions, empty uploads, 308 answers to a client that asks how much has arrived
-when nothing has; and the faults that tests ask for. The objects live in memory.
+gcp-storage-emulator does the work. Added here is what it lacks of the real service: preconditions,
+empty uploads, composing an object anew, saying that nothing of an upload has arrived; and the
+faults that tests ask for. The objects live in memory.
 
 It is told what to do by pickled (method, arguments) on standard input and ends with it.
 """
@@ -251,12 +251,18 @@ class HTTPServer(ThreadingHTTPServer):
             super().handle_error(*unused)  # type: ignore[arg-type]
 
 
-def _with_empty_uploads(read_data: Any) -> Any:
-    """TensorFlow marks a folder with an empty object, whose body the emulator takes for none."""
+def _mended(read_data: Any) -> Any:
+    """The emulator's reading of bodies, mended."""
 
     def read(handler: Any, query: Query) -> Any:
         data = read_data(handler, query)
-        return b"" if data is None and query.get("uploadType") == ["media"] else data
+        if data is None and query.get("uploadType") == ["media"]:
+            return b""  # TensorFlow marks a folder with an empty object
+        if isinstance(data, dict) and "destination" in data:
+            # Of the object that a composed one replaces; the emulator takes them for a claim.
+            for checksum in ("crc32c", "md5Hash"):
+                data["destination"].pop(checksum, None)
+        return data
 
     return read
 
@@ -264,7 +270,7 @@ def _with_empty_uploads(read_data: Any) -> Any:
 def main(bucket: str, folder: str) -> None:
     """Serves `bucket`; the authority that signs for it is put into `folder`."""
     logging.disable(logging.CRITICAL)
-    server._read_data = _with_empty_uploads(server._read_data)
+    server._read_data = _mended(server._read_data)
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(Path(folder) / CA_FILE))
     Handler.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
