@@ -1,13 +1,15 @@
 """Shared by the tests: the repository's modules on the path, and the real speech if it is there."""
 
 import os
+import uuid
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from emulator import Emulator
 
 # Real speech lies beside the repository where there is any; tests that want it skip without.
 CORPORA = os.environ.get(
@@ -30,6 +32,23 @@ def asterisk_en() -> str:
     if not os.path.isdir(folder):
         pytest.skip(f"no real speech at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[Emulator]:
+    """Google Cloud Storage on this machine; see tests/emulator.py."""
+    pytest.importorskip("gcp_storage_emulator")
+    pytest.importorskip("trustme")
+    with Emulator() as running:
+        yield running
+
+
+@pytest.fixture
+def bucket(emulator: Emulator) -> Iterator[str]:
+    """An empty folder, gs://<bucket>/<name of its own>, in a bucket without faults."""
+    emulator.heal()
+    yield f"gs://{emulator.bucket}/{uuid.uuid4().hex[:8]}"
+    emulator.heal()
 
 
 # Writes utterances (id -> transcript) in LibriSpeech's layout below a split's folder.

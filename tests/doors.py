@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -11,15 +12,24 @@ ROOT = Path(__file__).parent.parent
 TINY_NETWORK = ("--conv_channels=2,2", "--recurrent_unit_size=8")
 
 
-def run_door(door: str, *flags: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
-    """Runs `python door flags` in the repository; fails if it takes longer than `seconds`."""
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("DEEP_SPEECH_")
-    }
+def environment_of_door(more: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment without the user's own locations, and with `more`."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("DEEP_SPEECH_")}
+    return {**own, **more}
+
+
+def run_door(
+    door: str, *flags: str, seconds: float = 60, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs `python door flags` in the repository; fails if it takes longer than `seconds`.
+
+    Args:
+        environment: variables to set, such as `Emulator.environment`.
+    """
     return subprocess.run(
         [sys.executable, door, *flags],
         cwd=ROOT,
-        env=environment,
+        env=environment_of_door(environment or {}),
         capture_output=True,
         text=True,
         timeout=seconds,
