@@ -7,10 +7,11 @@ network that is away or a service that is overloaded.
 
 import base64
 import contextlib
+import io
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any
+from typing import Any, BinaryIO
 
 import google_crc32c
 
@@ -25,12 +26,12 @@ CHUNK_BYTES = 8 * 2**20
 PARALLEL_REQUESTS = 16
 
 
-def sizes(pattern: str) -> dict[str, int]:
-    """Path -> bytes of the objects that match a glob pattern; its `*` stops at a slash."""
+def matching(pattern: str) -> dict[str, Any]:
+    """Path -> object (see `find`) of those that match a glob pattern; its `*` stops at a slash."""
     bucket, name = _split(pattern)
     with explained(pattern):
         return {
-            f"{BUCKET_PREFIX}{bucket}/{found.name}": found.size
+            f"{BUCKET_PREFIX}{bucket}/{found.name}": found
             for found in _client().list_blobs(bucket, match_glob=name)
         }
 
@@ -61,6 +62,28 @@ def read(path: str) -> bytes:
 def write(path: str, content: bytes) -> None:
     with explained(path):
         blob(path).upload_from_string(content, content_type="application/octet-stream")
+
+
+def open_reader(path: str) -> BinaryIO:
+    """The bytes of an object, fetched in chunks as they are asked for."""
+    return io.BufferedReader(_Reader(path), CHUNK_BYTES)
+
+
+class _Reader(io.RawIOBase):
+    """Turns what fails while reading into a UserError."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._file = blob(path).open("rb", chunk_size=CHUNK_BYTES)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with explained(self._path):
+            content = self._file.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
 
 
 def crc32c_of(found: Any) -> str:

@@ -21,9 +21,9 @@ import os
 import re
 import struct
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, BinaryIO
 
 import google_crc32c
 import numpy as np
@@ -46,6 +46,10 @@ _EXAMPLE_FEATURES = _FEATURES_FEATURE = _MAP_KEY = _LIST_VALUE = 1
 _MAP_VALUE = 2
 _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 1, 2, 3
 
+
+# What stands before a record's payload, its length and the length's checksum, and behind it.
+RECORD_HEADER = struct.Struct("<QI")
+RECORD_FOOTER = struct.Struct("<I")
 
 # A serialised message in pieces that are yet to be joined.
 Pieces = list[bytes | memoryview]
@@ -123,12 +127,41 @@ def _masked_crc32c(payload: bytes) -> int:
 
 def frame_record(payload: bytes) -> tuple[bytes, bytes, bytes]:
     """What TFRecord files hold of a record: length and its checksum, payload, its checksum."""
-    length = struct.pack("<Q", len(payload))
+    length_crc32c = _masked_crc32c(struct.pack("<Q", len(payload)))
     return (
-        length + struct.pack("<I", _masked_crc32c(length)),
+        RECORD_HEADER.pack(len(payload), length_crc32c),
         payload,
-        struct.pack("<I", _masked_crc32c(payload)),
+        RECORD_FOOTER.pack(_masked_crc32c(payload)),
     )
+
+
+def read_records(file: BinaryIO) -> Iterator[bytes]:
+    """The payloads of a TFRecord file, each checked against its own checksums.
+
+    Raises:
+        RecordError: a record is damaged or cut short.
+    """
+    offset = 0
+    while header := file.read(RECORD_HEADER.size):
+        if len(header) < RECORD_HEADER.size:
+            raise RecordError(offset, "is cut short")
+        length, length_crc32c = RECORD_HEADER.unpack(header)
+        if length_crc32c != _masked_crc32c(header[:8]):
+            raise RecordError(offset, "has a damaged length")
+        payload, footer = file.read(length), file.read(RECORD_FOOTER.size)
+        if len(footer) < RECORD_FOOTER.size:
+            raise RecordError(offset, "is cut short")
+        if RECORD_FOOTER.unpack(footer)[0] != _masked_crc32c(payload):
+            raise RecordError(offset, "is damaged")
+        yield payload
+        offset += len(header) + len(payload) + len(footer)
+
+
+class RecordError(Exception):
+    """A record of a shard that isn't what was written."""
+
+    def __init__(self, offset: int, problem: str) -> None:
+        super().__init__(f"the record at byte {offset} {problem}")
 
 
 # --- One shard ------------------------------------------------------------------------------------

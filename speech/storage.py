@@ -6,7 +6,7 @@ Whatever is written here appears under its name only when it is whole.
 import contextlib
 import glob
 import os
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from speech import bucket
 from utils import UserError
@@ -23,7 +23,7 @@ def join(folder: str, name: str) -> str:
 def sizes(pattern: str) -> dict[str, int]:
     """Path -> bytes of the files that match a glob pattern, by their paths."""
     if in_bucket(pattern):
-        return dict(sorted(bucket.sizes(pattern).items()))
+        return {path: int(found.size) for path, found in sorted(bucket.matching(pattern).items())}
     return {path: os.path.getsize(path) for path in sorted(glob.glob(pattern))}
 
 
@@ -85,6 +85,16 @@ def write_text(path: str, text: str) -> None:
             writer.commit()
     except OSError as error:
         raise UserError(f"{path} can't be written: {error.strerror}.") from None
+
+
+def open_reader(path: str) -> BinaryIO:
+    """The bytes of a file.
+
+    Raises:
+        OSError: the local file isn't there or can't be read.
+        UserError: the same of the bucket, when it is read.
+    """
+    return bucket.open_reader(path) if in_bucket(path) else open(path, "rb")
 
 
 class Writer(Protocol):
