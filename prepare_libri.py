@@ -14,7 +14,7 @@ from absl import flags, logging
 
 import constants
 import utils
-from speech import command_line, corpora, download, prepare, storage
+from speech import command_line, corpora, corpus_stats, download, prepare, storage
 from speech.features import FrontEnd
 from speech.records import ShardSettings
 
@@ -73,6 +73,12 @@ def define_flags() -> None:
     )
     flags.DEFINE_bool("strict", False, "Stop at the first unusable utterance.")
     flags.DEFINE_integer("workers", os.cpu_count(), "Processes that prepare.", lower_bound=1)
+    flags.DEFINE_bool(
+        "stats",
+        False,
+        "Prepare nothing: report the sets' hours, speakers and lengths, what other limits on the "
+        f"lengths would discard, and draw the lengths into {constants.REPORT_DIR}/.",
+    )
     command_line.define_logging_flag()
 
 
@@ -117,17 +123,22 @@ def _name_of(folders: list[str]) -> str:
     )
 
 
+def for_evaluation(folders: list[str]) -> bool:
+    """Whether these are LibriSpeech's dev and test splits, which are kept whole."""
+    names = [os.path.basename(os.path.normpath(folder)) for folder in folders]
+    return all(name.startswith(("dev-", "test-")) for name in names)
+
+
 def longest(folders: list[str]) -> tuple[int, int]:
     """Most frames and labels of a record, as the flags ask.
 
     Unless a flag says otherwise, LibriSpeech's dev and test splits are kept whole.
     """
-    names = [os.path.basename(os.path.normpath(folder)) for folder in folders]
-    for_evaluation = all(name.startswith(("dev-", "test-")) for name in names)
+    whole = for_evaluation(folders)
     frames, labels = FLAGS.max_sequence_length, FLAGS.max_label_length
-    if for_evaluation and not FLAGS["max_sequence_length"].present:
+    if whole and not FLAGS["max_sequence_length"].present:
         frames = constants.EVALUATION_SEQUENCE_LENGTH
-    if for_evaluation and not FLAGS["max_label_length"].present:
+    if whole and not FLAGS["max_label_length"].present:
         labels = constants.EVALUATION_LABEL_LENGTH
     return frames, labels
 
@@ -152,6 +163,26 @@ def shard_settings(folders: list[str]) -> ShardSettings:
     )
 
 
+def report_stats(
+    utterances: list[corpora.Utterance],
+    tfrecords_file: str,
+    settings: ShardSettings,
+    share: float,
+) -> None:
+    """Prints and draws the lengths of a set; share: of the hours that a limit may discard."""
+    lengths = corpus_stats.measure(utterances, settings)
+    if not lengths.usable:
+        print(corpus_stats.overview(tfrecords_file, lengths))
+        raise utils.UserError(
+            f"None of the {len(utterances)} utterances could be used: the reasons are above."
+        )
+    recommended = corpus_stats.recommend(lengths, settings, share)
+    print(corpus_stats.report(tfrecords_file, lengths, settings, recommended))
+    picture = corpus_stats.picture_path(constants.REPORT_DIR, tfrecords_file)
+    corpus_stats.draw(picture, tfrecords_file, lengths, settings, recommended)
+    print(f"\n{picture}")
+
+
 def main() -> None:
     for split in FLAGS.download:
         download.librispeech(split, constants.LIBRISPEECH_URL, constants.DATA_DIR)
@@ -166,6 +197,10 @@ def main() -> None:
         settings = shard_settings(folders)
         utterances = corpora.librispeech(folders)
         logging.info("%s: %d utterances", ", ".join(folders), len(utterances))
+        if FLAGS.stats:
+            share = 0.0 if for_evaluation(folders) else corpus_stats.RECOMMENDED_SHARE
+            report_stats(utterances, tfrecords_file, settings, share)
+            continue
         index = prepare.prepare(
             utterances,
             tfrecords_file,

@@ -108,11 +108,7 @@ def read_audio(path: str, sample_rate: int) -> np.ndarray:
     try:
         with soundfile.SoundFile(path) as file:
             promised, file_rate = file.frames, file.samplerate
-            if promised == UNKNOWN_LENGTH:
-                raise AudioError(
-                    f"{path} can't be read as audio: its header doesn't tell its length. Encode it "
-                    "again, into a file and not a pipe."
-                )
+            _refuse_unknown_length(path, promised)
             audio = file.read(dtype="float32", always_2d=True)  # [samples, channels]
     except (OSError, soundfile.SoundFileError) as error:
         raise AudioError(f"{path} can't be read as audio: {error}") from None
@@ -127,6 +123,31 @@ def read_audio(path: str, sample_rate: int) -> np.ndarray:
 
         mono = librosa.resample(mono, orig_sr=file_rate, target_sr=sample_rate, res_type="soxr_hq")
     return mono * np.float32(INT16_SCALE)
+
+
+def audio_length(path: str, sample_rate: int) -> int:
+    """Samples that `read_audio` gives for a good file, as its header alone tells.
+
+    A file that is cut short or damaged behind its header is not found out.
+
+    Raises:
+        AudioError: the file is missing, not audio, or its header doesn't tell its length.
+    """
+    try:
+        header = soundfile.info(path)
+    except (OSError, soundfile.SoundFileError) as error:
+        raise AudioError(f"{path} can't be read as audio: {error}") from None
+    _refuse_unknown_length(path, header.frames)
+    # Rounded as librosa.resample does.
+    return int(np.ceil(header.frames * (sample_rate / header.samplerate)))
+
+
+def _refuse_unknown_length(path: str, promised: int) -> None:
+    if promised == UNKNOWN_LENGTH:
+        raise AudioError(
+            f"{path} can't be read as audio: its header doesn't tell its length. Encode it "
+            "again, into a file and not a pipe."
+        )
 
 
 def extract(samples: np.ndarray, front_end: FrontEnd) -> np.ndarray:

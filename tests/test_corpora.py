@@ -40,10 +40,10 @@ def test_utterances_are_sorted_by_id_with_their_audio_and_lower_case_transcript(
     split: Path,
 ) -> None:
     assert listed(split) == [
-        Utterance("777-1-0000", str(split / "777/1/777-1-0000.flac"), "the dog"),
-        Utterance("84-10-0000", str(split / "84/10/84-10-0000.flac"), "a cat"),
-        Utterance("84-2-0000", str(split / "84/2/84-2-0000.flac"), "hello"),
-        Utterance("84-2-0001", str(split / "84/2/84-2-0001.flac"), "mother's kitchen"),
+        Utterance("777-1-0000", str(split / "777/1/777-1-0000.flac"), "the dog", "777"),
+        Utterance("84-10-0000", str(split / "84/10/84-10-0000.flac"), "a cat", "84"),
+        Utterance("84-2-0000", str(split / "84/2/84-2-0000.flac"), "hello", "84"),
+        Utterance("84-2-0001", str(split / "84/2/84-2-0001.flac"), "mother's kitchen", "84"),
     ]
 
 
