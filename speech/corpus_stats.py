@@ -24,6 +24,7 @@ from utils import AlphabetError, UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Choices that the tables offer, as percentiles of the utterances' lengths.
 FRAMES_PERCENTILES = (90, 95, 98, 99, 99.5, 100)
@@ -232,11 +233,15 @@ def _limits(
     sizes: np.ndarray, percentiles: Iterable[float], multiple: int, present: int, recommended: int
 ) -> dict[int, tuple[str, ...]]:
     """Limit -> why it is one to choose from; rising."""
-    notes: defaultdict[int, tuple[str, ...]] = defaultdict(tuple)
+    sharing: defaultdict[int, list[float]] = defaultdict(list)  # limit -> its percentiles
     for percentile in percentiles:
         # A length that occurs: between two of them a limit would only pad more.
         size = np.percentile(sizes, percentile, method="higher")
-        notes[_round_up(size, multiple)] += (f"{percentile:g}%",)
+        sharing[_round_up(size, multiple)].append(percentile)
+    notes: defaultdict[int, tuple[str, ...]] = defaultdict(tuple)
+    for limit, those in sharing.items():
+        first = f"{those[0]:g}% to " if len(those) > 1 else ""
+        notes[limit] = (f"{first}{those[-1]:g}%",)
     notes[present] += (PRESENT,)
     notes[recommended] += (RECOMMENDED,)
     return dict(sorted(notes.items()))
@@ -404,22 +409,39 @@ def picture_path(report_dir: str, tfrecords_file: str) -> str:
 def draw(
     path: str, name: str, lengths: Lengths, settings: ShardSettings, recommended: Recommendation
 ) -> None:
-    """Draws histograms of frames and labels with the limits as lines, as a PNG.
+    """Writes the figure as a PNG.
 
     Raises:
-        UserError: the picture can't be written, or is to go into a bucket.
+        UserError: it can't be written, or is to go into a bucket.
+    """
+    if storage.in_bucket(path):
+        raise UserError(
+            f"{path}: pictures are written to a local folder. Set DEEP_SPEECH_REPORT_DIR to one."
+        )
+    storage.make_folder(os.path.dirname(path))
+    try:
+        figure(name, lengths, settings, recommended).savefig(path)
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error.strerror}.") from None
+
+
+def figure(
+    name: str, lengths: Lengths, settings: ShardSettings, recommended: Recommendation
+) -> "Figure":
+    """Histograms of frames and labels, with the present and the recommended limits as lines.
+
+    Args:
+        lengths: of at least one utterance.
     """
     # Without pyplot, which keeps figures and a backend for the whole process.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    if storage.in_bucket(path):
-        raise UserError(
-            f"{path}: pictures are written to a local folder. Set DEEP_SPEECH_REPORT_DIR to one."
-        )
-    figure = Figure(figsize=(13, 5), layout="constrained")
-    figure.suptitle(f"{name}: {lengths.usable} utterances, {lengths.hours:.2f} hours")
-    of_frames, of_labels = figure.subplots(1, 2)
+    drawn = Figure(figsize=(13, 5), layout="constrained")
+    FigureCanvasAgg(drawn)
+    title = f"{name}: {lengths.usable} utterances, {lengths.hours:.2f} hours"
+    drawn.suptitle(title, parse_math=False)
+    of_frames, of_labels = drawn.subplots(1, 2)
     limits = settings.max_sequence_length, recommended.max_sequence_length
     _draw_panel(of_frames, lengths.frames, lengths.seconds, *limits)
     limits = settings.max_label_length, recommended.max_label_length
@@ -431,11 +453,7 @@ def draw(
     of_frames.secondary_xaxis(
         "top", functions=(lambda frames: frames * step, lambda seconds: seconds / step)
     ).set_xlabel("seconds")
-    storage.make_folder(os.path.dirname(path))
-    try:
-        FigureCanvasAgg(figure).print_png(path)
-    except OSError as error:
-        raise UserError(f"{path} can't be written: {error.strerror}.") from None
+    return drawn
 
 
 def _draw_panel(
