@@ -463,6 +463,7 @@ def _draw_panel(
     bar = bar_width(sizes, PICTURE_BARS)
     edges = np.arange(sizes.min() // bar, sizes.max() // bar + 2) * bar
     axes.hist(sizes, edges.tolist(), color="tab:blue", alpha=0.7)
+    axes.locator_params(axis="y", integer=True)  # utterances come whole
     right = 1.05 * max(edges[-1], recommended)
     # A limit far beyond all lengths would squeeze these into a corner.
     beyond = present > 1.5 * right
