@@ -14,9 +14,18 @@ from absl import flags, logging
 
 import constants
 import utils
-from speech import command_line, corpora, download, prepare, storage
+from speech import (
+    command_line,
+    corpora,
+    corpus_stats,
+    download,
+    prepare,
+    storage,
+    upload,
+    verify,
+)
 from speech.features import FrontEnd
-from speech.records import ShardSettings
+from speech.records import ShardSettings, index_path
 
 FLAGS = flags.FLAGS
 
@@ -73,6 +82,21 @@ def define_flags() -> None:
     )
     flags.DEFINE_bool("strict", False, "Stop at the first unusable utterance.")
     flags.DEFINE_integer("workers", os.cpu_count(), "Processes that prepare.", lower_bound=1)
+    flags.DEFINE_bool(
+        "stats",
+        False,
+        "Prepare nothing: report the sets' hours, speakers and lengths, what other limits on the "
+        f"lengths would discard, and draw the lengths into {constants.REPORT_DIR}/.",
+    )
+    flags.DEFINE_bool(
+        "verify", False, "Prepare nothing: reread prepared sets and compare their checksums."
+    )
+    flags.DEFINE_string(
+        "upload_to",
+        None,
+        "Prepare nothing: copy the finished shards of prepared sets to this folder, e.g. "
+        "gs://BUCKET/data. What is there and equal is not sent again.",
+    )
     command_line.define_logging_flag()
 
 
@@ -117,17 +141,36 @@ def _name_of(folders: list[str]) -> str:
     )
 
 
+def present_sets() -> list[str]:
+    """The tfrecords_file of each prepared set that the flags name, by default of all there are."""
+    if FLAGS.files_path or FLAGS.tfrecords_file:
+        return [tfrecords_file for _, tfrecords_file in asked_sets()]
+    names = [name for _, name in default_sets()]
+    there = [name for name in names if storage.exists(index_path(name))]
+    if not there:
+        raise utils.UserError(
+            f"There are no shards at {', '.join(names)}: prepare them first, or name those that "
+            "are there with --tfrecords_file."
+        )
+    return there
+
+
+def for_evaluation(folders: list[str]) -> bool:
+    """Whether these are LibriSpeech's dev and test splits, which are kept whole."""
+    names = [os.path.basename(os.path.normpath(folder)) for folder in folders]
+    return all(name.startswith(("dev-", "test-")) for name in names)
+
+
 def longest(folders: list[str]) -> tuple[int, int]:
     """Most frames and labels of a record, as the flags ask.
 
     Unless a flag says otherwise, LibriSpeech's dev and test splits are kept whole.
     """
-    names = [os.path.basename(os.path.normpath(folder)) for folder in folders]
-    for_evaluation = all(name.startswith(("dev-", "test-")) for name in names)
+    whole = for_evaluation(folders)
     frames, labels = FLAGS.max_sequence_length, FLAGS.max_label_length
-    if for_evaluation and not FLAGS["max_sequence_length"].present:
+    if whole and not FLAGS["max_sequence_length"].present:
         frames = constants.EVALUATION_SEQUENCE_LENGTH
-    if for_evaluation and not FLAGS["max_label_length"].present:
+    if whole and not FLAGS["max_label_length"].present:
         labels = constants.EVALUATION_LABEL_LENGTH
     return frames, labels
 
@@ -152,20 +195,70 @@ def shard_settings(folders: list[str]) -> ShardSettings:
     )
 
 
+def report_stats(
+    utterances: list[corpora.Utterance],
+    tfrecords_file: str,
+    settings: ShardSettings,
+    share: float,
+) -> None:
+    """Prints and draws the lengths of a set; share: of the hours that a limit may discard."""
+    lengths = corpus_stats.measure(utterances, settings)
+    if not lengths.usable:
+        print(corpus_stats.overview(tfrecords_file, lengths))
+        raise utils.UserError(
+            f"None of the {len(utterances)} utterances could be used: the reasons are above."
+        )
+    recommended = corpus_stats.recommend(lengths, settings, share)
+    print(corpus_stats.report(tfrecords_file, lengths, settings, recommended))
+    picture = corpus_stats.picture_path(constants.REPORT_DIR, tfrecords_file)
+    corpus_stats.draw(picture, tfrecords_file, lengths, settings, recommended)
+    print(f"\n{picture}")
+
+
+def verify_set(tfrecords_file: str) -> None:
+    verified = verify.verify(tfrecords_file)
+    if verified.damages:
+        raise utils.UserError(
+            "\n  ".join([f"{len(verified.damages)} shards are damaged:", *verified.damages])
+            + "\nRemove these files and run the prepare command that made them again: it writes "
+            "just these."
+        )
+    print(f"{tfrecords_file}: {verified.records} records, {verified.bytes / 1e6:.1f} MB, all whole")
+
+
+def upload_set(tfrecords_file: str, folder: str) -> None:
+    if storage.in_bucket(tfrecords_file) or not storage.in_bucket(folder):
+        raise utils.UserError(
+            f"--upload_to={folder} copies local shards ({tfrecords_file}) into a bucket: give it "
+            "gs://BUCKET/PATH."
+        )
+    done = upload.upload(tfrecords_file, folder)
+    print(
+        f"{tfrecords_file} -> {folder}: {done.sent} shards sent ({done.bytes / 1e6:.1f} MB), "
+        f"{done.already_there} were there"
+    )
+
+
 def main() -> None:
     for split in FLAGS.download:
         download.librispeech(split, constants.LIBRISPEECH_URL, constants.DATA_DIR)
     if FLAGS.download:
         return
-    if FLAGS.tfrecords_file and storage.in_bucket(FLAGS.tfrecords_file):
-        raise utils.UserError(
-            f"--tfrecords_file={FLAGS.tfrecords_file}: shards are written to a local folder. Copy "
-            "them then: gsutil -m cp 'data/*.tfrecords.*' gs://BUCKET/data/"
-        )
+    if FLAGS.verify or FLAGS.upload_to:
+        for tfrecords_file in present_sets():
+            if FLAGS.verify:
+                verify_set(tfrecords_file)
+            if FLAGS.upload_to:
+                upload_set(tfrecords_file, FLAGS.upload_to)
+        return
     for folders, tfrecords_file in asked_sets():
         settings = shard_settings(folders)
         utterances = corpora.librispeech(folders)
         logging.info("%s: %d utterances", ", ".join(folders), len(utterances))
+        if FLAGS.stats:
+            share = 0.0 if for_evaluation(folders) else corpus_stats.RECOMMENDED_SHARE
+            report_stats(utterances, tfrecords_file, settings, share)
+            continue
         index = prepare.prepare(
             utterances,
             tfrecords_file,

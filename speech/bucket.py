@@ -8,9 +8,11 @@ network that is away or a service that is overloaded.
 import base64
 import contextlib
 import io
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
+from http import HTTPStatus
 from typing import Any, BinaryIO
 
 import google_crc32c
@@ -62,6 +64,28 @@ def read(path: str) -> bytes:
 def write(path: str, content: bytes) -> None:
     with explained(path):
         blob(path).upload_from_string(content, content_type="application/octet-stream")
+
+
+def send(file: Any, size: int, path: str) -> None:
+    """Uploads `size` bytes of a file in requests of CHUNK_BYTES."""
+    with explained(path):
+        target = blob(path)
+        target.chunk_size = CHUNK_BYTES
+        target.upload_from_file(file, size=size, content_type="application/octet-stream")
+
+
+def join(parts: list[str], path: str) -> None:
+    """Makes one object of at most 32 in the same bucket, and deletes them."""
+    with explained(path):
+        sources = [blob(part) for part in parts]
+        blob(path).compose(sources)
+        for source in sources:
+            source.delete()
+
+
+def delete(path: str) -> None:
+    with explained(path):
+        blob(path).delete()
 
 
 def open_reader(path: str) -> BinaryIO:
@@ -151,42 +175,37 @@ class ObjectWriter:
 @contextlib.contextmanager
 def explained(path: str) -> Iterator[None]:
     """Turns what goes wrong between here and the bucket into a UserError that names `path`."""
-    import google.api_core.exceptions
-    import google.auth.exceptions
-    import google.cloud.storage.exceptions
-    import requests
+    from google.api_core.exceptions import GoogleAPICallError, PreconditionFailed, RetryError
+    from google.auth.exceptions import GoogleAuthError
+    from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+    from requests import RequestException
 
     try:
         yield
-    except google.api_core.exceptions.PreconditionFailed:
+    except PreconditionFailed:
         raise  # an answer, not a failure
-    except google.api_core.exceptions.NotFound:
-        raise UserError(f"{path} isn't there: check the bucket's name and the path.") from None
-    except (
-        google.api_core.exceptions.Unauthorized,
-        google.api_core.exceptions.Forbidden,
-        google.auth.exceptions.GoogleAuthError,
-    ) as error:
-        raise UserError(
-            f"{path}: access is refused ({_first_line(error)}). Log in (gcloud auth "
-            "application-default login), or give this account the role Storage Object Admin on "
-            "the bucket."
-        ) from None
-    except (
-        google.api_core.exceptions.GoogleAPIError,
-        google.cloud.storage.exceptions.InvalidResponse,
-        google.cloud.storage.exceptions.DataCorruption,
-        requests.RequestException,
-        ConnectionError,
-    ) as error:
-        raise UserError(
-            f"{path} can't be reached: {_first_line(error)}. Check the bucket's name and the "
-            "network, then run the same command again: it continues."
-        ) from None
+    except (GoogleAPICallError, InvalidResponse) as error:
+        status = error.response.status_code if isinstance(error, InvalidResponse) else error.code
+        raise _refusal(path, status, error) from None
+    except GoogleAuthError as error:
+        raise _refusal(path, HTTPStatus.UNAUTHORIZED, error) from None
+    except (DataCorruption, RetryError, RequestException, ConnectionError) as error:
+        raise _refusal(path, None, error) from None
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0].rstrip(".")
+def _refusal(path: str, status: int | None, error: Exception) -> UserError:
+    reason = " ".join(str(error).split()).rstrip(".")
+    if status == HTTPStatus.NOT_FOUND:
+        return UserError(f"{path} isn't there: check the bucket's name and the path.")
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return UserError(
+            f"{path}: access is refused ({reason}). Log in (gcloud auth application-default "
+            "login), or give this account the role Storage Object Admin on the bucket."
+        )
+    return UserError(
+        f"{path} can't be reached: {reason}. Check the bucket's name and the network, then run the "
+        "same command again: it continues."
+    )
 
 
 def _split(path: str) -> tuple[str, str]:
@@ -199,13 +218,17 @@ def _split(path: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=1)
 def _client() -> Any:
-    import google.auth.exceptions
     import requests.adapters
-    from google.cloud import storage
+    from google.auth.exceptions import DefaultCredentialsError
+
+    # google-cloud-storage's packages note at import which Pythons they will drop one day.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        from google.cloud import storage
 
     try:
         client = storage.Client(project=None)
-    except google.auth.exceptions.DefaultCredentialsError:
+    except DefaultCredentialsError:
         # Enough for a public bucket; for others the refusal tells how to log in.
         client = storage.Client.create_anonymous_client()
     adapter = requests.adapters.HTTPAdapter(pool_maxsize=PARALLEL_REQUESTS)

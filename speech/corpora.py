@@ -17,6 +17,7 @@ class Utterance:
     utterance_id: str  # unique in its corpus, e.g. 4088-158079-0015
     audio_path: str | None  # None: a transcript without audio
     transcript: str | None  # None: audio without transcript
+    speaker: str  # who speaks, e.g. 4088; the same in every utterance of a person
 
 
 def librispeech(folders: list[str]) -> list[Utterance]:
@@ -24,7 +25,8 @@ def librispeech(folders: list[str]) -> list[Utterance]:
 
     The layout is speaker/chapter/SPEAKER-CHAPTER-NNNN.flac beside SPEAKER-CHAPTER.trans.txt, whose
     lines are an id, a space, and the transcript in capitals. Transcripts come back in lower case.
-    An utterance with only audio or only a transcript is kept, so that it can be counted.
+    An utterance with only audio or only a transcript is kept, so that it can be counted. Its
+    speaker is the folder SPEAKER, which in LibriSpeech is also the first part of its id.
 
     Raises:
         UserError: a folder is missing or holds no utterance, an id occurs twice, or a transcript
@@ -32,9 +34,10 @@ def librispeech(folders: list[str]) -> list[Utterance]:
     """
     audio: dict[str, str] = {}
     transcripts: dict[str, str] = {}
+    speakers: dict[str, str] = {}
     for folder in folders:
         before = len(audio) + len(transcripts)
-        _list_split(folder, audio, transcripts)
+        _list_split(folder, audio, transcripts, speakers)
         if len(audio) + len(transcripts) == before:
             raise UserError(
                 f"{folder} holds no utterances: LibriSpeech's layout is "
@@ -42,12 +45,19 @@ def librispeech(folders: list[str]) -> list[Utterance]:
                 f"*{TRANSCRIPT_SUFFIX} beside. Give the folder of a split with --files_path."
             )
     return [
-        Utterance(utterance_id, audio.get(utterance_id), transcripts.get(utterance_id))
+        Utterance(
+            utterance_id,
+            audio.get(utterance_id),
+            transcripts.get(utterance_id),
+            speakers.get(utterance_id) or _first_part(utterance_id),
+        )
         for utterance_id in sorted(audio.keys() | transcripts.keys())
     ]
 
 
-def _list_split(folder: str, audio: dict[str, str], transcripts: dict[str, str]) -> None:
+def _list_split(
+    folder: str, audio: dict[str, str], transcripts: dict[str, str], speakers: dict[str, str]
+) -> None:
     if not os.path.isdir(folder):
         split = os.path.basename(os.path.normpath(folder))
         raise UserError(
@@ -67,8 +77,19 @@ def _list_split(folder: str, audio: dict[str, str], transcripts: dict[str, str])
                         f"{path}. Remove one of them."
                     )
                 audio[utterance_id] = path
+                speakers[utterance_id] = _speaker(folder, parent, utterance_id)
             elif name.endswith(TRANSCRIPT_SUFFIX):
                 _read_transcripts(path, transcripts)
+
+
+def _speaker(folder: str, parent: str, utterance_id: str) -> str:
+    """The folder SPEAKER of SPEAKER/CHAPTER; in a flatter layout the id has to tell."""
+    below = os.path.relpath(parent, folder).split(os.sep)
+    return below[0] if len(below) == 2 else _first_part(utterance_id)
+
+
+def _first_part(utterance_id: str) -> str:
+    return utterance_id.split("-")[0]
 
 
 def _check_depth(folder: str, parent: str) -> None:

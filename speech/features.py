@@ -112,11 +112,7 @@ def read_audio(path: str, sample_rate: int) -> np.ndarray:
     try:
         with soundfile.SoundFile(path) as file:
             promised, file_rate = file.frames, file.samplerate
-            if promised == UNKNOWN_LENGTH:
-                raise AudioError(
-                    f"{path} can't be read as audio: its header doesn't tell its length. Encode it "
-                    "again, into a file and not a pipe."
-                )
+            _refuse_unknown_length(path, promised)
             as_it_is = (file.subtype, file.channels, file_rate) == (INT16_SUBTYPE, 1, sample_rate)
             audio = file.read(dtype="int16" if as_it_is else "float32", always_2d=True)
     except (OSError, soundfile.SoundFileError) as error:
@@ -131,6 +127,30 @@ def read_audio(path: str, sample_rate: int) -> np.ndarray:
     if file_rate != sample_rate and len(mono):
         mono = soxr.resample(mono, file_rate, sample_rate, quality="HQ")
     return mono * np.float32(INT16_SCALE)
+
+
+def audio_length(path: str, sample_rate: int) -> int:
+    """Samples that `read_audio` gives for a good file, as its header alone tells.
+
+    A file that is cut short or damaged behind its header is not found out.
+
+    Raises:
+        AudioError: the file is missing, not audio, or its header doesn't tell its length.
+    """
+    try:
+        header = soundfile.info(path)
+    except (OSError, soundfile.SoundFileError) as error:
+        raise AudioError(f"{path} can't be read as audio: {error}") from None
+    _refuse_unknown_length(path, header.frames)
+    return _round_half_up(header.frames * sample_rate / header.samplerate)  # as soxr does
+
+
+def _refuse_unknown_length(path: str, promised: int) -> None:
+    if promised == UNKNOWN_LENGTH:
+        raise AudioError(
+            f"{path} can't be read as audio: its header doesn't tell its length. Encode it "
+            "again, into a file and not a pipe."
+        )
 
 
 def extract(samples: np.ndarray, front_end: FrontEnd) -> np.ndarray:

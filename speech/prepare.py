@@ -79,7 +79,7 @@ def prepare_utterance(utterance: Utterance, settings: ShardSettings) -> Prepared
     except AudioError as error:
         return Prepared(reason=UNREADABLE, detail=str(error))
     frames = settings.front_end.frames(len(samples))
-    reason, detail = _unusable(len(samples), frames, label, settings)
+    reason, detail = unusable(len(samples), frames, label, settings)
     if reason:
         return Prepared(reason=reason, detail=f"{utterance.audio_path}: {detail}")
     payload = encode_example(
@@ -99,7 +99,7 @@ def labels_to_align(label: list[int]) -> int:
     return len(label) + sum(one == other for one, other in pairwise(label))
 
 
-def _unusable(
+def unusable(
     samples: int, frames: int, label: list[int], settings: ShardSettings
 ) -> tuple[str, str]:
     """Reason and detail why an utterance of these lengths can't be used; empty if it can."""

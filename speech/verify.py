@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import NoReturn
 
 import google_crc32c
 from tqdm import tqdm
@@ -63,7 +64,7 @@ def verify(tfrecords_file: str) -> Verified:
     )
 
 
-def _damage(tfrecords_file: str, progress: "tqdm[None]", shard: Shard) -> str:
+def _damage(tfrecords_file: str, progress: "tqdm[NoReturn]", shard: Shard) -> str:
     """What is wrong with a shard; empty if nothing is."""
     path = shard_path(tfrecords_file, shard.start)
     if not storage.exists(path):

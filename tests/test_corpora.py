@@ -40,10 +40,10 @@ def test_utterances_are_sorted_by_id_with_their_audio_and_lower_case_transcript(
     split: Path,
 ) -> None:
     assert listed(split) == [
-        Utterance("777-1-0000", str(split / "777/1/777-1-0000.flac"), "the dog"),
-        Utterance("84-10-0000", str(split / "84/10/84-10-0000.flac"), "a cat"),
-        Utterance("84-2-0000", str(split / "84/2/84-2-0000.flac"), "hello"),
-        Utterance("84-2-0001", str(split / "84/2/84-2-0001.flac"), "mother's kitchen"),
+        Utterance("777-1-0000", str(split / "777/1/777-1-0000.flac"), "the dog", "777"),
+        Utterance("84-10-0000", str(split / "84/10/84-10-0000.flac"), "a cat", "84"),
+        Utterance("84-2-0000", str(split / "84/2/84-2-0000.flac"), "hello", "84"),
+        Utterance("84-2-0001", str(split / "84/2/84-2-0001.flac"), "mother's kitchen", "84"),
     ]
 
 
@@ -57,6 +57,21 @@ def test_several_splits_are_merged_in_one_order_whatever_theirs(
         [*SPOKEN, "800-1-0000", "100-1-0000"]
     )
     assert listed(other, split) == merged
+
+
+def test_the_speaker_is_the_folder_whatever_the_ids_look_like(
+    split: Path, write_split: WriteSplit
+) -> None:
+    write_split(split, {"5-1-my_own": "HELLO"})
+    (split / "5").rename(split / "anna")
+    speakers = {each.utterance_id: each.speaker for each in listed(split)}
+    assert speakers["5-1-my_own"] == "anna" and speakers["84-10-0000"] == "84"
+
+
+def test_without_a_speaker_s_folder_or_audio_the_id_tells_the_speaker(split: Path) -> None:
+    assert [each.speaker for each in listed(split / "84", split / "777/1")] == ["777", *["84"] * 3]
+    (split / "84/10/84-10-0000.flac").unlink()
+    assert listed(split)[1].speaker == "84"
 
 
 def test_audio_without_transcript_is_kept(split: Path) -> None:

@@ -16,6 +16,7 @@ from speech.features import (
     INT16_SCALE,
     AudioError,
     FrontEnd,
+    audio_length,
     extract,
     filterbank_energies,
     read_audio,
@@ -272,6 +273,27 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage: Any) -> None:
     path.write_bytes(damage(flac_bytes(tmp_path)))
     with pytest.raises(AudioError, match=r"damaged\.flac (can't be read as audio|is cut short)"):
         read_audio(str(path), 16000)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000])
+@pytest.mark.parametrize("samples", [1, 2, 441, 4410, 7999])
+def test_the_header_tells_how_many_samples_there_will_be(
+    tmp_path: Path, rate: int, samples: int
+) -> None:
+    path = str(tmp_path / "a.flac")
+    soundfile.write(path, noise(samples) / INT16_SCALE, rate)
+    assert audio_length(path, 16000) == len(read_audio(path, 16000))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a flac"])
+def test_a_header_that_tells_nothing_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "damaged.flac"
+    for damaged in (content, length_unknown(flac_bytes(tmp_path))):
+        path.write_bytes(damaged)
+        with pytest.raises(AudioError, match=r"damaged\.flac can't be read as audio"):
+            audio_length(str(path), 16000)
+    with pytest.raises(AudioError, match=r"nothing\.flac"):
+        audio_length(str(tmp_path / "nothing.flac"), 16000)
 
 
 def test_a_wav_cut_short_is_refused_or_read_to_its_end(tmp_path: Path) -> None:

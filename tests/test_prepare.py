@@ -196,7 +196,7 @@ def test_transcripts_are_written_in_the_form_of_their_labels(tmp_path: Path) -> 
     path = str(tmp_path / "a.wav")
     soundfile.write(path, np.zeros(8000), 16000)
     settings = replace(SETTINGS, alphabet=Alphabet(("a", "é")))
-    prepared = engine.prepare_utterance(Utterance("1", path, "ae\u0301"), settings)
+    prepared = engine.prepare_utterance(Utterance("1", path, "ae\u0301", "1"), settings)
     example = tf.train.Example.FromString(prepared.payload).features.feature
     assert example["transcript"].bytes_list.value[0].decode() == "a\u00e9"
     assert list(example["label"].int64_list.value)[: prepared.labels] == [0, 1]
@@ -343,7 +343,7 @@ def test_a_mended_audio_file_is_refused(tmp_path: Path, write_split: WriteSplit)
 
 def test_a_link_into_nowhere_is_unreadable_and_no_more(tmp_path: Path) -> None:
     (tmp_path / "a.flac").symlink_to(tmp_path / "nowhere")
-    index = run([Utterance("1", str(tmp_path / "a.flac"), "a")], tmp_path / "set")
+    index = run([Utterance("1", str(tmp_path / "a.flac"), "a", "1")], tmp_path / "set")
     assert [skipped.reason for skipped in index.skipped] == [engine.UNREADABLE]
 
 
@@ -464,7 +464,7 @@ def test_one_output_more_or_less_decides(tmp_path: Path) -> None:
     path = str(tmp_path / "a.wav")
     for frames, reason in [(21, ""), (20, engine.UNALIGNABLE)]:
         soundfile.write(path, np.zeros(320 + 160 * (frames - 1)), 16000)
-        utterance = Utterance("1", path, "abbcdefghi")  # 10 labels and a blank: 11 outputs
+        utterance = Utterance("1", path, "abbcdefghi", "1")  # 10 labels and a blank: 11 outputs
         assert engine.prepare_utterance(utterance, SETTINGS).reason == reason
 
 
@@ -489,7 +489,7 @@ class Raising(Utterance):
 def test_a_worker_that_dies_is_told_with_its_utterance_and_a_remedy(
     corpus: list[Utterance], tmp_path: Path, kind: type[Utterance], cause: str
 ) -> None:
-    utterances = [*corpus[:7], kind("1-1-0007", "x.flac", None), *corpus[8:]]
+    utterances = [*corpus[:7], kind("1-1-0007", "x.flac", None, "1"), *corpus[8:]]
     told = rf"A worker process died \(.*{cause}.*\) at 1-1-0007, x\.flac.*--workers"
     with pytest.raises(UserError, match=told):
         run(utterances, tmp_path, workers=2)

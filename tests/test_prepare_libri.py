@@ -215,6 +215,47 @@ def test_several_folders_are_merged(folder: Path, write_split: WriteSplit) -> No
     assert set(records(folder)) == {*SPOKEN, "1-9-0000"}
 
 
+def test_stats_report_the_sets_of_a_bare_call_and_prepare_none(
+    tmp_path: Path, write_split: WriteSplit
+) -> None:
+    write_split(tmp_path / "data/LibriSpeech/train-clean-100", SPOKEN)
+    write_split(tmp_path / "data/LibriSpeech/dev-clean", {"5-1-0000": "TEST"})
+    outcome = run(tmp_path, "--stats")
+    assert outcome.returncode == 0, outcome.stderr
+    train, dev = outcome.stdout.split("data/dev.tfrecords\n")
+    assert train.startswith("data/train.tfrecords\n") and "4 of 4 usable" in train
+    assert "at most 1% of the hours" in train and "discard nothing" in dev
+    assert "3600" in dev and "3600" not in train
+    assert [line for line in train.splitlines() if line.startswith("report/")] == [
+        "report/train.tfrecords.lengths.png"
+    ]
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == [
+        *("dev.tfrecords.lengths.png", "train.tfrecords.lengths.png")
+    ]
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["LibriSpeech"]
+
+
+def test_recommended_limits_discard_in_preparing_what_stats_say(folder: Path) -> None:
+    limit = "--max_sequence_length=30"
+    (row,) = (
+        line.split()
+        for line in run(folder, *FLAGS, "--stats", limit).stdout.splitlines()
+        if line.endswith("present setting") and line.split()[0] == "30"
+    )
+    assert run(folder, *FLAGS, limit).returncode == 0
+    assert 0 < int(row[1]) == len(index_of(folder)["skipped"]) < 4
+
+
+def test_stats_of_nothing_usable_are_an_error_behind_the_reasons(folder: Path) -> None:
+    for path in folder.glob("dev-clean/*/*/*.flac"):
+        path.write_text("not a flac")
+    outcome = run(folder, *FLAGS, "--stats")
+    assert outcome.returncode == 1 and "Traceback" not in outcome.stderr
+    assert "None of the 4 utterances could be used" in outcome.stderr
+    assert ["unreadable", "audio", "4"] in [line.split() for line in outcome.stdout.splitlines()]
+    assert not (folder / "report").exists()
+
+
 # --- Utterances that are skipped, or only look as if they should be: one run for all --------------
 
 FAULTY = {
