@@ -159,11 +159,10 @@ def without_bucket(emulator: Emulator, door: str, *flags: str) -> subprocess.Com
     return run_door(door, *flags, seconds=30, environment=emulator.environment)
 
 
-@pytest.mark.xfail(reason="TensorFlow's messages have line breaks", strict=True)
 def test_bucket_of_the_shards_that_is_not_there_is_told_of_in_one_line(emulator: Emulator) -> None:
     pattern = "gs://no-such-bucket/data/train.tfrecords.*"
     result = without_bucket(emulator, "training.py", f"--train_data={pattern}")
-    assert_error(result, pattern, "Check the bucket's name")
+    assert_error(result, pattern, "check the bucket's name")
     assert len(result.stderr.splitlines()) == 1
 
 
