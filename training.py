@@ -184,6 +184,8 @@ def train_and_look(
     step = estimator.steps_of(estimator.latest_checkpoint(FLAGS.model_dir))
     if step >= last_step:
         logging.info("Trained for %d of %d steps: nothing to do.", step, last_step)
+    elif step:
+        logging.info("Continues from the checkpoint of step %d, to step %d.", step, last_step)
     while step < last_step:
         target = min(last_step, (step // look + 1) * look)
         batches = dataset.training_input_fn(

@@ -19,6 +19,9 @@ import google_crc32c
 
 from utils import UserError
 
+# Google's packages note at import which Pythons they will drop in years to come.
+warnings.filterwarnings("ignore", "You are using a Python version", FutureWarning)
+
 BUCKET_PREFIX = "gs://"
 
 # One request of an upload; while it is under way the next one fills. A multiple of 256 KiB.
@@ -220,11 +223,7 @@ def _split(path: str) -> tuple[str, str]:
 def _client() -> Any:
     import requests.adapters
     from google.auth.exceptions import DefaultCredentialsError
-
-    # google-cloud-storage's packages note at import which Pythons they will drop one day.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        from google.cloud import storage
+    from google.cloud import storage
 
     try:
         client = storage.Client(project=None)

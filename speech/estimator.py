@@ -66,11 +66,26 @@ def explained_errors(model_dir: str) -> Iterator[None]:
             f"A file is damaged: {error.message} Prepare or copy the shards again; if it is a "
             f"checkpoint in {model_dir}, remove it."
         ) from None
+    except (
+        tf.errors.NotFoundError,
+        tf.errors.PermissionDeniedError,
+        tf.errors.UnavailableError,
+    ) as error:
+        raise UserError(
+            f"A file can't be reached: {_first_line(error.message)} See that the bucket or folder "
+            "is there and yours to use, then run the same command again: it continues from the "
+            f"last checkpoint in {model_dir}."
+        ) from None
     except tf.errors.ResourceExhaustedError as error:
         raise UserError(
             f"Out of memory or disk: {error.message[:300]} Lower --train_batch_size or "
             "--eval_batch_size, or make room."
         ) from None
+
+
+def _first_line(message: str) -> str:
+    """What TensorFlow says of an error, without the graph's nodes that it lists below."""
+    return message.partition("\n")[0].strip()
 
 
 def quieten(level: str) -> None:

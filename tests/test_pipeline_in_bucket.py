@@ -2,9 +2,11 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,20 +81,29 @@ def dev_losses(log: str) -> dict[int, float]:
     return {int(step): float(loss) for step, loss in looks}
 
 
-def kill_at_checkpoint(emulator: Emulator, bucket: str, step: int) -> None:
-    """Trains, and kills the door as soon as the bucket names the checkpoint of `step`."""
+def train_until_checkpoint(
+    emulator: Emulator, bucket: str, step: int, then: Callable[["subprocess.Popen[str]"], object]
+) -> tuple[int, str]:
+    """Trains until the bucket names the checkpoint of `step`, then does something to the door.
+
+    Returns:
+        the door's exit code and what it says.
+    """
     state = f"{bucket.removeprefix(f'gs://{emulator.bucket}/')}/model/checkpoint"
     with subprocess.Popen(
         [sys.executable, "training.py", *train_flags(bucket)],
         cwd=ROOT,
         env=environment_of_door(emulator.environment),
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as door:
         limit = time.monotonic() + 60
         while f"model.ckpt-{step}".encode() not in emulator.objects(state).get(state, b""):
             assert door.poll() is None and time.monotonic() < limit
             time.sleep(0.01)
-        door.kill()
+        then(door)
+        _, stderr = door.communicate(timeout=60)
+    return door.returncode, stderr
 
 
 def variables(checkpoint: Path) -> dict[str, np.ndarray]:
@@ -107,11 +118,15 @@ def test_training_from_the_bucket_is_killed_and_ends_as_on_local_files(
     undisturbed = run_door("training.py", *train_flags(local))
     assert undisturbed.returncode == 0, undisturbed.stderr
 
-    kill_at_checkpoint(emulator, filled_bucket, STEPS_PER_EPOCH)
+    code, _ = train_until_checkpoint(
+        emulator, filled_bucket, STEPS_PER_EPOCH, subprocess.Popen.kill
+    )
+    assert code == -signal.SIGKILL
     again = run_door("training.py", *train_flags(filled_bucket), environment=emulator.environment)
     assert again.returncode == 0, again.stderr
     assert f"The model is in {filled_bucket}/model" in again.stderr
     # It doesn't begin anew: all its steps are of the second epoch.
+    assert f"checkpoint of step {STEPS_PER_EPOCH}, to step {LAST_STEP}" in again.stderr
     assert re.findall(r"step (\d+)/6 ", again.stderr) == [str(LAST_STEP)]
     losses, local_losses = dev_losses(again.stderr), dev_losses(undisturbed.stderr)
     assert list(losses) == [LAST_STEP] and list(local_losses) == [STEPS_PER_EPOCH, LAST_STEP]
@@ -154,6 +169,17 @@ def test_bare_commands_find_shards_and_model_in_the_bucket(
     assert json.loads((tmp_path / "summary.json").read_text())["checkpoint_step"] == 1
 
 
+def test_a_bucket_that_vanishes_in_training_is_told_of_without_a_traceback(
+    emulator: Emulator, filled_bucket: str
+) -> None:
+    code, stderr = train_until_checkpoint(emulator, filled_bucket, 0, lambda _: emulator.vanish())
+    assert code == 1
+    assert "Traceback" not in stderr, stderr
+    message = stderr.splitlines()[-1]
+    assert message.startswith("error: ") and filled_bucket in message
+    assert "run the same command again" in message
+
+
 def without_bucket(emulator: Emulator, door: str, *flags: str) -> subprocess.CompletedProcess[str]:
     """A door that is to give up within seconds, most of which go into importing TensorFlow."""
     return run_door(door, *flags, seconds=30, environment=emulator.environment)
@@ -173,4 +199,4 @@ def test_bucket_of_the_model_that_is_not_there_is_named(
     result = without_bucket(emulator, "training.py", *flags)
     assert_error(result, "gs://no-such-bucket/model")
     result = without_bucket(emulator, "eval.py", "--model_dir=gs://no-such-bucket/model")
-    assert_error(result, "gs://no-such-bucket/model", "python training.py")
+    assert_error(result, "gs://no-such-bucket/model", "check the bucket's name")
