@@ -1,6 +1,8 @@
 """What every door does alike: logging, and messages instead of tracebacks."""
 
 import logging as python_logging
+import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -31,6 +33,11 @@ def run(main: Callable[[], None]) -> None:
             if len(arguments) > 1:
                 raise UserError(f"{arguments[1]!r} is not a flag: flags start with --, see --help.")
             main()
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Whoever read the output has left, as head does; Python would complain at its exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1

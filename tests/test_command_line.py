@@ -1,0 +1,76 @@
+"""What every door does alike, shown by small doors of the tests' own."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+DOOR = """
+import signal
+from absl import logging
+from speech import command_line
+from utils import UserError
+
+def main():
+    {body}
+
+command_line.define_logging_flag()
+command_line.run(main)
+"""
+
+
+def run(body: str, *flags: str, reader: str = "cat") -> subprocess.CompletedProcess[str]:
+    """A door with this body; its output goes through the program `reader`."""
+    door = subprocess.Popen(
+        [sys.executable, "-c", DOOR.format(body=body), *flags],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # Whoever runs the tests in the background has the signal ignored; children inherit it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    read = subprocess.run(reader.split(), stdin=door.stdout, capture_output=True, check=True)
+    assert door.stdout is not None
+    door.stdout.close()
+    _, stderr = door.communicate(timeout=60)
+    return subprocess.CompletedProcess(
+        reader, door.returncode, read.stdout.decode(), stderr.decode()
+    )
+
+
+def test_a_door_that_does_its_work_ends_with_status_0() -> None:
+    outcome = run("print('done')")
+    assert (outcome.returncode, outcome.stdout, outcome.stderr) == (0, "done\n", "")
+
+
+def test_what_a_person_can_mend_is_one_line_and_status_1() -> None:
+    outcome = run("raise UserError('a.flac is missing: copy it.')")
+    assert (outcome.returncode, outcome.stderr) == (1, "error: a.flac is missing: copy it.\n")
+
+
+def test_a_word_that_is_no_flag_is_refused() -> None:
+    outcome = run("print('done')", "data")
+    assert outcome.returncode == 1 and outcome.stdout == ""
+    assert "'data' is not a flag" in outcome.stderr and "--help" in outcome.stderr
+
+
+def test_ctrl_c_ends_without_a_traceback() -> None:
+    outcome = run("signal.raise_signal(signal.SIGINT)")
+    assert (outcome.returncode, outcome.stderr) == (130, "stopped\n")
+
+
+def test_a_reader_that_leaves_early_is_no_error_to_tell_of() -> None:
+    outcome = run("[print(number) for number in range(100000)]", reader="head -n 1")
+    assert (outcome.returncode, outcome.stdout) == (128 + signal.SIGPIPE, "0\n")
+    assert outcome.stderr == ""
+
+
+@pytest.mark.parametrize(("level", "said"), [("info", ["I one", "W two"]), ("warning", ["W two"])])
+def test_the_logging_flag_sets_how_much_is_said(level: str, said: list[str]) -> None:
+    outcome = run("logging.info('one'); logging.warning('two')", f"--logging={level}")
+    lines = [line.split(" ", 1)[1] for line in outcome.stderr.splitlines()]
+    assert lines == said
