@@ -99,7 +99,7 @@ NUM_TPU_CORES = 8
 ITERATIONS_PER_LOOP = 100  # steps a TPU takes without talking to its host
 SAVE_CHECKPOINTS_STEPS = 500
 KEEP_CHECKPOINT_MAX = 5
-SHUFFLE_BUFFER_SIZE = 2000  # utterances
+SHUFFLE_BUFFER_BYTES = 2 * 2**30  # of the utterances that one host shuffles at a time
 RANDOM_SEED = 1
 
 # --- Decoding -------------------------------------------------------------------------------------

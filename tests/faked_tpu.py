@@ -50,12 +50,12 @@ class _NoSessionError(Exception):
 
 
 @contextmanager
-def topology(cores: int = CORES) -> Iterator[None]:
-    """While this lasts, TensorFlow believes in one host with so many cores."""
+def topology(cores: int = CORES, hosts: int = 1) -> Iterator[None]:
+    """While this lasts, TensorFlow believes in so many cores on so many hosts."""
     metadata = tpu_system_metadata.TPUSystemMetadata(
         num_cores=cores,
-        num_hosts=1,
-        num_of_cores_per_host=cores,
+        num_hosts=hosts,
+        num_of_cores_per_host=cores // hosts,
         topology=None,
         devices=[],
     )
