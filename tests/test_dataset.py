@@ -414,6 +414,7 @@ def test_transcripts_are_in_the_order_of_evaluation(tmp_path: Path) -> None:
 # --- Cores of a TPU, and hosts of a pod -----------------------------------------------------------
 
 ON_TPU = Batching(2 * CORES, static=True)  # on one host two utterances a core, on two hosts one
+ON_POD = replace(ON_TPU, hosts=2)
 
 
 def summing_model_fn(features: Any, labels: Any, mode: str, params: Any) -> Any:
@@ -465,6 +466,24 @@ def test_fake_context_tells_what_tpu_estimator_tells(
         assert numbers == [0, 1, CORES]
 
 
+def test_fake_context_tells_what_the_hosts_of_a_pod_are_told(
+    shards: ShardSet, tmp_path: Path
+) -> None:
+    told = []
+
+    def record(params: Any) -> tf.data.Dataset:
+        deployment = params["context"].current_input_fn_deployment()
+        told.append((params["batch_size"], deployment[1:]))
+        return training_input_fn(shards, ON_POD, 1, None, MASKS, 0)(params)
+
+    run = estimator.RunSettings(str(tmp_path), ON_POD.batch_size, ON_POD.batch_size)
+    with faked_tpu.topology(2 * CORES, hosts=2):
+        built = estimator.build(summing_model_fn, run, faked_tpu.settings(cores=2 * CORES))
+    faked_tpu.graph_of(lambda: built.train(record, max_steps=2), 2 * CORES, hosts=2)
+    expected = [FakeContext(host, 2).current_input_fn_deployment()[1:] for host in (0, 1)]
+    assert told == [(1, each) for each in expected]
+
+
 def test_a_step_takes_a_batch_for_every_core_and_an_epoch_gives_an_utterance_once(
     shards: ShardSet,
 ) -> None:
@@ -507,8 +526,6 @@ def test_evaluation_on_a_tpu_gives_every_utterance_once_in_order(shards: ShardSe
     assert weights.tolist() == [1.0] * len(FRAMES) + [0.0] * (-len(FRAMES) % ON_TPU.batch_size)
     assert counted(batches) == known_names()
 
-
-ON_POD = replace(ON_TPU, hosts=2)
 
 # 8 shards of 5 utterances are divided evenly; 7 of them and one of 2 are not.
 HALVES = pytest.mark.parametrize("number", [40, 37], ids=["own shards", "all shards"])
