@@ -27,10 +27,11 @@ BATCHES_PER_BUCKET = 4
 MOST_BUCKETS = 16
 
 # Shards that training reads at once, wherever they lie: the order of the data depends on it. One
-# stream from a bucket brings some 60 to 100 MB/s, a TPU asks for several times as much.
+# stream from a bucket brings a small part of what a TPU asks for.
 PARALLEL_SHARDS = 16
 
-# Records that each of these streams reads ahead, while it waits for a bucket's next block.
+# Records that each of these streams reads ahead: what the others' turns take out of it while it
+# waits for a bucket's next block (see constants.py).
 READ_AHEAD = 16
 
 # Hosts of a pod read shards of their own if the host with fewest utterances gets at least this
