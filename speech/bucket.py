@@ -1,13 +1,13 @@
 """Objects in Google Cloud Storage: what speech/storage.py does with gs:// paths.
 
 google-cloud-storage does the work, so that a machine that prepares data needs no TensorFlow. It is
-imported at first use: local files don't wait for it. Its own retries bridge two minutes of a
-network that is away or a service that is overloaded.
+imported at first use: local files don't wait for it.
 """
 
 import base64
 import contextlib
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,8 +27,13 @@ BUCKET_PREFIX = "gs://"
 # One request of an upload; while it is under way the next one fills. A multiple of 256 KiB.
 CHUNK_BYTES = 8 * 2**20
 
+CONTENT_TYPE = "application/octet-stream"
+
 # Requests that may be under way at once.
 PARALLEL_REQUESTS = 16
+
+# How long a request is repeated while the network is away or the service overloaded.
+RETRY_SECONDS = 120.0
 
 
 def matching(pattern: str) -> dict[str, Any]:
@@ -37,7 +42,7 @@ def matching(pattern: str) -> dict[str, Any]:
     with explained(pattern):
         return {
             f"{BUCKET_PREFIX}{bucket}/{found.name}": found
-            for found in _client().list_blobs(bucket, match_glob=name)
+            for found in _client().list_blobs(bucket, match_glob=name, retry=patience())
         }
 
 
@@ -46,9 +51,10 @@ def find(path: str) -> Any:
     bucket, name = _split(path)
     with explained(path):
         # A bucket that isn't there looks like a missing object otherwise.
-        found = _client().bucket(bucket).get_blob(name)
+        found = _client().bucket(bucket).get_blob(name, retry=patience())
         if found is None:
-            next(iter(_client().list_blobs(bucket, prefix=name, max_results=1)), None)
+            listing = _client().list_blobs(bucket, prefix=name, max_results=1, retry=patience())
+            next(iter(listing), None)
         return found
 
 
@@ -61,34 +67,39 @@ def blob(path: str) -> Any:
 
 def read(path: str) -> bytes:
     with explained(path):
-        return bytes(blob(path).download_as_bytes())
+        return bytes(blob(path).download_as_bytes(retry=patience()))
 
 
 def write(path: str, content: bytes) -> None:
     with explained(path):
-        blob(path).upload_from_string(content, content_type="application/octet-stream")
+        blob(path).upload_from_string(content, content_type=CONTENT_TYPE, retry=patience())
 
 
-def send(file: Any, size: int, path: str) -> None:
-    """Uploads `size` bytes of a file in requests of CHUNK_BYTES."""
+def send(file: Any, size: int, path: str) -> Any:
+    """Uploads `size` bytes of a file in requests of CHUNK_BYTES; returns the object."""
     with explained(path):
         target = blob(path)
         target.chunk_size = CHUNK_BYTES
-        target.upload_from_file(file, size=size, content_type="application/octet-stream")
+        target.upload_from_file(file, size=size, content_type=CONTENT_TYPE, retry=patience())
+        return target
 
 
-def join(parts: list[str], path: str) -> None:
-    """Makes one object of at most 32 in the same bucket, and deletes them."""
+def join(parts: list[str], path: str) -> Any:
+    """Makes one object of at most 32 in the same bucket, and deletes them; returns the object."""
     with explained(path):
-        sources = [blob(part) for part in parts]
-        blob(path).compose(sources)
-        for source in sources:
-            source.delete()
+        target = blob(path)
+        target.compose([blob(part) for part in parts], retry=patience())
+    for part in parts:
+        delete(part)
+    return target
 
 
 def delete(path: str) -> None:
-    with explained(path):
-        blob(path).delete()
+    """Deletes an object; it may be gone already, by a request whose answer was lost."""
+    from google.api_core.exceptions import NotFound
+
+    with explained(path), contextlib.suppress(NotFound):
+        blob(path).delete(retry=patience())
 
 
 def open_reader(path: str) -> BinaryIO:
@@ -101,7 +112,7 @@ class _Reader(io.RawIOBase):
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._file = blob(path).open("rb", chunk_size=CHUNK_BYTES)
+        self._file = blob(path).open("rb", chunk_size=CHUNK_BYTES, retry=patience())
 
     def readable(self) -> bool:
         return True
@@ -118,6 +129,13 @@ def crc32c_of(found: Any) -> str:
     return base64.b64decode(found.crc32c).hex()
 
 
+def check_arrived(path: str, written: Any, crc32c: str) -> None:
+    """Removes an object that isn't what was sent, and raises UserError."""
+    if crc32c_of(written) != crc32c:
+        delete(path)
+        raise UserError(f"{path} arrived damaged and is removed: run the same command again.")
+
+
 class ObjectWriter:
     """Writes an object that appears when it is whole, while the next bytes are made.
 
@@ -128,7 +146,10 @@ class ObjectWriter:
     def __init__(self, path: str) -> None:
         self.path = path
         self._blob = blob(path)
-        self._upload = self._blob.open("wb", chunk_size=CHUNK_BYTES, ignore_flush=True)
+        # Its own check of the checksum would leave a damaged object where it is.
+        self._upload = self._blob.open(
+            "wb", chunk_size=CHUNK_BYTES, ignore_flush=True, checksum=None, retry=patience()
+        )
         self._crc32c = google_crc32c.Checksum()
         self._waiting = bytearray()
         self._sender = ThreadPoolExecutor(1)
@@ -146,20 +167,15 @@ class ObjectWriter:
         self._wait()
         with explained(self.path):
             self._upload.close()
-            self._blob.reload()
-        self._sender.shutdown()
-        if crc32c_of(self._blob) != self._crc32c.digest().hex():
-            with explained(self.path):
-                self._blob.delete()
-            raise UserError(f"{self.path} arrived damaged and is removed: run the command again.")
+            self._blob.reload(retry=patience())
+        check_arrived(self.path, self._blob, self._crc32c.digest().hex())
 
     def close(self) -> None:
-        """Gives up the upload, if it isn't committed: nothing is left of it."""
+        """Gives up the upload, if it isn't committed: nothing appears under its name."""
         self._sender.shutdown()
-        if not self._upload.closed:
-            # What fails here has failed before, and the service forgets an unfinished upload.
-            with contextlib.suppress(Exception):
-                self._upload.terminate()
+        # Left open, it would end the upload when Python collects it, and an object of what has
+        # arrived so far would appear. The service itself forgets an unfinished upload.
+        self._upload._buffer.close()
 
     def _send(self) -> None:
         self._wait()
@@ -177,27 +193,32 @@ class ObjectWriter:
 
 @contextlib.contextmanager
 def explained(path: str) -> Iterator[None]:
-    """Turns what goes wrong between here and the bucket into a UserError that names `path`."""
+    """Turns what goes wrong between here and the bucket into a UserError that names `path`.
+
+    A precondition that doesn't hold is an answer and passes (PreconditionFailed).
+    """
     from google.api_core.exceptions import GoogleAPICallError, PreconditionFailed, RetryError
-    from google.auth.exceptions import GoogleAuthError
+    from google.auth.exceptions import GoogleAuthError, TransportError
     from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
     from requests import RequestException
 
     try:
         yield
     except PreconditionFailed:
-        raise  # an answer, not a failure
+        raise
     except (GoogleAPICallError, InvalidResponse) as error:
         status = error.response.status_code if isinstance(error, InvalidResponse) else error.code
         raise _refusal(path, status, error) from None
+    except DataCorruption:
+        raise UserError(f"{path} arrived damaged: run the same command again.") from None
+    except (RetryError, RequestException, ConnectionError, TransportError) as error:
+        raise _refusal(path, None, error) from None
     except GoogleAuthError as error:
         raise _refusal(path, HTTPStatus.UNAUTHORIZED, error) from None
-    except (DataCorruption, RetryError, RequestException, ConnectionError) as error:
-        raise _refusal(path, None, error) from None
 
 
 def _refusal(path: str, status: int | None, error: Exception) -> UserError:
-    reason = " ".join(str(error).split()).rstrip(".")
+    reason = _reason(error)
     if status == HTTPStatus.NOT_FOUND:
         return UserError(f"{path} isn't there: check the bucket's name and the path.")
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
@@ -211,12 +232,33 @@ def _refusal(path: str, status: int | None, error: Exception) -> UserError:
     )
 
 
+def _reason(error: Exception) -> str:
+    """What the service says, without the request and the page around it; one line."""
+    error = getattr(error, "cause", None) or error  # what was repeated until the time was over
+    response = getattr(error, "response", None)
+    try:
+        said = f"{response.status_code} {response.json()['error']['message']}"  # type: ignore[union-attr]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        said = str(error)
+    return " ".join(said.split()).rstrip(".")
+
+
 def _split(path: str) -> tuple[str, str]:
     """(bucket, object's name) of a gs:// path."""
     bucket, _, name = path.removeprefix(BUCKET_PREFIX).partition("/")
-    if not bucket or not name:
-        raise UserError(f"{path} names no object: a path in a bucket is gs://BUCKET/PATH.")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]+[a-z0-9]", bucket) or not name:
+        raise UserError(
+            f"{path} can't be in a bucket: give it as gs://BUCKET/PATH, with the bucket's name in "
+            "small letters."
+        )
     return bucket, name
+
+
+def patience(seconds: float | None = None) -> Any:
+    """How google-cloud-storage repeats requests: for `seconds`, by default RETRY_SECONDS."""
+    from google.cloud.storage.retry import DEFAULT_RETRY
+
+    return DEFAULT_RETRY.with_timeout(RETRY_SECONDS if seconds is None else seconds)
 
 
 @lru_cache(maxsize=1)

@@ -7,8 +7,10 @@ import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 from absl import logging
 
@@ -89,6 +91,32 @@ class _FileLock:
         self._file.close()
 
 
+@dataclass(frozen=True)
+class _Holder:
+    """What a lock in a bucket says."""
+
+    generation: int  # of the object
+    host: str
+    process: int
+    run: str  # tells one holder from all others
+
+    def __str__(self) -> str:
+        return f"process {self.process} on {self.host}"
+
+    @property
+    def gone(self) -> bool:
+        """Whether it was a process of this very host and is no longer there."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            os.kill(self.process, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False  # another user's
+        return False
+
+
 class _ObjectLock:
     """An object that its holder rewrites every HEARTBEAT_SECONDS, from one generation to the next.
 
@@ -98,24 +126,29 @@ class _ObjectLock:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._run = uuid.uuid4().hex
         self._generation = 0  # 0: the object must not be there
+        self._renewed = 0.0  # time.time, which goes on while a machine sleeps
         self._lost = False
+        self._writing = threading.Lock()
         self._stop = threading.Event()
         self._heart = threading.Thread(target=self._beat, daemon=True)
 
     def acquire(self) -> None:
-        while not self._written():
-            other = bucket.find(self._path)
-            if other is None:
-                continue  # released this moment
-            owner = json.loads(bucket.read(self._path))
-            if not _gone(owner) and self._renewed(other):
-                raise _refusal(self._path, f"process {owner['process']} on {owner['host']}")
-            logging.warning("%s is of a run that was killed: taken over.", self._path)
-            self._generation = other.generation
+        while not self._written(bucket.RETRY_SECONDS):
+            holder = self._holder()
+            if holder and not holder.gone:
+                holder = self._silent(holder)
+            if holder:
+                logging.warning("%s is of a run that was killed: taken over.", self._path)
+            self._generation = holder.generation if holder else 0
         self._heart.start()
 
     def check(self) -> None:
+        with self._writing:
+            # Whoever couldn't renew it for so long doesn't know whose it is.
+            if time.time() - self._renewed > DEAD_AFTER_SECONDS:
+                self._lost = self._lost or not self._written(HEARTBEAT_SECONDS)
         if self._lost:
             raise UserError(
                 f"{self._path} was taken over by another run, because this one couldn't renew it "
@@ -131,56 +164,77 @@ class _ObjectLock:
             contextlib.suppress(UserError, PreconditionFailed),
             bucket.explained(self._path),
         ):
-            bucket.blob(self._path).delete(if_generation_match=self._generation)
+            bucket.blob(self._path).delete(
+                if_generation_match=self._generation, retry=bucket.patience(HEARTBEAT_SECONDS)
+            )
 
     def _beat(self) -> None:
-        while not self._stop.wait(HEARTBEAT_SECONDS):
-            with contextlib.suppress(UserError):  # an outage; the next beat tries again
-                if not self._written():
-                    self._lost = True
-                    return
+        while not self._lost and not self._stop.wait(HEARTBEAT_SECONDS):
+            # In an outage the next beat tries again.
+            with self._writing, contextlib.suppress(UserError):
+                self._lost = not self._written(HEARTBEAT_SECONDS)
 
-    def _written(self) -> bool:
+    def _written(self, seconds: float) -> bool:
         """Whether the object could be written over the generation that is known here."""
         from google.api_core.exceptions import PreconditionFailed
 
-        owner = {"host": socket.gethostname(), "process": os.getpid(), "beat": time.time()}
-        content = json.dumps(owner).encode()
-        blob = bucket.blob(self._path)
+        owner = {"host": socket.gethostname(), "process": os.getpid(), "run": self._run}
+        lock = bucket.blob(self._path)
         with bucket.explained(self._path):
             try:
-                blob.upload_from_string(content, if_generation_match=self._generation)
+                lock.upload_from_string(
+                    json.dumps(owner),
+                    content_type="application/json",
+                    if_generation_match=self._generation,
+                    retry=bucket.patience(seconds),
+                )
+                self._generation = lock.generation
             except PreconditionFailed:
-                # A repeated request finds what the first one wrote, if only its answer was lost.
-                blob = bucket.find(self._path)
-                if blob is None or bucket.read(self._path) != content:
+                # Written by this very run, if only the answer was lost.
+                holder = self._holder()
+                if holder is None or holder.run != self._run:
                     return False
-        self._generation = blob.generation
+                self._generation = holder.generation
+        self._renewed = time.time()
         return True
 
-    def _renewed(self, other: Any) -> bool:
-        """Whether the holder gives a sign of life while this process waits for one."""
-        logging.info("Another run holds %s: waiting for a sign of life of it.", self._path)
+    def _holder(self) -> _Holder | None:
+        """Who holds the lock; None if it was released or rewritten this moment."""
+        from google.api_core.exceptions import NotFound
+
+        lock = bucket.find(self._path)
+        if lock is None:
+            return None
+        generation = lock.generation  # of which the content is asked
+        with bucket.explained(self._path), contextlib.suppress(NotFound):
+            owner = json.loads(lock.download_as_bytes(retry=bucket.patience()))
+            return _Holder(generation, owner["host"], owner["process"], owner["run"])
+        return None
+
+    def _silent(self, holder: _Holder) -> _Holder | None:
+        """Waits for a sign of life of a holder; returns it if there is none.
+
+        Returns:
+            None if the lock was released meanwhile.
+
+        Raises:
+            UserError: it lives.
+        """
+        logging.info(
+            "Another run (%s) holds %s: waiting up to %.0f s for a sign of life of it.",
+            holder,
+            self._path,
+            DEAD_AFTER_SECONDS,
+        )
         until = time.monotonic() + DEAD_AFTER_SECONDS
         while time.monotonic() < until:
-            time.sleep(1)
-            now = bucket.find(self._path)
-            if now is None or now.generation != other.generation:
-                return now is not None
-        return False
-
-
-def _gone(owner: dict[str, Any]) -> bool:
-    """Whether the owner was a process of this very host and is no longer there."""
-    if owner["host"] != socket.gethostname():
-        return False
-    try:
-        os.kill(owner["process"], 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False  # another user's
-    return False
+            time.sleep(HEARTBEAT_SECONDS / 10)
+            lock = bucket.find(self._path)
+            if lock is None:
+                return None
+            if lock.generation != holder.generation:
+                raise _refusal(self._path, str(holder))
+        return holder
 
 
 def _refusal(path: str, owner: str) -> UserError:

@@ -38,6 +38,7 @@ from speech.records import (
     lock_path,
     read_index,
     shard_path,
+    shard_pattern,
 )
 from speech.workers import DeadWorkerError, map_in_order
 from utils import AlphabetError, UserError
@@ -274,9 +275,10 @@ def _check_starting_position(index: Index, starting: int, tfrecords_file: str) -
 
 def _without_lost_shards(index: Index, tfrecords_file: str) -> Index:
     """Forgets listed shards that are no longer there, so that they are written again."""
+    sizes = storage.sizes(shard_pattern(tfrecords_file))
     for shard in index.shards:
         path = shard_path(tfrecords_file, shard.start)
-        if storage.size(path) != shard.bytes:
+        if sizes.get(path) != shard.bytes:
             logging.warning("%s is missing or has changed: it is written again.", path)
             index = index.without_shard(shard)
     return index

@@ -16,6 +16,7 @@ and nothing that prepares data needs TensorFlow.
 """
 
 import fnmatch
+import glob
 import json
 import os
 import re
@@ -366,10 +367,14 @@ def shard_path(tfrecords_file: str, start: int) -> str:
     return f"{tfrecords_file}.{start:08d}"
 
 
+def shard_pattern(tfrecords_file: str) -> str:
+    """A glob that matches the shards of this set alone, whatever characters its name has."""
+    return f"{glob.escape(tfrecords_file)}.{'[0-9]' * 8}"
+
+
 def lock_path(tfrecords_file: str) -> str:
-    """The file that a run holds while it writes the set; no shard pattern matches it."""
-    folder, name = os.path.split(tfrecords_file)
-    return storage.join(folder, f".{name}.lock")
+    """The file that a run holds while it writes the set."""
+    return storage.hidden_path(tfrecords_file, ".lock")
 
 
 def index_path(tfrecords_file: str) -> str:

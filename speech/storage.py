@@ -17,7 +17,9 @@ def in_bucket(path: str) -> bool:
 
 
 def join(folder: str, name: str) -> str:
-    return f"{folder.rstrip('/')}/{name}" if in_bucket(folder) else os.path.join(folder, name)
+    if not in_bucket(folder):
+        return os.path.join(folder, name)
+    return f"{bucket.BUCKET_PREFIX}{folder.removeprefix(bucket.BUCKET_PREFIX).rstrip('/')}/{name}"
 
 
 def sizes(pattern: str) -> dict[str, int]:
@@ -144,6 +146,11 @@ class _FileWriter:
 
 
 def partial_path(path: str) -> str:
-    """The name that a file has in its folder until it is whole; no shard pattern matches it."""
-    folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name}.partial")
+    """The name that a file has in its folder until it is whole."""
+    return hidden_path(path, ".partial")
+
+
+def hidden_path(path: str, suffix: str) -> str:
+    """A name for something that goes with a file, in its folder; no pattern of it matches that."""
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}.{name}{suffix}"

@@ -11,6 +11,8 @@ import pytest
 import soundfile
 from emulator import Emulator
 
+import speech.bucket
+
 # Real speech lies beside the repository where there is any; tests that want it skip without.
 CORPORA = os.environ.get(
     "SPEECH_CORPORA",
@@ -49,6 +51,17 @@ def bucket(emulator: Emulator) -> Iterator[str]:
     emulator.heal()
     yield f"gs://{emulator.bucket}/{uuid.uuid4().hex[:8]}"
     emulator.heal()
+
+
+@pytest.fixture
+def own_bucket(emulator: Emulator, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """`bucket`, reached by speech.bucket in this very process, which gives up at once."""
+    for name, value in emulator.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(speech.bucket, "RETRY_SECONDS", 0.0)
+    speech.bucket._client.cache_clear()
+    yield bucket
+    speech.bucket._client.cache_clear()
 
 
 # Writes utterances (id -> transcript) in LibriSpeech's layout below a split's folder.

@@ -107,6 +107,19 @@ class Emulator:
         """Answers every request with 404 until `heal`, as if the bucket were deleted."""
         self._call("vanish")
 
+    def refuse_access(self, status: int) -> None:
+        """Answers every request with 401 or 403 until `heal`."""
+        self._call("refuse_access", status)
+
+    def lose_answers(self, requests: int) -> None:
+        """Does what the next POST and PUT requests ask, and closes the connection instead of
+        answering."""
+        self._call("lose_answers", requests)
+
+    def damage_uploads(self) -> None:
+        """Changes a bit of every object that is made, until `heal`."""
+        self._call("damage_uploads")
+
     def heal(self) -> None:
         """Ends all faults; the objects are what they were."""
         self._call("heal")

@@ -43,7 +43,9 @@ class PreconditionError(Exception):
 class CheckedStorage(Storage):
     """The emulator's storage, with preconditions on whatever makes or deletes an object."""
 
-    query: Query = {}  # noqa: RUF012 - replaced before every request, of which there is one at a time
+    # Both are set before every request, of which there is one at a time.
+    query: Query = {}  # noqa: RUF012 - replaced, not changed
+    damaging = False
 
     def _write_config_to_file(self) -> None:
         """Nothing outlives the process, and all metadata as JSON at every request is slow."""
@@ -62,6 +64,10 @@ class CheckedStorage(Storage):
         # It names the host that this client asked, which the next one can't reach; without it
         # clients put together an address of their own.
         resource.pop("mediaLink", None)
+        if self.damaging and content:
+            content = bytes([content[0] ^ 1]) + content[1:]
+            resource.update(crc32c=None, md5Hash=None)
+            objects._checksums(content, resource)
         super().create_file(bucket, name, content, resource, upload)
 
     def create_resumable_upload(self, bucket: str, name: str, resource: dict[str, Any]) -> str:
@@ -76,6 +82,8 @@ class CheckedStorage(Storage):
 
 class Service:
     """The bucket, what was asked of it, and its faults. Public methods: see emulator.Emulator."""
+
+    _refusal: tuple[HTTPStatus, str, str] | None  # of every request: status, message, reason
 
     def __init__(self, bucket: str) -> None:
         self._bucket = bucket
@@ -95,7 +103,7 @@ class Service:
         }
 
     def put(self, name: str, content: bytes) -> None:
-        self.storage.query = {}
+        self.storage.query, self.storage.damaging = {}, False
         resource = objects._make_object_resource(
             "", self._bucket, name, "application/octet-stream", str(len(content))
         )
@@ -116,10 +124,22 @@ class Service:
         self._requests_left, self._bytes_left, self._drop = requests, size, drop
 
     def vanish(self) -> None:
-        self._vanished = True
+        message = "The specified bucket does not exist."
+        self._refusal = HTTPStatus.NOT_FOUND, message, "notFound"
+
+    def refuse_access(self, status: int) -> None:
+        self._refusal = HTTPStatus(status), "The caller has no access.", "forbidden"
+
+    def lose_answers(self, requests: int) -> None:
+        self._answers_to_lose = requests
+
+    def damage_uploads(self) -> None:
+        self._damaging = True
 
     def heal(self) -> None:
-        self._vanished = False
+        self._refusal = None
+        self._answers_to_lose = 0
+        self._damaging = False
         self._drop = False
         self._requests_left = self._bytes_left = math.inf
 
@@ -128,15 +148,15 @@ class Service:
         url = urlsplit(handler.path)
         query = parse_qs(url.query)
         self._requests.append((handler.command, self._logged(handler, body, url.path, query)))
-        if self._vanished:
-            handler.refuse(HTTPStatus.NOT_FOUND, "The specified bucket does not exist.", "notFound")
+        if self._refusal:
+            handler.refuse(*self._refusal)
         elif handler.command in ("POST", "PUT") and self._refused(len(body)):
             if self._drop:
                 handler.close_connection = True
             else:
                 handler.refuse(HTTPStatus.SERVICE_UNAVAILABLE, "Try again later.", "backendError")
         else:
-            self.storage.query = query
+            self.storage.query, self.storage.damaging = query, self._damaging
             try:
                 server.Router(handler).handle(handler.command)
             except PreconditionError:
@@ -145,6 +165,10 @@ class Service:
                     "At least one of the pre-conditions you specified did not hold.",
                     "conditionNotMet",
                 )
+            if handler.command in ("POST", "PUT") and self._answers_to_lose:
+                self._answers_to_lose -= 1
+                handler.wfile = io.BytesIO()
+                handler.close_connection = True
 
     def _refused(self, size: int) -> bool:
         self._requests_left -= 1

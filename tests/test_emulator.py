@@ -14,11 +14,13 @@ import requests
 from doors import environment_of_door
 from emulator import Emulator
 from google.api_core.exceptions import (
+    Forbidden,
     GoogleAPICallError,
     NotFound,
     PreconditionFailed,
     ServiceUnavailable,
 )
+from google.auth.exceptions import InvalidOperation
 from google.cloud import storage
 from google.cloud.storage.exceptions import InvalidResponse
 
@@ -210,6 +212,42 @@ def test_vanished_bucket_is_not_found_until_it_heals(
             action()
     emulator.heal()
     assert blob.download_as_bytes() == b"new"
+
+
+@pytest.mark.parametrize(("status", "error"), [(401, InvalidOperation), (403, Forbidden)])
+def test_access_is_refused_until_it_heals(
+    emulator: Emulator, blob: storage.Blob, status: int, error: type[Exception]
+) -> None:
+    """The client takes 401 for an old token, and has none that could be renewed."""
+    emulator.refuse_access(status)
+    for action in (blob.exists, lambda: upload(blob)):
+        with pytest.raises(error):
+            action()
+    emulator.heal()
+    upload(blob)
+
+
+def test_answers_are_lost_and_what_was_asked_is_done(
+    emulator: Emulator, blob: storage.Blob
+) -> None:
+    emulator.lose_answers(1)
+    with pytest.raises(requests.ConnectionError):
+        upload(blob, if_generation_match=0)
+    assert emulator.objects(blob.name) == {blob.name: b"new"}
+    with pytest.raises(PreconditionFailed):
+        upload(blob, if_generation_match=0)
+
+
+def test_uploads_are_damaged_but_not_what_the_emulator_puts(
+    emulator: Emulator, blob: storage.Blob
+) -> None:
+    emulator.damage_uploads()
+    upload(blob)
+    assert emulator.objects(blob.name) == {blob.name: b"oew"}
+    damaged = blob.crc32c
+    emulator.put(blob.name, b"new")
+    blob.reload()
+    assert blob.crc32c != damaged and blob.download_as_bytes() == b"new"
 
 
 def test_bucket_that_is_not_there_is_not_found(client: storage.Client) -> None:

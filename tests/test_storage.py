@@ -1,5 +1,6 @@
-"""Local files by storage's names."""
+"""Local files and objects in a bucket by storage's names."""
 
+import contextlib
 import errno
 import os
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from emulator import Emulator
 from full_disk import full_disk
 
 from speech import storage
@@ -111,8 +113,28 @@ def test_size_and_existence(tmp_path: Path) -> None:
 
 def test_names_in_a_bucket_join_with_a_slash(tmp_path: Path) -> None:
     assert storage.join("gs://bucket/data/", "a") == "gs://bucket/data/a"
+    assert storage.join("gs://bucket", "a") == storage.join("gs://bucket//", "a") == "gs://bucket/a"
     assert storage.join("data", "a") == os.path.join("data", "a")
+    assert storage.join("", "a") == "a"
     assert storage.in_bucket("gs://bucket/a") and not storage.in_bucket("data/gs://a")
+
+
+def test_hidden_names_lie_beside_their_file() -> None:
+    for path, hidden in {
+        "t": ".t.lock",
+        "data/t": "data/.t.lock",
+        "/t": "/.t.lock",
+        "gs://bucket/t": "gs://bucket/.t.lock",
+        "gs://bucket/data/t": "gs://bucket/data/.t.lock",
+    }.items():
+        assert storage.hidden_path(path, ".lock") == hidden
+
+
+def test_a_bucket_without_a_name_is_told_by_whatever_is_done_in_it() -> None:
+    path = storage.join("gs://", "t")
+    for action in (storage.exists, storage.size, storage.sizes, storage.read_text):
+        with pytest.raises(UserError, match="give it as gs://BUCKET/PATH"):
+            action(path)
 
 
 def test_local_files_need_no_tensorflow(tmp_path: Path) -> None:
@@ -122,3 +144,62 @@ def test_local_files_need_no_tensorflow(tmp_path: Path) -> None:
         "storage.exists(path); storage.size(path); sys.exit('tensorflow' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "a")], cwd=ROOT, check=True)
+
+
+# --- The same names in a bucket -------------------------------------------------------------------
+
+
+def test_text_comes_back_from_a_bucket(own_bucket: str) -> None:
+    path = f"{own_bucket}/new/folder/a.txt"
+    assert not storage.exists(path) and storage.size(path) is None
+    for text in ("naïve ж\n", "", "shorter\r\n"):
+        storage.write_text(path, text)
+        assert storage.read_text(path) == text
+        assert storage.exists(path) and storage.size(path) == len(text.encode())
+    assert storage.sizes(f"{own_bucket}/new/folder/*") == {path: len("shorter\r\n")}
+
+
+def test_a_failed_write_leaves_the_old_text_in_the_bucket(
+    emulator: Emulator, own_bucket: str
+) -> None:
+    path = f"{own_bucket}/a.txt"
+    storage.write_text(path, "old")
+    emulator.refuse_uploads_after(requests=0)
+    with pytest.raises(UserError, match=rf"{path} can't be reached"):
+        storage.write_text(path, "new")
+    assert storage.read_text(path) == "old"
+
+
+def test_what_can_not_be_read_from_a_bucket_is_told(emulator: Emulator, own_bucket: str) -> None:
+    emulator.put(f"{own_bucket.rpartition('/')[2]}/latin.txt", b"\xe9")
+    with pytest.raises(UserError, match=r"latin\.txt can't be read: 'utf-8'"):
+        storage.read_text(f"{own_bucket}/latin.txt")
+    with pytest.raises(UserError, match=r"missing\.txt isn't there"):
+        storage.read_text(f"{own_bucket}/missing.txt")
+    for action in (storage.exists, storage.size, storage.sizes):
+        with pytest.raises(UserError, match="gs://no-such-bucket/a isn't there"):
+            action("gs://no-such-bucket/a")
+
+
+def test_matches_in_a_bucket_come_by_name_with_their_sizes(own_bucket: str) -> None:
+    for name in ("b.10", "b.2", "a.1", "c", "below/b.1"):
+        storage.write_text(f"{own_bucket}/{name}", name)
+    assert list(storage.sizes(f"{own_bucket}/*.*").items()) == [
+        (f"{own_bucket}/{name}", len(name)) for name in ("a.1", "b.10", "b.2")
+    ]
+    assert storage.sizes(f"{own_bucket}/d*") == {}
+
+
+def test_reader_and_writer_of_a_bucket_are_those_of_files(own_bucket: str, tmp_path: Path) -> None:
+    for path in (f"{own_bucket}/a", str(tmp_path / "a")):
+        with contextlib.closing(storage.open_writer(path)) as writer:
+            writer.write(b"given up")
+        assert not storage.exists(path)
+        with contextlib.closing(storage.open_writer(path)) as writer:
+            writer.write(b"first, ")
+            writer.write(b"second")
+            assert not storage.exists(path)
+            writer.commit()
+        with storage.open_reader(path) as file:
+            assert file.read(5) == b"first"
+            assert file.read() == b", second"
