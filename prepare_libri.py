@@ -89,13 +89,16 @@ def define_flags() -> None:
         f"lengths would discard, and draw the lengths into {constants.REPORT_DIR}/.",
     )
     flags.DEFINE_bool(
-        "verify", False, "Prepare nothing: reread prepared sets and compare their checksums."
+        "verify",
+        False,
+        "Prepare nothing: reread every record of prepared sets and compare their checksums.",
     )
     flags.DEFINE_string(
         "upload_to",
         None,
         "Prepare nothing: copy the finished shards of prepared sets to this folder, e.g. "
-        "gs://BUCKET/data. What is there and equal is not sent again.",
+        "gs://BUCKET/data. What is there and equal is not sent again. With --verify they are "
+        "reread first.",
     )
     command_line.define_logging_flag()
 
@@ -215,23 +218,36 @@ def report_stats(
     print(f"\n{picture}")
 
 
-def verify_set(tfrecords_file: str) -> None:
-    verified = verify.verify(tfrecords_file)
-    if verified.damages:
+def verify_sets(tfrecords_files: list[str]) -> None:
+    damages: list[str] = []
+    for tfrecords_file in tfrecords_files:
+        verified = verify.verify(tfrecords_file)
+        damages += verified.damages
+        size = f"{verified.bytes / 1e6:.1f} MB"
+        print(f"{tfrecords_file}: {verified.records} records ({size}) are whole")
+    if damages:
         raise utils.UserError(
-            "\n  ".join([f"{len(verified.damages)} shards are damaged:", *verified.damages])
-            + "\nRemove these files and run the prepare command that made them again: it writes "
+            "\n  ".join([f"{len(damages)} damaged shards:", *damages])
+            + "\nRemove these files and run the command that wrote them again: it writes "
             "just these."
         )
-    print(f"{tfrecords_file}: {verified.records} records, {verified.bytes / 1e6:.1f} MB, all whole")
+
+
+def check_upload(tfrecords_files: list[str], folder: str) -> None:
+    """Raises UserError if this can't be a copy of local shards into a bucket."""
+    if not storage.in_bucket(folder):
+        raise utils.UserError(
+            f"--upload_to={folder} is not a folder in a bucket: give it as gs://BUCKET/PATH."
+        )
+    for tfrecords_file in tfrecords_files:
+        if storage.in_bucket(tfrecords_file):
+            raise utils.UserError(
+                f"{tfrecords_file} is in a bucket already: --upload_to copies local shards, name "
+                "them with --tfrecords_file."
+            )
 
 
 def upload_set(tfrecords_file: str, folder: str) -> None:
-    if storage.in_bucket(tfrecords_file) or not storage.in_bucket(folder):
-        raise utils.UserError(
-            f"--upload_to={folder} copies local shards ({tfrecords_file}) into a bucket: give it "
-            "gs://BUCKET/PATH."
-        )
     done = upload.upload(tfrecords_file, folder)
     print(
         f"{tfrecords_file} -> {folder}: {done.sent} shards sent ({done.bytes / 1e6:.1f} MB), "
@@ -244,11 +260,14 @@ def main() -> None:
         download.librispeech(split, constants.LIBRISPEECH_URL, constants.DATA_DIR)
     if FLAGS.download:
         return
-    if FLAGS.verify or FLAGS.upload_to:
-        for tfrecords_file in present_sets():
-            if FLAGS.verify:
-                verify_set(tfrecords_file)
-            if FLAGS.upload_to:
+    if FLAGS.verify or FLAGS.upload_to is not None:
+        tfrecords_files = present_sets()
+        if FLAGS.upload_to is not None:
+            check_upload(tfrecords_files, FLAGS.upload_to)
+        if FLAGS.verify:
+            verify_sets(tfrecords_files)
+        if FLAGS.upload_to is not None:
+            for tfrecords_file in tfrecords_files:
                 upload_set(tfrecords_file, FLAGS.upload_to)
         return
     for folders, tfrecords_file in asked_sets():

@@ -1,6 +1,6 @@
 """Copies a local set of shards into a bucket.
 
-A shard goes up in parts that are sent side by side, each an object of its own until the service
+A big shard goes up in parts that are sent side by side, each an object of its own until the service
 joins them under the shard's name; a part that has arrived is not sent again. So an upload that was
 stopped goes on where it was, and one big shard is sent as quickly as many small ones. What arrives
 is compared with the index's checksums, and the index comes last.
@@ -8,9 +8,10 @@ is compared with the index's checksums, and the index comes last.
 
 import io
 import os
+import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NoReturn
 
@@ -19,7 +20,7 @@ from absl import logging
 from tqdm import tqdm
 
 from speech import bucket, storage
-from speech.records import Index, Shard, index_path, read_index, shard_path
+from speech.records import Index, Shard, index_path, read_index, shard_path, shard_pattern
 from utils import UserError
 
 # The service joins at most this many objects at once.
@@ -29,6 +30,9 @@ MOST_PARTS = 32
 PART_BYTES = 64 * 2**20
 
 PARALLEL_PARTS = 8
+
+# While the parts of one shard are sent, the next ones are read and compared with the index.
+PARALLEL_SHARDS = 4
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ def upload(tfrecords_file: str, folder: str, part_bytes: int = PART_BYTES) -> Up
 
     Args:
         folder: gs://bucket/path.
-        part_bytes: size of the smallest part.
+        part_bytes: size of the smallest part; a shard that is no larger goes up as one.
 
     Raises:
         UserError: there is no such set, a shard is not as the index says, the bucket holds
@@ -58,27 +62,30 @@ def upload(tfrecords_file: str, folder: str, part_bytes: int = PART_BYTES) -> Up
             "that are there with --tfrecords_file."
         )
     target = storage.join(folder, os.path.basename(tfrecords_file))
-    _check_same_set(index, target)
+    _check_same_set(index, tfrecords_file, target)
     if not index.complete:
         logging.warning("%s is incomplete: only its finished shards are copied.", tfrecords_file)
-    there = bucket.matching(f"{target}.*")
+    any_shard = shard_pattern(target)
+    there, parts = bucket.matching(any_shard), bucket.matching(_part_path(any_shard, "??"))
     waiting = [shard for shard in index.shards if not _arrived(shard, there, target)]
-    paths = {shard: shard_path(tfrecords_file, shard.start) for shard in waiting}
+    for shard in waiting:
+        _check_size(shard_path(tfrecords_file, shard.start), shard)
+    sent = 0
     with (
-        tqdm(total=sum(shard.bytes for shard in waiting), unit="B", unit_scale=True) as progress,
-        _Sender(progress) as sender,
+        tqdm(
+            total=sum(shard.bytes for shard in waiting),
+            unit="B",
+            unit_scale=True,
+            mininterval=0.5 if sys.stderr.isatty() else 30,
+        ) as progress,
+        _Sender(parts, part_bytes, progress) as sender,
     ):
-        sent = [
-            sender.send(paths[shard], shard_path(target, shard.start), shard, part_bytes)
-            for shard in waiting
-        ]
-        for join_parts in sent:
-            join_parts()
-    # An earlier upload may have been stopped between joining parts and deleting them.
-    for leftover in bucket.matching(_part_path(f"{target}.*", "??")):
+        for done in as_completed([sender.start(tfrecords_file, target, each) for each in waiting]):
+            sent += done.result()
+    for leftover in parts:  # of an upload that was stopped while it deleted them
         bucket.delete(leftover)
     storage.write_text(index_path(target), index.to_json())
-    return Uploaded(len(waiting), len(index.shards) - len(waiting), sender.bytes)
+    return Uploaded(len(waiting), len(index.shards) - len(waiting), sent)
 
 
 def _arrived(shard: Shard, there: dict[str, Any], target: str) -> bool:
@@ -87,27 +94,49 @@ def _arrived(shard: Shard, there: dict[str, Any], target: str) -> bool:
 
 
 def _part_path(target: str, number: str) -> str:
-    """The object that holds a part of a shard until all are there; no shard pattern matches it."""
-    folder, name = os.path.split(target)
-    return storage.join(folder, f".{name}.part{number}")
+    """The object that holds a part of a shard until all are there."""
+    return storage.hidden_path(target, f".part{number}")
 
 
-def _check_same_set(index: Index, target: str) -> None:
+def _check_same_set(index: Index, tfrecords_file: str, target: str) -> None:
     there = read_index(target)
-    if there and (index.settings, index.corpus_digest) != (there.settings, there.corpus_digest):
+    if there is None:
+        return
+    if (index.settings, index.corpus_digest) != (there.settings, there.corpus_digest):
         raise UserError(
             f"{index_path(target)} is of another set (other settings or another corpus): remove "
             "that one, or upload to another folder."
         )
+    more = {shard.start for shard in there.shards} - {shard.start for shard in index.shards}
+    if more:
+        raise UserError(
+            f"{index_path(target)} lists {len(more)} shards that {tfrecords_file} doesn't have: "
+            "finish that set first, with the command that prepared it."
+        )
+
+
+def _check_size(path: str, shard: Shard) -> None:
+    if storage.size(path) != shard.bytes:
+        raise _not_as_written(path)
+
+
+def _not_as_written(path: str) -> UserError:
+    return UserError(
+        f"{path} is not what was written: remove it if it is there, run the prepare command that "
+        "made it again, and then upload."
+    )
 
 
 class _Sender:
-    """Sends parts of shards side by side; as a context manager it stops them when one fails."""
+    """Sends shards side by side; as a context manager it stops them when one fails."""
 
-    def __init__(self, progress: "tqdm[NoReturn]") -> None:
-        self.bytes = 0
+    def __init__(self, there: dict[str, Any], part_bytes: int, progress: "tqdm[NoReturn]") -> None:
+        """there: parts that an earlier upload has sent; those that are joined are taken out."""
+        self._there = there
+        self._part_bytes = part_bytes
         self._progress = progress
-        self._pool = ThreadPoolExecutor(PARALLEL_PARTS)
+        self._shards = ThreadPoolExecutor(PARALLEL_SHARDS)
+        self._parts = ThreadPoolExecutor(PARALLEL_PARTS)
         self._stopped = threading.Event()
 
     def __enter__(self) -> "_Sender":
@@ -115,63 +144,58 @@ class _Sender:
 
     def __exit__(self, *unused: object) -> None:
         self._stopped.set()
-        self._pool.shutdown(cancel_futures=True)
+        self._parts.shutdown(cancel_futures=True)
+        self._shards.shutdown(cancel_futures=True)
 
-    def send(self, path: str, target: str, shard: Shard, part_bytes: int) -> Callable[[], None]:
-        """Starts to send the file `path`; returns what waits for it and gives it its name."""
-        size = max(part_bytes, -(-shard.bytes // MOST_PARTS))
-        starts = range(0, shard.bytes, size)
-        parts = [_part_path(target, f"{number:02d}") for number in range(len(starts))]
-        whole = self._pool.submit(self._check, path, shard)
-        sent = [
-            self._pool.submit(self._send_part, path, start, size, part, whole)
-            for start, part in zip(starts, parts, strict=True)
-        ]
+    def start(self, tfrecords_file: str, target: str, shard: Shard) -> Future[int]:
+        """Starts to send a shard; the result is the number of bytes that had to be sent."""
+        path = shard_path(tfrecords_file, shard.start)
+        return self._shards.submit(self._send, path, shard_path(target, shard.start), shard)
 
-        def join_parts() -> None:
-            whole.result()
-            for part in sent:
-                part.result()
-            bucket.join(parts, target)
-            if bucket.crc32c_of(bucket.find(target)) != shard.crc32c:
-                bucket.delete(target)
-                raise UserError(f"{target} arrived damaged and is removed: upload it again.")
-
-        return join_parts
+    def _send(self, path: str, target: str, shard: Shard) -> int:
+        self._check(path, shard)
+        if shard.bytes <= self._part_bytes:
+            # Through the pool of the parts, which bounds what is under way at once.
+            whole = self._parts.submit(self._send_part, path, 0, shard.bytes, target)
+            arrived, sent = whole.result()
+        else:
+            size = max(self._part_bytes, -(-shard.bytes // MOST_PARTS))
+            starts = range(0, shard.bytes, size)
+            parts = [_part_path(target, f"{number:02d}") for number in range(len(starts))]
+            sending = [
+                self._parts.submit(self._send_part, path, start, size, part)
+                for start, part in zip(starts, parts, strict=True)
+            ]
+            sent = sum(part.result()[1] for part in sending)
+            arrived = bucket.join(parts, target)
+            for part in parts:
+                self._there.pop(part, None)
+        bucket.check_arrived(target, arrived, shard.crc32c)
+        return sent
 
     def _check(self, path: str, shard: Shard) -> None:
         """Raises UserError if the file isn't what was written: before it is sent, not after."""
         try:
-            crc32c = google_crc32c.Checksum()
             with open(path, "rb") as file:
-                while chunk := file.read(bucket.CHUNK_BYTES):
-                    self._stop_if_asked()
-                    crc32c.update(chunk)
+                whole = _Stretch(file, 0, shard.bytes, self._stop_if_asked)
+                if whole.crc32c() != shard.crc32c:
+                    raise _not_as_written(path)
         except OSError as error:
             raise UserError(f"{path} can't be read: {error.strerror}.") from None
-        if crc32c.digest().hex() != shard.crc32c:
-            raise UserError(
-                f"{path} is not what was written: remove it, run the prepare command that made it "
-                "again, and then upload."
-            )
 
-    def _send_part(
-        self, path: str, start: int, size: int, target: str, whole: "Future[None]"
-    ) -> None:
-        whole.result()
+    def _send_part(self, path: str, start: int, size: int, target: str) -> tuple[Any, int]:
+        """Sends a stretch of a file, unless it is there; returns the object and bytes sent."""
         with open(path, "rb") as file:
             part = _Stretch(file, start, size, self._stop_if_asked)
-            found = bucket.find(target)
-            if found is not None and bucket.crc32c_of(found) == part.crc32c():
-                self._progress.update(part.size)
-                return
-            bucket.send(part, part.size, target)
+            arrived, sent = self._there.get(target), 0
+            if arrived is None or bucket.crc32c_of(arrived) != part.crc32c():
+                arrived, sent = bucket.send(part, part.size, target), part.size
         self._progress.update(part.size)
-        self.bytes += part.size
+        return arrived, sent
 
     def _stop_if_asked(self) -> None:
         if self._stopped.is_set():
-            raise InterruptedError
+            raise CancelledError
 
 
 class _Stretch(io.RawIOBase):

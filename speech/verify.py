@@ -1,11 +1,15 @@
 """Rereads a set of shards, local or in a bucket, and says what is no longer as it was written."""
 
+import sys
+import threading
+from collections.abc import Container
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import NoReturn
 
 import google_crc32c
+from absl import logging
 from tqdm import tqdm
 
 from speech import storage
@@ -17,6 +21,7 @@ from speech.records import (
     read_index,
     read_records,
     shard_path,
+    shard_pattern,
 )
 from utils import UserError
 
@@ -29,7 +34,7 @@ class Verified:
     """What rereading a set has shown."""
 
     records: int  # in shards that are whole
-    bytes: int
+    bytes: int  # of these shards
     damages: tuple[str, ...]  # one a damaged shard: its path and what is wrong
 
 
@@ -41,38 +46,56 @@ def verify(tfrecords_file: str) -> Verified:
     """
     index = read_index(tfrecords_file)
     if index is None:
-        raise UserError(f"{index_path(tfrecords_file)} is missing: there is no set to verify.")
+        raise UserError(
+            f"{index_path(tfrecords_file)} is missing: name the set to verify with "
+            "--tfrecords_file."
+        )
+    if not index.complete:
+        logging.warning("%s is incomplete: only its finished shards are read.", tfrecords_file)
+    paths = [shard_path(tfrecords_file, shard.start) for shard in index.shards]
+    there = storage.sizes(shard_pattern(tfrecords_file))
+    stopped = threading.Event()
     with (
         ThreadPoolExecutor(PARALLEL_SHARDS) as readers,
-        tqdm(total=index.bytes, unit="B", unit_scale=True) as progress,
+        tqdm(
+            total=index.bytes,
+            unit="B",
+            unit_scale=True,
+            mininterval=0.5 if sys.stderr.isatty() else 30,
+        ) as progress,
     ):
-        damages = []
-        for shard, damage in zip(
-            index.shards,
-            readers.map(partial(_damage, tfrecords_file, progress), index.shards),
-            strict=True,
-        ):
-            if damage:
-                damages.append((shard, damage))
-    whole = [shard for shard in index.shards if shard not in [damaged for damaged, _ in damages]]
+        try:
+            found = list(
+                readers.map(partial(_damage, there, progress, stopped), paths, index.shards)
+            )
+        finally:
+            stopped.set()  # Ctrl-C doesn't wait for shards that are being read
+    whole = [shard for shard, damage in zip(index.shards, found, strict=True) if not damage]
     return Verified(
         records=sum(shard.records for shard in whole),
         bytes=sum(shard.bytes for shard in whole),
         damages=tuple(
-            f"{shard_path(tfrecords_file, shard.start)}: {damage}" for shard, damage in damages
+            f"{path}: {damage}" for path, damage in zip(paths, found, strict=True) if damage
         ),
     )
 
 
-def _damage(tfrecords_file: str, progress: "tqdm[NoReturn]", shard: Shard) -> str:
+def _damage(
+    there: Container[str],
+    progress: "tqdm[NoReturn]",
+    stopped: threading.Event,
+    path: str,
+    shard: Shard,
+) -> str:
     """What is wrong with a shard; empty if nothing is."""
-    path = shard_path(tfrecords_file, shard.start)
-    if not storage.exists(path):
+    if path not in there:
         return "is missing"
     crc32c, records = google_crc32c.Checksum(), 0
     try:
         with storage.open_reader(path) as file:
             for payload in read_records(file):
+                if stopped.is_set():
+                    return "was not read to its end"
                 for piece in frame_record(payload):
                     crc32c.update(piece)
                     progress.update(len(piece))

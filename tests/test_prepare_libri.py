@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
+from emulator import Emulator
+from tiny_shards import random_utterances, write_shards
 
 WriteSplit = Callable[[Path, dict[str, str]], None]
 
@@ -254,6 +256,223 @@ def test_stats_of_nothing_usable_are_an_error_behind_the_reasons(folder: Path) -
     assert "None of the 4 utterances could be used" in outcome.stderr
     assert ["unreadable", "audio", "4"] in [line.split() for line in outcome.stdout.splitlines()]
     assert not (folder / "report").exists()
+
+
+# --- A set in a bucket ----------------------------------------------------------------------------
+
+MANY = {f"1-1-{number:04d}": "IT" for number in range(60)}
+ONE_EACH = ("--partition_size=1", "--nopad")
+
+
+def objects(emulator: Emulator, folder: str) -> dict[str, bytes]:
+    """Name -> content of every object in a folder of the bucket, gs://BUCKET/folder."""
+    prefix = folder.removeprefix(f"gs://{emulator.bucket}/") + "/"
+    return {name.removeprefix(prefix): each for name, each in emulator.objects(prefix).items()}
+
+
+def prepared(folder: Path) -> dict[str, bytes]:
+    """Name -> content of every file of the set t."""
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("t.*"))}
+
+
+def start_in_bucket(
+    folder: Path, emulator: Emulator, own_bucket: str, *flags: str
+) -> "subprocess.Popen[str]":
+    """Starts to prepare a set in the bucket; returns when its first shard is there."""
+    started = subprocess.Popen(
+        [sys.executable, str(SCRIPT), "--workers=1", FLAGS[0], *flags],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until = time.monotonic() + 60
+    while "t.00000000" not in objects(emulator, own_bucket):
+        assert started.poll() is None and time.monotonic() < until, started.communicate()[1]
+        time.sleep(0.001)
+    return started
+
+
+@pytest.fixture
+def many(tmp_path: Path, write_split: WriteSplit) -> Path:
+    """A folder with 60 utterances in dev-clean, one a shard, and their set t."""
+    write_split(tmp_path / "dev-clean", MANY)
+    assert run(tmp_path, *FLAGS, *ONE_EACH).returncode == 0
+    assert len(prepared(tmp_path)) == len(MANY) + 1
+    return tmp_path
+
+
+def test_a_set_in_a_bucket_has_the_bytes_of_a_local_one_and_the_rerun_leaves_it(
+    folder: Path, emulator: Emulator, own_bucket: str
+) -> None:
+    # Two longer records, so that a shard goes up in several requests.
+    flags = ("--partition_size=3", "--max_sequence_length=9000")
+    local = run(folder, *FLAGS, *flags)
+    there = run(folder, FLAGS[0], f"--tfrecords_file={own_bucket}/t", *flags, "--workers=2")
+    assert there.returncode == 0, there.stderr
+    assert objects(emulator, own_bucket) == prepared(folder)
+    assert len(prepared(folder)["t.00000000"]) > 8 * 2**20
+    assert there.stdout == local.stdout.replace("t\n", f"{own_bucket}/t\n", 1)
+
+    emulator.forget_requests()
+    again = run(folder, FLAGS[0], f"--tfrecords_file={own_bucket}/t", *flags)
+    assert again.returncode == 0, again.stderr
+    assert f"{own_bucket}/t is finished: nothing to do" in again.stderr
+    changes = [request for request in emulator.requests() if request[0] != "GET"]
+    assert [method for method, _ in changes] == ["POST", "DELETE"]
+    assert all("/.t.lock" in path for _, path in changes)
+
+
+def test_preparation_into_a_bucket_that_is_killed_goes_on_where_it_was(
+    many: Path, emulator: Emulator, own_bucket: str
+) -> None:
+    flags = (f"--tfrecords_file={own_bucket}/t", *ONE_EACH)
+    killed = start_in_bucket(many, emulator, own_bucket, *flags)
+    killed.kill()
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    half = {name for name in objects(emulator, own_bucket) if name.startswith("t.0")}
+    assert 1 <= len(half) < len(MANY)
+    emulator.forget_requests()
+    outcome = run(many, FLAGS[0], *flags)
+    assert outcome.returncode == 0, outcome.stderr
+    assert ".t.lock is of a run that was killed: taken over" in outcome.stderr
+    assert objects(emulator, own_bucket) == prepared(many)
+    sent = {path.rpartition("/")[2] for _, path in emulator.requests() if "&name=" in path}
+    assert sent >= prepared(many).keys() - half
+    assert len(sent & half) <= 1  # the index may not have known the last one yet
+
+
+def test_a_bucket_that_vanishes_is_one_line_and_what_was_begun_is_finished_later(
+    many: Path, emulator: Emulator, own_bucket: str
+) -> None:
+    flags = (f"--tfrecords_file={own_bucket}/t", *ONE_EACH)
+    disturbed = start_in_bucket(many, emulator, own_bucket, *flags)
+    emulator.vanish()
+    _, stderr = disturbed.communicate(timeout=60)
+    assert disturbed.returncode == 1 and "Traceback" not in stderr
+    (message,) = (line for line in stderr.splitlines() if line.startswith("error: "))
+    assert f"{own_bucket}/" in message and "isn't there: check the bucket's name" in message
+    emulator.heal()
+    whole = prepared(many)
+    for name, content in objects(emulator, own_bucket).items():
+        assert not name.startswith("t.0") or content == whole[name]
+    outcome = run(many, FLAGS[0], *flags)
+    assert outcome.returncode == 0, outcome.stderr
+    assert objects(emulator, own_bucket) == whole
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("gs://no-such-bucket/t", "gs://no-such-bucket/.t.lock isn't there: check the bucket"),
+        ("gs://no-such-bucket", "give it as gs://BUCKET/PATH"),
+        ("gs://", "give it as gs://BUCKET/PATH"),
+    ],
+)
+def test_a_bucket_that_can_not_be(folder: Path, own_bucket: str, target: str, says: str) -> None:
+    assert says in refusal(folder, FLAGS[0], f"--tfrecords_file={target}")
+    assert [path.name for path in folder.iterdir()] == ["dev-clean"]
+
+
+# --- Verifying and uploading ----------------------------------------------------------------------
+
+
+def damage(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def test_a_set_is_verified_uploaded_and_verified_there(
+    folder: Path, emulator: Emulator, own_bucket: str
+) -> None:
+    assert run(folder, *FLAGS, "--partition_size=3").returncode == 0
+    size = sum(len(content) for name, content in prepared(folder).items() if "index" not in name)
+    megabytes = f"{size / 1e6:.1f} MB"
+    outcome = run(folder, FLAGS[1], "--verify", f"--upload_to={own_bucket}/data")
+    assert outcome.returncode == 0, outcome.stderr
+    assert outcome.stdout.splitlines() == [
+        f"t: 4 records ({megabytes}) are whole",
+        f"t -> {own_bucket}/data: 2 shards sent ({megabytes}), 0 were there",
+    ]
+    assert objects(emulator, f"{own_bucket}/data") == prepared(folder)
+    outcome = run(folder, f"--tfrecords_file={own_bucket}/data/t", "--verify")
+    assert outcome.returncode == 0, outcome.stderr
+    assert outcome.stdout == f"{own_bucket}/data/t: 4 records ({megabytes}) are whole\n"
+    outcome = run(folder, FLAGS[1], f"--upload_to={own_bucket}/data/")
+    assert outcome.returncode == 0, outcome.stderr
+    assert outcome.stdout == f"t -> {own_bucket}/data/: 0 shards sent (0.0 MB), 2 were there\n"
+
+
+def test_a_bare_call_uploads_and_verifies_the_sets_that_are_there(
+    tmp_path: Path, write_split: WriteSplit, emulator: Emulator, own_bucket: str
+) -> None:
+    for split in ("dev-clean", "test-clean"):
+        write_split(tmp_path / "data/LibriSpeech" / split, SPOKEN)
+    assert run(tmp_path, "--nopad").returncode == 0
+    outcome = run(tmp_path, f"--upload_to={own_bucket}")
+    assert outcome.returncode == 0, outcome.stderr
+    names = [
+        f"{name}.tfrecords.{end}" for name in ("dev", "test") for end in ("00000000", "index.json")
+    ]
+    assert sorted(objects(emulator, own_bucket)) == names
+    for name in ("dev", "test"):
+        damage(tmp_path / f"data/{name}.tfrecords.00000000")
+    outcome = run(tmp_path, "--verify")
+    assert outcome.returncode == 1
+    assert "error: 2 damaged shards:\n  data/dev.tfrecords.00000000: " in outcome.stderr
+
+
+def test_damaged_shards_are_told_one_a_line_and_not_uploaded(
+    folder: Path, emulator: Emulator, own_bucket: str
+) -> None:
+    assert run(folder, *FLAGS, "--partition_size=1", "--nopad").returncode == 0
+    damage(folder / "t.00000001")
+    (folder / "t.00000003").unlink()
+    for more in ([], [f"--upload_to={own_bucket}"]):
+        outcome = run(folder, FLAGS[1], "--verify", *more)
+        assert outcome.returncode == 1 and "Traceback" not in outcome.stderr
+        assert outcome.stderr.splitlines()[-4:] == [
+            "error: 2 damaged shards:",
+            "  t.00000001: the record at byte 0 is damaged",
+            "  t.00000003: is missing",
+            "Remove these files and run the command that wrote them again: it writes just these.",
+        ]
+        assert outcome.stdout.startswith("t: 2 records (")
+    assert objects(emulator, own_bucket) == {}
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--upload_to=bucket/data"], "--upload_to=bucket/data is not a folder in a bucket: give"),
+        (["--upload_to=/data"], "give it as gs://BUCKET/PATH"),
+        (["--upload_to="], "--upload_to= is not a folder in a bucket: give it as gs://BUCKET/PATH"),
+        (["--upload_to=gs://"], "give it as gs://BUCKET/PATH"),
+        (["--upload_to=gs://no-such-bucket"], "gs://no-such-bucket/t.index.json isn't there"),
+        (["--upload_to=bucket", "--verify"], "--upload_to=bucket is not a folder in a bucket"),
+        (
+            ["--upload_to=gs://bucket", "--tfrecords_file=gs://bucket/data/t"],
+            "gs://bucket/data/t is in a bucket already: --upload_to copies local shards",
+        ),
+        (
+            ["--upload_to=gs://bucket", "--tfrecords_file=u"],
+            "u.index.json is missing: prepare the shards first, or name those that are there",
+        ),
+        (["--upload_to=gs://bucket", "--tfrecords_file="], "There are no shards at data/train."),
+        (["--verify", "--tfrecords_file="], "data/test.tfrecords: prepare them first, or name"),
+        (["--verify", "--tfrecords_file=u"], "u.index.json is missing: name the set to verify"),
+        (["--verify", "--tfrecords_file=gs://bucket"], "give it as gs://BUCKET/PATH"),
+    ],
+)
+def test_a_call_that_can_not_be_meant(
+    tmp_path: Path, own_bucket: str, flags: list[str], says: str
+) -> None:
+    write_shards(tmp_path, random_utterances([40], bins=4), name="t")
+    before = prepared(tmp_path)
+    message = refusal(tmp_path, FLAGS[1], *flags)
+    assert says in message and len(message.splitlines()) == 1
+    assert prepared(tmp_path) == before and not (tmp_path / "data").exists()
 
 
 # --- Utterances that are skipped, or only look as if they should be: one run for all --------------
