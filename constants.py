@@ -11,6 +11,11 @@ import os
 # the processor's instructions are no news to anyone.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+# MB that TensorFlow asks of a bucket at a time, for each file that it reads. Its own 64 (512 on a
+# TPU VM) take so long to come that the 16 streams of speech/dataset.py, which started together,
+# then wait together: their records are read ahead for about the time that 16 MB take.
+os.environ.setdefault("GCS_READ_CACHE_BLOCK_SIZE_MB", "16")
+
 
 def _location(name: str, default: str) -> str:
     """The location `name`, from the environment variable DEEP_SPEECH_<name> if that is set."""
@@ -99,7 +104,7 @@ NUM_TPU_CORES = 8
 ITERATIONS_PER_LOOP = 100  # steps a TPU takes without talking to its host
 SAVE_CHECKPOINTS_STEPS = 500
 KEEP_CHECKPOINT_MAX = 5
-SHUFFLE_BUFFER_SIZE = 2000  # utterances
+SHUFFLE_BUFFER_BYTES = 2 * 2**30  # of the utterances that one host shuffles at a time
 RANDOM_SEED = 1
 
 # --- Decoding -------------------------------------------------------------------------------------

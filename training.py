@@ -106,8 +106,9 @@ def define_flags() -> None:
     )
     flags.DEFINE_integer(
         "shuffle_buffer_size",
-        constants.SHUFFLE_BUFFER_SIZE,
-        "Utterances shuffled at a time.",
+        None,
+        "Utterances shuffled at a time; default: as many as fit into "
+        f"{constants.SHUFFLE_BUFFER_BYTES / 2**30:g} GiB.",
         lower_bound=1,
     )
     flags.DEFINE_integer("random_seed", constants.RANDOM_SEED, "Of weights, order and dropout.")
@@ -232,7 +233,7 @@ def main() -> None:
     tpu = estimator.tpu_settings(FLAGS)
     train = find_shards(FLAGS.train_data)
     dev = find_shards(FLAGS.dev_data) if FLAGS.dev_data else None
-    batching = dataset.Batching(FLAGS.train_batch_size, static=tpu.use_tpu)
+    batching = dataset.Batching(FLAGS.train_batch_size, tpu.use_tpu, estimator.hosts(tpu))
     config = model_config(train, batching)
     if dev:
         settings = dev.index.settings
@@ -249,6 +250,7 @@ def main() -> None:
         train.index.audio_seconds / 3600,
         config.training.steps_per_epoch,
     )
+    dataset.log_reading(train.index, batching, FLAGS.shuffle_buffer_size)
     train_and_look(trainer, config.training, batching, train, dev)
     logging.info("The model is in %s", FLAGS.model_dir)
 

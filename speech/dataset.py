@@ -4,25 +4,39 @@ On a TPU every batch has one static shape, padded to the lengths in the shards' 
 GPU a batch is padded to its longest utterance, and in training batches are put together from
 utterances of like lengths. The order of the data is a function of the random seed and the step, so
 training that continues reads on where it was.
+
+Many shards are read at once, and what is shuffled are parsed utterances without their padding. A
+set that fits into the shuffle buffer is mixed evenly and stays there: it is read once.
 """
 
 import bisect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
+from absl import logging
 
+import constants
 from speech import augment
-from speech.records import Index, ShardSet
+from speech.records import FRAMES_BAR, Index, ShardSet
 
 # Batches that a bucket of like lengths gives at least in an epoch, on average: fewer, longer
 # buckets pad more; more, smaller buckets leave more batches incomplete at an epoch's end.
 BATCHES_PER_BUCKET = 4
 MOST_BUCKETS = 16
 
-# Shards that are read at once.
-PARALLEL_SHARDS = 8
+# Shards that training reads at once, wherever they lie: the order of the data depends on it. One
+# stream from a bucket brings a small part of what a TPU asks for.
+PARALLEL_SHARDS = 16
+
+# Records that each of these streams reads ahead: what the others' turns take out of it while it
+# waits for a bucket's next block (see constants.py).
+READ_AHEAD = 16
+
+# Hosts of a pod read shards of their own if the host with fewest utterances gets at least this
+# share of the mean; what others have more is left out of an epoch.
+LEAST_SHARE = 0.95
 
 FEATURE_KEYS = ("features", "feature_length")
 
@@ -33,6 +47,36 @@ class Batching:
 
     batch_size: int  # over all cores
     static: bool  # one shape for all batches: a TPU's need
+    hosts: int = 1  # that feed the batch's parts; several only on a TPU pod
+
+
+@dataclass(frozen=True)
+class Shuffling:
+    """How far the utterances that one host reads are mixed in an epoch."""
+
+    buffered: int  # utterances, of which the next one is drawn
+    records: int  # utterances of a host in an epoch
+    utterance_bytes: int  # of an average one, without padding
+
+    @property
+    def exact(self) -> bool:
+        """Whether every order of the epoch is equally likely."""
+        return self.buffered >= self.records
+
+    def __str__(self) -> str:
+        if self.exact:
+            return (
+                f"Shuffles exactly: all {self.records} utterances fit into the buffer "
+                f"({self._size(self.records)})"
+            )
+        return (
+            f"Shuffles within {self.buffered} of {self.records} utterances at a time "
+            f"({self._size(self.buffered)}): raise --shuffle_buffer_size to {self.records} "
+            f"({self._size(self.records)}) for an exact shuffle, or make smaller partitions"
+        )
+
+    def _size(self, utterances: int) -> str:
+        return f"{utterances * self.utterance_bytes / 2**30:.1f} GiB"
 
 
 def bucket_boundaries(index: Index, batching: Batching) -> list[int]:
@@ -58,10 +102,11 @@ def bucket_boundaries(index: Index, batching: Batching) -> list[int]:
 def steps_per_epoch(index: Index, batching: Batching) -> int:
     """Batches of one epoch of training, exactly: incomplete ones count unless batches are static.
 
-    With static batches the utterances that don't fill a batch wait for the next epoch's shuffle.
+    With static batches the utterances that don't fill a batch wait for the next epoch's shuffle,
+    and so do those that a host of a pod has more than another.
     """
     if batching.static:
-        return index.records // batching.batch_size
+        return min(host_records(index, batching.hosts)) * batching.hosts // batching.batch_size
     boundaries = bucket_boundaries(index, batching)
     counts = [0] * (len(boundaries) + 1)
     for frames, count in index.frames_histogram.items():
@@ -69,25 +114,100 @@ def steps_per_epoch(index: Index, batching: Batching) -> int:
     return sum(-(-count // batching.batch_size) for count in counts)
 
 
+def host_shards(index: Index, hosts: int) -> list[list[int]] | None:
+    """Numbers of the shards that each host reads; None if whole shards can't be divided evenly.
+
+    Even is what LEAST_SHARE says. The largest shards are dealt out first, each to the host that has
+    the fewest utterances so far.
+    """
+    numbers: list[list[int]] = [[] for _ in range(hosts)]
+    records = [0] * hosts
+    sizes = [shard.records for shard in index.shards]
+    for number in sorted(range(len(sizes)), key=lambda each: (-sizes[each], each)):
+        host = records.index(min(records))
+        numbers[host].append(number)
+        records[host] += sizes[number]
+    even = min(records) >= LEAST_SHARE * index.records / hosts
+    return [sorted(each) for each in numbers] if even else None
+
+
+def host_records(index: Index, hosts: int) -> list[int]:
+    """Utterances that each host has: those of its shards, or every `hosts`th of the set."""
+    divided = host_shards(index, hosts)
+    if divided is None:
+        return [len(range(host, index.records, hosts)) for host in range(hosts)]
+    return [sum(index.shards[number].records for number in numbers) for numbers in divided]
+
+
+def shuffling(index: Index, batching: Batching, shuffle_buffer_size: int | None) -> Shuffling:
+    """How training shuffles; shuffle_buffer_size: utterances, None for as many as fit.
+
+    What fits is decided by the index alone, so that the order is the same on every machine.
+    """
+    records = max(host_records(index, batching.hosts))
+    # A bar's upper edge: never less than there is.
+    frames = sum((edge + FRAMES_BAR) * count for edge, count in index.frames_histogram.items())
+    utterance_bytes = frames * index.settings.front_end.bins * 4 // max(index.records, 1)
+    size = shuffle_buffer_size or max(constants.SHUFFLE_BUFFER_BYTES // max(utterance_bytes, 1), 1)
+    return Shuffling(min(size, max(records, 1)), records, utterance_bytes)
+
+
+def log_reading(index: Index, batching: Batching, shuffle_buffer_size: int | None) -> None:
+    """Says how training shuffles, and which host of a pod reads what."""
+    logging.info("%s", shuffling(index, batching, shuffle_buffer_size))
+    if batching.hosts == 1:
+        return
+    records = host_records(index, batching.hosts)
+    if host_shards(index, batching.hosts):
+        logging.info(
+            "Each of %d hosts reads shards of its own, %d to %d utterances",
+            batching.hosts,
+            min(records),
+            max(records),
+        )
+    else:
+        # So many shards a host that one more or less is at most 1 - LEAST_SHARE of them.
+        shards = round(1 / (1 - LEAST_SHARE)) * batching.hosts
+        logging.warning(
+            "%d shards can't be divided evenly among %d hosts: each reads all of them for its part "
+            "of the utterances. Prepare with --partition_size=%d or less to spare them that.",
+            len(index.shards),
+            batching.hosts,
+            max(index.records // shards, 1),
+        )
+
+
 def training_input_fn(
     shards: ShardSet,
     batching: Batching,
     random_seed: int,
-    shuffle_buffer_size: int,
+    shuffle_buffer_size: int | None,
     augmentations: tuple[str, ...],
     start_step: int,
 ) -> Callable[[Any], tf.data.Dataset]:
     """An input_fn for TPUEstimator: endless shuffled batches from `start_step` on.
 
-    The batches are (features, labels) as model.model_fn_builder describes them.
+    The batches are (features, labels) as model.model_fn_builder describes them. For
+    shuffle_buffer_size see `shuffling`.
     """
     masks = [augment.parse(specification) for specification in augmentations]
     step_seconds = shards.index.settings.front_end.step_seconds
     epoch_steps = steps_per_epoch(shards.index, batching)
     first_epoch, skipped = divmod(start_step, epoch_steps)
 
+    shuffled = shuffling(shards.index, batching, shuffle_buffer_size)
+
     def input_fn(params: Any) -> tf.data.Dataset:
+        _, hosts = _host(params)
+        assert hosts == batching.hosts, f"{hosts} hosts, not the {batching.hosts} of the epochs"
         batches_per_step = _batches_per_step(batching, params)
+
+        def utterances_of(seed: tf.Tensor | None) -> tf.data.Dataset:
+            records = _share_of_this_host(shards, params, seed)
+            return records.map(_parser(shards.index), tf.data.AUTOTUNE)
+
+        # What fits is read once. The shuffle buffers of all epochs hold references to it.
+        kept = utterances_of(None).cache() if shuffled.exact else None
 
         def epoch_of(epoch: tf.Tensor) -> tf.data.Dataset:
             seed = random_seed * 1_000_003 + epoch
@@ -97,15 +217,13 @@ def training_input_fn(
                 hidden = augment.apply_all(masks, utterance["features"], own, step_seconds)
                 return {**utterance, "features": hidden}
 
-            records = _records(shards, seed).shuffle(
-                shuffle_buffer_size, seed, reshuffle_each_iteration=False
+            utterances = (utterances_of(seed) if kept is None else kept).shuffle(
+                shuffled.buffered, seed, reshuffle_each_iteration=False
             )
-            records = _share_of_this_host(records, params)
-            utterances = records.map(_parser(shards.index), tf.data.AUTOTUNE)
             if masks:
                 utterances = utterances.enumerate().map(hide, tf.data.AUTOTUNE)
             batches = _training_batches(utterances, shards.index, batching, params["batch_size"])
-            # On a pod one host may have an utterance more than another: their epochs are as long.
+            # On a pod one host may have more utterances than another: their epochs are as long.
             return batches.take(epoch_steps * batches_per_step)
 
         epochs = tf.data.Dataset.range(first_epoch, 2**31)
@@ -126,9 +244,11 @@ def evaluation_input_fn(
     missing = -shards.index.records % batching.batch_size if batching.static else 0
 
     def input_fn(params: Any) -> tf.data.Dataset:
-        utterances = _records(shards).map(_parser(shards.index), tf.data.AUTOTUNE)
+        records = _records(shards.files, streams=1)
+        utterances = records.map(_parser(shards.index), tf.data.AUTOTUNE)
         filling = utterances.take(1).map(lambda one: {**one, "weight": 0.0}).repeat(missing)
-        utterances = _share_of_this_host(utterances.concatenate(filling), params)
+        host, hosts = _host(params)
+        utterances = utterances.concatenate(filling).shard(hosts, host)
         batches = _padded_batches(utterances, shards.index, params["batch_size"], batching.static)
         if not for_prediction:
             batches = batches.map(_split)
@@ -148,7 +268,7 @@ def transcripts(shards: ShardSet) -> list[tuple[str, str]]:
     """
     keys = ("utterance_id", "transcript")
     specification = {key: tf.io.FixedLenFeature([], tf.string) for key in keys}
-    examples = _records(shards).map(
+    examples = _records(shards.files, streams=1).map(
         lambda record: tf.io.parse_single_example(record, specification), tf.data.AUTOTUNE
     )
     return [
@@ -157,16 +277,21 @@ def transcripts(shards: ShardSet) -> list[tuple[str, str]]:
     ]
 
 
-def _records(shards: ShardSet, seed: tf.Tensor | None = None) -> tf.data.Dataset:
-    """Serialised examples: in the corpus's order, or of shards in a random order side by side."""
-    files = tf.data.Dataset.from_tensor_slices(list(shards.files))
-    if seed is None:
-        return files.flat_map(tf.data.TFRecordDataset)
-    files = files.shuffle(len(shards.files), seed, reshuffle_each_iteration=False)
-    return files.interleave(
-        tf.data.TFRecordDataset,
-        cycle_length=min(PARALLEL_SHARDS, len(shards.files)),
-        num_parallel_calls=tf.data.AUTOTUNE,
+def _records(
+    files: Sequence[str], seed: tf.Tensor | None = None, streams: int = PARALLEL_SHARDS
+) -> tf.data.Dataset:
+    """Serialised examples of `streams` shards side by side; a seed shuffles the shards.
+
+    One stream gives the corpus's order. The shards behind it are opened and begun meanwhile.
+    """
+    dataset = tf.data.Dataset.from_tensor_slices(list(files))
+    if seed is not None:
+        dataset = dataset.shuffle(len(files), seed, reshuffle_each_iteration=False)
+    streams = min(streams, len(files))
+    return dataset.interleave(
+        lambda file: tf.data.TFRecordDataset(file).prefetch(READ_AHEAD),
+        cycle_length=streams,
+        num_parallel_calls=streams,  # they wait for disks and buckets, whatever the cores
         deterministic=True,
     )
 
@@ -179,10 +304,13 @@ def _host(params: Any) -> tuple[int, int]:
     return host, hosts
 
 
-def _share_of_this_host(dataset: tf.data.Dataset, params: Any) -> tf.data.Dataset:
-    """On a TPU pod, the elements that this host feeds."""
+def _share_of_this_host(shards: ShardSet, params: Any, seed: tf.Tensor | None) -> tf.data.Dataset:
+    """The records that this host trains on; a seed shuffles the shards."""
     host, hosts = _host(params)
-    return dataset.shard(hosts, host) if hosts > 1 else dataset
+    divided = host_shards(shards.index, hosts)
+    if divided is None:
+        return _records(shards.files, seed).shard(hosts, host)
+    return _records([shards.files[number] for number in divided[host]], seed)
 
 
 def _batches_per_step(batching: Batching, params: Any) -> int:

@@ -148,6 +148,15 @@ def build(model_fn: Callable[..., Any], run: RunSettings, tpu: TpuSettings) -> A
     )
 
 
+def hosts(tpu: TpuSettings) -> int:
+    """Machines that feed the TPU, each with a part of the batch; 1 without a TPU.
+
+    Raises:
+        UserError: no TPU where one is asked for.
+    """
+    return int(_cluster(tpu).get_tpu_system_metadata().num_hosts) if tpu.use_tpu else 1
+
+
 def _check_batch_sizes(run: RunSettings, cores: int) -> None:
     for flag in ("train_batch_size", "eval_batch_size"):
         size = getattr(run, flag)

@@ -50,12 +50,12 @@ class _NoSessionError(Exception):
 
 
 @contextmanager
-def topology(cores: int = CORES) -> Iterator[None]:
-    """While this lasts, TensorFlow believes in one host with so many cores."""
+def topology(cores: int = CORES, hosts: int = 1) -> Iterator[None]:
+    """While this lasts, TensorFlow believes in so many cores on so many hosts."""
     metadata = tpu_system_metadata.TPUSystemMetadata(
         num_cores=cores,
-        num_hosts=1,
-        num_of_cores_per_host=cores,
+        num_hosts=hosts,
+        num_of_cores_per_host=cores // hosts,
         topology=None,
         devices=[],
     )
@@ -65,7 +65,7 @@ def topology(cores: int = CORES) -> Iterator[None]:
         yield
 
 
-def graph_of(run: Callable[[], Any], cores: int = CORES) -> tf.Graph:
+def graph_of(run: Callable[[], Any], cores: int = CORES, hosts: int = 1) -> tf.Graph:
     """The graph that an estimator's train, evaluate or predict, called by `run`, builds."""
     graphs = []
 
@@ -74,7 +74,7 @@ def graph_of(run: Callable[[], Any], cores: int = CORES) -> tf.Graph:
         raise _NoSessionError
 
     with ExitStack() as stack:
-        stack.enter_context(topology(cores))
+        stack.enter_context(topology(cores, hosts))
         for session in _SESSIONS:
             stack.enter_context(mock.patch.object(*session, open_session))
         try:

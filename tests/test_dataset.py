@@ -1,6 +1,8 @@
 """Batches from shards: every utterance, in a reproducible order, in the shapes asked for."""
 
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,21 +12,30 @@ import faked_tpu
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl.testing import absltest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_shards import random_utterances, write_shards
 
+import constants
 from speech import estimator
 from speech.dataset import (
     Batching,
+    Shuffling,
     bucket_boundaries,
     evaluation_input_fn,
     evaluation_steps,
+    host_records,
+    host_shards,
+    log_reading,
+    shuffling,
     steps_per_epoch,
     training_input_fn,
     transcripts,
 )
-from speech.records import ShardSet
+from speech.features import FrontEnd
+from speech.records import Index, Shard, ShardSet, ShardSettings
+from utils import ENGLISH
 
 Batch = dict[str, np.ndarray]
 InputFn = Callable[[Any], tf.data.Dataset]
@@ -72,9 +83,10 @@ def training_batches(
     start_step: int = 0,
     seed: int = 1,
     masks: tuple[str, ...] = (),
+    buffer: int | None = 8,
     **params: Any,
 ) -> Iterator[Batch]:
-    input_fn = training_input_fn(shards, batching, seed, 8, masks, start_step)
+    input_fn = training_input_fn(shards, batching, seed, buffer, masks, start_step)
     return batches_of(input_fn, batching.batch_size, **params)
 
 
@@ -115,9 +127,10 @@ def assert_same_batches(one: list[Batch], other: list[Batch]) -> None:
     | st.lists(st.integers(1, 60), min_size=30, max_size=60),
     batch_size=st.integers(1, 7),
     static=st.booleans(),
+    buffer=st.sampled_from([None, 8]),
 )
 def test_steps_per_epoch_are_the_batches_that_an_epoch_gives(
-    frames: list[int], batch_size: int, static: bool
+    frames: list[int], batch_size: int, static: bool, buffer: int | None
 ) -> None:
     """Counted as the batches in front of the one that begins a second epoch."""
     with TemporaryDirectory() as folder:
@@ -127,7 +140,7 @@ def test_steps_per_epoch_are_the_batches_that_an_epoch_gives(
         if not steps:
             assert static and len(frames) < batch_size
             return
-        batches = list(islice(training_batches(shards, batching), 2 * steps))
+        batches = list(islice(training_batches(shards, batching, buffer=buffer), 2 * steps))
     known = set(known_names(frames))
     for epoch in (batches[:steps], batches[steps:]):
         seen = names(epoch)
@@ -208,14 +221,16 @@ def test_features_and_labels_come_back_as_they_were_written(
 
 @pytest.mark.parametrize("static", [True, False])
 @pytest.mark.parametrize("masks", [(), MASKS], ids=["plain", "augmented"])
+@pytest.mark.parametrize("buffer", [None, 8], ids=["exact", "within 8"])
 def test_training_continues_where_it_was_to_the_byte(
-    shards: ShardSet, static: bool, masks: tuple[str, ...]
+    shards: ShardSet, static: bool, masks: tuple[str, ...], buffer: int | None
 ) -> None:
     batching = Batching(4, static)
     steps = steps_per_epoch(shards.index, batching)
-    undisturbed = list(islice(training_batches(shards, batching, masks=masks), 2 * steps + 3))
+    how: dict[str, Any] = {"masks": masks, "buffer": buffer}
+    undisturbed = list(islice(training_batches(shards, batching, **how), 2 * steps + 3))
     for start in (0, 1, steps - 1, steps, steps + 2, 2 * steps):
-        continued = training_batches(shards, batching, start, masks=masks)
+        continued = training_batches(shards, batching, start, **how)
         rest = undisturbed[start:]
         assert_same_batches(list(islice(continued, len(rest))), rest)
 
@@ -244,6 +259,116 @@ def test_augmentation_hides_other_parts_in_another_epoch(shards: ShardSet) -> No
     assert len(patterns[0] & patterns[1]) < len(FRAMES) // 2
 
 
+# --- Shuffling ------------------------------------------------------------------------------------
+
+
+def many_shards(folder: Path, number: int = 240, partition_size: int = 20) -> ShardSet:
+    return write_shards(
+        folder, random_utterances([10] * number, 4), partition_size=partition_size, padded=False
+    )
+
+
+def order_of(batches: Iterator[Batch], shards: ShardSet, steps: int) -> list[int]:
+    """The corpus positions of the utterances of so many batches."""
+    position = {name: at for at, name in enumerate(known_names([10] * shards.index.records))}
+    return [position[name] for name in names(list(islice(batches, steps)))]
+
+
+def test_exact_shuffle_mixes_distant_utterances(tmp_path: Path) -> None:
+    """No place in the corpus says anything about the place in an epoch.
+
+    Of 240 places the correlation of a random order has a deviation of 0.065. A neighbour in the
+    corpus is as far as any other, on average a third of the epoch.
+    """
+    shards = many_shards(tmp_path)
+    orders = []
+    for epoch in range(3):
+        batches = training_batches(shards, Batching(16, True), 15 * epoch, buffer=None)
+        order = order_of(batches, shards, 15)
+        assert sorted(order) == list(range(240))
+        assert abs(np.corrcoef(order, np.arange(240))[0, 1]) < 0.26
+        places = np.argsort(order)
+        assert 60 < np.abs(np.diff(places)).mean() < 100
+        orders.append(order)
+    assert abs(np.corrcoef(orders[0], orders[1])[0, 1]) < 0.26
+
+
+def test_small_buffer_mixes_no_further_than_it_reaches(tmp_path: Path) -> None:
+    """An utterance comes at most a buffer's length early."""
+    shards = many_shards(tmp_path, partition_size=240)
+    for buffer, early in ((8, 7), (100, 99)):
+        order = order_of(training_batches(shards, Batching(16, True), buffer=buffer), shards, 15)
+        assert sorted(order) == list(range(240))
+        earliest = max(position - place for place, position in enumerate(order))
+        assert early / 2 < earliest <= early
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    number=st.integers(1, 60),
+    partition_size=st.integers(1, 60),
+    buffer=st.none() | st.integers(1, 70),
+    seed=st.integers(0, 2**31),
+)
+def test_every_epoch_has_every_utterance_once_whatever_the_buffer(
+    number: int, partition_size: int, buffer: int | None, seed: int
+) -> None:
+    with TemporaryDirectory() as folder:
+        shards = many_shards(Path(folder), number, partition_size)
+        batches = training_batches(shards, Batching(1, False), seed=seed, buffer=buffer)
+        orders = [order_of(batches, shards, number) for _ in range(2)]
+    assert [sorted(order) for order in orders] == [list(range(number))] * 2
+
+
+def test_set_that_fits_into_the_buffer_is_read_once(tmp_path: Path) -> None:
+    shards = many_shards(tmp_path)
+    batches = training_batches(shards, Batching(16, True), buffer=None)
+    first = order_of(batches, shards, 15)
+    for file in shards.files:
+        Path(file).unlink()
+    assert sorted(order_of(batches, shards, 15)) == sorted(first)
+
+
+def test_buffer_holds_as_many_utterances_as_its_bytes_allow(
+    shards: ShardSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batching = Batching(4, static=False)
+    fits = shuffling(shards.index, batching, None)
+    assert fits.exact and (fits.buffered, fits.records) == (len(FRAMES), len(FRAMES))
+    mean = float(np.mean(FRAMES)) * 4 * 4  # bytes, of 4 bins
+    assert mean <= fits.utterance_bytes <= mean + 10 * 4 * 4
+    for utterances in (1, len(FRAMES) - 1, len(FRAMES)):
+        budget = utterances * fits.utterance_bytes
+        monkeypatch.setattr(constants, "SHUFFLE_BUFFER_BYTES", budget)
+        limited = shuffling(shards.index, batching, None)
+        assert limited.buffered == utterances and limited.exact == (utterances == len(FRAMES))
+    monkeypatch.setattr(constants, "SHUFFLE_BUFFER_BYTES", 1)
+    assert shuffling(shards.index, batching, None).buffered == 1
+    assert shuffling(shards.index, batching, 8).buffered == 8
+    assert shuffling(shards.index, batching, 1000).exact
+
+
+def logged(shards: ShardSet, batching: Batching, buffer: int | None) -> str:
+    with absltest.TestCase().assertLogs(level="INFO") as logs:
+        log_reading(shards.index, batching, buffer)
+    return "\n".join(record.getMessage() for record in logs.records)
+
+
+def test_log_says_whether_the_shuffle_is_exact(shards: ShardSet) -> None:
+    batching = Batching(4, static=False)
+    assert logged(shards, batching, None) == (
+        "Shuffles exactly: all 37 utterances fit into the buffer (0.0 GiB)"
+    )
+    within = logged(shards, batching, 8)
+    assert "Shuffles within 8 of 37 utterances at a time" in within
+    assert "raise --shuffle_buffer_size to 37" in within
+
+
+def test_sizes_of_buffers_are_told_in_gibibytes() -> None:
+    text = str(Shuffling(buffered=5000, records=28539, utterance_bytes=2**30 // 2500))
+    assert "(2.0 GiB)" in text and "to 28539 (11.4 GiB)" in text
+
+
 # --- Evaluation -----------------------------------------------------------------------------------
 
 
@@ -260,6 +385,14 @@ def test_evaluation_gives_every_utterance_once_in_order(
     assert counted(batches) == known_names()
     filling = -len(FRAMES) % batch_size if static else 0
     assert weights.tolist() == [1.0] * len(FRAMES) + [0.0] * filling
+
+
+@pytest.mark.parametrize("partition_size", [1, 7, 100])
+def test_evaluation_keeps_the_order_of_any_shards(tmp_path: Path, partition_size: int) -> None:
+    """Also where a shard is longer than what is read ahead of the next one."""
+    shards = many_shards(tmp_path, 100, partition_size)
+    batches = batches_of(evaluation_input_fn(shards, Batching(8, False), True), 8)
+    assert order_of(batches, shards, 13) == list(range(100))
 
 
 def test_labels_stand_among_the_features_for_prediction(shards: ShardSet) -> None:
@@ -281,6 +414,7 @@ def test_transcripts_are_in_the_order_of_evaluation(tmp_path: Path) -> None:
 # --- Cores of a TPU, and hosts of a pod -----------------------------------------------------------
 
 ON_TPU = Batching(2 * CORES, static=True)  # on one host two utterances a core, on two hosts one
+ON_POD = replace(ON_TPU, hosts=2)
 
 
 def summing_model_fn(features: Any, labels: Any, mode: str, params: Any) -> Any:
@@ -332,6 +466,24 @@ def test_fake_context_tells_what_tpu_estimator_tells(
         assert numbers == [0, 1, CORES]
 
 
+def test_fake_context_tells_what_the_hosts_of_a_pod_are_told(
+    shards: ShardSet, tmp_path: Path
+) -> None:
+    told = []
+
+    def record(params: Any) -> tf.data.Dataset:
+        deployment = params["context"].current_input_fn_deployment()
+        told.append((params["batch_size"], deployment[1:]))
+        return training_input_fn(shards, ON_POD, 1, None, MASKS, 0)(params)
+
+    run = estimator.RunSettings(str(tmp_path), ON_POD.batch_size, ON_POD.batch_size)
+    with faked_tpu.topology(2 * CORES, hosts=2):
+        built = estimator.build(summing_model_fn, run, faked_tpu.settings(cores=2 * CORES))
+    faked_tpu.graph_of(lambda: built.train(record, max_steps=2), 2 * CORES, hosts=2)
+    expected = [FakeContext(host, 2).current_input_fn_deployment()[1:] for host in (0, 1)]
+    assert told == [(1, each) for each in expected]
+
+
 def test_a_step_takes_a_batch_for_every_core_and_an_epoch_gives_an_utterance_once(
     shards: ShardSet,
 ) -> None:
@@ -375,42 +527,109 @@ def test_evaluation_on_a_tpu_gives_every_utterance_once_in_order(shards: ShardSe
     assert counted(batches) == known_names()
 
 
-def test_hosts_of_a_pod_train_on_disjoint_halves(shards: ShardSet) -> None:
-    steps = steps_per_epoch(shards.index, ON_TPU)
-    input_fn = training_input_fn(shards, ON_TPU, 1, 8, (), 0)
-    seen = [
-        names(list(islice(on_tpu(input_fn, ON_TPU, host, 2), steps * CORES))) for host in (0, 1)
-    ]
-    assert not set(seen[0]) & set(seen[1])
-    assert len(set(seen[0]) | set(seen[1])) == ON_TPU.batch_size * steps
-    # Together they see what one host alone would.
-    alone = list(islice(training_batches(shards, ON_TPU), steps))
-    assert set(seen[0]) | set(seen[1]) == set(names(alone))
+# 8 shards of 5 utterances are divided evenly; 7 of them and one of 2 are not.
+HALVES = pytest.mark.parametrize("number", [40, 37], ids=["own shards", "all shards"])
 
 
-def test_epochs_are_as_long_on_every_host_of_a_pod(tmp_path: Path) -> None:
-    """39 utterances are 20 on one host and 19 on the other; both give 2 steps of 8 batches."""
-    shards = write_shards(tmp_path, random_utterances([10] * 39, 4))
-    steps = steps_per_epoch(shards.index, ON_TPU)
+def training_on_pod(
+    shards: ShardSet, host: int, start_step: int = 0, buffer: int | None = 8
+) -> Iterator[Batch]:
+    input_fn = training_input_fn(shards, ON_POD, 1, buffer, (), start_step)
+    return on_tpu(input_fn, ON_POD, host, 2)
+
+
+@HALVES
+@pytest.mark.parametrize("buffer", [None, 8], ids=["exact", "within 8"])
+def test_hosts_of_a_pod_train_on_disjoint_halves(
+    tmp_path: Path, number: int, buffer: int | None
+) -> None:
+    shards = write_shards(tmp_path, random_utterances([10] * number, 4))
+    assert (host_shards(shards.index, 2) is not None) == (number == 40)
+    steps = steps_per_epoch(shards.index, ON_POD)
     assert steps == 2
-    input_fn = training_input_fn(shards, ON_TPU, 1, 8, (), 0)
     seen = [
-        names(list(islice(on_tpu(input_fn, ON_TPU, host, 2), 3 * steps * CORES))) for host in (0, 1)
+        names(list(islice(training_on_pod(shards, host, buffer=buffer), 5 * steps * CORES)))
+        for host in (0, 1)
     ]
     size = steps * CORES  # utterances of a host's epoch, one a batch
-    for epoch in (slice(first, first + size) for first in (0, size, 2 * size)):
-        both = seen[0][epoch] + seen[1][epoch]
+    for first in range(0, 5 * size, size):
+        both = seen[0][first : first + size] + seen[1][first : first + size]
         assert len(set(both)) == len(both) == 2 * size
+    # What one epoch left over, another has.
+    assert set(seen[0]) | set(seen[1]) == set(known_names([10] * number))
 
 
-def test_training_on_a_pod_continues_where_it_was(shards: ShardSet) -> None:
+def test_host_reads_no_shard_of_another(tmp_path: Path) -> None:
+    shards = write_shards(tmp_path, random_utterances([10] * 40, 4))
+    divided = host_shards(shards.index, 2)
+    assert divided
+    for number in divided[1]:
+        Path(shards.files[number]).unlink()
+    steps = 3 * steps_per_epoch(shards.index, ON_POD)
+    assert len(list(islice(training_on_pod(shards, host=0), steps * CORES))) == steps * CORES
+
+
+@HALVES
+@pytest.mark.parametrize("buffer", [None, 8], ids=["exact", "within 8"])
+def test_training_on_a_pod_continues_where_it_was(
+    tmp_path: Path, number: int, buffer: int | None
+) -> None:
+    shards = write_shards(tmp_path, random_utterances([10] * number, 4))
     for host in (0, 1):
         undisturbed, continued = (
-            on_tpu(training_input_fn(shards, ON_TPU, 1, 8, (), start), ON_TPU, host, 2)
-            for start in (0, 3)
+            training_on_pod(shards, host, start, buffer=buffer) for start in (0, 3)
         )
         rest = list(islice(undisturbed, 6 * CORES))[3 * CORES :]
         assert_same_batches(list(islice(continued, 3 * CORES)), rest)
+
+
+def index_of(records: list[int]) -> Index:
+    """An index of shards of so many records."""
+    shard = Shard("", 0, 0, 0, 0, "", 0.0, 10, 1, {}, {})
+    shards = tuple(replace(shard, start=at, records=each) for at, each in enumerate(records))
+    settings = ShardSettings(FrontEnd(), ENGLISH, 1, 64, 12, True, 2)
+    return Index(settings, sum(records), "", shards)
+
+
+@given(records=st.lists(st.integers(1, 50), min_size=1, max_size=80), hosts=st.integers(1, 8))
+def test_shards_are_divided_whole_and_evenly_or_not_at_all(records: list[int], hosts: int) -> None:
+    index = index_of(records)
+    shares = host_records(index, hosts)
+    divided = host_shards(index, hosts)
+    assert sum(shares) == sum(records) and len(shares) == hosts
+    if divided is None:
+        assert max(shares) - min(shares) <= 1
+    else:
+        assert sorted(number for each in divided for number in each) == list(range(len(records)))
+        assert [sum(records[number] for number in each) for each in divided] == shares
+        assert min(shares) >= 0.95 * sum(records) / hosts
+    # Every host has what the epoch's steps take of it.
+    steps = steps_per_epoch(index, Batching(2 * hosts, static=True, hosts=hosts))
+    assert steps == min(shares) // 2
+
+
+def test_partition_size_that_the_log_advises_is_divided_evenly() -> None:
+    index = index_of([10_000] * 14 + [1_234])
+    assert host_shards(index, 4) is None
+    with absltest.TestCase().assertLogs(level="WARNING") as logs:
+        log_reading(index, Batching(64, static=True, hosts=4), None)
+    (text,) = (record.getMessage() for record in logs.records)
+    assert text.startswith("15 shards can't be divided evenly among 4 hosts")
+    (advised,) = map(int, re.findall(r"--partition_size=(\d+)", text))
+    for size in (advised, advised // 2):
+        whole, rest = divmod(index.records, size)
+        assert host_shards(index_of([size] * whole + [rest]), 4)
+
+
+def test_log_says_that_hosts_read_their_own_shards(shards: ShardSet) -> None:
+    text = logged(shards, replace(ON_POD, hosts=1), None)
+    assert "hosts" not in text
+    index = index_of([100] * 40)
+    with absltest.TestCase().assertLogs(level="INFO") as logs:
+        log_reading(index, ON_POD, None)
+    exact, own = (record.getMessage() for record in logs.records)
+    assert "all 2000 utterances" in exact
+    assert own == "Each of 2 hosts reads shards of its own, 2000 to 2000 utterances"
 
 
 def test_hosts_of_a_pod_evaluate_disjoint_halves(shards: ShardSet) -> None:

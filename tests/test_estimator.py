@@ -107,3 +107,11 @@ def test_latest_checkpoint_of_a_folder_knows_its_steps(tmp_path: Path) -> None:
     assert checkpoint == str(tmp_path / "model.ckpt-40")
     assert estimator.steps_of(checkpoint) == 40
     assert estimator.steps_of(str(tmp_path / "model.ckpt-3")) == 3
+
+
+def test_hosts_are_those_that_the_tpu_names() -> None:
+    assert estimator.hosts(faked_tpu.settings(use_tpu=False)) == 1
+    with faked_tpu.topology():
+        assert estimator.hosts(faked_tpu.settings()) == 1
+    with faked_tpu.topology(cores=32, hosts=4):
+        assert estimator.hosts(faked_tpu.settings(cores=32)) == 4

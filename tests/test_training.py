@@ -54,6 +54,7 @@ def test_training_trains_tells_and_continues(shards: ShardSet, tmp_path: Path) -
     first = train(shards, folder, "--max_epochs=2")
     assert first.returncode == 0, first.stderr
     assert "12 utterances, 0.01 hours, 3 steps an epoch" in first.stderr
+    assert "Shuffles exactly: all 12 utterances fit into the buffer" in first.stderr
     progress = (
         r"epoch (\d\.\d\d)  step (\d+)/6  loss \d+\.\d\d  learning rate .*  left \d:\d\d:\d\d"
     )

@@ -1,0 +1,309 @@
+"""Does the input keep up with training? Batches a second against a training step's appetite.
+
+  python benchmarks/read.py --files_path=data/LibriSpeech/dev-clean
+  python benchmarks/read.py --data='gs://my-bucket/data/train.tfrecords.*'
+
+With --files_path the speech is prepared padded and unpadded into a temporary folder, and the padded
+shards are read from there and, as gs://, from an emulator of Cloud Storage on this machine
+(tests/emulator.py). With --data shards are read where they are. The list of shards is repeated
+until it is long enough. Everything in the table is measured in this run; a number is the median of
+the rounds, and the rounds of all readers take turns. The one assumption is --tpu_step_ms.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import constants
+
+# isort: split
+# Behind constants, which sets TensorFlow's environment.
+import tensorflow as tf
+from absl import flags, logging
+
+from model import DeepSpeech1
+from speech import command_line, dataset
+from speech.config import NetworkConfig
+from speech.ctc import ctc_loss
+from speech.records import ShardSet, find_shards
+from utils import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+FLAGS = flags.FLAGS
+
+# Shards of a set prepared here: more than are read at once.
+PARTITION_SIZE = 20
+
+# Utterances that readers shuffle at a time, so few that they have to go on reading.
+BUFFER = 128
+
+# The reader that others are compared with.
+PEER = "plain loop, serial"
+
+# Batches that a reader may have ready before its clock starts.
+SLACK = 16
+
+# Training steps of one network are timed until so many seconds have passed.
+STEPS_SECONDS = 15
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "tiny": {"conv_channels": (8, 16), "stride_size": 3, "recurrent_unit_size": 128},
+    "default": {},
+}
+
+Batch = tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("files_path", None, "Real speech in LibriSpeech's layout.")
+    flags.DEFINE_string("data", None, "Shards instead, a glob or gs:// glob.")
+    flags.DEFINE_integer("batch_size", constants.TRAIN_BATCH_SIZE, "Utterances.", lower_bound=1)
+    flags.DEFINE_integer("batches", 30, "That are timed in a round.", lower_bound=1)
+    flags.DEFINE_integer("rounds", 3, "Of which the median counts.", lower_bound=1)
+    flags.DEFINE_float(
+        "tpu_step_ms",
+        49.0,
+        "Training step of the default network at a batch of 32 on one v5e core, as the compiler "
+        "estimates it; other batches in proportion.",
+        lower_bound=0.1,
+    )
+    command_line.define_logging_flag()
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One line of the table."""
+
+    data: str  # where the shards are and how they are stored
+    name: str
+    batches: Callable[[], Iterator[Batch]]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What a reader delivers."""
+
+    batches: float  # per second
+    utterances: float  # per second
+
+
+# --- Data -----------------------------------------------------------------------------------------
+
+
+def prepare(folder: str, name: str, *more: str) -> ShardSet:
+    """The shards of --files_path below a folder."""
+    tfrecords_file = f"{folder}/{name}/speech.tfrecords"
+    command = [sys.executable, "prepare_libri.py", f"--files_path={FLAGS.files_path}"]
+    command += [f"--tfrecords_file={tfrecords_file}", f"--partition_size={PARTITION_SIZE}", *more]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"--files_path={FLAGS.files_path} can't be prepared: {done.stderr.strip()}")
+    return find_shards(f"{tfrecords_file}.*")
+
+
+def in_emulator(shards: ShardSet, stack: ExitStack) -> ShardSet:
+    """The shards as gs:// of an emulator that ends with the stack."""
+    from emulator import Emulator
+
+    emulator = stack.enter_context(Emulator())
+    os.environ.update(emulator.environment)
+    for path in Path(shards.files[0]).parent.iterdir():
+        emulator.put(f"data/{path.name}", path.read_bytes())
+    return find_shards(f"gs://{emulator.bucket}/data/{os.path.basename(shards.pattern)}")
+
+
+def repeated(shards: ShardSet) -> ShardSet:
+    """The shards as often as one round needs."""
+    needed = BUFFER + (FLAGS.batches + SLACK) * FLAGS.batch_size
+    times = -(-needed // shards.index.records)
+    index = replace(shards.index, shards=shards.index.shards * times)
+    return ShardSet(shards.pattern, shards.files * times, index)
+
+
+def sources(stack: ExitStack) -> dict[str, ShardSet]:
+    """Name -> shards to read."""
+    if FLAGS.data:
+        return {
+            "in the bucket" if FLAGS.data.startswith("gs://") else "local": find_shards(FLAGS.data)
+        }
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    padded = prepare(folder, "padded")
+    return {
+        "local, padded": padded,
+        "local, --nopad": prepare(folder, "unpadded", "--nopad"),
+        "emulator, padded": in_emulator(padded, stack),
+    }
+
+
+# --- Readers --------------------------------------------------------------------------------------
+
+
+def training(shards: ShardSet, static: bool, buffer: int | None) -> Iterator[Batch]:
+    batching = dataset.Batching(FLAGS.batch_size, static)
+    input_fn = dataset.training_input_fn(shards, batching, 1, buffer, (), start_step=0)
+    return iter(input_fn({"batch_size": FLAGS.batch_size}))
+
+
+def plain(shards: ShardSet, serial: bool) -> Iterator[Batch]:
+    """The peer: TensorFlow's own classes in a row, without shuffling.
+
+    Args:
+        serial: switches off tf.data's rewriting, by which it maps in parallel and prefetches even
+            where nobody asks for it.
+    """
+    settings = shards.index.settings
+    bins, frames = settings.front_end.bins, settings.max_sequence_length
+    ints = tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)
+    specification = {
+        "features": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
+        "feature_length": tf.io.FixedLenFeature([], tf.int64),
+        "label": ints,
+        "label_length": tf.io.FixedLenFeature([], tf.int64),
+    }
+
+    def parse(record: tf.Tensor) -> Batch:
+        example = tf.io.parse_single_example(record, specification)
+        features = tf.transpose(tf.reshape(example["features"], [bins, -1]))  # [frames, bins]
+        return (
+            {"features": features, "feature_length": example["feature_length"]},
+            {"label": example["label"], "label_length": example["label_length"]},
+        )
+
+    shapes = (
+        {"features": [frames, bins], "feature_length": []},
+        {"label": [settings.max_label_length], "label_length": []},
+    )
+    records = tf.data.TFRecordDataset(list(shards.files))
+    batches = records.map(parse).padded_batch(FLAGS.batch_size, shapes, drop_remainder=True)
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = not serial
+    options.experimental_optimization.inject_prefetch = not serial
+    return iter(batches.with_options(options))
+
+
+def readers(name: str, shards: ShardSet) -> list[Reader]:
+    many = repeated(shards)
+    return [
+        Reader(name, PEER, lambda: plain(many, serial=True)),
+        Reader(name, "plain loop", lambda: plain(many, serial=False)),
+        Reader(name, "static, for a TPU", lambda: training(many, True, BUFFER)),
+        Reader(name, "bucketed, for a CPU", lambda: training(many, False, BUFFER)),
+    ]
+
+
+def measure(reader: Reader) -> Speed:
+    """The speed after the first batch, up to which buffers are filled."""
+    batches = reader.batches()
+    next(batches)
+    utterances = 0
+    started = time.perf_counter()
+    for _ in range(FLAGS.batches):
+        features, _ = next(batches)
+        utterances += features["feature_length"].shape[0]
+    seconds = time.perf_counter() - started
+    return Speed(FLAGS.batches / seconds, utterances / seconds)
+
+
+def measure_all(all_readers: list[Reader]) -> list[Speed]:
+    """The median speed of each; the rounds take turns."""
+    rounds: list[list[Speed]] = []
+    for number in range(FLAGS.rounds):
+        logging.info("Reading, round %d of %d", number + 1, FLAGS.rounds)
+        rounds.append([measure(reader) for reader in all_readers])
+    return [
+        Speed(
+            statistics.median(speed.batches for speed in speeds),
+            statistics.median(speed.utterances for speed in speeds),
+        )
+        for speeds in zip(*rounds, strict=True)
+    ]
+
+
+# --- Appetite -------------------------------------------------------------------------------------
+
+
+def steps_per_second(name: str, shards: ShardSet) -> float:
+    """Forward, loss and gradient of a network on this machine, on the batches it would train on."""
+    settings = shards.index.settings
+    config = NetworkConfig(settings.front_end.bins, settings.alphabet.size, **NETWORKS[name])
+    network = DeepSpeech1(config)
+
+    @tf.function(reduce_retracing=True)
+    def step(features: dict[str, tf.Tensor], labels: dict[str, tf.Tensor]) -> Any:
+        with tf.GradientTape() as tape:
+            logits, lengths = network(
+                features["features"], features["feature_length"], constants.DROPOUT
+            )
+            label, label_length = labels["label"], labels["label_length"]
+            loss = tf.reduce_mean(ctc_loss(logits, lengths, label, label_length, False))
+        return tape.gradient(loss, network.trainable_variables)
+
+    batches = training(repeated(shards), False, BUFFER)
+    step(*next(batches))  # traces
+    seconds: list[float] = []
+    while len(seconds) < FLAGS.rounds and sum(seconds) < STEPS_SECONDS:
+        batch = next(batches)
+        started = time.perf_counter()
+        step(*batch)
+        seconds.append(time.perf_counter() - started)
+    return 1 / statistics.median(seconds)
+
+
+def table(all_readers: list[Reader], speeds: list[Speed], appetites: dict[str, float]) -> str:
+    """The lines of the table; the last columns say how many such trainings a reader feeds."""
+    heads = ["data", "reader", "batches/s", "utterances/s", "x serial"]
+    heads += [f"x {name}" for name in appetites]
+    lines = [heads]
+    peer_speed = 0.0
+    for reader, speed in zip(all_readers, speeds, strict=True):
+        if reader.name == PEER:
+            peer_speed = speed.batches
+        line = [reader.data, reader.name, f"{speed.batches:.1f}", f"{speed.utterances:.0f}"]
+        line.append(f"{speed.batches / peer_speed:.2f}")
+        line += [f"{speed.batches / appetite:.2f}" for appetite in appetites.values()]
+        lines.append(line)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if at < 2 else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    )
+
+
+def main() -> None:
+    if bool(FLAGS.files_path) == bool(FLAGS.data):
+        raise UserError("Give either --files_path, a folder of speech, or --data, shards.")
+    with ExitStack() as stack:
+        sets = sources(stack)
+        all_readers = [reader for name, shards in sets.items() for reader in readers(name, shards)]
+        speeds = measure_all(all_readers)
+        first = next(iter(sets.values()))
+        appetites = {}
+        for name in NETWORKS:
+            logging.info("Training steps of the %s network", name)
+            appetites[f"CPU {name}"] = steps_per_second(name, first)
+    appetites["TPU"] = 1000 / FLAGS.tpu_step_ms * 32 / FLAGS.batch_size
+    print(f"Batches of {FLAGS.batch_size}; appetite in steps/s:")
+    for name, appetite in appetites.items():
+        assumed = f"  (assumed: --tpu_step_ms={FLAGS.tpu_step_ms:g})" if name == "TPU" else ""
+        print(f"  {name:12} {appetite:8.2f}{assumed}")
+    print(table(all_readers, speeds, appetites))
+
+
+if __name__ == "__main__":
+    define_flags()
+    command_line.run(main)
