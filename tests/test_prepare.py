@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
+from emulator import Emulator
 from full_disk import full_disk
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -508,6 +509,23 @@ def test_a_worker_that_dies_is_told_with_its_utterance_and_a_remedy(
     with pytest.raises(UserError, match=told):
         run(utterances, tmp_path, workers=2)
     assert sorted(os.listdir(tmp_path)) == ["t.00000000", "t.00000003", "t.index.json"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_audio_that_a_bucket_does_not_give_ends_the_run_and_is_not_skipped(
+    emulator: Emulator,
+    bucket: str,
+    corpus: list[Utterance],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    workers: int,
+) -> None:
+    for name, value in emulator.environment.items():
+        monkeypatch.setenv(name, value)
+    utterances = [*corpus[:4], replace(corpus[6], audio_path=f"{bucket}/a.flac")]
+    with pytest.raises(UserError, match=r"a\.flac isn't there"):
+        run(utterances, tmp_path, workers=workers)
+    assert sorted(os.listdir(tmp_path)) == ["t.00000000", "t.index.json"]
 
 
 def test_preparing_imports_no_tensorflow() -> None:
