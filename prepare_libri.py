@@ -15,6 +15,7 @@ from absl import flags, logging
 import constants
 import utils
 from speech import (
+    beam_pipeline,
     command_line,
     corpora,
     corpus_stats,
@@ -25,7 +26,7 @@ from speech import (
     verify,
 )
 from speech.features import FrontEnd
-from speech.records import ShardSettings, index_path
+from speech.records import Index, ShardSettings, index_path
 
 FLAGS = flags.FLAGS
 
@@ -40,7 +41,7 @@ def define_flags() -> None:
     flags.DEFINE_list(
         "files_path",
         None,
-        "Folders of one or several splits, merged into one set. Default: "
+        "Folders of one or several splits, local or gs://, merged into one set. Default: "
         + ", ".join(folder for folder, _ in default_sets()),
     )
     flags.DEFINE_string(
@@ -82,6 +83,17 @@ def define_flags() -> None:
     )
     flags.DEFINE_bool("strict", False, "Stop at the first unusable utterance.")
     flags.DEFINE_integer("workers", os.cpu_count(), "Processes that prepare.", lower_bound=1)
+    flags.DEFINE_string(
+        "runner",
+        None,
+        "Prepare by Apache Beam, on many machines: one of its runners, e.g. DataflowRunner, "
+        "FlinkRunner, or DirectRunner for this machine. See docs/shards.md.",
+    )
+    flags.DEFINE_list(
+        "runner_options",
+        [],
+        "Of the runner, e.g. project=my-project,region=us-central1,temp_location=gs://BUCKET/tmp",
+    )
     flags.DEFINE_bool(
         "stats",
         False,
@@ -198,6 +210,23 @@ def shard_settings(folders: list[str]) -> ShardSettings:
     )
 
 
+def prepare_set(
+    utterances: list[corpora.Utterance], tfrecords_file: str, settings: ShardSettings
+) -> Index:
+    start, strict = FLAGS.starting_position, FLAGS.strict
+    if not FLAGS.runner:
+        return prepare.prepare(utterances, tfrecords_file, settings, start, FLAGS.workers, strict)
+    workers = FLAGS.workers if FLAGS["workers"].present else None
+    return beam_pipeline.prepare(
+        utterances,
+        tfrecords_file,
+        settings,
+        start,
+        beam_pipeline.Runner(FLAGS.runner, FLAGS.runner_options, workers),
+        strict,
+    )
+
+
 def report_stats(
     utterances: list[corpora.Utterance],
     tfrecords_file: str,
@@ -255,7 +284,18 @@ def upload_set(tfrecords_file: str, folder: str) -> None:
     )
 
 
+def check_flags() -> None:
+    if FLAGS.runner_options and not FLAGS.runner:
+        raise utils.UserError("--runner_options are of an Apache Beam runner: name it by --runner.")
+    if FLAGS.stats and any(storage.in_bucket(folder) for folder in FLAGS.files_path or []):
+        raise utils.UserError(
+            "--stats reads the headers of local files, not of those in a bucket: give it a local "
+            "copy with --files_path."
+        )
+
+
 def main() -> None:
+    check_flags()
     for split in FLAGS.download:
         download.librispeech(split, constants.LIBRISPEECH_URL, constants.DATA_DIR)
     if FLAGS.download:
@@ -278,14 +318,7 @@ def main() -> None:
             share = 0.0 if for_evaluation(folders) else corpus_stats.RECOMMENDED_SHARE
             report_stats(utterances, tfrecords_file, settings, share)
             continue
-        index = prepare.prepare(
-            utterances,
-            tfrecords_file,
-            settings,
-            FLAGS.starting_position,
-            FLAGS.workers,
-            FLAGS.strict,
-        )
+        index = prepare_set(utterances, tfrecords_file, settings)
         print(prepare.summary(tfrecords_file, index))
         if not index.records:
             raise utils.UserError(

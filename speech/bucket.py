@@ -46,6 +46,15 @@ def matching(pattern: str) -> dict[str, Any]:
         }
 
 
+def below(folder: str) -> Iterator[tuple[str, Any]]:
+    """(path, object) of all whose path begins with `folder` and a slash, by their paths."""
+    bucket, _, name = folder.removeprefix(BUCKET_PREFIX).rstrip("/").partition("/")
+    with explained(folder):
+        for found in _client().list_blobs(bucket, prefix=name and f"{name}/"):
+            if not found.name.endswith("/"):  # some programs write such objects as folders
+                yield f"{BUCKET_PREFIX}{bucket}/{found.name}", found
+
+
 def find(path: str) -> Any:
     """The object (google.cloud.storage.Blob) with its size and checksum, None if it isn't there."""
     bucket, name = _split(path)

@@ -1,8 +1,10 @@
 """Corpora: folders of audio and transcripts -> a sorted list of utterances."""
 
 import os
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
+from speech import storage
 from speech.download import ARCHIVE_MD5
 from utils import UserError
 
@@ -15,9 +17,21 @@ class Utterance:
     """One stretch of speech and what was said."""
 
     utterance_id: str  # unique in its corpus, e.g. 4088-158079-0015
-    audio_path: str | None  # None: a transcript without audio
+    audio_path: str | None  # local or gs://; None: a transcript without audio
     transcript: str | None  # None: audio without transcript
     speaker: str  # who speaks, e.g. 4088; the same in every utterance of a person
+    # Of the audio's file, so that a mended corpus is found out; None: it isn't there.
+    audio_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the folders hold, by the utterances' ids."""
+
+    audio: dict[str, str] = field(default_factory=dict)  # paths
+    sizes: dict[str, int | None] = field(default_factory=dict)  # bytes of the audio
+    transcripts: dict[str, str] = field(default_factory=dict)
+    speakers: dict[str, str] = field(default_factory=dict)
 
 
 def librispeech(folders: list[str]) -> list[Utterance]:
@@ -32,13 +46,11 @@ def librispeech(folders: list[str]) -> list[Utterance]:
         UserError: a folder is missing or holds no utterance, an id occurs twice, or a transcript
             file can't be read.
     """
-    audio: dict[str, str] = {}
-    transcripts: dict[str, str] = {}
-    speakers: dict[str, str] = {}
+    found = _Found()
     for folder in folders:
-        before = len(audio) + len(transcripts)
-        _list_split(folder, audio, transcripts, speakers)
-        if len(audio) + len(transcripts) == before:
+        before = len(found.audio) + len(found.transcripts)
+        _list_split(folder, found)
+        if len(found.audio) + len(found.transcripts) == before:
             raise UserError(
                 f"{folder} holds no utterances: LibriSpeech's layout is "
                 f"{os.path.join(folder, 'SPEAKER', 'CHAPTER', '*' + AUDIO_SUFFIX)} with a "
@@ -47,39 +59,42 @@ def librispeech(folders: list[str]) -> list[Utterance]:
     return [
         Utterance(
             utterance_id,
-            audio.get(utterance_id),
-            transcripts.get(utterance_id),
-            speakers.get(utterance_id) or _first_part(utterance_id),
+            found.audio.get(utterance_id),
+            found.transcripts.get(utterance_id),
+            found.speakers.get(utterance_id) or _first_part(utterance_id),
+            found.sizes.get(utterance_id),
         )
-        for utterance_id in sorted(audio.keys() | transcripts.keys())
+        for utterance_id in sorted(found.audio.keys() | found.transcripts.keys())
     ]
 
 
-def _list_split(
-    folder: str, audio: dict[str, str], transcripts: dict[str, str], speakers: dict[str, str]
-) -> None:
-    if not os.path.isdir(folder):
+def _list_split(folder: str, found: _Found) -> None:
+    if not storage.in_bucket(folder) and not os.path.isdir(folder):
         split = os.path.basename(os.path.normpath(folder))
         raise UserError(
             f"{folder} is not a folder. Name one with --files_path, or fetch LibriSpeech: python "
             f"prepare_libri.py --download={split if split in ARCHIVE_MD5 else 'train-clean-100'}"
         )
-    for parent, _, names in os.walk(folder, followlinks=True, onerror=_unreadable_folder):
-        for name in names:
-            path = os.path.join(parent, name)
-            if name.endswith((AUDIO_SUFFIX, TRANSCRIPT_SUFFIX)):
-                _check_depth(folder, parent)
-            if name.endswith(AUDIO_SUFFIX):
-                utterance_id = name[: -len(AUDIO_SUFFIX)]
-                if utterance_id in audio:
-                    raise UserError(
-                        f"The utterance {utterance_id} is there twice: {audio[utterance_id]} and "
-                        f"{path}. Remove one of them."
-                    )
-                audio[utterance_id] = path
-                speakers[utterance_id] = _speaker(folder, parent, utterance_id)
-            elif name.endswith(TRANSCRIPT_SUFFIX):
-                _read_transcripts(path, transcripts)
+    texts = []
+    for path, size in storage.files_below(folder):
+        parent, name = os.path.split(path)
+        if name.endswith((AUDIO_SUFFIX, TRANSCRIPT_SUFFIX)):
+            _check_depth(folder, parent)
+        if name.endswith(AUDIO_SUFFIX):
+            utterance_id = name[: -len(AUDIO_SUFFIX)]
+            if utterance_id in found.audio:
+                raise UserError(
+                    f"The utterance {utterance_id} is there twice: {found.audio[utterance_id]} and "
+                    f"{path}. Remove one of them."
+                )
+            found.audio[utterance_id] = path
+            found.sizes[utterance_id] = size
+            found.speakers[utterance_id] = _speaker(folder, parent, utterance_id)
+        elif name.endswith(TRANSCRIPT_SUFFIX):
+            texts.append(path)
+    with ThreadPoolExecutor(storage.PARALLEL_READS) as readers:
+        for path, lines in zip(texts, readers.map(_read_lines, texts), strict=True):
+            _take_transcripts(path, lines, found.transcripts)
 
 
 def _speaker(folder: str, parent: str, utterance_id: str) -> str:
@@ -103,18 +118,16 @@ def _check_depth(folder: str, parent: str) -> None:
         )
 
 
-def _unreadable_folder(error: OSError) -> None:
-    raise UserError(f"The folder {error.filename} can't be read: {error.strerror}.")
-
-
-def _read_transcripts(path: str, transcripts: dict[str, str]) -> None:
+def _read_lines(path: str) -> list[str]:
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            lines = file.read().splitlines()
+        return storage.read_bytes(path).decode("utf-8-sig").splitlines()
     except OSError as error:
         raise UserError(f"The transcripts {path} can't be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
         raise UserError(f"The transcripts {path} are not UTF-8 ({error}): save them so.") from None
+
+
+def _take_transcripts(path: str, lines: list[str], transcripts: dict[str, str]) -> None:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue

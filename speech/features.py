@@ -6,6 +6,7 @@ here in chunks that stay in the processor's cache, which is several times faster
 float64: a float32 FFT alone is 1e-4 away where quiet bins stand beside loud ones.
 """
 
+import io
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -18,6 +19,7 @@ import soxr
 from python_speech_features.base import get_filterbanks
 
 import constants
+from speech import storage
 from utils import UserError
 
 # soundfile gives samples in [-1, 1); the front end's energies are at the scale of 16-bit samples.
@@ -99,7 +101,7 @@ def _round_half_up(value: float) -> int:
 
 
 def read_audio(path: str, sample_rate: int) -> np.ndarray:
-    """Samples of a sound file: mono, at `sample_rate` Hz, at int16 scale.
+    """Samples of a sound file, local or in a bucket: mono, at `sample_rate` Hz, at int16 scale.
 
     Channels are averaged; other rates are resampled (soxr, high quality).
 
@@ -108,15 +110,16 @@ def read_audio(path: str, sample_rate: int) -> np.ndarray:
 
     Raises:
         AudioError: the file is missing, not audio, or shorter than its header promises.
+        UserError: the bucket can't be reached.
     """
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(_as_soundfile_opens(path)) as file:
             promised, file_rate = file.frames, file.samplerate
             _refuse_unknown_length(path, promised)
             as_it_is = (file.subtype, file.channels, file_rate) == (INT16_SUBTYPE, 1, sample_rate)
             audio = file.read(dtype="int16" if as_it_is else "float32", always_2d=True)
     except (OSError, soundfile.SoundFileError) as error:
-        raise AudioError(f"{path} can't be read as audio: {error}") from None
+        raise AudioError(f"{path} can't be read as audio: {_cause(error)}") from None
     if len(audio) != promised:  # [samples, channels]
         raise AudioError(
             f"{path} is cut short: its header promises {promised} samples, {len(audio)} are there."
@@ -127,6 +130,15 @@ def read_audio(path: str, sample_rate: int) -> np.ndarray:
     if file_rate != sample_rate and len(mono):
         mono = soxr.resample(mono, file_rate, sample_rate, quality="HQ")
     return mono * np.float32(INT16_SCALE)
+
+
+def _as_soundfile_opens(path: str) -> str | io.BytesIO:
+    return io.BytesIO(storage.read_bytes(path)) if storage.in_bucket(path) else path
+
+
+def _cause(error: Exception) -> str:
+    """What soundfile has against a file, without what it calls one that isn't local."""
+    return error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
 
 
 def audio_length(path: str, sample_rate: int) -> int:
@@ -140,7 +152,7 @@ def audio_length(path: str, sample_rate: int) -> int:
     try:
         header = soundfile.info(path)
     except (OSError, soundfile.SoundFileError) as error:
-        raise AudioError(f"{path} can't be read as audio: {error}") from None
+        raise AudioError(f"{path} can't be read as audio: {_cause(error)}") from None
     _refuse_unknown_length(path, header.frames)
     return _round_half_up(header.frames * sample_rate / header.samplerate)  # as soxr does
 

@@ -11,8 +11,9 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice, pairwise
 from typing import NoReturn
@@ -23,10 +24,11 @@ from tqdm import tqdm
 from speech import storage
 from speech.corpora import Utterance
 from speech.features import AudioError, extract, read_audio
-from speech.lock import exclusive
+from speech.lock import Lock, exclusive
 from speech.records import (
     FRAMES_BAR,
     LABELS_BAR,
+    RECEIPT_SUFFIX,
     Index,
     Shard,
     ShardSettings,
@@ -37,6 +39,7 @@ from speech.records import (
     index_path,
     lock_path,
     read_index,
+    run_folder,
     shard_path,
     shard_pattern,
 )
@@ -137,6 +140,46 @@ def prepare(
         UserError: the set that is there has other settings or another corpus, the starting
             position isn't the start of a shard, or the folder can't be written.
     """
+    with unfinished(utterances, tfrecords_file, settings, starting_position) as there:
+        index = there.index
+        size = settings.partition_size
+        ranges = {start: utterances[start : start + size] for start in there.missing}
+        with (
+            closing(_prepare_in_order(list(chain(*ranges.values())), settings, workers)) as records,
+            _progress_bar(ranges) as progress,
+        ):
+            for start, ranged in ranges.items():
+                prepared = zip(ranged, islice(records, len(ranged)), strict=True)
+                path = shard_path(tfrecords_file, start)
+                progress.set_description(os.path.basename(path))
+                shard, skipped = write_shard(path, start, _counted(prepared, progress), strict)
+                there.lock.check()
+                index = index.with_shard(shard, skipped)
+                storage.write_text(index_path(tfrecords_file), index.to_json())
+    return index
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A set of shards that nobody else may write while its lock is held."""
+
+    index: Index  # of the shards that are there
+    missing: tuple[int, ...]  # corpus positions where the others begin, of those that are wanted
+    lock: Lock
+
+
+@contextmanager
+def unfinished(
+    utterances: list[Utterance],
+    tfrecords_file: str,
+    settings: ShardSettings,
+    starting_position: int,
+) -> Iterator[Unfinished]:
+    """Holds a set's lock while the block runs, and tells what is missing of the set.
+
+    Raises:
+        UserError: as `prepare`, before anything is written.
+    """
     if not 0 <= starting_position < len(utterances):
         raise UserError(
             f"--starting_position={starting_position} lies outside the corpus of "
@@ -147,21 +190,7 @@ def prepare(
         missing = _missing_starts(index, starting_position)
         if not missing:
             logging.info("%s is finished: nothing to do.", tfrecords_file)
-            return index
-        ranges = {start: utterances[start : start + settings.partition_size] for start in missing}
-        with (
-            closing(_prepare_in_order(list(chain(*ranges.values())), settings, workers)) as records,
-            _progress_bar(ranges) as progress,
-        ):
-            for start, ranged in ranges.items():
-                prepared = zip(ranged, islice(records, len(ranged)), strict=True)
-                path = shard_path(tfrecords_file, start)
-                progress.set_description(os.path.basename(path))
-                shard, skipped = write_shard(path, start, _counted(prepared, progress), strict)
-                lock.check()
-                index = index.with_shard(shard, skipped)
-                storage.write_text(index_path(tfrecords_file), index.to_json())
-    return index
+        yield Unfinished(index, tuple(missing), lock)
 
 
 def _missing_starts(index: Index, starting_position: int) -> list[int]:
@@ -177,8 +206,12 @@ def _missing_starts(index: Index, starting_position: int) -> list[int]:
 def _prepare_in_order(
     utterances: list[Utterance], settings: ShardSettings, workers: int
 ) -> Generator[Prepared, None, None]:
+    attempt = partial(_prepared_or_error, settings=settings)
     try:
-        yield from map_in_order(partial(prepare_utterance, settings=settings), utterances, workers)
+        for outcome in map_in_order(attempt, utterances, workers):
+            if isinstance(outcome, UserError):
+                raise outcome
+            yield outcome
     except DeadWorkerError as death:
         utterance = utterances[death.position]
         raise UserError(
@@ -186,6 +219,14 @@ def _prepare_in_order(
             f"{utterance.audio_path}. Run the same command again: it continues. If it happens "
             "again, use fewer --workers, or leave that recording out."
         ) from None
+
+
+def _prepared_or_error(utterance: Utterance, settings: ShardSettings) -> Prepared | UserError:
+    """An error that isn't the utterance's, such as a bucket out of reach, ends no process."""
+    try:
+        return prepare_utterance(utterance, settings)
+    except UserError as error:
+        return error
 
 
 def _cause(exit_code: int | None) -> str:
@@ -218,7 +259,7 @@ def _continue_index(
 ) -> Index:
     """The index of the set as it stands on disk, or an empty one."""
     fresh = Index(settings, len(utterances), corpus_digest(utterances))
-    index = read_index(tfrecords_file)
+    index = take_receipts(read_index(tfrecords_file), tfrecords_file)
     if index is None:
         return fresh
     _check_same_settings(index.settings, settings, tfrecords_file)
@@ -236,11 +277,51 @@ def corpus_digest(utterances: list[Utterance]) -> str:
     """SHA-256 over ids, transcripts and the audio's sizes: it changes when a corpus is mended."""
     digest = hashlib.sha256()
     for each in utterances:
-        # A link into nowhere has no size; preparation tells that it is unreadable.
-        path = each.audio_path
-        size = os.path.getsize(path) if path and os.path.exists(path) else None
-        digest.update(repr((each.utterance_id, each.transcript, size)).encode())
+        digest.update(repr((each.utterance_id, each.transcript, each.audio_bytes)).encode())
     return digest.hexdigest()
+
+
+def take_receipts(index: Index | None, tfrecords_file: str) -> Index | None:
+    """Takes the shards into a set's index that workers elsewhere have finished (see run_folder).
+
+    Writes the index if there are any, and removes the run's folder.
+
+    Args:
+        index: of the set as it is known; None if there is none yet.
+    """
+    known = index
+    good_receipt = partial(_good_receipt, tfrecords_file)
+    with ThreadPoolExecutor(storage.PARALLEL_READS) as readers:
+        for receipt in readers.map(good_receipt, receipts(tfrecords_file)):
+            if receipt is not None:
+                known = _with_receipt(known, receipt)
+    if known is not None and known != index:
+        storage.write_text(index_path(tfrecords_file), known.to_json())
+    storage.remove_folder(run_folder(tfrecords_file))
+    return known
+
+
+def receipts(tfrecords_file: str) -> list[str]:
+    """Paths of the receipts in a run's folder, in their shards' order."""
+    files = storage.files_below(run_folder(tfrecords_file))
+    return sorted(path for path, _ in files if path.endswith(RECEIPT_SUFFIX))
+
+
+def _good_receipt(tfrecords_file: str, path: str) -> Index | None:
+    """The index of one shard in a receipt, None if the shard isn't there any more."""
+    receipt = Index.from_json(storage.read_text(path), path)
+    (shard,) = receipt.shards
+    there = storage.size(shard_path(tfrecords_file, shard.start)) == shard.bytes
+    return receipt if there else None
+
+
+def _with_receipt(index: Index | None, receipt: Index) -> Index:
+    index = index or replace(receipt, shards=(), skipped=())
+    (shard,) = receipt.shards
+    of_this_set = replace(receipt, shards=index.shards, skipped=index.skipped) == index
+    if not of_this_set or shard.start in {known.start for known in index.shards}:
+        return index
+    return index.with_shard(shard, receipt.skipped)
 
 
 def _check_same_settings(old: ShardSettings, new: ShardSettings, tfrecords_file: str) -> None:

@@ -36,6 +36,7 @@ from utils import Alphabet, AlphabetError, UserError
 
 INDEX_FORMAT = 1
 INDEX_SUFFIX = ".index.json"
+RECEIPT_SUFFIX = ".index.json"  # in a run's folder: the index of one shard
 
 # Width of a histogram's bar: frames and labels differ by a factor of about ten.
 FRAMES_BAR = 10
@@ -316,20 +317,19 @@ class Index:
         )
 
     def to_json(self) -> str:
-        return (
-            json.dumps(
-                {
-                    "format": INDEX_FORMAT,
-                    "settings": self.settings.to_json(),
-                    "corpus": {"utterances": self.corpus_utterances, "sha256": self.corpus_digest},
-                    "shards": [asdict(shard) for shard in self.shards],
-                    "skipped": [asdict(skipped) for skipped in self.skipped],
-                },
-                indent=1,
-                ensure_ascii=False,
-            )
-            + "\n"
+        content = json.dumps(
+            {
+                "format": INDEX_FORMAT,
+                "settings": self.settings.to_json(),
+                "corpus": {"utterances": self.corpus_utterances, "sha256": self.corpus_digest},
+                "shards": [asdict(shard) for shard in self.shards],
+                "skipped": [asdict(skipped) for skipped in self.skipped],
+            },
+            indent=1,
+            ensure_ascii=False,
         )
+        # The name of a file may hold bytes that aren't UTF-8; these, JSON has to write as \udcXX.
+        return content.encode(errors="backslashreplace").decode() + "\n"
 
     @classmethod
     def from_json(cls, text: str, path: str) -> "Index":
@@ -375,6 +375,15 @@ def shard_pattern(tfrecords_file: str) -> str:
 def lock_path(tfrecords_file: str) -> str:
     """The file that a run holds while it writes the set."""
     return storage.hidden_path(tfrecords_file, ".lock")
+
+
+def run_folder(tfrecords_file: str) -> str:
+    """The folder where workers elsewhere find their work and leave receipts of what is done.
+
+    No shard pattern matches it. A receipt is the index of one shard.
+    """
+    folder, name = os.path.split(tfrecords_file)
+    return storage.join(folder, f".{name}.run")
 
 
 def index_path(tfrecords_file: str) -> str:

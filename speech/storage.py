@@ -6,10 +6,16 @@ Whatever is written here appears under its name only when it is whole.
 import contextlib
 import glob
 import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO, Protocol
 
 from speech import bucket
 from utils import UserError
+
+# Small files that are worth reading or removing side by side where each takes a request.
+PARALLEL_READS = bucket.PARALLEL_REQUESTS
 
 
 def in_bucket(path: str) -> bool:
@@ -27,6 +33,33 @@ def sizes(pattern: str) -> dict[str, int]:
     if in_bucket(pattern):
         return {path: int(found.size) for path, found in sorted(bucket.matching(pattern).items())}
     return {path: os.path.getsize(path) for path in sorted(glob.glob(pattern))}
+
+
+def files_below(folder: str) -> Iterator[tuple[str, int | None]]:
+    """(path, bytes) of every file in a folder and in those below it, as they are found.
+
+    Links are followed; the bytes of one that leads nowhere are None. A folder that isn't there has
+    no files.
+
+    Raises:
+        UserError: a folder can't be read.
+    """
+    if in_bucket(folder):
+        for path, found in bucket.below(folder):
+            yield path, int(found.size)
+        return
+    for parent, _, names in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
+        for name in names:
+            path = os.path.join(parent, name)
+            try:
+                yield path, os.path.getsize(path)
+            except OSError:
+                yield path, None
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise UserError(f"The folder {error.filename} can't be read: {error.strerror}.")
 
 
 def exists(path: str) -> bool:
@@ -48,12 +81,40 @@ def read_text(path: str) -> str:
         UserError: the file isn't there or can't be read.
     """
     try:
-        if in_bucket(path):
-            return bucket.read(path).decode()
-        with open(path, encoding="utf-8") as file:
-            return file.read()
+        return read_bytes(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} can't be read: {error}") from None
+
+
+def read_bytes(path: str) -> bytes:
+    """A whole file.
+
+    Raises:
+        OSError: the local file isn't there or can't be read.
+        UserError: the same of the bucket.
+    """
+    if in_bucket(path):
+        return bucket.read(path)
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def remove_folder(folder: str) -> None:
+    """Removes a folder with everything below it, if it is there.
+
+    Raises:
+        UserError: it can't be removed.
+    """
+    if in_bucket(folder):
+        with ThreadPoolExecutor(PARALLEL_READS) as pool:
+            list(pool.map(bucket.delete, [path for path, _ in files_below(folder)]))
+        return
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise UserError(f"The folder {folder} can't be removed: {error.strerror}.") from None
 
 
 def make_folder(path: str) -> None:

@@ -2,11 +2,14 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from emulator import Emulator
 
 from speech.corpora import Utterance, librispeech
+from speech.prepare import corpus_digest
 from utils import UserError
 
 WriteSplit = Callable[[Path, dict[str, str]], None]
@@ -39,11 +42,15 @@ def refusal(*folders: Path) -> str:
 def test_utterances_are_sorted_by_id_with_their_audio_and_lower_case_transcript(
     split: Path,
 ) -> None:
+    expected = [
+        ("777-1-0000", "777/1/777-1-0000.flac", "the dog", "777"),
+        ("84-10-0000", "84/10/84-10-0000.flac", "a cat", "84"),
+        ("84-2-0000", "84/2/84-2-0000.flac", "hello", "84"),
+        ("84-2-0001", "84/2/84-2-0001.flac", "mother's kitchen", "84"),
+    ]
     assert listed(split) == [
-        Utterance("777-1-0000", str(split / "777/1/777-1-0000.flac"), "the dog", "777"),
-        Utterance("84-10-0000", str(split / "84/10/84-10-0000.flac"), "a cat", "84"),
-        Utterance("84-2-0000", str(split / "84/2/84-2-0000.flac"), "hello", "84"),
-        Utterance("84-2-0001", str(split / "84/2/84-2-0001.flac"), "mother's kitchen", "84"),
+        Utterance(name, str(split / path), transcript, speaker, (split / path).stat().st_size)
+        for name, path, transcript, speaker in expected
     ]
 
 
@@ -84,6 +91,7 @@ def test_transcript_without_audio_is_kept(split: Path) -> None:
     (split / "84/10/84-10-0000.flac").unlink()
     kept = {utterance.utterance_id: utterance.audio_path for utterance in listed(split)}
     assert set(kept) == set(SPOKEN) and kept["84-10-0000"] is None
+    assert listed(split)[1].audio_bytes is None
 
 
 def test_an_id_alone_is_no_transcript_and_empty_lines_are_none(split: Path) -> None:
@@ -95,6 +103,14 @@ def test_an_id_alone_is_no_transcript_and_empty_lines_are_none(split: Path) -> N
 def test_byte_order_mark_windows_line_ends_and_spare_spaces_are_tolerated(split: Path) -> None:
     (split / "84/10/84-10.trans.txt").write_bytes(b"\xef\xbb\xbf84-10-0000  A \t CAT \r\n")
     assert listed(split)[1].transcript == "a cat"
+
+
+def test_audio_that_links_into_nowhere_is_kept_without_size(split: Path) -> None:
+    audio = split / "84/10/84-10-0000.flac"
+    audio.unlink()
+    audio.symlink_to(split / "nowhere")
+    found = listed(split)[1]
+    assert (found.audio_path, found.audio_bytes) == (str(audio), None)
 
 
 def test_other_files_are_no_utterances(split: Path) -> None:
@@ -186,3 +202,58 @@ def test_transcripts_that_can_not_be_opened_are_named(split: Path) -> None:
     (split / "84/10/84-10.trans.txt").unlink()
     (split / "84/10/84-10.trans.txt").symlink_to(split / "nowhere")
     assert "84-10.trans.txt can't be read: No such file" in refusal(split)
+
+
+# --- In a bucket ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def in_bucket(emulator: Emulator, bucket: str, split: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The split, copied to a folder of its name in the bucket."""
+    for name, value in emulator.environment.items():
+        monkeypatch.setenv(name, value)
+    for path in split.rglob("*.*"):
+        target = f"{bucket}/{split.name}/{path.relative_to(split)}"
+        emulator.put(target.removeprefix(f"gs://{emulator.bucket}/"), path.read_bytes())
+    return f"{bucket}/{split.name}"
+
+
+def test_a_split_in_a_bucket_is_the_same_corpus(
+    emulator: Emulator, in_bucket: str, split: Path
+) -> None:
+    emulator.forget_requests()
+    found = librispeech([in_bucket])
+    assert found == [
+        replace(each, audio_path=str(each.audio_path).replace(str(split), in_bucket))
+        for each in listed(split)
+    ]
+    assert corpus_digest(found) == corpus_digest(listed(split))
+    # The sizes of the audio come with the one list.
+    asked = [path for _, path in emulator.requests()]
+    assert sum("/o?" in path for path in asked) == 1
+    assert sum(".trans.txt" in path for path in asked) == 3
+    assert not [path for path in asked if ".flac" in path]
+
+
+def test_other_splits_beside_one_in_a_bucket_are_not_listed(
+    emulator: Emulator, in_bucket: str
+) -> None:
+    beside = f"{in_bucket}-2/1/1/1-1-0000.flac".removeprefix(f"gs://{emulator.bucket}/")
+    emulator.put(beside, b"")
+    assert {each.utterance_id for each in librispeech([f"{in_bucket}/"])} == set(SPOKEN)
+
+
+def test_an_empty_folder_of_a_bucket_tells_the_layout(in_bucket: str) -> None:
+    for folder in (f"{in_bucket}/nothing", f"{in_bucket}/84/2/84-2.trans.txt"):
+        with pytest.raises(UserError, match=f"{folder} holds no utterances"):
+            librispeech([folder])
+
+
+def test_a_folder_of_splits_in_a_bucket_is_refused(in_bucket: str, bucket: str) -> None:
+    with pytest.raises(UserError, match=f"{bucket} seems to hold several.*as in {in_bucket}"):
+        librispeech([bucket])
+
+
+def test_a_bucket_that_is_not_there_is_named(in_bucket: str) -> None:
+    with pytest.raises(UserError, match="gs://no-such-bucket/speech isn't there"):
+        librispeech(["gs://no-such-bucket/speech"])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import python_speech_features
 import soundfile
+from emulator import Emulator
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from python_speech_features import sigproc
@@ -309,3 +310,24 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
         read_audio(str(tmp_path / "nothing.flac"), 16000)
     with pytest.raises(AudioError, match=str(tmp_path)):
         read_audio(str(tmp_path), 16000)
+
+
+def test_audio_in_a_bucket_is_that_of_the_same_file_here(
+    emulator: Emulator, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in emulator.environment.items():
+        monkeypatch.setenv(name, value)
+    path = str(tmp_path / "a.flac")
+    soundfile.write(path, np.random.default_rng(1).normal(size=5000) * 0.1, 16000)
+    content = Path(path).read_bytes()
+    there = f"{bucket}/a.flac"
+    name = there.removeprefix(f"gs://{emulator.bucket}/")
+    emulator.put(name, content)
+    np.testing.assert_array_equal(read_audio(there, 16000), read_audio(path, 16000))
+    # The same words every time, and the object's name in them: they go into the index.
+    emulator.put(name, b"no audio")
+    with pytest.raises(AudioError) as error:
+        read_audio(there, 16000)
+    assert str(error.value) == f"{there} can't be read as audio: Format not recognised."
+    with pytest.raises(UserError, match=r"b\.flac isn't there"):
+        read_audio(f"{bucket}/b.flac", 16000)

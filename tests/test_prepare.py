@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
+from emulator import Emulator
 from full_disk import full_disk
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -67,7 +68,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, write_split: WriteSplit) ->
     soundfile.write(no_samples, np.zeros(0), 16000)
     soundfile.write(audio[10], np.zeros(16000), 16000)
     changed = list(good)
-    changed[3] = replace(good[3], audio_path=None)
+    changed[3] = replace(good[3], audio_path=None, audio_bytes=None)
     changed[4] = replace(good[4], transcript=None)
     changed[8] = replace(good[8], audio_path=no_samples)
     changed[9] = replace(good[9], transcript="it's")
@@ -314,9 +315,9 @@ def test_another_corpus_is_refused(corpus: list[Utterance], tmp_path: Path) -> N
     [
         (0, {"transcript": "it is"}),
         (4, {"transcript": "its"}),  # there was none
-        (0, {"audio_path": None}),
-        (3, {"audio_path": __file__}),  # there was none
-        (0, {"audio_path": __file__}),  # a file of another size
+        (0, {"audio_path": None, "audio_bytes": None}),
+        (3, {"audio_path": __file__, "audio_bytes": 1}),  # there was none
+        (0, {"audio_bytes": 1}),  # a file of another size
     ],
 )
 def test_a_mended_corpus_is_refused(
@@ -338,7 +339,21 @@ def test_a_mended_audio_file_is_refused(tmp_path: Path, write_split: WriteSplit)
     utterances = librispeech([str(tmp_path / "speech")])
     run(utterances, tmp_path / "set")
     soundfile.write(str(utterances[1].audio_path), np.zeros(5000), 16000)
-    assert "some audio or transcript has changed" in refusal(utterances, tmp_path / "set")
+    mended = librispeech([str(tmp_path / "speech")])
+    assert "some audio or transcript has changed" in refusal(mended, tmp_path / "set")
+
+
+def test_names_that_are_not_utf_8_can_be_in_an_index(
+    tmp_path: Path, write_split: WriteSplit
+) -> None:
+    write_split(tmp_path / "speech", {"1-1-0000": "IT", "1-1-0001": "IT"})
+    audio = tmp_path / "speech/1/1/1-1-0001.flac"
+    audio.rename(os.fsdecode(bytes(audio.parent) + b"/1-1-\xff.flac"))
+    index = run(librispeech([str(tmp_path / "speech")]), tmp_path / "set")
+    assert (index.records, [each.position for each in index.skipped]) == (1, [1, 2])
+    assert index.skipped[1].utterance_id == "1-1-\udcff"
+    assert reread(tmp_path / "set") == index
+    assert run(librispeech([str(tmp_path / "speech")]), tmp_path / "set") == index
 
 
 def test_a_link_into_nowhere_is_unreadable_and_no_more(tmp_path: Path) -> None:
@@ -494,6 +509,23 @@ def test_a_worker_that_dies_is_told_with_its_utterance_and_a_remedy(
     with pytest.raises(UserError, match=told):
         run(utterances, tmp_path, workers=2)
     assert sorted(os.listdir(tmp_path)) == ["t.00000000", "t.00000003", "t.index.json"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_audio_that_a_bucket_does_not_give_ends_the_run_and_is_not_skipped(
+    emulator: Emulator,
+    bucket: str,
+    corpus: list[Utterance],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    workers: int,
+) -> None:
+    for name, value in emulator.environment.items():
+        monkeypatch.setenv(name, value)
+    utterances = [*corpus[:4], replace(corpus[6], audio_path=f"{bucket}/a.flac")]
+    with pytest.raises(UserError, match=r"a\.flac isn't there"):
+        run(utterances, tmp_path, workers=workers)
+    assert sorted(os.listdir(tmp_path)) == ["t.00000000", "t.index.json"]
 
 
 def test_preparing_imports_no_tensorflow() -> None:

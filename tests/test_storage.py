@@ -104,6 +104,53 @@ def test_matches_come_by_name_with_their_sizes_and_without_what_is_not_whole(
     assert partial == str(tmp_path / ".b.3.partial")
 
 
+def test_files_below_a_folder_come_with_their_sizes_and_links_are_followed(tmp_path: Path) -> None:
+    for name in ("a", "b/c", "b/.d"):
+        storage.write_text(str(tmp_path / "all" / name), name)
+    (tmp_path / "all" / "nowhere").symlink_to(tmp_path / "missing")
+    (tmp_path / "linked").symlink_to(tmp_path / "all")
+    for root in ("all", "linked"):
+        folder = tmp_path / root
+        assert dict(storage.files_below(str(folder))) == {
+            str(folder / "a"): 1,
+            str(folder / "b/c"): 3,
+            str(folder / "b/.d"): 4,
+            str(folder / "nowhere"): None,
+        }
+    assert list(storage.files_below(str(tmp_path / "missing"))) == []
+
+
+def test_a_file_in_a_folder_s_place_is_told_and_has_none_below(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file can't be read: Not a directory"):
+        list(storage.files_below(str(tmp_path / "file")))
+    with pytest.raises(UserError, match=r"file can't be removed: Not a directory"):
+        storage.remove_folder(str(tmp_path / "file"))
+
+
+def test_a_folder_is_removed_with_all_below_it(tmp_path: Path) -> None:
+    storage.write_text(str(tmp_path / "all/b/c"), "")
+    for _ in range(2):  # the second time there is none
+        storage.remove_folder(str(tmp_path / "all"))
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_in_a_bucket_is_listed_and_removed_without_its_neighbours(
+    emulator: Emulator, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in emulator.environment.items():
+        monkeypatch.setenv(name, value)
+    root = bucket.removeprefix(f"gs://{emulator.bucket}/")
+    for name in ("all/", "all/a", "all/b/c", "all2/d"):
+        emulator.put(f"{root}/{name}", name.encode())
+    for folder in (f"{bucket}/all", f"{bucket}/all/"):
+        assert dict(storage.files_below(folder)) == {f"{bucket}/all/a": 5, f"{bucket}/all/b/c": 7}
+    assert f"{bucket}/all2/d" in dict(storage.files_below(f"gs://{emulator.bucket}"))
+    storage.remove_folder(f"{bucket}/all")
+    assert list(storage.files_below(f"{bucket}/all")) == []
+    assert dict(storage.files_below(bucket)) == {f"{bucket}/all2/d": 6}
+
+
 def test_size_and_existence(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"12345")
     assert storage.size(str(tmp_path / "a")) == 5

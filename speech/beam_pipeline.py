@@ -1,0 +1,304 @@
+"""Preparation on many machines: Apache Beam hands the shards that are missing to its workers.
+
+Three transforms: the positions where missing shards begin, a reshuffle that spreads them over the
+workers, and the writing of a shard, which is `prepare.write_shard` as on one machine. What goes to
+a worker and comes back lies in the run's folder beside the shards (`records.run_folder`), not in
+the pipeline: a thousand hours' transcripts would be more than a job may hold, and not every runner
+hands results back. A worker reads its utterances there and leaves a receipt, which the set's index
+takes in at the end of this run, or at the start of the next if this one is killed.
+"""
+
+import json
+import logging as python_logging
+import os
+import re
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, redirect_stderr, suppress
+from dataclasses import asdict, dataclass, replace
+from io import StringIO
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from speech import prepare as engine
+from speech import storage
+from speech.corpora import Utterance
+from speech.records import RECEIPT_SUFFIX, Index, ShardSettings, run_folder, shard_path
+from utils import UserError
+
+if TYPE_CHECKING:
+    import apache_beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+# Names of Beam's runner on this machine.
+DIRECT_RUNNERS = ("directrunner", "direct")
+
+# Between two looks at how many shards are finished.
+PROGRESS_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Runner:
+    """One of Beam's runners, and what it is told."""
+
+    name: str  # e.g. DataflowRunner
+    options: list[str]  # its own, as name=value or name
+    workers: int | None = None  # processes of the direct runner; None: one
+
+    @property
+    def direct(self) -> bool:
+        """Whether it is this machine."""
+        return self.name.lower() in DIRECT_RUNNERS
+
+    def all_options(self) -> list[str]:
+        """The options with the number of processes.
+
+        Raises:
+            UserError: another runner is given a number of processes.
+        """
+        if not self.direct and self.workers:
+            raise UserError(
+                f"--workers={self.workers} is of this machine: --runner={self.name} takes options "
+                "of its own, such as --runner_options=max_num_workers=20 of Dataflow."
+            )
+        if self.workers in (None, 1):
+            return self.options
+        return [
+            f"direct_num_workers={self.workers}",
+            "direct_running_mode=multi_processing",
+            "default_sdk_harness_log_level=ERROR",
+            *self.options,
+        ]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker has to know."""
+
+    tfrecords_file: str
+    index: Index  # of the set, without its shards
+    strict: bool
+
+
+def prepare(
+    utterances: list[Utterance],
+    tfrecords_file: str,
+    settings: ShardSettings,
+    starting_position: int,
+    runner: Runner,
+    strict: bool,
+) -> Index:
+    """Writes the shards that are still missing, and then the index: the bytes `prepare` writes.
+
+    Args:
+        utterances: the corpus, in order; the workers must find the audio by its paths.
+        tfrecords_file: path that the shards' names begin with; the workers must see its folder.
+        starting_position: corpus position to begin at; what lies before it is left alone.
+        strict: an unusable utterance is an error instead of being skipped.
+
+    Raises:
+        UserError: as `speech.prepare.prepare`; or Beam isn't installed, doesn't know the runner or
+            an option's value, or has ended without all shards.
+    """
+    pipeline = _pipeline(runner)
+    with engine.unfinished(utterances, tfrecords_file, settings, starting_position) as there:
+        if not there.missing:
+            return there.index
+        job = Job(tfrecords_file, replace(there.index, shards=(), skipped=()), strict)
+        _hand_out(utterances, there.missing, job)
+        _build(pipeline, there.missing, job)
+        with _progress_bar(job, len(there.missing)):
+            problem = _run(pipeline)
+        failure = _failure_of(job)
+        there.lock.check()
+        index = engine.take_receipts(there.index, tfrecords_file) or there.index
+    if failure:
+        raise UserError(failure)
+    written = {shard.start for shard in index.shards}
+    lost = [start for start in there.missing if start not in written]
+    if lost:
+        raise UserError(
+            f"--runner={runner.name} ended without {len(lost)} of {len(there.missing)} shards: "
+            f"{problem or 'it names no reason'}. The workers need this project, and "
+            f"{os.path.dirname(tfrecords_file) or '.'} where this machine has it (docs/shards.md). "
+            "Run the same command again: it continues."
+        )
+    return index
+
+
+def write_partition(start: int, job: Job) -> None:
+    """Writes the shard that begins at the corpus position `start`; runs on a worker.
+
+    What a person has to mend goes into the run's folder and keeps other shards from being begun:
+    raised, it would make the runner try again.
+
+    Raises:
+        UserError: the run's folder can't be reached from here.
+    """
+    receipt = _run_path(job, f"{start:08d}{RECEIPT_SUFFIX}")
+    failure = _run_path(job, "failure")
+    if storage.exists(failure) or storage.exists(receipt):
+        return
+    ranged = json.loads(storage.read_text(_work_path(job, start)))
+    utterances = [Utterance(**each) for each in ranged]
+    settings = job.index.settings
+    prepared = ((each, engine.prepare_utterance(each, settings)) for each in utterances)
+    path = shard_path(job.tfrecords_file, start)
+    try:
+        shard, skipped = engine.write_shard(path, start, prepared, job.strict)
+        storage.write_text(receipt, job.index.with_shard(shard, skipped).to_json())
+    except UserError as error:
+        storage.write_text(failure, str(error))
+
+
+def _run_path(job: Job, name: str) -> str:
+    return storage.join(run_folder(job.tfrecords_file), name)
+
+
+def _work_path(job: Job, start: int) -> str:
+    return _run_path(job, f"{start:08d}.utterances.json")
+
+
+def _hand_out(utterances: list[Utterance], starts: tuple[int, ...], job: Job) -> None:
+    """Writes the utterances of each missing shard where its worker finds them."""
+
+    def write(start: int) -> None:
+        ranged = utterances[start : start + job.index.settings.partition_size]
+        storage.write_text(_work_path(job, start), json.dumps([asdict(each) for each in ranged]))
+
+    with ThreadPoolExecutor(storage.PARALLEL_READS) as writers:
+        list(writers.map(write, starts))
+
+
+@contextmanager
+def _progress_bar(job: Job, shards: int) -> Iterator[None]:
+    """Shows how many shards are finished, wherever they are written."""
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(PROGRESS_SECONDS):
+            with suppress(UserError):  # a bucket out of reach; the next look tells
+                progress.update(len(engine.receipts(job.tfrecords_file)) - progress.n)
+
+    with tqdm(total=shards, unit="shard", desc=os.path.basename(job.tfrecords_file)) as progress:
+        looking = threading.Thread(target=look, daemon=True)
+        looking.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            looking.join()
+            progress.update(len(engine.receipts(job.tfrecords_file)) - progress.n)
+
+
+def _failure_of(job: Job) -> str:
+    """What a worker has found that a person has to mend; empty if nothing."""
+    path = _run_path(job, "failure")
+    return storage.read_text(path) if storage.exists(path) else ""
+
+
+# --- Beam -----------------------------------------------------------------------------------------
+
+
+def _pipeline(runner: Runner) -> "apache_beam.Pipeline":
+    """An empty pipeline of that runner."""
+    with _quiet_import():
+        try:
+            import apache_beam
+            from apache_beam.runners.direct.direct_runner import DirectRunner
+        except ImportError:
+            raise UserError(
+                f"--runner={runner.name} needs Apache Beam: pip install '.[beam]', or leave out "
+                "--runner to prepare on this machine."
+            ) from None
+    options = _parsed(runner.all_options())
+    try:
+        if not runner.direct:
+            return apache_beam.Pipeline(runner.name, options)
+        python_logging.getLogger(apache_beam.__name__).setLevel(python_logging.WARNING)
+        direct = DirectRunner()
+        # Else it first fetches another program of Beam's (Prism) and runs that, in its own way.
+        direct.is_interactive()
+        return apache_beam.Pipeline(direct, options)
+    except ImportError as error:
+        raise UserError(
+            f"--runner={runner.name} can't be loaded: {error}. For Dataflow: pip install "
+            f"'apache-beam[gcp]=={apache_beam.__version__}' in an environment without TensorFlow."
+        ) from None
+    except (ValueError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise UserError(f"--runner={runner.name} with these --runner_options: {reason}.") from None
+
+
+def _parsed(options: list[str]) -> "PipelineOptions":
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    said = StringIO()
+    try:
+        # Wrong values make it print all of its options and leave the program.
+        with redirect_stderr(said):
+            parsed = PipelineOptions([f"--{option.lstrip('-')}" for option in options])
+            parsed.get_all_options(retain_unknown_options=True)
+    except SystemExit:
+        reason = said.getvalue().strip().splitlines()[-1].partition("error: ")[2]
+        raise UserError(f"--runner_options={','.join(options)}: {reason}.") from None
+    return parsed
+
+
+def _build(pipeline: "apache_beam.Pipeline", starts: tuple[int, ...], job: Job) -> None:
+    import apache_beam
+
+    (
+        pipeline
+        | "missing shards" >> apache_beam.Create(starts)
+        | "spread" >> apache_beam.Reshuffle()
+        | "write shard" >> apache_beam.Map(write_partition, job)
+    )
+
+
+def _run(pipeline: "apache_beam.Pipeline") -> str:
+    """Runs a pipeline to its end; returns what went wrong, empty if nothing did."""
+    # The direct runner's processes have to find this project, as it is found here.
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")
+    try:
+        result = pipeline.run()
+        try:
+            result.wait_until_finish()
+        except KeyboardInterrupt:
+            result.cancel()
+            raise
+    except Exception as error:  # every runner has its own
+        return _reason(error)
+    return ""
+
+
+def _reason(error: Exception) -> str:
+    """A UserError that was raised in a worker, or else the last line of what a runner says.
+
+    Beam adds the transform's name to the message, and runners on other machines hand on the whole
+    traceback as text.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if f"{UserError.__name__}: " in line] or lines
+    if not told:
+        return type(error).__name__
+    message = told[-1].rpartition(f"{UserError.__name__}: ")[2]
+    return re.sub(r" \[while running .*$", "", message).rstrip(".")
+
+
+@contextmanager
+def _quiet_import() -> Iterator[None]:
+    """Keeps to itself which of Beam's parts lack libraries, and which Pythons will be dropped."""
+    python_logging.disable(python_logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        python_logging.disable(python_logging.NOTSET)
