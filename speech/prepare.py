@@ -142,6 +142,8 @@ def prepare(
     """
     with unfinished(utterances, tfrecords_file, settings, starting_position) as there:
         index = there.index
+        if not there.missing:
+            return index
         size = settings.partition_size
         ranges = {start: utterances[start : start + size] for start in there.missing}
         with (

@@ -382,8 +382,7 @@ def run_folder(tfrecords_file: str) -> str:
 
     No shard pattern matches it. A receipt is the index of one shard.
     """
-    folder, name = os.path.split(tfrecords_file)
-    return storage.join(folder, f".{name}.run")
+    return storage.hidden_path(tfrecords_file, ".run")
 
 
 def index_path(tfrecords_file: str) -> str:
