@@ -27,17 +27,12 @@ from pathlib import Path
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import constants  # before TensorFlow, whose notes it silences
-
-# isort: split
-import librosa
 import numpy as np
-import python_speech_features
 import scipy.fft
 import soundfile
-import tensorflow as tf
 from absl import app, flags, logging
 
+import constants
 from speech import corpora
 from speech.corpora import Utterance
 from speech.features import CHUNK_FRAMES, FrontEnd
@@ -68,13 +63,23 @@ SETTINGS = ShardSettings(
 
 
 def original(utterances: list[Utterance], folder: str) -> None:
-    """The usual recipe, one utterance after the other."""
+    """The original recipe, one utterance after the other."""
+    # Imported here, because worker processes import this file.
+    import tensorflow as tf
+
     with tf.io.TFRecordWriter(os.path.join(folder, "original")) as writer:
         for utterance in utterances:
-            writer.write(original_record(utterance).SerializeToString())
+            writer.write(original_record(utterance))
 
 
-def original_record(utterance: Utterance) -> tf.train.Example:
+def original_record(utterance: Utterance) -> bytes:
+    import librosa
+    import python_speech_features
+    import tensorflow as tf
+
+    def int64_feature(numbers: Iterable[int]) -> tf.train.Feature:
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=numbers))
+
     samples, rate = librosa.load(str(utterance.audio_path), sr=constants.SAMPLE_RATE)
     energies, _ = python_speech_features.fbank(
         samples,
@@ -92,20 +97,19 @@ def original_record(utterance: Utterance) -> tf.train.Example:
     padded = features
     while len(padded) < SETTINGS.max_sequence_length:
         padded = np.concatenate((padded, np.zeros((1, constants.MEL_BINS))), axis=0)
-    values_of_features = np.float32(padded.T).flatten()  # [bins x frames]
+    frequency_major = np.float32(padded.T).flatten()  # [bins x frames]
     label = ENGLISH.encode(str(utterance.transcript), utterance.utterance_id)
     padded_label = np.concatenate((label, np.zeros(SETTINGS.max_label_length - len(label), int)))
     values = {
-        "features": tf.train.Feature(float_list=tf.train.FloatList(value=values_of_features)),
+        "features": tf.train.Feature(float_list=tf.train.FloatList(value=frequency_major)),
         "feature_length": int64_feature([len(features)]),
         "label": int64_feature(padded_label),
         "label_length": int64_feature([len(label)]),
     }
-    return tf.train.Example(features=tf.train.Features(feature=values))
-
-
-def int64_feature(numbers: Iterable[int]) -> tf.train.Feature:
-    return tf.train.Feature(int64_list=tf.train.Int64List(value=numbers))
+    serialised: bytes = tf.train.Example(
+        features=tf.train.Features(feature=values)
+    ).SerializeToString()
+    return serialised
 
 
 def floor(utterances: list[Utterance], folder: str) -> None:
@@ -169,6 +173,7 @@ def main(unused_arguments: list[str]) -> None:
         "shards, 2 workers": (shards(2), often, cores),
     }
     rates: dict[str, list[float]] = {name: [] for name in rows}
+    rate(original, once[:1], cores)  # imports what it needs
     for _ in range(FLAGS.rounds):
         for name, (recipe, spoken, allowed) in rows.items():
             rates[name].append(rate(recipe, spoken, allowed))
