@@ -1,5 +1,6 @@
 # make demo   a spoken corpus, shards, training, word error rate: the whole pipeline, no data needed
 # make test   lint and the test suite
+# make bench SPEECH=FOLDER   what the README says of speed, measured on a folder of speech
 #
 # Both make their environment in .venv, which needs Python 3.11 or 3.10 and the package index.
 
@@ -13,7 +14,7 @@ INSTALLED = $(VENV)/installed
 # Where the demo lives; make demo DEMO=/elsewhere leaves the one in demo/ alone.
 DEMO = demo
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all bench lint clean
 
 demo: $(INSTALLED)
 	$(RUN) examples/spoken_corpus.py --corpus_dir=$(DEMO)/corpus
@@ -34,6 +35,13 @@ test: lint
 
 test-all: lint
 	$(RUN) -m pytest
+
+bench: $(INSTALLED)
+	@test -n '$(SPEECH)' || { echo 'error: say make bench SPEECH=FOLDER, a folder in the layout of' \
+		'LibriSpeech, such as data/LibriSpeech/dev-clean.'; exit 1; }
+	$(RUN) benchmarks/prepare.py --files_path='$(SPEECH)'
+	$(RUN) benchmarks/prepare_memory.py --files_path='$(SPEECH)'
+	$(RUN) benchmarks/read.py --files_path='$(SPEECH)'
 
 lint: $(INSTALLED)
 	$(RUN) -m ruff format --check .

@@ -5,8 +5,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from absl import app, flags, logging
+from tqdm import tqdm
 
 from utils import UserError
 
@@ -17,6 +19,17 @@ def define_logging_flag() -> None:
         "info",
         ["debug", "info", "warning", "error"],
         "How much is said on standard error.",
+    )
+
+
+def progress_bar(total: int, unit: str) -> "tqdm[NoReturn]":
+    """A bar on standard error; bytes ("B") come in kB, MB, GB."""
+    return tqdm(
+        total=total,
+        unit=unit,
+        unit_scale=unit == "B",
+        # A log file wants a line now and then, not a redrawn bar.
+        mininterval=0.5 if sys.stderr.isatty() else 30,
     )
 
 

@@ -6,7 +6,6 @@ only a file that is cut short or damaged behind its header is not found out.
 """
 
 import os
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,9 +13,9 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 
 from speech import prepare, storage
+from speech.command_line import progress_bar
 from speech.corpora import Utterance
 from speech.features import AudioError, audio_length
 from speech.records import ShardSettings, histogram
@@ -92,14 +91,11 @@ class Lengths:
 
 def measure(utterances: Sequence[Utterance], settings: ShardSettings) -> Lengths:
     """The lengths of a corpus, from its files' headers; the settings' limits are left aside."""
-    progress = tqdm(
-        utterances,
-        desc="headers",
-        unit="utt",
-        # A log file wants a line now and then, not a redrawn bar.
-        mininterval=0.5 if sys.stderr.isatty() else 30,
-    )
-    measured = [(each.speaker, measure_utterance(each, settings)) for each in progress]
+    measured = []
+    with progress_bar(len(utterances), "utt") as progress:
+        for each in utterances:
+            measured.append((each.speaker, measure_utterance(each, settings)))
+            progress.update()
     usable = [(speaker, lengths) for speaker, lengths in measured if not lengths.reason]
     reasons = Counter(lengths.reason for _, lengths in measured if lengths.reason)
     return Lengths(

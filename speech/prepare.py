@@ -8,7 +8,6 @@ writes the same bytes that an undisturbed run writes.
 import hashlib
 import os
 import signal
-import sys
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from absl import logging
 from tqdm import tqdm
 
 from speech import storage
+from speech.command_line import progress_bar
 from speech.corpora import Utterance
 from speech.features import AudioError, extract, read_audio
 from speech.lock import Lock, exclusive
@@ -148,13 +148,14 @@ def prepare(
         ranges = {start: utterances[start : start + size] for start in there.missing}
         with (
             closing(_prepare_in_order(list(chain(*ranges.values())), settings, workers)) as records,
-            _progress_bar(ranges) as progress,
+            progress_bar(sum(map(len, ranges.values())), "utt") as progress,
         ):
             for start, ranged in ranges.items():
                 prepared = zip(ranged, islice(records, len(ranged)), strict=True)
                 path = shard_path(tfrecords_file, start)
                 progress.set_description(os.path.basename(path))
-                shard, skipped = write_shard(path, start, _counted(prepared, progress), strict)
+                counted = _counted(prepared, progress, there.lock)
+                shard, skipped = write_shard(path, start, counted, strict)
                 there.lock.check()
                 index = index.with_shard(shard, skipped)
                 storage.write_text(index_path(tfrecords_file), index.to_json())
@@ -238,22 +239,14 @@ def _cause(exit_code: int | None) -> str:
     return f"exit code {exit_code}, see above"
 
 
-def _progress_bar(ranges: dict[int, list[Utterance]]) -> "tqdm[NoReturn]":
-    """Utterances a second and the time left, over all shards that are still missing."""
-    return tqdm(
-        total=sum(map(len, ranges.values())),
-        unit="utt",
-        # A log file wants a line now and then, not a redrawn bar.
-        mininterval=0.5 if sys.stderr.isatty() else 30,
-    )
-
-
 def _counted(
-    prepared: Iterable[tuple[Utterance, Prepared]], progress: "tqdm[NoReturn]"
+    prepared: Iterable[tuple[Utterance, Prepared]], progress: "tqdm[NoReturn]", lock: Lock
 ) -> Iterator[tuple[Utterance, Prepared]]:
     for each in prepared:
         progress.update()
         yield each
+    # Before the shard gets its name: it may be another run's by now.
+    lock.check()
 
 
 def _continue_index(

@@ -8,7 +8,6 @@ is compared with the index's checksums, and the index comes last.
 
 import io
 import os
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed
@@ -20,7 +19,17 @@ from absl import logging
 from tqdm import tqdm
 
 from speech import bucket, storage
-from speech.records import Index, Shard, index_path, read_index, shard_path, shard_pattern
+from speech.command_line import progress_bar
+from speech.lock import Lock, exclusive
+from speech.records import (
+    Index,
+    Shard,
+    index_path,
+    lock_path,
+    read_index,
+    shard_path,
+    shard_pattern,
+)
 from utils import UserError
 
 # The service joins at most this many objects at once.
@@ -53,7 +62,7 @@ def upload(tfrecords_file: str, folder: str, part_bytes: int = PART_BYTES) -> Up
 
     Raises:
         UserError: there is no such set, a shard is not as the index says, the bucket holds
-            another set of that name, or it can't be reached.
+            another set of that name, another run writes there, or it can't be reached.
     """
     index = read_index(tfrecords_file)
     if index is None:
@@ -62,6 +71,14 @@ def upload(tfrecords_file: str, folder: str, part_bytes: int = PART_BYTES) -> Up
             "that are there with --tfrecords_file."
         )
     target = storage.join(folder, os.path.basename(tfrecords_file))
+    # Another upload, or a run that prepares there, would join or delete what this one sends.
+    with exclusive(lock_path(target)) as lock:
+        return _upload(index, tfrecords_file, target, part_bytes, lock)
+
+
+def _upload(
+    index: Index, tfrecords_file: str, target: str, part_bytes: int, lock: Lock
+) -> Uploaded:
     _check_same_set(index, tfrecords_file, target)
     if not index.complete:
         logging.warning("%s is incomplete: only its finished shards are copied.", tfrecords_file)
@@ -72,16 +89,12 @@ def upload(tfrecords_file: str, folder: str, part_bytes: int = PART_BYTES) -> Up
         _check_size(shard_path(tfrecords_file, shard.start), shard)
     sent = 0
     with (
-        tqdm(
-            total=sum(shard.bytes for shard in waiting),
-            unit="B",
-            unit_scale=True,
-            mininterval=0.5 if sys.stderr.isatty() else 30,
-        ) as progress,
+        progress_bar(sum(shard.bytes for shard in waiting), "B") as progress,
         _Sender(parts, part_bytes, progress) as sender,
     ):
         for done in as_completed([sender.start(tfrecords_file, target, each) for each in waiting]):
             sent += done.result()
+            lock.check()
     for leftover in parts:  # of an upload that was stopped while it deleted them
         bucket.delete(leftover)
     storage.write_text(index_path(target), index.to_json())

@@ -1,6 +1,5 @@
 """Rereads a set of shards, local or in a bucket, and says what is no longer as it was written."""
 
-import sys
 import threading
 from collections.abc import Container
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from absl import logging
 from tqdm import tqdm
 
 from speech import storage
+from speech.command_line import progress_bar
 from speech.records import (
     RecordError,
     Shard,
@@ -57,12 +57,7 @@ def verify(tfrecords_file: str) -> Verified:
     stopped = threading.Event()
     with (
         ThreadPoolExecutor(PARALLEL_SHARDS) as readers,
-        tqdm(
-            total=index.bytes,
-            unit="B",
-            unit_scale=True,
-            mininterval=0.5 if sys.stderr.isatty() else 30,
-        ) as progress,
+        progress_bar(index.bytes, "B") as progress,
     ):
         try:
             found = list(

@@ -10,7 +10,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Generic, TypeVar, cast
 
@@ -94,7 +94,15 @@ class _Worker(Generic[Item, Result]):
         self.positions: deque[int] = deque()
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(function, theirs), daemon=True)
-        self._process.start()
+        # Ctrl-C reaches every process of a terminal, and this one ends the others. Blocked here, it
+        # can't reach a new one before that is ready to ignore it. Starting multiprocessing's own
+        # process would unblock it again.
+        resource_tracker.ensure_running()
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         theirs.close()
 
     def give(self, position: int, item: Item) -> None:
@@ -121,7 +129,6 @@ class _Worker(Generic[Item, Result]):
 
 def _serve(function: Callable[[Item], Result], connection: Connection) -> None:
     """A worker's life: it ends when its pipe does, as it does when the main process is killed."""
-    # Ctrl-C reaches every process of a terminal; the main one ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         try:

@@ -1,11 +1,13 @@
 """The engine: which shards it writes, what it leaves alone, what it refuses and what it skips."""
 
+import json
 import logging
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from full_disk import full_disk
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from speech import lock
 from speech import prepare as engine
 from speech.corpora import Utterance, librispeech
 from speech.features import FrontEnd, extract, read_audio
@@ -481,6 +484,28 @@ def test_one_output_more_or_less_decides(tmp_path: Path) -> None:
         soundfile.write(path, np.zeros(320 + 160 * (frames - 1)), 16000)
         utterance = Utterance("1", path, "abbcdefghi", "1")  # 10 labels and a blank: 11 outputs
         assert engine.prepare_utterance(utterance, SETTINGS).reason == reason
+
+
+def test_a_run_that_has_lost_its_lock_writes_nothing_over_its_successors_shards(
+    corpus: list[Utterance],
+    emulator: Emulator,
+    own_bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.05)
+    prepare_utterance = engine.prepare_utterance
+    folder = own_bucket.removeprefix(f"gs://{emulator.bucket}/")
+
+    def meanwhile_taken_over(utterance: Utterance, settings: ShardSettings) -> engine.Prepared:
+        successor = {"host": "elsewhere", "process": 1, "run": "another"}
+        emulator.put(f"{folder}/.t.lock", json.dumps(successor).encode())
+        time.sleep(0.5)
+        return prepare_utterance(utterance, settings)
+
+    monkeypatch.setattr(engine, "prepare_utterance", meanwhile_taken_over)
+    with pytest.raises(UserError, match=r"\.t\.lock was taken over by another run"):
+        prepare(corpus[:2], f"{own_bucket}/t", SETTINGS, 0, workers=1, strict=False)
+    assert list(emulator.objects(folder)) == [f"{folder}/.t.lock"], "the successor's lock"
 
 
 # --- Processes ------------------------------------------------------------------------------------

@@ -449,7 +449,7 @@ def test_damaged_shards_are_told_one_a_line_and_not_uploaded(
         (["--upload_to=/data"], "give it as gs://BUCKET/PATH"),
         (["--upload_to="], "--upload_to= is not a folder in a bucket: give it as gs://BUCKET/PATH"),
         (["--upload_to=gs://"], "give it as gs://BUCKET/PATH"),
-        (["--upload_to=gs://no-such-bucket"], "gs://no-such-bucket/t.index.json isn't there"),
+        (["--upload_to=gs://no-such-bucket"], "gs://no-such-bucket/.t.lock isn't there"),
         (["--upload_to=bucket", "--verify"], "--upload_to=bucket is not a folder in a bucket"),
         (
             ["--upload_to=gs://bucket", "--tfrecords_file=gs://bucket/data/t"],

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from doors import ROOT, environment_of_door
 from emulator import Emulator
 from tiny_shards import random_utterances, write_shards
 
-from speech import bucket, storage
+from speech import bucket, lock, storage
 from speech.records import Index, find_shards, index_path, read_index
 from speech.upload import MOST_PARTS, Uploaded, upload
 from speech.verify import verify
@@ -75,17 +76,27 @@ def put(emulator: Emulator, path: str, content: bytes) -> None:
 
 
 def asked(emulator: Emulator) -> Counter[str]:
-    """How often everything was asked for: a method, and for uploads the object's name."""
+    """How often everything was asked for: a method, and for uploads the object's name.
+
+    What the lock needs is left out.
+    """
 
     def kind(method: str, path: str) -> str:
         name = re.search(r"&name=[^&]*?([^/&]*)$", path)
         return f"{method} {name[1]}" if name else method
 
+    return Counter(kind(method, path) for method, path in requests(emulator))
+
+
+def requests(emulator: Emulator) -> list[tuple[str, str]]:
+    """(method, path) of all requests but those of the lock."""
     # The client looks at the bucket itself now and then, in a thread of its own.
     own = f"/storage/v1/b/{emulator.bucket}?"
-    return Counter(
-        kind(method, path) for method, path in emulator.requests() if not path.startswith(own)
-    )
+    return [
+        (method, path)
+        for method, path in emulator.requests()
+        if not path.startswith(own) and ".t.lock" not in path
+    ]
 
 
 def sent(emulator: Emulator) -> list[str]:
@@ -118,8 +129,8 @@ def test_everything_arrives_in_as_few_requests_as_there_are_files(
         **{f"POST {name}": 1 for name in [*NAMES, "t.index.json"]},
     }
     # The index comes last: before it there is no set.
-    assert "name=" in emulator.requests()[-1][1]
-    assert emulator.requests()[-1][1].endswith("t.index.json")
+    _, last = requests(emulator)[-1]
+    assert "name=" in last and last.endswith("t.index.json")
 
 
 @pytest.mark.parametrize("folder", ["", "/", "/data/of//mine//"])
@@ -259,6 +270,7 @@ def test_an_upload_that_is_killed_goes_on_where_it_was(
     assert killed.returncode == -signal.SIGKILL
     there = objects(emulator, own_bucket)
     assert len(there) >= 5 and "t.index.json" not in there
+    assert there.pop(".t.lock")  # of the killed process: taken over
     emulator.forget_requests()
     done = upload(long, own_bucket, part_bytes)
     assert objects(emulator, own_bucket) == contents(long)
@@ -387,9 +399,33 @@ def test_what_arrives_damaged_is_removed_and_told(
     assert objects(emulator, own_bucket) == contents(local)
 
 
+def test_a_second_upload_to_the_same_place_is_refused(
+    emulator: Emulator,
+    own_bucket: str,
+    local: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.05)
+    send, under_way = bucket.send, threading.Event()
+
+    def slowly(file: object, size: int, path: str) -> object:
+        under_way.set()
+        time.sleep(0.5)
+        return send(file, size, path)
+
+    monkeypatch.setattr(bucket, "send", slowly)
+    with ThreadPoolExecutor(1) as other:
+        first = other.submit(upload, local, own_bucket, 1000)
+        assert under_way.wait(10)
+        message = refusal(local, own_bucket, 1000)
+        assert f"Another run (process {os.getpid()} on " in message
+        assert first.result(timeout=60).sent == SHARDS
+    assert objects(emulator, own_bucket) == contents(local)
+
+
 def test_a_bucket_that_is_not_there(local: str, own_bucket: str) -> None:
     message = refusal(local, "gs://no-such-bucket/data")
-    assert message.startswith("gs://no-such-bucket/data/t.index.json isn't there: check the bucket")
+    assert message.startswith("gs://no-such-bucket/data/.t.lock isn't there: check the bucket")
 
 
 def test_ctrl_c_ends_it_promptly(

@@ -100,6 +100,36 @@ def test_workers_leave_ctrl_c_to_their_parent() -> None:
     assert all(map_in_order(interrupt_handler, range(4), 2))
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.1, 0.2, 0.4])
+def test_ctrl_c_while_the_workers_start_is_their_parents_alone(seconds: float) -> None:
+    """As at a terminal: every process of the group gets the signal."""
+    program = (
+        "import time; from test_workers import slow_square; "
+        "from speech.workers import map_in_order\n"
+        "if __name__ == '__main__':\n"
+        "  try:\n"
+        "    print('starting', flush=True)\n"
+        "    list(map_in_order(slow_square, range(10000), 2))\n"
+        "  except KeyboardInterrupt:\n"
+        "    print('stopped', flush=True)"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # Whoever runs the tests in the background has the signal ignored; children inherit it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert parent.stdout is not None and parent.stdout.readline() == "starting\n"
+    time.sleep(seconds)
+    os.killpg(parent.pid, signal.SIGINT)
+    stdout, stderr = parent.communicate(timeout=60)
+    assert (stdout, stderr, parent.returncode) == ("stopped\n", "", 0)
+
+
 def test_only_a_few_results_are_made_ahead(tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     with closing(map_in_order(note, [str(notes)] * 100, 2)) as results:
