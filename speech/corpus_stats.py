@@ -1,8 +1,8 @@
 """What is in a corpus, and what a limit on its lengths would cost, before anything is prepared.
 
-Lengths come from the audio files' headers: a thousand hours take a minute, not the hours of
-decoding and preparing. What preparation skips whatever the limits are is counted by its reasons;
-only a file that is cut short or damaged behind its header is not found out.
+Lengths come from the audio files' headers, so that nothing has to be decoded. What preparation
+skips whatever the limits are is counted by its reasons; only a file that is cut short or damaged
+behind its header is not found out.
 """
 
 import os
