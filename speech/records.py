@@ -11,8 +11,8 @@ A set of shards named `train.tfrecords` is the files `train.tfrecords.00000000`,
     utterance_id    bytes, UTF-8
     transcript      bytes, UTF-8
 
-Records are encoded here by hand: python protobuf takes a float list in number by number, which needs
-more time than all the rest, and nothing that prepares data needs TensorFlow.
+Records are encoded here by hand: python protobuf takes a float list in number by number, which
+needs more time than all the rest, and nothing that prepares data needs TensorFlow.
 """
 
 import fnmatch
