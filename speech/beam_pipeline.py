@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import threading
+import uuid
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -134,7 +135,9 @@ def write_partition(start: int, job: Job) -> None:
     """Writes the shard that begins at the corpus position `start`; runs on a worker.
 
     What a person has to mend goes into the run's folder and keeps other shards from being begun:
-    raised, it would make the runner try again.
+    raised, it would make the runner try again. Runners may have a shard written twice at once, and
+    again when it is long finished: every attempt writes under names of its own, and what fails
+    counts only while the shard is wanted.
 
     Raises:
         UserError: the run's folder can't be reached from here.
@@ -149,14 +152,21 @@ def write_partition(start: int, job: Job) -> None:
     prepared = ((each, engine.prepare_utterance(each, settings)) for each in utterances)
     path = shard_path(job.tfrecords_file, start)
     try:
-        shard, skipped = engine.write_shard(path, start, prepared, job.strict)
-        storage.write_text(receipt, job.index.with_shard(shard, skipped).to_json())
+        shard, skipped = engine.write_shard(path, start, prepared, job.strict, _own_path(job))
+        receipt_text = job.index.with_shard(shard, skipped).to_json()
+        storage.write_text(receipt, receipt_text, _own_path(job))
     except UserError as error:
-        storage.write_text(failure, str(error))
+        if storage.exists(_work_path(job, start)) and not storage.exists(receipt):
+            storage.write_text(failure, str(error), _own_path(job))
 
 
 def _run_path(job: Job, name: str) -> str:
     return storage.join(run_folder(job.tfrecords_file), name)
+
+
+def _own_path(job: Job) -> str:
+    """A name that no other attempt writes under; what is left there goes with the run's folder."""
+    return _run_path(job, f"{uuid.uuid4().hex}.partial")
 
 
 def _work_path(job: Job, start: int) -> str:
@@ -167,6 +177,7 @@ def _hand_out(utterances: list[Utterance], starts: tuple[int, ...], job: Job) ->
     """Writes the utterances of each missing shard where its worker finds them."""
 
     def write(start: int) -> None:
+        storage.remove_partial(shard_path(job.tfrecords_file, start))  # of a run without Beam
         ranged = utterances[start : start + job.index.settings.partition_size]
         storage.write_text(_work_path(job, start), json.dumps([asdict(each) for each in ranged]))
 

@@ -368,9 +368,16 @@ def _without_lost_shards(index: Index, tfrecords_file: str) -> Index:
 
 
 def write_shard(
-    path: str, start: int, prepared: Iterable[tuple[Utterance, Prepared]], strict: bool
+    path: str,
+    start: int,
+    prepared: Iterable[tuple[Utterance, Prepared]],
+    strict: bool,
+    partial_path: str | None = None,
 ) -> tuple[Shard, list[Skipped]]:
     """Writes the shard that starts at the corpus position `start`.
+
+    Args:
+        partial_path: the shard's name until it is whole, as of `storage.open_writer`.
 
     Returns:
         the shard, and the utterances of its range that are not in it.
@@ -383,7 +390,7 @@ def write_shard(
     labels: list[int] = []
     seconds = 0.0
     try:
-        with ShardWriter(path) as writer:
+        with ShardWriter(path, partial_path) as writer:
             for position, (utterance, record) in enumerate(prepared, start):
                 if record.reason:
                     _refuse_if(strict, utterance, record)

@@ -175,10 +175,11 @@ class ShardWriter:
     As a context manager it leaves nothing behind if the shard was not committed.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, partial: str | None = None) -> None:
+        """partial: as of `storage.open_writer`."""
         self.bytes = 0
         self._crc32c = 0
-        self._writer = storage.open_writer(path)
+        self._writer = storage.open_writer(path, partial)
 
     def write(self, payload: bytes) -> None:
         for piece in frame_record(payload):

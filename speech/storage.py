@@ -133,8 +133,11 @@ def make_folder(path: str) -> None:
         raise UserError(f"The folder {path} can't be written into: choose another.")
 
 
-def write_text(path: str, text: str) -> None:
+def write_text(path: str, text: str, partial: str | None = None) -> None:
     """Writes a UTF-8 file so that a reader sees either the old text or the whole new one.
+
+    Args:
+        partial: as of `open_writer`.
 
     Raises:
         UserError: the file can't be written.
@@ -143,7 +146,7 @@ def write_text(path: str, text: str) -> None:
         bucket.write(path, text.encode())
         return
     try:
-        with contextlib.closing(open_writer(path)) as writer:
+        with contextlib.closing(open_writer(path, partial)) as writer:
             writer.write(text.encode())
             writer.commit()
     except OSError as error:
@@ -172,21 +175,28 @@ class Writer(Protocol):
         """Removes what was written, if it wasn't committed."""
 
 
-def open_writer(path: str) -> Writer:
+def open_writer(path: str, partial: str | None = None) -> Writer:
     """A new file at `path`.
+
+    Args:
+        partial: name of a local file until it is whole, on the same disk; None: `partial_path`,
+            which two writers at once may not share. In a bucket every writer is on its own.
 
     Raises:
         OSError: the local file can't be written; so does every call of the writer.
         UserError: the same of the bucket.
     """
-    return bucket.ObjectWriter(path) if in_bucket(path) else _FileWriter(path)
+    if in_bucket(path):
+        return bucket.ObjectWriter(path)
+    return _FileWriter(path, partial or partial_path(path))
 
 
 class _FileWriter:
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, partial: str) -> None:
         self._path = path
-        self._partial = partial_path(path)
+        self._partial = partial
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        os.makedirs(os.path.dirname(partial) or ".", exist_ok=True)
         self._file = open(self._partial, "wb")  # noqa: SIM115 - open until it is whole
 
     def write(self, content: bytes) -> None:
@@ -204,6 +214,13 @@ class _FileWriter:
             self._file.close()
         with contextlib.suppress(FileNotFoundError):
             os.remove(self._partial)
+
+
+def remove_partial(path: str) -> None:
+    """Removes what a killed writer of a local file may have left in its folder."""
+    if not in_bucket(path):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(partial_path(path))
 
 
 def partial_path(path: str) -> str:

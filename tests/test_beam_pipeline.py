@@ -4,7 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -173,6 +176,60 @@ def test_from_a_bucket_into_a_bucket(
     assert {name.removeprefix(prefix): written[name] for name in written} == on_one_machine
 
 
+# --- Written twice at once ------------------------------------------------------------------------
+
+
+def test_two_attempts_at_one_shard_do_not_disturb_each_other(
+    corpus: list[Utterance], tmp_path: Path, on_one_machine: dict[str, bytes]
+) -> None:
+    job = handed_out(corpus, tmp_path)
+    prepare_utterance = prepare.prepare_utterance
+    shard = tmp_path / SHARDS[0]
+    seen: list[bytes] = []
+    turns = threading.Barrier(2)
+
+    def in_turns(utterance: Utterance, settings: ShardSettings) -> prepare.Prepared:
+        with suppress(threading.BrokenBarrierError):  # the other one is through
+            turns.wait(10)
+        if shard.exists():
+            seen.append(shard.read_bytes())
+        return prepare_utterance(utterance, settings)
+
+    def first() -> None:
+        beam_pipeline.write_partition(0, job)
+        seen.append(shard.read_bytes())
+        turns.abort()
+
+    def late() -> None:
+        turns.wait(10)  # it begins when the other one has opened its file
+        beam_pipeline.write_partition(0, job)
+
+    with (
+        mock.patch.object(prepare, "prepare_utterance", in_turns),
+        ThreadPoolExecutor(2) as attempts,
+    ):
+        for attempt in [attempts.submit(first), attempts.submit(late)]:
+            attempt.result()
+    assert len(seen) > 1 and set(seen) == {on_one_machine[SHARDS[0]]} == {shard.read_bytes()}
+    left = sorted(path.name for path in Path(records.run_folder(job.tfrecords_file)).iterdir())
+    assert "failure" not in left and not [name for name in left if "partial" in name]
+    assert sorted(os.listdir(tmp_path)) == [".t.run", SHARDS[0]]
+
+
+def test_an_attempt_that_outlives_its_run_leaves_no_failure(
+    corpus: list[Utterance], tmp_path: Path
+) -> None:
+    job = replace(handed_out(corpus, tmp_path), strict=True)
+
+    def finished_meanwhile(*unused: object) -> prepare.Prepared:
+        storage.remove_folder(records.run_folder(job.tfrecords_file))
+        return prepare.Prepared(reason=prepare.EMPTY)
+
+    with mock.patch.object(prepare, "prepare_utterance", finished_meanwhile):
+        beam_pipeline.write_partition(0, job)
+    assert not list(tmp_path.iterdir())
+
+
 # --- Stopped, and run again -----------------------------------------------------------------------
 
 
@@ -184,6 +241,7 @@ def test_shards_that_a_killed_run_finished_are_not_written_again(
     beam_pipeline.write_partition(3, job)
     beam_pipeline.write_partition(6, job)
     (tmp_path / ".t.00000000.partial").write_bytes(b"half")
+    (tmp_path / ".t.run/0123.partial").write_bytes(b"half")
     (tmp_path / "t.00000006").write_bytes(b"lost meanwhile")
     times = (tmp_path / "t.00000003").stat().st_mtime_ns
     if finish == "beam":
