@@ -12,6 +12,7 @@ import json
 import logging as python_logging
 import os
 import re
+import signal
 import sys
 import threading
 import uuid
@@ -277,16 +278,42 @@ def _run(pipeline: "apache_beam.Pipeline") -> str:
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")
-    try:
-        result = pipeline.run()
+    with _interruptible() as interrupted:
         try:
-            result.wait_until_finish()
-        except KeyboardInterrupt:
-            result.cancel()
-            raise
-    except Exception as error:  # every runner has its own
-        return _reason(error)
+            result = pipeline.run()
+            try:
+                result.wait_until_finish()
+            except KeyboardInterrupt:
+                result.cancel()
+                raise
+        except Exception as error:  # every runner has its own
+            if interrupted.is_set():
+                raise KeyboardInterrupt from None
+            return _reason(error)
     return ""
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Tells whether Ctrl-C was pressed, and has the logs say nothing of what it breaks.
+
+    The direct runner takes the KeyboardInterrupt for a failure of the transform it hits.
+    """
+    interrupted = threading.Event()
+
+    def interrupt(*unused: object) -> None:
+        interrupted.set()
+        python_logging.disable(python_logging.CRITICAL)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted  # no other thread may have a signal's handler, or gets a signal
+        return
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _reason(error: Exception) -> str:

@@ -383,6 +383,33 @@ def test_the_door_hands_over_to_beam_in_several_processes(
     assert contents(tmp_path) == on_one_machine
 
 
+def test_ctrl_c_stops_it_without_a_traceback(speech: Path, tmp_path: Path) -> None:
+    program = """
+import os, signal
+import prepare_libri
+from speech import command_line, prepare
+
+def pressed_ctrl_c(*unused):
+    os.kill(os.getpid(), signal.SIGINT)
+
+prepare.prepare_utterance = pressed_ctrl_c
+prepare_libri.define_flags()
+command_line.run(prepare_libri.main)
+"""
+    flags = [f"--files_path={speech}", f"--tfrecords_file={tmp_path}/t", "--runner=DirectRunner"]
+    outcome = subprocess.run(
+        [sys.executable, "-c", program, *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert outcome.returncode == 130, outcome.stderr
+    assert outcome.stderr.endswith("stopped\n") and "Traceback" not in outcome.stderr
+    assert not list(tmp_path.rglob("*.partial"))
+
+
 def test_flags_that_want_others_are_refused(speech: Path) -> None:
     flags = (f"--files_path={speech}", "--tfrecords_file=t")
     options = run_door("prepare_libri.py", *flags, "--runner_options=project=p")
