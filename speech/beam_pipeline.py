@@ -21,9 +21,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
 from io import StringIO
 from typing import TYPE_CHECKING
 
+from absl import logging
 from tqdm import tqdm
 
 from speech import prepare as engine
@@ -36,8 +38,9 @@ if TYPE_CHECKING:
     import apache_beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
-# Names of Beam's runner on this machine.
+# Names of Beam's runner on this machine, and of Google's.
 DIRECT_RUNNERS = ("directrunner", "direct")
+DATAFLOW_RUNNERS = ("dataflowrunner", "dataflow")
 
 # Between two looks at how many shards are finished.
 PROGRESS_SECONDS = 5.0
@@ -54,7 +57,17 @@ class Runner:
     @property
     def direct(self) -> bool:
         """Whether it is this machine."""
-        return self.name.lower() in DIRECT_RUNNERS
+        return self._class_name in DIRECT_RUNNERS
+
+    @property
+    def knows_its_options(self) -> bool:
+        """Whether Beam knows all options it takes; job servers elsewhere have more of their own."""
+        return self._class_name in DIRECT_RUNNERS + DATAFLOW_RUNNERS
+
+    @property
+    def _class_name(self) -> str:
+        """In lower case, without the modules of a fully qualified name."""
+        return self.name.rpartition(".")[2].lower()
 
     def all_options(self) -> list[str]:
         """The options with the number of processes.
@@ -227,7 +240,7 @@ def _pipeline(runner: Runner) -> "apache_beam.Pipeline":
                 f"--runner={runner.name} needs Apache Beam: pip install '.[beam]', or leave out "
                 "--runner to prepare on this machine."
             ) from None
-    options = _parsed(runner.all_options())
+    options = _parsed(runner)
     try:
         if not runner.direct:
             return apache_beam.Pipeline(runner.name, options)
@@ -243,21 +256,37 @@ def _pipeline(runner: Runner) -> "apache_beam.Pipeline":
         ) from None
     except (ValueError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
-        raise UserError(f"--runner={runner.name} with these --runner_options: {reason}.") from None
+        given = f" --runner_options={','.join(runner.options)}" if runner.options else ""
+        raise UserError(f"--runner={runner.name}{given}: {reason}.") from None
 
 
-def _parsed(options: list[str]) -> "PipelineOptions":
+def _parsed(runner: Runner) -> "PipelineOptions":
+    """The runner's options as Beam takes them, which drops those that it doesn't know."""
     from apache_beam.options.pipeline_options import PipelineOptions
 
+    options = runner.all_options()
     said = StringIO()
     try:
         # Wrong values make it print all of its options and leave the program.
         with redirect_stderr(said):
             parsed = PipelineOptions([f"--{option.lstrip('-')}" for option in options])
-            parsed.get_all_options(retain_unknown_options=True)
+            given = parsed.get_all_options(retain_unknown_options=True)
     except SystemExit:
         reason = said.getvalue().strip().splitlines()[-1].partition("error: ")[2]
         raise UserError(f"--runner_options={','.join(options)}: {reason}.") from None
+    known = PipelineOptions([]).get_all_options()
+    unknown = sorted(given.keys() - known.keys())
+    if unknown and runner.knows_its_options:
+        alike = [like for name in unknown for like in get_close_matches(name, known, 1)]
+        meant = f" Is {', '.join(alike)} meant?" if alike else ""
+        raise UserError(f"--runner={runner.name} has no option {', '.join(unknown)}.{meant}")
+    if unknown:
+        logging.warning(
+            "Beam itself doesn't know the --runner_options %s: they count only if the job server "
+            "of %s does.",
+            ", ".join(unknown),
+            runner.name,
+        )
     return parsed
 
 

@@ -349,10 +349,37 @@ def test_runners_and_options_that_can_not_be_are_told_in_one_line(
         (Runner("NoRunner", [], workers=2), "--workers=2 is of this machine"),
         (Runner("DirectRunner", ["direct_num_workers=many"]), "invalid int value: 'many'"),
         (Runner("DirectRunner", ["--direct_running_mode=x"]), "invalid choice: 'x'"),
+        (
+            Runner("DirectRunner", ["direct_num_workes=3"]),
+            "no option direct_num_workes. Is direct_",
+        ),
+        (Runner("apache_beam.runners.DataflowRunner", ["max_num_worker=3"]), "Is max_num_workers"),
     ]:
         message = refusal(corpus, tmp_path, runner=runner)
         assert told in message and len(message.splitlines()) == 1, message
     assert not list(tmp_path.iterdir())
+
+
+def test_a_runner_s_message_names_the_options_only_if_there_are_some(
+    corpus: list[Utterance], tmp_path: Path
+) -> None:
+    message = refusal(corpus, tmp_path, runner=Runner("NoRunner", []))
+    assert message.startswith("--runner=NoRunner: Unexpected")
+    message = refusal(corpus, tmp_path, runner=Runner("NoRunner", ["parallelism=2"]))
+    assert message.startswith("--runner=NoRunner --runner_options=parallelism=2: Unexpected")
+
+
+def test_options_that_only_a_job_server_may_know_are_warned_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pipeline = beam_pipeline._pipeline(Runner("PortableRunner", ["parallelism=2", "paralelism=2"]))
+    assert "the --runner_options paralelism: they count" in caplog.text
+    assert pipeline.options.get_all_options(retain_unknown_options=True)["paralelism"] == "2"
+
+
+def test_the_direct_runner_is_known_by_its_full_name() -> None:
+    runner = Runner("apache_beam.runners.direct.direct_runner.DirectRunner", [], workers=2)
+    assert runner.direct and "direct_num_workers=2" in runner.all_options()
 
 
 def test_beam_that_is_not_installed_is_named_with_its_remedy(
