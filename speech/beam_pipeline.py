@@ -31,7 +31,7 @@ from tqdm import tqdm
 from speech import prepare as engine
 from speech import storage
 from speech.corpora import Utterance
-from speech.records import RECEIPT_SUFFIX, Index, ShardSettings, run_folder, shard_path
+from speech.records import RECEIPT_SUFFIX, Index, ShardSettings, index_path, run_folder, shard_path
 from utils import UserError
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def prepare(
     runner: Runner,
     strict: bool,
 ) -> Index:
-    """Writes the shards that are still missing, and then the index: the bytes `prepare` writes.
+    """Writes the shards that are still missing, and the index: the bytes that `prepare` writes.
 
     Args:
         utterances: the corpus, in order; the workers must find the audio by its paths.
@@ -124,6 +124,8 @@ def prepare(
         if not there.missing:
             return there.index
         job = Job(tfrecords_file, replace(there.index, shards=(), skipped=()), strict)
+        # A job may outlive this process: another command's settings are held to those of the index.
+        storage.write_text(index_path(tfrecords_file), there.index.to_json())
         _hand_out(utterances, there.missing, job)
         _build(pipeline, there.missing, job)
         with _progress_bar(job, len(there.missing)):
@@ -131,6 +133,8 @@ def prepare(
         failure = _failure_of(job)
         there.lock.check()
         index = engine.take_receipts(there.index, tfrecords_file) or there.index
+        if not index.shards:
+            storage.remove(index_path(tfrecords_file))
     if failure:
         raise UserError(failure)
     written = {shard.start for shard in index.shards}
@@ -191,7 +195,9 @@ def _hand_out(utterances: list[Utterance], starts: tuple[int, ...], job: Job) ->
     """Writes the utterances of each missing shard where its worker finds them."""
 
     def write(start: int) -> None:
-        storage.remove_partial(shard_path(job.tfrecords_file, start))  # of a run without Beam
+        shard = shard_path(job.tfrecords_file, start)
+        if not storage.in_bucket(shard):
+            storage.remove(storage.partial_path(shard))  # of a killed run without Beam
         ranged = utterances[start : start + job.index.settings.partition_size]
         storage.write_text(_work_path(job, start), json.dumps([asdict(each) for each in ranged]))
 

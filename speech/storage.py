@@ -99,6 +99,23 @@ def read_bytes(path: str) -> bytes:
         return file.read()
 
 
+def remove(path: str) -> None:
+    """Removes a file, if it is there.
+
+    Raises:
+        UserError: it can't be removed.
+    """
+    if in_bucket(path):
+        bucket.delete(path)
+        return
+    try:
+        os.remove(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise UserError(f"{path} can't be removed: {error.strerror}.") from None
+
+
 def remove_folder(folder: str) -> None:
     """Removes a folder with everything below it, if it is there.
 
@@ -214,13 +231,6 @@ class _FileWriter:
             self._file.close()
         with contextlib.suppress(FileNotFoundError):
             os.remove(self._partial)
-
-
-def remove_partial(path: str) -> None:
-    """Removes what a killed writer of a local file may have left in its folder."""
-    if not in_bucket(path):
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(partial_path(path))
 
 
 def partial_path(path: str) -> str:

@@ -272,6 +272,39 @@ def test_what_a_killed_run_finished_is_held_to_its_settings(
     assert sorted(os.listdir(tmp_path)) == ["t.00000003", "t.index.json"]
 
 
+@pytest.mark.parametrize("there", [[], SHARDS[1:2]])
+def test_a_set_whose_job_outlives_its_run_keeps_its_settings(
+    corpus: list[Utterance],
+    tmp_path: Path,
+    on_one_machine: dict[str, bytes],
+    there: list[str],
+) -> None:
+    if there:
+        for name in (*there, "t.index.json"):
+            (tmp_path / name).write_bytes(on_one_machine[name])
+    with (
+        mock.patch.object(beam_pipeline, "_run", side_effect=KeyboardInterrupt),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        run(corpus, tmp_path)
+    index = records.read_index(str(tmp_path / "t"))
+    assert index is not None and [shard.file for shard in index.shards] == there
+    other = replace(SETTINGS, padded=False)
+    assert "padded True then" in refusal(corpus, tmp_path, other)
+    with pytest.raises(UserError, match="padded True then"):
+        prepare.prepare(corpus, str(tmp_path / "t"), other, 0, workers=1, strict=False)
+    run(corpus, tmp_path)
+    assert contents(tmp_path) == on_one_machine
+
+
+def test_a_run_that_ends_without_a_shard_leaves_nothing(
+    corpus: list[Utterance], tmp_path: Path
+) -> None:
+    with mock.patch.object(beam_pipeline, "_run", return_value="no such project"):
+        assert "no such project" in refusal(corpus, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_receipts_of_a_set_that_was_removed_are_forgotten(
     corpus: list[Utterance], tmp_path: Path
 ) -> None:
@@ -292,7 +325,8 @@ def test_strict_stops_at_what_it_would_skip_and_keeps_what_is_finished(
     assert refusal(corpus, tmp_path / "beam", strict=True) == str(error.value)
     left = sorted(os.listdir(tmp_path / "beam"))
     assert SHARDS[1] not in left and [name for name in left if name.startswith(".")] == []
-    assert "t.index.json" not in left or len(left) > 1
+    others = [name for name in (SHARDS[0], SHARDS[2]) if name in left]
+    assert left == [*others, "t.index.json"] if others else left == []
     assert run(corpus, tmp_path / "beam").complete
 
 
