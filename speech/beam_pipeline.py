@@ -31,7 +31,7 @@ from tqdm import tqdm
 from speech import prepare as engine
 from speech import storage
 from speech.corpora import Utterance
-from speech.records import RECEIPT_SUFFIX, Index, ShardSettings, index_path, run_folder, shard_path
+from speech.records import INDEX_SUFFIX, Index, ShardSettings, index_path, run_folder, shard_path
 from utils import UserError
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def prepare(
         _hand_out(utterances, there.missing, job)
         _build(pipeline, there.missing, job)
         with _progress_bar(job, len(there.missing)):
-            problem = _run(pipeline)
+            ended = _run(pipeline, runner)
         failure = _failure_of(job)
         there.lock.check()
         index = engine.take_receipts(there.index, tfrecords_file) or there.index
@@ -140,9 +140,11 @@ def prepare(
     written = {shard.start for shard in index.shards}
     lost = [start for start in there.missing if start not in written]
     if lost:
+        if not ended.begun:
+            raise UserError(f"--runner={runner.name} has not taken the job: {ended.problem}.")
         raise UserError(
             f"--runner={runner.name} ended without {len(lost)} of {len(there.missing)} shards: "
-            f"{problem or 'it names no reason'}. The workers need this project, and "
+            f"{ended.problem or 'it names no reason'}. The workers need this project, and "
             f"{os.path.dirname(tfrecords_file) or '.'} where this machine has it (docs/shards.md). "
             "Run the same command again: it continues."
         )
@@ -160,7 +162,7 @@ def write_partition(start: int, job: Job) -> None:
     Raises:
         UserError: the run's folder can't be reached from here.
     """
-    receipt = _run_path(job, f"{start:08d}{RECEIPT_SUFFIX}")
+    receipt = _run_path(job, f"{start:08d}{INDEX_SUFFIX}")
     failure = _run_path(job, "failure")
     if storage.exists(failure) or storage.exists(receipt):
         return
@@ -201,7 +203,7 @@ def _hand_out(utterances: list[Utterance], starts: tuple[int, ...], job: Job) ->
         ranged = utterances[start : start + job.index.settings.partition_size]
         storage.write_text(_work_path(job, start), json.dumps([asdict(each) for each in ranged]))
 
-    with ThreadPoolExecutor(storage.PARALLEL_READS) as writers:
+    with ThreadPoolExecutor(storage.PARALLEL_REQUESTS) as writers:
         list(writers.map(write, starts))
 
 
@@ -215,7 +217,13 @@ def _progress_bar(job: Job, shards: int) -> Iterator[None]:
             with suppress(UserError):  # a bucket out of reach; the next look tells
                 progress.update(len(engine.receipts(job.tfrecords_file)) - progress.n)
 
-    with tqdm(total=shards, unit="shard", desc=os.path.basename(job.tfrecords_file)) as progress:
+    with tqdm(
+        total=shards,
+        unit="shard",
+        desc=os.path.basename(job.tfrecords_file),
+        # A log file wants a line now and then, not a redrawn bar.
+        mininterval=0.5 if sys.stderr.isatty() else 30,
+    ) as progress:
         looking = threading.Thread(target=look, daemon=True)
         looking.start()
         try:
@@ -307,8 +315,15 @@ def _build(pipeline: "apache_beam.Pipeline", starts: tuple[int, ...], job: Job) 
     )
 
 
-def _run(pipeline: "apache_beam.Pipeline") -> str:
-    """Runs a pipeline to its end; returns what went wrong, empty if nothing did."""
+@dataclass(frozen=True)
+class _Ended:
+    begun: bool  # whether the runner has taken the job
+    problem: str  # what went wrong; empty if nothing
+
+
+def _run(pipeline: "apache_beam.Pipeline", runner: Runner) -> _Ended:
+    """Runs a pipeline to its end."""
+    begun = runner.direct  # whose `run` is the whole job
     # The direct runner's processes have to find this project, as it is found here.
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -316,6 +331,7 @@ def _run(pipeline: "apache_beam.Pipeline") -> str:
     with _interruptible() as interrupted:
         try:
             result = pipeline.run()
+            begun = True
             try:
                 result.wait_until_finish()
             except KeyboardInterrupt:
@@ -324,8 +340,8 @@ def _run(pipeline: "apache_beam.Pipeline") -> str:
         except Exception as error:  # every runner has its own
             if interrupted.is_set():
                 raise KeyboardInterrupt from None
-            return _reason(error)
-    return ""
+            return _Ended(begun, _reason(error))
+    return _Ended(begun, "")
 
 
 @contextmanager

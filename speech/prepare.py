@@ -27,8 +27,8 @@ from speech.features import AudioError, extract, read_audio
 from speech.lock import Lock, exclusive
 from speech.records import (
     FRAMES_BAR,
+    INDEX_SUFFIX,
     LABELS_BAR,
-    RECEIPT_SUFFIX,
     Index,
     Shard,
     ShardSettings,
@@ -293,7 +293,7 @@ def take_receipts(index: Index | None, tfrecords_file: str) -> Index | None:
     """
     known = index
     good_receipt = partial(_good_receipt, tfrecords_file)
-    with ThreadPoolExecutor(storage.PARALLEL_READS) as readers:
+    with ThreadPoolExecutor(storage.PARALLEL_REQUESTS) as readers:
         for receipt in readers.map(good_receipt, receipts(tfrecords_file)):
             if receipt is not None:
                 known = _with_receipt(known, receipt)
@@ -306,7 +306,7 @@ def take_receipts(index: Index | None, tfrecords_file: str) -> Index | None:
 def receipts(tfrecords_file: str) -> list[str]:
     """Paths of the receipts in a run's folder, in their shards' order."""
     files = storage.files_below(run_folder(tfrecords_file))
-    return sorted(path for path, _ in files if path.endswith(RECEIPT_SUFFIX))
+    return sorted(path for path, _ in files if path.endswith(INDEX_SUFFIX))
 
 
 def _good_receipt(tfrecords_file: str, path: str) -> Index | None:

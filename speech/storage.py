@@ -14,8 +14,8 @@ from typing import BinaryIO, Protocol
 from speech import bucket
 from utils import UserError
 
-# Small files that are worth reading or removing side by side where each takes a request.
-PARALLEL_READS = bucket.PARALLEL_REQUESTS
+# Small files that are worth reading, writing or removing side by side: each takes a request.
+PARALLEL_REQUESTS = bucket.PARALLEL_REQUESTS
 
 
 def in_bucket(path: str) -> bool:
@@ -123,7 +123,7 @@ def remove_folder(folder: str) -> None:
         UserError: it can't be removed.
     """
     if in_bucket(folder):
-        with ThreadPoolExecutor(PARALLEL_READS) as pool:
+        with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
             list(pool.map(bucket.delete, [path for path, _ in files_below(folder)]))
         return
     try:

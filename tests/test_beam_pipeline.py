@@ -300,7 +300,8 @@ def test_a_set_whose_job_outlives_its_run_keeps_its_settings(
 def test_a_run_that_ends_without_a_shard_leaves_nothing(
     corpus: list[Utterance], tmp_path: Path
 ) -> None:
-    with mock.patch.object(beam_pipeline, "_run", return_value="no such project"):
+    ended = beam_pipeline._Ended(begun=True, problem="no such project")
+    with mock.patch.object(beam_pipeline, "_run", return_value=ended):
         assert "no such project" in refusal(corpus, tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -391,6 +392,16 @@ def test_runners_and_options_that_can_not_be_are_told_in_one_line(
     ]:
         message = refusal(corpus, tmp_path, runner=runner)
         assert told in message and len(message.splitlines()) == 1, message
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_job_server_that_can_not_be_reached_is_not_put_down_to_the_workers(
+    corpus: list[Utterance], tmp_path: Path
+) -> None:
+    runner = Runner("PortableRunner", ["job_endpoint=localhost:1", "job_server_timeout=1"])
+    message = refusal(corpus, tmp_path, runner=runner)
+    assert message.startswith("--runner=PortableRunner has not taken the job: ")
+    assert "The workers need" not in message and len(message.splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
 
