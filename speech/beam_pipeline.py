@@ -12,30 +12,35 @@ import json
 import logging as python_logging
 import os
 import re
+import signal
 import sys
 import threading
+import uuid
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
 from io import StringIO
 from typing import TYPE_CHECKING
 
+from absl import logging
 from tqdm import tqdm
 
 from speech import prepare as engine
 from speech import storage
 from speech.corpora import Utterance
-from speech.records import RECEIPT_SUFFIX, Index, ShardSettings, run_folder, shard_path
+from speech.records import INDEX_SUFFIX, Index, ShardSettings, index_path, run_folder, shard_path
 from utils import UserError
 
 if TYPE_CHECKING:
     import apache_beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
-# Names of Beam's runner on this machine.
+# Names of Beam's runner on this machine, and of Google's.
 DIRECT_RUNNERS = ("directrunner", "direct")
+DATAFLOW_RUNNERS = ("dataflowrunner", "dataflow")
 
 # Between two looks at how many shards are finished.
 PROGRESS_SECONDS = 5.0
@@ -52,7 +57,17 @@ class Runner:
     @property
     def direct(self) -> bool:
         """Whether it is this machine."""
-        return self.name.lower() in DIRECT_RUNNERS
+        return self._class_name in DIRECT_RUNNERS
+
+    @property
+    def knows_its_options(self) -> bool:
+        """Whether Beam knows all options it takes; job servers elsewhere have more of their own."""
+        return self._class_name in DIRECT_RUNNERS + DATAFLOW_RUNNERS
+
+    @property
+    def _class_name(self) -> str:
+        """In lower case, without the modules of a fully qualified name."""
+        return self.name.rpartition(".")[2].lower()
 
     def all_options(self) -> list[str]:
         """The options with the number of processes.
@@ -92,7 +107,7 @@ def prepare(
     runner: Runner,
     strict: bool,
 ) -> Index:
-    """Writes the shards that are still missing, and then the index: the bytes `prepare` writes.
+    """Writes the shards that are still missing, and the index: the bytes that `prepare` writes.
 
     Args:
         utterances: the corpus, in order; the workers must find the audio by its paths.
@@ -109,21 +124,27 @@ def prepare(
         if not there.missing:
             return there.index
         job = Job(tfrecords_file, replace(there.index, shards=(), skipped=()), strict)
+        # A job may outlive this process: another command's settings are held to those of the index.
+        storage.write_text(index_path(tfrecords_file), there.index.to_json())
         _hand_out(utterances, there.missing, job)
         _build(pipeline, there.missing, job)
         with _progress_bar(job, len(there.missing)):
-            problem = _run(pipeline)
+            ended = _run(pipeline, runner)
         failure = _failure_of(job)
         there.lock.check()
         index = engine.take_receipts(there.index, tfrecords_file) or there.index
+        if not index.shards:
+            storage.remove(index_path(tfrecords_file))
     if failure:
         raise UserError(failure)
     written = {shard.start for shard in index.shards}
     lost = [start for start in there.missing if start not in written]
     if lost:
+        if not ended.begun:
+            raise UserError(f"--runner={runner.name} has not taken the job: {ended.problem}.")
         raise UserError(
             f"--runner={runner.name} ended without {len(lost)} of {len(there.missing)} shards: "
-            f"{problem or 'it names no reason'}. The workers need this project, and "
+            f"{ended.problem or 'it names no reason'}. The workers need this project, and "
             f"{os.path.dirname(tfrecords_file) or '.'} where this machine has it (docs/shards.md). "
             "Run the same command again: it continues."
         )
@@ -134,12 +155,14 @@ def write_partition(start: int, job: Job) -> None:
     """Writes the shard that begins at the corpus position `start`; runs on a worker.
 
     What a person has to mend goes into the run's folder and keeps other shards from being begun:
-    raised, it would make the runner try again.
+    raised, it would make the runner try again. Runners may have a shard written twice at once, and
+    again when it is long finished: every attempt writes under names of its own, and what fails
+    counts only while the shard is wanted.
 
     Raises:
         UserError: the run's folder can't be reached from here.
     """
-    receipt = _run_path(job, f"{start:08d}{RECEIPT_SUFFIX}")
+    receipt = _run_path(job, f"{start:08d}{INDEX_SUFFIX}")
     failure = _run_path(job, "failure")
     if storage.exists(failure) or storage.exists(receipt):
         return
@@ -149,14 +172,21 @@ def write_partition(start: int, job: Job) -> None:
     prepared = ((each, engine.prepare_utterance(each, settings)) for each in utterances)
     path = shard_path(job.tfrecords_file, start)
     try:
-        shard, skipped = engine.write_shard(path, start, prepared, job.strict)
-        storage.write_text(receipt, job.index.with_shard(shard, skipped).to_json())
+        shard, skipped = engine.write_shard(path, start, prepared, job.strict, _own_path(job))
+        receipt_text = job.index.with_shard(shard, skipped).to_json()
+        storage.write_text(receipt, receipt_text, _own_path(job))
     except UserError as error:
-        storage.write_text(failure, str(error))
+        if storage.exists(_work_path(job, start)) and not storage.exists(receipt):
+            storage.write_text(failure, str(error), _own_path(job))
 
 
 def _run_path(job: Job, name: str) -> str:
     return storage.join(run_folder(job.tfrecords_file), name)
+
+
+def _own_path(job: Job) -> str:
+    """A name that no other attempt writes under; what is left there goes with the run's folder."""
+    return _run_path(job, f"{uuid.uuid4().hex}.partial")
 
 
 def _work_path(job: Job, start: int) -> str:
@@ -167,10 +197,13 @@ def _hand_out(utterances: list[Utterance], starts: tuple[int, ...], job: Job) ->
     """Writes the utterances of each missing shard where its worker finds them."""
 
     def write(start: int) -> None:
+        shard = shard_path(job.tfrecords_file, start)
+        if not storage.in_bucket(shard):
+            storage.remove(storage.partial_path(shard))  # of a killed run without Beam
         ranged = utterances[start : start + job.index.settings.partition_size]
         storage.write_text(_work_path(job, start), json.dumps([asdict(each) for each in ranged]))
 
-    with ThreadPoolExecutor(storage.PARALLEL_READS) as writers:
+    with ThreadPoolExecutor(storage.PARALLEL_REQUESTS) as writers:
         list(writers.map(write, starts))
 
 
@@ -184,7 +217,13 @@ def _progress_bar(job: Job, shards: int) -> Iterator[None]:
             with suppress(UserError):  # a bucket out of reach; the next look tells
                 progress.update(len(engine.receipts(job.tfrecords_file)) - progress.n)
 
-    with tqdm(total=shards, unit="shard", desc=os.path.basename(job.tfrecords_file)) as progress:
+    with tqdm(
+        total=shards,
+        unit="shard",
+        desc=os.path.basename(job.tfrecords_file),
+        # A log file wants a line now and then, not a redrawn bar.
+        mininterval=0.5 if sys.stderr.isatty() else 30,
+    ) as progress:
         looking = threading.Thread(target=look, daemon=True)
         looking.start()
         try:
@@ -215,7 +254,7 @@ def _pipeline(runner: Runner) -> "apache_beam.Pipeline":
                 f"--runner={runner.name} needs Apache Beam: pip install '.[beam]', or leave out "
                 "--runner to prepare on this machine."
             ) from None
-    options = _parsed(runner.all_options())
+    options = _parsed(runner)
     try:
         if not runner.direct:
             return apache_beam.Pipeline(runner.name, options)
@@ -231,21 +270,37 @@ def _pipeline(runner: Runner) -> "apache_beam.Pipeline":
         ) from None
     except (ValueError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
-        raise UserError(f"--runner={runner.name} with these --runner_options: {reason}.") from None
+        given = f" --runner_options={','.join(runner.options)}" if runner.options else ""
+        raise UserError(f"--runner={runner.name}{given}: {reason}.") from None
 
 
-def _parsed(options: list[str]) -> "PipelineOptions":
+def _parsed(runner: Runner) -> "PipelineOptions":
+    """The runner's options as Beam takes them, which drops those that it doesn't know."""
     from apache_beam.options.pipeline_options import PipelineOptions
 
+    options = runner.all_options()
     said = StringIO()
     try:
         # Wrong values make it print all of its options and leave the program.
         with redirect_stderr(said):
             parsed = PipelineOptions([f"--{option.lstrip('-')}" for option in options])
-            parsed.get_all_options(retain_unknown_options=True)
+            given = parsed.get_all_options(retain_unknown_options=True)
     except SystemExit:
         reason = said.getvalue().strip().splitlines()[-1].partition("error: ")[2]
         raise UserError(f"--runner_options={','.join(options)}: {reason}.") from None
+    known = PipelineOptions([]).get_all_options()
+    unknown = sorted(given.keys() - known.keys())
+    if unknown and runner.knows_its_options:
+        alike = [like for name in unknown for like in get_close_matches(name, known, 1)]
+        meant = f" Is {', '.join(alike)} meant?" if alike else ""
+        raise UserError(f"--runner={runner.name} has no option {', '.join(unknown)}.{meant}")
+    if unknown:
+        logging.warning(
+            "Beam itself doesn't know the --runner_options %s: they count only if the job server "
+            "of %s does.",
+            ", ".join(unknown),
+            runner.name,
+        )
     return parsed
 
 
@@ -260,22 +315,56 @@ def _build(pipeline: "apache_beam.Pipeline", starts: tuple[int, ...], job: Job) 
     )
 
 
-def _run(pipeline: "apache_beam.Pipeline") -> str:
-    """Runs a pipeline to its end; returns what went wrong, empty if nothing did."""
+@dataclass(frozen=True)
+class _Ended:
+    begun: bool  # whether the runner has taken the job
+    problem: str  # what went wrong; empty if nothing
+
+
+def _run(pipeline: "apache_beam.Pipeline", runner: Runner) -> _Ended:
+    """Runs a pipeline to its end."""
+    begun = runner.direct  # whose `run` is the whole job
     # The direct runner's processes have to find this project, as it is found here.
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")
-    try:
-        result = pipeline.run()
+    with _interruptible() as interrupted:
         try:
-            result.wait_until_finish()
-        except KeyboardInterrupt:
-            result.cancel()
-            raise
-    except Exception as error:  # every runner has its own
-        return _reason(error)
-    return ""
+            result = pipeline.run()
+            begun = True
+            try:
+                result.wait_until_finish()
+            except KeyboardInterrupt:
+                result.cancel()
+                raise
+        except Exception as error:  # every runner has its own
+            if interrupted.is_set():
+                raise KeyboardInterrupt from None
+            return _Ended(begun, _reason(error))
+    return _Ended(begun, "")
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Tells whether Ctrl-C was pressed, and has the logs say nothing of what it breaks.
+
+    The direct runner takes the KeyboardInterrupt for a failure of the transform it hits.
+    """
+    interrupted = threading.Event()
+
+    def interrupt(*unused: object) -> None:
+        interrupted.set()
+        python_logging.disable(python_logging.CRITICAL)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted  # no other thread may have a signal's handler, or gets a signal
+        return
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _reason(error: Exception) -> str:

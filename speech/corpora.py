@@ -92,7 +92,7 @@ def _list_split(folder: str, found: _Found) -> None:
             found.speakers[utterance_id] = _speaker(folder, parent, utterance_id)
         elif name.endswith(TRANSCRIPT_SUFFIX):
             texts.append(path)
-    with ThreadPoolExecutor(storage.PARALLEL_READS) as readers:
+    with ThreadPoolExecutor(storage.PARALLEL_REQUESTS) as readers:
         for path, lines in zip(texts, readers.map(_read_lines, texts), strict=True):
             _take_transcripts(path, lines, found.transcripts)
 

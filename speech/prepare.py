@@ -27,8 +27,8 @@ from speech.features import AudioError, extract, read_audio
 from speech.lock import Lock, exclusive
 from speech.records import (
     FRAMES_BAR,
+    INDEX_SUFFIX,
     LABELS_BAR,
-    RECEIPT_SUFFIX,
     Index,
     Shard,
     ShardSettings,
@@ -286,7 +286,7 @@ def take_receipts(index: Index | None, tfrecords_file: str) -> Index | None:
     """
     known = index
     good_receipt = partial(_good_receipt, tfrecords_file)
-    with ThreadPoolExecutor(storage.PARALLEL_READS) as readers:
+    with ThreadPoolExecutor(storage.PARALLEL_REQUESTS) as readers:
         for receipt in readers.map(good_receipt, receipts(tfrecords_file)):
             if receipt is not None:
                 known = _with_receipt(known, receipt)
@@ -299,7 +299,7 @@ def take_receipts(index: Index | None, tfrecords_file: str) -> Index | None:
 def receipts(tfrecords_file: str) -> list[str]:
     """Paths of the receipts in a run's folder, in their shards' order."""
     files = storage.files_below(run_folder(tfrecords_file))
-    return sorted(path for path, _ in files if path.endswith(RECEIPT_SUFFIX))
+    return sorted(path for path, _ in files if path.endswith(INDEX_SUFFIX))
 
 
 def _good_receipt(tfrecords_file: str, path: str) -> Index | None:
@@ -361,9 +361,16 @@ def _without_lost_shards(index: Index, tfrecords_file: str) -> Index:
 
 
 def write_shard(
-    path: str, start: int, prepared: Iterable[tuple[Utterance, Prepared]], strict: bool
+    path: str,
+    start: int,
+    prepared: Iterable[tuple[Utterance, Prepared]],
+    strict: bool,
+    partial_path: str | None = None,
 ) -> tuple[Shard, list[Skipped]]:
     """Writes the shard that starts at the corpus position `start`.
+
+    Args:
+        partial_path: the shard's name until it is whole, as of `storage.open_writer`.
 
     Returns:
         the shard, and the utterances of its range that are not in it.
@@ -376,7 +383,7 @@ def write_shard(
     labels: list[int] = []
     seconds = 0.0
     try:
-        with ShardWriter(path) as writer:
+        with ShardWriter(path, partial_path) as writer:
             for position, (utterance, record) in enumerate(prepared, start):
                 if record.reason:
                     _refuse_if(strict, utterance, record)

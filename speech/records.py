@@ -36,7 +36,6 @@ from utils import Alphabet, AlphabetError, UserError
 
 INDEX_FORMAT = 1
 INDEX_SUFFIX = ".index.json"
-RECEIPT_SUFFIX = ".index.json"  # in a run's folder: the index of one shard
 
 # Width of a histogram's bar: frames and labels differ by a factor of about ten.
 FRAMES_BAR = 10
@@ -175,10 +174,11 @@ class ShardWriter:
     As a context manager it leaves nothing behind if the shard was not committed.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, partial: str | None = None) -> None:
+        """partial: as of `storage.open_writer`."""
         self.bytes = 0
         self._crc32c = 0
-        self._writer = storage.open_writer(path)
+        self._writer = storage.open_writer(path, partial)
 
     def write(self, payload: bytes) -> None:
         for piece in frame_record(payload):
@@ -380,7 +380,7 @@ def lock_path(tfrecords_file: str) -> str:
 def run_folder(tfrecords_file: str) -> str:
     """The folder where workers elsewhere find their work and leave receipts of what is done.
 
-    No shard pattern matches it. A receipt is the index of one shard.
+    No shard pattern matches it. A receipt is the index of one shard, and is named like one.
     """
     return storage.hidden_path(tfrecords_file, ".run")
 

@@ -14,8 +14,8 @@ from typing import BinaryIO, Protocol
 from speech import bucket
 from utils import UserError
 
-# Small files that are worth reading or removing side by side where each takes a request.
-PARALLEL_READS = bucket.PARALLEL_REQUESTS
+# Small files that are worth reading, writing or removing side by side: each takes a request.
+PARALLEL_REQUESTS = bucket.PARALLEL_REQUESTS
 
 
 def in_bucket(path: str) -> bool:
@@ -99,6 +99,23 @@ def read_bytes(path: str) -> bytes:
         return file.read()
 
 
+def remove(path: str) -> None:
+    """Removes a file, if it is there.
+
+    Raises:
+        UserError: it can't be removed.
+    """
+    if in_bucket(path):
+        bucket.delete(path)
+        return
+    try:
+        os.remove(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise UserError(f"{path} can't be removed: {error.strerror}.") from None
+
+
 def remove_folder(folder: str) -> None:
     """Removes a folder with everything below it, if it is there.
 
@@ -106,7 +123,7 @@ def remove_folder(folder: str) -> None:
         UserError: it can't be removed.
     """
     if in_bucket(folder):
-        with ThreadPoolExecutor(PARALLEL_READS) as pool:
+        with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
             list(pool.map(bucket.delete, [path for path, _ in files_below(folder)]))
         return
     try:
@@ -133,8 +150,11 @@ def make_folder(path: str) -> None:
         raise UserError(f"The folder {path} can't be written into: choose another.")
 
 
-def write_text(path: str, text: str) -> None:
+def write_text(path: str, text: str, partial: str | None = None) -> None:
     """Writes a UTF-8 file so that a reader sees either the old text or the whole new one.
+
+    Args:
+        partial: as of `open_writer`.
 
     Raises:
         UserError: the file can't be written.
@@ -143,7 +163,7 @@ def write_text(path: str, text: str) -> None:
         bucket.write(path, text.encode())
         return
     try:
-        with contextlib.closing(open_writer(path)) as writer:
+        with contextlib.closing(open_writer(path, partial)) as writer:
             writer.write(text.encode())
             writer.commit()
     except OSError as error:
@@ -172,21 +192,28 @@ class Writer(Protocol):
         """Removes what was written, if it wasn't committed."""
 
 
-def open_writer(path: str) -> Writer:
+def open_writer(path: str, partial: str | None = None) -> Writer:
     """A new file at `path`.
+
+    Args:
+        partial: name of a local file until it is whole, on the same disk; None: `partial_path`,
+            which two writers at once may not share. In a bucket every writer is on its own.
 
     Raises:
         OSError: the local file can't be written; so does every call of the writer.
         UserError: the same of the bucket.
     """
-    return bucket.ObjectWriter(path) if in_bucket(path) else _FileWriter(path)
+    if in_bucket(path):
+        return bucket.ObjectWriter(path)
+    return _FileWriter(path, partial or partial_path(path))
 
 
 class _FileWriter:
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, partial: str) -> None:
         self._path = path
-        self._partial = partial_path(path)
+        self._partial = partial
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        os.makedirs(os.path.dirname(partial) or ".", exist_ok=True)
         self._file = open(self._partial, "wb")  # noqa: SIM115 - open until it is whole
 
     def write(self, content: bytes) -> None:

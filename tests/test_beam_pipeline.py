@@ -4,7 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -173,6 +176,60 @@ def test_from_a_bucket_into_a_bucket(
     assert {name.removeprefix(prefix): written[name] for name in written} == on_one_machine
 
 
+# --- Written twice at once ------------------------------------------------------------------------
+
+
+def test_two_attempts_at_one_shard_do_not_disturb_each_other(
+    corpus: list[Utterance], tmp_path: Path, on_one_machine: dict[str, bytes]
+) -> None:
+    job = handed_out(corpus, tmp_path)
+    prepare_utterance = prepare.prepare_utterance
+    shard = tmp_path / SHARDS[0]
+    seen: list[bytes] = []
+    turns = threading.Barrier(2)
+
+    def in_turns(utterance: Utterance, settings: ShardSettings) -> prepare.Prepared:
+        with suppress(threading.BrokenBarrierError):  # the other one is through
+            turns.wait(10)
+        if shard.exists():
+            seen.append(shard.read_bytes())
+        return prepare_utterance(utterance, settings)
+
+    def first() -> None:
+        beam_pipeline.write_partition(0, job)
+        seen.append(shard.read_bytes())
+        turns.abort()
+
+    def late() -> None:
+        turns.wait(10)  # it begins when the other one has opened its file
+        beam_pipeline.write_partition(0, job)
+
+    with (
+        mock.patch.object(prepare, "prepare_utterance", in_turns),
+        ThreadPoolExecutor(2) as attempts,
+    ):
+        for attempt in [attempts.submit(first), attempts.submit(late)]:
+            attempt.result()
+    assert len(seen) > 1 and set(seen) == {on_one_machine[SHARDS[0]]} == {shard.read_bytes()}
+    left = sorted(path.name for path in Path(records.run_folder(job.tfrecords_file)).iterdir())
+    assert "failure" not in left and not [name for name in left if "partial" in name]
+    assert sorted(os.listdir(tmp_path)) == [".t.run", SHARDS[0]]
+
+
+def test_an_attempt_that_outlives_its_run_leaves_no_failure(
+    corpus: list[Utterance], tmp_path: Path
+) -> None:
+    job = replace(handed_out(corpus, tmp_path), strict=True)
+
+    def finished_meanwhile(*unused: object) -> prepare.Prepared:
+        storage.remove_folder(records.run_folder(job.tfrecords_file))
+        return prepare.Prepared(reason=prepare.EMPTY)
+
+    with mock.patch.object(prepare, "prepare_utterance", finished_meanwhile):
+        beam_pipeline.write_partition(0, job)
+    assert not list(tmp_path.iterdir())
+
+
 # --- Stopped, and run again -----------------------------------------------------------------------
 
 
@@ -184,6 +241,7 @@ def test_shards_that_a_killed_run_finished_are_not_written_again(
     beam_pipeline.write_partition(3, job)
     beam_pipeline.write_partition(6, job)
     (tmp_path / ".t.00000000.partial").write_bytes(b"half")
+    (tmp_path / ".t.run/0123.partial").write_bytes(b"half")
     (tmp_path / "t.00000006").write_bytes(b"lost meanwhile")
     times = (tmp_path / "t.00000003").stat().st_mtime_ns
     if finish == "beam":
@@ -214,6 +272,40 @@ def test_what_a_killed_run_finished_is_held_to_its_settings(
     assert sorted(os.listdir(tmp_path)) == ["t.00000003", "t.index.json"]
 
 
+@pytest.mark.parametrize("there", [[], SHARDS[1:2]])
+def test_a_set_whose_job_outlives_its_run_keeps_its_settings(
+    corpus: list[Utterance],
+    tmp_path: Path,
+    on_one_machine: dict[str, bytes],
+    there: list[str],
+) -> None:
+    if there:
+        for name in (*there, "t.index.json"):
+            (tmp_path / name).write_bytes(on_one_machine[name])
+    with (
+        mock.patch.object(beam_pipeline, "_run", side_effect=KeyboardInterrupt),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        run(corpus, tmp_path)
+    index = records.read_index(str(tmp_path / "t"))
+    assert index is not None and [shard.file for shard in index.shards] == there
+    other = replace(SETTINGS, padded=False)
+    assert "padded True then" in refusal(corpus, tmp_path, other)
+    with pytest.raises(UserError, match="padded True then"):
+        prepare.prepare(corpus, str(tmp_path / "t"), other, 0, workers=1, strict=False)
+    run(corpus, tmp_path)
+    assert contents(tmp_path) == on_one_machine
+
+
+def test_a_run_that_ends_without_a_shard_leaves_nothing(
+    corpus: list[Utterance], tmp_path: Path
+) -> None:
+    ended = beam_pipeline._Ended(begun=True, problem="no such project")
+    with mock.patch.object(beam_pipeline, "_run", return_value=ended):
+        assert "no such project" in refusal(corpus, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_receipts_of_a_set_that_was_removed_are_forgotten(
     corpus: list[Utterance], tmp_path: Path
 ) -> None:
@@ -234,7 +326,8 @@ def test_strict_stops_at_what_it_would_skip_and_keeps_what_is_finished(
     assert refusal(corpus, tmp_path / "beam", strict=True) == str(error.value)
     left = sorted(os.listdir(tmp_path / "beam"))
     assert SHARDS[1] not in left and [name for name in left if name.startswith(".")] == []
-    assert "t.index.json" not in left or len(left) > 1
+    others = [name for name in (SHARDS[0], SHARDS[2]) if name in left]
+    assert left == [*others, "t.index.json"] if others else left == []
     assert run(corpus, tmp_path / "beam").complete
 
 
@@ -291,10 +384,47 @@ def test_runners_and_options_that_can_not_be_are_told_in_one_line(
         (Runner("NoRunner", [], workers=2), "--workers=2 is of this machine"),
         (Runner("DirectRunner", ["direct_num_workers=many"]), "invalid int value: 'many'"),
         (Runner("DirectRunner", ["--direct_running_mode=x"]), "invalid choice: 'x'"),
+        (
+            Runner("DirectRunner", ["direct_num_workes=3"]),
+            "no option direct_num_workes. Is direct_",
+        ),
+        (Runner("apache_beam.runners.DataflowRunner", ["max_num_worker=3"]), "Is max_num_workers"),
     ]:
         message = refusal(corpus, tmp_path, runner=runner)
         assert told in message and len(message.splitlines()) == 1, message
     assert not list(tmp_path.iterdir())
+
+
+def test_a_job_server_that_can_not_be_reached_is_not_put_down_to_the_workers(
+    corpus: list[Utterance], tmp_path: Path
+) -> None:
+    runner = Runner("PortableRunner", ["job_endpoint=localhost:1", "job_server_timeout=1"])
+    message = refusal(corpus, tmp_path, runner=runner)
+    assert message.startswith("--runner=PortableRunner has not taken the job: ")
+    assert "The workers need" not in message and len(message.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_runner_s_message_names_the_options_only_if_there_are_some(
+    corpus: list[Utterance], tmp_path: Path
+) -> None:
+    message = refusal(corpus, tmp_path, runner=Runner("NoRunner", []))
+    assert message.startswith("--runner=NoRunner: Unexpected")
+    message = refusal(corpus, tmp_path, runner=Runner("NoRunner", ["parallelism=2"]))
+    assert message.startswith("--runner=NoRunner --runner_options=parallelism=2: Unexpected")
+
+
+def test_options_that_only_a_job_server_may_know_are_warned_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pipeline = beam_pipeline._pipeline(Runner("PortableRunner", ["parallelism=2", "paralelism=2"]))
+    assert "the --runner_options paralelism: they count" in caplog.text
+    assert pipeline.options.get_all_options(retain_unknown_options=True)["paralelism"] == "2"
+
+
+def test_the_direct_runner_is_known_by_its_full_name() -> None:
+    runner = Runner("apache_beam.runners.direct.direct_runner.DirectRunner", [], workers=2)
+    assert runner.direct and "direct_num_workers=2" in runner.all_options()
 
 
 def test_beam_that_is_not_installed_is_named_with_its_remedy(
@@ -323,6 +453,33 @@ def test_the_door_hands_over_to_beam_in_several_processes(
     assert outcome.returncode == 0, outcome.stderr
     assert "7 of 8" in outcome.stdout and "unknown character" in outcome.stdout
     assert contents(tmp_path) == on_one_machine
+
+
+def test_ctrl_c_stops_it_without_a_traceback(speech: Path, tmp_path: Path) -> None:
+    program = """
+import os, signal
+import prepare_libri
+from speech import command_line, prepare
+
+def pressed_ctrl_c(*unused):
+    os.kill(os.getpid(), signal.SIGINT)
+
+prepare.prepare_utterance = pressed_ctrl_c
+prepare_libri.define_flags()
+command_line.run(prepare_libri.main)
+"""
+    flags = [f"--files_path={speech}", f"--tfrecords_file={tmp_path}/t", "--runner=DirectRunner"]
+    outcome = subprocess.run(
+        [sys.executable, "-c", program, *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert outcome.returncode == 130, outcome.stderr
+    assert outcome.stderr.endswith("stopped\n") and "Traceback" not in outcome.stderr
+    assert not list(tmp_path.rglob("*.partial"))
 
 
 def test_flags_that_want_others_are_refused(speech: Path) -> None:
