@@ -22,6 +22,12 @@ def in_bucket(path: str) -> bool:
     return path.startswith(bucket.BUCKET_PREFIX)
 
 
+def check_path(path: str) -> None:
+    """Raises UserError if no file can have this path, which starts with gs:// then."""
+    if in_bucket(path):
+        bucket.split(path)
+
+
 def join(folder: str, name: str) -> str:
     if not in_bucket(folder):
         return os.path.join(folder, name)
