@@ -439,6 +439,7 @@ def figure(
 
     drawn = Figure(figsize=(13, 5), layout="constrained")
     FigureCanvasAgg(drawn)
+    name = name.encode(errors="backslashreplace").decode()  # a file's name needn't be UTF-8
     title = f"{name}: {lengths.usable} utterances, {lengths.hours:.2f} hours"
     drawn.suptitle(title, parse_math=False)
     of_frames, of_labels = drawn.subplots(1, 2)

@@ -233,6 +233,8 @@ def _prepared_or_error(utterance: Utterance, settings: ShardSettings) -> Prepare
 
 def _cause(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
+        if -exit_code not in {known.value for known in signal.Signals}:  # a real-time signal
+            return f"signal {-exit_code}"
         name = signal.Signals(-exit_code).name
         return f"{name}, out of memory?" if name == "SIGKILL" else name
     return f"exit code {exit_code}, see above"

@@ -493,6 +493,13 @@ class Deadly(Utterance):
         return signal.raise_signal, (signal.SIGKILL,)
 
 
+class Signalled(Utterance):
+    """The same by a signal without a name of its own."""
+
+    def __reduce__(self) -> tuple[Callable[[int], object], tuple[int]]:
+        return signal.raise_signal, (signal.SIGRTMIN + 3,)
+
+
 class Raising(Utterance):
     """Brings the process down that unpickles it."""
 
@@ -500,7 +507,10 @@ class Raising(Utterance):
         return int, ("no number",)
 
 
-@pytest.mark.parametrize(("kind", "cause"), [(Deadly, "SIGKILL, out of memory"), (Raising, "1")])
+@pytest.mark.parametrize(
+    ("kind", "cause"),
+    [(Deadly, "SIGKILL, out of memory"), (Signalled, r"signal \d\d"), (Raising, "1")],
+)
 def test_a_worker_that_dies_is_told_with_its_utterance_and_a_remedy(
     corpus: list[Utterance], tmp_path: Path, kind: type[Utterance], cause: str
 ) -> None:

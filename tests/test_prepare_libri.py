@@ -691,6 +691,21 @@ def test_stats_of_a_folder_need_no_name_for_shards(folder: Path) -> None:
     assert [path.name for path in (folder / "report").iterdir()] == ["speech.lengths.png"]
 
 
+def test_folders_whose_names_are_not_utf_8(tmp_path: Path, write_split: WriteSplit) -> None:
+    split = os.fsdecode(b"split\xff")
+    write_split(tmp_path / "split", {"a-1-0000": "HELLO"})
+    (tmp_path / "split").rename(tmp_path / split)
+    (tmp_path / split / "a").rename(tmp_path / split / os.fsdecode(b"sp\xff"))
+    outcome = run(tmp_path, "--stats", f"--files_path={split}")
+    assert outcome.returncode == 0, outcome.stderr
+    assert "1 of 1 usable" in outcome.stdout and "1 (sp\\udcff)" in outcome.stdout
+    assert outcome.stdout.startswith("split\\udcff\n")
+    assert (tmp_path / "report" / f"{split}.lengths.png").exists()
+    outcome = run(tmp_path, f"--files_path={split}", "--tfrecords_file=t", "--workers=2")
+    assert outcome.returncode == 0, outcome.stderr
+    assert set(records(tmp_path)) == {"a-1-0000"}
+
+
 def test_a_start_without_a_set(folder: Path) -> None:
     (folder / "data").mkdir()
     (folder / "dev-clean").rename(folder / "data/dev-clean")
