@@ -273,8 +273,8 @@ def verify_sets(tfrecords_files: list[str]) -> None:
     if damages:
         raise utils.UserError(
             "\n  ".join([f"{len(damages)} damaged shards:", *damages])
-            + "\nRemove these files and run the command that wrote them again: it writes "
-            "just these."
+            + "\nRemove those of them that are there and run the command that wrote them again: it "
+            "writes just these."
         )
 
 

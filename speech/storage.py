@@ -88,8 +88,16 @@ def read_text(path: str) -> str:
     """
     try:
         return read_bytes(path).decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} can't be read: {error}") from None
+    except IsADirectoryError:
+        raise UserError(
+            f"{path} can't be read: it is a folder. Remove it, or name another file."
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"{path} can't be read: {error.strerror}. Check that it is there and may be read."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} can't be read: it is not UTF-8 ({error}).") from None
 
 
 def read_bytes(path: str) -> bytes:

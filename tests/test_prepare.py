@@ -256,6 +256,16 @@ def test_a_killed_run_is_finished_to_the_same_bytes(
     assert contents(tmp_path) == undisturbed
 
 
+def test_a_folder_in_a_shard_s_place_is_to_be_removed(
+    corpus: list[Utterance], tmp_path: Path
+) -> None:
+    (tmp_path / "t.00000003").mkdir()
+    message = refusal(corpus, tmp_path)
+    assert "t.00000003 can't be written: Is a directory. Remove that folder, then run" in message
+    (tmp_path / "t.00000003").rmdir()
+    run(corpus, tmp_path)
+
+
 def test_a_full_disk_is_told_and_the_run_finished_later(
     corpus: list[Utterance], tmp_path: Path
 ) -> None:

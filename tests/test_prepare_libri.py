@@ -436,7 +436,8 @@ def test_damaged_shards_are_told_one_a_line_and_not_uploaded(
             "error: 2 damaged shards:",
             "  t.00000001: the record at byte 0 is damaged",
             "  t.00000003: is missing",
-            "Remove these files and run the command that wrote them again: it writes just these.",
+            "Remove those of them that are there and run the command that wrote them again: "
+            "it writes just these.",
         ]
         assert outcome.stdout.startswith("t: 2 records (")
     assert objects(emulator, own_bucket) == {}
