@@ -9,6 +9,7 @@ run again continues where it was stopped.
 """
 
 import os
+import re
 
 from absl import flags, logging
 
@@ -126,7 +127,7 @@ def default_sets() -> list[tuple[str, str]]:
 def asked_sets() -> list[tuple[list[str], str]]:
     """(folders, tfrecords_file) of each set to prepare, as the flags ask."""
     if FLAGS.files_path or FLAGS.tfrecords_file:
-        folders = FLAGS.files_path or [default_sets()[0][0]]
+        folders = FLAGS.files_path or [_folder_of(FLAGS.tfrecords_file)]
         return [(folders, FLAGS.tfrecords_file or _name_of(folders))]
     if FLAGS.starting_position:
         raise utils.UserError(
@@ -150,16 +151,31 @@ def _name_of(folders: list[str]) -> str:
             os.path.basename(folder)
         ]:
             return name
+    if FLAGS.stats:  # no shard is written: the name is that of the picture
+        return "+".join(os.path.basename(os.path.abspath(folder)) for folder in folders)
     raise utils.UserError(
         f"--files_path={','.join(folders)} needs a name for its shards: give --tfrecords_file, as "
         f"in {default_sets()[0][1]}."
     )
 
 
+def _folder_of(tfrecords_file: str) -> str:
+    """The folder of the set that has this name by default; others are to be named."""
+    for folder, name in default_sets():
+        if os.path.basename(name) == os.path.basename(tfrecords_file):
+            return folder
+    raise utils.UserError(
+        f"--tfrecords_file={tfrecords_file} doesn't tell of what the shards are to be: give the "
+        "folder with --files_path."
+    )
+
+
 def present_sets() -> list[str]:
     """The tfrecords_file of each prepared set that the flags name, by default of all there are."""
-    if FLAGS.files_path or FLAGS.tfrecords_file:
-        return [tfrecords_file for _, tfrecords_file in asked_sets()]
+    if FLAGS.tfrecords_file:
+        return [FLAGS.tfrecords_file]
+    if FLAGS.files_path:
+        return [_name_of(FLAGS.files_path)]
     names = [name for _, name in default_sets()]
     there = [name for name in names if storage.exists(index_path(name))]
     if not there:
@@ -257,8 +273,8 @@ def verify_sets(tfrecords_files: list[str]) -> None:
     if damages:
         raise utils.UserError(
             "\n  ".join([f"{len(damages)} damaged shards:", *damages])
-            + "\nRemove these files and run the command that wrote them again: it writes "
-            "just these."
+            + "\nRemove those of them that are there and run the command that wrote them again: it "
+            "writes just these."
         )
 
 
@@ -284,7 +300,54 @@ def upload_set(tfrecords_file: str, folder: str) -> None:
     )
 
 
+def check_name(tfrecords_file: str) -> None:
+    """Raises UserError if no set of shards can have this name."""
+    storage.check_path(tfrecords_file)
+    example = os.path.basename(default_sets()[0][1])
+    if os.path.basename(tfrecords_file) in ("", ".", ".."):
+        raise utils.UserError(
+            f"--tfrecords_file={tfrecords_file} is a folder: add the name that the shards' names "
+            f"begin with, as in {os.path.join(tfrecords_file, example)}."
+        )
+    if of_a_set := re.fullmatch(r"(.*[^/])\.(\d{8}|index\.json)", tfrecords_file):
+        raise utils.UserError(
+            f"--tfrecords_file={tfrecords_file} names one file of a set: give what all its names "
+            f"begin with, {of_a_set[1]}."
+        )
+
+
+def check_one_task() -> None:
+    """Raises UserError if the flags ask for several things of which one would be left undone."""
+    if FLAGS.runner == "":
+        raise utils.UserError(
+            "--runner= names no Apache Beam runner: give one, as in --runner=DirectRunner, or "
+            "leave it out to prepare without."
+        )
+    asked = {
+        "--download": FLAGS.download,
+        "--stats": FLAGS.stats,
+        "--verify": FLAGS.verify,
+        "--upload_to": FLAGS.upload_to is not None,
+        "--runner": FLAGS.runner,
+    }
+    tasks = [flag for flag, given in asked.items() if given]
+    if len(tasks) > 1 and tasks != ["--verify", "--upload_to"]:
+        raise utils.UserError(
+            f"{' and '.join(tasks)} can't be done by one call: give one of them, and the other in "
+            "a call of its own."
+        )
+    for flag in ("files_path", "tfrecords_file"):
+        if FLAGS.download and FLAGS[flag].value:
+            raise utils.UserError(
+                f"--download and --{flag} can't be done by one call: download first, then prepare "
+                f"with --{flag}."
+            )
+
+
 def check_flags() -> None:
+    check_one_task()
+    if FLAGS.tfrecords_file:
+        check_name(FLAGS.tfrecords_file)
     if FLAGS.runner_options and not FLAGS.runner:
         raise utils.UserError("--runner_options are of an Apache Beam runner: name it by --runner.")
     if FLAGS.stats and any(storage.in_bucket(folder) for folder in FLAGS.files_path or []):

@@ -38,7 +38,7 @@ RETRY_SECONDS = 120.0
 
 def matching(pattern: str) -> dict[str, Any]:
     """Path -> object (see `find`) of those that match a glob pattern; its `*` stops at a slash."""
-    bucket, name = _split(pattern)
+    bucket, name = split(pattern)
     with explained(pattern):
         return {
             f"{BUCKET_PREFIX}{bucket}/{found.name}": found
@@ -48,16 +48,17 @@ def matching(pattern: str) -> dict[str, Any]:
 
 def below(folder: str) -> Iterator[tuple[str, Any]]:
     """(path, object) of all whose path begins with `folder` and a slash, by their paths."""
-    bucket, _, name = folder.removeprefix(BUCKET_PREFIX).rstrip("/").partition("/")
+    bucket, name = _parts(folder)
+    prefix = name.rstrip("/") and f"{name.rstrip('/')}/"
     with explained(folder):
-        for found in _client().list_blobs(bucket, prefix=name and f"{name}/"):
+        for found in _client().list_blobs(bucket, prefix=prefix, retry=patience()):
             if not found.name.endswith("/"):  # some programs write such objects as folders
                 yield f"{BUCKET_PREFIX}{bucket}/{found.name}", found
 
 
 def find(path: str) -> Any:
     """The object (google.cloud.storage.Blob) with its size and checksum, None if it isn't there."""
-    bucket, name = _split(path)
+    bucket, name = split(path)
     with explained(path):
         # A bucket that isn't there looks like a missing object otherwise.
         found = _client().bucket(bucket).get_blob(name, retry=patience())
@@ -69,7 +70,7 @@ def find(path: str) -> Any:
 
 def blob(path: str) -> Any:
     """A google.cloud.storage.Blob for `path`, whether there is one or not."""
-    bucket, name = _split(path)
+    bucket, name = split(path)
     with explained(path):
         return _client().bucket(bucket).blob(name)
 
@@ -252,15 +253,31 @@ def _reason(error: Exception) -> str:
     return " ".join(said.split()).rstrip(".")
 
 
-def _split(path: str) -> tuple[str, str]:
-    """(bucket, object's name) of a gs:// path."""
-    bucket, _, name = path.removeprefix(BUCKET_PREFIX).partition("/")
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]+[a-z0-9]", bucket) or not name:
-        raise UserError(
-            f"{path} can't be in a bucket: give it as gs://BUCKET/PATH, with the bucket's name in "
-            "small letters."
-        )
+def split(path: str) -> tuple[str, str]:
+    """(bucket, object's name) of a gs:// path.
+
+    Raises:
+        UserError: it names no object, or what can't be a bucket.
+    """
+    bucket, name = _parts(path)
+    if not name:
+        raise _no_such_path(path)
     return bucket, name
+
+
+def _parts(path: str) -> tuple[str, str]:
+    """(bucket, object's name) of a gs:// path; the name may be empty: all of the bucket."""
+    bucket, _, name = path.removeprefix(BUCKET_PREFIX).partition("/")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]+[a-z0-9]", bucket):
+        raise _no_such_path(path)
+    return bucket, name
+
+
+def _no_such_path(path: str) -> UserError:
+    return UserError(
+        f"{path} can't be in a bucket: give it as gs://BUCKET/PATH, with the bucket's name in "
+        "small letters."
+    )
 
 
 def patience(seconds: float | None = None) -> Any:

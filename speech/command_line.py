@@ -1,5 +1,6 @@
 """What every door does alike: logging, and messages instead of tracebacks."""
 
+import io
 import logging as python_logging
 import os
 import signal
@@ -42,6 +43,9 @@ def run(main: Callable[[], None]) -> None:
             python_logging.Formatter("%(asctime)s %(levelname).1s %(message)s", "%H:%M:%S")
         )
         logging.set_verbosity(flags.FLAGS.logging)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # The name of a file needn't be UTF-8; standard error has such bytes as \\udcXX already.
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             if len(arguments) > 1:
                 raise UserError(f"{arguments[1]!r} is not a flag: flags start with --, see --help.")

@@ -41,6 +41,8 @@ BAR_CHARACTERS = 50
 RECORD_OVERHEAD = 175
 FEATURE_BYTES = 4  # float32
 
+ANOTHER_FOLDER = "Pictures go into the folder that DEEP_SPEECH_REPORT_DIR names: set it to another."
+
 PRESENT, RECOMMENDED = "present setting", "recommended"
 
 
@@ -414,11 +416,13 @@ def draw(
         raise UserError(
             f"{path}: pictures are written to a local folder. Set DEEP_SPEECH_REPORT_DIR to one."
         )
-    storage.make_folder(os.path.dirname(path))
     try:
+        storage.make_folder(os.path.dirname(path))
         figure(name, lengths, settings, recommended).savefig(path)
+    except UserError as error:
+        raise UserError(f"{error} {ANOTHER_FOLDER}") from None
     except OSError as error:
-        raise UserError(f"{path} can't be written: {error.strerror}.") from None
+        raise UserError(f"{path} can't be written: {error.strerror}. {ANOTHER_FOLDER}") from None
 
 
 def figure(
@@ -435,6 +439,7 @@ def figure(
 
     drawn = Figure(figsize=(13, 5), layout="constrained")
     FigureCanvasAgg(drawn)
+    name = name.encode(errors="backslashreplace").decode()  # a file's name needn't be UTF-8
     title = f"{name}: {lengths.usable} utterances, {lengths.hours:.2f} hours"
     drawn.suptitle(title, parse_math=False)
     of_frames, of_labels = drawn.subplots(1, 2)

@@ -7,6 +7,7 @@ float64: a float32 FFT alone is 1e-4 away where quiet bins stand beside loud one
 """
 
 import io
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -137,8 +138,10 @@ def read_audio(path: str, sample_rate: int) -> np.ndarray:
     return mono * np.float32(INT16_SCALE)
 
 
-def _as_soundfile_opens(path: str) -> str | io.BytesIO:
-    return io.BytesIO(storage.read_bytes(path)) if storage.in_bucket(path) else path
+def _as_soundfile_opens(path: str) -> bytes | io.BytesIO:
+    if storage.in_bucket(path):
+        return io.BytesIO(storage.read_bytes(path))
+    return os.fsencode(path)  # of text it takes only UTF-8, which a file's name needn't be
 
 
 def _cause(error: Exception) -> str:
@@ -155,7 +158,7 @@ def audio_length(path: str, sample_rate: int) -> int:
         AudioError: the file is missing, not audio, or its header doesn't tell its length.
     """
     try:
-        header = soundfile.info(path)
+        header = soundfile.info(os.fsencode(path))
     except (OSError, soundfile.SoundFileError) as error:
         raise AudioError(f"{path} can't be read as audio: {_cause(error)}") from None
     _refuse_unknown_length(path, header.frames)

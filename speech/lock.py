@@ -1,6 +1,7 @@
 """A lock on a path, local or in a bucket, so that only one run at a time writes a set of shards."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -21,6 +22,10 @@ from utils import UserError
 HEARTBEAT_SECONDS = 10.0
 # ... and belongs to nobody when it wasn't for this long.
 DEAD_AFTER_SECONDS = 45.0
+
+
+# What a disk says that has no room, or none for this user or file.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Lock(Protocol):
@@ -60,8 +65,9 @@ class _FileLock:
             while not self._locked():
                 pass
         except OSError as error:
+            remedy = "Make room, or choose" if error.errno in NO_ROOM else "Choose"
             raise UserError(
-                f"{self._path} can't be written: {error.strerror}. Choose another folder with "
+                f"{self._path} can't be written: {error.strerror}. {remedy} another folder with "
                 "--tfrecords_file."
             ) from None
 
@@ -75,12 +81,21 @@ class _FileLock:
         # Who held it before may have removed this very file after it was opened here.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(self._file.fileno()), os.stat(self._path)):
-                self._file.truncate(0)
-                self._file.write(f"process {os.getpid()}")
-                self._file.flush()
+                self._say_whose()
                 return True
         self._file.close()
         return False
+
+    def _say_whose(self) -> None:
+        try:
+            self._file.truncate(0)
+            self._file.write(f"process {os.getpid()}")
+            self._file.flush()
+        except OSError:
+            os.remove(self._path)
+            with contextlib.suppress(OSError):  # on a full disk it fails once more
+                self._file.close()
+            raise
 
     def check(self) -> None:
         """A file's lock can't be lost."""

@@ -234,6 +234,8 @@ def _prepared_or_error(utterance: Utterance, settings: ShardSettings) -> Prepare
 
 def _cause(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
+        if -exit_code not in {known.value for known in signal.Signals}:  # a real-time signal
+            return f"signal {-exit_code}"
         name = signal.Signals(-exit_code).name
         return f"{name}, out of memory?" if name == "SIGKILL" else name
     return f"exit code {exit_code}, see above"
@@ -398,8 +400,8 @@ def write_shard(
             crc32c = writer.commit()
     except OSError as error:
         raise UserError(
-            f"{path} can't be written: {error.strerror}. Make room or choose another folder with "
-            "--tfrecords_file, then run the same command again: it continues."
+            f"{path} can't be written: {error.strerror}. {_room_for_shard(error)}, then run the "
+            "same command again: it continues."
         ) from None
     shard = Shard(
         file=os.path.basename(path),
@@ -415,6 +417,12 @@ def write_shard(
         labels_histogram=histogram(labels, LABELS_BAR),
     )
     return shard, skipped
+
+
+def _room_for_shard(error: OSError) -> str:
+    if isinstance(error, IsADirectoryError):
+        return "Remove that folder"
+    return "Make room or choose another folder with --tfrecords_file"
 
 
 def _refuse_if(strict: bool, utterance: Utterance, prepared: Prepared) -> None:

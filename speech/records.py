@@ -23,7 +23,7 @@ import re
 import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, BinaryIO
 
 import google_crc32c
@@ -341,20 +341,75 @@ class Index:
                     f"{path} has format {content['format']}, this program reads format "
                     f"{INDEX_FORMAT}: prepare the shards again."
                 )
-            return cls(
+            index = cls(
                 settings=ShardSettings.from_json(content["settings"]),
                 corpus_utterances=content["corpus"]["utterances"],
                 corpus_digest=content["corpus"]["sha256"],
                 shards=tuple(Shard(**shard) for shard in content["shards"]),
                 skipped=tuple(Skipped(**skipped) for skipped in content["skipped"]),
             )
+            _check_consistent(index)
+            return index
         except AlphabetError as error:
             raise UserError(f"{path}: {error}") from None
         except (ValueError, KeyError, TypeError) as error:
+            why = str(error) if isinstance(error, _FieldError) else repr(error)
             raise UserError(
-                f"{path} is not an index of shards ({error!r}): remove it and prepare the shards "
-                "again."
+                f"{path} is not an index of shards ({why}): remove it and prepare the shards again."
             ) from None
+
+
+class _FieldError(ValueError):
+    """A field of an index that can't be as it is; the message names it."""
+
+
+def _check_consistent(index: Index) -> None:
+    """Raises _FieldError where an index was changed into one that no preparation writes."""
+    _check_types("settings", index.settings)
+    _check_types("corpus", index)
+    for number, skipped in enumerate(index.skipped):
+        _check_types(f"skipped {number}", skipped)
+    positions = [skipped.position for skipped in index.skipped]
+    behind_last = 0
+    for number, shard in enumerate(index.shards):
+        where = f"shard {number}"
+        _check_types(where, shard)
+        if not behind_last <= shard.start <= shard.end <= index.corpus_utterances:
+            raise _FieldError(
+                f"{where}: start {shard.start} and end {shard.end} must lie between {behind_last} "
+                f"and {index.corpus_utterances}"
+            )
+        if not shard.file.endswith(shard_path("", shard.start)):
+            raise _FieldError(f"{where}: file {shard.file!r} is no name of start {shard.start}")
+        left_out = sum(shard.start <= position < shard.end for position in positions)
+        if shard.records + left_out != shard.end - shard.start:
+            raise _FieldError(
+                f"{where}: {shard.records} records and {left_out} skipped don't fill start "
+                f"{shard.start} to end {shard.end}"
+            )
+        behind_last = shard.end
+
+
+def _check_types(where: str, part: "Index | ShardSettings | Shard | Skipped") -> None:
+    """Numbers and text must be what the fields' annotations say; nested parts have own checks."""
+    for field in fields(part):
+        value = getattr(part, field.name)
+        if field.type is int and not _is_count(value):
+            raise _FieldError(f"{where}: {field.name} {value!r} is no whole number")
+        if field.type is float and not (_is_count(value) or type(value) is float):
+            raise _FieldError(f"{where}: {field.name} {value!r} is no number")
+        if field.type in (str, bool) and type(value) is not field.type:
+            raise _FieldError(f"{where}: {field.name} {value!r} is not of the type it had")
+        if field.type == dict[str, int]:
+            if type(value) is not dict:
+                raise _FieldError(f"{where}: {field.name} {value!r} is not of the type it had")
+            for edge, count in value.items():
+                if not (edge.isdecimal() and _is_count(count)):
+                    raise _FieldError(f"{where}: {field.name} has {edge!r}: {count!r}")
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
 
 
 def histogram(lengths: Iterable[int], bar: int) -> dict[str, int]:

@@ -22,6 +22,12 @@ def in_bucket(path: str) -> bool:
     return path.startswith(bucket.BUCKET_PREFIX)
 
 
+def check_path(path: str) -> None:
+    """Raises UserError if no file can have this path, which starts with gs:// then."""
+    if in_bucket(path):
+        bucket.split(path)
+
+
 def join(folder: str, name: str) -> str:
     if not in_bucket(folder):
         return os.path.join(folder, name)
@@ -82,8 +88,16 @@ def read_text(path: str) -> str:
     """
     try:
         return read_bytes(path).decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} can't be read: {error}") from None
+    except IsADirectoryError:
+        raise UserError(
+            f"{path} can't be read: it is a folder. Remove it, or name another file."
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"{path} can't be read: {error.strerror}. Check that it is there and may be read."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} can't be read: it is not UTF-8 ({error}).") from None
 
 
 def read_bytes(path: str) -> bytes:

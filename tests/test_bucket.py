@@ -89,6 +89,12 @@ def test_a_path_that_can_not_be_in_a_bucket_is_told(path: str) -> None:
     assert refusal(lambda: bucket.find(path)).startswith(f"{path} can't be in a bucket: give it as")
 
 
+@pytest.mark.parametrize("path", ["gs://", "gs:///t", "gs://My_Bucket/t", "gs://ab"])
+def test_a_folder_that_can_not_be_in_a_bucket_is_told(path: str) -> None:
+    message = refusal(lambda: list(bucket.below(path)))
+    assert message.startswith(f"{path} can't be in a bucket: give it as")
+
+
 # --- Small objects --------------------------------------------------------------------------------
 
 

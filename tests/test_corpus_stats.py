@@ -327,7 +327,8 @@ def test_the_picture_is_a_png_in_a_folder_made_for_it(tmp_path: Path) -> None:
 def test_a_picture_that_can_not_be_written_is_named(tmp_path: Path) -> None:
     path = tmp_path / "t.lengths.png"
     path.mkdir()
-    with pytest.raises(UserError, match=r"t\.lengths\.png can't be written: Is a directory"):
+    refusal = r"t\.lengths\.png can't be written: Is a directory\..*DEEP_SPEECH_REPORT_DIR"
+    with pytest.raises(UserError, match=refusal):
         corpus_stats.draw(str(path), "t", TEN, SETTINGS, Recommendation(800, 90, 0.3))
 
 
@@ -349,3 +350,12 @@ assert "matplotlib.pyplot" not in sys.modules and "tensorflow" not in sys.module
         [sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, text=True
     )
     assert outcome.returncode == 0, outcome.stderr
+
+
+def test_a_folder_for_pictures_that_can_not_be_made_tells_how_to_choose_another(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").write_text("")
+    path = str(tmp_path / "file" / "t.lengths.png")
+    with pytest.raises(UserError, match=r"file can't be made: .*DEEP_SPEECH_REPORT_DIR"):
+        corpus_stats.draw(path, "t", TEN, SETTINGS, Recommendation(800, 90, 0.3))

@@ -16,6 +16,7 @@ import pytest
 from absl import logging
 from doors import ROOT, environment_of_door
 from emulator import Emulator
+from full_disk import full_disk
 
 from speech import bucket, lock
 from utils import UserError
@@ -128,6 +129,16 @@ def test_a_folder_that_can_not_be_written_is_told(tmp_path: Path, folder: str) -
     message = refusal(path)
     assert message.startswith(f"{path} can't be written: ")
     assert message.endswith("Choose another folder with --tfrecords_file.")
+
+
+def test_a_full_disk_is_told_and_leaves_no_lock(tmp_path: Path) -> None:
+    path = str(tmp_path / ".t.lock")
+    with full_disk(0):
+        message = refusal(path)
+    assert "Make room, or choose another folder with --tfrecords_file." in message
+    assert not os.listdir(tmp_path)
+    with lock.exclusive(path):
+        assert os.listdir(tmp_path) == [".t.lock"]
 
 
 # --- In a bucket ----------------------------------------------------------------------------------

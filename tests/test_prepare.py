@@ -259,6 +259,16 @@ def test_a_killed_run_is_finished_to_the_same_bytes(
     assert contents(tmp_path) == undisturbed
 
 
+def test_a_folder_in_a_shard_s_place_is_to_be_removed(
+    corpus: list[Utterance], tmp_path: Path
+) -> None:
+    (tmp_path / "t.00000003").mkdir()
+    message = refusal(corpus, tmp_path)
+    assert "t.00000003 can't be written: Is a directory. Remove that folder, then run" in message
+    (tmp_path / "t.00000003").rmdir()
+    run(corpus, tmp_path)
+
+
 def test_a_full_disk_is_told_and_the_run_finished_later(
     corpus: list[Utterance], tmp_path: Path
 ) -> None:
@@ -518,6 +528,13 @@ class Deadly(Utterance):
         return signal.raise_signal, (signal.SIGKILL,)
 
 
+class Signalled(Utterance):
+    """The same by a signal without a name of its own."""
+
+    def __reduce__(self) -> tuple[Callable[[int], object], tuple[int]]:
+        return signal.raise_signal, (signal.SIGRTMIN + 3,)
+
+
 class Raising(Utterance):
     """Brings the process down that unpickles it."""
 
@@ -525,7 +542,10 @@ class Raising(Utterance):
         return int, ("no number",)
 
 
-@pytest.mark.parametrize(("kind", "cause"), [(Deadly, "SIGKILL, out of memory"), (Raising, "1")])
+@pytest.mark.parametrize(
+    ("kind", "cause"),
+    [(Deadly, "SIGKILL, out of memory"), (Signalled, r"signal \d\d"), (Raising, "1")],
+)
 def test_a_worker_that_dies_is_told_with_its_utterance_and_a_remedy(
     corpus: list[Utterance], tmp_path: Path, kind: type[Utterance], cause: str
 ) -> None:

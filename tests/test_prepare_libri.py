@@ -436,7 +436,8 @@ def test_damaged_shards_are_told_one_a_line_and_not_uploaded(
             "error: 2 damaged shards:",
             "  t.00000001: the record at byte 0 is damaged",
             "  t.00000003: is missing",
-            "Remove these files and run the command that wrote them again: it writes just these.",
+            "Remove those of them that are there and run the command that wrote them again: "
+            "it writes just these.",
         ]
         assert outcome.stdout.startswith("t: 2 records (")
     assert objects(emulator, own_bucket) == {}
@@ -620,6 +621,92 @@ def test_a_folder_of_splits(folder: Path) -> None:
     assert not list(folder.glob("t.*"))
 
 
+def test_a_split_that_is_not_there_to_download(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "--download=dev-clear")
+    assert "dev-clear is not a split of LibriSpeech" in message
+
+
+def test_the_name_of_a_default_set_alone_means_that_set(
+    tmp_path: Path, write_split: WriteSplit
+) -> None:
+    write_split(tmp_path / "data/LibriSpeech/train-clean-100", SPOKEN)
+    write_split(tmp_path / "data/LibriSpeech/dev-clean", {"5-1-0000": "TEST"})
+    outcome = run(tmp_path, "--tfrecords_file=data/dev.tfrecords")
+    assert outcome.returncode == 0, outcome.stderr
+    assert set(records(tmp_path / "data", "dev.tfrecords")) == {"5-1-0000"}
+    message = refusal(tmp_path, "--tfrecords_file=data/mine")
+    assert "--tfrecords_file=data/mine" in message and "with --files_path" in message
+    assert not list((tmp_path / "data").glob("mine*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("out/", "--tfrecords_file=out/ is a folder: add the name"),
+        ("..", "as in ../train.tfrecords"),
+        ("out/t.00000000", "names one file of a set: give what all its names begin with, out/t."),
+        ("t.index.json", "names one file of a set: give what all its names begin with, t."),
+        ("gs://ab", "error: gs://ab can't be in a bucket"),
+        ("gs://UPPER/t", "error: gs://UPPER/t can't be in a bucket"),
+        ("gs://bucket/data/", "as in gs://bucket/data/train.tfrecords"),
+    ],
+)
+@pytest.mark.parametrize("task", [FLAGS[0], "--verify"])
+def test_a_name_that_no_set_can_have(folder: Path, name: str, says: str, task: str) -> None:
+    assert says in refusal(folder, task, f"--tfrecords_file={name}")
+    assert [path.name for path in folder.iterdir()] == ["dev-clean"]
+
+
+@pytest.mark.parametrize("folders", ["gs://", "gs://UPPER/x"])
+def test_a_folder_in_what_can_be_no_bucket(folder: Path, folders: str) -> None:
+    message = refusal(folder, f"--files_path={folders}", FLAGS[1])
+    assert f"error: {folders} can't be in a bucket: give it as gs://BUCKET/PATH" in message
+
+
+@pytest.mark.parametrize(
+    ("flags", "both"),
+    [
+        (["--verify", "--stats"], "--stats and --verify"),
+        (["--download=dev-clean", "--stats"], "--download and --stats"),
+        (["--download=dev-clean", "--verify"], "--download and --verify"),
+        (["--download=dev-clean", "--upload_to=gs://bucket"], "--download and --upload_to"),
+        (["--download=dev-clean", FLAGS[0]], "--download and --files_path"),
+        (["--download=dev-clean", FLAGS[1]], "--download and --tfrecords_file"),
+        (["--download=dev-clean", "--runner=DirectRunner"], "--download and --runner"),
+        (["--verify", "--runner=DirectRunner"], "--verify and --runner"),
+        (["--stats", "--runner=DirectRunner"], "--stats and --runner"),
+        (["--stats", "--upload_to=gs://bucket"], "--stats and --upload_to"),
+        (["--runner="], "--runner= names no Apache Beam runner"),
+    ],
+)
+def test_flags_of_which_one_would_be_left_undone(folder: Path, flags: list[str], both: str) -> None:
+    assert f"error: {both}" in refusal(folder, *flags)
+    assert [path.name for path in folder.iterdir()] == ["dev-clean"]
+
+
+def test_stats_of_a_folder_need_no_name_for_shards(folder: Path) -> None:
+    (folder / "dev-clean").rename(folder / "speech")
+    outcome = run(folder, "--stats", "--files_path=speech")
+    assert outcome.returncode == 0, outcome.stderr
+    assert outcome.stdout.startswith("speech\n")
+    assert [path.name for path in (folder / "report").iterdir()] == ["speech.lengths.png"]
+
+
+def test_folders_whose_names_are_not_utf_8(tmp_path: Path, write_split: WriteSplit) -> None:
+    split = os.fsdecode(b"split\xff")
+    write_split(tmp_path / "split", {"a-1-0000": "HELLO"})
+    (tmp_path / "split").rename(tmp_path / split)
+    (tmp_path / split / "a").rename(tmp_path / split / os.fsdecode(b"sp\xff"))
+    outcome = run(tmp_path, "--stats", f"--files_path={split}")
+    assert outcome.returncode == 0, outcome.stderr
+    assert "1 of 1 usable" in outcome.stdout and "1 (sp\\udcff)" in outcome.stdout
+    assert outcome.stdout.startswith("split\\udcff\n")
+    assert (tmp_path / "report" / f"{split}.lengths.png").exists()
+    outcome = run(tmp_path, f"--files_path={split}", "--tfrecords_file=t", "--workers=2")
+    assert outcome.returncode == 0, outcome.stderr
+    assert set(records(tmp_path)) == {"a-1-0000"}
+
+
 def test_a_start_without_a_set(folder: Path) -> None:
     (folder / "data").mkdir()
     (folder / "dev-clean").rename(folder / "data/dev-clean")
@@ -645,7 +732,6 @@ def test_a_positional_argument(folder: Path) -> None:
         ("--partition_size=many", "partition_size"),
         ("--starting_position=4", "--starting_position=4 lies outside the corpus of 4"),
         ("--alphabet=letters.txt", "letters.txt can't be read: No such file"),
-        ("--download=dev-clear", "dev-clear is not a split of LibriSpeech"),
         ("--colour=red", "colour"),
     ],
 )

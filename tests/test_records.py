@@ -403,6 +403,60 @@ def test_what_is_no_index_of_this_format_is_told(tmp_path: Path, text: str, mess
     assert "prepare the shards again" in refusal(pattern)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("records", "ten", "shard 1: records 'ten' is no whole number"),
+        ("records", 8, "shard 1: 8 records and 1 skipped don't fill start 10 to end 20"),
+        ("records", True, "shard 1: records True is no whole number"),
+        ("bytes", -1, "shard 1: bytes -1 is no whole number"),
+        ("bytes", 1.5, "shard 1: bytes 1.5 is no whole number"),
+        ("end", 25, "shard 1: 9 records and 2 skipped don't fill start 10 to end 25"),
+        ("end", 31, "shard 1: start 10 and end 31 must lie between 10 and 30"),
+        ("start", 9, "shard 1: start 9 and end 20 must lie between 10 and 30"),
+        ("file", "x", "shard 1: file 'x' is no name of start 10"),
+        ("file", "train.tfrecords.00000020", "is no name of start 10"),
+        ("crc32c", 7, "shard 1: crc32c 7 is not of the type it had"),
+        ("audio_seconds", "1", "shard 1: audio_seconds '1' is no number"),
+        ("frames_histogram", {"x": 9}, "shard 1: frames_histogram has 'x': 9"),
+        ("labels_histogram", {"5": "9"}, "shard 1: labels_histogram has '5': '9'"),
+        ("labels_histogram", [], "shard 1: labels_histogram [] is not of the type it had"),
+    ],
+)
+def test_a_shard_that_was_changed_by_hand_is_told_with_its_field(
+    field: str, value: object, says: str
+) -> None:
+    content = json.loads(FULL.to_json())
+    content["shards"][1][field] = value
+    with pytest.raises(UserError, match="remove it and prepare the shards again") as error:
+        Index.from_json(json.dumps(content), "train.index.json")
+    assert says in str(error.value)
+    assert str(error.value).startswith("train.index.json is not an index of shards (")
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "says"),
+    [
+        ("settings", "partition_size", "settings: partition_size 'x' is no whole number"),
+        ("settings", "padded", "settings: padded 'x' is not of the type it had"),
+        ("corpus", "utterances", "corpus: corpus_utterances 'x' is no whole number"),
+        ("shards", None, "is not an index of shards"),
+        ("skipped", 0, "is not an index of shards"),
+    ],
+)
+def test_what_else_was_changed_by_hand_is_told(
+    part: str, field: str | int | None, says: str
+) -> None:
+    content = json.loads(FULL.to_json())
+    if field is None:
+        content[part] = "x"
+    else:
+        content[part][field] = "x"
+    with pytest.raises(UserError) as error:
+        Index.from_json(json.dumps(content), "train.index.json")
+    assert says in str(error.value)
+
+
 def test_every_key_of_the_settings_is_needed(tmp_path: Path) -> None:
     content = json.loads(FULL.to_json())
     for key in content["settings"]:

@@ -85,9 +85,17 @@ def test_a_folder_that_takes_no_files_is_told(
 
 def test_what_can_not_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes(b"\xe9")
-    for name in ("missing.txt", "latin.txt", "."):
-        with pytest.raises(UserError, match="can't be read"):
-            storage.read_text(str(tmp_path / name))
+    (tmp_path / "folder").mkdir()
+    for name, why in {
+        "missing.txt": "No such file or directory. Check that it is there",
+        "latin.txt": "it is not UTF-8",
+        "folder": "it is a folder. Remove it",
+    }.items():
+        path = str(tmp_path / name)
+        with pytest.raises(UserError) as error:
+            storage.read_text(path)
+        assert str(error.value).startswith(f"{path} can't be read: {why}")
+        assert str(error.value).count(path) == 1
 
 
 def test_matches_come_by_name_with_their_sizes_and_without_what_is_not_whole(
@@ -219,7 +227,7 @@ def test_a_failed_write_leaves_the_old_text_in_the_bucket(
 
 def test_what_can_not_be_read_from_a_bucket_is_told(emulator: Emulator, own_bucket: str) -> None:
     emulator.put(f"{own_bucket.rpartition('/')[2]}/latin.txt", b"\xe9")
-    with pytest.raises(UserError, match=r"latin\.txt can't be read: 'utf-8'"):
+    with pytest.raises(UserError, match=r"latin\.txt can't be read: it is not UTF-8"):
         storage.read_text(f"{own_bucket}/latin.txt")
     with pytest.raises(UserError, match=r"missing\.txt isn't there"):
         storage.read_text(f"{own_bucket}/missing.txt")
