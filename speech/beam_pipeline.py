@@ -26,10 +26,10 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from absl import logging
-from tqdm import tqdm
 
 from speech import prepare as engine
 from speech import storage
+from speech.command_line import progress_bar
 from speech.corpora import Utterance
 from speech.records import INDEX_SUFFIX, Index, ShardSettings, index_path, run_folder, shard_path
 from utils import UserError
@@ -217,13 +217,8 @@ def _progress_bar(job: Job, shards: int) -> Iterator[None]:
             with suppress(UserError):  # a bucket out of reach; the next look tells
                 progress.update(len(engine.receipts(job.tfrecords_file)) - progress.n)
 
-    with tqdm(
-        total=shards,
-        unit="shard",
-        desc=os.path.basename(job.tfrecords_file),
-        # A log file wants a line now and then, not a redrawn bar.
-        mininterval=0.5 if sys.stderr.isatty() else 30,
-    ) as progress:
+    with progress_bar(shards, "shard") as progress:
+        progress.set_description(os.path.basename(job.tfrecords_file))
         looking = threading.Thread(target=look, daemon=True)
         looking.start()
         try:
