@@ -366,6 +366,7 @@ class _FieldError(ValueError):
 def _check_consistent(index: Index) -> None:
     """Raises _FieldError where an index was changed into one that no preparation writes."""
     _check_types("settings", index.settings)
+    _check_types("front_end", index.settings.front_end)
     _check_types("corpus", index)
     for number, skipped in enumerate(index.skipped):
         _check_types(f"skipped {number}", skipped)
@@ -390,7 +391,7 @@ def _check_consistent(index: Index) -> None:
         behind_last = shard.end
 
 
-def _check_types(where: str, part: "Index | ShardSettings | Shard | Skipped") -> None:
+def _check_types(where: str, part: Index | ShardSettings | FrontEnd | Shard | Skipped) -> None:
     """Numbers and text must be what the fields' annotations say; nested parts have own checks."""
     for field in fields(part):
         value = getattr(part, field.name)

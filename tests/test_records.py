@@ -457,6 +457,13 @@ def test_what_else_was_changed_by_hand_is_told(
     assert says in str(error.value)
 
 
+def test_the_front_end_s_numbers_are_checked_too() -> None:
+    content = json.loads(FULL.to_json())
+    content["settings"]["front_end"]["pre_emphasis"] = "x"
+    with pytest.raises(UserError, match="front_end: pre_emphasis 'x' is no number"):
+        Index.from_json(json.dumps(content), "train.index.json")
+
+
 def test_every_key_of_the_settings_is_needed(tmp_path: Path) -> None:
     content = json.loads(FULL.to_json())
     for key in content["settings"]:
