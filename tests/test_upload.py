@@ -71,6 +71,15 @@ def objects(emulator: Emulator, folder: str) -> dict[str, bytes]:
     }
 
 
+def settled(emulator: Emulator, folder: str) -> dict[str, bytes]:
+    """The objects when the last requests of a process that was killed have been served."""
+    before, now = None, objects(emulator, folder)
+    while before != now:
+        time.sleep(0.3)
+        before, now = now, objects(emulator, folder)
+    return now
+
+
 def put(emulator: Emulator, path: str, content: bytes) -> None:
     emulator.put(path.removeprefix(f"gs://{emulator.bucket}/"), content)
 
@@ -268,7 +277,7 @@ def test_an_upload_that_is_killed_goes_on_where_it_was(
             time.sleep(0.001)
         killed.kill()
     assert killed.returncode == -signal.SIGKILL
-    there = objects(emulator, own_bucket)
+    there = settled(emulator, own_bucket)
     assert len(there) >= 5 and "t.index.json" not in there
     assert there.pop(".t.lock")  # of the killed process: taken over
     emulator.forget_requests()
