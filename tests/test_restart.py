@@ -121,8 +121,11 @@ def test_a_second_run_over_the_same_set_is_refused_and_the_first_one_goes_on(
         text=True,
     )
     while not whole_shards(tmp_path):
+        assert first.poll() is None
         time.sleep(0.001)
+    first.send_signal(signal.SIGSTOP)  # so that it can't end before the second one looks
     second = run_door("prepare_libri.py", *flags(split, tmp_path, workers=2))
+    first.send_signal(signal.SIGCONT)
     assert_error(second, f"Another run (process {first.pid})", "--tfrecords_file")
     _, stderr = first.communicate(timeout=60)
     assert first.returncode == 0, stderr
