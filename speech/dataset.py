@@ -76,7 +76,8 @@ class Shuffling:
         )
 
     def _size(self, utterances: int) -> str:
-        return f"{utterances * self.utterance_bytes / 2**30:.1f} GiB"
+        size = utterances * self.utterance_bytes
+        return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
 
 
 def bucket_boundaries(index: Index, batching: Batching) -> list[int]:

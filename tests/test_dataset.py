@@ -357,7 +357,7 @@ def logged(shards: ShardSet, batching: Batching, buffer: int | None) -> str:
 def test_log_says_whether_the_shuffle_is_exact(shards: ShardSet) -> None:
     batching = Batching(4, static=False)
     assert logged(shards, batching, None) == (
-        "Shuffles exactly: all 37 utterances fit into the buffer (0.0 GiB)"
+        "Shuffles exactly: all 37 utterances fit into the buffer (0.0 MiB)"
     )
     within = logged(shards, batching, 8)
     assert "Shuffles within 8 of 37 utterances at a time" in within
