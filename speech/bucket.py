@@ -20,7 +20,7 @@ import google_crc32c
 from utils import UserError
 
 # Google's packages note at import which Pythons they will drop in years to come.
-warnings.filterwarnings("ignore", "You are using a Python version", FutureWarning)
+warnings.filterwarnings("ignore", "You are using a .*Python version", FutureWarning)
 
 BUCKET_PREFIX = "gs://"
 
