@@ -30,8 +30,8 @@ INT16_SCALE = 32768.0
 CHUNK_FRAMES = 96
 
 # The arrays of an utterance are freed before the next one. glibc hands blocks of their size back to
-# the system, and to get them anew, page by page, takes a tenth of all the time; it stops doing so
-# once a larger block was freed (mallopt(3), M_MMAP_THRESHOLD), as this one is at once.
+# the system, from which they have to be fetched anew, page by page; it stops doing so once a larger
+# block was freed (mallopt(3), M_MMAP_THRESHOLD), as this one is at once.
 np.empty(8 * 2**20, np.uint8)
 
 # How soundfile names the samples that int16 holds without loss.
