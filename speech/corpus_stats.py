@@ -17,9 +17,9 @@ import numpy as np
 from speech import prepare, storage
 from speech.command_line import progress_bar
 from speech.corpora import Utterance
-from speech.features import AudioError, audio_length
+from speech.features import audio_length
 from speech.records import ShardSettings, histogram
-from utils import AlphabetError, UserError
+from utils import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,17 +111,10 @@ def measure(utterances: Sequence[Utterance], settings: ShardSettings) -> Lengths
 
 def measure_utterance(utterance: Utterance, settings: ShardSettings) -> Measured:
     """Lengths of one utterance; the same checks as `prepare.prepare_utterance`, without audio."""
-    if utterance.audio_path is None:
-        return Measured(reason=prepare.NO_AUDIO)
-    if utterance.transcript is None:
-        return Measured(reason=prepare.NO_TRANSCRIPT)
     try:
-        label = settings.alphabet.encode(utterance.transcript, utterance.utterance_id)
-        samples = audio_length(utterance.audio_path, settings.front_end.sample_rate)
-    except AlphabetError:
-        return Measured(reason=prepare.UNKNOWN_CHARACTER)
-    except AudioError:
-        return Measured(reason=prepare.UNREADABLE)
+        label, samples = prepare.label_and_audio(utterance, settings, audio_length)
+    except prepare.UnusableError as error:
+        return Measured(reason=error.reason)
     frames = settings.front_end.frames(samples)
     unlimited = replace(settings, max_sequence_length=frames, max_label_length=len(label))
     reason, _ = prepare.unusable(samples, frames, label, unlimited)

@@ -9,13 +9,13 @@ import hashlib
 import os
 import signal
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice, pairwise
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from absl import logging
 from tqdm import tqdm
@@ -57,6 +57,9 @@ UNKNOWN_CHARACTER = "unknown character"
 UNALIGNABLE = "more labels than CTC can align"
 
 
+Audio = TypeVar("Audio")
+
+
 @dataclass(frozen=True)
 class Prepared:
     """An utterance turned into a record, or the reason why not."""
@@ -71,17 +74,10 @@ class Prepared:
 
 def prepare_utterance(utterance: Utterance, settings: ShardSettings) -> Prepared:
     """Reads, checks and encodes one utterance; never raises for what the utterance is."""
-    if utterance.audio_path is None:
-        return Prepared(reason=NO_AUDIO, detail="a transcript without audio")
-    if utterance.transcript is None:
-        return Prepared(reason=NO_TRANSCRIPT, detail=utterance.audio_path)
     try:
-        label = settings.alphabet.encode(utterance.transcript, utterance.utterance_id)
-        samples = read_audio(utterance.audio_path, settings.front_end.sample_rate)
-    except AlphabetError as error:
-        return Prepared(reason=UNKNOWN_CHARACTER, detail=str(error))
-    except AudioError as error:
-        return Prepared(reason=UNREADABLE, detail=str(error))
+        label, samples = label_and_audio(utterance, settings, read_audio)
+    except UnusableError as error:
+        return Prepared(reason=error.reason, detail=error.detail)
     frames = settings.front_end.frames(len(samples))
     reason, detail = unusable(len(samples), frames, label, settings)
     if reason:
@@ -96,6 +92,36 @@ def prepare_utterance(utterance: Utterance, settings: ShardSettings) -> Prepared
         padded_labels=settings.max_label_length if settings.padded else 0,
     )
     return Prepared(payload, frames, len(label), len(samples) / settings.front_end.sample_rate)
+
+
+class UnusableError(Exception):
+    """An utterance without label or audio."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+def label_and_audio(
+    utterance: Utterance, settings: ShardSettings, read: Callable[[str, int], Audio]
+) -> tuple[list[int], Audio]:
+    """The label of an utterance, and what `read` gives of its audio's path and the sample rate.
+
+    Raises:
+        UnusableError: one of them is missing or can't be read.
+    """
+    if utterance.audio_path is None:
+        raise UnusableError(NO_AUDIO, "a transcript without audio")
+    if utterance.transcript is None:
+        raise UnusableError(NO_TRANSCRIPT, utterance.audio_path)
+    try:
+        label = settings.alphabet.encode(utterance.transcript, utterance.utterance_id)
+        return label, read(utterance.audio_path, settings.front_end.sample_rate)
+    except AlphabetError as error:
+        raise UnusableError(UNKNOWN_CHARACTER, str(error)) from None
+    except AudioError as error:
+        raise UnusableError(UNREADABLE, str(error)) from None
 
 
 def labels_to_align(label: list[int]) -> int:
