@@ -24,7 +24,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 import google_crc32c
 import numpy as np
@@ -136,7 +136,13 @@ def frame_record(payload: bytes) -> tuple[bytes, bytes, bytes]:
     )
 
 
-def read_records(file: BinaryIO) -> Iterator[bytes]:
+class Readable(Protocol):
+    """Anything that gives bytes in turn."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+def read_records(file: Readable) -> Iterator[bytes]:
     """The payloads of a TFRecord file, each checked against its own checksums.
 
     Raises:

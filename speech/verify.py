@@ -5,7 +5,7 @@ from collections.abc import Container
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 import google_crc32c
 from absl import logging
@@ -16,7 +16,6 @@ from speech.command_line import progress_bar
 from speech.records import (
     RecordError,
     Shard,
-    frame_record,
     index_path,
     read_index,
     read_records,
@@ -85,15 +84,13 @@ def _damage(
     """What is wrong with a shard; empty if nothing is."""
     if path not in there:
         return "is missing"
-    crc32c, records = google_crc32c.Checksum(), 0
     try:
         with storage.open_reader(path) as file:
-            for payload in read_records(file):
+            counting = _CountingReader(file, progress)
+            records = 0
+            for _ in read_records(counting):
                 if stopped.is_set():
                     return "was not read to its end"
-                for piece in frame_record(payload):
-                    crc32c.update(piece)
-                    progress.update(len(piece))
                 records += 1
     except RecordError as error:
         return str(error)
@@ -101,6 +98,27 @@ def _damage(
         return f"can't be read: {error.strerror}"
     if records != shard.records:
         return f"has {records} records, the index says {shard.records}"
-    if crc32c.digest().hex() != shard.crc32c:
-        return f"has the checksum {crc32c.digest().hex()}, the index says {shard.crc32c}"
+    if counting.crc32c != shard.crc32c:
+        return f"has the checksum {counting.crc32c}, the index says {shard.crc32c}"
     return ""
+
+
+class _CountingReader:
+    """A file whose bytes are counted and summed up as they are read."""
+
+    def __init__(self, file: BinaryIO, progress: "tqdm[NoReturn]") -> None:
+        self._file = file
+        self._progress = progress
+        self._checksum = google_crc32c.Checksum()
+
+    def read(self, size: int) -> bytes:
+        content = self._file.read(size)
+        self._checksum.update(content)
+        self._progress.update(len(content))
+        return content
+
+    @property
+    def crc32c(self) -> str:
+        """Of what was read so far, as 8 hexadecimal digits."""
+        digits: str = self._checksum.digest().hex()
+        return digits
