@@ -100,6 +100,20 @@ def test_workers_leave_ctrl_c_to_their_parent() -> None:
     assert all(map_in_order(interrupt_handler, range(4), 2))
 
 
+def started(program: str) -> "subprocess.Popen[str]":
+    """A program in a group of its own that can import this file."""
+    return subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # Whoever runs the tests in the background has the signal ignored; children inherit it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
 @pytest.mark.parametrize("seconds", [0.0, 0.1, 0.2, 0.4])
 def test_ctrl_c_while_the_workers_start_is_their_parents_alone(seconds: float) -> None:
     """As at a terminal: every process of the group gets the signal."""
@@ -113,16 +127,7 @@ def test_ctrl_c_while_the_workers_start_is_their_parents_alone(seconds: float) -
         "  except KeyboardInterrupt:\n"
         "    print('stopped', flush=True)"
     )
-    parent = subprocess.Popen(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        # Whoever runs the tests in the background has the signal ignored; children inherit it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    parent = started(program)
     assert parent.stdout is not None and parent.stdout.readline() == "starting\n"
     time.sleep(seconds)
     os.killpg(parent.pid, signal.SIGINT)
@@ -153,12 +158,7 @@ def test_the_processes_end_when_their_parent_is_killed() -> None:
         "  results = map_in_order(process_id, range(50), 2)\n"
         "  print(*{next(results) for _ in range(20)}, flush=True); time.sleep(60)"
     )
-    parent = subprocess.Popen(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    parent = started(program)
     assert parent.stdout is not None
     workers = [int(process) for process in parent.stdout.readline().split()]
     parent.kill()
