@@ -171,14 +171,16 @@ class ObjectWriter:
         if len(self._waiting) >= CHUNK_BYTES:
             self._send()
 
-    def commit(self) -> None:
-        """Ends the upload; only now the object is there."""
+    def commit(self) -> str:
+        """Ends the upload; only now the object is there. Returns its CRC32C, as `crc32c_of`."""
         self._send()
         self._wait()
         with explained(self.path):
             self._upload.close()
             self._blob.reload(retry=patience())
-        check_arrived(self.path, self._blob, self._crc32c.digest().hex())
+        crc32c = str(self._crc32c.digest().hex())
+        check_arrived(self.path, self._blob, crc32c)
+        return crc32c
 
     def close(self) -> None:
         """Gives up the upload, if it isn't committed: nothing appears under its name."""

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO, Protocol
 
+import google_crc32c
+
 from speech import bucket
 from utils import UserError
 
@@ -199,8 +201,12 @@ class Writer(Protocol):
 
     def write(self, content: bytes) -> None: ...
 
-    def commit(self) -> None:
-        """Gives the file its name, with everything written so far."""
+    def commit(self) -> str:
+        """Gives the file its name, with everything written so far.
+
+        Returns:
+            its CRC32C as 8 hexadecimal digits.
+        """
 
     def close(self) -> None:
         """Removes what was written, if it wasn't committed."""
@@ -229,15 +235,18 @@ class _FileWriter:
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         os.makedirs(os.path.dirname(partial) or ".", exist_ok=True)
         self._file = open(self._partial, "wb")  # noqa: SIM115 - open until it is whole
+        self._crc32c = google_crc32c.Checksum()
 
     def write(self, content: bytes) -> None:
         self._file.write(content)
+        self._crc32c.update(content)
 
-    def commit(self) -> None:
+    def commit(self) -> str:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
         os.replace(self._partial, self._path)
+        return str(self._crc32c.digest().hex())
 
     def close(self) -> None:
         # On a full disk the last bytes fail here too, as they have before.
