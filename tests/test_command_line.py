@@ -15,6 +15,10 @@ from absl import logging
 from speech import command_line
 from utils import UserError
 
+# Whoever runs the tests in the background has the signal ignored; children inherit it. Set here
+# and not while forking, where gRPC's threads, which Beam's tests leave, write to the output.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 def main():
     {body}
 
@@ -30,8 +34,6 @@ def run(body: str, *flags: str, reader: str = "cat") -> subprocess.CompletedProc
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        # Whoever runs the tests in the background has the signal ignored; children inherit it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     read = subprocess.run(reader.split(), stdin=door.stdout, capture_output=True, check=True)
     assert door.stdout is not None

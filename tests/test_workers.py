@@ -102,15 +102,17 @@ def test_workers_leave_ctrl_c_to_their_parent() -> None:
 
 def started(program: str) -> "subprocess.Popen[str]":
     """A program in a group of its own that can import this file."""
+    # Whoever runs the tests in the background has the signal ignored; children inherit it. Set
+    # there and not while forking, where gRPC's threads, which Beam's tests leave, write to the
+    # output.
+    set_handler = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     return subprocess.Popen(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", set_handler + program],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # Whoever runs the tests in the background has the signal ignored; children inherit it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
