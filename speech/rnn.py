@@ -1,11 +1,19 @@
-"""The recurrent layer: a clipped-ReLU simple RNN, both directions in one loop."""
+"""Recurrent layers: a clipped-ReLU simple RNN, LSTM and GRU, both directions in one loop.
 
-from collections.abc import Callable
-from typing import Any
+The products with the inputs are one matrix product in front of the loop. The gradients are written
+by hand: automatic differentiation through the loop stacks a dense gradient of the whole input at
+every step, and here the gradient of the recurrent kernel is one product over all frames. Kept for
+it are the states and what a cell asks for, nothing that grows faster than the number of frames.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 import constants
+
+Tensors = tuple[tf.Tensor, ...]
 
 
 def clipped_relu(values: tf.Tensor) -> tf.Tensor:
@@ -38,91 +46,377 @@ def bidirectional_rnn(
     Returns:
         float32 [batch, frames, units].
     """
-    by_time = tf.transpose(tf.cast(inputs, compute_dtype), [1, 0, 2])  # [frames, batch, inputs]
-    reversed_ = tf.reverse_sequence(by_time, length, seq_axis=0, batch_axis=1)
-    frames, batch = tf.shape(by_time)[0], tf.shape(by_time)[1]
-    both = tf.stack([by_time, reversed_])  # [2, frames, batch, inputs]
-    flat = tf.reshape(both, [2, frames * batch, inputs.shape[2]])
-    projected = tf.cast(tf.matmul(flat, tf.cast(kernel, compute_dtype)), tf.float32)
-    projected += bias[:, tf.newaxis]  # [2, frames * batch, units]
-    projected = tf.reshape(projected, [2, frames, batch, kernel.shape[2]])
-    projected = tf.ensure_shape(projected, [2, *by_time.shape[:2], kernel.shape[2]])
-    states = _recurrence(
-        tf.transpose(projected, [1, 0, 2, 3]), recurrent_kernel, compute_dtype
-    )  # [frames, 2, batch, units]
-    forward, backward = tf.unstack(states, axis=1)
-    backward = tf.reverse_sequence(backward, length, seq_axis=0, batch_axis=1)
+    projected = _project(inputs, length, kernel, bias, compute_dtype)
+    initial = _zero_states(_CLIPPED_RELU, projected)
+    # No mask: nobody reads the states of the padding, and it comes last in both directions.
+    states, _ = _recurrence(
+        _CLIPPED_RELU, projected, None, recurrent_kernel, None, initial, compute_dtype
+    )
+    forward, backward = _in_order(states, length)
     return tf.transpose(forward + backward, [1, 0, 2])  # [batch, frames, units]
 
 
-def _recurrence(
-    projected: tf.Tensor, recurrent_kernel: tf.Tensor, compute_dtype: tf.DType
-) -> tf.Tensor:
-    """All states of h[t] = clipped_relu(projected[t] + h[t - 1] U), h[-1] = 0.
+def lstm(
+    inputs: tf.Tensor,
+    length: tf.Tensor,
+    kernel: tf.Tensor,
+    recurrent_kernel: tf.Tensor,
+    bias: tf.Tensor,
+    compute_dtype: tf.DType,
+    initial: tuple[tf.Tensor, tf.Tensor] | None = None,
+) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
+    """Long short-term memory with forget gates, the numbers of tf.keras.layers.LSTM.
 
-    The gradient is written by hand: automatic differentiation through the loop stacks a dense
-    gradient of the whole input at every step, and here dU is one product over all frames.
+        i, f, o = sigmoid(W x[t] + U h[t - 1] + b)      g = tanh(W x[t] + U h[t - 1] + b)
+        c[t] = f * c[t - 1] + i * g                     h[t] = o * tanh(c[t])
+
+    Hochreiter and Schmidhuber (Neural Computation 9(8), 1997), forget gates by Gers, Schmidhuber
+    and Cummins (Neural Computation 12(10), 2000). Gates lie in Keras' order i, f, g, o. The
+    backward direction starts at an utterance's last real frame. Frames of padding leave the state
+    as it is and put out zeros, as in tf.keras.layers.Bidirectional.
 
     Args:
-        projected: float32 [frames, directions, batch, units].
-        recurrent_kernel: float32 [directions, units, units].
+        inputs: float [batch, frames, inputs].
+        length: int32 [batch], real frames of each utterance.
+        kernel: float32 [directions, inputs, 4 * units]; directions is 1 (forward) or 2 (forward
+            and backward).
+        recurrent_kernel: float32 [directions, units, 4 * units].
+        bias: float32 [directions, 4 * units].
+        compute_dtype: of the matrix products; states are float32.
+        initial: h and c before the first frame, float32 [directions, batch, units] each; zeros if
+            not given.
 
     Returns:
-        float32 [frames, directions, batch, units].
+        h of all frames, float32 [directions, batch, frames, units], and h and c after each
+        utterance's last real frame (for the backward direction its first), as `initial`.
     """
+    projected = _project(inputs, length, kernel, bias, compute_dtype)
+    initial = initial or _zero_states(_LSTM, projected)
+    outputs, (hidden, memory) = _recurrence(
+        _LSTM, projected, length, recurrent_kernel, None, initial, compute_dtype
+    )
+    return _batch_major(_in_order(outputs, length)), (hidden, memory)
+
+
+def gru(
+    inputs: tf.Tensor,
+    length: tf.Tensor,
+    kernel: tf.Tensor,
+    recurrent_kernel: tf.Tensor,
+    bias: tf.Tensor,
+    compute_dtype: tf.DType,
+    initial: tf.Tensor | None = None,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Gated recurrent units, the numbers of tf.keras.layers.GRU(reset_after=True) and of cuDNN.
+
+        z, r = sigmoid(W x[t] + b + U h[t - 1] + d)
+        g = tanh(W x[t] + b + r * (U h[t - 1] + d))     h[t] = z * h[t - 1] + (1 - z) * g
+
+    Cho et al. (arXiv 1406.1078, version 1, has the reset gate behind the product as here). Gates
+    lie in Keras' order z, r, g. Directions and padding as in `lstm`.
+
+    Args:
+        inputs: float [batch, frames, inputs].
+        length: int32 [batch], real frames of each utterance.
+        kernel: float32 [directions, inputs, 3 * units]; directions is 1 (forward) or 2 (forward
+            and backward).
+        recurrent_kernel: float32 [directions, units, 3 * units].
+        bias: float32 [directions, 2, 3 * units]: b, of the inputs' product, and d, of the states'.
+        compute_dtype: of the matrix products; states are float32.
+        initial: h before the first frame, float32 [directions, batch, units]; zeros if not given.
+
+    Returns:
+        h of all frames, float32 [directions, batch, frames, units], and h after each utterance's
+        last real frame (for the backward direction its first), as `initial`.
+    """
+    projected = _project(inputs, length, kernel, bias[:, 0], compute_dtype)
+    states = _zero_states(_GRU, projected) if initial is None else (initial,)
+    outputs, (hidden,) = _recurrence(
+        _GRU, projected, length, recurrent_kernel, bias[:, 1], states, compute_dtype
+    )
+    return _batch_major(_in_order(outputs, length)), hidden
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cell:
+    """What happens at one frame; tensors are [directions, batch, a multiple of units].
+
+    Attributes:
+        gates: width of the projected inputs and of the states' product, in units.
+        states: how many tensors go from frame to frame. The first is the output.
+        kept: width of what `forward` keeps for `backward`, in units.
+        forward: (projected, product, states before) -> states after, kept. `product` is the first
+            state times the recurrent kernel, plus bias.
+        backward: (kept, states before, states after, gradients of the states after) -> gradient
+            of the projected inputs; gradients of the states before, but for what flows through
+            the product.
+        through: (gradient of the projected inputs, kept) -> gradient of the product. Also taken
+            of all frames at once.
+    """
+
+    gates: int
+    states: int
+    kept: int
+    forward: Callable[[tf.Tensor, tf.Tensor, Tensors], tuple[Tensors, Tensors]]
+    backward: Callable[[Tensors, Tensors, Tensors, Tensors], tuple[tf.Tensor, Tensors]]
+    through: Callable[[tf.Tensor, Tensors], tf.Tensor]
+
+
+def _rnn_forward(projected: tf.Tensor, product: tf.Tensor, _: Tensors) -> tuple[Tensors, Tensors]:
+    return (clipped_relu(projected + product),), ()
+
+
+def _rnn_backward(
+    kept: Tensors, before: Tensors, after: Tensors, upstream: Tensors
+) -> tuple[tf.Tensor, Tensors]:
+    linear = tf.logical_and(after[0] > 0.0, after[0] < constants.RELU_CLIP)
+    return upstream[0] * tf.cast(linear, tf.float32), (tf.zeros_like(upstream[0]),)
+
+
+def _lstm_forward(
+    projected: tf.Tensor, product: tf.Tensor, states: Tensors
+) -> tuple[Tensors, Tensors]:
+    inner = tf.split(projected + product, 4, axis=-1)
+    i, f, o = (tf.sigmoid(inner[gate]) for gate in (0, 1, 3))
+    g = tf.tanh(inner[2])
+    memory = f * states[1] + i * g
+    return (o * tf.tanh(memory), memory), (tf.concat([i, f, g, o], axis=-1),)
+
+
+def _lstm_backward(
+    kept: Tensors, before: Tensors, after: Tensors, upstream: Tensors
+) -> tuple[tf.Tensor, Tensors]:
+    i, f, g, o = tf.split(kept[0], 4, axis=-1)
+    squashed = tf.tanh(after[1])
+    memory = upstream[1] + upstream[0] * o * (1.0 - squashed**2)
+    inner = [
+        memory * g * i * (1.0 - i),
+        memory * before[1] * f * (1.0 - f),
+        memory * i * (1.0 - g**2),
+        upstream[0] * squashed * o * (1.0 - o),
+    ]
+    return tf.concat(inner, axis=-1), (tf.zeros_like(upstream[0]), memory * f)
+
+
+def _gru_forward(
+    projected: tf.Tensor, product: tf.Tensor, states: Tensors
+) -> tuple[Tensors, Tensors]:
+    from_input = tf.split(projected, 3, axis=-1)
+    from_state = tf.split(product, 3, axis=-1)
+    z, r = (tf.sigmoid(from_input[gate] + from_state[gate]) for gate in (0, 1))
+    g = tf.tanh(from_input[2] + r * from_state[2])
+    hidden = z * states[0] + (1.0 - z) * g
+    return (hidden,), (tf.concat([z, r, g, from_state[2]], axis=-1),)
+
+
+def _gru_backward(
+    kept: Tensors, before: Tensors, after: Tensors, upstream: Tensors
+) -> tuple[tf.Tensor, Tensors]:
+    z, r, g, from_state = tf.split(kept[0], 4, axis=-1)
+    candidate = upstream[0] * (1.0 - z) * (1.0 - g**2)
+    inner = [
+        upstream[0] * (before[0] - g) * z * (1.0 - z),
+        candidate * from_state * r * (1.0 - r),
+        candidate,
+    ]
+    return tf.concat(inner, axis=-1), (upstream[0] * z,)
+
+
+def _gru_through(inner: tf.Tensor, kept: Tensors) -> tf.Tensor:
+    z, r, candidate = tf.split(inner, 3, axis=-1)
+    reset = tf.split(kept[0], 4, axis=-1)[1]
+    return tf.concat([z, r, candidate * reset], axis=-1)
+
+
+def _unchanged(inner: tf.Tensor, kept: Tensors) -> tf.Tensor:
+    return inner
+
+
+_CLIPPED_RELU = _Cell(1, 1, 0, _rnn_forward, _rnn_backward, _unchanged)
+_LSTM = _Cell(4, 2, 4, _lstm_forward, _lstm_backward, _unchanged)
+_GRU = _Cell(3, 1, 4, _gru_forward, _gru_backward, _gru_through)
+
+
+def _project(
+    inputs: tf.Tensor,
+    length: tf.Tensor,
+    kernel: tf.Tensor,
+    bias: tf.Tensor,
+    compute_dtype: tf.DType,
+) -> tf.Tensor:
+    """W x + b of all frames in the order each direction reads them.
+
+    Returns:
+        float32 [frames, directions, batch, gates * units].
+    """
+    directions = kernel.shape[0]
+    by_time = tf.transpose(tf.cast(inputs, compute_dtype), [1, 0, 2])  # [frames, batch, inputs]
+    frames, batch = tf.shape(by_time)[0], tf.shape(by_time)[1]
+    orders = [by_time]
+    if directions == 2:
+        orders.append(tf.reverse_sequence(by_time, length, seq_axis=0, batch_axis=1))
+    # [directions, frames * batch, inputs]
+    flat = tf.reshape(tf.stack(orders), [directions, frames * batch, inputs.shape[2]])
+    projected = tf.cast(tf.matmul(flat, tf.cast(kernel, compute_dtype)), tf.float32)
+    projected += bias[:, tf.newaxis]  # [directions, frames * batch, gates * units]
+    projected = tf.reshape(projected, [directions, frames, batch, kernel.shape[2]])
+    projected = tf.ensure_shape(projected, [directions, *by_time.shape[:2], kernel.shape[2]])
+    return tf.transpose(projected, [1, 0, 2, 3])
+
+
+def _in_order(outputs: tf.Tensor, length: tf.Tensor) -> list[tf.Tensor]:
+    """[frames, directions, batch, units] -> [frames, batch, units] a direction, by time."""
+    forward, *backward = tf.unstack(outputs, axis=1)
+    reversed_ = (tf.reverse_sequence(each, length, seq_axis=0, batch_axis=1) for each in backward)
+    return [forward, *reversed_]
+
+
+def _batch_major(outputs: Sequence[tf.Tensor]) -> tf.Tensor:
+    """[frames, batch, units] a direction -> [directions, batch, frames, units]."""
+    return tf.transpose(tf.stack(outputs), [0, 2, 1, 3])
+
+
+def _zero_states(cell: _Cell, projected: tf.Tensor) -> Tensors:
+    """Zeros [directions, batch, units] a state."""
+    zeros = tf.zeros_like(projected[0, :, :, : projected.shape[3] // cell.gates])
+    return (zeros,) * cell.states
+
+
+def _scan(
+    frames: int | tf.Tensor,
+    states: Tensors,
+    shapes: Sequence[tf.TensorShape],
+    step: Callable[[tf.Tensor, Tensors], tuple[Tensors, Tensors]],
+    backwards: bool = False,
+) -> tuple[Tensors, Tensors]:
+    """Hands `states` from frame to frame; stacks what `step` writes, one table a shape.
+
+    Args:
+        frames: static where it can be: XLA wants the length of a table as a constant.
+        states: before the first step.
+        shapes: of what is written at one frame.
+        step: (frame, states) -> (states, written).
+        backwards: from the last frame to the first.
+
+    Returns:
+        The states after the last step, and float32 [frames, *shape] for each of `shapes`.
+    """
+
+    def body(index: tf.Tensor, states: Tensors, tables: tuple[tf.TensorArray, ...]) -> tuple:
+        frame = frames - 1 - index if backwards else index
+        after, written = step(frame, states)
+        after = tuple(
+            tf.ensure_shape(new, old.shape) for new, old in zip(after, states, strict=True)
+        )
+        pairs = zip(tables, written, strict=True)
+        return index + 1, after, tuple(table.write(frame, value) for table, value in pairs)
+
+    tables = tuple(tf.TensorArray(tf.float32, frames, element_shape=shape) for shape in shapes)
+    _, states, tables = tf.while_loop(
+        lambda index, *unused: index < frames,
+        body,
+        (tf.constant(0), states, tables),
+        maximum_iterations=frames,
+    )
+    length = frames if isinstance(frames, int) else None
+    stacked = (
+        tf.ensure_shape(table.stack(), [length, *shape])
+        for table, shape in zip(tables, shapes, strict=True)
+    )
+    return states, tuple(stacked)
+
+
+def _recurrence(
+    cell: _Cell,
+    projected: tf.Tensor,
+    length: tf.Tensor | None,
+    recurrent_kernel: tf.Tensor,
+    recurrent_bias: tf.Tensor | None,
+    initial: Tensors,
+    compute_dtype: tf.DType,
+) -> tuple[tf.Tensor, Tensors]:
+    """All outputs of a cell, and the states after the last real frame.
+
+    Args:
+        projected: float32 [frames, directions, batch, gates * units], padding last.
+        length: int32 [batch]; frames behind it leave the states and put out zeros. None: all
+            frames are real.
+        recurrent_kernel: float32 [directions, units, gates * units].
+        recurrent_bias: float32 [directions, gates * units].
+        initial: float32 [directions, batch, units] a state.
+
+    Returns:
+        float32 [frames, directions, batch, units], and states as `initial`.
+    """
+    units = projected.shape[3] // cell.gates
     step_shape = projected.shape[1:]
-    units = projected.shape[3]
+    state_shape = tf.TensorShape([*step_shape[:2], units])
+    kept_shapes = [tf.TensorShape([*step_shape[:2], cell.kept * units])] if cell.kept else []
+    frames = projected.shape[0] or tf.shape(projected)[0]
 
     def product(left: tf.Tensor, right: tf.Tensor, **transposed: bool) -> tf.Tensor:
         left, right = tf.cast(left, compute_dtype), tf.cast(right, compute_dtype)
         return tf.cast(tf.matmul(left, right, **transposed), tf.float32)
 
-    def run(frames: tf.Tensor, like: tf.Tensor, step: Callable[..., Any]) -> tf.Tensor:
-        """Stacks what `step` writes for every frame, from a zero state."""
-        table = tf.TensorArray(tf.float32, frames, element_shape=step_shape)
-        *_, table = tf.while_loop(
-            lambda index, *unused: index < frames,
-            step,
-            (tf.constant(0), tf.zeros_like(like[0]), table),
-            maximum_iterations=frames,
-        )
-        return tf.ensure_shape(table.stack(), like.shape)
+    def where_real(frame: tf.Tensor, real: Tensors, padding: Tensors) -> Tensors:
+        if length is None:
+            return real
+        mask = (frame < length)[:, tf.newaxis]  # [batch, 1]
+        return tuple(tf.where(mask, *each) for each in zip(real, padding, strict=True))
 
     @tf.custom_gradient
     def recurrence(
-        projected: tf.Tensor, recurrent_kernel: tf.Tensor
-    ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]]:
-        # Static where it can be: XLA wants the length of a table as a constant.
-        frames = projected.shape[0] or tf.shape(projected)[0]
+        projected: tf.Tensor, initial: Tensors, weights: Tensors
+    ) -> tuple[Tensors, Callable[..., tuple[tf.Tensor, Tensors, Tensors]]]:
+        recurrent_kernel, *recurrent_bias = weights
 
-        def forward(index: tf.Tensor, state: tf.Tensor, table: tf.TensorArray) -> tuple[Any, ...]:
-            state = clipped_relu(tf.gather(projected, index) + product(state, recurrent_kernel))
-            return index + 1, state, table.write(index, state)
+        def forward(frame: tf.Tensor, states: Tensors) -> tuple[Tensors, Tensors]:
+            through = product(states[0], recurrent_kernel)
+            for bias in recurrent_bias:
+                through += bias[:, tf.newaxis]
+            after, kept = cell.forward(tf.gather(projected, frame), through, states)
+            outputs = where_real(frame, after[:1], (tf.zeros_like(after[0]),))
+            after = where_real(frame, after, states)
+            return after, (*outputs, *after[1:], *kept)
 
-        states = run(frames, projected, forward)  # [frames, directions, batch, units]
+        shapes = [state_shape] * cell.states + kept_shapes
+        final, tables = _scan(frames, initial, shapes, forward)
+        all_states, all_kept = tables[: cell.states], tables[cell.states :]
 
-        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            linear = tf.logical_and(states > 0.0, states < constants.RELU_CLIP)
-            slope = tf.cast(linear, tf.float32)
+        def gradient(*upstream: tf.Tensor) -> tuple[tf.Tensor, Tensors, Tensors]:
+            upstream_outputs, *upstream_final = upstream
+            history = tuple(  # [1 + frames, directions, batch, units] a state
+                tf.concat([first[tf.newaxis], rest], axis=0)
+                for first, rest in zip(initial, all_states, strict=True)
+            )
 
-            def backward(
-                index: tf.Tensor, carried: tf.Tensor, table: tf.TensorArray
-            ) -> tuple[Any, ...]:
-                frame = frames - 1 - index
-                inner = (tf.gather(upstream, frame) + carried) * tf.gather(slope, frame)
-                carried = product(inner, recurrent_kernel, transpose_b=True)
-                return index + 1, carried, table.write(frame, inner)
+            def backward(frame: tf.Tensor, carried: Tensors) -> tuple[Tensors, Tensors]:
+                kept, before, after = (
+                    tuple(tf.gather(table, index) for table in tables)
+                    for tables, index in ((all_kept, frame), (history, frame), (history, frame + 1))
+                )
+                arrived = (carried[0] + tf.gather(upstream_outputs, frame), *carried[1:])
+                inner, (hidden, *others) = cell.backward(kept, before, after, arrived)
+                through = cell.through(inner, kept)
+                hidden += product(through, recurrent_kernel, transpose_b=True)
+                carried = where_real(frame, (hidden, *others), carried)
+                return carried, where_real(frame, (inner,), (tf.zeros_like(inner),))
 
-            inner = run(frames, projected, backward)  # [frames, directions, batch, units]
-            before = tf.concat([tf.zeros_like(states[:1]), states[:-1]], axis=0)
-            return inner, product(_rows(before, units), _rows(inner, units), transpose_a=True)
+            first, (inner,) = _scan(
+                frames, tuple(upstream_final), [step_shape], backward, backwards=True
+            )
+            through = cell.through(inner, all_kept)  # [frames, directions, batch, gates * units]
+            kernel = product(_rows(history[0][:-1]), _rows(through), transpose_a=True)
+            return inner, first, (kernel, *(tf.reduce_sum(through, [0, 2]) for _ in recurrent_bias))
 
-        return states, gradient
+        return (all_states[0], *final), gradient
 
-    return recurrence(projected, recurrent_kernel)
+    weights = (recurrent_kernel,) if recurrent_bias is None else (recurrent_kernel, recurrent_bias)
+    outputs, *final = recurrence(projected, initial, weights)
+    return outputs, tuple(final)
 
 
-def _rows(values: tf.Tensor, units: int) -> tf.Tensor:
-    """[frames, directions, batch, units] -> [directions, frames * batch, units]."""
-    directions = values.shape[1]
-    return tf.reshape(tf.transpose(values, [1, 0, 2, 3]), [directions, -1, units])
+def _rows(values: tf.Tensor) -> tf.Tensor:
+    """[frames, directions, batch, width] -> [directions, frames * batch, width]."""
+    directions, width = values.shape[1], values.shape[3]
+    return tf.reshape(tf.transpose(values, [1, 0, 2, 3]), [directions, -1, width])
