@@ -1,5 +1,6 @@
-"""The recurrent layer against Keras' on each utterance alone, and its gradient against autodiff."""
+"""The recurrent layers and their gradients against Keras' and against autodiff."""
 
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import constants
-from speech.rnn import bidirectional_rnn, clipped_relu
+from speech.rnn import bidirectional_rnn, clipped_relu, gru, lstm
 
 Array = npt.NDArray[np.float32]
 
@@ -176,3 +177,272 @@ def test_bfloat16_products_come_near_and_states_stay_float32() -> None:
 def assert_same(one: Any, other: Any) -> None:
     for left, right in zip(tf.nest.flatten(one), tf.nest.flatten(other), strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-5)
+
+
+GATED: dict[str, tuple[Any, Any, int]] = {
+    "lstm": (lstm, tf.keras.layers.LSTM, 4),
+    "gru": (gru, tf.keras.layers.GRU, 3),
+}
+each_cell = pytest.mark.parametrize("cell", list(GATED))
+
+
+def gated_case(cell: str, seed: int, directions: int = 2) -> list[tf.Tensor]:
+    """Inputs [batch, frames, inputs], kernel, recurrent kernel and bias a direction."""
+    rng = np.random.default_rng(seed)
+    width = GATED[cell][2] * UNITS
+    shapes = [
+        [BATCH, FRAMES, INPUTS],
+        [directions, INPUTS, width],
+        [directions, UNITS, width],
+        [directions, width] if cell == "lstm" else [directions, 2, width],
+    ]
+    return [tf.constant(rng.normal(size=shape), tf.float32) for shape in shapes]
+
+
+def gated(
+    cell: str,
+    arguments: Any,
+    dtype: tf.DType = tf.float32,
+    length: Any = LENGTH,
+    initial: Any = None,
+) -> list[tf.Tensor]:
+    """Outputs [directions, batch, frames, units] and the final states."""
+    inputs, *weights = arguments
+    run = GATED[cell][0]
+    return tf.nest.flatten(run(inputs, tf.constant(length, tf.int32), *weights, dtype, initial))
+
+
+def uneven_sum(outputs: list[tf.Tensor]) -> tf.Tensor:
+    """A scalar that has a different gradient at every place of `outputs`."""
+    weights = (
+        tf.reshape(tf.linspace(-1.0, 2.0, tf.size(each)), tf.shape(each)) for each in outputs
+    )
+    return tf.add_n(
+        [tf.reduce_sum(each * weight) for each, weight in zip(outputs, weights, strict=True)]
+    )
+
+
+def with_gradients(
+    function: Callable[..., list[tf.Tensor]], arguments: Any
+) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    with tf.GradientTape() as tape:
+        tape.watch(arguments)
+        outputs = function(arguments)
+        total = uneven_sum(outputs)
+    return outputs, tape.gradient(total, arguments)
+
+
+def graph_gradients(
+    outputs: list[tf.Tensor], arguments: list[tf.Tensor]
+) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    return outputs, tf.gradients(uneven_sum(outputs), arguments)
+
+
+def assert_close(one: Any, other: Any) -> None:
+    for left, right in zip(tf.nest.flatten(one), tf.nest.flatten(other), strict=True):
+        size = float(np.abs(right).max())
+        assert size > 0
+        np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5 * size)
+
+
+MASK = tf.sequence_mask(LENGTH, FRAMES)
+
+
+@each_cell
+@pytest.mark.parametrize("direction", [0, 1], ids=["forward", "backward"])
+def test_direction_of_gated_cell_equals_masked_keras_layer(cell: str, direction: int) -> None:
+    """Outputs, final states, and the gradients of all of them."""
+    inputs, *weights = gated_case(cell, 8)
+    keras = GATED[cell][1](
+        UNITS,
+        return_sequences=True,
+        return_state=True,
+        go_backwards=direction == 1,
+        zero_output_for_mask=True,
+    )
+    keras.build(inputs.shape)
+    keras.set_weights([weight[direction] for weight in weights])
+
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        expected, *expected_final = keras(inputs, mask=MASK)
+        if direction:  # Keras leaves the frames in the order it has read them
+            expected = tf.reverse(expected, [1])
+        total = uneven_sum([expected, *expected_final])
+    expected_gradients = tape.gradient(total, [inputs, *keras.trainable_weights])
+
+    def run(arguments: list[tf.Tensor]) -> list[tf.Tensor]:
+        return [each[direction] for each in gated(cell, arguments)]
+
+    outputs, gradients = with_gradients(run, [inputs, *weights])
+    assert_close(outputs, [expected, *expected_final])
+    assert_close([gradients[0], *(each[direction] for each in gradients[1:])], expected_gradients)
+    assert not any(each[1 - direction].numpy().any() for each in gradients[1:])
+
+
+@each_cell
+@pytest.mark.parametrize("merge", ["sum", "concat"])
+def test_both_directions_equal_masked_keras_bidirectional(cell: str, merge: str) -> None:
+    inputs, *weights = gated_case(cell, 9)
+    keras = tf.keras.layers.Bidirectional(GATED[cell][1](UNITS, return_sequences=True), merge)
+    keras.build(inputs.shape)
+    keras.set_weights([weight[direction] for direction in (0, 1) for weight in weights])
+
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        expected = keras(inputs, mask=MASK)
+        total = uneven_sum([expected])
+    gradient, *by_direction = tape.gradient(total, [inputs, *keras.trainable_weights])
+    stacked = [tf.stack(pair) for pair in zip(by_direction[:3], by_direction[3:], strict=True)]
+
+    def run(arguments: list[tf.Tensor]) -> list[tf.Tensor]:
+        both = tf.unstack(gated(cell, arguments)[0])
+        return [both[0] + both[1] if merge == "sum" else tf.concat(both, axis=-1)]
+
+    assert_close(with_gradients(run, [inputs, *weights]), ([expected], [gradient, *stacked]))
+
+
+@each_cell
+def test_padding_of_gated_cell_puts_out_zeros_and_has_no_influence(cell: str) -> None:
+    inputs, *weights = gated_case(cell, 10)
+    padding = ~MASK[:, :, tf.newaxis]
+    filled = tf.where(padding, 100.0, inputs)
+    filled = tf.pad(filled, [[0, 0], [0, 3], [0, 0]], constant_values=-100.0)
+    outputs, gradients = with_gradients(lambda each: gated(cell, each), [filled, *weights])
+    for row, length in enumerate(LENGTH):
+        assert not outputs[0].numpy()[:, row, length:].any()
+        assert not gradients[0].numpy()[row, length:].any()
+    expected = gated(cell, [inputs, *weights])
+    assert_close([outputs[0][:, :, :FRAMES], *outputs[1:]], expected)
+
+
+@each_cell
+def test_stream_in_chunks_equals_the_whole_and_so_do_its_gradients(cell: str) -> None:
+    arguments = gated_case(cell, 11, directions=1)
+
+    def in_chunks(arguments: list[tf.Tensor]) -> list[tf.Tensor]:
+        inputs, *weights = arguments
+        outputs, initial = [], None
+        for start in range(0, FRAMES, 4):  # the last chunk is a single frame
+            chunk = inputs[:, start : start + 4]
+            length = np.clip(LENGTH - start, 0, chunk.shape[1])
+            output, *states = gated(cell, [chunk, *weights], length=length, initial=initial)
+            initial = tuple(states) if cell == "lstm" else states[0]
+            outputs.append(output)
+        return [tf.concat(outputs, axis=2), *states]
+
+    whole = with_gradients(lambda each: gated(cell, each), arguments)
+    assert_close(with_gradients(in_chunks, arguments), whole)
+
+
+@each_cell
+@pytest.mark.parametrize("compiled", [False, True], ids=["graph", "xla"])
+def test_gated_cell_gives_the_same_numbers_in_a_function(cell: str, compiled: bool) -> None:
+    arguments = gated_case(cell, 12)
+
+    @tf.function(jit_compile=compiled)
+    def run(arguments: list[tf.Tensor]) -> Any:
+        return with_gradients(lambda each: gated(cell, each), arguments)
+
+    assert_close(run(arguments), with_gradients(lambda each: gated(cell, each), arguments))
+
+
+@each_cell
+@pytest.mark.parametrize("static", [False, True], ids=["dynamic", "static"])
+def test_gated_cell_gives_the_same_numbers_in_a_v1_graph(cell: str, static: bool) -> None:
+    arguments = gated_case(cell, 13)
+    eager = with_gradients(lambda each: gated(cell, each), arguments)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        tensors = [tf.constant(each.numpy()) for each in arguments]
+        if not static:
+            tensors[0] = tf.compat.v1.placeholder_with_default(tensors[0], [None, None, INPUTS])
+        assert_close(session.run(graph_gradients(gated(cell, tensors), tensors)), eager)
+
+
+class Exported(tf.Module):
+    """A layer with variables, any number of utterances and frames."""
+
+    def __init__(self, cell: str, weights: list[tf.Tensor]) -> None:
+        super().__init__()
+        self.cell = cell
+        self.weights = [tf.Variable(each) for each in weights]
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None, INPUTS], tf.float32),
+            tf.TensorSpec([None], tf.int32),
+        ]
+    )
+    def run(self, inputs: tf.Tensor, length: tf.Tensor) -> list[tf.Tensor]:
+        return tf.nest.flatten(GATED[self.cell][0](inputs, length, *self.weights, tf.float32))
+
+
+@each_cell
+def test_gated_cell_gives_the_same_numbers_from_a_saved_model(
+    cell: str, tmp_path: pathlib.Path
+) -> None:
+    inputs, *weights = gated_case(cell, 14)
+    tf.saved_model.save(Exported(cell, weights), str(tmp_path))
+    loaded = tf.saved_model.load(str(tmp_path))
+    outputs, gradients = with_gradients(
+        lambda each: loaded.run(each[0], tf.constant(LENGTH)), [inputs, *loaded.weights]
+    )
+    expected = with_gradients(lambda each: gated(cell, each), [inputs, *weights])
+    assert_close((outputs, gradients), expected)
+    few = loaded.run(inputs[:1, :3], tf.constant([2]))
+    assert_close(few, gated(cell, [inputs[:1, :3], *weights], length=np.array([2])))
+
+
+@each_cell
+def test_bfloat16_products_of_gated_cell_come_near_and_states_stay_float32(cell: str) -> None:
+    arguments = gated_case(cell, 15)
+    rough = with_gradients(lambda each: gated(cell, each, tf.bfloat16), arguments)
+    exact = with_gradients(lambda each: gated(cell, each), arguments)
+    for left, right in zip(tf.nest.flatten(rough), tf.nest.flatten(exact), strict=True):
+        assert left.dtype == tf.float32
+        assert not np.array_equal(left, right)
+        error = np.linalg.norm(left - right) / np.linalg.norm(right)
+        assert error < 0.03
+
+
+def kept_for_the_gradient(cell: str, frames: int) -> list[list[int] | None]:
+    """Shapes of what the gradient of a layer reads of its forward pass and grows with `frames`.
+
+    None is a list of tensors, what a loop keeps for automatic differentiation.
+    """
+    _, *weights = (each.numpy() for each in gated_case(cell, 16))
+    with tf.Graph().as_default() as graph:
+        inputs = tf.compat.v1.placeholder(tf.float32, [BATCH, frames, INPUTS])
+        tensors = [inputs, *map(tf.constant, weights)]
+        total = uneven_sum(gated(cell, tensors)[:1])
+        forward = set(graph.get_operations())
+        reached = {each.op for each in tf.gradients(total, tensors)}
+    read, waiting = {}, list(reached)
+    while waiting:
+        for each in waiting.pop().inputs:
+            if each.op in forward:
+                read[id(each)] = each
+            elif each.op not in reached:
+                reached.add(each.op)
+                waiting.append(each.op)
+    return [
+        None if each.dtype == tf.variant else each.shape.as_list()
+        for each in read.values()
+        if each.dtype == tf.variant or each.shape.num_elements() >= frames
+    ]
+
+
+@pytest.mark.parametrize(("cell", "widths"), [("lstm", [1, 1, 4]), ("gru", [1, 4])])
+@pytest.mark.parametrize("frames", [1000, 2000])
+def test_gradient_of_gated_cell_keeps_inputs_states_and_gates_alone(
+    cell: str, widths: list[int], frames: int
+) -> None:
+    """A tensor each for all frames; automatic differentiation keeps a list an operation."""
+    kept = kept_for_the_gradient(cell, frames)
+    weight_of_the_sum = [2, BATCH, frames, UNITS]
+    expected = [
+        [2, frames * BATCH, INPUTS],
+        weight_of_the_sum,
+        *([frames, 2, BATCH, width * UNITS] for width in widths),
+    ]
+    assert sorted(kept, key=str) == sorted(expected, key=str)
