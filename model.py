@@ -109,10 +109,11 @@ class DeepSpeech1(tf.Module):
             self.rnn_recurrent_kernel,
             self.rnn_bias,
             compute_dtype,
-        )  # [batch, outputs, units]
+        )  # [outputs, batch, units]
         hidden = tf.cast(_dropped(hidden, dropout), compute_dtype)
-        logits = tf.einsum("bou,ul->bol", hidden, tf.cast(self.output_kernel, compute_dtype))
-        return tf.cast(logits, tf.float32) + self.output_bias, output_length
+        logits = tf.einsum("obu,ul->obl", hidden, tf.cast(self.output_kernel, compute_dtype))
+        logits = tf.transpose(tf.cast(logits, tf.float32) + self.output_bias, [1, 0, 2])
+        return logits, output_length
 
 
 class _Initializers:

@@ -14,6 +14,10 @@ import tensorflow as tf
 # of them are no NaN.
 LOG_ZERO = -1e30
 
+# Frames of the banded recursion in one turn of its loop. A TPU's time for a frame is mostly that of
+# starting the operations and of slicing the table they read; see docs/tpu.md.
+FRAMES_A_TURN = 16
+
 
 def alignable(label: tf.Tensor, label_length: tf.Tensor, output_length: tf.Tensor) -> tf.Tensor:
     """Whether the outputs are enough for the labels and a blank between any two equal ones.
@@ -53,7 +57,7 @@ def ctc_loss(
     Returns:
         float32 [batch], in nats.
     """
-    logits = tf.transpose(tf.cast(logits, tf.float32), [1, 0, 2])  # [frames, batch, labels]
+    logits = tf.cast(logits, tf.float32)
     feasible = alignable(label, label_length, output_length)
     loss = _banded_loss if on_tpu else _op_loss
     return loss(logits, output_length, label, label_length, feasible)
@@ -74,10 +78,12 @@ def _op_loss(
     sparse = tf.SparseTensor(
         tf.where(present), tf.boolean_mask(label, present), tf.shape(label, out_type=tf.int64)
     )
-    loss = tf.compat.v1.nn.ctc_loss(sparse, logits, tf.where(spoken, output_length, 1))
-    blanks = tf.nn.log_softmax(logits)[:, :, -1]  # [frames, batch]
-    real = tf.transpose(tf.sequence_mask(output_length, tf.shape(logits)[0]))  # [frames, batch]
-    silent_loss = -tf.reduce_sum(tf.where(real, blanks, 0.0), axis=0)  # [batch]
+    loss = tf.compat.v1.nn.ctc_loss(
+        sparse, logits, tf.where(spoken, output_length, 1), time_major=False
+    )
+    blanks = tf.nn.log_softmax(logits)[:, :, -1]  # [batch, frames]
+    real = tf.sequence_mask(output_length, tf.shape(logits)[1])  # [batch, frames]
+    silent_loss = -tf.reduce_sum(tf.where(real, blanks, 0.0), axis=1)  # [batch]
     return tf.where(feasible, tf.where(spoken, loss, silent_loss), 0.0)
 
 
@@ -88,95 +94,156 @@ def _banded_loss(
     label_length: tf.Tensor,
     feasible: tf.Tensor,
 ) -> tf.Tensor:
-    """Forward and backward variables over the 2 * labels + 1 states, one frame of each a step."""
-    frames, _, classes = logits.shape
-    states = _States(label, label_length, blank=classes - 1)
+    """Forward and backward variables, one recursion for both.
+
+    The backward variables are the forward ones of the utterance read from its end, so that both
+    run as one batch. All probabilities are in relation to the blank's at the same frame: blanks
+    then cost nothing, and neither do the frames behind an utterance's end, where all but the blank
+    is impossible. A path waits there in the first blank until the utterance begins.
+    """
+    batch, frames, classes = logits.shape
+    states = _States(label, label_length, classes - 1)
+    labels = states.one_hot[:batch, :-1]  # [batch, labels, characters]
+    turns = -(-frames // FRAMES_A_TURN)
+    behind = [[0, 0], [0, turns * FRAMES_A_TURN - frames], [0, 0]]
+    real = tf.sequence_mask(output_length, turns * FRAMES_A_TURN)[:, :, tf.newaxis]
 
     @tf.custom_gradient
     def loss_of(logits: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-        log_probs = tf.nn.log_softmax(logits)  # [frames, batch, labels]
-        joint = _log_forward_backward(log_probs, output_length, states)  # [frames, batch, states]
-        log_likelihood = tf.reduce_logsumexp(joint[0], axis=-1)  # [batch]
+        logits = tf.pad(logits, behind)
+        log_probs = tf.nn.log_softmax(logits)  # [batch, frames, labels]
+        odds = tf.where(real, logits[:, :, :-1] - logits[:, :, -1:], LOG_ZERO)
+        variables, log_odds = _log_variables(_both_ways(odds), states)
+        joint = _of_both_ways(variables) - _look_up(odds, labels)
         # An infeasible utterance has no path: its differences mean nothing and are masked below.
-        occupancy = tf.exp(tf.minimum(joint - log_likelihood[tf.newaxis, :, tf.newaxis], 0.0))
-        expected = tf.einsum("fbs,bsl->fbl", occupancy, states.one_hot)  # [frames, batch, labels]
-        counts = tf.logical_and(tf.sequence_mask(output_length, frames), feasible[:, tf.newaxis])
-        counts = tf.transpose(counts)[:, :, tf.newaxis]  # [frames, batch, 1]
-        gradient = tf.where(counts, tf.exp(log_probs) - expected, 0.0)
+        occupancy = tf.exp(tf.minimum(joint - log_odds[:, tf.newaxis, tf.newaxis], 0.0))
+        expected = _sum_by_character(occupancy, labels)
+        # At every frame a path is somewhere: where it is in no label, it is in a blank.
+        blank = 1.0 - tf.reduce_sum(expected, axis=-1, keepdims=True)
+        counts = tf.logical_and(real, feasible[:, tf.newaxis, tf.newaxis])
+        gradient = tf.exp(log_probs) - tf.concat([expected, blank], axis=-1)
+        gradient = tf.where(counts, gradient, 0.0)[:, :frames]
+        blanks = tf.reduce_sum(tf.where(real, log_probs[:, :, -1:], 0.0), axis=[1, 2])  # [batch]
 
         def backward(upstream: tf.Tensor) -> tf.Tensor:
-            return upstream[tf.newaxis, :, tf.newaxis] * gradient
+            return upstream[:, tf.newaxis, tf.newaxis] * gradient
 
-        return tf.where(feasible, -log_likelihood, 0.0), backward
+        return tf.where(feasible, -(log_odds + blanks), 0.0), backward
 
     return loss_of(logits)
 
 
 class _States:
-    """The states of a label: a blank before, between and behind its labels."""
+    """A label's states, from both ends: pairs of a blank and the label behind it.
 
-    def __init__(self, label: tf.Tensor, label_length: tf.Tensor, blank: int) -> None:
+    The last pair's label doesn't exist; no path comes back from it.
+    """
+
+    def __init__(self, label: tf.Tensor, label_length: tf.Tensor, characters: int) -> None:
         batch, labels = label.shape
-        self.count = 2 * labels + 1
-        present = tf.sequence_mask(label_length, labels)
-        real = tf.where(present, label, blank)  # [batch, labels]
-        blanks = tf.fill([batch, labels], blank)
-        pairs = tf.reshape(tf.stack([blanks, real], axis=2), [batch, 2 * labels])
-        symbol = tf.concat([pairs, tf.fill([batch, 1], blank)], axis=1)  # [batch, states]
-        self.one_hot = tf.one_hot(symbol, blank + 1)  # [batch, states, labels]
-        two_before = tf.concat([tf.fill([batch, 2], blank), symbol[:, :-2]], axis=1)
+        nothing = tf.fill([2 * batch, 1], -1)
+        symbol = tf.concat([_both_ways(label), nothing], axis=1)  # [2 * batch, pairs]
+        before = tf.concat([nothing, symbol[:, :-1]], axis=1)
+        self.one_hot = tf.one_hot(symbol, characters)  # [2 * batch, pairs, characters]
+        # What it costs to enter a label from the one before it: equal ones need a blank between.
         # Written out: between tensors of a TPUEstimator's graph, == and != compare identities.
-        skippable = tf.logical_and(tf.not_equal(symbol, blank), tf.not_equal(symbol, two_before))
-        # What it costs to enter a state from two before it, and to leave one to two behind it.
-        self.enter = tf.where(skippable, 0.0, LOG_ZERO)  # [batch, states]
-        self.leave = shift_left(self.enter, 2)  # [batch, states]
-        position = tf.range(self.count)[tf.newaxis]  # [1, states]
-        last = 2 * label_length[:, tf.newaxis]  # [batch, 1]
-        starts = tf.logical_or(
-            tf.equal(position, 0), tf.logical_and(tf.equal(position, 1), last > 0)
-        )
-        ends = tf.logical_or(tf.equal(position, last), tf.equal(position, last - 1))
-        self.initial = tf.where(starts, 0.0, LOG_ZERO)  # [batch, states]
-        self.final = tf.where(ends, 0.0, LOG_ZERO)  # [batch, states]
+        self.enter = tf.where(tf.not_equal(symbol, before), 0.0, LOG_ZERO)  # [2 * batch, pairs]
+        # Read from its end, a padded label begins behind its padding.
+        first = tf.concat([tf.zeros_like(label_length), labels - label_length], axis=0)
+        is_first = tf.equal(tf.range(labels + 1), first[:, tf.newaxis])
+        self.initial = tf.where(is_first, 0.0, LOG_ZERO)  # blanks: [2 * batch, pairs]
 
 
-def _log_forward_backward(
-    log_probs: tf.Tensor, output_length: tf.Tensor, states: _States
-) -> tf.Tensor:
-    """Log-probability of all paths that are in a state at a frame: [frames, batch, states]."""
-    frames, batch, classes = log_probs.shape
-    # Looked up frame by frame: of a table [frames, batch, states] made at once the TPU compiler
-    # makes time the minor axis, and every frame's slice then reads all of it.
-    by_label = tf.transpose(log_probs, [0, 2, 1])  # [frames, labels, batch]
-    symbols = tf.transpose(states.one_hot, [2, 0, 1])  # [labels, batch, states]
+def _both_ways(values: tf.Tensor) -> tf.Tensor:
+    """[batch, ...] -> [2 * batch, ...]: as it is, and with the second axis read from its end."""
+    return tf.concat([values, tf.reverse(values, [1])], axis=0)
 
-    def emission(frame: tf.Tensor) -> tf.Tensor:
-        at_frame = tf.slice(by_label, [frame, 0, 0], [1, classes, batch])[0]  # [labels, batch]
-        return tf.reduce_sum(at_frame[:, :, tf.newaxis] * symbols, axis=0)  # [batch, states]
 
-    def step(index: tf.Tensor, alpha: tf.Tensor, beta: tf.Tensor, *tables: Any) -> tuple[Any, ...]:
-        alphas, betas = tables
-        arrived = _log_add(alpha, shift_right(alpha, 1), shift_right(alpha, 2) + states.enter)
-        alpha = tf.where(tf.equal(index, 0), states.initial, arrived) + emission(index)
-        frame = frames - 1 - index
-        ahead = beta + emission(tf.minimum(frame + 1, frames - 1))
-        left = _log_add(ahead, shift_left(ahead, 1), shift_left(ahead, 2) + states.leave)
-        beta = tf.where((frame >= output_length - 1)[:, tf.newaxis], states.final, left)
-        return index + 1, alpha, beta, alphas.write(index, alpha), betas.write(frame, beta)
+def _log_variables(odds: tf.Tensor, states: _States) -> tuple[tf.Tensor, tf.Tensor]:
+    """The labels' variables at every frame, and the whole utterances' log-probability.
 
-    def table() -> tf.TensorArray:
-        return tf.TensorArray(tf.float32, frames, element_shape=[batch, states.count])
+    Args:
+        odds: [2 * batch, frames, characters], logarithms in relation to the blank.
 
-    nothing = tf.fill([batch, states.count], LOG_ZERO)
-    *_, alphas, betas = tf.while_loop(
-        lambda index, *unused: index < frames,
-        step,
-        (tf.constant(0), nothing, states.final, table(), table()),
-        maximum_iterations=frames,
+    Returns:
+        [frames, 2 * batch, pairs] and [batch].
+    """
+    rows, frames, characters = odds.shape
+    turns, pairs = frames // FRAMES_A_TURN, states.enter.shape[1]
+    by_turn = tf.reshape(odds, [rows, turns, FRAMES_A_TURN, characters])
+    by_turn = tf.transpose(by_turn, [1, 0, 2, 3])  # [turns, rows, frames of a turn, characters]
+
+    def turn(index: tf.Tensor, blanks: tf.Tensor, labels: tf.Tensor, table: Any) -> tuple[Any, ...]:
+        # Looked up turn by turn: of a table of all frames made at once the TPU compiler makes time
+        # the minor axis, and every frame's slice then reads all of it.
+        emissions = _look_up(tf.gather(by_turn, index), states.one_hot)
+        for frame in range(FRAMES_A_TURN):
+            before = _shifted(labels)
+            labels = _log_add(labels, blanks, before + states.enter) + emissions[:, frame]
+            blanks = _log_add(blanks, before)
+            table = table.write(index * FRAMES_A_TURN + frame, labels)
+        return index + 1, blanks, labels, table
+
+    _, blanks, labels, table = tf.while_loop(
+        lambda index, *unused: index < turns,
+        turn,
+        (
+            tf.constant(0),
+            states.initial,
+            tf.fill([rows, pairs], LOG_ZERO),
+            tf.TensorArray(tf.float32, frames, element_shape=[rows, pairs]),
+        ),
+        maximum_iterations=turns,
     )
-    joint = alphas.stack() + betas.stack()
-    joint.set_shape([frames, batch, states.count])
-    return joint
+    # Read from their ends, all utterances are through at the last frame: in the last blank, or in
+    # the label in front of it.
+    batch = rows // 2
+    through = _log_add(blanks[batch:, -1], labels[batch:, -2])  # [batch]
+    return tf.ensure_shape(table.stack(), [frames, rows, pairs]), through
+
+
+def _of_both_ways(variables: tf.Tensor) -> tf.Tensor:
+    """Products of forward and backward variables, in each of which is the frame's emission.
+
+    Args:
+        variables: [frames, 2 * batch, pairs].
+
+    Returns:
+        [batch, frames, labels].
+    """
+    batch = variables.shape[1] // 2
+    forward, backward = variables[:, :batch, :-1], variables[:, batch:, :-1]
+    return tf.transpose(forward + tf.reverse(backward, [0, 2]), [1, 0, 2])
+
+
+def _look_up(odds: tf.Tensor, one_hot: tf.Tensor) -> tf.Tensor:
+    """[rows, frames, characters] for every state's character: [rows, frames, states]."""
+    parts = tf.concat(_exact_parts(odds, 3), axis=2)  # [rows, frames, 3 * characters]
+    return tf.matmul(parts, tf.concat([one_hot] * 3, axis=2), transpose_b=True)
+
+
+def _sum_by_character(occupancy: tf.Tensor, one_hot: tf.Tensor) -> tf.Tensor:
+    """[rows, frames, states] summed over the states of each character: [rows, frames, characters].
+
+    To 16 bits, relative.
+    """
+    parts = tf.concat(_exact_parts(occupancy, 2), axis=2)  # [rows, frames, 2 * states]
+    return tf.matmul(parts, tf.concat([one_hot] * 2, axis=1))
+
+
+def _exact_parts(values: tf.Tensor, count: int) -> list[tf.Tensor]:
+    """Summands of `values` that bfloat16 holds exactly; three hold all of a float32.
+
+    A TPU rounds what it multiplies to bfloat16 and sums in float32. Multiplied by zeros and ones,
+    the parts give float32's sums from one product. They are cut off bit by bit because a compiler
+    may take a conversion to bfloat16 and back for superfluous.
+    """
+    parts = []
+    for _ in range(count - 1):
+        bits = tf.bitwise.bitwise_and(tf.bitcast(values, tf.int32), tf.constant(-(2**16)))
+        parts.append(tf.bitcast(bits, tf.float32))
+        values -= parts[-1]
+    return [*parts, values]
 
 
 def _log_add(*terms: tf.Tensor) -> tf.Tensor:
@@ -187,11 +254,6 @@ def _log_add(*terms: tf.Tensor) -> tf.Tensor:
     return largest + tf.math.log(tf.add_n([tf.exp(term - largest) for term in terms]))
 
 
-def shift_right(values: tf.Tensor, places: int) -> tf.Tensor:
-    """[batch, states] moved to later states, log(0) moving in."""
-    return tf.pad(values[:, :-places], [[0, 0], [places, 0]], constant_values=LOG_ZERO)
-
-
-def shift_left(values: tf.Tensor, places: int) -> tf.Tensor:
-    """[batch, states] moved to earlier states, log(0) moving in."""
-    return tf.pad(values[:, places:], [[0, 0], [0, places]], constant_values=LOG_ZERO)
+def _shifted(values: tf.Tensor) -> tf.Tensor:
+    """[rows, pairs] moved to the next pair, log(0) moving in."""
+    return tf.pad(values[:, :-1], [[0, 0], [1, 0]], constant_values=LOG_ZERO)

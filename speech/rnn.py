@@ -44,7 +44,8 @@ def bidirectional_rnn(
         compute_dtype: of the matrix products; states are float32.
 
     Returns:
-        float32 [batch, frames, units].
+        float32 [frames, batch, units], the order in which the loop writes it and reads its
+        gradient: asked for by batch, a TPU's compiler would lay both out for whoever asks.
     """
     projected = _project(inputs, length, kernel, bias, compute_dtype)
     initial = _zero_states(_CLIPPED_RELU, projected)
@@ -53,7 +54,7 @@ def bidirectional_rnn(
         _CLIPPED_RELU, projected, None, recurrent_kernel, None, initial, compute_dtype
     )
     forward, backward = _in_order(states, length)
-    return tf.transpose(forward + backward, [1, 0, 2])  # [batch, frames, units]
+    return forward + backward
 
 
 def lstm(

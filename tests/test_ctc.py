@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -56,11 +57,18 @@ def random_batch(seed: int, scale: float, size: int = 64) -> Batch:
     """Every kind of utterance; what pads labels and frames is random too."""
     rng = np.random.default_rng(seed)
     utterances = [random_utterance(rng, KINDS[each % len(KINDS)]) for each in range(size)]
-    padded = rng.integers(0, CLASSES, [size, LABELS])
-    for row, (label, _) in zip(padded, utterances, strict=True):
-        row[: len(label)] = label
     # TensorFlow's op works with probabilities, and float32 has none below e^-87.
     logits = np.clip(scale * rng.normal(size=[size, FRAMES, CLASSES]), -40, 40)
+    return batch_of(utterances, logits, rng)
+
+
+def batch_of(
+    utterances: list[tuple[list[int], int]], logits: npt.NDArray[Any], rng: np.random.Generator
+) -> Batch:
+    """A batch of labels with their numbers of frames; what pads the labels is random."""
+    padded = rng.integers(0, CLASSES, [len(utterances), LABELS])
+    for row, (label, _) in zip(padded, utterances, strict=True):
+        row[: len(label)] = label
     return Batch(
         logits=logits.astype(np.float32),
         output_length=np.array([frames for _, frames in utterances], np.int32),
@@ -116,15 +124,47 @@ BOTH = pytest.mark.parametrize("on_tpu", [False, True], ids=["op", "banded"])
 # --- One against the other ------------------------------------------------------------------------
 
 
+def assert_equal_losses(batch: Batch, compiled: bool) -> None:
+    loss, gradient = loss_and_gradient(batch, on_tpu=True, compiled=compiled)
+    expected_loss, expected_gradient = loss_and_gradient(batch, on_tpu=False)
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(gradient, expected_gradient, atol=1e-3)
+
+
 @pytest.mark.parametrize("compiled", [False, True], ids=["graph", "xla"])
 @pytest.mark.parametrize("scale", [0.1, 1.0, 5.0, 10.0, 20.0])
 def test_banded_recursion_equals_tensorflows_op(scale: float, compiled: bool) -> None:
     for seed in range(3):
-        batch = random_batch(seed, scale)
-        loss, gradient = loss_and_gradient(batch, on_tpu=True, compiled=compiled)
-        expected_loss, expected_gradient = loss_and_gradient(batch, on_tpu=False)
-        np.testing.assert_allclose(loss, expected_loss, rtol=1e-4, atol=1e-4)
-        np.testing.assert_allclose(gradient, expected_gradient, atol=1e-3)
+        assert_equal_losses(random_batch(seed, scale), compiled)
+
+
+@st.composite
+def utterances(draw: st.DrawFn) -> tuple[list[int], int]:
+    """A label and a number of frames, as likely as not just enough for it, or one too few."""
+    label = draw(st.lists(st.integers(0, draw(st.integers(0, BLANK - 1))), max_size=LABELS))
+    shortest = needed(label)
+    choices = st.sampled_from([shortest, max(shortest - 1, 0), FRAMES])
+    return label, draw(choices | st.integers(0, FRAMES))
+
+
+# 200 batches of 32: 6400 utterances, each with its loss and all of its gradient.
+@settings(max_examples=200, deadline=None)
+@given(
+    batch=st.lists(utterances(), min_size=32, max_size=32),
+    scale=st.sampled_from([0.0, 0.1, 1.0, 5.0, 20.0]),
+    peaks=st.floats(0, 1),
+    seed=st.integers(0, 2**32 - 1),
+    compiled=st.booleans(),
+)
+def test_banded_recursion_equals_tensorflows_op_whatever_the_utterances(
+    batch: list[tuple[list[int], int]], scale: float, peaks: float, seed: int, compiled: bool
+) -> None:
+    """`peaks`: share of the frames that are sure of one class, as a trained network's are."""
+    rng = np.random.default_rng(seed)
+    logits = scale * rng.normal(size=[len(batch), FRAMES, CLASSES])
+    sure = rng.random([len(batch), FRAMES, 1]) < peaks
+    logits += 30 * sure * np.eye(CLASSES)[rng.integers(0, CLASSES, [len(batch), FRAMES])]
+    assert_equal_losses(batch_of(batch, np.clip(logits, -40, 40), rng), compiled)
 
 
 def test_long_utterances_agree() -> None:
