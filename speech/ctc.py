@@ -211,9 +211,13 @@ def _of_both_ways(variables: tf.Tensor) -> tf.Tensor:
     Returns:
         [batch, frames, labels].
     """
-    batch = variables.shape[1] // 2
+    batch, labels = variables.shape[1] // 2, variables.shape[2] - 1
     forward, backward = variables[:, :batch, :-1], variables[:, batch:, :-1]
-    return tf.transpose(forward + tf.reverse(backward, [0, 2]), [1, 0, 2])
+    # The states are turned round by a matrix product: a TPU has no quick way along the minor axis.
+    turned = tf.reverse(tf.eye(labels), [1])  # [labels, labels]
+    parts = _exact_parts(tf.reverse(backward, [0]), 3)  # [frames, batch, labels] each
+    backward = tf.add_n([tf.einsum("fbl,lm->fbm", part, turned) for part in parts])
+    return tf.transpose(forward + backward, [1, 0, 2])
 
 
 def _look_up(odds: tf.Tensor, one_hot: tf.Tensor) -> tf.Tensor:

@@ -15,6 +15,9 @@ import constants
 
 Tensors = tuple[tf.Tensor, ...]
 
+# More than a unit's inputs ever sum to.
+BEYOND_ANY_SUM = 1e30
+
 
 def clipped_relu(values: tf.Tensor) -> tf.Tensor:
     """min(max(x, 0), 20), Deep Speech (arXiv 1412.5567, section 2), any shape."""
@@ -47,13 +50,17 @@ def bidirectional_rnn(
         float32 [frames, batch, units], the order in which the loop writes it and reads its
         gradient: asked for by batch, a TPU's compiler would lay both out for whoever asks.
     """
-    projected = _project(inputs, length, kernel, bias, compute_dtype)
+    projected = _project(inputs, kernel, bias, compute_dtype)
+    frames = tf.range(tf.shape(projected)[0])[:, tf.newaxis, tf.newaxis]
+    # Padding is cut to zero by the activation: the loop then needs no mask.
+    projected = tf.where(
+        _is_real(frames, length, projected)[..., tf.newaxis], projected, -BEYOND_ANY_SUM
+    )
     initial = _zero_states(_CLIPPED_RELU, projected)
-    # No mask: nobody reads the states of the padding, and it comes last in both directions.
     states, _ = _recurrence(
         _CLIPPED_RELU, projected, None, recurrent_kernel, None, initial, compute_dtype
     )
-    forward, backward = _in_order(states, length)
+    forward, backward = _by_time(states)
     return forward + backward
 
 
@@ -91,12 +98,12 @@ def lstm(
         h of all frames, float32 [directions, batch, frames, units], and h and c after each
         utterance's last real frame (for the backward direction its first), as `initial`.
     """
-    projected = _project(inputs, length, kernel, bias, compute_dtype)
+    projected = _project(inputs, kernel, bias, compute_dtype)
     initial = initial or _zero_states(_LSTM, projected)
     outputs, (hidden, memory) = _recurrence(
         _LSTM, projected, length, recurrent_kernel, None, initial, compute_dtype
     )
-    return _batch_major(_in_order(outputs, length)), (hidden, memory)
+    return _batch_major(_by_time(outputs)), (hidden, memory)
 
 
 def gru(
@@ -130,12 +137,12 @@ def gru(
         h of all frames, float32 [directions, batch, frames, units], and h after each utterance's
         last real frame (for the backward direction its first), as `initial`.
     """
-    projected = _project(inputs, length, kernel, bias[:, 0], compute_dtype)
+    projected = _project(inputs, kernel, bias[:, 0], compute_dtype)
     states = _zero_states(_GRU, projected) if initial is None else (initial,)
     outputs, (hidden,) = _recurrence(
         _GRU, projected, length, recurrent_kernel, bias[:, 1], states, compute_dtype
     )
-    return _batch_major(_in_order(outputs, length)), hidden
+    return _batch_major(_by_time(outputs)), hidden
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,37 +246,54 @@ _GRU = _Cell(3, 1, 4, _gru_forward, _gru_backward, _gru_through)
 
 
 def _project(
-    inputs: tf.Tensor,
-    length: tf.Tensor,
-    kernel: tf.Tensor,
-    bias: tf.Tensor,
-    compute_dtype: tf.DType,
+    inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, compute_dtype: tf.DType
 ) -> tf.Tensor:
-    """W x + b of all frames in the order each direction reads them.
+    """W x + b of all frames; the backward direction reads them, padding and all, from the end.
+
+    tf.reverse_sequence, which would leave out the padding, is a gather: a row at a time on a TPU.
 
     Returns:
         float32 [frames, directions, batch, gates * units].
     """
-    directions = kernel.shape[0]
     by_time = tf.transpose(tf.cast(inputs, compute_dtype), [1, 0, 2])  # [frames, batch, inputs]
-    frames, batch = tf.shape(by_time)[0], tf.shape(by_time)[1]
-    orders = [by_time]
-    if directions == 2:
-        orders.append(tf.reverse_sequence(by_time, length, seq_axis=0, batch_axis=1))
-    # [directions, frames * batch, inputs]
-    flat = tf.reshape(tf.stack(orders), [directions, frames * batch, inputs.shape[2]])
-    projected = tf.cast(tf.matmul(flat, tf.cast(kernel, compute_dtype)), tf.float32)
-    projected += bias[:, tf.newaxis]  # [directions, frames * batch, gates * units]
-    projected = tf.reshape(projected, [directions, frames, batch, kernel.shape[2]])
-    projected = tf.ensure_shape(projected, [directions, *by_time.shape[:2], kernel.shape[2]])
-    return tf.transpose(projected, [1, 0, 2, 3])
+    shape = [*tf.unstack(tf.shape(by_time)[:2]), kernel.shape[2]]
+    flat = tf.reshape(by_time, [-1, inputs.shape[2]])  # [frames * batch, inputs]
+    projected = []
+    for direction, weights in enumerate(tf.unstack(tf.cast(kernel, compute_dtype))):
+        rows = tf.cast(tf.matmul(flat, weights), tf.float32) + bias[direction]
+        projected.append(tf.reshape(rows, shape))
+    stacked = tf.stack(_by_reading(projected), axis=1)
+    return tf.ensure_shape(
+        stacked, [by_time.shape[0], len(projected), by_time.shape[1], kernel.shape[2]]
+    )
 
 
-def _in_order(outputs: tf.Tensor, length: tf.Tensor) -> list[tf.Tensor]:
+def _by_reading(directions: list[tf.Tensor]) -> list[tf.Tensor]:
+    """[frames, ...] a direction: forward as it is, backward from the end; and the way back."""
+    forward, *backward = directions
+    return [forward, *(tf.reverse(each, [0]) for each in backward)]
+
+
+def _by_time(outputs: tf.Tensor) -> list[tf.Tensor]:
     """[frames, directions, batch, units] -> [frames, batch, units] a direction, by time."""
-    forward, *backward = tf.unstack(outputs, axis=1)
-    reversed_ = (tf.reverse_sequence(each, length, seq_axis=0, batch_axis=1) for each in backward)
-    return [forward, *reversed_]
+    return _by_reading(tf.unstack(outputs, axis=1))
+
+
+def _is_real(frame: tf.Tensor, length: tf.Tensor, projected: tf.Tensor) -> tf.Tensor:
+    """Whether a frame, counted as each direction reads it, is one of the utterance's.
+
+    Args:
+        frame: int32, any shape that goes with [directions, batch].
+        length: int32 [batch].
+        projected: [frames, directions, ...].
+
+    Returns:
+        bool [..., directions, batch].
+    """
+    frames, directions = tf.shape(projected)[0], projected.shape[1]
+    first = tf.stack([tf.zeros_like(length), frames - length][:directions])
+    last = tf.stack([length, tf.fill(tf.shape(length), frames)][:directions])
+    return tf.logical_and(first <= frame, frame < last)
 
 
 def _batch_major(outputs: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -339,9 +363,9 @@ def _recurrence(
     """All outputs of a cell, and the states after the last real frame.
 
     Args:
-        projected: float32 [frames, directions, batch, gates * units], padding last.
-        length: int32 [batch]; frames behind it leave the states and put out zeros. None: all
-            frames are real.
+        projected: float32 [frames, directions, batch, gates * units], from `_project`.
+        length: int32 [batch]; padding leaves the states and puts out zeros. None: all frames
+            are real.
         recurrent_kernel: float32 [directions, units, gates * units].
         recurrent_bias: float32 [directions, gates * units].
         initial: float32 [directions, batch, units] a state.
@@ -362,7 +386,7 @@ def _recurrence(
     def where_real(frame: tf.Tensor, real: Tensors, padding: Tensors) -> Tensors:
         if length is None:
             return real
-        mask = (frame < length)[:, tf.newaxis]  # [batch, 1]
+        mask = _is_real(frame, length, projected)[..., tf.newaxis]  # [directions, batch, 1]
         return tuple(tf.where(mask, *each) for each in zip(real, padding, strict=True))
 
     @tf.custom_gradient

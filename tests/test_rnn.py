@@ -448,7 +448,7 @@ def test_gradient_of_gated_cell_keeps_inputs_states_and_gates_alone(
     kept = kept_for_the_gradient(cell, frames)
     weight_of_the_sum = [2, BATCH, frames, UNITS]
     expected = [
-        [2, frames * BATCH, INPUTS],
+        [frames * BATCH, INPUTS],
         weight_of_the_sum,
         *([frames, 2, BATCH, width * UNITS] for width in widths),
     ]
