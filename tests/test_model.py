@@ -51,7 +51,7 @@ def build(folder: Path, training: TrainingConfig = TRAINING, eval_batch_size: in
         str(folder), train_batch_size=training.train_batch_size, eval_batch_size=eval_batch_size
     )
     model_fn = model.model_fn_builder(model_config(training), str(folder))
-    return estimator.build(model_fn, run, faked_tpu.settings(use_tpu=False))
+    return estimator.build(model_fn, run, estimator.Device())
 
 
 def train(folder: Path, shards: ShardSet, steps: int, training: TrainingConfig = TRAINING) -> Any:
@@ -251,12 +251,13 @@ def test_training_lowers_the_loss_of_repeated_utterances(
 
 def test_curves_are_in_tensorboards_files(trained: tuple[Any, Path]) -> None:
     found = curves(trained[1])
-    assert {"loss", "learning_rate", "gradient_norm", "unalignable"} <= set(found)
-    for name in ("loss", "learning_rate", "gradient_norm", "unalignable"):
+    names = ("loss", "learning_rate", "gradient_norm", "unalignable_utterances")
+    assert set(names) <= set(found)
+    for name in names:
         steps = [step for step, _ in found[name]]
         assert steps and all(step % model.SUMMARY_STEPS == 0 for step in steps), name
     assert dict(found["loss"])[50] > 0 and dict(found["gradient_norm"])[50] > 0
-    assert dict(found["unalignable"])[50] == 0
+    assert dict(found["unalignable_utterances"])[50] == 0
     rate = TRAINING.learning_rate_at(50)
     assert dict(found["learning_rate"])[50] == pytest.approx(rate, rel=1e-4)
 
@@ -273,7 +274,7 @@ def test_evaluation_is_the_mean_over_utterances(
     )
     each = [one["ctc_loss"] for one in predictions(trained[0], shards, static)[:11]]
     assert metrics["ctc_loss"] == pytest.approx(np.mean(each), rel=1e-5)
-    assert metrics["alignable"] == 1.0
+    assert metrics["unalignable_utterances"] == 0
     assert metrics["global_step"] == 60
 
 
@@ -323,11 +324,11 @@ def test_unalignable_utterance_is_counted_and_trains_nothing(tmp_path: Path) -> 
     good, bad = random_utterances([30, 8], BINS)
     shards = write_shards(tmp_path, [good, replace(bad, transcript="aaaaaa")], bins=BINS)
     train(tmp_path / "m", shards, 2)
-    assert dict(curves(tmp_path / "m")["unalignable"])[0] == 0.5
+    assert dict(curves(tmp_path / "m")["unalignable_utterances"])[0] == 1
     metrics = build(tmp_path / "m").evaluate(
         dataset.evaluation_input_fn(shards, dataset.Batching(4, False), for_prediction=False)
     )
-    assert metrics["alignable"] == 0.5
+    assert metrics["unalignable_utterances"] == 1
     assert all(np.isfinite(value).all() for value in checkpointed(tmp_path / "m").values())
     found = predictions(build(tmp_path / "m"), shards)
     assert [each["aligned"] for each in found] == [1, 0]
@@ -365,9 +366,7 @@ def tpu_graphs(
     batching = dataset.Batching(TPU_BATCH, static=True)
     with faked_tpu.topology():
         built = estimator.build(
-            model.model_fn_builder(model_config(training), folder),
-            run,
-            faked_tpu.settings(),
+            model.model_fn_builder(model_config(training), folder), run, faked_tpu.device()
         )
     enough = tiny_shards(tmp_path_factory.mktemp("enough"), [30] * TPU_BATCH)
     input_fn = dataset.training_input_fn(enough, batching, 1, 8, ("time_mask",), start_step=0)
