@@ -451,3 +451,76 @@ def test_tpu_sums_gradients_over_cores_before_their_norm_is_taken(
 def test_tpu_sums_nothing_outside_training(tpu_graphs: dict[str, tf.Graph], mode: str) -> None:
     operations = {node.op for node in faked_tpu.computation(tpu_graphs[mode])}
     assert not operations & {"CrossReplicaSum", "ResourceApplyAdam"}
+
+
+# --- What a TPU's host makes of what the cores send -----------------------------------------------
+
+
+def session_of(graph: tf.Graph) -> tf.compat.v1.Session:
+    """A session that runs what it is asked for, though it can't run all of the graph."""
+    options = tf.compat.v1.GraphOptions(place_pruned_graph=True)
+    return tf.compat.v1.Session(graph=graph, config=tf.compat.v1.ConfigProto(graph_options=options))
+
+
+def sent_by_cores(graph: tf.Graph, values: list[npt.NDArray[Any]]) -> dict[tf.Tensor, Any]:
+    """A session's feeds: each core has sent its part of each of `values`, which are [batch]."""
+    received = [op for op in graph.get_operations() if op.type == "OutfeedDequeueTuple"]
+    assert len(received) == faked_tpu.CORES
+    parts = zip(*(np.split(value, len(received)) for value in values), strict=True)
+    return {
+        tensor: part
+        for op, own in zip(received, parts, strict=True)
+        for tensor, part in zip(op.outputs, own, strict=True)
+    }
+
+
+def test_tpu_evaluation_counts_each_utterance_once(
+    tpu_graphs: dict[str, tf.Graph], trained: tuple[Any, Path], tmp_path: Path
+) -> None:
+    """11 utterances in a batch of 16, of which the last two cores get nothing real.
+
+    What the cores send is computed on the CPU. The utterance that fills up has no alignment.
+    """
+    first, *others = random_utterances([8, 45, 31, 60, 22, 38, 27, 50, 41, 33, 25], BINS)
+    shards = write_shards(tmp_path, [replace(first, transcript="aaaaaa"), *others], bins=BINS)
+    batching = dataset.Batching(TPU_BATCH, static=True)
+    found = list(trained[0].predict(dataset.evaluation_input_fn(shards, batching, True)))
+    losses, aligned = (np.array([one[key] for one in found]) for key in ("ctc_loss", "aligned"))
+    assert aligned.tolist() == [0] + 10 * [1] + 5 * [0]
+    weight = np.array(11 * [1.0] + 5 * [0.0], np.float32)
+    graph = tpu_graphs["evaluate"]
+    updates = ["mean/update_op:0", "false_negatives/AssignAddVariableOp"]
+    with session_of(graph) as session:
+        session.run([each.initializer for each in graph.get_collection("metric_variables")])
+        session.run(updates, sent_by_cores(graph, [losses, weight, aligned]))
+        mean, unalignable = session.run(["mean/value:0", "false_negatives/Identity:0"])
+    assert mean == pytest.approx(losses[1:11].mean(), rel=1e-5)
+    assert unalignable == 1
+
+
+def test_curves_of_a_tpu_are_of_the_whole_batch(
+    tpu_graphs: dict[str, tf.Graph], tmp_path: Path
+) -> None:
+    """Losses of equally large parts are averaged, utterances counted by each core added up."""
+    graph = tpu_graphs["train"]
+    cores = np.arange(faked_tpu.CORES)
+    values = {
+        "step": np.full_like(cores, model.SUMMARY_STEPS),
+        "loss": cores.astype(np.float32),
+        "learning_rate": np.full(len(cores), 0.5, np.float32),
+        "gradient_norm": np.full(len(cores), 7.0, np.float32),
+        "unalignable_utterances": cores.astype(np.int32),
+    }
+    feeds = sent_by_cores(graph, list(values.values()))
+    (create,) = (op for op in graph.get_operations() if op.type == "CreateSummaryFileWriter")
+    (flush,) = (op for op in graph.get_operations() if op.type == "FlushSummaryWriter")
+    with session_of(graph) as session:
+        session.run(create, {create.inputs[1]: str(tmp_path)})
+        session.run(graph.get_collection("_SUMMARY_V2"), feeds)
+        session.run(flush)
+    assert curves(tmp_path) == {
+        "loss": [(model.SUMMARY_STEPS, 3.5)],
+        "learning_rate": [(model.SUMMARY_STEPS, 0.5)],
+        "gradient_norm": [(model.SUMMARY_STEPS, 7.0)],
+        "unalignable_utterances": [(model.SUMMARY_STEPS, 28)],
+    }
