@@ -73,6 +73,8 @@ def recognise(
 def main() -> None:
     estimator.quieten(FLAGS.logging)
     tpu = estimator.tpu_settings(FLAGS)
+    estimator.check_batch_sizes(tpu, eval_batch_size=FLAGS.eval_batch_size)
+    estimator.check_paths(tpu, test_data=FLAGS.test_data, model_dir=FLAGS.model_dir)
     config = read_config(FLAGS.model_dir)
     shards = find_shards(FLAGS.test_data)
     settings = shards.index.settings
@@ -85,6 +87,12 @@ def main() -> None:
             f"{FLAGS.model_dir} holds no checkpoint yet: python training.py "
             f"--model_dir={FLAGS.model_dir}"
         )
+    device = estimator.find_device(tpu)
+    if device.hosts > 1:
+        raise UserError(
+            f"The TPU {FLAGS.tpu_name} has {device.hosts} hosts, and TPUEstimator recognises on "
+            "one host alone: name a TPU with one, or leave out --use_tpu."
+        )
     if FLAGS.report_dir:
         storage.make_folder(FLAGS.report_dir)  # told of now, not after minutes of recognition
     logging.info("%s", checkpoint)
@@ -95,8 +103,8 @@ def main() -> None:
             shards.index.corpus_utterances,
         )
     run = estimator.RunSettings(FLAGS.model_dir, eval_batch_size=FLAGS.eval_batch_size)
-    predictor = estimator.build(model.model_fn_builder(config, FLAGS.model_dir), run, tpu)
-    batching = dataset.Batching(FLAGS.eval_batch_size, static=tpu.use_tpu)
+    predictor = estimator.build(model.model_fn_builder(config, FLAGS.model_dir), run, device)
+    batching = dataset.Batching(FLAGS.eval_batch_size, static=device.is_tpu)
     steps = estimator.steps_of(checkpoint)
     decoder = BeamSearchDecoder(config.alphabet, FLAGS.beam_width)
     started = time.monotonic()

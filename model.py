@@ -239,7 +239,7 @@ def model_fn_builder(config: ModelConfig, model_dir: str) -> Callable[..., Any]:
             return spec(mode, loss=loss, eval_metrics=(_metrics, [losses, weight, aligned]))
         cores = config.training.train_batch_size // params["batch_size"]
         train_op, curves = _optimise(loss, network, config.training, cores, params["use_tpu"])
-        curves["unalignable"] = tf.reduce_mean(1.0 - aligned)
+        curves["unalignable_utterances"] = tf.reduce_sum(tf.cast(1.0 - aligned, tf.int32))
         return spec(mode, loss=loss, train_op=train_op, host_call=_summaries(curves, model_dir))
 
     return model_fn
@@ -260,7 +260,10 @@ def _metrics(losses: tf.Tensor, weight: tf.Tensor, aligned: tf.Tensor) -> dict[s
     """Exact over the whole set: examples that fill up the last batch weigh nothing."""
     return {
         "ctc_loss": tf.compat.v1.metrics.mean(losses, weights=weight * aligned),
-        "alignable": tf.compat.v1.metrics.mean(aligned, weights=weight),
+        # How many utterances ought to be aligned and aren't.
+        "unalignable_utterances": tf.compat.v1.metrics.false_negatives(
+            tf.ones_like(aligned), aligned, weight
+        ),
     }
 
 
@@ -285,7 +288,12 @@ def _optimise(
 
 
 def _summaries(curves: Tensors, model_dir: str) -> tuple[Callable[..., Any], list[tf.Tensor]]:
-    """TPUEstimator's host_call: TensorBoard curves, written on the host."""
+    """TPUEstimator's host_call: TensorBoard curves, written on the host.
+
+    Each curve's value is a core's own. What counts, an integer, is summed over the cores; of the
+    rest the mean is taken: of the losses it is that of the batch, since all cores have equally
+    many utterances, and learning rate and norm are the same on all.
+    """
     names = list(curves)
 
     def write(step: tf.Tensor, *values: tf.Tensor) -> Any:
@@ -293,7 +301,8 @@ def _summaries(curves: Tensors, model_dir: str) -> tuple[Callable[..., Any], lis
         writer = tf.summary.create_file_writer(model_dir)
         with writer.as_default(), tf.summary.record_if(tf.equal(step % SUMMARY_STEPS, 0)):
             for name, value in zip(names, values, strict=True):
-                tf.summary.scalar(name, tf.reduce_mean(value), step=step)
+                combine = tf.reduce_sum if value.dtype.is_integer else tf.reduce_mean
+                tf.summary.scalar(name, combine(value), step=step)  # value: [cores]
             return tf.compat.v1.summary.all_v2_summary_ops()
 
     # A TPU sends only tensors with an axis of cores to its host.

@@ -92,7 +92,7 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "iterations_per_loop",
         constants.ITERATIONS_PER_LOOP,
-        "Steps a TPU takes by itself.",
+        "Steps a TPU takes by itself; --save_checkpoints_steps is a multiple of it.",
         lower_bound=1,
     )
     flags.DEFINE_integer(
@@ -220,27 +220,37 @@ def evaluate(
         step,
         metrics["ctc_loss"],
     )
-    if metrics["alignable"] < 1:
+    if metrics["unalignable_utterances"]:
         logging.warning(
-            "%.1f%% of the utterances have more labels than the network has outputs and are in no "
+            "%d of the %d utterances have more labels than the network has outputs and are in no "
             "loss: lower --stride_size.",
-            100 * (1 - metrics["alignable"]),
+            metrics["unalignable_utterances"],
+            dev.index.records,
         )
 
 
 def main() -> None:
     estimator.quieten(FLAGS.logging)
     tpu = estimator.tpu_settings(FLAGS)
+    estimator.check_batch_sizes(
+        tpu, train_batch_size=FLAGS.train_batch_size, eval_batch_size=FLAGS.eval_batch_size
+    )
+    estimator.check_paths(
+        tpu, train_data=FLAGS.train_data, dev_data=FLAGS.dev_data, model_dir=FLAGS.model_dir
+    )
     train = find_shards(FLAGS.train_data)
     dev = find_shards(FLAGS.dev_data) if FLAGS.dev_data else None
-    batching = dataset.Batching(FLAGS.train_batch_size, tpu.use_tpu, estimator.hosts(tpu))
+    device = estimator.find_device(tpu)
+    batching = dataset.Batching(FLAGS.train_batch_size, device.is_tpu, device.hosts)
     config = model_config(train, batching)
     if dev:
         settings = dev.index.settings
         check_same_front_end(
             config, settings.front_end, settings.alphabet, FLAGS.dev_data, FLAGS.model_dir
         )
-    trainer = estimator.build(model.model_fn_builder(config, FLAGS.model_dir), run_settings(), tpu)
+    model_fn = model.model_fn_builder(config, FLAGS.model_dir)
+    trainer = estimator.build(model_fn, run_settings(), device)
+    estimator.check_writable(FLAGS.model_dir)
     trained = estimator.latest_checkpoint(FLAGS.model_dir) is not None
     save_config(FLAGS.model_dir, config, trained)
     logging.info(

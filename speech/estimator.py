@@ -1,17 +1,23 @@
 """TPUEstimator on a TPU, or on whatever this machine has."""
 
 import contextlib
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import tensorflow as tf
-from absl import flags
+from absl import flags, logging
 
 import constants
+from speech import storage
 from utils import UserError
 
 _tpu = tf.compat.v1.estimator.tpu
+
+# How long a TPU elsewhere may take to answer. TensorFlow itself would try for a day, and silently.
+CONNECT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,12 @@ class TpuSettings:
     zone: str | None  # of a TPU that isn't local
     project: str | None  # of a TPU that isn't local
     cores: int  # the batch is divided among
+
+    @property
+    def remote(self) -> bool:
+        """Whether another machine than this one feeds the TPU and writes its checkpoints."""
+        here = urlsplit(self.name).hostname in ("localhost", "127.0.0.1")  # of grpc://...
+        return self.use_tpu and self.name != "local" and not here
 
 
 def define_tpu_flags() -> None:
@@ -72,7 +84,7 @@ def explained_errors(model_dir: str) -> Iterator[None]:
         tf.errors.UnavailableError,
     ) as error:
         raise UserError(
-            f"A file can't be reached: {_first_line(error.message)} See that the bucket or folder "
+            f"A file can't be reached: {_first_line(error.message)}. See that the bucket or folder "
             "is there and yours to use, then run the same command again: it continues from the "
             f"last checkpoint in {model_dir}."
         ) from None
@@ -84,8 +96,8 @@ def explained_errors(model_dir: str) -> Iterator[None]:
 
 
 def _first_line(message: str) -> str:
-    """What TensorFlow says of an error, without the graph's nodes that it lists below."""
-    return message.partition("\n")[0].strip()
+    """What TensorFlow says of an error, without a bucket's whole answer and the graph's nodes."""
+    return message.partition("\n")[0].partition(" with body")[0].strip().rstrip(".")
 
 
 def quieten(level: str) -> None:
@@ -116,30 +128,152 @@ class RunSettings:
     random_seed: int = constants.RANDOM_SEED
 
 
-def build(model_fn: Callable[..., Any], run: RunSettings, tpu: TpuSettings) -> Any:
+@dataclass(frozen=True)
+class Device:
+    """What an estimator runs on, as `find_device` has found it."""
+
+    cluster: Any = None  # a TPUClusterResolver; None: this machine's CPU or GPU
+    cores: int = 1  # the batch is divided among
+    hosts: int = 1  # machines that feed the cores, each with a part of the batch
+
+    @property
+    def is_tpu(self) -> bool:
+        return self.cluster is not None
+
+
+def check_paths(tpu: TpuSettings, **paths: str) -> None:
+    """Checks that the TPU's host sees what it is to read and write, before the TPU is looked for.
+
+    Args:
+        paths: flag -> its value; an empty one isn't used.
+
+    Raises:
+        UserError: the TPU is another machine's, and a path is this one's.
+    """
+    for flag, path in paths.items():
+        if tpu.remote and path and not storage.in_bucket(path):
+            raise UserError(
+                f"--{flag}={path} is on this machine, but --tpu_name={tpu.name} is another one, "
+                "which reads shards and writes checkpoints by itself. Give a path in a bucket, "
+                "gs://... (prepare_libri.py --upload_to=gs://... copies shards there), or run on "
+                "the TPU VM with --tpu_name=local."
+            )
+
+
+def find_device(tpu: TpuSettings) -> Device:
+    """The TPU that is asked for, or else this machine's CPU or GPU.
+
+    Raises:
+        UserError: there is no such TPU, it doesn't answer, or it has another number of cores.
+    """
+    if not tpu.use_tpu:
+        return Device()
+    try:
+        cluster = tf.distribute.cluster_resolver.TPUClusterResolver(tpu.name, tpu.zone, tpu.project)
+        addresses = cluster.cluster_spec().as_dict().get("worker", [])  # a local TPU has none
+    except Exception as error:  # whatever the cloud's client raises
+        raise UserError(
+            f"The TPU {tpu.name} can't be found: {_first_line(str(error))}. Check --tpu_name, "
+            "--tpu_zone and --gcp_project."
+        ) from None
+    try:
+        for address in addresses:
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+        # In a graph, where the estimator asks the same: eagerly TensorFlow would name the devices
+        # of this machine, whatever the TPU's address is.
+        with tf.Graph().as_default():
+            found = cluster.get_tpu_system_metadata()
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise UserError(
+            f"The TPU {tpu.name} doesn't answer: {_first_line(str(error))}. Check --tpu_name, and "
+            "that the TPU runs and this machine is in its network."
+        ) from None
+    if not found.num_cores:
+        raise UserError(
+            f"TensorFlow {tf.__version__} finds no TPU cores (--tpu_name={tpu.name}). Leave out "
+            "--use_tpu to run on this machine's CPU or GPU. On a TPU VM keep the TensorFlow that "
+            "came with it, since PyPI's wheels can't drive a TPU. TPU v5e and later need the PJRT "
+            "runtime, where tf.estimator is known to fail (github.com/tensorflow/tensorflow, issue "
+            "90807): use a v2, v3 or v4."
+        )
+    if found.num_cores != tpu.cores:
+        raise UserError(
+            f"The TPU {tpu.name} has {found.num_cores} cores: give "
+            f"--num_tpu_cores={found.num_cores} instead of {tpu.cores}, and batch sizes that they "
+            "divide."
+        )
+    return Device(cluster, found.num_cores, found.num_hosts)
+
+
+def check_batch_sizes(tpu: TpuSettings, **sizes: int) -> None:
+    """Checks batch sizes over all cores; without a TPU any will do.
+
+    Args:
+        sizes: flag -> its value.
+
+    Raises:
+        UserError: the cores don't divide one.
+    """
+    for flag, size in sizes.items():
+        if tpu.use_tpu and size % tpu.cores:
+            raise UserError(
+                f"--{flag}={size} can't be divided among {tpu.cores} cores: choose a multiple of "
+                f"{tpu.cores}, or give --num_tpu_cores."
+            )
+
+
+def check_writable(model_dir: str) -> None:
+    """Writes and removes a file, as TensorFlow will do with checkpoints.
+
+    It reaches a bucket by ways and credentials of its own, which needn't be those of
+    speech/storage.py.
+
+    Raises:
+        UserError: it can't.
+    """
+    path = storage.join(model_dir, ".writable")
+    try:
+        if not storage.in_bucket(model_dir):  # which needs no folders
+            tf.io.gfile.makedirs(model_dir)
+        with tf.io.gfile.GFile(path, "w") as file:
+            file.write("This file may be removed.\n")
+        tf.io.gfile.remove(path)
+    except tf.errors.OpError as error:
+        remedy = "Choose another folder, or make room and see that you may write there"
+        if storage.in_bucket(model_dir):
+            remedy = (
+                "Check the bucket's name, log in (gcloud auth application-default login), or give "
+                "this account the role Storage Object Admin on the bucket"
+            )
+        raise UserError(
+            f"TensorFlow can't write into --model_dir={model_dir}: {_first_line(error.message)}. "
+            f"{remedy}."
+        ) from None
+
+
+def build(model_fn: Callable[..., Any], run: RunSettings, device: Device) -> Any:
     """A TPUEstimator.
 
     Raises:
-        UserError: a batch size that the cores don't divide, or no TPU where one is asked for.
+        UserError: a TPU couldn't save checkpoints when it is to.
     """
-    if tpu.use_tpu:
-        _check_batch_sizes(run, tpu.cores)
     config = _tpu.RunConfig(
-        cluster=_cluster(tpu) if tpu.use_tpu else None,
+        cluster=device.cluster,
         model_dir=run.model_dir,
         tf_random_seed=run.random_seed,
         save_checkpoints_steps=run.save_checkpoints_steps,
         keep_checkpoint_max=run.keep_checkpoint_max,
         log_step_count_steps=None,
         tpu_config=_tpu.TPUConfig(
-            iterations_per_loop=run.iterations_per_loop,
+            iterations_per_loop=_iterations_per_loop(run) if device.is_tpu else 1,
             per_host_input_for_training=_tpu.InputPipelineConfig.PER_HOST_V2,
         ),
     )
     return _tpu.TPUEstimator(
         model_fn=model_fn,
         config=config,
-        use_tpu=tpu.use_tpu,
+        use_tpu=device.is_tpu,
         # It wants one even if it is never to train.
         train_batch_size=run.train_batch_size or run.eval_batch_size,
         eval_batch_size=run.eval_batch_size,
@@ -148,46 +282,28 @@ def build(model_fn: Callable[..., Any], run: RunSettings, tpu: TpuSettings) -> A
     )
 
 
-def hosts(tpu: TpuSettings) -> int:
-    """Machines that feed the TPU, each with a part of the batch; 1 without a TPU.
+def _iterations_per_loop(run: RunSettings) -> int:
+    """Steps that a TPU takes by itself between two checkpoints, or in a part of that time.
 
-    Raises:
-        UserError: no TPU where one is asked for.
+    Nothing is saved within a loop. If loops and checkpoints didn't fit, TensorFlow would save at
+    the end of the next loop, later than was asked for. The looks at the development data and the
+    last step need no such care: a loop that would go beyond them is cut short.
     """
-    return int(_cluster(tpu).get_tpu_system_metadata().num_hosts) if tpu.use_tpu else 1
-
-
-def _check_batch_sizes(run: RunSettings, cores: int) -> None:
-    for flag in ("train_batch_size", "eval_batch_size"):
-        size = getattr(run, flag)
-        if size and size % cores:
-            raise UserError(
-                f"--{flag}={size} can't be divided among {cores} cores: choose a multiple of "
-                f"{cores}, or give --num_tpu_cores."
-            )
-
-
-def _cluster(tpu: TpuSettings) -> Any:
-    try:
-        cluster = tf.distribute.cluster_resolver.TPUClusterResolver(tpu.name, tpu.zone, tpu.project)
-    except Exception as error:  # whatever the cloud's client raises
-        raise UserError(
-            f"The TPU {tpu.name} can't be found: {error}. Check --tpu_name, --tpu_zone and "
-            "--gcp_project."
-        ) from None
-    # The estimator asks the same question, but only when it is about to build a graph.
-    cores = cluster.get_tpu_system_metadata().num_cores
-    if not cores:
-        raise UserError(
-            f"TensorFlow {tf.__version__} finds no TPU cores (--tpu_name={tpu.name}). Leave out "
-            "--use_tpu to run on this machine's CPU or GPU. On a TPU VM keep the TensorFlow that "
-            "came with it, since PyPI's wheels can't drive a TPU. TPU v5e and later need the PJRT "
-            "runtime, where tf.estimator is known to fail (github.com/tensorflow/tensorflow, issue "
-            "90807): use a v2, v3 or v4."
+    save, loop = run.save_checkpoints_steps, run.iterations_per_loop
+    if loop > save:
+        logging.info(
+            "A TPU takes %d steps by itself instead of --iterations_per_loop=%d, since checkpoints "
+            "are saved in between (--save_checkpoints_steps=%d).",
+            save,
+            loop,
+            save,
         )
-    if cores != tpu.cores:
+        return save
+    if save % loop:
+        fitting = max(steps for steps in range(1, loop) if save % steps == 0)
         raise UserError(
-            f"The TPU {tpu.name} has {cores} cores: give --num_tpu_cores={cores} instead of "
-            f"{tpu.cores}, and batch sizes that they divide."
+            f"--save_checkpoints_steps={save} is no multiple of --iterations_per_loop={loop}, and "
+            f"a TPU saves only between two loops: give --save_checkpoints_steps="
+            f"{save + -save % loop} or --iterations_per_loop={fitting}."
         )
-    return cluster
+    return loop

@@ -111,6 +111,10 @@ class Emulator:
         """Answers every request with 401 or 403 until `heal`."""
         self._call("refuse_access", status)
 
+    def refuse_writes(self) -> None:
+        """Answers every request but those that read with 403 until `heal`."""
+        self._call("refuse_writes")
+
     def lose_answers(self, requests: int) -> None:
         """Does what the next POST and PUT requests ask, and closes the connection instead of
         answering."""

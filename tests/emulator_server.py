@@ -130,6 +130,9 @@ class Service:
     def refuse_access(self, status: int) -> None:
         self._refusal = HTTPStatus(status), "The caller has no access.", "forbidden"
 
+    def refuse_writes(self) -> None:
+        self._read_only = True
+
     def lose_answers(self, requests: int) -> None:
         self._answers_to_lose = requests
 
@@ -138,6 +141,7 @@ class Service:
 
     def heal(self) -> None:
         self._refusal = None
+        self._read_only = False
         self._answers_to_lose = 0
         self._damaging = False
         self._drop = False
@@ -150,6 +154,8 @@ class Service:
         self._requests.append((handler.command, self._logged(handler, body, url.path, query)))
         if self._refusal:
             handler.refuse(*self._refusal)
+        elif self._read_only and handler.command != "GET":
+            handler.refuse(HTTPStatus.FORBIDDEN, "The caller may only read.", "forbidden")
         elif handler.command in ("POST", "PUT") and self._refused(len(body)):
             if self._drop:
                 handler.close_connection = True

@@ -16,7 +16,7 @@ from tensorflow.python.framework import kernels
 from tensorflow.python.tpu import tpu_system_metadata
 from tensorflow.python.training import evaluation, monitored_session
 
-from speech.estimator import TpuSettings
+from speech.estimator import Device, TpuSettings, find_device
 
 CORES = 8
 
@@ -45,13 +45,22 @@ def settings(use_tpu: bool = True, cores: int = CORES, name: str = "local") -> T
     return TpuSettings(use_tpu, name, zone=None, project=None, cores=cores)
 
 
+def device(cores: int = CORES) -> Device:
+    """The faked TPU, as an estimator is built for it; while `topology` lasts."""
+    return find_device(settings(cores=cores))
+
+
 class _NoSessionError(Exception):
     """Raised instead of opening a session."""
 
 
 @contextmanager
-def topology(cores: int = CORES, hosts: int = 1) -> Iterator[None]:
-    """While this lasts, TensorFlow believes in so many cores on so many hosts."""
+def topology(cores: int = CORES, hosts: int = 1) -> Iterator[mock.Mock]:
+    """While this lasts, TensorFlow believes in so many cores on so many hosts.
+
+    Yields:
+        what is called whenever a TPU is asked for them.
+    """
     metadata = tpu_system_metadata.TPUSystemMetadata(
         num_cores=cores,
         num_hosts=hosts,
@@ -59,10 +68,16 @@ def topology(cores: int = CORES, hosts: int = 1) -> Iterator[None]:
         topology=None,
         devices=[],
     )
+
+    def query(*unused: Any, **unused_too: Any) -> tpu_system_metadata.TPUSystemMetadata:
+        # Asked eagerly, TensorFlow would name this machine's devices, whatever the TPU's address.
+        assert not tf.executing_eagerly()
+        return metadata
+
     with mock.patch.object(
-        tpu_system_metadata, "_query_tpu_system_metadata", return_value=metadata
-    ):
-        yield
+        tpu_system_metadata, "_query_tpu_system_metadata", side_effect=query
+    ) as asked:
+        yield asked
 
 
 def graph_of(run: Callable[[], Any], cores: int = CORES, hosts: int = 1) -> tf.Graph:

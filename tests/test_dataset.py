@@ -449,7 +449,7 @@ def test_fake_context_tells_what_tpu_estimator_tells(
     size = ON_TPU.batch_size
     run = estimator.RunSettings(str(tmp_path), train_batch_size=size, eval_batch_size=size)
     with faked_tpu.topology():
-        built = estimator.build(summing_model_fn, run, faked_tpu.settings())
+        built = estimator.build(summing_model_fn, run, faked_tpu.device())
     train = recording(training_input_fn(shards, ON_TPU, 1, 8, MASKS, 0))
     look = recording(evaluation_input_fn(shards, ON_TPU, for_prediction=mode == "predict"))
     calls: dict[str, Callable[[], Any]] = {
@@ -478,7 +478,7 @@ def test_fake_context_tells_what_the_hosts_of_a_pod_are_told(
 
     run = estimator.RunSettings(str(tmp_path), ON_POD.batch_size, ON_POD.batch_size)
     with faked_tpu.topology(2 * CORES, hosts=2):
-        built = estimator.build(summing_model_fn, run, faked_tpu.settings(cores=2 * CORES))
+        built = estimator.build(summing_model_fn, run, faked_tpu.device(cores=2 * CORES))
     faked_tpu.graph_of(lambda: built.train(record, max_steps=2), 2 * CORES, hosts=2)
     expected = [FakeContext(host, 2).current_input_fn_deployment()[1:] for host in (0, 1)]
     assert told == [(1, each) for each in expected]

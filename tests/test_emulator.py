@@ -227,6 +227,20 @@ def test_access_is_refused_until_it_heals(
     upload(blob)
 
 
+def test_writing_is_refused_and_reading_is_not(
+    emulator: Emulator, blob: storage.Blob, client: storage.Client
+) -> None:
+    upload(blob)
+    emulator.refuse_writes()
+    for action in (lambda: upload(blob), lambda: upload_in_chunks(blob), blob.delete):
+        with pytest.raises(Forbidden, match="may only read"):
+            action()
+    assert blob.download_as_bytes() == b"new"
+    assert [each.name for each in client.list_blobs(emulator.bucket, prefix=blob.name)]
+    emulator.heal()
+    upload(blob)
+
+
 def test_answers_are_lost_and_what_was_asked_is_done(
     emulator: Emulator, blob: storage.Blob
 ) -> None:

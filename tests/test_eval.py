@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import faked_tpu
 import pytest
 from doors import TINY_NETWORK, assert_error, run_door
 from tiny_shards import random_utterances, write_shards
 
 from speech.records import ShardSet, Skipped, index_path
+from utils import UserError
 
 BINS = 4
 FRAMES = [200, 300, 210, 290, 220, 280, 230, 270, 240, 260, 250, 255]
@@ -183,3 +185,39 @@ def test_shards_of_another_front_end_are_refused(
 def test_missing_tpu_is_told(shards: ShardSet, trained: tuple[Path, float]) -> None:
     flags = [f"--model_dir={trained[0]}", f"--test_data={shards.pattern}"]
     assert_error(run_door("eval.py", "--use_tpu", *flags), "no TPU cores", "PJRT")
+
+
+def test_tpu_of_another_machine_wants_model_and_shards_in_a_bucket(
+    shards: ShardSet, trained: tuple[Path, float]
+) -> None:
+    flags = [f"--model_dir={trained[0]}", f"--test_data={shards.pattern}", "--report_dir="]
+    result = run_door("eval.py", "--use_tpu", "--tpu_name=my-tpu", *flags)
+    assert_error(result, f"--test_data={shards.pattern}", "--tpu_name=my-tpu", "gs://")
+
+
+def test_batch_that_the_cores_do_not_divide_is_refused(trained: tuple[Path, float]) -> None:
+    flags = [f"--model_dir={trained[0]}", "--eval_batch_size=12"]
+    assert_error(run_door("eval.py", "--use_tpu", *flags), "--eval_batch_size=12", "8 cores")
+
+
+def test_tpu_of_several_hosts_is_refused(
+    shards: ShardSet, trained: tuple[Path, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door = importlib.import_module("eval")
+    values = {
+        "model_dir": str(trained[0]),
+        "test_data": shards.pattern,
+        "report_dir": str(tmp_path / "report"),
+        "eval_batch_size": 32,
+        "logging": "error",
+        "use_tpu": True,
+        "tpu_name": "local",
+        "tpu_zone": None,
+        "gcp_project": None,
+        "num_tpu_cores": 32,
+    }
+    monkeypatch.setattr(door, "FLAGS", SimpleNamespace(**values))
+    told = "TPU local has 4 hosts.*leave out --use_tpu"
+    with faked_tpu.topology(cores=32, hosts=4), pytest.raises(UserError, match=told):
+        door.main()
+    assert not (tmp_path / "report").exists()

@@ -51,7 +51,7 @@ def build(folder: Path, training: TrainingConfig = TRAINING, eval_batch_size: in
         str(folder), train_batch_size=training.train_batch_size, eval_batch_size=eval_batch_size
     )
     model_fn = model.model_fn_builder(model_config(training), str(folder))
-    return estimator.build(model_fn, run, faked_tpu.settings(use_tpu=False))
+    return estimator.build(model_fn, run, estimator.Device())
 
 
 def train(folder: Path, shards: ShardSet, steps: int, training: TrainingConfig = TRAINING) -> Any:
@@ -251,12 +251,13 @@ def test_training_lowers_the_loss_of_repeated_utterances(
 
 def test_curves_are_in_tensorboards_files(trained: tuple[Any, Path]) -> None:
     found = curves(trained[1])
-    assert {"loss", "learning_rate", "gradient_norm", "unalignable"} <= set(found)
-    for name in ("loss", "learning_rate", "gradient_norm", "unalignable"):
+    names = ("loss", "learning_rate", "gradient_norm", "unalignable_utterances")
+    assert set(names) <= set(found)
+    for name in names:
         steps = [step for step, _ in found[name]]
         assert steps and all(step % model.SUMMARY_STEPS == 0 for step in steps), name
     assert dict(found["loss"])[50] > 0 and dict(found["gradient_norm"])[50] > 0
-    assert dict(found["unalignable"])[50] == 0
+    assert dict(found["unalignable_utterances"])[50] == 0
     rate = TRAINING.learning_rate_at(50)
     assert dict(found["learning_rate"])[50] == pytest.approx(rate, rel=1e-4)
 
@@ -273,7 +274,7 @@ def test_evaluation_is_the_mean_over_utterances(
     )
     each = [one["ctc_loss"] for one in predictions(trained[0], shards, static)[:11]]
     assert metrics["ctc_loss"] == pytest.approx(np.mean(each), rel=1e-5)
-    assert metrics["alignable"] == 1.0
+    assert metrics["unalignable_utterances"] == 0
     assert metrics["global_step"] == 60
 
 
@@ -323,11 +324,11 @@ def test_unalignable_utterance_is_counted_and_trains_nothing(tmp_path: Path) -> 
     good, bad = random_utterances([30, 8], BINS)
     shards = write_shards(tmp_path, [good, replace(bad, transcript="aaaaaa")], bins=BINS)
     train(tmp_path / "m", shards, 2)
-    assert dict(curves(tmp_path / "m")["unalignable"])[0] == 0.5
+    assert dict(curves(tmp_path / "m")["unalignable_utterances"])[0] == 1
     metrics = build(tmp_path / "m").evaluate(
         dataset.evaluation_input_fn(shards, dataset.Batching(4, False), for_prediction=False)
     )
-    assert metrics["alignable"] == 0.5
+    assert metrics["unalignable_utterances"] == 1
     assert all(np.isfinite(value).all() for value in checkpointed(tmp_path / "m").values())
     found = predictions(build(tmp_path / "m"), shards)
     assert [each["aligned"] for each in found] == [1, 0]
@@ -365,9 +366,7 @@ def tpu_graphs(
     batching = dataset.Batching(TPU_BATCH, static=True)
     with faked_tpu.topology():
         built = estimator.build(
-            model.model_fn_builder(model_config(training), folder),
-            run,
-            faked_tpu.settings(),
+            model.model_fn_builder(model_config(training), folder), run, faked_tpu.device()
         )
     enough = tiny_shards(tmp_path_factory.mktemp("enough"), [30] * TPU_BATCH)
     input_fn = dataset.training_input_fn(enough, batching, 1, 8, ("time_mask",), start_step=0)
@@ -452,3 +451,76 @@ def test_tpu_sums_gradients_over_cores_before_their_norm_is_taken(
 def test_tpu_sums_nothing_outside_training(tpu_graphs: dict[str, tf.Graph], mode: str) -> None:
     operations = {node.op for node in faked_tpu.computation(tpu_graphs[mode])}
     assert not operations & {"CrossReplicaSum", "ResourceApplyAdam"}
+
+
+# --- What a TPU's host makes of what the cores send -----------------------------------------------
+
+
+def session_of(graph: tf.Graph) -> tf.compat.v1.Session:
+    """A session that runs what it is asked for, though it can't run all of the graph."""
+    options = tf.compat.v1.GraphOptions(place_pruned_graph=True)
+    return tf.compat.v1.Session(graph=graph, config=tf.compat.v1.ConfigProto(graph_options=options))
+
+
+def sent_by_cores(graph: tf.Graph, values: list[npt.NDArray[Any]]) -> dict[tf.Tensor, Any]:
+    """A session's feeds: each core has sent its part of each of `values`, which are [batch]."""
+    received = [op for op in graph.get_operations() if op.type == "OutfeedDequeueTuple"]
+    assert len(received) == faked_tpu.CORES
+    parts = zip(*(np.split(value, len(received)) for value in values), strict=True)
+    return {
+        tensor: part
+        for op, own in zip(received, parts, strict=True)
+        for tensor, part in zip(op.outputs, own, strict=True)
+    }
+
+
+def test_tpu_evaluation_counts_each_utterance_once(
+    tpu_graphs: dict[str, tf.Graph], trained: tuple[Any, Path], tmp_path: Path
+) -> None:
+    """11 utterances in a batch of 16, of which the last two cores get nothing real.
+
+    What the cores send is computed on the CPU. The utterance that fills up has no alignment.
+    """
+    first, *others = random_utterances([8, 45, 31, 60, 22, 38, 27, 50, 41, 33, 25], BINS)
+    shards = write_shards(tmp_path, [replace(first, transcript="aaaaaa"), *others], bins=BINS)
+    batching = dataset.Batching(TPU_BATCH, static=True)
+    found = list(trained[0].predict(dataset.evaluation_input_fn(shards, batching, True)))
+    losses, aligned = (np.array([one[key] for one in found]) for key in ("ctc_loss", "aligned"))
+    assert aligned.tolist() == [0] + 10 * [1] + 5 * [0]
+    weight = np.array(11 * [1.0] + 5 * [0.0], np.float32)
+    graph = tpu_graphs["evaluate"]
+    updates = ["mean/update_op:0", "false_negatives/AssignAddVariableOp"]
+    with session_of(graph) as session:
+        session.run([each.initializer for each in graph.get_collection("metric_variables")])
+        session.run(updates, sent_by_cores(graph, [losses, weight, aligned]))
+        mean, unalignable = session.run(["mean/value:0", "false_negatives/Identity:0"])
+    assert mean == pytest.approx(losses[1:11].mean(), rel=1e-5)
+    assert unalignable == 1
+
+
+def test_curves_of_a_tpu_are_of_the_whole_batch(
+    tpu_graphs: dict[str, tf.Graph], tmp_path: Path
+) -> None:
+    """Losses of equally large parts are averaged, utterances counted by each core added up."""
+    graph = tpu_graphs["train"]
+    cores = np.arange(faked_tpu.CORES)
+    values = {
+        "step": np.full_like(cores, model.SUMMARY_STEPS),
+        "loss": cores.astype(np.float32),
+        "learning_rate": np.full(len(cores), 0.5, np.float32),
+        "gradient_norm": np.full(len(cores), 7.0, np.float32),
+        "unalignable_utterances": cores.astype(np.int32),
+    }
+    feeds = sent_by_cores(graph, list(values.values()))
+    (create,) = (op for op in graph.get_operations() if op.type == "CreateSummaryFileWriter")
+    (flush,) = (op for op in graph.get_operations() if op.type == "FlushSummaryWriter")
+    with session_of(graph) as session:
+        session.run(create, {create.inputs[1]: str(tmp_path)})
+        session.run(graph.get_collection("_SUMMARY_V2"), feeds)
+        session.run(flush)
+    assert curves(tmp_path) == {
+        "loss": [(model.SUMMARY_STEPS, 3.5)],
+        "learning_rate": [(model.SUMMARY_STEPS, 0.5)],
+        "gradient_norm": [(model.SUMMARY_STEPS, 7.0)],
+        "unalignable_utterances": [(model.SUMMARY_STEPS, 28)],
+    }

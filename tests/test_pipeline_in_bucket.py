@@ -197,6 +197,41 @@ def test_bucket_of_the_model_that_is_not_there_is_named(
 ) -> None:
     flags = train_flags(filled_bucket, "--model_dir=gs://no-such-bucket/model")
     result = without_bucket(emulator, "training.py", *flags)
-    assert_error(result, "gs://no-such-bucket/model")
+    assert_error(result, "--model_dir=gs://no-such-bucket/model", "Check the bucket's name")
+    assert len(result.stderr.splitlines()) == 1
     result = without_bucket(emulator, "eval.py", "--model_dir=gs://no-such-bucket/model")
     assert_error(result, "gs://no-such-bucket/model", "check the bucket's name")
+
+
+def shards_read(emulator: Emulator) -> bool:
+    """Whether TensorFlow has asked for a shard's content since `forget_requests`."""
+    content = rf"/{emulator.bucket}/.*\.tfrecords\.\d{{8}}"
+    return any(re.fullmatch(content, path) for _, path in emulator.requests())
+
+
+def test_bucket_that_may_only_be_read_is_told_of_before_training_reads_shards(
+    emulator: Emulator, filled_bucket: str
+) -> None:
+    emulator.refuse_writes()
+    emulator.forget_requests()
+    result = without_bucket(emulator, "training.py", *train_flags(filled_bucket))
+    assert_error(result, f"--model_dir={filled_bucket}/model", "403", "Storage Object Admin")
+    assert len(result.stderr.splitlines()) == 1
+    # TensorFlow was the one that was refused.
+    writes = [path for method, path in emulator.requests() if method != "GET"]
+    assert writes and all("/model/.writable" in path for path in writes)
+    assert not shards_read(emulator)
+
+
+def test_training_leaves_no_trace_of_its_check_in_the_model_s_folder(
+    emulator: Emulator, filled_bucket: str
+) -> None:
+    emulator.forget_requests()
+    flags = train_flags(filled_bucket, "--train_steps=1", "--dev_data=")
+    result = run_door("training.py", *flags, environment=emulator.environment)
+    assert result.returncode == 0, result.stderr
+    folder = f"{filled_bucket.removeprefix(f'gs://{emulator.bucket}/')}/model/"
+    names = [name.removeprefix(folder) for name in emulator.objects(folder)]
+    assert {"config.json", "checkpoint"} <= set(names) and ".writable" not in names
+    assert any("/model/.writable" in path for _, path in emulator.requests())
+    assert shards_read(emulator)
