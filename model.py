@@ -6,9 +6,10 @@ object serves training, evaluation and export.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 try:
     import tensorflow as tf
@@ -25,6 +26,9 @@ from speech.rnn import bidirectional_rnn, clipped_relu
 
 Tensors = dict[str, tf.Tensor]
 
+# Rows and columns of a TPU's matrix unit: what one pass multiplies (v6e's has 256).
+MATRIX_UNIT = 128
+
 # Steps between two points of a TensorBoard curve.
 SUMMARY_STEPS = 50
 
@@ -33,7 +37,7 @@ class DeepSpeech1(tf.Module):
     """Convolutions over time x frequency, a bidirectional clipped-ReLU RNN, a dense layer.
 
     The convolutions' kernels are [context, frequencies, channels in, channels out]; see
-    `fold_frequency` for how they are computed. Padding never reaches a real frame: an utterance's
+    `convolve` for how they are computed. Padding never reaches a real frame: an utterance's
     logits are the same alone, in a batch, and behind any padding.
     """
 
@@ -95,8 +99,8 @@ class DeepSpeech1(tf.Module):
         hidden = _zero_padding(tf.cast(features, compute_dtype), feature_length)
         bins, stride = self.config.bins, self.config.stride_size
         for kernel, bias in self.convolutions:
-            folded = fold_frequency(tf.cast(kernel, compute_dtype), bins)
-            hidden = convolve_time(hidden, folded, stride)  # [batch, outputs, bins * channels]
+            # [batch, outputs, bins * channels]
+            hidden = convolve(hidden, tf.cast(kernel, compute_dtype), bins, stride)
             bins, stride = _strided(bins), 1
             hidden += tf.tile(tf.cast(bias, compute_dtype), [bins])
             # What a bias and a kernel's reach put behind an utterance's end is zeroed again.
@@ -146,31 +150,59 @@ def _strided(bins: int) -> int:
     return -(-bins // constants.FREQUENCY_STRIDE)
 
 
-def fold_frequency(kernel: tf.Tensor, bins: int) -> tf.Tensor:
-    """A convolution over time and frequency as one over time alone, for the matrix unit's sake.
+def convolve(inputs: tf.Tensor, kernel: tf.Tensor, bins: int, stride: int) -> tf.Tensor:
+    """A convolution over time and frequency as ones over time alone, for the matrix unit's sake.
 
     The frequency axis is only 80, 40 or 20 wide and the channels are few, which leaves a TPU's
-    matrix unit almost empty. Spread into a banded matrix over (frequency x channels) the same
-    kernel gives the same outputs from one dense product.
+    matrix unit almost empty. Spread into a matrix over (frequency x channels) the same kernel
+    gives the same outputs from dense products. Far from its diagonal such a matrix is zero, so the
+    bins that come out are computed in blocks, each from the bins that its kernels reach.
 
     Args:
+        inputs: [batch, frames, bins * channels in].
         kernel: [context, frequencies, channels in, channels out].
         bins: width of the frequency axis; the convolution pads it ("SAME") and strides by 2.
+        stride: frames between two outputs.
 
     Returns:
-        [context, bins * channels in, bins out * channels out].
+        [batch, ceil(frames / stride), ceil(bins / 2) * channels out].
     """
     context, frequencies, channels_in, channels_out = kernel.shape
+    outputs = []
+    for band in _bands(bins, frequencies, channels_in, channels_out):
+        reached, made, _ = band.taps.shape
+        folded = tf.einsum("iof,tfcd->ticod", tf.constant(band.taps, kernel.dtype), kernel)
+        folded = tf.reshape(folded, [context, reached * channels_in, made * channels_out])
+        begin = band.first * channels_in
+        block = inputs[:, :, begin : begin + reached * channels_in]
+        outputs.append(convolve_time(block, folded, stride))
+    return tf.concat(outputs, axis=2)
+
+
+class _Band(NamedTuple):
+    """A block of the bins that a convolution puts out, and the bins that their kernels reach."""
+
+    first: int  # of the bins reached
+    taps: npt.NDArray[np.float32]  # [reached, made, frequencies], 1 where a kernel's tap lies
+
+
+def _bands(bins: int, frequencies: int, channels_in: int, channels_out: int) -> list[_Band]:
+    """Blocks that fill the matrix unit's columns, reaching for bins that fill its rows."""
     stride, bins_out = constants.FREQUENCY_STRIDE, _strided(bins)
     padding = max((bins_out - 1) * stride + frequencies - bins, 0) // 2
-    band = np.zeros([bins, bins_out, frequencies], np.float32)
-    for position in range(bins):
-        for output in range(bins_out):
-            tap = position - stride * output + padding
-            if 0 <= tap < frequencies:
-                band[position, output, tap] = 1.0
-    folded = tf.einsum("iof,tfcd->ticod", tf.constant(band, kernel.dtype), kernel)
-    return tf.reshape(folded, [context, bins * channels_in, bins_out * channels_out])
+    tap = np.arange(bins)[:, np.newaxis] - stride * np.arange(bins_out) + padding
+    taps = np.float32(tap[:, :, np.newaxis] == np.arange(frequencies))
+    columns = max(MATRIX_UNIT // channels_out, 1)  # bins
+    rows = max(MATRIX_UNIT // channels_in, 1)  # bins
+    if bins <= rows:
+        return [_Band(0, taps)]  # the unit has room for all of them at once
+    bands = []
+    for begin in range(0, bins_out, columns):
+        block = taps[:, begin : begin + columns]
+        reached = np.flatnonzero(block.any(axis=(1, 2)))
+        first = reached[0] // rows * rows
+        bands.append(_Band(first, block[first : reached[-1] + 1]))
+    return bands
 
 
 def convolve_time(inputs: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
@@ -187,10 +219,12 @@ def convolve_time(inputs: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tenso
     """
     before = (kernel.shape[0] - 1) // 2
     after = kernel.shape[0] - 1 - before
-    padded = tf.pad(inputs, [[0, 0], [before, after], [0, 0]])
     # As a 2-D convolution of height one: CPUs have a faster kernel for it than for 1-D ones.
     outputs = tf.nn.conv2d(
-        tf.expand_dims(padded, 1), tf.expand_dims(kernel, 0), [1, 1, stride, 1], padding="VALID"
+        tf.expand_dims(inputs, 1),
+        tf.expand_dims(kernel, 0),
+        [1, 1, stride, 1],
+        padding=[[0, 0], [0, 0], [before, after], [0, 0]],
     )
     return tf.squeeze(outputs, axis=1)
 

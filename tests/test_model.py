@@ -128,6 +128,10 @@ def test_padding_to_the_longest_length_changes_nothing() -> None:
         (8, 2, 2, (3, 1)),
         (5, 3, 41, (2, 3)),
         (1, 3, 1, (1, 1)),
+        # In blocks of 4, 2 and 1 bins, from some of those that go in.
+        (40, 2, 21, (32, 32)),
+        (40, 2, 5, (8, 64)),
+        (7, 2, 3, (32, 200)),
     ],
 )
 def test_folded_convolution_equals_the_one_over_time_and_frequency(
@@ -146,7 +150,7 @@ def test_folded_convolution_equals_the_one_over_time_and_frequency(
 
     def folded(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         flat = tf.reshape(inputs, [2, 17, bins * channels[0]])
-        outputs = model.convolve_time(flat, model.fold_frequency(kernel, bins), stride)
+        outputs = model.convolve(flat, kernel, bins, stride)
         return tf.reshape(outputs, [2, outputs.shape[1], bins_out, channels[1]])
 
     expected = outputs_and_gradients(plain, inputs, kernel)
