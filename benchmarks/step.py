@@ -351,13 +351,18 @@ def losses(batch: Batch) -> dict[str, Callable[[], Any]]:
     rng = np.random.default_rng(constants.RANDOM_SEED)
     outputs = NETWORK.output_frames(FLAGS.frames)
     logits = rng.normal(size=[len(batch.label), outputs, NETWORK.labels]).astype(np.float32)
-    length = NETWORK.output_frames(batch.feature_length)
+    # Variables, because constants would be computed with before the clock starts.
+    targets = [
+        tf.Variable(each, trainable=False)
+        for each in (NETWORK.output_frames(batch.feature_length), batch.label, batch.label_length)
+    ]
 
     def loss(on_tpu: bool) -> Callable[[tf.Tensor], tf.Tensor]:
-        label, label_length = tf.constant(batch.label), tf.constant(batch.label_length)
-        return lambda logits: ctc_loss(
-            tf.convert_to_tensor(logits), tf.constant(length), label, label_length, on_tpu
-        )
+        def loss_of(logits: tf.Tensor) -> tf.Tensor:
+            length, label, label_length = (tf.convert_to_tensor(each) for each in targets)
+            return ctc_loss(tf.convert_to_tensor(logits), length, label, label_length, on_tpu)
+
+        return loss_of
 
     return {
         "TensorFlow's op": with_gradients(loss(False), [logits]),
