@@ -42,6 +42,7 @@ bench: $(INSTALLED)
 	$(RUN) benchmarks/prepare.py --files_path='$(SPEECH)'
 	$(RUN) benchmarks/prepare_memory.py --files_path='$(SPEECH)'
 	$(RUN) benchmarks/read.py --files_path='$(SPEECH)'
+	$(RUN) benchmarks/step.py
 
 lint: $(INSTALLED)
 	$(RUN) -m ruff format --check .
