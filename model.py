@@ -6,10 +6,7 @@ object serves training, evaluation and export.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any
 
 try:
     import tensorflow as tf
@@ -21,13 +18,11 @@ except ModuleNotFoundError:
 
 import constants
 from speech.config import ModelConfig, NetworkConfig, TrainingConfig
+from speech.convolutions import convolutions, strided
 from speech.ctc import alignable, ctc_loss
-from speech.rnn import bidirectional_rnn, clipped_relu
+from speech.rnn import bidirectional_rnn
 
 Tensors = dict[str, tf.Tensor]
-
-# Rows and columns of a TPU's matrix unit: what one pass multiplies (v6e's has 256).
-MATRIX_UNIT = 128
 
 # Steps between two points of a TensorBoard curve.
 SUMMARY_STEPS = 50
@@ -36,14 +31,21 @@ SUMMARY_STEPS = 50
 class DeepSpeech1(tf.Module):
     """Convolutions over time x frequency, a bidirectional clipped-ReLU RNN, a dense layer.
 
-    The convolutions' kernels are [context, frequencies, channels in, channels out]; see
-    `convolve` for how they are computed. Padding never reaches a real frame: an utterance's
-    logits are the same alone, in a batch, and behind any padding.
+    The convolutions' kernels are [context, frequencies, channels in, channels out]. Padding never
+    reaches a real frame: an utterance's logits are the same alone, in a batch, and behind any
+    padding.
     """
 
-    def __init__(self, config: NetworkConfig, random_seed: int = constants.RANDOM_SEED) -> None:
+    def __init__(
+        self,
+        config: NetworkConfig,
+        random_seed: int = constants.RANDOM_SEED,
+        on_tpu: bool = False,
+    ) -> None:
+        """on_tpu: computes as a TPU does it fastest; the same variables, the same numbers."""
         super().__init__()
         self.config = config
+        self._on_tpu = on_tpu
         self._initializers = _Initializers(random_seed)
         self.convolutions = []
         bins, channels = config.bins, 1
@@ -57,7 +59,7 @@ class DeepSpeech1(tf.Module):
                     self._variable(f"conv_{layer}/bias", [channels_out], tf.zeros),
                 )
             )
-            bins, channels = _strided(bins), channels_out
+            bins, channels = strided(bins), channels_out
         inputs, units = bins * channels, config.recurrent_unit_size
         self.rnn_kernel = self._variable(
             "rnn/kernel", [2, inputs, units], self._initializers.each(2, "he_normal")
@@ -96,15 +98,13 @@ class DeepSpeech1(tf.Module):
             logits float32 [batch, outputs, labels] and their lengths int32 [batch].
         """
         output_length = self.config.output_frames(feature_length)  # [batch]
-        hidden = _zero_padding(tf.cast(features, compute_dtype), feature_length)
-        bins, stride = self.config.bins, self.config.stride_size
-        for kernel, bias in self.convolutions:
-            # [batch, outputs, bins * channels]
-            hidden = convolve(hidden, tf.cast(kernel, compute_dtype), bins, stride)
-            bins, stride = _strided(bins), 1
-            hidden += tf.tile(tf.cast(bias, compute_dtype), [bins])
-            # What a bias and a kernel's reach put behind an utterance's end is zeroed again.
-            hidden = _zero_padding(clipped_relu(hidden), output_length)
+        hidden = convolutions(
+            tf.cast(features, compute_dtype),
+            feature_length,
+            self.convolutions,
+            self.config.stride_size,
+            self._on_tpu,
+        )  # [batch, outputs, bins * channels]
         hidden = _dropped(hidden, dropout)
         hidden = bidirectional_rnn(
             hidden,
@@ -145,96 +145,6 @@ class _Initializers:
         return lambda shape: tf.stack([draw(shape[1:]) for draw in draws])
 
 
-def _strided(bins: int) -> int:
-    """Bins that a convolution puts out for `bins`."""
-    return -(-bins // constants.FREQUENCY_STRIDE)
-
-
-def convolve(inputs: tf.Tensor, kernel: tf.Tensor, bins: int, stride: int) -> tf.Tensor:
-    """A convolution over time and frequency as ones over time alone, for the matrix unit's sake.
-
-    The frequency axis is only 80, 40 or 20 wide and the channels are few, which leaves a TPU's
-    matrix unit almost empty. Spread into a matrix over (frequency x channels) the same kernel
-    gives the same outputs from dense products. Far from its diagonal such a matrix is zero, so the
-    bins that come out are computed in blocks, each from the bins that its kernels reach.
-
-    Args:
-        inputs: [batch, frames, bins * channels in].
-        kernel: [context, frequencies, channels in, channels out].
-        bins: width of the frequency axis; the convolution pads it ("SAME") and strides by 2.
-        stride: frames between two outputs.
-
-    Returns:
-        [batch, ceil(frames / stride), ceil(bins / 2) * channels out].
-    """
-    context, frequencies, channels_in, channels_out = kernel.shape
-    outputs = []
-    for band in _bands(bins, frequencies, channels_in, channels_out):
-        reached, made, _ = band.taps.shape
-        folded = tf.einsum("iof,tfcd->ticod", tf.constant(band.taps, kernel.dtype), kernel)
-        folded = tf.reshape(folded, [context, reached * channels_in, made * channels_out])
-        begin = band.first * channels_in
-        block = inputs[:, :, begin : begin + reached * channels_in]
-        outputs.append(convolve_time(block, folded, stride))
-    return tf.concat(outputs, axis=2)
-
-
-class _Band(NamedTuple):
-    """A block of the bins that a convolution puts out, and the bins that their kernels reach."""
-
-    first: int  # of the bins reached
-    taps: npt.NDArray[np.float32]  # [reached, made, frequencies], 1 where a kernel's tap lies
-
-
-def _bands(bins: int, frequencies: int, channels_in: int, channels_out: int) -> list[_Band]:
-    """Blocks that fill the matrix unit's columns, reaching for bins that fill its rows."""
-    stride, bins_out = constants.FREQUENCY_STRIDE, _strided(bins)
-    padding = max((bins_out - 1) * stride + frequencies - bins, 0) // 2
-    tap = np.arange(bins)[:, np.newaxis] - stride * np.arange(bins_out) + padding
-    taps = np.float32(tap[:, :, np.newaxis] == np.arange(frequencies))
-    columns = max(MATRIX_UNIT // channels_out, 1)  # bins
-    rows = max(MATRIX_UNIT // channels_in, 1)  # bins
-    if bins <= rows:
-        return [_Band(0, taps)]  # the unit has room for all of them at once
-    bands = []
-    for begin in range(0, bins_out, columns):
-        block = taps[:, begin : begin + columns]
-        reached = np.flatnonzero(block.any(axis=(1, 2)))
-        first = reached[0] // rows * rows
-        bands.append(_Band(first, block[first : reached[-1] + 1]))
-    return bands
-
-
-def convolve_time(inputs: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
-    """Convolution over time whose alignment doesn't depend on how far the batch is padded.
-
-    "SAME" padding would put one frame more or less in front according to the parity of the length.
-
-    Args:
-        inputs: [batch, frames, channels].
-        kernel: [context, channels, channels out].
-
-    Returns:
-        [batch, ceil(frames / stride), channels out]; output t is centred on frame t * stride.
-    """
-    before = (kernel.shape[0] - 1) // 2
-    after = kernel.shape[0] - 1 - before
-    # As a 2-D convolution of height one: CPUs have a faster kernel for it than for 1-D ones.
-    outputs = tf.nn.conv2d(
-        tf.expand_dims(inputs, 1),
-        tf.expand_dims(kernel, 0),
-        [1, 1, stride, 1],
-        padding=[[0, 0], [0, 0], [before, after], [0, 0]],
-    )
-    return tf.squeeze(outputs, axis=1)
-
-
-def _zero_padding(values: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
-    """Zeroes [batch, frames, channels] behind each utterance's length."""
-    real = tf.sequence_mask(length, tf.shape(values)[1], values.dtype)  # [batch, frames]
-    return values * real[:, :, tf.newaxis]
-
-
 def _dropped(values: tf.Tensor, rate: float) -> tf.Tensor:
     return tf.nn.dropout(values, rate) if rate else values
 
@@ -254,7 +164,7 @@ def model_fn_builder(config: ModelConfig, model_dir: str) -> Callable[..., Any]:
     def model_fn(features: Tensors, labels: Tensors | None, mode: str, params: Any) -> Any:
         training = mode == tf.estimator.ModeKeys.TRAIN
         targets = features if labels is None else labels
-        network = DeepSpeech1(config.network, config.training.random_seed)
+        network = DeepSpeech1(config.network, config.training.random_seed, params["use_tpu"])
         logits, output_length = network(
             features["features"],
             features["feature_length"],
@@ -262,7 +172,7 @@ def model_fn_builder(config: ModelConfig, model_dir: str) -> Callable[..., Any]:
             compute_dtype=tf.bfloat16 if config.training.bfloat16 else tf.float32,
         )
         label, label_length = targets["label"], targets["label_length"]
-        losses = ctc_loss(logits, output_length, label, label_length, params["use_tpu"])  # [batch]
+        losses = ctc_loss(logits, output_length, label, label_length)  # [batch]
         aligned = tf.cast(alignable(label, label_length, output_length), tf.float32)  # [batch]
         spec = tf.compat.v1.estimator.tpu.TPUEstimatorSpec
         if mode == tf.estimator.ModeKeys.PREDICT:

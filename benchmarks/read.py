@@ -247,7 +247,7 @@ def steps_per_second(name: str, shards: ShardSet) -> float:
                 features["features"], features["feature_length"], constants.DROPOUT
             )
             label, label_length = labels["label"], labels["label_length"]
-            loss = tf.reduce_mean(ctc_loss(logits, lengths, label, label_length, False))
+            loss = tf.reduce_mean(ctc_loss(logits, lengths, label, label_length))
         return tape.gradient(loss, network.trainable_variables)
 
     batches = training(repeated(shards), False, BUFFER)

@@ -17,8 +17,8 @@ the original's first layer otherwise, its features are moved by one frame. It is
 dropout of 10 % nor what it computes beside the step: a softmax, a loop that makes labels sparse,
 gradients and outputs copied to Python. It clips gradients as here, by its flag --clip_gradients.
 
-Below the steps are their parts: the convolutions alone, and the loss alone by TensorFlow's op and
-by the banded recursion of speech/ctc.py. All times are medians of the rounds.
+Below the steps are their parts, the convolutions alone and the loss alone. All times are medians of
+the rounds.
 """
 
 import statistics
@@ -41,9 +41,10 @@ import numpy.typing as npt
 import tensorflow as tf
 from absl import flags, logging
 
-from model import convolve_time, fold_frequency, model_fn_builder
+from model import model_fn_builder
 from speech import command_line, estimator
 from speech.config import ModelConfig, NetworkConfig, TrainingConfig
+from speech.convolutions import convolutions
 from speech.ctc import ctc_loss
 from speech.features import FrontEnd
 from speech.rnn import clipped_relu
@@ -247,29 +248,36 @@ def original_recurrence(inputs: tf.Tensor, forward_cell: Any, backward_cell: Any
     return tf.add(*(table.stack() for table in tables))
 
 
+def original_loss(
+    logits: tf.Tensor, output_length: Any, label: tf.Tensor, label_length: tf.Tensor
+) -> tf.Tensor:
+    """TensorFlow's op on [frames, batch, labels] and sparse labels: [batch]."""
+    present = tf.sequence_mask(label_length, tf.shape(label)[1])
+    sparse = tf.SparseTensor(
+        tf.where(present), tf.boolean_mask(label, present), tf.shape(label, out_type=tf.int64)
+    )
+    return tf.compat.v1.nn.ctc_loss(sparse, logits, output_length)
+
+
 def original_step(batch: Batch, weights: list[Array]) -> Step:
     """The original's step, from weights as `as_original` has them."""
-    *convolutions, output_kernel, output_bias = weights
-    convolutions, cells = convolutions[:-6], convolutions[-6:]
+    *layers, output_kernel, output_bias = weights
+    layers, cells = layers[:-6], layers[-6:]
     with tf.Graph().as_default():
         spectrogram = original_features(batch.features)  # [batch, bins, frames, 1]
         features = tf.compat.v1.placeholder(tf.float32, spectrogram.shape)
         label = tf.compat.v1.placeholder(tf.int32, batch.label.shape)
         label_length = tf.compat.v1.placeholder(tf.int32, batch.label_length.shape)
         step = tf.compat.v1.train.create_global_step()
-        hidden = original_convolutions(features, [tf.Variable(each) for each in convolutions])
+        hidden = original_convolutions(features, [tf.Variable(each) for each in layers])
         hidden = tf.transpose(hidden, [2, 0, 1, 3])  # [frames, batch, bins, channels]
         hidden = tf.reshape(hidden, [*hidden.shape[:2], -1])
         forward_cell, backward_cell = original_cell(*cells[:3]), original_cell(*cells[3:])
         hidden = original_recurrence(hidden, forward_cell, backward_cell)
         kernel, bias = tf.Variable(output_kernel), tf.Variable(output_bias)
         logits = tf.tensordot(hidden, kernel, 1) + bias  # [frames, batch, labels]
-        present = tf.sequence_mask(label_length, batch.label.shape[1])
-        sparse = tf.SparseTensor(
-            tf.where(present), tf.boolean_mask(label, present), batch.label.shape
-        )
         lengths = np.full([logits.shape[1]], logits.shape[0], np.int32)
-        loss = tf.reduce_mean(tf.compat.v1.nn.ctc_loss(sparse, logits, lengths))
+        loss = tf.reduce_mean(original_loss(logits, lengths, label, label_length))
         variables = tf.compat.v1.trainable_variables()
         gradients = tf.gradients(loss, variables)
         gradients, _ = tf.clip_by_global_norm(gradients, constants.CLIP_GRADIENTS)
@@ -323,51 +331,51 @@ def with_gradients(
     return both
 
 
-def convolutions(batch: Batch, weights: list[Array]) -> dict[str, Callable[[], Any]]:
-    """The convolutions with gradients of their kernels, by either side."""
+def parts_of_convolutions(batch: Batch, weights: list[Array]) -> dict[str, Callable[[], Any]]:
+    """The convolutions with gradients of their kernels and biases."""
     layers = 2 * len(NETWORK.conv_channels)
     features = tf.constant(batch.features)
     spectrogram = tf.constant(original_features(batch.features))
 
-    def folded(*variables: Any) -> tf.Tensor:
-        hidden, bins, stride = features, NETWORK.bins, NETWORK.stride_size
-        for kernel, bias in zip(variables[::2], variables[1::2], strict=True):
-            hidden = convolve_time(hidden, fold_frequency(kernel, bins), stride)
-            bins, stride = hidden.shape[2] // kernel.shape[3], 1
-            hidden = clipped_relu(hidden + tf.tile(bias, [bins]))
-        return hidden
+    def by_this(on_tpu: bool) -> Callable[..., tf.Tensor]:
+        def outputs(*variables: Any) -> tf.Tensor:
+            pairs = list(zip(variables[::2], variables[1::2], strict=True))
+            return convolutions(features, batch.feature_length, pairs, NETWORK.stride_size, on_tpu)
+
+        return outputs
 
     return {
-        "2-D, as the original": with_gradients(
+        "original": with_gradients(
             lambda *variables: original_convolutions(spectrogram, variables),
             as_original(weights)[:layers],
         ),
-        "folded": with_gradients(folded, weights[:layers]),
+        "this": with_gradients(by_this(on_tpu=False), weights[:layers]),
+        "this as on a TPU, folded": with_gradients(by_this(on_tpu=True), weights[:layers]),
     }
 
 
-def losses(batch: Batch) -> dict[str, Callable[[], Any]]:
-    """The loss with its gradient, by TensorFlow's op and by the recursion for TPUs."""
+def parts_of_loss(batch: Batch) -> dict[str, Callable[[], Any]]:
+    """The loss with its gradient."""
     rng = np.random.default_rng(constants.RANDOM_SEED)
     outputs = NETWORK.output_frames(FLAGS.frames)
     logits = rng.normal(size=[len(batch.label), outputs, NETWORK.labels]).astype(np.float32)
     # Variables, because constants would be computed with before the clock starts.
-    targets = [
+    length, label, label_length = (
         tf.Variable(each, trainable=False)
         for each in (NETWORK.output_frames(batch.feature_length), batch.label, batch.label_length)
-    ]
+    )
 
-    def loss(on_tpu: bool) -> Callable[[tf.Tensor], tf.Tensor]:
-        def loss_of(logits: tf.Tensor) -> tf.Tensor:
-            length, label, label_length = (tf.convert_to_tensor(each) for each in targets)
-            return ctc_loss(tf.convert_to_tensor(logits), length, label, label_length, on_tpu)
+    def original(logits: tf.Tensor) -> tf.Tensor:
+        return original_loss(tf.transpose(logits, [1, 0, 2]), length, label, label_length)
 
-        return loss_of
+    def this(logits: tf.Tensor) -> tf.Tensor:
+        targets = (tf.convert_to_tensor(each) for each in (length, label, label_length))
+        return ctc_loss(tf.convert_to_tensor(logits), *targets)
 
     return {
-        "TensorFlow's op": with_gradients(loss(False), [logits]),
-        "banded recursion": with_gradients(loss(True), [logits]),
-        "banded recursion, XLA": with_gradients(loss(True), [logits], jit_compile=True),
+        "original": with_gradients(original, [logits]),
+        "this": with_gradients(this, [logits]),
+        "this, compiled by XLA": with_gradients(this, [logits], jit_compile=True),
     }
 
 
@@ -418,8 +426,8 @@ def main() -> None:
     groups = {
         "training step": {"original": original.train, "this": this.train},
         "forward and loss": {"original": original.forward, "this": this.forward},
-        "convolutions and their gradients": convolutions(batch, weights),
-        "loss and its gradient": losses(batch),
+        "convolutions and their gradients": parts_of_convolutions(batch, weights),
+        "loss and its gradient": parts_of_loss(batch),
     }
     print(table(measure(groups)))
 

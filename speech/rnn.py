@@ -21,8 +21,7 @@ BEYOND_ANY_SUM = 1e30
 
 def clipped_relu(values: tf.Tensor) -> tf.Tensor:
     """min(max(x, 0), 20), Deep Speech (arXiv 1412.5567, section 2), any shape."""
-    low, high = (tf.cast(limit, values.dtype) for limit in (0.0, constants.RELU_CLIP))
-    return tf.minimum(tf.maximum(values, low), high)
+    return tf.nn.relu(tf.minimum(values, tf.cast(constants.RELU_CLIP, values.dtype)))
 
 
 def bidirectional_rnn(
@@ -52,10 +51,9 @@ def bidirectional_rnn(
     """
     projected = _project(inputs, kernel, bias, compute_dtype)
     frames = tf.range(tf.shape(projected)[0])[:, tf.newaxis, tf.newaxis]
-    # Padding is cut to zero by the activation: the loop then needs no mask.
-    projected = tf.where(
-        _is_real(frames, length, projected)[..., tf.newaxis], projected, -BEYOND_ANY_SUM
-    )
+    # What the activation cuts to zero whatever it is added to: the loop then needs no mask.
+    padding = tf.where(_is_real(frames, length, projected), 0.0, -BEYOND_ANY_SUM)
+    projected += padding[..., tf.newaxis]
     initial = _zero_states(_CLIPPED_RELU, projected)
     states, _ = _recurrence(
         _CLIPPED_RELU, projected, None, recurrent_kernel, None, initial, compute_dtype

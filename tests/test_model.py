@@ -1,7 +1,6 @@
 """The network's arithmetic, and the model_fn through a TPUEstimator on the CPU and for a TPU."""
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -112,61 +111,6 @@ def test_padding_to_the_longest_length_changes_nothing() -> None:
     for row, length in enumerate([constants.MAX_SEQUENCE_LENGTH, 111]):
         alone, _ = network(batch[row : row + 1, :length], tf.constant([length]))
         np.testing.assert_allclose(logits[row, : alone.shape[1]], alone[0], atol=1e-4)
-
-
-# --- The folded convolution -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("stride", [1, 2, 3])
-@pytest.mark.parametrize(
-    ("bins", "context", "frequencies", "channels"),
-    [
-        (80, 11, 41, (1, 4)),
-        (40, 11, 21, (4, 3)),
-        (21, 4, 21, (2, 2)),
-        (7, 1, 3, (1, 2)),
-        (8, 2, 2, (3, 1)),
-        (5, 3, 41, (2, 3)),
-        (1, 3, 1, (1, 1)),
-        # In blocks of 4, 2 and 1 bins, from some of those that go in.
-        (40, 2, 21, (32, 32)),
-        (40, 2, 5, (8, 64)),
-        (7, 2, 3, (32, 200)),
-    ],
-)
-def test_folded_convolution_equals_the_one_over_time_and_frequency(
-    bins: int, context: int, frequencies: int, channels: tuple[int, int], stride: int
-) -> None:
-    rng = np.random.default_rng(2)
-    inputs = tf.constant(rng.normal(size=[2, 17, bins, channels[0]]), tf.float32)
-    kernel = tf.constant(rng.normal(size=[context, frequencies, *channels]), tf.float32)
-    bins_out = -(-bins // 2)
-    padding = max((bins_out - 1) * 2 + frequencies - bins, 0)
-    around = [[(context - 1) // 2, context // 2], [padding // 2, padding - padding // 2]]
-
-    def plain(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        explicit = [[0, 0], *around, [0, 0]]
-        return tf.nn.conv2d(inputs, kernel, [1, stride, 2, 1], padding=explicit)
-
-    def folded(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        flat = tf.reshape(inputs, [2, 17, bins * channels[0]])
-        outputs = model.convolve(flat, kernel, bins, stride)
-        return tf.reshape(outputs, [2, outputs.shape[1], bins_out, channels[1]])
-
-    expected = outputs_and_gradients(plain, inputs, kernel)
-    for one, other in zip(outputs_and_gradients(folded, inputs, kernel), expected, strict=True):
-        size = float(tf.reduce_max(tf.abs(other)))
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * size)
-
-
-def outputs_and_gradients(
-    function: Callable[..., tf.Tensor], *arguments: tf.Tensor
-) -> list[tf.Tensor]:
-    with tf.GradientTape() as tape:
-        tape.watch(arguments)
-        outputs = function(*arguments)
-        total = tf.reduce_sum(outputs**2)
-    return [outputs, *tape.gradient(total, arguments)]
 
 
 # --- The network ----------------------------------------------------------------------------------
