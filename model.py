@@ -18,7 +18,7 @@ except ModuleNotFoundError:
 
 import constants
 from speech.config import ModelConfig, NetworkConfig, TrainingConfig
-from speech.convolutions import convolutions, strided
+from speech.convolutions import convolutions, strided, taps_of
 from speech.ctc import alignable, ctc_loss
 from speech.rnn import bidirectional_rnn
 
@@ -98,26 +98,45 @@ class DeepSpeech1(tf.Module):
             logits float32 [batch, outputs, labels] and their lengths int32 [batch].
         """
         output_length = self.config.output_frames(feature_length)  # [batch]
-        hidden = convolutions(
-            tf.cast(features, compute_dtype),
-            feature_length,
-            self.convolutions,
-            self.config.stride_size,
-            self._on_tpu,
-        )  # [batch, outputs, bins * channels]
-        hidden = _dropped(hidden, dropout)
-        hidden = bidirectional_rnn(
-            hidden,
-            output_length,
-            self.rnn_kernel,
-            self.rnn_recurrent_kernel,
-            self.rnn_bias,
-            compute_dtype,
-        )  # [outputs, batch, units]
-        hidden = tf.cast(_dropped(hidden, dropout), compute_dtype)
-        logits = tf.einsum("obu,ul->obl", hidden, tf.cast(self.output_kernel, compute_dtype))
-        logits = tf.transpose(tf.cast(logits, tf.float32) + self.output_bias, [1, 0, 2])
+        # The scopes' names are the parts by which check_tpu.py estimates a step.
+        with tf.name_scope("convolutions"):
+            hidden = convolutions(
+                tf.cast(features, compute_dtype),
+                feature_length,
+                self.convolutions,
+                self.config.stride_size,
+                self._on_tpu,
+            )  # [batch, outputs, bins * channels]
+            hidden = _dropped(hidden, dropout)
+        with tf.name_scope("recurrent"):
+            hidden = bidirectional_rnn(
+                hidden,
+                output_length,
+                self.rnn_kernel,
+                self.rnn_recurrent_kernel,
+                self.rnn_bias,
+                compute_dtype,
+            )  # [outputs, batch, units]
+            hidden = tf.cast(_dropped(hidden, dropout), compute_dtype)
+        with tf.name_scope("output"):
+            logits = tf.einsum("obu,ul->obl", hidden, tf.cast(self.output_kernel, compute_dtype))
+            logits = tf.transpose(tf.cast(logits, tf.float32) + self.output_bias, [1, 0, 2])
         return logits, output_length
+
+    def forward_flops(self, outputs: int) -> float:
+        """Multiplications and additions that an utterance of so many outputs asks for.
+
+        Kernels count as far as they reach real bins; activations don't count.
+        """
+        flops, bins = 0.0, self.config.bins
+        for kernel, _ in self.convolutions:
+            context, frequencies, channels_in, channels_out = kernel.shape
+            taps = float(taps_of(bins, frequencies).sum())
+            flops += 2 * outputs * context * channels_in * channels_out * taps
+            bins = strided(bins)
+        for kernel in (self.rnn_kernel, self.rnn_recurrent_kernel, self.output_kernel):
+            flops += 2 * outputs * kernel.shape.num_elements()
+        return flops
 
 
 class _Initializers:
@@ -172,7 +191,8 @@ def model_fn_builder(config: ModelConfig, model_dir: str) -> Callable[..., Any]:
             compute_dtype=tf.bfloat16 if config.training.bfloat16 else tf.float32,
         )
         label, label_length = targets["label"], targets["label_length"]
-        losses = ctc_loss(logits, output_length, label, label_length)  # [batch]
+        with tf.name_scope("loss"):
+            losses = ctc_loss(logits, output_length, label, label_length)  # [batch]
         aligned = tf.cast(alignable(label, label_length, output_length), tf.float32)  # [batch]
         spec = tf.compat.v1.estimator.tpu.TPUEstimatorSpec
         if mode == tf.estimator.ModeKeys.PREDICT:
@@ -219,7 +239,7 @@ def _optimise(
     learning_rate = training.learning_rate_at(tf.cast(step, tf.float32))
     variables = network.trainable_variables
     gradients = tf.gradients(loss, variables)
-    if on_tpu:
+    if on_tpu and cores > 1:
         # Summed over the cores before they are clipped: the norm that counts is that of the whole
         # batch. CrossShardOptimizer would sum afterwards.
         gradients = [tf.compat.v1.tpu.cross_replica_sum(each / cores) for each in gradients]

@@ -17,9 +17,10 @@ import model
 from speech import augment, command_line, dataset, estimator
 from speech.config import (
     ModelConfig,
-    NetworkConfig,
     TrainingConfig,
     check_same_front_end,
+    define_network_flags,
+    network_config,
     save_config,
 )
 from speech.progress import ProgressHook
@@ -68,27 +69,9 @@ def define_flags() -> None:
         "Largest norm of the gradient; 0: unclipped.",
         lower_bound=0,
     )
-    flags.DEFINE_float(
-        "dropout",
-        constants.DROPOUT,
-        "Of the non-recurrent layers' outputs.",
-        lower_bound=0,
-        upper_bound=0.95,
-    )
     flags.DEFINE_multi_string(
         "augment", [], "Augmentation, e.g. time_mask[p=1,n=2,size=100]; see speech/augment.py."
     )
-    flags.DEFINE_list(
-        "conv_channels",
-        [str(each) for each in constants.CONV_CHANNELS],
-        "One number a convolution.",
-    )
-    flags.DEFINE_integer("context_size", constants.CONTEXT_SIZE, "Frames a convolution sees.")
-    flags.DEFINE_integer("stride_size", constants.STRIDE_SIZE, "Frames between two outputs.")
-    flags.DEFINE_integer(
-        "recurrent_unit_size", constants.RECURRENT_UNIT_SIZE, "Units of each direction."
-    )
-    flags.DEFINE_bool("bfloat16", False, "Matrix work in bfloat16; variables stay float32.")
     flags.DEFINE_integer(
         "iterations_per_loop",
         constants.ITERATIONS_PER_LOOP,
@@ -112,6 +95,7 @@ def define_flags() -> None:
         lower_bound=1,
     )
     flags.DEFINE_integer("random_seed", constants.RANDOM_SEED, "Of weights, order and dropout.")
+    define_network_flags()
     estimator.define_tpu_flags()
     command_line.define_logging_flag()
 
@@ -127,14 +111,7 @@ def model_config(train: ShardSet, batching: dataset.Batching) -> ModelConfig:
         )
     for specification in FLAGS.augment:
         augment.parse(specification)  # a bad one is told of before anything is written
-    network = NetworkConfig(
-        bins=settings.front_end.bins,
-        labels=settings.alphabet.size,
-        conv_channels=_channels(FLAGS.conv_channels),
-        context_size=FLAGS.context_size,
-        stride_size=FLAGS.stride_size,
-        recurrent_unit_size=FLAGS.recurrent_unit_size,
-    )
+    network = network_config(FLAGS, settings.front_end, settings.alphabet)
     training = TrainingConfig(
         train_batch_size=FLAGS.train_batch_size,
         steps_per_epoch=steps_per_epoch,
@@ -147,15 +124,6 @@ def model_config(train: ShardSet, batching: dataset.Batching) -> ModelConfig:
         random_seed=FLAGS.random_seed,
     )
     return ModelConfig(settings.front_end, settings.alphabet, network, training)
-
-
-def _channels(values: list[str]) -> tuple[int, ...]:
-    try:
-        return tuple(int(value) for value in values)
-    except ValueError:
-        raise UserError(
-            f"--conv_channels={','.join(values)} must be whole numbers, as in 32,32,96."
-        ) from None
 
 
 def run_settings() -> estimator.RunSettings:

@@ -8,6 +8,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from absl import flags
+
 import constants
 from speech import storage
 from speech.features import FrontEnd
@@ -41,6 +43,51 @@ class NetworkConfig:
     def output_frames(self, frames: Any) -> Any:
         """Outputs for a number of frames: an int or an integer tensor."""
         return (frames + self.stride_size - 1) // self.stride_size
+
+
+def define_network_flags() -> None:
+    """The flags that decide what a training step computes; training and its check share them."""
+    flags.DEFINE_list(
+        "conv_channels",
+        [str(each) for each in constants.CONV_CHANNELS],
+        "One number a convolution.",
+    )
+    flags.DEFINE_integer("context_size", constants.CONTEXT_SIZE, "Frames a convolution sees.")
+    flags.DEFINE_integer("stride_size", constants.STRIDE_SIZE, "Frames between two outputs.")
+    flags.DEFINE_integer(
+        "recurrent_unit_size", constants.RECURRENT_UNIT_SIZE, "Units of each direction."
+    )
+    flags.DEFINE_float(
+        "dropout",
+        constants.DROPOUT,
+        "Of the non-recurrent layers' outputs.",
+        lower_bound=0,
+        upper_bound=0.95,
+    )
+    flags.DEFINE_bool("bfloat16", False, "Matrix work in bfloat16; variables stay float32.")
+
+
+def network_config(values: Any, front_end: FrontEnd, alphabet: Alphabet) -> NetworkConfig:
+    """The network of parsed flags; values: absl's FLAGS.
+
+    Raises:
+        UserError: a size that can't be one.
+    """
+    try:
+        conv_channels = tuple(int(each) for each in values.conv_channels)
+    except ValueError:
+        raise UserError(
+            f"--conv_channels={','.join(values.conv_channels)} must be whole numbers, as in "
+            "32,32,96."
+        ) from None
+    return NetworkConfig(
+        bins=front_end.bins,
+        labels=alphabet.size,
+        conv_channels=conv_channels,
+        context_size=values.context_size,
+        stride_size=values.stride_size,
+        recurrent_unit_size=values.recurrent_unit_size,
+    )
 
 
 @dataclass(frozen=True)

@@ -168,18 +168,22 @@ class _Band(NamedTuple):
     taps: npt.NDArray[np.float32]  # [reached, made, frequencies], 1 where a kernel's tap lies
 
 
+def taps_of(bins: int, frequencies: int) -> npt.NDArray[np.float32]:
+    """[bins, bins out, frequencies]: 1 where a tap of an output's kernel lies on a bin."""
+    position = np.arange(bins)[:, np.newaxis] + _padding(bins, frequencies)[0]
+    tap = position - constants.FREQUENCY_STRIDE * np.arange(strided(bins))  # [bins, bins out]
+    return (tap[:, :, np.newaxis] == np.arange(frequencies)).astype(np.float32)
+
+
 def _bands(bins: int, frequencies: int, channels_in: int, channels_out: int) -> list[_Band]:
     """Blocks that fill the matrix unit's columns, reaching for bins that fill its rows."""
-    bins_out = strided(bins)
-    position = np.arange(bins)[:, np.newaxis] + _padding(bins, frequencies)[0]
-    tap = position - constants.FREQUENCY_STRIDE * np.arange(bins_out)  # [bins, bins out]
-    taps = (tap[:, :, np.newaxis] == np.arange(frequencies)).astype(np.float32)
+    taps = taps_of(bins, frequencies)
     columns = max(MATRIX_UNIT // channels_out, 1)  # bins
     rows = max(MATRIX_UNIT // channels_in, 1)  # bins
     if bins <= rows:
         return [_Band(0, taps)]  # the unit has room for all of them at once
     bands = []
-    for begin in range(0, bins_out, columns):
+    for begin in range(0, strided(bins), columns):
         block = taps[:, begin : begin + columns]
         reached = np.flatnonzero(block.any(axis=(1, 2)))
         first = int(reached[0]) // rows * rows

@@ -1,0 +1,74 @@
+"""Compiles one HLO program for one TPU topology. Runs by itself, where jax and libtpu are.
+
+  python libtpu_worker.py PROGRAM.hlo v5e:2x2 COMPILED.txt
+
+The last line on standard output is JSON: what the program asks of the memory, in bytes, or `error`
+and the compiler's reason. The compiled program's text, with the compiler's estimates, is written to
+the last path. No TPU is needed: libtpu compiles for any topology that it is told of.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+# libtpu would ask a TPU VM's metadata server what TPU there is.
+os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
+os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+from jax.experimental import topologies
+from jax.extend import mlir
+from jax.interpreters.mlir import make_ir_context
+from jaxlib import xla_client
+from jaxlib.mlir import ir
+
+
+def compiled(hlo: bytes, topology: str) -> object:
+    """An executable for one core of the topology."""
+    description = topologies.get_topology_desc(platform="tpu", topology_name=topology)
+    device = description.devices[0]
+    with make_ir_context():
+        module = ir.Module.parse(mlir.hlo_to_stablehlo(hlo))
+        remove_copies(module)
+        devices = xla_client.DeviceList((device,))
+        return device.client.compile(module, devices, xla_client.CompileOptions())
+
+
+def remove_copies(module: ir.Module) -> None:
+    """TensorFlow marks a variable's new value by HLO's `copy`, which StableHLO doesn't have."""
+    copies = []
+
+    def collect(operation: ir.Operation) -> ir.WalkResult:
+        if operation.name == "mhlo.copy":
+            copies.append(operation)
+        return ir.WalkResult.ADVANCE
+
+    module.operation.walk(collect)
+    for operation in copies:
+        operation.results[0].replace_all_uses_with(operation.operands[0])
+        operation.erase()
+
+
+def main(program: str, topology: str, text_path: str) -> None:
+    try:
+        executable = compiled(Path(program).read_bytes(), topology)
+    except Exception as error:  # whatever the compiler raises is its answer
+        print(json.dumps({"error": str(error)}))
+        return
+    memory = executable.get_compiled_memory_stats()  # type: ignore[attr-defined]
+    text = executable.hlo_modules()[0].to_string()  # type: ignore[attr-defined]
+    Path(text_path).write_text(text, encoding="utf-8")
+    report = {
+        "argument_bytes": memory.argument_size_in_bytes,
+        "output_bytes": memory.output_size_in_bytes - memory.alias_size_in_bytes,
+        "temporary_bytes": memory.temp_size_in_bytes,
+        "code_bytes": memory.generated_code_size_in_bytes,
+    }
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

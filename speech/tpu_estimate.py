@@ -1,0 +1,154 @@
+"""How long a compiled TPU program takes, by the compiler's own estimates.
+
+The TPU compiler writes beside every instruction how many cycles it expects it to take; those of a
+loop's body count as often as the loop turns. Nothing of this is measured: instructions are taken
+to run one after the other, copies between memories beside them for nothing.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Topology:
+    """One of what TensorFlow calls a core: a v2 or v3 core, a v4, v5e or v6e chip.
+
+    Memory and peak are Google's published ones (cloud.google.com/tpu/docs/system-architecture). The
+    clock follows from the peak and from what the compiler expects of its matrix units in a cycle.
+    """
+
+    name: str  # as libtpu names it
+    memory_bytes: int
+    peak_flops: float  # bfloat16, a second
+    flops_a_cycle: int  # of all matrix units
+
+    @property
+    def hertz(self) -> float:
+        return self.peak_flops / self.flops_a_cycle
+
+
+_UNIT = 2 * 128 * 128  # operations a cycle of a matrix unit of 128 x 128
+
+TOPOLOGIES = {
+    "v2": Topology("v2:2x2", 8 * 2**30, 22.5e12, 1 * _UNIT),
+    "v3": Topology("v3:2x2", 16 * 2**30, 61.5e12, 2 * _UNIT),
+    "v4": Topology("v4:2x2x1", 32 * 2**30, 275e12, 8 * _UNIT),
+    "v5e": Topology("v5e:2x2", 16 * 2**30, 197e12, 4 * _UNIT),
+    "v6e": Topology("v6e:2x2", 32 * 2**30, 918e12, 16 * _UNIT),
+}
+
+# Parts of a training step and what the names of their operations hold, the first that fits. The
+# names are the scopes of model.py and, inside "gradients/", the same ones again.
+PARTS = {
+    "convolutions": re.compile(r"(^|[/;])convolutions/"),
+    "recurrent": re.compile(r"(^|[/;])recurrent/"),
+    "loss": re.compile(r"(^|[/;])loss/"),
+    "optimizer": re.compile(r"Adam|global_norm"),
+}
+OTHER = "other"
+
+# The compiler's way to say that it has no estimate is an enormous one.
+_NO_ESTIMATE = 2**40
+
+# Instructions that take no time, or run beside the others.
+_FREE = {
+    *("parameter", "constant", "get-tuple-element", "tuple", "bitcast", "while", "custom-call"),
+    *("copy-start", "copy-done", "slice-start", "slice-done", "after-all", "reshape"),
+}
+
+_ELEMENT_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8}
+
+_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{\s*$")
+_RESULT = re.compile(r" = \(?(\w+)\[([\d,]*)\]")
+_OPERATION = re.compile(r"[\s)}]([a-z][\w\-]*)\(")
+_CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
+_NAME = re.compile(r'op_name="([^"]*)"')
+_LOOP = re.compile(r" while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)")
+_TURNS = re.compile(r"constant\((\d+)\)|known_trip_count[^0-9]*(\d+)")
+
+
+@dataclass
+class Estimate:
+    """Cycles of a program.
+
+    Attributes:
+        cycles: of each part.
+        unpriced_bytes: results of instructions for which the compiler has no estimate.
+        endless_loops: loops whose number of turns can't be read off; counted as one turn.
+    """
+
+    cycles: Counter[str] = field(default_factory=Counter)
+    unpriced_bytes: int = 0
+    endless_loops: int = 0
+
+    def milliseconds(self, topology: Topology) -> dict[str, float]:
+        """Of each part."""
+        parts = (*PARTS, OTHER)
+        return {part: 1000 * self.cycles[part] / topology.hertz for part in parts}
+
+
+def estimate(text: str) -> Estimate:
+    """Adds up the estimates in a compiled program's text."""
+    computations, entry = _computations(text)
+    result = Estimate()
+    _add(result, computations, entry, turns=1, part=None)
+    return result
+
+
+def _computations(text: str) -> tuple[dict[str, list[str]], str]:
+    """The instructions of every computation, and the entry's name."""
+    computations: dict[str, list[str]] = {}
+    entry, current = "", None
+    for line in text.splitlines():
+        header = _COMPUTATION.match(line)
+        if header and not line.startswith(" "):
+            current = computations.setdefault(header.group(2), [])
+            entry = header.group(2) if header.group(1) else entry
+        elif current is not None and " = " in line:
+            current.append(line)
+    return computations, entry
+
+
+def _add(
+    result: Estimate, computations: dict[str, list[str]], name: str, turns: int, part: str | None
+) -> None:
+    """Adds a computation that runs `turns` times; `part`: of the loop that it is the body of."""
+    for line in computations.get(name, ()):
+        loop = _LOOP.search(line)
+        if loop:
+            condition, body = loop.groups()
+            more = _turns([line, *computations.get(condition, ())])
+            result.endless_loops += more is None
+            _add(result, computations, body, turns * (more or 1), part or _part(line))
+            continue
+        cycles = _CYCLES.search(line)
+        if cycles and int(cycles.group(1)) < _NO_ESTIMATE:
+            result.cycles[part or _part(line)] += turns * int(cycles.group(1))
+        elif not _FREE.intersection(_OPERATION.findall(line)[:1]):
+            result.unpriced_bytes += turns * _result_bytes(line)
+
+
+def _part(line: str) -> str:
+    name = _NAME.search(line)
+    fitting = (part for part, pattern in PARTS.items() if name and pattern.search(name.group(1)))
+    return next(fitting, OTHER)
+
+
+def _turns(lines: list[str]) -> int | None:
+    """The bound that a loop's condition compares its counter with."""
+    numbers: Iterator[int] = (
+        int(one or other) for line in lines for one, other in _TURNS.findall(line)
+    )
+    return max((number for number in numbers if number > 1), default=None)
+
+
+def _result_bytes(line: str) -> int:
+    shape = _RESULT.search(line)
+    if not shape:
+        return 0
+    size = _ELEMENT_BYTES.get(shape.group(1), 4)
+    for length in shape.group(2).split(","):
+        size *= int(length or 1)
+    return size
