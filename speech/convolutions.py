@@ -1,5 +1,6 @@
 """Convolutions over time and frequency, for a TPU's matrix unit and for a CPU."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -178,8 +179,9 @@ def taps_of(bins: int, frequencies: int) -> npt.NDArray[np.float32]:
 def _bands(bins: int, frequencies: int, channels_in: int, channels_out: int) -> list[_Band]:
     """Blocks that fill the matrix unit's columns, reaching for bins that fill its rows."""
     taps = taps_of(bins, frequencies)
-    columns = max(MATRIX_UNIT // channels_out, 1)  # bins
-    rows = max(MATRIX_UNIT // channels_in, 1)  # bins
+    # As few bins as have all their channels in columns that are full, rows likewise.
+    columns = MATRIX_UNIT // math.gcd(MATRIX_UNIT, channels_out)  # bins
+    rows = MATRIX_UNIT // math.gcd(MATRIX_UNIT, channels_in)  # bins
     if bins <= rows:
         return [_Band(0, taps)]  # the unit has room for all of them at once
     bands = []
