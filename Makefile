@@ -13,6 +13,8 @@ RUN = $(VENV)/bin/python
 INSTALLED = $(VENV)/installed
 # Where the demo lives; make demo DEMO=/elsewhere leaves the one in demo/ alone.
 DEMO = demo
+# More flags for the demo's training, as in make demo DEMO=demo-bfloat16 TRAINING=--bfloat16.
+TRAINING =
 
 .PHONY: demo test test-all bench lint clean
 
@@ -26,7 +28,7 @@ demo: $(INSTALLED)
 		--conv_channels=8,16 --stride_size=3 --recurrent_unit_size=128 \
 		--train_batch_size=16 --max_epochs=14 --eval_steps=470 --learning_rate=2e-3 \
 		--learning_rate_decay_factor=0.88 --clip_gradients=50 \
-		--augment='frequency_mask[n=2,size=4~4]' --augment='time_mask[n=2,size=40~40]'
+		--augment='frequency_mask[n=2,size=4~4]' --augment='time_mask[n=2,size=40~40]' $(TRAINING)
 	$(RUN) eval.py --model_dir=$(DEMO)/model --test_data='$(DEMO)/shards/test.tfrecords.*' \
 		--report_dir=$(DEMO)/report
 

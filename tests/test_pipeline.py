@@ -67,9 +67,18 @@ def test_genuine_librispeech_goes_through_all_four_commands(
     assert recognise(Path(librispeech_mini), tmp_path, "dev", "test")[0] == 49
 
 
+def demo_wer(folder: Path, training: str) -> float:
+    """What `make demo` with more flags for its training ends in."""
+    make = ["make", "demo", f"DEMO={folder}", f"TRAINING={training}", f"RUN={sys.executable}"]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    subprocess.run([*make, "-o", ".venv/installed"], cwd=ROOT, check=True, env=environment)
+    return float(json.loads((folder / "report" / "summary.json").read_text())["wer"])
+
+
 @needs_voices
 @pytest.mark.slow
-def test_demo_recognises_unseen_sentences(tmp_path: Path) -> None:
-    make = ["make", "demo", f"DEMO={tmp_path}", f"RUN={sys.executable}", "-o", ".venv/installed"]
-    subprocess.run(make, cwd=ROOT, check=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"})
-    assert json.loads((tmp_path / "report" / "summary.json").read_text())["wer"] <= 0.05
+def test_demo_recognises_unseen_sentences_also_if_trained_in_bfloat16(tmp_path: Path) -> None:
+    float32 = demo_wer(tmp_path / "float32", "")
+    bfloat16 = demo_wer(tmp_path / "bfloat16", "--bfloat16")
+    assert float32 <= 0.05
+    assert abs(bfloat16 - float32) <= 0.01
