@@ -47,7 +47,6 @@ from speech.config import ModelConfig, NetworkConfig, TrainingConfig
 from speech.convolutions import convolutions
 from speech.ctc import ctc_loss
 from speech.features import FrontEnd
-from speech.rnn import clipped_relu
 from utils import ENGLISH, UserError
 
 Array = npt.NDArray[Any]
@@ -198,20 +197,24 @@ def original_features(features: Array) -> Array:
     return moved.transpose(0, 2, 1)[..., np.newaxis]
 
 
+def original_clipped_relu(values: tf.Tensor) -> tf.Tensor:
+    return tf.minimum(tf.maximum(values, 0.0), constants.RELU_CLIP)
+
+
 def original_convolutions(hidden: tf.Tensor, variables: Sequence[Any]) -> tf.Tensor:
     """[batch, bins, frames, 1] -> [batch, bins, outputs, channels]; a kernel and a bias a layer."""
     stride = NETWORK.stride_size
     for kernel, bias in zip(variables[::2], variables[1::2], strict=True):
         strides = [1, constants.FREQUENCY_STRIDE, stride, 1]
         hidden = tf.nn.conv2d(hidden, kernel, strides, padding="SAME")
-        hidden, stride = clipped_relu(tf.nn.bias_add(hidden, bias)), 1
+        hidden, stride = original_clipped_relu(tf.nn.bias_add(hidden, bias)), 1
     return hidden
 
 
 def original_cell(kernel: Array, recurrent_kernel: Array, bias: Array) -> Any:
     cell = tf.keras.layers.SimpleRNNCell(
         kernel.shape[1],
-        activation=clipped_relu,
+        activation=original_clipped_relu,
         kernel_initializer=tf.constant_initializer(kernel),
         recurrent_initializer=tf.constant_initializer(recurrent_kernel),
         bias_initializer=tf.constant_initializer(bias),
