@@ -94,7 +94,8 @@ def asked() -> tuple[ModelConfig, Data]:
 
 
 def asked_topologies() -> list[str]:
-    for name in FLAGS.topology:
+    # An empty flag is an empty list, and an empty name.
+    for name in FLAGS.topology or [""]:
         if name not in TOPOLOGIES:
             raise UserError(
                 f"--topology={name} is not known: choose among {', '.join(TOPOLOGIES)}."
@@ -105,8 +106,8 @@ def asked_topologies() -> list[str]:
 def asked_batches() -> list[int]:
     """Utterances of a core, for each --train_batch_size."""
     batches = []
-    for text in FLAGS.train_batch_size:
-        size = int(text) if text.isdigit() else 0
+    for text in FLAGS.train_batch_size or [""]:
+        size = int(text) if text.isdecimal() else 0
         if not size or size % FLAGS.num_tpu_cores:
             raise UserError(
                 f"--train_batch_size={text} can't be divided among {FLAGS.num_tpu_cores} cores: "
@@ -174,13 +175,15 @@ def largest_batch(fits: Callable[[int], bool], batch: int) -> int:
         fits: whether a batch does; costs a compilation.
         batch: to begin with.
     """
-    low, high = 0, batch
-    while high <= LARGEST_BATCH and fits(high):
-        low, high = high, 2 * high
+    low, high = 0, min(batch, LARGEST_BATCH)
+    while fits(high):
+        if high == LARGEST_BATCH:
+            return high
+        low, high = high, min(2 * high, LARGEST_BATCH)
     while high - low > max(low // 16, 1):
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
-    return min(low, LARGEST_BATCH)
+    return low
 
 
 def reason(error: str) -> str:
@@ -211,7 +214,8 @@ def main() -> None:
             f"{FLAGS.num_tpu_cores} of {data.frames} frames and {data.labels} labels; "
             f"{parameters:,} parameters, {'bfloat16' if config.training.bfloat16 else 'float32'}"
         )
-        print(table(rows))
+        if rows:
+            print(table(rows))
         input_bytes = batch * data.frames * config.network.bins * 4
         print(f"A step's features are {input_bytes / 2**20:.1f} MiB a core.")
     if FLAGS.find_batch:
@@ -219,9 +223,13 @@ def main() -> None:
 
             def fits(batch: int, topology: Topology = TOPOLOGIES[name]) -> bool:
                 logging.info("Tries %d utterances a core on %s.", batch, topology.name)
-                return not compile_program(
-                    step_of(config, data, batch), topology.name, python
-                ).error
+                compiled = compile_program(step_of(config, data, batch), topology.name, python)
+                if compiled.error and not compiled.out_of_memory:
+                    raise UserError(
+                        f"It doesn't compile for {topology.name}, {batch} utterances a core: "
+                        f"{reason(compiled.error)}"
+                    )
+                return not compiled.error
 
             print(f"{name}: {largest_batch(fits, max(batches))} utterances fit a core.")
     if failures:

@@ -6,6 +6,7 @@ program is compiled by speech/libtpu_worker.py in another process and another en
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -55,7 +56,8 @@ def find_python(named: str | None) -> str:
         UserError: it has no jax and libtpu, or the environment can't be made.
     """
     if named:
-        check = [named, "-I", "-c", "import jax, libtpu"]
+        # Of what speech/libtpu_worker.py asks for, this came to jax last.
+        check = [named, "-I", "-c", "import libtpu; from jax.extend.mlir import hlo_to_stablehlo"]
         try:
             subprocess.run(check, check=True, capture_output=True, text=True)
         except (OSError, subprocess.CalledProcessError) as error:
@@ -65,7 +67,9 @@ def find_python(named: str | None) -> str:
             ) from None
         return named
     python, installed = ENVIRONMENT / "bin" / "python", ENVIRONMENT / "installed"
-    if not installed.exists() or installed.read_text().split() != list(REQUIREMENTS):
+    # The environment's python is a link to another, which may be gone.
+    made = python.exists() and installed.exists()
+    if not made or installed.read_text().split() != list(REQUIREMENTS):
         _make_environment()
         installed.write_text("\n".join(REQUIREMENTS))
     return str(python)
@@ -83,7 +87,8 @@ def _make_environment() -> None:
     try:
         for command in (
             [sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)],
-            [python, "-m", "pip", "install", "--quiet", *REQUIREMENTS],
+            # pip's last word is to be its error, not that there is a newer pip.
+            [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *REQUIREMENTS],
         ):
             subprocess.run(command, check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -96,10 +101,15 @@ def _make_environment() -> None:
 
 
 def _reason(error: OSError | subprocess.CalledProcessError) -> str:
-    if isinstance(error, OSError):
-        return str(error.strerror)
-    lines = (error.stderr or error.stdout or "").strip().splitlines()
-    return lines[-1].rstrip(".") if lines else f"exit status {error.returncode}"
+    return str(error.strerror) if isinstance(error, OSError) else _last_word(error)
+
+
+def _last_word(ended: subprocess.CalledProcessError | subprocess.CompletedProcess[str]) -> str:
+    """Why a process ended, in a line without a full stop."""
+    if ended.returncode < 0:  # what it said before is not why
+        return f"it was ended by {signal.Signals(-ended.returncode).name}"
+    lines = (ended.stderr or ended.stdout or "").strip().splitlines()
+    return lines[-1].rstrip(".") if lines else f"exit status {ended.returncode}"
 
 
 def compile_program(hlo: bytes, topology: str, python: str) -> Compiled:
@@ -125,10 +135,9 @@ def compile_program(hlo: bytes, topology: str, python: str) -> Compiled:
         seconds = time.monotonic() - started
         lines = worker.stdout.strip().splitlines()
         if worker.returncode or not lines:
-            said = worker.stderr.strip().splitlines()[-1:] or [f"status {worker.returncode}"]
             raise UserError(
-                f"The TPU compiler broke down on {topology}: {said[0]} Look whether the machine "
-                "has memory left, and try a smaller --train_batch_size."
+                f"The TPU compiler broke down on {topology}: {_last_word(worker)}. Look whether "
+                "the machine has memory left, and try a smaller --train_batch_size."
             )
         report = json.loads(lines[-1])
         text = text_path.read_text(encoding="utf-8") if text_path.exists() else ""

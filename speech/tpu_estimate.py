@@ -10,17 +10,20 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from utils import UserError
+
 
 @dataclass(frozen=True)
 class Topology:
     """One of what TensorFlow calls a core: a v2 or v3 core, a v4, v5e or v6e chip.
 
-    Memory and peak are Google's published ones (cloud.google.com/tpu/docs/system-architecture). The
-    clock follows from the peak and from what the compiler expects of its matrix units in a cycle.
+    The peak is Google's published one (cloud.google.com/tpu/docs/system-architecture). The clock
+    follows from it and from what the compiler expects of its matrix units in a cycle. Of the
+    memory, 8, 16 or 32 GiB, the compiler keeps a part for itself.
     """
 
     name: str  # as libtpu names it
-    memory_bytes: int
+    memory_bytes: int  # that the compiler leaves to a program
     peak_flops: float  # bfloat16, a second
     flops_a_cycle: int  # of all matrix units
 
@@ -31,12 +34,17 @@ class Topology:
 
 _UNIT = 2 * 128 * 128  # operations a cycle of a matrix unit of 128 x 128
 
+
+def _gib(size: float) -> int:
+    return int(size * 2**30)
+
+
 TOPOLOGIES = {
-    "v2": Topology("v2:2x2", 8 * 2**30, 22.5e12, 1 * _UNIT),
-    "v3": Topology("v3:2x2", 16 * 2**30, 61.5e12, 2 * _UNIT),
-    "v4": Topology("v4:2x2x1", 32 * 2**30, 275e12, 8 * _UNIT),
-    "v5e": Topology("v5e:2x2", 16 * 2**30, 197e12, 4 * _UNIT),
-    "v6e": Topology("v6e:2x2", 32 * 2**30, 918e12, 16 * _UNIT),
+    "v2": Topology("v2:2x2", _gib(7.48), 22.5e12, 1 * _UNIT),
+    "v3": Topology("v3:2x2", _gib(15.48), 61.5e12, 2 * _UNIT),
+    "v4": Topology("v4:2x2x1", _gib(30.75), 275e12, 8 * _UNIT),
+    "v5e": Topology("v5e:2x2", _gib(15.75), 197e12, 4 * _UNIT),
+    "v6e": Topology("v6e:2x2", _gib(31.24), 918e12, 16 * _UNIT),
 }
 
 # Parts of a training step and what the names of their operations hold, the first that fits. The
@@ -90,10 +98,20 @@ class Estimate:
 
 
 def estimate(text: str) -> Estimate:
-    """Adds up the estimates in a compiled program's text."""
+    """Adds up the estimates in a compiled program's text.
+
+    Raises:
+        UserError: it has none.
+    """
     computations, entry = _computations(text)
     result = Estimate()
     _add(result, computations, entry, turns=1, part=None)
+    if not result.cycles.total():
+        raise UserError(
+            "The compiled program says nothing of its time: it is of another version of libtpu "
+            "than this program reads. Leave out --compiler_python, or install the version that "
+            "speech/tpu_compiler.py names."
+        )
     return result
 
 

@@ -1,6 +1,7 @@
 """Shared by the tests: the repository's modules on the path, and the real speech if it is there."""
 
 import os
+import sys
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ import soundfile
 from emulator import Emulator
 
 import speech.bucket
+from speech import tpu_compiler
+from utils import UserError
 
 # Real speech lies beside the repository where there is any; tests that want it skip without.
 CORPORA = os.environ.get(
@@ -62,6 +65,17 @@ def own_bucket(emulator: Emulator, bucket: str, monkeypatch: pytest.MonkeyPatch)
     speech.bucket._client.cache_clear()
     yield bucket
     speech.bucket._client.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def compiler_python() -> str:
+    """The python of the TPU compiler's environment, which is made (1 GB) if it isn't there."""
+    try:
+        return tpu_compiler.find_python(None)
+    except UserError as error:
+        if sys.version_info < tpu_compiler.OLDEST_PYTHON:
+            pytest.skip(str(error))
+        raise
 
 
 # Writes utterances (id -> transcript) in LibriSpeech's layout below a split's folder.
