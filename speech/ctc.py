@@ -2,11 +2,11 @@
 
 Graves, Fernandez, Gomez, Schmidhuber (2006), "Connectionist temporal classification". Written in
 plain operations, which XLA compiles for a TPU; TensorFlow's own CPU operation, the reference in the
-tests, is no faster on a CPU.
+tests, is slower on a CPU.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -42,10 +42,9 @@ def ctc_loss(
     """Negative log-probability of the labels, summed over all alignments; the blank is last.
 
     Forward and backward variables are one recursion: the backward variables are the forward ones of
-    the utterance read from its end, so that both run as one batch. All probabilities are in
-    relation to the blank's at the same frame: blanks then cost nothing, and neither do the frames
-    behind an utterance's end, where all but the blank is impossible. A path waits there in the
-    first blank until the utterance begins.
+    the utterance read from its end, so that both run as one batch. Behind an utterance's end the
+    blank is certain: a path waits there in the first blank until the utterance begins, and no mask
+    is needed.
 
     An utterance whose labels can't be aligned has loss 0 and gradient 0 (see `alignable`).
 
@@ -70,25 +69,25 @@ def ctc_loss(
 
     @tf.custom_gradient
     def loss_of(logits: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-        logits = tf.pad(logits, behind)
-        log_probs = tf.nn.log_softmax(logits)  # [batch, frames, labels]
-        odds = tf.where(real, logits[:, :, :-1] - logits[:, :, -1:], LOG_ZERO)
-        variables, log_odds = _log_variables(_both_ways(odds), states)
-        joint = _of_both_ways(variables) - _look_up(odds, labels)
+        log_probs = tf.nn.log_softmax(tf.pad(logits, behind))  # [batch, frames, labels]
+        spoken = tf.where(real, log_probs[:, :, :-1], LOG_ZERO)  # [batch, frames, characters]
+        silent = tf.where(real, log_probs[:, :, -1:], 0.0)  # [batch, frames, 1]
+        variables = _log_variables(_both_ways(spoken), _both_ways(silent), states)
+        # Both variables hold the emission of their frame.
+        log_occupancy = _of_both_ways(variables) - _look_up(spoken, labels)
         # An infeasible utterance has no path: its differences mean nothing and are masked below.
-        occupancy = tf.exp(tf.minimum(joint - log_odds[:, tf.newaxis, tf.newaxis], 0.0))
+        occupancy = tf.exp(tf.minimum(log_occupancy, 0.0))  # [batch, frames, labels]
         expected = _sum_by_character(occupancy, labels)
         # At every frame a path is somewhere: where it is in no label, it is in a blank.
         blank = 1.0 - tf.reduce_sum(expected, axis=-1, keepdims=True)
         counts = tf.logical_and(real, feasible[:, tf.newaxis, tf.newaxis])
         gradient = tf.exp(log_probs) - tf.concat([expected, blank], axis=-1)
         gradient = tf.where(counts, gradient, 0.0)[:, :frames]
-        blanks = tf.reduce_sum(tf.where(real, log_probs[:, :, -1:], 0.0), axis=[1, 2])  # [batch]
 
         def backward(upstream: tf.Tensor) -> tf.Tensor:
             return upstream[:, tf.newaxis, tf.newaxis] * gradient
 
-        return tf.where(feasible, -(log_odds + blanks), 0.0), backward
+        return tf.where(feasible, -(variables.whole + variables.whole_scale), 0.0), backward
 
     return loss_of(logits)
 
@@ -124,72 +123,103 @@ def _both_ways(values: tf.Tensor) -> tf.Tensor:
     return tf.concat([values, tf.reverse(values, [1])], axis=0)
 
 
-def _log_variables(odds: tf.Tensor, states: _States) -> tuple[tf.Tensor, tf.Tensor]:
-    """The labels' variables at every frame, and the whole utterances' log-probability.
+class _Variables(NamedTuple):
+    """Logarithms of the variables, each the sum of a small number and a scale.
+
+    Thousands of frames add up to thousands of nats, of which a float32 has no decimals left. The
+    scales are whole numbers, so that they are added and subtracted exactly.
+    """
+
+    labels: tf.Tensor  # [frames, 2 * batch, pairs]
+    scale: tf.Tensor  # of the labels, [frames, 2 * batch]
+    whole: tf.Tensor  # of all paths through an utterance, [batch]
+    whole_scale: tf.Tensor  # [batch]
+
+
+def _log_variables(spoken: tf.Tensor, silent: tf.Tensor, states: _States) -> _Variables:
+    """The labels' variables at every frame.
 
     Args:
-        odds: [2 * batch, frames, characters], logarithms in relation to the blank.
-
-    Returns:
-        [frames, 2 * batch, pairs] and [batch].
+        spoken: log-probabilities of the characters, [2 * batch, frames, characters].
+        silent: of the blank, [2 * batch, frames, 1].
     """
-    rows, frames, pairs = _size(odds, 0), _size(odds, 1), _size(states.enter, 1)
-    turns, characters = frames // FRAMES_A_TURN, odds.shape[2]
-    by_turn = tf.reshape(odds, [rows, turns, FRAMES_A_TURN, characters])
-    by_turn = tf.transpose(by_turn, [1, 0, 2, 3])  # [turns, rows, frames of a turn, characters]
+    rows, frames, pairs = _size(spoken, 0), _size(spoken, 1), _size(states.enter, 1)
+    turns = frames // FRAMES_A_TURN
 
-    def turn(index: tf.Tensor, blanks: tf.Tensor, labels: tf.Tensor, table: Any) -> tuple[Any, ...]:
+    def by_turn(values: tf.Tensor) -> tf.Tensor:
+        """[turns, rows, frames of a turn, ...]"""
+        split = tf.reshape(values, [rows, turns, FRAMES_A_TURN, values.shape[2]])
+        return tf.transpose(split, [1, 0, 2, 3])
+
+    spoken_by_turn, silent_by_turn = by_turn(spoken), by_turn(silent)
+
+    def turn(
+        index: tf.Tensor,
+        blanks: tf.Tensor,
+        labels: tf.Tensor,
+        scale: tf.Tensor,
+        table: Any,
+        scales: Any,
+    ) -> tuple[Any, ...]:
+        largest = tf.round(tf.reduce_max(tf.maximum(blanks, labels), axis=1))  # [rows]
+        blanks -= largest[:, tf.newaxis]
+        labels -= largest[:, tf.newaxis]
+        scale += largest
         # Looked up turn by turn: of a table of all frames made at once the TPU compiler makes time
         # the minor axis, and every frame's slice then reads all of it.
-        emissions = _look_up(tf.gather(by_turn, index), states.one_hot)
+        emissions = _look_up(tf.gather(spoken_by_turn, index), states.one_hot)
+        silences = tf.gather(silent_by_turn, index)  # [rows, frames of a turn, 1]
         for frame in range(FRAMES_A_TURN):
             before = _shifted(labels)
             labels = _log_add(labels, blanks, before + states.enter) + emissions[:, frame]
-            blanks = _log_add(blanks, before)
+            blanks = _log_add(blanks, before) + silences[:, frame]
             table = table.write(index * FRAMES_A_TURN + frame, labels)
-        return index + 1, blanks, labels, table
+        return index + 1, blanks, labels, scale, table, scales.write(index, scale)
 
-    _, blanks, labels, table = tf.while_loop(
+    _, blanks, labels, scale, table, scales = tf.while_loop(
         lambda index, *unused: index < turns,
         turn,
         (
             tf.constant(0),
             states.initial,
             tf.fill([rows, pairs], LOG_ZERO),
+            tf.zeros([rows]),
             tf.TensorArray(tf.float32, frames, element_shape=states.enter.shape),
+            tf.TensorArray(tf.float32, turns, element_shape=states.enter.shape[:1]),
         ),
         maximum_iterations=turns,
     )
     # Read from their ends, all utterances are through at the last frame: in the last blank, or in
-    # the label in front of it.
+    # the label in front of it, if a batch has any labels.
     batch = rows // 2
-    # A batch without any labels has no label in front of its last blank.
     ends = tf.concat([blanks[batch:, -1:], labels[batch:, -2:-1]], axis=1)
-    through = tf.reduce_logsumexp(ends, axis=1)  # [batch]
-    return tf.ensure_shape(table.stack(), [odds.shape[1], *states.enter.shape]), through
+    return _Variables(
+        tf.ensure_shape(table.stack(), [spoken.shape[1], *states.enter.shape]),
+        tf.repeat(scales.stack(), FRAMES_A_TURN, axis=0),
+        tf.reduce_logsumexp(ends, axis=1),
+        scale[batch:],
+    )
 
 
-def _of_both_ways(variables: tf.Tensor) -> tf.Tensor:
-    """Products of forward and backward variables, in each of which is the frame's emission.
+def _of_both_ways(variables: _Variables) -> tf.Tensor:
+    """Products of forward and backward variables, as shares of the whole: [batch, frames, labels].
 
-    Args:
-        variables: [frames, 2 * batch, pairs].
-
-    Returns:
-        [batch, frames, labels].
+    In logarithms.
     """
-    batch, labels = _size(variables, 1) // 2, _size(variables, 2) - 1
-    forward, backward = variables[:, :batch, :-1], variables[:, batch:, :-1]
+    batch, labels = _size(variables.labels, 1) // 2, _size(variables.labels, 2) - 1
+    forward, backward = variables.labels[:, :batch, :-1], variables.labels[:, batch:, :-1]
     # The states are turned round by a matrix product: a TPU has no quick way along the minor axis.
     turned = tf.reverse(tf.eye(labels), [1])  # [labels, labels]
     parts = _exact_parts(tf.reverse(backward, [0]), 3)  # [frames, batch, labels] each
     backward = tf.add_n([tf.einsum("fbl,lm->fbm", part, turned) for part in parts])
-    return tf.transpose(forward + backward, [1, 0, 2])
+    scale = variables.scale[:, :batch] + tf.reverse(variables.scale[:, batch:], [0])
+    share = (scale - variables.whole_scale) - variables.whole  # [frames, batch]
+    return tf.transpose(forward + backward + share[:, :, tf.newaxis], [1, 0, 2])
 
 
-def _look_up(odds: tf.Tensor, one_hot: tf.Tensor) -> tf.Tensor:
+def _look_up(spoken: tf.Tensor, one_hot: tf.Tensor) -> tf.Tensor:
     """[rows, frames, characters] for every state's character: [rows, frames, states]."""
-    parts = tf.concat(_exact_parts(odds, 3), axis=2)  # [rows, frames, 3 * characters]
+    parts = tf.concat(_exact_parts(spoken, 3), axis=2)  # [rows, frames, 3 * characters]
     return tf.matmul(parts, tf.concat([one_hot] * 3, axis=2), transpose_b=True)
 
 

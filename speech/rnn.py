@@ -398,9 +398,8 @@ def _recurrence(
             for bias in recurrent_bias:
                 through += bias[:, tf.newaxis]
             after, kept = cell.forward(tf.gather(projected, frame), through, states)
-            outputs = where_real(frame, after[:1], (tf.zeros_like(after[0]),))
             after = where_real(frame, after, states)
-            return after, (*outputs, *after[1:], *kept)
+            return after, (*after, *kept)
 
         shapes = [state_shape] * cell.states + kept_shapes
         final, tables = _scan(frames, initial, shapes, forward)
@@ -432,7 +431,11 @@ def _recurrence(
             kernel = product(_rows(history[0][:-1]), _rows(through), transpose_a=True)
             return inner, first, (kernel, *(tf.reduce_sum(through, [0, 2]) for _ in recurrent_bias))
 
-        return (all_states[0], *final), gradient
+        outputs = all_states[0]
+        if length is not None:
+            at = tf.range(frames)[:, tf.newaxis, tf.newaxis]
+            outputs = tf.where(_is_real(at, length, projected)[..., tf.newaxis], outputs, 0.0)
+        return (outputs, *final), gradient
 
     weights = (recurrent_kernel,) if recurrent_bias is None else (recurrent_kernel, recurrent_bias)
     outputs, *final = recurrence(projected, initial, weights)

@@ -191,22 +191,47 @@ def test_loss_equals_tensorflows_op_whatever_the_utterances(
     assert_equal_losses(batch_of(batch, np.clip(logits, -40, 40), rng), compiled)
 
 
-@pytest.mark.parametrize(("scale", "tolerance"), [(1.0, 1e-3), (3.0, 5e-3)])
-def test_longest_utterances_agree_with_float64(scale: float, tolerance: float) -> None:
-    """The scale decides the loss, to 2200 and 3200 nats: float32 has 24 bits of them."""
-    rng = np.random.default_rng(0)
-    size, frames, labels = 3, 865, 338
-    batch = Batch(
-        logits=np.asarray(scale * rng.normal(size=[size, frames, 29]), np.float32),
+def longest_batch(logits: npt.NDArray[Any]) -> Batch:
+    """Utterances of 865, 700 and 400 frames with 338, 200 and 30 labels."""
+    labels = np.random.default_rng(0).integers(0, 28, [3, 338])
+    return Batch(
+        logits=logits.astype(np.float32),
         output_length=np.array([865, 700, 400], np.int32),
-        label=rng.integers(0, 28, [size, labels]).astype(np.int32),
+        label=labels.astype(np.int32),
         label_length=np.array([338, 200, 30], np.int32),
     )
-    wide = replace(batch, logits=batch.logits.astype(np.float64))
+
+
+def assert_near_float64(batch: Batch, tolerance: float) -> None:
+    """tolerance: of the gradient; the loss is a sum of 865 numbers with 7 digits each."""
     loss, gradient = loss_and_gradient(batch)
+    wide = replace(batch, logits=batch.logits.astype(np.float64))
     expected_loss, expected_gradient = loss_and_gradient(wide, loss_of=op_loss)
-    np.testing.assert_allclose(loss, expected_loss, rtol=1e-5)
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-5, atol=1e-4)
     np.testing.assert_allclose(gradient, expected_gradient, atol=tolerance)
+
+
+@pytest.mark.parametrize(("scale", "tolerance"), [(0.1, 1e-3), (1.0, 2e-3), (3.0, 3e-3)])
+def test_longest_utterances_agree_with_float64(scale: float, tolerance: float) -> None:
+    """Of 1200 to 3200 nats; the gradients are those of losses that count up to twice."""
+    logits = scale * np.random.default_rng(0).normal(size=[3, 865, 29])
+    assert_near_float64(longest_batch(logits), tolerance)
+
+
+@pytest.mark.parametrize("sure", [5.0, 10.0, 20.0])
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_trained_networks_logits_agree_with_float64(noise: float, sure: float) -> None:
+    """A loss near nothing is no difference of large numbers."""
+    batch = longest_batch(noise * np.random.default_rng(1).normal(size=[3, 865, 29]))
+    for row, (frames, count) in enumerate(
+        zip(batch.output_length, batch.label_length, strict=True)
+    ):
+        spoken = np.full(frames, 28)  # blanks
+        step = frames // count
+        spoken[: step * count] = np.repeat(batch.label[row, :count], step)
+        spoken[step - 1 : step * count : step] = 28  # between any two labels
+        batch.logits[row, np.arange(frames), spoken] += sure
+    assert_near_float64(batch, tolerance=1e-3)
 
 
 def test_loss_is_that_of_all_paths() -> None:

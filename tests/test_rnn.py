@@ -343,6 +343,41 @@ def test_stream_in_chunks_equals_the_whole_and_so_do_its_gradients(cell: str) ->
 
 
 @each_cell
+def test_states_to_begin_with_take_the_same_gradients_in_a_padded_batch_as_alone(cell: str) -> None:
+    inputs, *weights = gated_case(cell, 17)
+    rng = np.random.default_rng(18)
+    states = [
+        tf.constant(rng.normal(size=[2, BATCH, UNITS]), tf.float32)
+        for _ in range(2 if cell == "lstm" else 1)
+    ]
+    padded = inputs * tf.cast(MASK, tf.float32)[:, :, tf.newaxis]
+
+    def run(rows: list[list[int]], frames: Callable[[list[int]], int]) -> list[tf.Tensor]:
+        """Gradients of weights, states and inputs, the rows run together or each by itself."""
+        with tf.GradientTape() as tape:
+            tape.watch([padded, *weights, *states])
+            total = tf.constant(0.0)
+            for together in rows:
+                part = tf.gather(padded, together)[:, : frames(together)]
+                initial = tuple(tf.gather(each, together, axis=1) for each in states)
+                outputs, *final = gated(
+                    cell,
+                    [part, *weights],
+                    length=LENGTH[together],
+                    initial=initial if cell == "lstm" else initial[0],
+                )
+                for place, row in enumerate(together):
+                    alone = outputs[:, place, : LENGTH[row]]
+                    total += uneven_sum([alone, *(each[:, place] for each in final)])
+        gradients = tape.gradient(total, [padded, *weights, *states])
+        return [tf.convert_to_tensor(each) for each in gradients]
+
+    batch = run([list(range(BATCH))], lambda rows: FRAMES)
+    alone = run([[row] for row in range(BATCH)], lambda rows: int(LENGTH[rows[0]]))
+    assert_close(batch, alone)
+
+
+@each_cell
 @pytest.mark.parametrize("compiled", [False, True], ids=["graph", "xla"])
 def test_gated_cell_gives_the_same_numbers_in_a_function(cell: str, compiled: bool) -> None:
     arguments = gated_case(cell, 12)
