@@ -1,8 +1,10 @@
 # make demo   a spoken corpus, shards, training, word error rate: the whole pipeline, no data needed
 # make test   lint and the test suite
+# make test-all   the same, and the tests that take minutes
+# make check-tpu   compiles the training step for TPUs, as check_tpu.py does: half an hour
 # make bench SPEECH=FOLDER   what the README says of speed, measured on a folder of speech
 #
-# Both make their environment in .venv, which needs Python 3.11 or 3.10 and the package index.
+# Each makes its environment in .venv, which needs Python 3.11 or 3.10 and the package index.
 
 SUPPORTED = 3.11 3.10
 # The first supported Python that runs; override with make PYTHON=/path/to/python3.11.
@@ -16,7 +18,7 @@ DEMO = demo
 # More flags for the demo's training, as in make demo DEMO=demo-bfloat16 TRAINING=--bfloat16.
 TRAINING =
 
-.PHONY: demo test test-all bench lint clean
+.PHONY: demo test test-all check-tpu bench lint clean
 
 demo: $(INSTALLED)
 	$(RUN) examples/spoken_corpus.py --corpus_dir=$(DEMO)/corpus
@@ -37,6 +39,10 @@ test: lint
 
 test-all: lint
 	$(RUN) -m pytest
+
+# What one core of each TPU makes of the default network; a batch takes it a minute or two.
+check-tpu: $(INSTALLED)
+	$(RUN) check_tpu.py --num_tpu_cores=1 --bfloat16 --train_batch_size=8,32,64
 
 bench: $(INSTALLED)
 	@test -n '$(SPEECH)' || { echo 'error: say make bench SPEECH=FOLDER, a folder in the layout of' \
@@ -61,4 +67,4 @@ $(INSTALLED): setup.cfg
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) .tpu-check demo

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from tiny_shards import random_utterances, write_shards
 
 import check_tpu
+import constants
 import model
 from check_tpu import HEADINGS, LARGEST_BATCH, Data, largest_batch, reason, row, table
 from speech.config import ModelConfig, NetworkConfig, TrainingConfig, save_config
 from speech.features import FrontEnd
 from speech.records import ShardSet
-from speech.tpu_compiler import Compiled
-from speech.tpu_estimate import TOPOLOGIES
+from speech.tpu_compiler import Compiled, compile_program
+from speech.tpu_estimate import TOPOLOGIES, estimate
 from utils import ENGLISH, UserError
 
 MEBIBYTE = 2**20
@@ -73,17 +74,14 @@ def test_step_that_compiles_is_a_line_of_the_table(compiler_python: str, shards:
         "--topology=v5e",
         "--train_batch_size=128",
         "--num_tpu_cores=2",
-        "--conv_channels=8,16",
-        "--recurrent_unit_size=64",
         "--bfloat16",
+        *TINY_NETWORK,
         seconds=180,
     )
     assert result.returncode == 0, result.stderr
     assert "Compiles 64 utterances a core for v5e." in result.stderr
     title, headings, values, features = result.stdout.strip().splitlines()
-    network = model.DeepSpeech1(
-        NetworkConfig(80, 29, conv_channels=(8, 16), recurrent_unit_size=64)
-    )
+    network = model.DeepSpeech1(NetworkConfig(80, 29, conv_channels=(2, 2), recurrent_unit_size=8))
     parameters = sum(each.shape.num_elements() for each in network.trainable_variables)
     assert title == (
         "64 utterances a core, 128 over 2 of 200 frames and 12 labels; "
@@ -115,12 +113,13 @@ def test_step_that_does_not_fit_ends_in_the_compilers_reason(compiler_python: st
         "check_tpu.py",
         f"--compiler_python={compiler_python}",
         "--topology=v2",
-        "--train_batch_size=16384",
+        "--train_batch_size=2048",
         "--num_tpu_cores=1",
-        *TINY_NETWORK,
+        "--conv_channels=2",
+        "--recurrent_unit_size=8",
         seconds=180,
     )
-    assert_error(result, "It doesn't compile: v2, 16384 utterances a core:", "out of memory on HBM")
+    assert_error(result, "It doesn't compile: v2, 2048 utterances a core:", "out of memory on HBM")
     assert result.stderr.splitlines()[-1].startswith("error: ")
     # No line of a table, and what one sees is not the compiler's whole report.
     assert "TPU" not in result.stdout and "openxla.org" not in result.stderr
@@ -224,7 +223,8 @@ def test_every_batch_is_compiled_for_every_topology(
     config, data, *_ = compiled[0]
     assert config.network == NetworkConfig(80, 29) and config.training.dropout == 0.5
     assert not config.training.bfloat16
-    assert data == Data(frames=1729, labels=338, audio_seconds=pytest.approx(17.29))
+    assert (data.frames, data.labels) == (1729, 338)
+    assert data.audio_seconds == pytest.approx(17.29)
 
 
 def test_model_and_shards_decide_what_is_compiled(
@@ -237,7 +237,8 @@ def test_model_and_shards_decide_what_is_compiled(
     door(f"--model_dir={folder}", f"--train_data={shards.pattern}", "--topology=v2")
     config, data, batch, _ = compiled[0]
     assert config.network.conv_channels == (2, 2) and config.training.bfloat16
-    assert data == Data(frames=200, labels=12, audio_seconds=pytest.approx(1.0))
+    assert (data.frames, data.labels) == (200, 12)
+    assert data.audio_seconds == pytest.approx(1.0)
     assert batch == 4  # 32 over 8 cores
 
 
@@ -366,3 +367,26 @@ def test_step_of_a_core_is_no_part_of_a_larger_batch(monkeypatch: pytest.MonkeyP
     config = ModelConfig(FrontEnd(), ENGLISH, NetworkConfig(80, 29), training)
     check_tpu.step_of(config, Data(frames=100, labels=12, audio_seconds=1.0), batch=4)
     assert asked == [(4,), (4, 100, 80, 12)]
+
+
+# --- The whole step -------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("topology", "most_milliseconds"), [("v5e", 40), ("v2", 190)])
+def test_default_step_takes_no_longer_than_the_project_says(
+    compiler_python: str, topology: str, most_milliseconds: float
+) -> None:
+    """32 of the longest utterances a core, in bfloat16."""
+    config = ModelConfig(
+        FrontEnd(), ENGLISH, NetworkConfig(80, ENGLISH.size), TrainingConfig(bfloat16=True)
+    )
+    data = Data(constants.MAX_SEQUENCE_LENGTH, constants.MAX_LABEL_LENGTH, audio_seconds=17.29)
+    hlo = check_tpu.step_of(config, data, batch=32)
+    compiled = compile_program(hlo, TOPOLOGIES[topology].name, compiler_python)
+    assert compiled.error is None and compiled.bytes < TOPOLOGIES[topology].memory_bytes
+    found = estimate(compiled.text)
+    milliseconds = found.milliseconds(TOPOLOGIES[topology])
+    assert all(milliseconds.values()) and sum(milliseconds.values()) <= most_milliseconds
+    # What the sum leaves out is little.
+    assert found.endless_loops == 0 and found.unpriced_bytes < 100 * MEBIBYTE

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from speech.convolutions import convolutions, convolve, convolve_folded
+from speech.convolutions import convolutions, convolve, convolve_folded, taps_of
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
@@ -90,3 +90,29 @@ def test_layers_are_the_same_on_a_cpu_and_on_a_tpu(frames: int, stride: int) -> 
     for one, other in zip(run(True), run(False), strict=True):
         size = float(tf.reduce_max(tf.abs(other)))
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * size + 1e-30)
+
+
+def test_taps_lie_where_the_kernel_does() -> None:
+    """5 bins, padded by 1 below and above, and kernels of 3 that begin at every second."""
+    taps = taps_of(5, 3)
+    assert taps.shape == (5, 3, 3) and taps.dtype == np.float32
+    lies = [(bin_in, bin_out, tap) for bin_in, bin_out, tap in np.argwhere(taps).tolist()]
+    assert lies == [
+        *((0, 0, 1), (1, 0, 2), (1, 1, 0), (2, 1, 1)),
+        *((3, 1, 2), (3, 2, 0), (4, 2, 1)),
+    ]
+    assert set(np.unique(taps)) == {0, 1}
+
+
+@pytest.mark.parametrize(("bins", "frequencies"), [(80, 41), (40, 21), (7, 3), (4, 41), (1, 1)])
+def test_taps_pick_what_a_convolution_sums(bins: int, frequencies: int) -> None:
+    rng = np.random.default_rng(5)
+    inputs, kernel = rng.normal(size=bins), rng.normal(size=frequencies)
+    expected = tf.nn.conv2d(
+        inputs[np.newaxis, np.newaxis, :, np.newaxis],
+        kernel[np.newaxis, :, np.newaxis, np.newaxis],
+        strides=[1, 1, 2, 1],
+        padding="SAME",
+    )
+    summed = np.einsum("i,iof,f->o", inputs, taps_of(bins, frequencies), kernel)
+    np.testing.assert_allclose(summed, np.ravel(expected), rtol=1e-10, atol=1e-10)

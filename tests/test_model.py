@@ -130,6 +130,33 @@ def test_default_network_has_as_many_parameters_as_by_hand() -> None:
     assert sum(int(np.prod(each.shape)) for each in network.trainable_variables) == by_hand
 
 
+def test_forward_flops_are_those_by_hand() -> None:
+    """Of NETWORK: kernels are wider than its 8 bins, so each output reaches all that go in."""
+    convolutions = 5 * 1 * 2 * (8 * 4) + 5 * 2 * 3 * (4 * 2)  # context, channels, bins in and out
+    # Both directions read 2 bins of 3 channels; 8 units.
+    recurrent = 2 * (2 * 3 * 8 + 8 * 8)
+    an_output = 2 * (convolutions + recurrent + 8 * 29)
+    network = model.DeepSpeech1(NETWORK)
+    assert network.forward_flops(1) == an_output == 2032
+    assert network.forward_flops(865) == 865 * an_output
+
+
+def test_forward_flops_count_no_products_with_padding() -> None:
+    """The default network's, where most kernels reach beyond the bins."""
+    network = model.DeepSpeech1(NetworkConfig(bins=80, labels=29))
+    taps = []
+    for bins, frequencies in ((80, 41), (40, 21), (20, 21)):
+        # A convolution of ones counts them.
+        ones, kernel = tf.ones([1, 1, bins, 1]), tf.ones([1, frequencies, 1, 1])
+        taps.append(int(tf.reduce_sum(tf.nn.conv2d(ones, kernel, [1, 1, 2, 1], "SAME"))))
+    by_hand = (
+        11 * (1 * 32 * taps[0] + 32 * 32 * taps[1] + 32 * 96 * taps[2])
+        + 2 * (960 * 512 + 512 * 512)
+        + 512 * 29
+    )
+    assert network.forward_flops(865) == 2 * 865 * by_hand
+
+
 def test_random_seed_decides_the_weights() -> None:
     one, same, other = (model.DeepSpeech1(NETWORK, seed) for seed in (1, 1, 2))
     for left, right in zip(one.trainable_variables, same.trainable_variables, strict=True):

@@ -37,20 +37,11 @@ def compiled(hlo: bytes, topology: str, python: str) -> Compiled:
 
 # --- Recurrent layers and loss --------------------------------------------------------------------
 
-# Cell -> its layer, as [frames, batch, units] in bfloat16 products, and the shapes of its weights.
-LAYERS: dict[str, tuple[Callable[..., tf.Tensor], Sequence[tuple[int, ...]]]] = {
-    "rnn": (
-        lambda *arguments: bidirectional_rnn(*arguments, compute_dtype=tf.bfloat16),
-        [(2, INPUTS, UNITS), (2, UNITS, UNITS), (2, UNITS)],
-    ),
-    "lstm": (
-        lambda *arguments: tf.einsum("dbfu->fbu", lstm(*arguments, compute_dtype=tf.bfloat16)[0]),
-        [(2, INPUTS, 4 * UNITS), (2, UNITS, 4 * UNITS), (2, 4 * UNITS)],
-    ),
-    "gru": (
-        lambda *arguments: tf.einsum("dbfu->fbu", gru(*arguments, compute_dtype=tf.bfloat16)[0]),
-        [(2, INPUTS, 3 * UNITS), (2, UNITS, 3 * UNITS), (2, 2, 3 * UNITS)],
-    ),
+# Cell -> its layer, and the shapes of its weights.
+LAYERS: dict[str, tuple[Callable[..., Any], Sequence[tuple[int, ...]]]] = {
+    "rnn": (bidirectional_rnn, [(2, INPUTS, UNITS), (2, UNITS, UNITS), (2, UNITS)]),
+    "lstm": (lstm, [(2, INPUTS, 4 * UNITS), (2, UNITS, 4 * UNITS), (2, 4 * UNITS)]),
+    "gru": (gru, [(2, INPUTS, 3 * UNITS), (2, UNITS, 3 * UNITS), (2, 2, 3 * UNITS)]),
 }
 
 
@@ -68,8 +59,10 @@ def layer_and_loss(cell: str) -> bytes:
         *weights: tf.Tensor,
     ) -> tuple[tf.Tensor, ...]:
         with tf.name_scope("recurrent"):
-            hidden = layer(features, length, *weights)  # [frames, batch, units]
-        logits = tf.einsum("fbu,ul->bfl", hidden, output)
+            hidden = layer(features, length, *weights, tf.bfloat16)
+            if cell != "rnn":
+                hidden = tf.einsum("dbfu->fbu", hidden[0])  # both directions summed
+        logits = tf.einsum("fbu,ul->bfl", hidden, output)  # hidden: [frames, batch, units]
         with tf.name_scope("loss"):
             loss = tf.reduce_sum(ctc_loss(logits, length, label, label_length))
         return loss, *tf.gradients(loss, [features, output, *weights])
