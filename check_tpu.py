@@ -32,6 +32,9 @@ from utils import ENGLISH, UserError
 
 FLAGS = flags.FLAGS
 
+# Of the network, which a model directory has.
+SIZE_FLAGS = ("conv_channels", "context_size", "stride_size", "recurrent_unit_size")
+
 # Beyond it a core has no use for a larger batch.
 LARGEST_BATCH = 1024
 
@@ -47,7 +50,7 @@ class Data:
 
 def define_flags() -> None:
     flags.DEFINE_string(
-        "model_dir", None, "A model directory; default: the network of the flags below."
+        "model_dir", None, "A model directory; default: the network of the flags for its size."
     )
     flags.DEFINE_string(
         "train_data",
@@ -87,10 +90,21 @@ def asked() -> tuple[ModelConfig, Data]:
         network = network_config(FLAGS, front_end, alphabet)
         training = TrainingConfig(dropout=FLAGS.dropout, bfloat16=FLAGS.bfloat16)
         return ModelConfig(front_end, alphabet, network, training), data
+    for flag in SIZE_FLAGS:
+        if FLAGS[flag].present:
+            raise UserError(
+                f"--{flag} is the model's own in --model_dir={FLAGS.model_dir}: leave out one."
+            )
     config = read_config(FLAGS.model_dir)
     if shards:
         check_same_front_end(config, front_end, alphabet, FLAGS.train_data, FLAGS.model_dir)
-    return config, data
+    # These may change from one call of training.py to the next.
+    training = config.training
+    if FLAGS["bfloat16"].present:
+        training = replace(training, bfloat16=FLAGS.bfloat16)
+    if FLAGS["dropout"].present:
+        training = replace(training, dropout=FLAGS.dropout)
+    return replace(config, training=training), data
 
 
 def asked_topologies() -> list[str]:
@@ -108,7 +122,9 @@ def asked_batches() -> list[int]:
     batches = []
     for text in FLAGS.train_batch_size or [""]:
         size = int(text) if text.isdecimal() else 0
-        if not size or size % FLAGS.num_tpu_cores:
+        if not size:
+            raise UserError(f"--train_batch_size={text} must be whole numbers, as in 32,64.")
+        if size % FLAGS.num_tpu_cores:
             raise UserError(
                 f"--train_batch_size={text} can't be divided among {FLAGS.num_tpu_cores} cores: "
                 f"choose a multiple of {FLAGS.num_tpu_cores}, or give --num_tpu_cores."

@@ -7,7 +7,6 @@ to run one after the other, copies between memories beside them for nothing.
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from utils import UserError
@@ -62,9 +61,12 @@ _NO_ESTIMATE = 2**40
 
 # Instructions that take no time, or run beside the others.
 _FREE = {
-    *("parameter", "constant", "get-tuple-element", "tuple", "bitcast", "while", "custom-call"),
-    *("copy-start", "copy-done", "slice-start", "slice-done", "after-all", "reshape"),
+    *("parameter", "constant", "get-tuple-element", "tuple", "bitcast", "while", "after-all"),
+    *("copy-start", "copy-done", "slice-start", "slice-done"),
 }
+
+# Custom calls that only name memory.
+_FREE_CALL = re.compile(r'custom_call_target="(AllocateBuffer|ConcatBitcast|X64\w+)"')
 
 _ELEMENT_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8}
 
@@ -74,7 +76,8 @@ _OPERATION = re.compile(r"[\s)}]([a-z][\w\-]*)\(")
 _CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
 _NAME = re.compile(r'op_name="([^"]*)"')
 _LOOP = re.compile(r" while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)")
-_TURNS = re.compile(r"constant\((\d+)\)|known_trip_count[^0-9]*(\d+)")
+_CONSTANT = re.compile(r"constant\((\d+)\)")
+_KNOWN_TURNS = re.compile(r"known_trip_count[^0-9]*(\d+)")
 
 
 @dataclass
@@ -137,14 +140,14 @@ def _add(
         loop = _LOOP.search(line)
         if loop:
             condition, body = loop.groups()
-            more = _turns([line, *computations.get(condition, ())])
+            more = _turns(line, computations.get(condition, []))
             result.endless_loops += more is None
             _add(result, computations, body, turns * (more or 1), part or _part(line))
             continue
         cycles = _CYCLES.search(line)
         if cycles and int(cycles.group(1)) < _NO_ESTIMATE:
             result.cycles[part or _part(line)] += turns * int(cycles.group(1))
-        elif not _FREE.intersection(_OPERATION.findall(line)[:1]):
+        elif not (_FREE.intersection(_OPERATION.findall(line)[:1]) or _FREE_CALL.search(line)):
             result.unpriced_bytes += turns * _result_bytes(line)
 
 
@@ -154,11 +157,12 @@ def _part(line: str) -> str:
     return next(fitting, OTHER)
 
 
-def _turns(lines: list[str]) -> int | None:
-    """The bound that a loop's condition compares its counter with."""
-    numbers: Iterator[int] = (
-        int(one or other) for line in lines for one, other in _TURNS.findall(line)
-    )
+def _turns(loop: str, condition: list[str]) -> int | None:
+    """As the compiler says, or the bound that the condition compares a counter with."""
+    known = _KNOWN_TURNS.search(loop)
+    if known:
+        return int(known.group(1))
+    numbers = (int(number) for line in condition for number in _CONSTANT.findall(line))
     return max((number for number in numbers if number > 1), default=None)
 
 
