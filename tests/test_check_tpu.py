@@ -135,10 +135,15 @@ def test_unknown_topology_is_named(door: Door, topology: str) -> None:
         door(f"--topology={topology}")
 
 
-@pytest.mark.parametrize("size", ["0", "many", "12", "-8", "8.0", "²", ""])
-def test_batch_that_is_no_multiple_of_the_cores_is_named(door: Door, size: str) -> None:
-    with pytest.raises(UserError, match=f"--train_batch_size={size} can't be divided among 8 "):
+@pytest.mark.parametrize("size", ["0", "many", "-8", "8.0", "²", ""])
+def test_batch_that_is_no_number_is_named(door: Door, size: str) -> None:
+    with pytest.raises(UserError, match=f"--train_batch_size={size} must be whole numbers"):
         door(f"--train_batch_size={size}")
+
+
+def test_batch_that_is_no_multiple_of_the_cores_is_named(door: Door) -> None:
+    with pytest.raises(UserError, match="--train_batch_size=12 can't be divided among 8 cores"):
+        door("--train_batch_size=12")
 
 
 def test_one_bad_batch_among_good_ones_is_named(door: Door) -> None:
@@ -240,6 +245,17 @@ def test_model_and_shards_decide_what_is_compiled(
     assert (data.frames, data.labels) == (200, 12)
     assert data.audio_seconds == pytest.approx(1.0)
     assert batch == 4  # 32 over 8 cores
+
+
+def test_flags_change_of_a_model_what_training_may_change(
+    door: Door, compiled: list[tuple[ModelConfig, Data, int, str]], tmp_path: Path
+) -> None:
+    folder = model_dir(tmp_path / "model")
+    door(f"--model_dir={folder}", "--nobfloat16", "--dropout=0.3", "--topology=v2")
+    training = compiled[0][0].training
+    assert not training.bfloat16 and training.dropout == 0.3
+    with pytest.raises(UserError, match="--conv_channels is the model's own in --model_dir"):
+        door(f"--model_dir={folder}", "--conv_channels=8,8", "--topology=v2")
 
 
 def test_failures_are_told_behind_the_table_of_what_compiles(
