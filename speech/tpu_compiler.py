@@ -87,8 +87,10 @@ def _make_environment() -> None:
     try:
         for command in (
             [sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)],
-            # pip's last word is to be its error, not that there is a newer pip.
-            [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *REQUIREMENTS],
+            # Isolated, so that pip takes no package for installed that $PYTHONPATH leads to. Its
+            # last word is to be its error, not that there is a newer pip.
+            [python, "-I", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+            + list(REQUIREMENTS),
         ):
             subprocess.run(command, check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:

@@ -223,6 +223,8 @@ def test_environment_is_made_once(environment: Path, commands: list[list[str]]) 
     venv, install = commands
     assert venv == [sys.executable, "-m", "venv", "--clear", str(environment)]
     assert install[0] == python and install[-2:] == list(REQUIREMENTS)
+    # Otherwise pip takes for installed what $PYTHONPATH leads to, and leaves it out.
+    assert install[1] == "-I"
     assert find_python(None) == python and len(commands) == 2
 
 
