@@ -124,11 +124,7 @@ def asked_batches() -> list[int]:
         size = int(text) if text.isdecimal() else 0
         if not size:
             raise UserError(f"--train_batch_size={text} must be whole numbers, as in 32,64.")
-        if size % FLAGS.num_tpu_cores:
-            raise UserError(
-                f"--train_batch_size={text} can't be divided among {FLAGS.num_tpu_cores} cores: "
-                f"choose a multiple of {FLAGS.num_tpu_cores}, or give --num_tpu_cores."
-            )
+        estimator.check_divisible("train_batch_size", size, FLAGS.num_tpu_cores)
         batches.append(size // FLAGS.num_tpu_cores)
     return batches
 

@@ -215,12 +215,18 @@ def check_batch_sizes(tpu: TpuSettings, **sizes: int) -> None:
     Raises:
         UserError: the cores don't divide one.
     """
-    for flag, size in sizes.items():
-        if tpu.use_tpu and size % tpu.cores:
-            raise UserError(
-                f"--{flag}={size} can't be divided among {tpu.cores} cores: choose a multiple of "
-                f"{tpu.cores}, or give --num_tpu_cores."
-            )
+    if tpu.use_tpu:
+        for flag, size in sizes.items():
+            check_divisible(flag, size, tpu.cores)
+
+
+def check_divisible(flag: str, size: int, cores: int) -> None:
+    """Raises a UserError that names the flag if the cores don't divide a batch size."""
+    if size % cores:
+        raise UserError(
+            f"--{flag}={size} can't be divided among {cores} cores: choose a multiple of {cores}, "
+            "or give --num_tpu_cores."
+        )
 
 
 def check_writable(model_dir: str) -> None:
