@@ -119,9 +119,10 @@ def _draw_map(
         extent=(0, max(len(sample.log_probs), 1) * sample.output_seconds, len(rows), 0),
     )
     names = [row_name(label, alphabet) for label in rows]
-    # On a baseline a little below the rows' middles: an apostrophe is then told from a comma.
-    below = 3.5 * len(rows) / size[1]
-    axes.set_yticks(np.arange(len(rows)) + 0.5 + below)
+    # On a baseline a little below the rows' middles: an apostrophe is then told from a comma. The
+    # space's sign itself hangs below the baseline, into the next row.
+    below = np.array([0.5 if name == SPACE else 3.5 for name in names])  # pixels
+    axes.set_yticks(np.arange(len(rows)) + 0.5 + below * len(rows) / size[1])
     axes.set_yticklabels(names, fontfamily=FONT, fontsize=7, va="baseline", parse_math=False)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("seconds", fontfamily=FONT, fontsize=8, labelpad=1)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import tensorflow as tf
@@ -32,18 +33,27 @@ def write_look(
         tf.errors.OpError: the checkpoint can't be read, or the folder not be written.
     """
     variables = trained_variables(checkpoint)
-    # Out of the graph that an estimator may be building or running.
-    with tf.init_scope(), tf.device("/cpu:0"):
-        writer = tf.summary.create_file_writer(folder)
-        with writer.as_default(look.step):
-            _write_scalars(look)
-            tf.summary.text("samples", table(samples))
-            for sample in samples[:MOST_HEAT_MAPS]:
-                image = heat_map(sample, alphabet)  # [height, width, 3]
-                tf.summary.image(f"heat_map/{sample.utterance_id}", image[np.newaxis])
-            for name, values in variables.items():
-                tf.summary.histogram(name, values)
-        writer.close()
+    images = {
+        f"heat_map/{sample.utterance_id}": heat_map(sample, alphabet)  # [height, width, 3]
+        for sample in samples[:MOST_HEAT_MAPS]
+    }
+
+    def write() -> None:
+        with tf.device("/cpu:0"):
+            writer = tf.summary.create_file_writer(folder)
+            with writer.as_default(look.step):
+                _write_scalars(look)
+                tf.summary.text("samples", table(samples))
+                for name, image in images.items():
+                    tf.summary.image(name, image[np.newaxis])
+                for name, values in variables.items():
+                    tf.summary.histogram(name, values)
+            writer.close()
+
+    # A thread of its own begins eagerly, whatever graph an estimator runs in this one: a hook's is
+    # finalised, and tf.init_scope doesn't lead out of it.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(write).result()
 
 
 def _write_scalars(look: Look) -> None:
