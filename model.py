@@ -17,7 +17,8 @@ except ModuleNotFoundError:
     ) from None
 
 import constants
-from speech.config import ModelConfig, NetworkConfig, TrainingConfig
+from speech import bad_steps
+from speech.config import ModelConfig, NetworkConfig
 from speech.convolutions import convolutions, strided, taps_of
 from speech.ctc import alignable, ctc_loss
 from speech.rnn import bidirectional_rnn
@@ -171,8 +172,12 @@ def _dropped(values: tf.Tensor, rate: float) -> tf.Tensor:
 # --- The model_fn ---------------------------------------------------------------------------------
 
 
-def model_fn_builder(config: ModelConfig, model_dir: str) -> Callable[..., Any]:
+def model_fn_builder(
+    config: ModelConfig, model_dir: str, learning_rate_scale: float = 1.0
+) -> Callable[..., Any]:
     """A model_fn for TPUEstimator.
+
+    learning_rate_scale: factor on the schedule's learning rate, of speech/patience.py.
 
     features: {"features": float32 [batch, frames, bins], "feature_length": int32 [batch]}
     labels: {"label": int32 [batch, labels], "label_length": int32 [batch],
@@ -202,9 +207,16 @@ def model_fn_builder(config: ModelConfig, model_dir: str) -> Callable[..., Any]:
         if not training:
             return spec(mode, loss=loss, eval_metrics=(_metrics, [losses, weight, aligned]))
         cores = config.training.train_batch_size // params["batch_size"]
-        train_op, curves = _optimise(loss, network, config.training, cores, params["use_tpu"])
+        cores = cores if params["use_tpu"] else 1
+        step = tf.cast(tf.compat.v1.train.get_global_step(), tf.float32)
+        learning_rate = learning_rate_scale * config.training.learning_rate_at(step, tf)
+        train_op, curves = _optimise(
+            loss, network, learning_rate, config.training.clip_gradients, cores
+        )
         curves["unalignable_utterances"] = tf.reduce_sum(tf.cast(1.0 - aligned, tf.int32))
-        return spec(mode, loss=loss, train_op=train_op, host_call=_summaries(curves, model_dir))
+        return spec(
+            mode, loss=curves["loss"], train_op=train_op, host_call=_summaries(curves, model_dir)
+        )
 
     return model_fn
 
@@ -232,23 +244,37 @@ def _metrics(losses: tf.Tensor, weight: tf.Tensor, aligned: tf.Tensor) -> dict[s
 
 
 def _optimise(
-    loss: tf.Tensor, network: tf.Module, training: TrainingConfig, cores: int, on_tpu: bool
+    loss: tf.Tensor,
+    network: tf.Module,
+    learning_rate: tf.Tensor,
+    clip_gradients: float,
+    cores: int,
 ) -> tuple[tf.Operation, Tensors]:
-    """One step of Adam (arXiv 1412.6980); also returns what the training's curves show."""
-    step = tf.compat.v1.train.get_global_step()
-    learning_rate = training.learning_rate_at(tf.cast(step, tf.float32))
+    """One step of Adam (arXiv 1412.6980); also returns what the training's curves show.
+
+    A step whose loss or gradient isn't finite leaves the network as it is and is counted; its loss
+    is told as 0, since the estimator would end the training.
+    """
     variables = network.trainable_variables
     gradients = tf.gradients(loss, variables)
-    if on_tpu and cores > 1:
+    if cores > 1:
         # Summed over the cores before they are clipped: the norm that counts is that of the whole
         # batch. CrossShardOptimizer would sum afterwards.
+        loss = tf.compat.v1.tpu.cross_replica_sum(loss / cores)
         gradients = [tf.compat.v1.tpu.cross_replica_sum(each / cores) for each in gradients]
     norm = tf.linalg.global_norm(gradients)
-    if training.clip_gradients:
-        gradients, _ = tf.clip_by_global_norm(gradients, training.clip_gradients, norm)
-    optimizer = tf.compat.v1.train.AdamOptimizer(learning_rate)
-    train_op = optimizer.apply_gradients(zip(gradients, variables, strict=True), step)
-    return train_op, {"loss": loss, "learning_rate": learning_rate, "gradient_norm": norm}
+    finite = tf.math.is_finite(loss + norm)
+    if clip_gradients:
+        gradients, _ = tf.clip_by_global_norm(gradients, clip_gradients, norm)
+    gradients = [tf.where(finite, each, tf.zeros_like(each)) for each in gradients]
+    # With a rate of 0 the momentum of the steps before moves nothing either.
+    optimizer = tf.compat.v1.train.AdamOptimizer(tf.where(finite, learning_rate, 0.0))
+    step = tf.compat.v1.train.get_global_step()
+    # Counted before the step goes on.
+    with tf.control_dependencies([bad_steps.counting(finite, step)]):
+        train_op = optimizer.apply_gradients(zip(gradients, variables, strict=True), step)
+    told = {"loss": tf.where(finite, loss, 0.0), "gradient_norm": tf.where(finite, norm, 0.0)}
+    return train_op, {**told, "learning_rate": learning_rate}
 
 
 def _summaries(curves: Tensors, model_dir: str) -> tuple[Callable[..., Any], list[tf.Tensor]]:

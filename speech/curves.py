@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+CURVES_FILE = "curves.png"
+
 Values = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
@@ -88,7 +90,8 @@ def _title(best: Look | None, steps_per_epoch: int) -> str:
     if best is None:
         return "No best look at the development data yet"
     epoch = best.step / steps_per_epoch
-    return f"Best WER {best.wer:.2%}, at step {best.step:,} (epoch {epoch:.3g})"
+    what = f"loss {best.loss:.2f}" if best.wer is None else f"WER {best.wer:.2%}"
+    return f"Best {what}, at step {best.step:,} (epoch {epoch:.3g})"
 
 
 # --- Panels ---------------------------------------------------------------------------------------
@@ -129,16 +132,16 @@ def _draw_errors(axes: "Axes", looks: Sequence[Look], best: Look | None) -> None
     ]
     for label, color, line, rates in curves:
         axes.plot(steps, 100 * rates, line, color=color, label=label, **_marks(looks))
-    if best:
-        _mark_best(axes, best, left=2 * best.step > looks[-1].step)
+    if best and best.wer is not None:
+        _mark_best(axes, best, best.wer, left=2 * best.step > looks[-1].step)
     _from_0(axes, 100 * np.concatenate([rates for *_, rates in curves]))
     axes.set_ylabel("error rate on dev (%)")
     _add_legend(axes)
 
 
-def _mark_best(axes: "Axes", best: Look, left: bool) -> None:
+def _mark_best(axes: "Axes", best: Look, wer: float, left: bool) -> None:
     """A star on the best WER with its value, which stands left or right of it."""
-    wer = 100 * best.wer
+    wer = 100 * wer
     axes.plot(best.step, wer, "*", color="tab:green", markersize=15, label="best", zorder=4)
     axes.annotate(
         f"{wer:.2f}%",

@@ -64,7 +64,7 @@ def test_evaluation_prints_the_rates_and_writes_the_report(
         "--eval_batch_size=5",
     )
     assert result.returncode == 0, result.stderr
-    assert f"{folder}/model.ckpt-3" in result.stderr and "Traceback" not in result.stderr
+    assert f"{folder}/best/model.ckpt-3" in result.stderr and "Traceback" not in result.stderr
     last = result.stdout.splitlines()[-1]
     summary = json.loads((report / "summary.json").read_text())
     assert last == (
@@ -93,13 +93,13 @@ def test_evaluation_prints_the_rates_and_writes_the_report(
     assert rates == sorted(rates, reverse=True)
 
 
-def test_without_report_dir_only_the_line_is_printed(
+def test_without_report_dir_only_the_rates_are_printed(
     shards: ShardSet, trained: tuple[Path, float]
 ) -> None:
     flags = [f"--model_dir={trained[0]}", f"--test_data={shards.pattern}", "--report_dir="]
     result = run_door("eval.py", *flags, "--beam_width=1", "--logging=error")
     assert result.returncode == 0, result.stderr
-    line = r"WER \d+\.\d\d% CER \d+\.\d\d% loss \d+\.\d\d \(12 utterances, 24 words\)\n"
+    line = r"Greedily: WER \d+\.\d\d% CER \d+\.\d\d%\nWER \d+\.\d\d% CER \d+\.\d\d% loss \d+\.\d\d \(12 utterances, 24 words\)\n"
     assert re.fullmatch(line, result.stdout)
     assert "model.ckpt" not in result.stderr
 
