@@ -42,10 +42,11 @@ def recognise(
     )
     for batch in batches:
         columns = (batch["log_probs"], batch["output_length"], batch["ctc_loss"], batch["aligned"])
-        # A TPU's last batch is filled up: zip ends with the references.
-        rows = zip(remaining, zip(*columns, strict=True), strict=False)
+        # A TPU's last batch is filled up: zip ends with the references. These come last, so that
+        # none is taken that has no row.
+        rows = zip(zip(*columns, strict=True), remaining, strict=False)
         yield [
             Recognition(*reference, log_probs[:length], float(loss) if aligned else None)
-            for reference, (log_probs, length, loss, aligned) in rows
+            for (log_probs, length, loss, aligned), reference in rows
         ]
     assert next(remaining, None) is None, "an utterance was lost on the way"
