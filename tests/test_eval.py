@@ -132,32 +132,6 @@ def test_skipped_and_unaligned_utterances_are_told(
     assert loss == pytest.approx(mean, abs=1e-3)
 
 
-def test_lost_utterance_gives_no_rate(
-    shards: ShardSet, trained: tuple[Path, float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Batches that end too early, as no TPUEstimator should give them."""
-    door = importlib.import_module("eval")
-    monkeypatch.setattr(door, "recognise", lambda *unused: iter([]))
-    values = {
-        "model_dir": str(trained[0]),
-        "test_data": shards.pattern,
-        "report_dir": "",
-        "eval_batch_size": 4,
-        "beam_width": 1,
-        "logging": "error",
-        "use_tpu": False,
-        "tpu_name": "local",
-        "tpu_zone": None,
-        "gcp_project": None,
-        "num_tpu_cores": 8,
-        "checkpoint": None,
-        "average_checkpoints": None,
-    }
-    monkeypatch.setattr(door, "FLAGS", SimpleNamespace(**values))
-    with pytest.raises(AssertionError, match="an utterance was lost"):
-        door.main()
-
-
 def test_shards_that_are_not_there_are_named(trained: tuple[Path, float]) -> None:
     result = run_door("eval.py", f"--model_dir={trained[0]}", "--test_data=/no/such/test.*")
     assert_error(result, "No shards match /no/such/test.*", "prepare_libri.py")

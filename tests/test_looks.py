@@ -88,8 +88,8 @@ def test_best_is_by_what_is_asked_for(
     trained: tuple[Any, str],
     shards: ShardSet,
     best_by: str,
-    worse: dict[str, float],
-    better: dict[str, float],
+    worse: dict[str, Any],
+    better: dict[str, Any],
 ) -> None:
     """worse, better: whether the look now is so, beside the best one before."""
     look = Look(1, 50.0, 0.5, 0.5, None, None, best=True)
