@@ -40,7 +40,7 @@ from speech.config import (
 from speech.history import History
 from speech.lock import exclusive
 from speech.patience import Patience, Verdict, verdict
-from speech.progress import HistoryListener, ProgressHook
+from speech.progress import HistoryListener, ProgressHook, Recorder
 from speech.records import ShardSet, find_shards
 from speech.stopping import StopHook, Stopping
 from utils import UserError
@@ -305,16 +305,16 @@ def train(
 ) -> None:
     """Trains from step to step; a checkpoint is saved at the end, also if it is stopped."""
     training, scale = task.config.training, judged.learning_rate_scale
-    seconds = task.train.index.audio_seconds
+    recorder = Recorder(training, scale, history)
     task.trainer(scale).train(
         task.batches_from(step),
         max_steps=target,
         hooks=[
-            ProgressHook(training, scale, seconds, training.train_steps, history),
+            ProgressHook(recorder, task.train.index.audio_seconds, training.train_steps),
             BadStepHook(FLAGS.max_bad_steps, task.utterances_of),
             StopHook(stopping),
         ],
-        saving_listeners=[HistoryListener(history)],
+        saving_listeners=[HistoryListener(recorder)],
     )
 
 
