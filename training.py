@@ -70,7 +70,10 @@ def define_flags() -> None:
         lower_bound=0,
     )
     flags.DEFINE_multi_string(
-        "augment", [], "Augmentation, e.g. time_mask[p=1,n=2,size=100]; see speech/augment.py."
+        "augment",
+        [],
+        "Augmentation of features, e.g. time_mask[p=0.5,n=2,size=100~50] or specaugment; "
+        "see docs/augmentation.md.",
     )
     flags.DEFINE_integer(
         "iterations_per_loop",
@@ -109,8 +112,7 @@ def model_config(train: ShardSet, batching: dataset.Batching) -> ModelConfig:
             f"--train_batch_size={FLAGS.train_batch_size} is more than the {train.index.records} "
             f"utterances of {FLAGS.train_data}: choose a smaller one, or prepare more."
         )
-    for specification in FLAGS.augment:
-        augment.parse(specification)  # a bad one is told of before anything is written
+    augment.parse_all(FLAGS.augment)  # a bad one is told of before anything is written
     network = network_config(FLAGS, settings.front_end, settings.alphabet)
     training = TrainingConfig(
         train_batch_size=FLAGS.train_batch_size,
@@ -164,6 +166,8 @@ def train_and_look(
             FLAGS.shuffle_buffer_size,
             training.augment,
             start_step=step,
+            train_steps=last_step,
+            stride=FLAGS.stride_size,
         )
         hook = ProgressHook(training, train.index.audio_seconds, last_step)
         with estimator.explained_errors(FLAGS.model_dir):

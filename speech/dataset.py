@@ -40,6 +40,9 @@ LEAST_SHARE = 0.95
 
 FEATURE_KEYS = ("features", "feature_length")
 
+# (frames as they were recorded, the utterance, of which augmentation may have made more or fewer)
+_Recorded = tuple[tf.Tensor, dict[str, tf.Tensor]]
+
 
 @dataclass(frozen=True)
 class Batching:
@@ -185,14 +188,24 @@ def training_input_fn(
     shuffle_buffer_size: int | None,
     augmentations: tuple[str, ...],
     start_step: int,
+    train_steps: int | None = None,
+    stride: int | None = None,
 ) -> Callable[[Any], tf.data.Dataset]:
     """An input_fn for TPUEstimator: endless shuffled batches from `start_step` on.
 
     The batches are (features, labels) as model.model_fn_builder describes them. For
     shuffle_buffer_size see `shuffling`.
+
+    Args:
+        train_steps: the training's last step, at which augmentations reach their end; None: they
+            stay at their start.
+        stride: frames for one output of the network; None: what the shards were checked against.
     """
-    masks = [augment.parse(specification) for specification in augmentations]
-    step_seconds = shards.index.settings.front_end.step_seconds
+    settings = shards.index.settings
+    augmented_by = augment.parse_all(augmentations)
+    conditions = augment.Conditions(
+        settings.front_end, settings.max_sequence_length, stride or settings.stride
+    )
     epoch_steps = steps_per_epoch(shards.index, batching)
     first_epoch, skipped = divmod(start_step, epoch_steps)
 
@@ -213,17 +226,19 @@ def training_input_fn(
         def epoch_of(epoch: tf.Tensor) -> tf.data.Dataset:
             seed = random_seed * 1_000_003 + epoch
 
-            def hide(number: tf.Tensor, utterance: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            def augmented(number: tf.Tensor, utterance: dict[str, tf.Tensor]) -> _Recorded:
                 own = tf.cast(tf.stack([seed, number]) % (2**31 - 1), tf.int32)
-                hidden = augment.apply_all(masks, utterance["features"], own, step_seconds)
-                return {**utterance, "features": hidden}
+                epochs = tf.cast(epoch, tf.float32) + tf.cast(number, tf.float32) / shuffled.records
+                progress = epochs * epoch_steps / train_steps if train_steps else 0.0 * epochs
+                return utterance["feature_length"], augment.apply_all(
+                    augmented_by, utterance, own, tf.minimum(progress, 1.0), conditions
+                )
 
             utterances = (utterances_of(seed) if kept is None else kept).shuffle(
                 shuffled.buffered, seed, reshuffle_each_iteration=False
             )
-            if masks:
-                utterances = utterances.enumerate().map(hide, tf.data.AUTOTUNE)
-            batches = _training_batches(utterances, shards.index, batching, params["batch_size"])
+            recorded = utterances.enumerate().map(augmented, tf.data.AUTOTUNE)
+            batches = _training_batches(recorded, shards.index, batching, params["batch_size"])
             # On a pod one host may have more utterances than another: their epochs are as long.
             return batches.take(epoch_steps * batches_per_step)
 
@@ -358,18 +373,25 @@ def _padded_shapes(index: Index, static: bool) -> dict[str, list[int | None]]:
 
 
 def _training_batches(
-    utterances: tf.data.Dataset, index: Index, batching: Batching, size: int
+    recorded: tf.data.Dataset, index: Index, batching: Batching, size: int
 ) -> tf.data.Dataset:
-    """One epoch in batches of `size`: the whole batch, or on a TPU that of one core."""
+    """One epoch in batches of `size`: the whole batch, or on a TPU that of one core.
+
+    Args:
+        recorded: of _Recorded. What is batched together are like lengths before augmentation, so
+            that an epoch has the batches that `steps_per_epoch` counts.
+    """
     if batching.static:
+        utterances = recorded.map(lambda _, utterance: utterance)
         return _padded_batches(utterances, index, size, static=True)
     boundaries = bucket_boundaries(index, batching)
-    return utterances.bucket_by_sequence_length(
-        lambda utterance: utterance["feature_length"],
+    batches = recorded.bucket_by_sequence_length(
+        lambda frames, _: frames,
         boundaries,
         [size] * (len(boundaries) + 1),
-        padded_shapes=_padded_shapes(index, static=False),
+        padded_shapes=([], _padded_shapes(index, static=False)),
     )
+    return batches.map(lambda _, batch: batch)
 
 
 def _padded_batches(
