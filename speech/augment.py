@@ -9,6 +9,8 @@ utterance give the same features. Features are normalised, so that 0 is the mean
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+# It keeps TensorFlow quiet, which reads that when it is imported.
+import constants  # noqa: F401  # isort: skip
 import tensorflow as tf
 
 from speech.augment_grammar import Specification, parse_features
@@ -278,3 +280,13 @@ _CHANGES: dict[str, _Change] = {
     "add": _add,
     "multiply": _multiply,
 }
+
+
+if __name__ == "__main__":
+    from absl import flags
+
+    from speech import augment_pictures, command_line
+
+    augment_pictures.define_flags()
+    command_line.define_logging_flag()
+    command_line.run(lambda: augment_pictures.show(flags.FLAGS))

@@ -104,10 +104,22 @@ def augment_copy(
     for number, specification in enumerate(_specifications(copies)):
         rng = np.random.default_rng([copies.random_seed, name, copy, number])
         if rng.random() < specification.probability:
-            draws = _Draws(specification, rng, progress)
-            changed = _CHANGES[specification.kind](changed, draws, sample_rate)
+            changed = change(changed, specification, rng, progress, sample_rate)
+    return as_recorded(changed)
+
+
+def change(
+    samples: Samples, specification: Specification, rng: Rng, progress: float, sample_rate: int
+) -> Samples:
+    """The samples after one augmentation, whatever its probability; at least one sample."""
+    draws = _Draws(specification, rng, progress)
+    return _CHANGES[specification.kind](samples, draws, sample_rate)
+
+
+def as_recorded(samples: Samples) -> np.ndarray:
+    """int16 [samples], as a file of 16 bits would have them."""
     lowest, highest = -LARGEST_SAMPLE - 1, LARGEST_SAMPLE
-    return np.clip(np.rint(changed), lowest, highest).astype(np.int16)
+    return np.clip(np.rint(samples), lowest, highest).astype(np.int16)
 
 
 @lru_cache(maxsize=2)

@@ -1,11 +1,14 @@
 """The grammar of augmentations, and which of them a front end bears."""
 
 import pytest
+from doors import ROOT
 
 from speech.augment_grammar import (
     FEATURE_KINDS,
     SIGNAL_KINDS,
+    Number,
     Range,
+    Text,
     constant,
     parse_feature,
     parse_features,
@@ -169,3 +172,22 @@ def test_what_means_nothing_to_a_front_end_is_refused(
 )
 def test_what_a_front_end_bears_is_taken(front_end: str, texts: list[str]) -> None:
     assert [each.text for each in parse_features(texts, front_end)] == texts
+
+
+def told(parameter: Number | Text) -> str:
+    """How docs/augmentation.md gives a parameter's default."""
+    if isinstance(parameter, Text):
+        return f" ({parameter.default})" if parameter.default else ""
+    default = parameter.default
+    end = f":{default.end:g}" if default.end != default.start else ""
+    radius = f"~{default.radius:g}" if default.radius else ""
+    return f" ({default.start:g}{end}{radius})"
+
+
+@pytest.mark.parametrize("kind", [*FEATURE_KINDS, *SIGNAL_KINDS])
+def test_documentation_tells_of_every_parameter_and_its_default(kind: str) -> None:
+    documentation = (ROOT / "docs/augmentation.md").read_text(encoding="utf-8")
+    row = next(line for line in documentation.splitlines() if line.startswith(f"| `{kind}` |"))
+    for name, parameter in {**FEATURE_KINDS, **SIGNAL_KINDS}[kind].items():
+        if name != "domain":
+            assert f"`{name}`{told(parameter)}" in row
