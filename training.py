@@ -111,7 +111,10 @@ def define_flags() -> None:
         lower_bound=0,
     )
     flags.DEFINE_multi_string(
-        "augment", [], "Augmentation, e.g. time_mask[p=1,n=2,size=100]; see speech/augment.py."
+        "augment",
+        [],
+        "Augmentation of features, e.g. time_mask[p=0.5,n=2,size=100~50] or specaugment; "
+        "see docs/augmentation.md.",
     )
     flags.DEFINE_bool(
         "sorta_grad", False, "Short utterances first in the first epoch (arXiv 1512.02595)."
@@ -194,8 +197,7 @@ def model_config(train: ShardSet, batching: dataset.Batching) -> ModelConfig:
             f"--train_batch_size={FLAGS.train_batch_size} is more than the {train.index.records} "
             f"utterances of {FLAGS.train_data}: choose a smaller one, or prepare more."
         )
-    for specification in FLAGS.augment:
-        augment.parse(specification)  # a bad one is told of before anything is written
+    augment.parse_all(FLAGS.augment)  # a bad one is told of before anything is written
     network = network_config(FLAGS, settings.front_end, settings.alphabet)
     training = TrainingConfig(
         train_batch_size=FLAGS.train_batch_size,
@@ -263,6 +265,8 @@ class Task:
             start_step=step,
             sorta_grad=FLAGS.sorta_grad,
             with_ids=with_ids,
+            train_steps=self.config.training.train_steps,
+            stride=self.config.network.stride_size,
         )
 
     def utterances_of(self, step: int) -> list[str]:
