@@ -78,7 +78,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("sample_rate", constants.SAMPLE_RATE, "Hz.")
     flags.DEFINE_float("winlen", constants.WINDOW_SECONDS, "Length of a frame in seconds.")
     flags.DEFINE_float("winstep", constants.STEP_SECONDS, "Seconds between two frames' starts.")
-    flags.DEFINE_integer("nrof_fbanks", constants.MEL_BINS, "Mel filters.")
+    flags.DEFINE_integer("nrof_fbanks", constants.MEL_FILTERS, "Mel filters.")
     flags.DEFINE_string(
         "alphabet", None, "File with one character a line. Default: a-z, space and apostrophe."
     )
@@ -214,7 +214,7 @@ def shard_settings(folders: list[str]) -> ShardSettings:
             sample_rate=FLAGS.sample_rate,
             window_seconds=FLAGS.winlen,
             step_seconds=FLAGS.winstep,
-            bins=FLAGS.nrof_fbanks,
+            mel_filters=FLAGS.nrof_fbanks,
             highest_frequency=min(constants.HIGHEST_FREQUENCY, FLAGS.sample_rate / 2),
         ),
         alphabet=alphabet,

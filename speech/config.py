@@ -147,7 +147,7 @@ class ModelConfig:
                     f"{CONFIG_FORMAT}: train the model with this version."
                 )
             return cls(
-                front_end=FrontEnd(**content["front_end"]),
+                front_end=FrontEnd.from_json(content["front_end"]),
                 alphabet=Alphabet.from_json(content["alphabet"]),
                 network=NetworkConfig(**_with_tuple(content["network"], "conv_channels")),
                 training=TrainingConfig(**_with_tuple(content["training"], "augment")),

@@ -252,7 +252,7 @@ class ShardSettings:
         return cls(
             **{
                 **settings,
-                "front_end": FrontEnd(**settings["front_end"]),
+                "front_end": FrontEnd.from_json(settings["front_end"]),
                 "alphabet": Alphabet.from_json(settings["alphabet"]),
             }
         )

@@ -57,7 +57,9 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
 def model_dir(folder: Path, bins: int = 80) -> str:
     """A model directory with nothing but a config, of bfloat16."""
     network = NetworkConfig(bins, ENGLISH.size, conv_channels=(2, 2), recurrent_unit_size=8)
-    config = ModelConfig(FrontEnd(bins=bins), ENGLISH, network, TrainingConfig(bfloat16=True))
+    config = ModelConfig(
+        FrontEnd(mel_filters=bins), ENGLISH, network, TrainingConfig(bfloat16=True)
+    )
     folder.mkdir()
     save_config(str(folder), config, trained=False)
     return str(folder)

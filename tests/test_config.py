@@ -53,7 +53,7 @@ def test_config_comes_back_from_its_json(
     letters: set[str],
 ) -> None:
     config = ModelConfig(
-        FrontEnd(sample_rate=44100, bins=13),
+        FrontEnd(sample_rate=44100, mel_filters=13),
         Alphabet(tuple(sorted(letters))),
         NetworkConfig(bins=13, labels=len(letters) + 1, conv_channels=conv_channels),
         TrainingConfig(learning_rate=learning_rate, augment=augment, bfloat16=bfloat16),
@@ -181,9 +181,9 @@ def test_different_model_names_every_part_and_both_values() -> None:
 
 def test_different_shards_name_both_values_and_the_files() -> None:
     text = message(
-        check_same_front_end, CONFIG, FrontEnd(bins=40), FINNISH, "data/test.*", "my/model"
+        check_same_front_end, CONFIG, FrontEnd(mel_filters=40), FINNISH, "data/test.*", "my/model"
     )
     assert "data/test.*" in text and "my/model" in text
-    assert "bins 80 in the model, 40 in the shards" in text
+    assert "mel_filters 80 in the model, 40 in the shards" in text
     assert "sample_rate" not in text
     assert repr("".join(FINNISH.characters)) in text

@@ -288,7 +288,7 @@ def test_a_full_disk_is_told_and_the_run_finished_later(
         (replace(SETTINGS, partition_size=4), "partition_size 3 then, 4 now"),
         (replace(SETTINGS, padded=False), "padded True then, False now"),
         (replace(SETTINGS, stride=1), "stride 2 then, 1 now"),
-        (replace(SETTINGS, front_end=FrontEnd(bins=40)), "bins 80 then, 40 now"),
+        (replace(SETTINGS, front_end=FrontEnd(mel_filters=40)), "mel_filters 80 then, 40 now"),
         (
             replace(SETTINGS, front_end=FrontEnd(window_seconds=0.025), max_label_length=13),
             "window_seconds 0.02 then, 0.025 now; max_label_length 12 then, 13 now",

@@ -108,7 +108,7 @@ def test_flags_reach_the_front_end_and_the_records(folder: Path) -> None:
     assert [front_end[key] for key in ("sample_rate", "window_seconds", "step_seconds")] == [
         *(8000, 0.025, 0.02)
     ]
-    assert (front_end["bins"], front_end["highest_frequency"]) == (40, 4000.0)
+    assert (front_end["mel_filters"], front_end["highest_frequency"]) == (40, 4000.0)
     assert (settings["padded"], "".join(settings["alphabet"])) == (False, "abcdeghilmosty' ")
     examples = records(folder)
     assert set(examples) == set(SPOKEN) - {"1-1-0000"}

@@ -62,7 +62,7 @@ def write_shards(
 ) -> ShardSet:
     """The shards of `utterances`; longest: frames and labels that records are padded to."""
     settings = ShardSettings(
-        front_end=FrontEnd(bins=bins),
+        front_end=FrontEnd(mel_filters=bins),
         alphabet=ENGLISH,
         partition_size=partition_size,
         max_sequence_length=longest[0],
