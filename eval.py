@@ -17,6 +17,7 @@ import model
 from speech import command_line, dataset, estimator, report, storage
 from speech.config import check_same_front_end, read_config
 from speech.decoder import BeamSearchDecoder
+from speech.normalisation import Statistics
 from speech.records import ShardSet, find_shards
 from utils import UserError
 
@@ -47,11 +48,16 @@ def recognise(
     shards: ShardSet,
     batching: dataset.Batching,
     decoder: BeamSearchDecoder,
+    statistics: Statistics | None,
 ) -> Iterator[report.Result]:
-    """Recognises a test set batch by batch, in the corpus's order."""
+    """Recognises a test set batch by batch, in the corpus's order.
+
+    Args:
+        statistics: the model's.
+    """
     references = iter(dataset.transcripts(shards))
     batches = predictor.predict(
-        dataset.evaluation_input_fn(shards, batching, for_prediction=True),
+        dataset.evaluation_input_fn(shards, batching, for_prediction=True, statistics=statistics),
         checkpoint_path=checkpoint,
         yield_single_examples=False,
     )
@@ -109,7 +115,9 @@ def main() -> None:
     decoder = BeamSearchDecoder(config.alphabet, FLAGS.beam_width)
     started = time.monotonic()
     with estimator.explained_errors(FLAGS.model_dir):
-        results = list(recognise(predictor, checkpoint, shards, batching, decoder))
+        results = list(
+            recognise(predictor, checkpoint, shards, batching, decoder, config.statistics)
+        )
     assert len(results) == shards.index.records, "an utterance was lost on the way"
     summary = report.summarise(
         results, time.monotonic() - started, shards.index.audio_seconds, steps

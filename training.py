@@ -123,7 +123,9 @@ def model_config(train: ShardSet, batching: dataset.Batching) -> ModelConfig:
         bfloat16=FLAGS.bfloat16,
         random_seed=FLAGS.random_seed,
     )
-    return ModelConfig(settings.front_end, settings.alphabet, network, training)
+    return ModelConfig(
+        settings.front_end, settings.alphabet, network, training, train.index.statistics
+    )
 
 
 def run_settings() -> estimator.RunSettings:
@@ -140,12 +142,13 @@ def run_settings() -> estimator.RunSettings:
 
 def train_and_look(
     trainer: Any,
-    training: TrainingConfig,
+    config: ModelConfig,
     batching: dataset.Batching,
     train: ShardSet,
     dev: ShardSet | None,
 ) -> None:
     """Trains to the last step; looks at the development data on the way."""
+    training = config.training
     last_step = FLAGS.train_steps
     if last_step is None:
         last_step = math.ceil(FLAGS.max_epochs * training.steps_per_epoch)
@@ -164,6 +167,7 @@ def train_and_look(
             FLAGS.shuffle_buffer_size,
             training.augment,
             start_step=step,
+            statistics=config.statistics,
         )
         hook = ProgressHook(training, train.index.audio_seconds, last_step)
         with estimator.explained_errors(FLAGS.model_dir):
@@ -171,20 +175,20 @@ def train_and_look(
             step = target
             if dev:
                 looking = dataset.Batching(FLAGS.eval_batch_size, batching.static)
-                evaluate(trainer, dev, looking, training)
+                evaluate(trainer, dev, looking, config)
 
 
-def evaluate(
-    trainer: Any, dev: ShardSet, batching: dataset.Batching, training: TrainingConfig
-) -> None:
+def evaluate(trainer: Any, dev: ShardSet, batching: dataset.Batching, config: ModelConfig) -> None:
     metrics = trainer.evaluate(
-        dataset.evaluation_input_fn(dev, batching, for_prediction=False),
+        dataset.evaluation_input_fn(
+            dev, batching, for_prediction=False, statistics=config.statistics
+        ),
         steps=dataset.evaluation_steps(dev.index, batching),
     )
     step = metrics["global_step"]
     logging.info(
         "epoch %.2f  step %d  dev loss %.2f",
-        step / training.steps_per_epoch,
+        step / config.training.steps_per_epoch,
         step,
         metrics["ctc_loss"],
     )
@@ -220,7 +224,13 @@ def main() -> None:
     trainer = estimator.build(model_fn, run_settings(), device)
     estimator.check_writable(FLAGS.model_dir)
     trained = estimator.latest_checkpoint(FLAGS.model_dir) is not None
-    save_config(FLAGS.model_dir, config, trained)
+    config = save_config(FLAGS.model_dir, config, trained)
+    if config.statistics != train.index.statistics:
+        logging.info(
+            "Features are normalised by the statistics that the model has learnt with, in its "
+            "config.json, not by those of %s.",
+            FLAGS.train_data,
+        )
     logging.info(
         "%s: %d utterances, %.2f hours, %d steps an epoch",
         FLAGS.train_data,
@@ -229,7 +239,7 @@ def main() -> None:
         config.training.steps_per_epoch,
     )
     dataset.log_reading(train.index, batching, FLAGS.shuffle_buffer_size)
-    train_and_look(trainer, config.training, batching, train, dev)
+    train_and_look(trainer, config, batching, train, dev)
     logging.info("The model is in %s", FLAGS.model_dir)
 
 

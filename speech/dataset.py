@@ -19,6 +19,8 @@ from absl import logging
 
 import constants
 from speech import augment
+from speech.features import CORPUS
+from speech.normalisation import Statistics
 from speech.records import FRAMES_BAR, Index, ShardSet
 
 # Batches that a bucket of like lengths gives at least in an epoch, on average: fewer, longer
@@ -185,11 +187,12 @@ def training_input_fn(
     shuffle_buffer_size: int | None,
     augmentations: tuple[str, ...],
     start_step: int,
+    statistics: Statistics | None = None,
 ) -> Callable[[Any], tf.data.Dataset]:
     """An input_fn for TPUEstimator: endless shuffled batches from `start_step` on.
 
     The batches are (features, labels) as model.model_fn_builder describes them. For
-    shuffle_buffer_size see `shuffling`.
+    shuffle_buffer_size see `shuffling`; statistics: the model's, if it has any.
     """
     masks = [augment.parse(specification) for specification in augmentations]
     step_seconds = shards.index.settings.front_end.step_seconds
@@ -205,7 +208,7 @@ def training_input_fn(
 
         def utterances_of(seed: tf.Tensor | None) -> tf.data.Dataset:
             records = _share_of_this_host(shards, params, seed)
-            return records.map(_parser(shards.index), tf.data.AUTOTUNE)
+            return records.map(_parser(shards.index, statistics), tf.data.AUTOTUNE)
 
         # What fits is read once. The shuffle buffers of all epochs hold references to it.
         kept = utterances_of(None).cache() if shuffled.exact else None
@@ -235,18 +238,21 @@ def training_input_fn(
 
 
 def evaluation_input_fn(
-    shards: ShardSet, batching: Batching, for_prediction: bool
+    shards: ShardSet,
+    batching: Batching,
+    for_prediction: bool,
+    statistics: Statistics | None = None,
 ) -> Callable[[Any], tf.data.Dataset]:
     """An input_fn for TPUEstimator: every utterance once, in the corpus's order.
 
     Static batches are filled up with examples of weight 0. For prediction the labels stand among
-    the features.
+    the features. statistics: the model's, if it has any; not those of these shards.
     """
     missing = -shards.index.records % batching.batch_size if batching.static else 0
 
     def input_fn(params: Any) -> tf.data.Dataset:
         records = _records(shards.files, streams=1)
-        utterances = records.map(_parser(shards.index), tf.data.AUTOTUNE)
+        utterances = records.map(_parser(shards.index, statistics), tf.data.AUTOTUNE)
         filling = utterances.take(1).map(lambda one: {**one, "weight": 0.0}).repeat(missing)
         host, hosts = _host(params)
         utterances = utterances.concatenate(filling).shard(hosts, host)
@@ -320,8 +326,13 @@ def _batches_per_step(batching: Batching, params: Any) -> int:
     return batching.batch_size // (params["batch_size"] * hosts)
 
 
-def _parser(index: Index) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    bins = index.settings.front_end.bins
+def _parser(
+    index: Index, statistics: Statistics | None
+) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    front_end = index.settings.front_end
+    bins = front_end.bins
+    over_corpus = front_end.normalisation == CORPUS
+    assert over_corpus == (statistics is not None), "a model's statistics are for its input"
     specification = {
         "features": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
         "feature_length": tf.io.FixedLenFeature([], tf.int64),
@@ -335,8 +346,11 @@ def _parser(index: Index) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
         frames = tf.cast(example["feature_length"], tf.int32)
         labels = tf.cast(example["label_length"], tf.int32)
         features = tf.reshape(example["features"], [bins, -1])[:, :frames]  # [bins, frames]
+        features = tf.transpose(features)  # [frames, bins]
+        if statistics is not None:
+            features = (features - tf.constant(statistics.mean)) / statistics.deviation
         return {
-            "features": tf.transpose(features),  # [frames, bins]
+            "features": features,
             "feature_length": frames,
             "label": tf.cast(example["label"][:labels], tf.int32),
             "label_length": labels,

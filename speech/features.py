@@ -23,6 +23,7 @@ from python_speech_features.base import get_filterbanks
 
 import constants
 from speech import storage
+from speech.normalisation import normalise
 from utils import UserError
 
 # soundfile gives samples in [-1, 1); the front end's energies are at the scale of 16-bit samples.
@@ -41,9 +42,6 @@ INT16_SUBTYPE = "PCM_16"
 
 # soundfile's count of samples where the header doesn't tell it, as in a flac encoded into a pipe.
 UNKNOWN_LENGTH = 2**63 - 1
-
-# A bin that never changes has no deviation to divide by.
-SMALLEST_DEVIATION = 1e-5
 
 # Kinds of features, and those of them that need mel filters.
 FBANK, MFCC, SPECTROGRAM, WAVEFORM = FEATURES = ("fbank", "mfcc", "spectrogram", "waveform")
@@ -380,20 +378,11 @@ def _energies(
     return np.maximum(energies, np.float32(front_end.energy_floor), out=energies)
 
 
-def normalise(features: np.ndarray) -> np.ndarray:
-    """Shifts and scales every bin to mean 0 and deviation 1 over the utterance.
-
-    Args:
-        features: float32 [bins, frames].
-
-    Returns:
-        float32 [bins, frames]; a bin that never changes becomes 0.
-    """
-    mean = features.mean(axis=1, dtype=np.float64, keepdims=True)  # [bins, 1]
-    centred = features - mean  # [bins, frames], float64
-    variance = np.einsum("bf,bf->b", centred, centred)[:, np.newaxis] / features.shape[1]
-    deviation = np.maximum(np.sqrt(variance), SMALLEST_DEVIATION)  # [bins, 1]
-    return np.divide(centred, deviation, out=np.empty_like(features), casting="same_kind")
+def empty_filters(front_end: FrontEnd) -> int:
+    """How many mel filters lie between two of the FFT's frequencies, so that they are always 0."""
+    if front_end.features not in FILTERED:
+        return 0
+    return int((_filters(front_end).getnnz(axis=1) == 0).sum())
 
 
 def _frames(

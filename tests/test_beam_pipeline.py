@@ -125,6 +125,14 @@ def test_so_are_unpadded_ones(corpus: list[Utterance], tmp_path: Path) -> None:
     assert contents(tmp_path / "beam") == contents(tmp_path / "local")
 
 
+def test_sums_of_features_are_in_the_receipts_too(corpus: list[Utterance], tmp_path: Path) -> None:
+    over_corpus = replace(SETTINGS, front_end=FrontEnd(mel_filters=6, normalisation="corpus"))
+    index = run(corpus, tmp_path / "beam", over_corpus)
+    assert index.statistics is not None and len(index.statistics.mean) == 6
+    prepare.prepare(corpus, str(tmp_path / "local/t"), over_corpus, 0, workers=1, strict=False)
+    assert contents(tmp_path / "beam") == contents(tmp_path / "local")
+
+
 @pytest.mark.parametrize("lost", [SHARDS[1:2], SHARDS])
 def test_missing_shards_are_written_and_no_others(
     corpus: list[Utterance], tmp_path: Path, on_one_machine: dict[str, bytes], lost: list[str]

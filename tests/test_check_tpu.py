@@ -174,7 +174,7 @@ def test_shards_of_another_front_end_than_the_models_are_refused(
     folder = model_dir(tmp_path / "model", bins=40)
     with pytest.raises(UserError) as error:
         door(f"--model_dir={folder}", f"--train_data={shards.pattern}")
-    for part in (folder, shards.pattern, "bins 40 in the model, 80 in the shards"):
+    for part in (folder, shards.pattern, "mel_filters 40 in the model, 80 in the shards"):
         assert part in str(error.value)
 
 

@@ -21,6 +21,7 @@ from speech.features import (
     AudioError,
     FrontEnd,
     audio_length,
+    empty_filters,
     extract,
     filterbank_energies,
     read_audio,
@@ -323,6 +324,14 @@ def test_extracting_leaves_the_samples_alone() -> None:
     before = signal.copy()
     extract(signal, DEFAULT)
     np.testing.assert_array_equal(signal, before)
+
+
+def test_filters_too_narrow_for_the_spectrum_are_counted() -> None:
+    assert empty_filters(DEFAULT) == empty_filters(DEEP_SPEECH_0_1) == 0
+    narrow = replace(DEFAULT, fft_size=320)
+    assert empty_filters(replace(narrow, features="spectrogram")) == 0
+    silent = extract(noise(8000), replace(narrow, normalisation=NONE)) == np.float32(np.log(1e-6))
+    assert empty_filters(narrow) == silent.all(axis=0).sum() > 0
 
 
 # --- Settings that can't be -----------------------------------------------------------------------
