@@ -145,7 +145,7 @@ class FrontEnd:
     def from_json(cls, content: dict[str, Any]) -> "FrontEnd":
         """The front end in an index's or a model's JSON, which may be of the first version."""
         renamed = {"bins": "mel_filters"}
-        return cls(**{renamed.get(key, key): value for key, value in content.items()})
+        return cls(**{renamed.get(key, key): value for key, value in {**content}.items()})
 
     @property
     def bins(self) -> int:
@@ -397,7 +397,7 @@ def _frames(
     present = samples[begin : begin + len(emphasised)].astype(np.float64)
     emphasised[: len(present)] = present
     emphasised[1 : len(present)] -= pre_emphasis * present[:-1]
-    if begin:
+    if begin and len(present):  # steps longer than windows may leave the last frame nothing
         emphasised[0] -= pre_emphasis * float(samples[begin - 1])
     # What sliding_window_view does, without its checks, which cost much for so small an array.
     return np.lib.stride_tricks.as_strided(

@@ -228,7 +228,7 @@ class Shard:
 
     @classmethod
     def from_json(cls, shard: dict[str, Any]) -> "Shard":
-        sums = shard.get("sums")  # the first version had none
+        sums = {**shard}.get("sums")  # the first version had none
         return cls(**{**shard, "sums": None if sums is None else Sums.from_json(sums)})
 
 

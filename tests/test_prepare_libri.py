@@ -641,7 +641,7 @@ def test_an_output_folder_that_can_not_be_written(folder: Path, place: str) -> N
 def test_other_settings_over_a_set_that_is_there(folder: Path) -> None:
     assert run(folder, *FLAGS).returncode == 0
     message = refusal(folder, *FLAGS, "--nrof_fbanks=40")
-    assert "t.index.json was made with other settings: bins 80 then, 40 now" in message
+    assert "t.index.json was made with other settings: mel_filters 80 then, 40 now" in message
     assert "--tfrecords_file" in message
 
 

@@ -439,6 +439,7 @@ def test_a_shard_that_was_changed_by_hand_is_told_with_its_field(
     ("part", "field", "says"),
     [
         ("settings", "partition_size", "settings: partition_size 'x' is no whole number"),
+        ("settings", "front_end", "is not an index of shards"),
         ("settings", "padded", "settings: padded 'x' is not of the type it had"),
         ("corpus", "utterances", "corpus: corpus_utterances 'x' is no whole number"),
         ("shards", None, "is not an index of shards"),
