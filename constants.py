@@ -53,13 +53,14 @@ MODEL_DIR = _location("MODEL_DIR", f"{BUCKET}/model" if BUCKET else "model")
 
 REPORT_DIR = _location("REPORT_DIR", "report")
 
-# --- Front end: audio -> log mel filterbank -------------------------------------------------------
+# --- Front end: audio -> features -----------------------------------------------------------------
 
 SAMPLE_RATE = 16000  # Hz
 WINDOW_SECONDS = 0.02
 STEP_SECONDS = 0.01
 FFT_SIZE = 1024  # samples, the windowed frame is zero-padded to this
-MEL_BINS = 80
+MEL_FILTERS = 80
+CEPSTRAL_COEFFICIENTS = 13
 LOWEST_FREQUENCY = 125.0  # Hz
 HIGHEST_FREQUENCY = 7600.0  # Hz
 PRE_EMPHASIS = 0.97

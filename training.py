@@ -197,7 +197,8 @@ def model_config(train: ShardSet, batching: dataset.Batching) -> ModelConfig:
             f"--train_batch_size={FLAGS.train_batch_size} is more than the {train.index.records} "
             f"utterances of {FLAGS.train_data}: choose a smaller one, or prepare more."
         )
-    augment.parse_all(FLAGS.augment)  # a bad one is told of before anything is written
+    # A bad one is told of before anything is written.
+    augment.parse_all(FLAGS.augment, settings.front_end)
     network = network_config(FLAGS, settings.front_end, settings.alphabet)
     training = TrainingConfig(
         train_batch_size=FLAGS.train_batch_size,
@@ -213,7 +214,9 @@ def model_config(train: ShardSet, batching: dataset.Batching) -> ModelConfig:
         bfloat16=FLAGS.bfloat16,
         random_seed=FLAGS.random_seed,
     )
-    return ModelConfig(settings.front_end, settings.alphabet, network, training)
+    return ModelConfig(
+        settings.front_end, settings.alphabet, network, training, train.index.statistics
+    )
 
 
 def run_settings() -> estimator.RunSettings:
@@ -267,6 +270,7 @@ class Task:
             with_ids=with_ids,
             train_steps=self.config.training.train_steps,
             stride=self.config.network.stride_size,
+            statistics=self.config.statistics,
         )
 
     def utterances_of(self, step: int) -> list[str]:
@@ -371,6 +375,23 @@ def tell_end(step: int, last_step: int, judged: Verdict) -> None:
         logging.info("Trained for %d of %d steps.", step, last_step)
 
 
+def tell_data(config: ModelConfig, train: ShardSet, batching: dataset.Batching) -> None:
+    logging.info(
+        "%s: %d utterances, %.2f hours, %d steps an epoch",
+        FLAGS.train_data,
+        train.index.records,
+        train.index.audio_seconds / 3600,
+        config.training.steps_per_epoch,
+    )
+    if config.statistics != train.index.statistics:
+        logging.info(
+            "Features are normalised by the statistics that the model has learnt with, in its "
+            "config.json, not by those of %s.",
+            FLAGS.train_data,
+        )
+    dataset.log_reading(train.index, batching, FLAGS.shuffle_buffer_size)
+
+
 def main() -> None:
     estimator.quieten(FLAGS.logging)
     tpu = estimator.tpu_settings(FLAGS)
@@ -390,31 +411,23 @@ def main() -> None:
         check_same_front_end(
             config, settings.front_end, settings.alphabet, FLAGS.dev_data, FLAGS.model_dir
         )
-    if FLAGS.average_checkpoints:
-        checkpoints.parse_weights(FLAGS.average_checkpoints)  # a bad one is told of now
-    looker = None
-    if dev:
-        looking = dataset.Batching(FLAGS.eval_batch_size, device.is_tpu, device.hosts)
-        looker = looks.Looker(dev, looking, config, FLAGS.best_by)
     elif FLAGS.early_stop or FLAGS.reduce_lr_on_plateau:
         raise UserError(
             "--early_stop and --reduce_lr_on_plateau look at development data: give --dev_data."
         )
-    task = Task(config, train, batching, looker, device)
-    task.trainer(1.0)
+    if FLAGS.average_checkpoints:
+        checkpoints.parse_weights(FLAGS.average_checkpoints)  # a bad one is told of now
+    Task(config, train, batching, None, device).trainer(1.0)  # as are checkpoints out of step
     estimator.check_writable(FLAGS.model_dir)
     with exclusive(storage.join(FLAGS.model_dir, ".lock"), "this model", "--model_dir"):
         trained = checkpoints.latest_checkpoint(FLAGS.model_dir) is not None
-        save_config(FLAGS.model_dir, config, trained)
-        logging.info(
-            "%s: %d utterances, %.2f hours, %d steps an epoch",
-            FLAGS.train_data,
-            train.index.records,
-            train.index.audio_seconds / 3600,
-            config.training.steps_per_epoch,
-        )
-        dataset.log_reading(train.index, batching, FLAGS.shuffle_buffer_size)
-        train_and_look(task)
+        config = save_config(FLAGS.model_dir, config, trained)
+        tell_data(config, train, batching)
+        looker = None
+        if dev:
+            looking = dataset.Batching(FLAGS.eval_batch_size, device.is_tpu, device.hosts)
+            looker = looks.Looker(dev, looking, config, FLAGS.best_by)
+        train_and_look(Task(config, train, batching, looker, device))
     logging.info("The model is in %s", FLAGS.model_dir)
 
 

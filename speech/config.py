@@ -6,7 +6,7 @@ everything later takes a model directory and nothing that could disagree with it
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from absl import flags
 
 import constants
 from speech import storage
-from speech.features import FrontEnd
+from speech.features import CORPUS, FrontEnd
+from speech.normalisation import Statistics
 from utils import Alphabet, AlphabetError, UserError
 
 CONFIG_FORMAT = 1
@@ -140,6 +141,9 @@ class ModelConfig:
     alphabet: Alphabet
     network: NetworkConfig
     training: TrainingConfig
+    # Of the shards it was first trained on, by which all its data is normalised; None unless the
+    # front end normalises over the corpus.
+    statistics: Statistics | None = None
 
     def to_json(self) -> str:
         return (
@@ -150,6 +154,7 @@ class ModelConfig:
                     "alphabet": self.alphabet.to_json(),
                     "network": asdict(self.network),
                     "training": asdict(self.training),
+                    "statistics": asdict(self.statistics) if self.statistics else None,
                 },
                 indent=1,
                 ensure_ascii=False,
@@ -167,16 +172,29 @@ class ModelConfig:
                     f"{path} has format {content['format']}, this program reads format "
                     f"{CONFIG_FORMAT}: train the model with this version."
                 )
-            return cls(
-                front_end=FrontEnd(**content["front_end"]),
+            statistics = content.get("statistics")  # the first version had none
+            config = cls(
+                front_end=FrontEnd.from_json(content["front_end"]),
                 alphabet=Alphabet.from_json(content["alphabet"]),
                 network=NetworkConfig(**_with_tuple(content["network"], "conv_channels")),
                 training=TrainingConfig(**_with_tuple(content["training"], "augment")),
+                statistics=None if statistics is None else Statistics.from_json(statistics),
             )
+            _check_statistics(config)
+            return config
         except AlphabetError as error:
             raise UserError(f"{path}: {error}") from None
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is not a model's config: {error!r}.") from None
+
+
+def _check_statistics(config: ModelConfig) -> None:
+    """Raises ValueError unless there are statistics of every bin where they are needed."""
+    front_end = config.front_end
+    wanted = front_end.bins if front_end.normalisation == CORPUS else 0
+    found = len(config.statistics.mean) if config.statistics else 0
+    if found != wanted:
+        raise ValueError(f"statistics are of {found} bins, not of {wanted}")
 
 
 def _with_tuple(content: dict[str, Any], key: str) -> dict[str, Any]:
@@ -202,15 +220,22 @@ def read_config(model_dir: str) -> ModelConfig:
     return ModelConfig.from_json(storage.read_text(path), path)
 
 
-def save_config(model_dir: str, config: ModelConfig, trained: bool) -> None:
+def save_config(model_dir: str, config: ModelConfig, trained: bool) -> ModelConfig:
     """Writes the config, after checking that a trained model which is there is the same one.
+
+    Returns:
+        the config as it was written: a trained model keeps the statistics that it has learnt with,
+        whatever shards it goes on with.
 
     Raises:
         UserError: the directory holds a model with another front end, alphabet or network.
     """
     if trained:
-        check_same_model(read_config(model_dir), config, model_dir)
+        saved = read_config(model_dir)
+        check_same_model(saved, config, model_dir)
+        config = replace(config, statistics=saved.statistics)
     storage.write_text(config_path(model_dir), config.to_json())
+    return config
 
 
 def check_same_model(saved: ModelConfig, asked: ModelConfig, model_dir: str) -> None:
