@@ -81,8 +81,8 @@ def parse_all(specifications: Sequence[str], front_end: FrontEnd) -> tuple[Speci
         moves = each.kind == "pitch" or (each.kind == "warp" and each.ranges["wf"].largest)
         if front_end.deltas and moves:
             raise UserError(
-                f"--augment={each.text} moves what lies at one frequency to another, which features "
-                "with deltas don't lie by: leave it out, or prepare with --deltas=0."
+                f"--augment={each.text} moves what lies at one frequency to another, and "
+                "features with deltas don't lie so: leave it out, or prepare with --deltas=0."
             )
     return parsed
 

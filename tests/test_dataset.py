@@ -176,7 +176,7 @@ def test_masks_hide_what_is_normalised(tmp_path: Path) -> None:
     """So that 0 is the mean."""
     shards = write_shards(tmp_path, random_utterances([40] * 4, 4), normalisation="corpus")
     far = Statistics((100.0,) * 4, (1.0,) * 4)
-    input_fn = training_input_fn(shards, Batching(4, False), 1, 8, MASKS, 0, far)
+    input_fn = training_input_fn(shards, Batching(4, False), 1, 8, MASKS, 0, statistics=far)
     features = next(batches_of(input_fn, 4))["features"]
     assert (features == 0).any()
     assert (features[features != 0] < -90).all()
