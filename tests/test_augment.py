@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from speech.augment import Conditions, apply_all, parse_all
 from speech.features import FrontEnd, filterbank_energies
+from utils import UserError
 
 FRAMES, BINS = 200, 40
 CONDITIONS = Conditions(FrontEnd(mel_filters=BINS), most_frames=300, stride=2)
