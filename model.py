@@ -72,6 +72,8 @@ class DeepSpeech1(tf.Module):
             "output/kernel", [units, config.labels], self._initializers.glorot()
         )
         self.output_bias = self._variable("output/bias", [config.labels], tf.zeros)
+        # First to last, each the prefix of its variables' names.
+        self.layers = [*(f"conv_{each}" for each in range(len(self.convolutions))), "rnn", "output"]
 
     @staticmethod
     def _variable(name: str, shape: list[int], initializer: Callable[..., tf.Tensor]) -> Any:

@@ -7,6 +7,7 @@ Sizes and lengths of the data come from the shards' index. The same command run 
 from the last checkpoint.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -14,7 +15,7 @@ from absl import flags, logging
 
 import constants
 import model
-from speech import augment, command_line, dataset, estimator
+from speech import augment, command_line, dataset, estimator, transfer
 from speech.config import (
     ModelConfig,
     TrainingConfig,
@@ -95,6 +96,14 @@ def define_flags() -> None:
         lower_bound=1,
     )
     flags.DEFINE_integer("random_seed", constants.RANDOM_SEED, "Of weights, order and dropout.")
+    flags.DEFINE_string(
+        "init_checkpoint",
+        None,
+        "A trained model's folder, or a checkpoint: the new model begins with its variables.",
+    )
+    flags.DEFINE_integer(
+        "drop_layers", 0, "Last layers that aren't taken from --init_checkpoint.", lower_bound=0
+    )
     define_network_flags()
     estimator.define_tpu_flags()
     command_line.define_logging_flag()
@@ -136,6 +145,27 @@ def run_settings() -> estimator.RunSettings:
         keep_checkpoint_max=FLAGS.keep_checkpoint_max,
         random_seed=FLAGS.random_seed,
     )
+
+
+def warm_start(config: ModelConfig, trained: bool) -> Any:
+    """What a new model takes from --init_checkpoint, told in a table; None: nothing."""
+    if not FLAGS.init_checkpoint:
+        if FLAGS.drop_layers:
+            raise UserError(f"--drop_layers={FLAGS.drop_layers} wants an --init_checkpoint.")
+        return None
+    if trained:
+        logging.info(
+            "Training goes on in %s, and --init_checkpoint is not read again.", FLAGS.model_dir
+        )
+        return None
+    source = transfer.find_source(FLAGS.init_checkpoint)
+    before, now = (
+        transfer.layout_of(functools.partial(model.DeepSpeech1, each.network))
+        for each in (source.config, config)
+    )
+    taken = transfer.plan(source, before, config, now, FLAGS.drop_layers)
+    logging.info("From %s:\n%s", source.checkpoint, taken.table())
+    return taken.settings()
 
 
 def train_and_look(
@@ -217,9 +247,9 @@ def main() -> None:
             config, settings.front_end, settings.alphabet, FLAGS.dev_data, FLAGS.model_dir
         )
     model_fn = model.model_fn_builder(config, FLAGS.model_dir)
-    trainer = estimator.build(model_fn, run_settings(), device)
-    estimator.check_writable(FLAGS.model_dir)
     trained = estimator.latest_checkpoint(FLAGS.model_dir) is not None
+    trainer = estimator.build(model_fn, run_settings(), device, warm_start(config, trained))
+    estimator.check_writable(FLAGS.model_dir)
     save_config(FLAGS.model_dir, config, trained)
     logging.info(
         "%s: %d utterances, %.2f hours, %d steps an epoch",

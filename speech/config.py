@@ -195,8 +195,8 @@ def save_config(model_dir: str, config: ModelConfig, trained: bool) -> None:
 def check_same_model(saved: ModelConfig, asked: ModelConfig, model_dir: str) -> None:
     """Raises a UserError that names what differs in front end, alphabet or network."""
     differences = [
-        *_differing_fields(saved.front_end, asked.front_end, "asked for", "front_end."),
-        *_differing_fields(saved.network, asked.network, "asked for", "network."),
+        *differing_fields(saved.front_end, asked.front_end, "asked for", "front_end."),
+        *differing_fields(saved.network, asked.network, "asked for", "network."),
         *_differing_alphabets(saved.alphabet, asked.alphabet, "asked for"),
     ]
     if differences:
@@ -211,7 +211,7 @@ def check_same_front_end(
 ) -> None:
     """Raises a UserError if shards were made with another front end or alphabet than a model's."""
     differences = [
-        *_differing_fields(config.front_end, front_end, "in the shards"),
+        *differing_fields(config.front_end, front_end, "in the shards"),
         *_differing_alphabets(config.alphabet, alphabet, "in the shards"),
     ]
     if differences:
@@ -221,7 +221,7 @@ def check_same_front_end(
         )
 
 
-def _differing_fields(saved: Any, other: Any, where: str, prefix: str = "") -> list[str]:
+def differing_fields(saved: Any, other: Any, where: str, prefix: str = "") -> list[str]:
     """What differs between two settings of one dataclass; `where` says where the other is from."""
     before, now = asdict(saved), asdict(other)
     return [

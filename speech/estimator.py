@@ -258,8 +258,14 @@ def check_writable(model_dir: str) -> None:
         ) from None
 
 
-def build(model_fn: Callable[..., Any], run: RunSettings, device: Device) -> Any:
+def build(
+    model_fn: Callable[..., Any], run: RunSettings, device: Device, warm_start: Any = None
+) -> Any:
     """A TPUEstimator.
+
+    Args:
+        warm_start: tf.estimator.WarmStartSettings of variables that begin with another model's
+            values; None for none. A checkpoint in the model's folder goes first.
 
     Raises:
         UserError: a TPU couldn't save checkpoints when it is to.
@@ -285,6 +291,7 @@ def build(model_fn: Callable[..., Any], run: RunSettings, device: Device) -> Any
         eval_batch_size=run.eval_batch_size,
         predict_batch_size=run.eval_batch_size,
         export_to_tpu=False,
+        warm_start_from=warm_start,
     )
 
 

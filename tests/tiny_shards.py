@@ -23,7 +23,7 @@ from speech.records import (
     index_path,
     shard_path,
 )
-from utils import ENGLISH
+from utils import ENGLISH, Alphabet
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,12 @@ def write_shards(
     padded: bool = True,
     bins: int = 4,
     longest: tuple[int, int] = (64, 12),
+    alphabet: Alphabet = ENGLISH,
 ) -> ShardSet:
     """The shards of `utterances`; longest: frames and labels that records are padded to."""
     settings = ShardSettings(
         front_end=FrontEnd(bins=bins),
-        alphabet=ENGLISH,
+        alphabet=alphabet,
         partition_size=partition_size,
         max_sequence_length=longest[0],
         max_label_length=longest[1],
@@ -91,7 +92,7 @@ def _write_shard(
             writer.write(
                 encode_example(
                     each.features,
-                    ENGLISH.encode(each.transcript),
+                    settings.alphabet.encode(each.transcript),
                     each.utterance_id,
                     each.transcript,
                     settings.max_sequence_length if settings.padded else 0,
