@@ -14,7 +14,7 @@ from absl import flags, logging
 
 import constants
 import model
-from speech import command_line, estimator
+from speech import command_line, estimator, networks
 from speech.config import (
     ModelConfig,
     TrainingConfig,
@@ -24,6 +24,7 @@ from speech.config import (
     read_config,
 )
 from speech.features import FrontEnd
+from speech.networks import Network
 from speech.records import find_shards
 from speech.tpu_compiler import Compiled, compile_program, find_python
 from speech.tpu_estimate import OTHER, PARTS, TOPOLOGIES, Topology, estimate
@@ -136,9 +137,7 @@ def step_of(config: ModelConfig, data: Data, batch: int) -> bytes:
     return training_step(model_fn, batch, data.frames, config.network.bins, data.labels)
 
 
-def row(
-    name: str, compiled: Compiled, network: model.DeepSpeech1, data: Data, batch: int
-) -> list[str]:
+def row(name: str, compiled: Compiled, network: Network, data: Data, batch: int) -> list[str]:
     """A line of the table for a program that compiles."""
     topology = TOPOLOGIES[name]
     estimated = estimate(compiled.text)
@@ -208,7 +207,7 @@ def main() -> None:
     config, data = asked()
     topologies, batches = asked_topologies(), asked_batches()
     python = find_python(FLAGS.compiler_python)
-    network = model.DeepSpeech1(config.network)
+    network = networks.build(config.network, config.training.random_seed)
     parameters = sum(each.shape.num_elements() for each in network.trainable_variables)
     failures = []
     for batch in batches:

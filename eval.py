@@ -7,16 +7,16 @@ The model directory carries front end, alphabet and network; nothing of them is 
 """
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 from absl import flags, logging
 
 import constants
 import model
-from speech import command_line, dataset, estimator, report, storage
+from speech import checkpoints, command_line, dataset, estimator, report, storage
 from speech.config import check_same_front_end, read_config
-from speech.decoder import BeamSearchDecoder
+from speech.decoder import BeamSearchDecoder, greedy_decode
+from speech.recognition import recognise
 from speech.records import ShardSet, find_shards
 from utils import UserError
 
@@ -26,6 +26,18 @@ FLAGS = flags.FLAGS
 def define_flags() -> None:
     flags.DEFINE_string("model_dir", constants.MODEL_DIR, "The model that training.py made.")
     flags.DEFINE_string("test_data", constants.TEST_DATA, "Test shards, a glob or gs:// glob.")
+    flags.DEFINE_string(
+        "checkpoint",
+        None,
+        "best (on the development data), latest, average, or a path; default: the best, if "
+        "training looked at development data, else the latest.",
+    )
+    flags.DEFINE_string(
+        "average_checkpoints",
+        None,
+        "Take the average of the last checkpoints: their number, as in 5, or a weight for each, "
+        "newest first, as in 3,2,1.",
+    )
     flags.DEFINE_integer(
         "eval_batch_size", constants.EVAL_BATCH_SIZE, "Over all cores.", lower_bound=1
     )
@@ -41,33 +53,34 @@ def define_flags() -> None:
     command_line.define_logging_flag()
 
 
-def recognise(
+def asked_checkpoint() -> str:
+    """Path of the checkpoint that the flags ask for."""
+    if not FLAGS.average_checkpoints:
+        return checkpoints.find_checkpoint(FLAGS.model_dir, FLAGS.checkpoint)
+    if FLAGS.checkpoint:
+        raise UserError("--checkpoint and --average_checkpoints are two: give one.")
+    weights = checkpoints.parse_weights(FLAGS.average_checkpoints)
+    return checkpoints.average(FLAGS.model_dir, weights)
+
+
+def recognised(
     predictor: Any,
     checkpoint: str,
     shards: ShardSet,
     batching: dataset.Batching,
     decoder: BeamSearchDecoder,
-) -> Iterator[report.Result]:
-    """Recognises a test set batch by batch, in the corpus's order."""
-    references = iter(dataset.transcripts(shards))
-    batches = predictor.predict(
-        dataset.evaluation_input_fn(shards, batching, for_prediction=True),
-        checkpoint_path=checkpoint,
-        yield_single_examples=False,
-    )
-    for batch in batches:
-        # A TPU's last batch is filled up: zip ends with the references.
-        lengths = batch["output_length"]
-        hypotheses = decoder.decode_batch(
-            log_probs[:length]
-            for log_probs, length in zip(batch["log_probs"], lengths, strict=True)
-        )
-        for hypothesis, loss, aligned, (utterance_id, reference) in zip(
-            hypotheses, batch["ctc_loss"], batch["aligned"], references, strict=False
-        ):
-            yield report.compare(
-                utterance_id, reference, hypothesis, float(loss) if aligned else None
-            )
+) -> tuple[list[report.Result], list[report.Result]]:
+    """A test set in the corpus's order, by beam search and greedily."""
+    results, greedy = [], []
+    references = dataset.transcripts(shards)
+    for batch in recognise(predictor, checkpoint, shards, batching, references):
+        hypotheses = decoder.decode_batch(each.log_probs for each in batch)
+        for each, hypothesis in zip(batch, hypotheses, strict=True):
+            known = each.utterance_id, each.reference
+            best_path = greedy_decode(each.log_probs, decoder.alphabet)
+            results.append(report.compare(*known, hypothesis, each.loss))
+            greedy.append(report.compare(*known, best_path, each.loss))
+    return results, greedy
 
 
 def main() -> None:
@@ -81,12 +94,7 @@ def main() -> None:
     check_same_front_end(
         config, settings.front_end, settings.alphabet, FLAGS.test_data, FLAGS.model_dir
     )
-    checkpoint = estimator.latest_checkpoint(FLAGS.model_dir)
-    if not checkpoint:
-        raise UserError(
-            f"{FLAGS.model_dir} holds no checkpoint yet: python training.py "
-            f"--model_dir={FLAGS.model_dir}"
-        )
+    checkpoint = asked_checkpoint()
     device = estimator.find_device(tpu)
     if device.hosts > 1:
         raise UserError(
@@ -105,18 +113,18 @@ def main() -> None:
     run = estimator.RunSettings(FLAGS.model_dir, eval_batch_size=FLAGS.eval_batch_size)
     predictor = estimator.build(model.model_fn_builder(config, FLAGS.model_dir), run, device)
     batching = dataset.Batching(FLAGS.eval_batch_size, static=device.is_tpu)
-    steps = estimator.steps_of(checkpoint)
+    steps = checkpoints.steps_of(checkpoint)
     decoder = BeamSearchDecoder(config.alphabet, FLAGS.beam_width)
     started = time.monotonic()
     with estimator.explained_errors(FLAGS.model_dir):
-        results = list(recognise(predictor, checkpoint, shards, batching, decoder))
-    assert len(results) == shards.index.records, "an utterance was lost on the way"
+        results, greedy = recognised(predictor, checkpoint, shards, batching, decoder)
     summary = report.summarise(
-        results, time.monotonic() - started, shards.index.audio_seconds, steps
+        results, greedy, time.monotonic() - started, shards.index.audio_seconds, steps
     )
     if FLAGS.report_dir:
         report.write(FLAGS.report_dir, summary, results)
         print(f"Every utterance: {FLAGS.report_dir}/{report.UTTERANCES_FILE}")
+    print(f"Greedily: WER {summary.greedy_wer:.2%} CER {summary.greedy_cer:.2%}")
     print(summary.line())
 
 

@@ -4,19 +4,33 @@
   python training.py --train_data=data/train.tfrecords.* --dev_data=data/dev.tfrecords.*
 
 Sizes and lengths of the data come from the shards' index. The same command run again continues
-from the last checkpoint.
+from the last checkpoint, as if it had never been stopped.
 """
 
-import functools
 import math
+import signal
+from dataclasses import dataclass
 from typing import Any
 
 from absl import flags, logging
 
 import constants
 import model
-from speech import augment, command_line, dataset, estimator, transfer
+from speech import (
+    augment,
+    checkpoints,
+    command_line,
+    curves,
+    dataset,
+    estimator,
+    looks,
+    storage,
+    tensorboard,
+    transfer,
+)
+from speech.bad_steps import BadStepHook
 from speech.config import (
+    SCHEDULES,
     ModelConfig,
     TrainingConfig,
     check_same_front_end,
@@ -24,8 +38,12 @@ from speech.config import (
     network_config,
     save_config,
 )
-from speech.progress import ProgressHook
+from speech.history import History
+from speech.lock import exclusive
+from speech.patience import Patience, Verdict, verdict
+from speech.progress import HistoryListener, ProgressHook
 from speech.records import ShardSet, find_shards
+from speech.stopping import StopHook, Stopping
 from utils import UserError
 
 FLAGS = flags.FLAGS
@@ -55,14 +73,37 @@ def define_flags() -> None:
         "Steps between two looks at the development data; default: an epoch.",
         lower_bound=1,
     )
+    flags.DEFINE_enum(
+        "best_by",
+        "wer",
+        looks.MEASURES,
+        "By what of the development data a checkpoint is kept as the best one.",
+    )
     flags.DEFINE_float(
-        "learning_rate", constants.LEARNING_RATE, "Of Adam, at the start.", lower_bound=0
+        "learning_rate", constants.LEARNING_RATE, "Of Adam, at its highest.", lower_bound=0
+    )
+    flags.DEFINE_enum(
+        "learning_rate_schedule",
+        constants.LEARNING_RATE_SCHEDULE,
+        SCHEDULES,
+        "How the learning rate falls: by --learning_rate_decay_factor after every epoch, along a "
+        "cosine to 0 at the last step, or not at all.",
+    )
+    flags.DEFINE_integer(
+        "warmup_steps", 0, "Steps in which the learning rate rises from 0.", lower_bound=0
     )
     flags.DEFINE_float(
         "learning_rate_decay_factor",
         constants.LEARNING_RATE_DECAY_FACTOR,
-        "The learning rate is multiplied by it after every epoch.",
+        "The learning rate is multiplied by it after every epoch (exponential).",
         lower_bound=0,
+    )
+    define_patience_flags()
+    flags.DEFINE_string(
+        "average_checkpoints",
+        None,
+        "At the end also average the last checkpoints: their number, as in 5, or a weight for "
+        "each, newest first, as in 3,2,1. eval.py --checkpoint=average takes it.",
     )
     flags.DEFINE_float(
         "clip_gradients",
@@ -72,6 +113,15 @@ def define_flags() -> None:
     )
     flags.DEFINE_multi_string(
         "augment", [], "Augmentation, e.g. time_mask[p=1,n=2,size=100]; see speech/augment.py."
+    )
+    flags.DEFINE_bool(
+        "sorta_grad", False, "Short utterances first in the first epoch (arXiv 1512.02595)."
+    )
+    flags.DEFINE_integer(
+        "max_bad_steps",
+        constants.MAX_BAD_STEPS,
+        "Steps whose loss isn't finite that may be skipped; one more ends the training.",
+        lower_bound=0,
     )
     flags.DEFINE_integer(
         "iterations_per_loop",
@@ -109,6 +159,41 @@ def define_flags() -> None:
     command_line.define_logging_flag()
 
 
+def define_patience_flags() -> None:
+    """Mozilla DeepSpeech's names, meanings and defaults."""
+    flags.DEFINE_bool("early_stop", False, "Stop when the development data's loss gets no better.")
+    flags.DEFINE_float(
+        "es_epochs",
+        constants.ES_EPOCHS,
+        "Epochs without a better loss after which training stops.",
+        lower_bound=0,
+    )
+    flags.DEFINE_float(
+        "es_min_delta",
+        constants.ES_MIN_DELTA,
+        "By how much a loss must be lower to be better.",
+        lower_bound=0,
+    )
+    flags.DEFINE_bool(
+        "reduce_lr_on_plateau",
+        False,
+        "Lower the learning rate when the development data's loss gets no better.",
+    )
+    flags.DEFINE_float(
+        "plateau_epochs",
+        constants.PLATEAU_EPOCHS,
+        "Epochs without a better loss after which the learning rate is lowered.",
+        lower_bound=0,
+    )
+    flags.DEFINE_float(
+        "plateau_reduction",
+        constants.PLATEAU_REDUCTION,
+        "The learning rate is multiplied by it then.",
+        lower_bound=0,
+        upper_bound=1,
+    )
+
+
 def model_config(train: ShardSet, batching: dataset.Batching) -> ModelConfig:
     """The model and training that flags and shards ask for."""
     settings = train.index.settings
@@ -125,7 +210,10 @@ def model_config(train: ShardSet, batching: dataset.Batching) -> ModelConfig:
         train_batch_size=FLAGS.train_batch_size,
         steps_per_epoch=steps_per_epoch,
         learning_rate=FLAGS.learning_rate,
+        learning_rate_schedule=FLAGS.learning_rate_schedule,
         learning_rate_decay_factor=FLAGS.learning_rate_decay_factor,
+        warmup_steps=FLAGS.warmup_steps,
+        train_steps=FLAGS.train_steps or math.ceil(FLAGS.max_epochs * steps_per_epoch),
         clip_gradients=FLAGS.clip_gradients,
         dropout=FLAGS.dropout,
         augment=tuple(FLAGS.augment),
@@ -159,72 +247,151 @@ def warm_start(config: ModelConfig, trained: bool) -> Any:
         )
         return None
     source = transfer.find_source(FLAGS.init_checkpoint)
-    before, now = (
-        transfer.layout_of(functools.partial(model.DeepSpeech1, each.network))
-        for each in (source.config, config)
-    )
-    taken = transfer.plan(source, before, config, now, FLAGS.drop_layers)
+    taken = transfer.plan(source, config, FLAGS.drop_layers)
     logging.info("From %s:\n%s", source.checkpoint, taken.table())
     return taken.settings()
 
 
-def train_and_look(
-    trainer: Any,
-    training: TrainingConfig,
-    batching: dataset.Batching,
-    train: ShardSet,
-    dev: ShardSet | None,
-) -> None:
-    """Trains to the last step; looks at the development data on the way."""
-    last_step = FLAGS.train_steps
-    if last_step is None:
-        last_step = math.ceil(FLAGS.max_epochs * training.steps_per_epoch)
-    look = FLAGS.eval_steps or training.steps_per_epoch
-    step = estimator.steps_of(estimator.latest_checkpoint(FLAGS.model_dir))
-    if step >= last_step:
-        logging.info("Trained for %d of %d steps: nothing to do.", step, last_step)
-    elif step:
-        logging.info("Continues from the checkpoint of step %d, to step %d.", step, last_step)
-    while step < last_step:
-        target = min(last_step, (step // look + 1) * look)
-        batches = dataset.training_input_fn(
-            train,
-            batching,
-            training.random_seed,
+def patience() -> Patience:
+    return Patience(
+        early_stop=FLAGS.early_stop,
+        es_epochs=FLAGS.es_epochs,
+        es_min_delta=FLAGS.es_min_delta,
+        reduce_lr_on_plateau=FLAGS.reduce_lr_on_plateau,
+        plateau_epochs=FLAGS.plateau_epochs,
+        plateau_reduction=FLAGS.plateau_reduction,
+    )
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained, on what, and where."""
+
+    config: ModelConfig
+    train: ShardSet
+    batching: dataset.Batching
+    looker: looks.Looker | None  # at the development data; None: there is none
+    device: estimator.Device
+    warm_start: Any  # tf.estimator.WarmStartSettings; None where a model begins with its own values
+
+    def trainer(self, learning_rate_scale: float) -> Any:
+        """A TPUEstimator; raises UserError if a TPU couldn't save checkpoints when it is to."""
+        model_fn = model.model_fn_builder(self.config, FLAGS.model_dir, learning_rate_scale)
+        return estimator.build(model_fn, run_settings(), self.device, self.warm_start)
+
+    def batches_from(self, step: int, with_ids: bool = False) -> Any:
+        """The input_fn of the steps behind `step`."""
+        return dataset.training_input_fn(
+            self.train,
+            self.batching,
+            self.config.training.random_seed,
             FLAGS.shuffle_buffer_size,
-            training.augment,
+            self.config.training.augment,
             start_step=step,
+            sorta_grad=FLAGS.sorta_grad,
+            with_ids=with_ids,
         )
-        hook = ProgressHook(training, train.index.audio_seconds, last_step)
-        with estimator.explained_errors(FLAGS.model_dir):
-            trainer.train(batches, max_steps=target, hooks=[hook])
-            step = target
-            if dev:
-                looking = dataset.Batching(FLAGS.eval_batch_size, batching.static)
-                evaluate(trainer, dev, looking, training)
+
+    def utterances_of(self, step: int) -> list[str]:
+        """Ids of the utterances that step number `step` trains on."""
+        return dataset.utterance_ids(self.batches_from(step - 1, True), FLAGS.train_batch_size)
 
 
-def evaluate(
-    trainer: Any, dev: ShardSet, batching: dataset.Batching, training: TrainingConfig
+def train_and_look(task: Task) -> None:
+    """Trains to the last step, or until it is stopped; looks at the development data on the way."""
+    training, stopping = task.config.training, Stopping()
+    last_step, interval = training.train_steps, FLAGS.eval_steps or training.steps_per_epoch
+    step = checkpoints.steps_of(checkpoints.latest_checkpoint(FLAGS.model_dir))
+    history = History(FLAGS.model_dir, step)
+    if 0 < step < last_step:
+        logging.info("Continues from the checkpoint of step %d, to step %d.", step, last_step)
+    with stopping.listening(), estimator.explained_errors(FLAGS.model_dir):
+        while not stopping.signal:
+            due = step > 0 and (step % interval == 0 or step == last_step)
+            if task.looker and due and not history.looked_at(step):
+                look_at(task, history, step, stopping)
+                continue
+            judged = verdict(history.looks, patience(), training.steps_per_epoch)
+            if step >= last_step or judged.stop:
+                tell_end(step, last_step, judged)
+                break
+            target = min(last_step, (step // interval + 1) * interval)
+            train(task, history, judged, step, target, stopping)
+            step = checkpoints.steps_of(checkpoints.latest_checkpoint(FLAGS.model_dir))
+        draw(history, training.steps_per_epoch)
+        if FLAGS.average_checkpoints and not stopping.signal:
+            average(task, history, step, stopping)
+    if stopping.signal:
+        logging.info("Stopped at step %d. The same command continues from here.", step)
+    if stopping.signal == signal.SIGINT:
+        raise KeyboardInterrupt
+
+
+def train(
+    task: Task, history: History, judged: Verdict, step: int, target: int, stopping: Stopping
 ) -> None:
-    metrics = trainer.evaluate(
-        dataset.evaluation_input_fn(dev, batching, for_prediction=False),
-        steps=dataset.evaluation_steps(dev.index, batching),
+    """Trains from step to step; a checkpoint is saved at the end, also if it is stopped."""
+    training, scale = task.config.training, judged.learning_rate_scale
+    seconds = task.train.index.audio_seconds
+    task.trainer(scale).train(
+        task.batches_from(step),
+        max_steps=target,
+        hooks=[
+            ProgressHook(training, scale, seconds, training.train_steps, history),
+            BadStepHook(FLAGS.max_bad_steps, task.utterances_of),
+            StopHook(stopping),
+        ],
+        saving_listeners=[HistoryListener(history)],
     )
-    step = metrics["global_step"]
-    logging.info(
-        "epoch %.2f  step %d  dev loss %.2f",
-        step / training.steps_per_epoch,
-        step,
-        metrics["ctc_loss"],
+
+
+def look_at(task: Task, history: History, step: int, stopping: Stopping) -> None:
+    """Looks at the development data with the latest checkpoint, which is kept if it is the best."""
+    assert task.looker
+    training = task.config.training
+    checkpoint = checkpoints.find_checkpoint(FLAGS.model_dir, checkpoints.LATEST)
+    seen = task.looker.look(
+        task.trainer(1.0), checkpoint, step, history.best, lambda: bool(stopping.signal)
     )
-    if metrics["unalignable_utterances"]:
-        logging.warning(
-            "%d of the %d utterances have more labels than the network has outputs and are in no "
-            "loss: lower --stride_size.",
-            metrics["unalignable_utterances"],
-            dev.index.records,
+    if not seen:
+        return
+    logging.info("%s", looks.told(seen.look, training.steps_per_epoch))
+    if seen.look.best:
+        checkpoints.keep_apart(checkpoint, storage.join(FLAGS.model_dir, checkpoints.BEST))
+    folder = storage.join(FLAGS.model_dir, "dev")
+    tensorboard.write_look(folder, seen.look, seen.samples, task.config.alphabet, checkpoint)
+    history.add(seen.look)
+    history.save()
+    draw(history, training.steps_per_epoch)
+
+
+def draw(history: History, steps_per_epoch: int) -> None:
+    picture = curves.draw(history.training, history.looks, steps_per_epoch)
+    storage.write_bytes(storage.join(FLAGS.model_dir, curves.CURVES_FILE), picture)
+
+
+def average(task: Task, history: History, step: int, stopping: Stopping) -> None:
+    """Averages the last checkpoints, and tells what the average makes of the development data."""
+    weights = checkpoints.parse_weights(FLAGS.average_checkpoints)
+    checkpoint = checkpoints.average(FLAGS.model_dir, weights)
+    logging.info("The average of the last %d checkpoints: %s", len(weights), checkpoint)
+    if task.looker:
+        seen = task.looker.look(
+            task.trainer(1.0), checkpoint, step, history.best, lambda: bool(stopping.signal)
         )
+        if seen:
+            logging.info("%s", looks.told(seen.look, task.config.training.steps_per_epoch))
+
+
+def tell_end(step: int, last_step: int, judged: Verdict) -> None:
+    if judged.stop:
+        logging.info(
+            "Stops early at step %d: no better loss on the development data for %g epochs.",
+            step,
+            FLAGS.es_epochs,
+        )
+    else:
+        logging.info("Trained for %d of %d steps.", step, last_step)
 
 
 def main() -> None:
@@ -246,20 +413,32 @@ def main() -> None:
         check_same_front_end(
             config, settings.front_end, settings.alphabet, FLAGS.dev_data, FLAGS.model_dir
         )
-    model_fn = model.model_fn_builder(config, FLAGS.model_dir)
-    trained = estimator.latest_checkpoint(FLAGS.model_dir) is not None
-    trainer = estimator.build(model_fn, run_settings(), device, warm_start(config, trained))
+    if FLAGS.average_checkpoints:
+        checkpoints.parse_weights(FLAGS.average_checkpoints)  # a bad one is told of now
+    looker = None
+    if dev:
+        looking = dataset.Batching(FLAGS.eval_batch_size, device.is_tpu, device.hosts)
+        looker = looks.Looker(dev, looking, config, FLAGS.best_by)
+    elif FLAGS.early_stop or FLAGS.reduce_lr_on_plateau:
+        raise UserError(
+            "--early_stop and --reduce_lr_on_plateau look at development data: give --dev_data."
+        )
+    trained = checkpoints.latest_checkpoint(FLAGS.model_dir) is not None
+    task = Task(config, train, batching, looker, device, warm_start(config, trained))
+    task.trainer(1.0)
     estimator.check_writable(FLAGS.model_dir)
-    save_config(FLAGS.model_dir, config, trained)
-    logging.info(
-        "%s: %d utterances, %.2f hours, %d steps an epoch",
-        FLAGS.train_data,
-        train.index.records,
-        train.index.audio_seconds / 3600,
-        config.training.steps_per_epoch,
-    )
-    dataset.log_reading(train.index, batching, FLAGS.shuffle_buffer_size)
-    train_and_look(trainer, config.training, batching, train, dev)
+    with exclusive(storage.join(FLAGS.model_dir, ".lock"), "this model", "--model_dir"):
+        trained = checkpoints.latest_checkpoint(FLAGS.model_dir) is not None
+        save_config(FLAGS.model_dir, config, trained)
+        logging.info(
+            "%s: %d utterances, %.2f hours, %d steps an epoch",
+            FLAGS.train_data,
+            train.index.records,
+            train.index.audio_seconds / 3600,
+            config.training.steps_per_epoch,
+        )
+        dataset.log_reading(train.index, batching, FLAGS.shuffle_buffer_size)
+        train_and_look(task)
     logging.info("The model is in %s", FLAGS.model_dir)
 
 

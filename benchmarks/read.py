@@ -32,10 +32,10 @@ import constants
 import tensorflow as tf
 from absl import flags, logging
 
-from model import DeepSpeech1
-from speech import command_line, dataset
+from speech import command_line, dataset, networks
 from speech.config import NetworkConfig
 from speech.ctc import ctc_loss
+from speech.networks.layers import Dropout
 from speech.records import ShardSet, find_shards
 from utils import UserError
 
@@ -238,14 +238,13 @@ def steps_per_second(name: str, shards: ShardSet) -> float:
     """Forward, loss and gradient of a network on this machine, on the batches it would train on."""
     settings = shards.index.settings
     config = NetworkConfig(settings.front_end.bins, settings.alphabet.size, **NETWORKS[name])
-    network = DeepSpeech1(config)
+    network = networks.build(config)
 
     @tf.function(reduce_retracing=True)
     def step(features: dict[str, tf.Tensor], labels: dict[str, tf.Tensor]) -> Any:
         with tf.GradientTape() as tape:
-            logits, lengths = network(
-                features["features"], features["feature_length"], constants.DROPOUT
-            )
+            dropout = Dropout(constants.DROPOUT, features["feature_length"][:2])
+            logits, lengths = network(features["features"], features["feature_length"], dropout)
             label, label_length = labels["label"], labels["label_length"]
             loss = tf.reduce_mean(ctc_loss(logits, lengths, label, label_length))
         return tape.gradient(loss, network.trainable_variables)

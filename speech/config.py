@@ -5,9 +5,11 @@ everything later takes a model directory and nothing that could disagree with it
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 from absl import flags
 
 import constants
@@ -17,6 +19,9 @@ from utils import Alphabet, AlphabetError, UserError
 
 CONFIG_FORMAT = 1
 CONFIG_FILE = "config.json"
+
+# What the learning rate does after the warm-up.
+SCHEDULES = ("exponential", "cosine", "constant")
 
 
 @dataclass(frozen=True)
@@ -97,18 +102,34 @@ class TrainingConfig:
     train_batch_size: int = constants.TRAIN_BATCH_SIZE  # over all cores
     steps_per_epoch: int = 1
     learning_rate: float = constants.LEARNING_RATE
+    learning_rate_schedule: str = constants.LEARNING_RATE_SCHEDULE  # of SCHEDULES
     learning_rate_decay_factor: float = constants.LEARNING_RATE_DECAY_FACTOR  # per epoch
+    warmup_steps: int = 0  # over which the learning rate rises
+    train_steps: int = 1  # of the whole training: where a cosine ends
     clip_gradients: float = constants.CLIP_GRADIENTS  # global norm; 0: unclipped
     dropout: float = constants.DROPOUT  # share of the non-recurrent layers' outputs
     augment: tuple[str, ...] = ()  # in the grammar of speech/augment.py
     bfloat16: bool = False  # matrix work in bfloat16, variables and loss in float32
     random_seed: int = constants.RANDOM_SEED
 
-    def learning_rate_at(self, step: Any) -> Any:
-        """The learning rate at a step: a float or a float32 tensor."""
-        return self.learning_rate * self.learning_rate_decay_factor ** (
-            step // float(self.steps_per_epoch)
-        )
+    def learning_rate_at(self, step: Any, functions: Any = np) -> Any:
+        """The learning rate at a step.
+
+        Args:
+            step: a number, or a float32 tensor.
+            functions: numpy for a number, tensorflow for a tensor.
+        """
+        rate = self.learning_rate
+        if self.learning_rate_schedule == "exponential":
+            rate *= self.learning_rate_decay_factor ** (step // float(self.steps_per_epoch))
+        elif self.learning_rate_schedule == "cosine":
+            # arXiv 1608.03983, equation 5, without restarts.
+            behind = functions.maximum(step - float(self.warmup_steps), 0.0)
+            share = functions.minimum(behind / max(self.train_steps - self.warmup_steps, 1), 1.0)
+            rate *= 0.5 * (1.0 + functions.cos(math.pi * share))
+        if self.warmup_steps:
+            rate *= functions.minimum((step + 1.0) / self.warmup_steps, 1.0)
+        return rate
 
 
 @dataclass(frozen=True)

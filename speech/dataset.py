@@ -12,14 +12,18 @@ set that fits into the shuffle buffer is mixed evenly and stays there: it is rea
 import bisect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
 import constants
 from speech import augment
 from speech.records import FRAMES_BAR, Index, ShardSet
+
+Batch = dict[str, tf.Tensor]
 
 # Batches that a bucket of like lengths gives at least in an epoch, on average: fewer, longer
 # buckets pad more; more, smaller buckets leave more batches incomplete at an epoch's end.
@@ -185,11 +189,20 @@ def training_input_fn(
     shuffle_buffer_size: int | None,
     augmentations: tuple[str, ...],
     start_step: int,
+    sorta_grad: bool = False,
+    with_ids: bool = False,
 ) -> Callable[[Any], tf.data.Dataset]:
     """An input_fn for TPUEstimator: endless shuffled batches from `start_step` on.
 
-    The batches are (features, labels) as model.model_fn_builder describes them. For
-    shuffle_buffer_size see `shuffling`.
+    The batches are (features, labels) as model.model_fn_builder describes them. The first one is
+    padded to the longest utterance of all: if batches don't fit into memory it shows at once, after
+    every start, and not when chance brings them.
+
+    Args:
+        shuffle_buffer_size: see `shuffling`.
+        sorta_grad: the first epoch goes from short utterances to long ones (Deep Speech 2, arXiv
+            1512.02595, section 3.2).
+        with_ids: the labels also have "utterance_id", which a TPU couldn't take.
     """
     masks = [augment.parse(specification) for specification in augmentations]
     step_seconds = shards.index.settings.front_end.step_seconds
@@ -205,33 +218,107 @@ def training_input_fn(
 
         def utterances_of(seed: tf.Tensor | None) -> tf.data.Dataset:
             records = _share_of_this_host(shards, params, seed)
-            return records.map(_parser(shards.index), tf.data.AUTOTUNE)
+            return records.map(_parser(shards.index, with_ids), tf.data.AUTOTUNE)
 
         # What fits is read once. The shuffle buffers of all epochs hold references to it.
         kept = utterances_of(None).cache() if shuffled.exact else None
 
-        def epoch_of(epoch: tf.Tensor) -> tf.data.Dataset:
+        def epoch_of(epoch: tf.Tensor, by_length: bool = False) -> tf.data.Dataset:
             seed = random_seed * 1_000_003 + epoch
 
-            def hide(number: tf.Tensor, utterance: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            def hide(number: tf.Tensor, utterance: Batch) -> Batch:
                 own = tf.cast(tf.stack([seed, number]) % (2**31 - 1), tf.int32)
                 hidden = augment.apply_all(masks, utterance["features"], own, step_seconds)
                 return {**utterance, "features": hidden}
 
-            utterances = (utterances_of(seed) if kept is None else kept).shuffle(
-                shuffled.buffered, seed, reshuffle_each_iteration=False
-            )
+            utterances = utterances_of(seed) if kept is None else kept
+            utterances = utterances.shuffle(shuffled.buffered, seed, reshuffle_each_iteration=False)
+            if by_length:
+                utterances = _by_length(utterances, shards.index, shuffled.buffered)
             if masks:
                 utterances = utterances.enumerate().map(hide, tf.data.AUTOTUNE)
             batches = _training_batches(utterances, shards.index, batching, params["batch_size"])
             # On a pod one host may have more utterances than another: their epochs are as long.
             return batches.take(epoch_steps * batches_per_step)
 
-        epochs = tf.data.Dataset.range(first_epoch, 2**31)
-        batches = epochs.flat_map(epoch_of).skip(skipped * batches_per_step)
+        sorted_epochs = 1 if sorta_grad and first_epoch == 0 else 0
+        batches = tf.data.Dataset.range(first_epoch + sorted_epochs, 2**31).flat_map(epoch_of)
+        if sorted_epochs:
+            batches = epoch_of(tf.constant(0, tf.int64), by_length=True).concatenate(batches)
+        batches = batches.skip(skipped * batches_per_step)
+        if not batching.static:
+            batches = batches.enumerate().map(_first_one_as_long_as_any(shards.index))
         return batches.map(_split).prefetch(tf.data.AUTOTUNE)
 
     return input_fn
+
+
+def _by_length(utterances: tf.data.Dataset, index: Index, buffered: int) -> tf.data.Dataset:
+    """The utterances from short to long; those of one length in the order they come in.
+
+    Of a set that doesn't fit into the shuffle buffer it reads as much of the shortest as does, then
+    again for what follows, and so on.
+    """
+
+    def sorted_between(low: int, high: int) -> tf.data.Dataset:
+        inside = utterances.filter(
+            lambda each: tf.logical_and(
+                low <= each["feature_length"], each["feature_length"] < high
+            )
+        )
+        # At the input's end the groups, one a length, come out in the order of their keys.
+        return inside.group_by_window(
+            lambda each: tf.cast(each["feature_length"], tf.int64),
+            lambda _, group: group,
+            window_size=2**62,
+        )
+
+    edges, held = [0], 0
+    for frames, count in index.frames_histogram.items():
+        if held and held + count > buffered:
+            edges.append(frames)
+            held = 0
+        held += count
+    edges.append(2**31 - 1)
+    parts = [sorted_between(low, high) for low, high in pairwise(edges)]
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = whole.concatenate(part)
+    return whole
+
+
+def _first_one_as_long_as_any(index: Index) -> Callable[[tf.Tensor, Batch], Batch]:
+    """Pads batch number 0 to the index's longest utterance and label; the others stay."""
+
+    def pad(number: tf.Tensor, batch: Batch) -> Batch:
+        longest = {"features": index.longest_frames, "label": index.longest_label}
+        padded = dict(batch)
+        for key, length in longest.items():
+            missing = tf.where(tf.equal(number, 0), length - tf.shape(batch[key])[1], 0)
+            others = [[0, 0]] * (batch[key].shape.rank - 2)
+            padded[key] = tf.pad(batch[key], [[0, 0], [0, missing], *others])
+        return padded
+
+    return pad
+
+
+def utterance_ids(input_fn: Callable[[Any], tf.data.Dataset], batch_size: int) -> list[str]:
+    """Ids of the first step's utterances; of those alone whose features aren't finite, if any.
+
+    Args:
+        input_fn: from `training_input_fn`, with ids, that starts at the step.
+        batch_size: over all cores.
+    """
+    # A hook that asks for it runs in another graph.
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        batches = input_fn({"batch_size": batch_size})
+        iterator = tf.compat.v1.data.make_initializable_iterator(batches)
+        session.run(iterator.initializer)
+        features, labels = session.run(iterator.get_next())
+    ids = [each.decode() for each in labels["utterance_id"]]
+    finite = np.isfinite(features["features"]).all(axis=(1, 2))  # [batch]
+    damaged = [each for each, good in zip(ids, finite, strict=True) if not good]
+    return damaged or ids
 
 
 def evaluation_input_fn(
@@ -320,7 +407,7 @@ def _batches_per_step(batching: Batching, params: Any) -> int:
     return batching.batch_size // (params["batch_size"] * hosts)
 
 
-def _parser(index: Index) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+def _parser(index: Index, with_ids: bool = False) -> Callable[[tf.Tensor], Batch]:
     bins = index.settings.front_end.bins
     specification = {
         "features": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
@@ -328,14 +415,18 @@ def _parser(index: Index) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
         "label": tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True),
         "label_length": tf.io.FixedLenFeature([], tf.int64),
     }
+    if with_ids:
+        specification["utterance_id"] = tf.io.FixedLenFeature([], tf.string)
 
-    def parse(record: tf.Tensor) -> dict[str, tf.Tensor]:
+    def parse(record: tf.Tensor) -> Batch:
         """One utterance without padding."""
         example = tf.io.parse_single_example(record, specification)
         frames = tf.cast(example["feature_length"], tf.int32)
         labels = tf.cast(example["label_length"], tf.int32)
         features = tf.reshape(example["features"], [bins, -1])[:, :frames]  # [bins, frames]
+        ids = {"utterance_id": example["utterance_id"]} if with_ids else {}
         return {
+            **ids,
             "features": tf.transpose(features),  # [frames, bins]
             "feature_length": frames,
             "label": tf.cast(example["label"][:labels], tf.int32),
@@ -346,15 +437,19 @@ def _parser(index: Index) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     return parse
 
 
-def _padded_shapes(index: Index, static: bool) -> dict[str, list[int | None]]:
+def _padded_shapes(
+    utterances: tf.data.Dataset, index: Index, static: bool
+) -> dict[str, list[int | None]]:
     settings = index.settings
-    return {
+    shapes: dict[str, list[int | None]] = {
         "features": [settings.max_sequence_length if static else None, settings.front_end.bins],
         "feature_length": [],
         "label": [settings.max_label_length if static else None],
         "label_length": [],
         "weight": [],
+        "utterance_id": [],
     }
+    return {key: shapes[key] for key in utterances.element_spec}
 
 
 def _training_batches(
@@ -368,17 +463,19 @@ def _training_batches(
         lambda utterance: utterance["feature_length"],
         boundaries,
         [size] * (len(boundaries) + 1),
-        padded_shapes=_padded_shapes(index, static=False),
+        padded_shapes=_padded_shapes(utterances, index, static=False),
     )
 
 
 def _padded_batches(
     utterances: tf.data.Dataset, index: Index, size: int, static: bool
 ) -> tf.data.Dataset:
-    return utterances.padded_batch(size, _padded_shapes(index, static), drop_remainder=static)
+    return utterances.padded_batch(
+        size, _padded_shapes(utterances, index, static), drop_remainder=static
+    )
 
 
-def _split(batch: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+def _split(batch: Batch) -> tuple[Batch, Batch]:
     """A batch as (features, labels)."""
     features = {key: batch[key] for key in FEATURE_KEYS}
     return features, {key: batch[key] for key in batch if key not in FEATURE_KEYS}

@@ -66,7 +66,7 @@ class BeamSearchDecoder:
         """
         if beam_width < 1:
             raise UserError(f"The beam width is {beam_width}: give it 1 or more.")
-        self._alphabet = alphabet
+        self.alphabet = alphabet
         self._beam_width = beam_width
         # The engine wants the blank first and never writes its entry.
         self._engine_characters = ["", *alphabet.characters]
@@ -83,7 +83,7 @@ class BeamSearchDecoder:
         Raises:
             UserError: `log_probs` has the wrong shape, NaN, or frames that don't sum to 1.
         """
-        probabilities = _checked_probabilities(log_probs, self._alphabet)  # [frames, labels]
+        probabilities = _checked_probabilities(log_probs, self.alphabet)  # [frames, labels]
         # A prefix that falls out of the beam and comes back has lost its probability so far. With
         # many ambiguous frames behind it this happens to right prefixes, in wide beams as well.
         # Read from the end, CTC gives the same probabilities and the beam has other frames behind
@@ -121,7 +121,7 @@ class BeamSearchDecoder:
         underflow.
         """
         # The text's labels with a blank before, between and behind them.
-        states = np.full(2 * len(text) + 1, self._alphabet.blank)  # [states]
+        states = np.full(2 * len(text) + 1, self.alphabet.blank)  # [states]
         states[1::2] = [self._label_of[character] for character in text]
         # A blank may be left out, save between two of the same label.
         may_skip = states[2:] != states[:-2]  # [states - 2]

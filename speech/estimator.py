@@ -68,31 +68,37 @@ def explained_errors(model_dir: str) -> Iterator[None]:
     """Turns what a person can mend among TensorFlow's errors into a UserError."""
     try:
         yield
-    except tf.estimator.NanLossDuringTrainingError:
-        raise UserError(
-            f"The loss is no longer a number; the last checkpoint in {model_dir} is from before. "
-            "Lower --learning_rate or --clip_gradients and run the same command again."
-        ) from None
     except tf.errors.DataLossError as error:
         raise UserError(
             f"A file is damaged: {error.message} Prepare or copy the shards again; if it is a "
             f"checkpoint in {model_dir}, remove it."
         ) from None
+    except tf.errors.NotFoundError as error:
+        if "not found in checkpoint" in error.message:
+            raise UserError(
+                f"A checkpoint in {model_dir} lacks a variable of this network: "
+                f"{_first_line(error.message)}. Another version of this program made it, or "
+                "another network: train anew in another --model_dir."
+            ) from None
+        raise _unreachable(error, model_dir) from None
     except (
-        tf.errors.NotFoundError,
         tf.errors.PermissionDeniedError,
         tf.errors.UnavailableError,
     ) as error:
-        raise UserError(
-            f"A file can't be reached: {_first_line(error.message)}. See that the bucket or folder "
-            "is there and yours to use, then run the same command again: it continues from the "
-            f"last checkpoint in {model_dir}."
-        ) from None
+        raise _unreachable(error, model_dir) from None
     except tf.errors.ResourceExhaustedError as error:
         raise UserError(
             f"Out of memory or disk: {error.message[:300]} Lower --train_batch_size or "
             "--eval_batch_size, or make room."
         ) from None
+
+
+def _unreachable(error: tf.errors.OpError, model_dir: str) -> UserError:
+    return UserError(
+        f"A file can't be reached: {_first_line(error.message)}. See that the bucket or folder is "
+        "there and yours to use, then run the same command again: it continues from the last "
+        f"checkpoint in {model_dir}."
+    )
 
 
 def _first_line(message: str) -> str:
@@ -103,16 +109,6 @@ def _first_line(message: str) -> str:
 def quieten(level: str) -> None:
     """Of TensorFlow's own words only errors are shown, unless the level is debug."""
     tf.get_logger().setLevel("DEBUG" if level == "debug" else "ERROR")
-
-
-def latest_checkpoint(model_dir: str) -> str | None:
-    """Path of a model directory's latest checkpoint."""
-    return tf.train.latest_checkpoint(model_dir)
-
-
-def steps_of(checkpoint: str | None) -> int:
-    """Steps that a checkpoint was trained for; none are 0."""
-    return int(tf.train.load_variable(checkpoint, "global_step")) if checkpoint else 0
 
 
 @dataclass(frozen=True)

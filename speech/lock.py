@@ -1,4 +1,4 @@
-"""A lock on a path, local or in a bucket, so that only one run at a time writes a set of shards."""
+"""A lock on a path, local or in a bucket, so that only one run at a time writes something."""
 
 import contextlib
 import errno
@@ -36,16 +36,23 @@ class Lock(Protocol):
 
 
 @contextlib.contextmanager
-def exclusive(path: str) -> Iterator[Lock]:
+def exclusive(
+    path: str, what: str = "this set of shards", flag: str = "--tfrecords_file"
+) -> Iterator[Lock]:
     """Holds the lock file `path` while the block runs.
 
     A killed process loses it: a local lock at once, one in a bucket when a new run on its host
     finds the process gone, or when nobody has renewed it for DEAD_AFTER_SECONDS.
 
+    Args:
+        what: is written under the lock, for messages.
+        flag: by which another place for it is named.
+
     Raises:
         UserError: another process holds it, or the file can't be written.
     """
-    lock = _ObjectLock(path) if storage.in_bucket(path) else _FileLock(path)
+    lock_type = _ObjectLock if storage.in_bucket(path) else _FileLock
+    lock = lock_type(path, what, flag)
     lock.acquire()
     try:
         yield lock
@@ -56,8 +63,10 @@ def exclusive(path: str) -> Iterator[Lock]:
 class _FileLock:
     """A file that is locked (flock) by the process that writes the set."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, what: str, flag: str) -> None:
         self._path = path
+        self._what = what
+        self._flag = flag
 
     def acquire(self) -> None:
         try:
@@ -68,7 +77,7 @@ class _FileLock:
             remedy = "Make room, or choose" if error.errno in NO_ROOM else "Choose"
             raise UserError(
                 f"{self._path} can't be written: {error.strerror}. {remedy} another folder with "
-                "--tfrecords_file."
+                f"{self._flag}."
             ) from None
 
     def _locked(self) -> bool:
@@ -77,7 +86,8 @@ class _FileLock:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.seek(0)
-            raise _refusal(self._path, self._file.read() or "just started") from None
+            owner = self._file.read() or "just started"
+            raise _refusal(self._path, owner, self._what, self._flag) from None
         # Who held it before may have removed this very file after it was opened here.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(self._file.fileno()), os.stat(self._path)):
@@ -139,8 +149,10 @@ class _ObjectLock:
     have written the present one.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, what: str, flag: str) -> None:
         self._path = path
+        self._what = what
+        self._flag = flag
         self._run = uuid.uuid4().hex
         self._generation = 0  # 0: the object must not be there
         self._renewed = 0.0  # time.time, which goes on while a machine sleeps
@@ -248,12 +260,12 @@ class _ObjectLock:
             if lock is None:
                 return None
             if lock.generation != holder.generation:
-                raise _refusal(self._path, str(holder))
+                raise _refusal(self._path, str(holder), self._what, self._flag)
         return holder
 
 
-def _refusal(path: str, owner: str) -> UserError:
+def _refusal(path: str, owner: str, what: str, flag: str) -> UserError:
     return UserError(
-        f"Another run ({owner}) is writing this set of shards: wait until it ends, or give this "
-        f"one another --tfrecords_file. Its lock is {path}."
+        f"Another run ({owner}) is writing {what}: wait until it ends, or give this one another "
+        f"{flag}. Its lock is {path}."
     )

@@ -102,6 +102,8 @@ class Summary:
     substitutions: int  # in words, like the next two
     deletions: int
     insertions: int
+    greedy_wer: float  # of the best path, without a beam
+    greedy_cer: float
     real_time_factor: float  # seconds of work per second of audio
     checkpoint_step: int
 
@@ -113,11 +115,21 @@ class Summary:
 
 
 def summarise(
-    results: Sequence[Result], seconds: float, audio_seconds: float, checkpoint_step: int
+    results: Sequence[Result],
+    greedy: Sequence[Result],
+    seconds: float,
+    audio_seconds: float,
+    checkpoint_step: int,
 ) -> Summary:
-    """Sums up; seconds: spent on recognition."""
-    words = sum((result.words for result in results), Errors())
-    characters = sum((result.characters for result in results), Errors())
+    """Sums up.
+
+    Args:
+        results: of the beam search.
+        greedy: of the same utterances' best paths.
+        seconds: spent on recognition.
+    """
+    words, characters = _totals(results)
+    greedy_words, greedy_characters = _totals(greedy)
     losses = [result.loss for result in results if result.loss is not None]
     return Summary(
         wer=words.rate,
@@ -128,8 +140,18 @@ def summarise(
         substitutions=words.substitutions,
         deletions=words.deletions,
         insertions=words.insertions,
+        greedy_wer=greedy_words.rate,
+        greedy_cer=greedy_characters.rate,
         real_time_factor=seconds / audio_seconds if audio_seconds else 0.0,
         checkpoint_step=checkpoint_step,
+    )
+
+
+def _totals(results: Sequence[Result]) -> tuple[Errors, Errors]:
+    """Errors in words and in characters."""
+    return (
+        sum((result.words for result in results), Errors()),
+        sum((result.characters for result in results), Errors()),
     )
 
 

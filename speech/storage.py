@@ -167,7 +167,12 @@ def make_folder(path: str) -> None:
 
 
 def write_text(path: str, text: str, partial: str | None = None) -> None:
-    """Writes a UTF-8 file so that a reader sees either the old text or the whole new one.
+    """Writes a UTF-8 file; see `write_bytes`."""
+    write_bytes(path, text.encode(), partial)
+
+
+def write_bytes(path: str, content: bytes, partial: str | None = None) -> None:
+    """Writes a file so that a reader sees either the old content or the whole new one.
 
     Args:
         partial: as of `open_writer`.
@@ -176,11 +181,11 @@ def write_text(path: str, text: str, partial: str | None = None) -> None:
         UserError: the file can't be written.
     """
     if in_bucket(path):
-        bucket.write(path, text.encode())
+        bucket.write(path, content)
         return
     try:
         with contextlib.closing(open_writer(path, partial)) as writer:
-            writer.write(text.encode())
+            writer.write(content)
             writer.commit()
     except OSError as error:
         raise UserError(f"{path} can't be written: {error.strerror}.") from None

@@ -4,6 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.compiler.xla.service import hlo_pb2
+
+# In HLO's numbers the algorithm that is whatever the machine does fastest.
+RNG_DEFAULT = 0
 
 
 def training_step(
@@ -11,8 +15,8 @@ def training_step(
 ) -> bytes:
     """A serialized HLO module of what `model_fn` builds to train on a TPU with one core.
 
-    TensorFlow lowers it for XLA on this machine's CPU; what a TPU's own lowering would do otherwise
-    (random numbers of the dropout) is little. The sum of gradients over cores isn't in it.
+    TensorFlow lowers it for XLA on this machine's CPU; what a TPU's own lowering does otherwise,
+    the random numbers of the dropout, is set right. The sum of gradients over cores isn't in it.
 
     Args:
         model_fn: from model.model_fn_builder, of a configuration whose train_batch_size is `batch`.
@@ -52,4 +56,46 @@ def training_step(
         lambda *arguments: wrapped(*arguments), jit_compile=True, autograph=False
     )
     lowered = compilable.experimental_get_compiler_ir(*shapes)
-    return lowered(stage="hlo_serialized", device_name="/device:CPU:0")
+    return _with_own_generator(lowered(stage="hlo_serialized", device_name="/device:CPU:0"))
+
+
+def _with_own_generator(hlo: bytes) -> bytes:
+    """The module with a TPU's own random numbers in place of those that a CPU would draw.
+
+    Stateless random numbers are Philox' on a CPU and the hardware's on a TPU
+    (DefaultRngAlgForDeviceType in TensorFlow's stateless_random_ops.cc), whose state has two words,
+    not three. Philox computed by a TPU's vector unit is half of the default network's step.
+    """
+    module = hlo_pb2.HloModuleProto.FromString(hlo)
+    new_id = 1 + max(each.id for part in module.computations for each in part.instructions)
+    for computation in module.computations:
+        shapes = {each.id: each.shape for each in computation.instructions}
+        states: dict[int, int] = {}  # id of what draws -> id of the state it draws from
+        ordered = []
+        for each in computation.instructions:
+            if each.opcode == "rng-bit-generator":
+                states[each.id] = state = each.operand_ids[0]
+                words = hlo_pb2.HloInstructionProto(
+                    name=f"slice.{new_id}", opcode="slice", id=new_id, operand_ids=[state]
+                )
+                words.shape.CopyFrom(shapes[state])
+                words.shape.dimensions[0] = each.shape.tuple_shapes[0].dimensions[0] = 2
+                words.slice_dimensions.add(start=0, limit=2, stride=1)
+                each.rng_algorithm, each.operand_ids[0] = RNG_DEFAULT, new_id
+                ordered.append(words)
+                new_id += 1
+            elif _is_first(each) and each.operand_ids[0] in states:
+                # The state afterwards, which nobody reads: what reads it keeps its shape.
+                each.opcode, each.operand_ids[0] = "copy", states[each.operand_ids[0]]
+            ordered.append(each)
+        # A copy: what is in a message's list dies with it.
+        serialized = [each.SerializeToString() for each in ordered]
+        del computation.instructions[:]
+        for each in serialized:
+            computation.instructions.add().ParseFromString(each)
+    return module.SerializeToString()
+
+
+def _is_first(instruction: Any) -> bool:
+    """Whether it takes the first of a tuple."""
+    return instruction.opcode == "get-tuple-element" and instruction.tuple_index == 0

@@ -6,17 +6,17 @@ a model for another alphabet begins with all layers but the last.
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from speech import estimator, storage
+from speech import checkpoints, networks, storage
 from speech.config import (
     CONFIG_FILE,
     ModelConfig,
+    NetworkConfig,
     config_path,
     differing_fields,
     read_config,
@@ -24,9 +24,6 @@ from speech.config import (
 from utils import Alphabet, UserError
 
 Shape = tuple[int, ...]
-
-# Where training keeps the best checkpoint in a model directory.
-BEST_DIR = "best"
 
 LOADED, DROPPED, FRESH = "loaded", "dropped", "fresh"
 
@@ -116,8 +113,8 @@ def find_source(path: str) -> Source:
         UserError: there is no checkpoint, or no config that belongs to it.
     """
     path = path.rstrip("/")
-    folders = (storage.join(path, BEST_DIR), path)
-    latest = (estimator.latest_checkpoint(folder) for folder in folders)
+    folders = (storage.join(path, checkpoints.BEST), path)
+    latest = (checkpoints.latest_checkpoint(folder) for folder in folders)
     checkpoint = next((each for each in latest if each), path)
     if not tf.io.gfile.exists(f"{checkpoint}.index"):
         raise UserError(
@@ -135,10 +132,10 @@ def find_source(path: str) -> Source:
     )
 
 
-def layout_of(build: Callable[[], Any]) -> Layout:
-    """The variables of the network that `build` makes; nothing is computed."""
+def layout_of(config: NetworkConfig) -> Layout:
+    """The variables of a network; nothing is computed."""
     with tf.Graph().as_default():
-        network = build()
+        network = networks.build(config)
         layers = tuple(network.layers)
         unordered = {each.op.name: tuple(each.shape.as_list()) for each in network.variables}
     layer_of = Layout(layers, unordered).layer_of
@@ -146,14 +143,10 @@ def layout_of(build: Callable[[], Any]) -> Layout:
     return Layout(layers, {name: unordered[name] for name in names})
 
 
-def plan(
-    source: Source, source_layout: Layout, config: ModelConfig, layout: Layout, drop_layers: int
-) -> Transfer:
+def plan(source: Source, config: ModelConfig, drop_layers: int) -> Transfer:
     """What the model of `config` takes from a source.
 
     Args:
-        source_layout: of the source's network.
-        layout: of the new model's network.
         drop_layers: so many of the new network's last layers aren't loaded.
 
     Raises:
@@ -161,6 +154,7 @@ def plan(
             shapes that differ outside of the dropped layers.
     """
     _check_alike(source, config)
+    source_layout, layout = layout_of(source.config.network), layout_of(config.network)
     if not 0 <= drop_layers < len(layout.layers):
         raise UserError(
             f"--drop_layers={drop_layers}: the network's layers are {', '.join(layout.layers)}. "

@@ -15,8 +15,8 @@ from tiny_shards import random_utterances, write_shards
 
 import check_tpu
 import constants
-import model
 from check_tpu import HEADINGS, LARGEST_BATCH, Data, largest_batch, reason, row, table
+from speech import networks
 from speech.config import ModelConfig, NetworkConfig, TrainingConfig, save_config
 from speech.features import FrontEnd
 from speech.records import ShardSet
@@ -81,7 +81,7 @@ def test_step_that_compiles_is_a_line_of_the_table(compiler_python: str, shards:
     assert result.returncode == 0, result.stderr
     assert "Compiles 64 utterances a core for v5e." in result.stderr
     title, headings, values, features = result.stdout.strip().splitlines()
-    network = model.DeepSpeech1(NetworkConfig(80, 29, conv_channels=(2, 2), recurrent_unit_size=8))
+    network = networks.build(NetworkConfig(80, 29, conv_channels=(2, 2), recurrent_unit_size=8))
     parameters = sum(each.shape.num_elements() for each in network.trainable_variables)
     assert title == (
         "64 utterances a core, 128 over 2 of 200 frames and 12 labels; "
@@ -328,7 +328,7 @@ def test_row_is_what_the_compiler_says() -> None:
         code_bytes=76 * MEBIBYTE,
         text=TEXT.replace('"1000"', f'"{hertz / 100:.0f}"'),  # 10 ms
     )
-    network = model.DeepSpeech1(NetworkConfig(80, 29))
+    network = networks.build(NetworkConfig(80, 29))
     # Frames of 4 outputs: strided by 2.
     line = row("v5e", compiled, network, Data(8, 5, audio_seconds=2.0), batch=144)
     free = TOPOLOGIES["v5e"].memory_bytes / MEBIBYTE - 966
@@ -404,5 +404,5 @@ def test_default_step_takes_no_longer_than_the_project_says(
     found = estimate(compiled.text)
     milliseconds = found.milliseconds(TOPOLOGIES[topology])
     assert all(milliseconds.values()) and sum(milliseconds.values()) <= most_milliseconds
-    # What the sum leaves out is little.
-    assert found.endless_loops == 0 and found.unpriced_bytes < 100 * MEBIBYTE
+    # What the sum leaves out is little: the dropout's random numbers, written once, and copies.
+    assert found.endless_loops == 0 and found.unpriced_bytes < 256 * MEBIBYTE

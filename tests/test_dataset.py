@@ -84,9 +84,10 @@ def training_batches(
     seed: int = 1,
     masks: tuple[str, ...] = (),
     buffer: int | None = 8,
+    sorta_grad: bool = False,
     **params: Any,
 ) -> Iterator[Batch]:
-    input_fn = training_input_fn(shards, batching, seed, buffer, masks, start_step)
+    input_fn = training_input_fn(shards, batching, seed, buffer, masks, start_step, sorta_grad)
     return batches_of(input_fn, batching.batch_size, **params)
 
 
@@ -97,6 +98,12 @@ def names(batches: list[Batch]) -> list[bytes]:
         for batch in batches
         for features, length in zip(batch["features"], batch["feature_length"], strict=True)
     ]
+
+
+def trimmed(batch: Batch) -> Batch:
+    """Without the padding that all of the batch's utterances have."""
+    frames, labels = batch["feature_length"].max(), batch["label_length"].max()
+    return {**batch, "features": batch["features"][:, :frames], "label": batch["label"][:, :labels]}
 
 
 def counted(batches: list[Batch]) -> list[bytes]:
@@ -110,8 +117,9 @@ def known_names(frames: list[int] = FRAMES) -> list[bytes]:
 
 
 def assert_same_batches(one: list[Batch], other: list[Batch]) -> None:
+    """But for what the first batch of a start is padded to."""
     assert len(one) == len(other)
-    for left, right in zip(one, other, strict=True):
+    for left, right in zip(map(trimmed, one), map(trimmed, other), strict=True):
         assert left.keys() == right.keys()
         for key in left:
             assert left[key].shape == right[key].shape
@@ -163,7 +171,13 @@ def test_batches_are_of_like_lengths_and_padded_to_their_longest(shards: ShardSe
     batching = Batching(2, static=False)
     boundaries = bucket_boundaries(shards.index, batching)
     assert len(boundaries) == 3
-    for batch in islice(training_batches(shards, batching), 40):
+    for number, batch in enumerate(islice(training_batches(shards, batching), 40)):
+        if not number:
+            # As long as any could be, so that it shows at once whether they fit into memory.
+            assert batch["features"].shape[1] == max(FRAMES) == shards.index.longest_frames
+            assert batch["label"].shape[1] == shards.index.longest_label
+            assert not batch["features"][:, batch["feature_length"].max() :].any()
+            batch = trimmed(batch)
         lengths = batch["feature_length"]
         assert batch["features"].shape == (len(lengths), lengths.max(), 4)
         assert batch["label"].shape == (len(lengths), batch["label_length"].max())
@@ -222,17 +236,36 @@ def test_features_and_labels_come_back_as_they_were_written(
 @pytest.mark.parametrize("static", [True, False])
 @pytest.mark.parametrize("masks", [(), MASKS], ids=["plain", "augmented"])
 @pytest.mark.parametrize("buffer", [None, 8], ids=["exact", "within 8"])
+@pytest.mark.parametrize("sorta_grad", [False, True], ids=["shuffled", "SortaGrad"])
 def test_training_continues_where_it_was_to_the_byte(
-    shards: ShardSet, static: bool, masks: tuple[str, ...], buffer: int | None
+    shards: ShardSet, static: bool, masks: tuple[str, ...], buffer: int | None, sorta_grad: bool
 ) -> None:
     batching = Batching(4, static)
     steps = steps_per_epoch(shards.index, batching)
-    how: dict[str, Any] = {"masks": masks, "buffer": buffer}
+    how: dict[str, Any] = {"masks": masks, "buffer": buffer, "sorta_grad": sorta_grad}
     undisturbed = list(islice(training_batches(shards, batching, **how), 2 * steps + 3))
     for start in (0, 1, steps - 1, steps, steps + 2, 2 * steps):
         continued = training_batches(shards, batching, start, **how)
         rest = undisturbed[start:]
         assert_same_batches(list(islice(continued, len(rest))), rest)
+
+
+@pytest.mark.parametrize("buffer", [None, 8], ids=["read once", "read in parts"])
+def test_first_epoch_of_sorta_grad_goes_from_short_to_long(
+    shards: ShardSet, buffer: int | None
+) -> None:
+    batching = Batching(2, static=False)
+    steps = steps_per_epoch(shards.index, batching)
+    batches = list(
+        islice(training_batches(shards, batching, sorta_grad=True, buffer=buffer), 2 * steps)
+    )
+    assert sorted(names(batches[:steps])) == sorted(names(batches[steps:])) == sorted(known_names())
+    # Batches that their bucket couldn't fill come at the epoch's end.
+    whole = [each["feature_length"] for each in batches[:steps] if len(each["feature_length"]) == 2]
+    lengths = np.concatenate(whole).tolist()
+    assert len(lengths) > 30 and lengths == sorted(lengths)
+    later = np.concatenate([each["feature_length"] for each in batches[steps:]]).tolist()
+    assert later != sorted(later)
 
 
 def test_epochs_and_seeds_have_orders_of_their_own(shards: ShardSet) -> None:

@@ -272,22 +272,3 @@ def test_training_from_this_machine_on_another_ones_tpu_stops_at_once(tmp_path: 
     result = run_door("training.py", *remote, *flags, seconds=30)
     assert_error(result, f"--dev_data={tmp_path}/dev.*", "--tpu_name=my-tpu", "--upload_to")
     assert len(result.stderr.splitlines()) == 1
-
-
-def test_folder_without_checkpoint_has_none_and_no_steps(tmp_path: Path) -> None:
-    for folder in (tmp_path, tmp_path / "missing"):
-        assert estimator.latest_checkpoint(str(folder)) is None
-    assert estimator.steps_of(None) == 0
-
-
-def test_latest_checkpoint_of_a_folder_knows_its_steps(tmp_path: Path) -> None:
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        step = tf.compat.v1.train.get_or_create_global_step()
-        saver = tf.compat.v1.train.Saver()
-        for number in (3, 40):
-            session.run(step.assign(number))
-            saver.save(session, str(tmp_path / "model.ckpt"), global_step=step)
-    checkpoint = estimator.latest_checkpoint(str(tmp_path))
-    assert checkpoint == str(tmp_path / "model.ckpt-40")
-    assert estimator.steps_of(checkpoint) == 40
-    assert estimator.steps_of(str(tmp_path / "model.ckpt-3")) == 3

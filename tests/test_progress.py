@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
-from speech import progress
+from speech import bad_steps, progress
 from speech.config import TrainingConfig
+from speech.history import History
 from speech.progress import ProgressHook, hours_minutes_seconds
 
 TRAINING = TrainingConfig(steps_per_epoch=4, learning_rate=1e-3, learning_rate_decay_factor=0.5)
@@ -67,7 +68,9 @@ def run_steps(clock: Clock, seconds: Iterator[float], steps: int, start: int = 0
         with tf.control_dependencies([loss]):
             advance = step.assign_add(1)
         begin = step.assign(start)
-        hook = ProgressHook(TRAINING, audio_seconds=800.0, last_step=12)
+        bad_steps.counting(tf.constant(True), step)
+        history = History("", 0)
+        hook = ProgressHook(TRAINING, 1.0, audio_seconds=800.0, last_step=12, history=history)
         with tf.compat.v1.train.SingularMonitoredSession(hooks=[hook]) as session:
             session.raw_session().run(begin)
             for _ in range(steps):
@@ -80,14 +83,15 @@ def test_line_counts_from_the_end_of_the_first_step(lines: list[str], clock: Clo
     run_steps(clock, itertools.chain([500.0], itertools.repeat(4.0)), steps=7)
     assert len(lines) == 2
     numbers = [line.split("  ") for line in lines]
-    # A quarter of a step a second, 200 s of audio a step; step 4 begins the second epoch.
+    # A quarter of a step a second, 200 s of audio a step; the fourth step ends the first epoch.
     assert numbers[0][0] == "epoch 1.00"
     assert numbers[0][1] == "step 4/12"
-    assert numbers[0][3] == "learning rate 5.00e-04"
-    assert numbers[0][4] == "audio 50 s/s"
-    assert numbers[0][5] == "left 0:00:32"
+    assert numbers[0][3] == "learning rate 1.00e-03"
+    assert numbers[0][4] == "0.25 steps/s"
+    assert numbers[0][5] == "audio 50 s/s"
+    assert numbers[0][6] == "left 0:00:32"
     assert numbers[1][:2] == ["epoch 1.75", "step 7/12"]
-    assert numbers[1][4:] == ["audio 50 s/s", "left 0:00:20"]
+    assert numbers[1][5:] == ["audio 50 s/s", "left 0:00:20"]
 
 
 def test_loss_is_the_mean_since_the_last_line(lines: list[str], clock: Clock) -> None:

@@ -30,7 +30,7 @@ SETS = st.lists(st.tuples(SENTENCES, HYPOTHESES), min_size=1, max_size=8)
 
 
 def summary_of(pairs: list[tuple[str, str]], loss: float = 1.0) -> Summary:
-    return summarise(results_of(pairs, loss), 1.0, 10.0, 100)
+    return summarise(results_of(pairs, loss), results_of(pairs, loss), 1.0, 10.0, 100)
 
 
 def results_of(pairs: list[tuple[str, str]], loss: float = 1.0) -> list[Result]:
@@ -103,29 +103,30 @@ def test_rates_are_of_the_set_and_no_mean_of_rates() -> None:
 
 def test_loss_is_the_mean_of_utterances_and_speed_is_per_second_of_audio() -> None:
     results = [compare("1", "a b c", "a", 3.0), compare("2", "a", "a", 1.0)]
-    summary = summarise(results, seconds=5.0, audio_seconds=20.0, checkpoint_step=7)
+    summary = summarise(results, results, seconds=5.0, audio_seconds=20.0, checkpoint_step=7)
     assert (summary.loss, summary.real_time_factor, summary.checkpoint_step) == (2.0, 0.25, 7)
-    assert summarise([], 1.0, 0.0, 0).real_time_factor == 0
+    assert summarise([], [], 1.0, 0.0, 0).real_time_factor == 0
 
 
 def test_utterance_without_loss_is_in_the_rates_and_not_in_the_mean() -> None:
     results = [compare("1", "a b", "a", 3.0), compare("2", "a b", "b", None)]
-    summary = summarise(results, 1.0, 1.0, 1)
+    summary = summarise(results, results, 1.0, 1.0, 1)
     assert (summary.loss, summary.wer, summary.utterances) == (3.0, 0.5, 2)
-    assert summarise(results[1:], 1.0, 1.0, 1).loss == 0
+    assert summarise(results[1:], results[1:], 1.0, 1.0, 1).loss == 0
 
 
 # --- The line and the files -----------------------------------------------------------------------
 
 
 def test_the_line() -> None:
-    summary = Summary(0.0706, 0.025, 12.336, 2620, 52576, 1, 2, 3, 0.1, 100)
+    summary = Summary(0.0706, 0.025, 12.336, 2620, 52576, 1, 2, 3, 0.08, 0.03, 0.1, 100)
     assert summary.line() == "WER 7.06% CER 2.50% loss 12.34 (2620 utterances, 52576 words)"
 
 
 def test_the_summary_has_these_keys_and_no_others(tmp_path: Path) -> None:
     results = results_of([("the cat sat", "the hat sat on")], loss=2.5)
-    write(str(tmp_path / "report"), summarise(results, 1.0, 4.0, 1000), results)
+    greedy = results_of([("the cat sat", "the hat sat off")], loss=2.5)
+    write(str(tmp_path / "report"), summarise(results, greedy, 1.0, 4.0, 1000), results)
     assert json.loads((tmp_path / "report" / SUMMARY_FILE).read_text()) == {
         "wer": 2 / 3,
         "cer": 4 / 11,
@@ -135,6 +136,8 @@ def test_the_summary_has_these_keys_and_no_others(tmp_path: Path) -> None:
         "substitutions": 1,
         "deletions": 0,
         "insertions": 1,
+        "greedy_wer": 2 / 3,
+        "greedy_cer": 5 / 11,
         "real_time_factor": 0.25,
         "checkpoint_step": 1000,
     }
@@ -147,7 +150,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 def test_the_table_has_the_worst_first_and_equals_by_id(tmp_path: Path) -> None:
     results = results_of([("a b", "a b"), ("a b", "a c"), ("a", "b"), ("a b", "a d")])
-    write(str(tmp_path), summarise(results, 1, 1, 1), results)
+    write(str(tmp_path), summarise(results, results, 1, 1, 1), results)
     order = [(row["utterance_id"], row["wer"]) for row in rows(tmp_path)]
     assert order == [
         ("1-1-0002", "1.0000"),
@@ -159,14 +162,14 @@ def test_the_table_has_the_worst_first_and_equals_by_id(tmp_path: Path) -> None:
 
 def test_a_missing_loss_is_an_empty_field(tmp_path: Path) -> None:
     results = [compare("1", "a b", "a", None), compare("2", "a", "a", 0.0)]
-    write(str(tmp_path), summarise(results, 1, 1, 1), results)
+    write(str(tmp_path), summarise(results, results, 1, 1, 1), results)
     assert [row["loss"] for row in rows(tmp_path)] == ["", "0.0000"]
 
 
 def test_commas_quotes_and_any_letter_come_back_from_the_table(tmp_path: Path) -> None:
     pairs = [('he said, "no"', "he, said no"), ("ёж", ""), ("", '"')]
     results = results_of(pairs, loss=1.5)
-    write(str(tmp_path), summarise(results, 1, 1, 1), results)
+    write(str(tmp_path), summarise(results, results, 1, 1, 1), results)
     found = {row["utterance_id"]: (row["reference"], row["hypothesis"]) for row in rows(tmp_path)}
     assert [found[result.utterance_id] for result in results] == pairs
     row = rows(tmp_path)[0]

@@ -15,7 +15,7 @@ from speech import dataset, estimator
 from speech.config import ModelConfig, NetworkConfig, TrainingConfig
 from speech.features import FrontEnd
 from speech.tpu_estimate import PARTS
-from speech.tpu_step import training_step
+from speech.tpu_step import RNG_DEFAULT, training_step
 from utils import ENGLISH
 
 BATCH, FRAMES, BINS, LABELS = 4, 40, 8, 12
@@ -141,6 +141,17 @@ def test_products_are_in_the_type_that_is_asked_for(program: Any, config: ModelC
     assert kinds["convolutions"] == {asked}
     # Some of a gradient's products are put out in float32, from factors in bfloat16.
     assert asked in kinds["recurrent"] and kinds["recurrent"] <= {asked, "F32"}
+
+
+def test_dropout_draws_with_the_tpus_own_generator(program: Any) -> None:
+    """Once for what goes into the recurrent layer, once for what comes out."""
+    drawn = [each for each in instructions(program) if each.opcode == "rng-bit-generator"]
+    assert [shape_of(each.shape.tuple_shapes[0]) for each in drawn] == 2 * [("U64", (2,))]
+    assert {shape_of(each.shape.tuple_shapes[1]) for each in drawn} == {
+        ("U32", (BATCH, FRAMES // 2, 2 * 3)),
+        ("U32", (FRAMES // 2, BATCH, 8)),
+    }
+    assert {each.rng_algorithm for each in drawn} == {RNG_DEFAULT}
 
 
 def test_one_core_has_nothing_to_sum_with_others(program: Any, graph: tf.Graph) -> None:

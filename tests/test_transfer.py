@@ -2,7 +2,6 @@
 
 import shutil
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,9 +16,10 @@ from tiny_shards import random_utterances, write_shards
 
 import model
 import training
-from speech import dataset, estimator, transfer
+from speech import dataset, estimator, networks, transfer
 from speech.config import ModelConfig, NetworkConfig, TrainingConfig, read_config, save_config
 from speech.features import FrontEnd
+from speech.networks.layers import Network
 from speech.records import ShardSet
 from speech.transfer import DROPPED, FRESH, LOADED, Source, Transfer
 from utils import ENGLISH, Alphabet, UserError
@@ -44,10 +44,7 @@ def plan(
     config: ModelConfig, drop_layers: int = 0, source: ModelConfig | None = None, at: str = "s"
 ) -> Transfer:
     source = source or model_config()
-    before, now = (
-        transfer.layout_of(partial(model.DeepSpeech1, each.network)) for each in (source, config)
-    )
-    return transfer.plan(Source(at, source), before, config, now, drop_layers)
+    return transfer.plan(Source(at, source), config, drop_layers)
 
 
 def refused(*arguments: Any, **more: Any) -> str:
@@ -96,18 +93,21 @@ def test_variables_that_one_of_the_two_does_not_have_are_fresh_and_dropped() -> 
     assert taken.rows[-1].shape == (11, 21, 2, 2)
 
 
-def test_moving_averages_are_variables_like_others() -> None:
-    class Normalising(tf.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layers = ["norm", "output"]
-            self.b = tf.Variable([0.0], name="output/bias")
-            self.a = tf.Variable([[0.0]], trainable=False, name="norm/moving_mean")
+class Normalising(Network):
+    """A network of one moving average and one bias."""
 
-    layout = transfer.layout_of(Normalising)
-    assert layout.shapes == {"norm/moving_mean": (1, 1), "output/bias": (1,)}
-    taken = transfer.plan(Source("s", model_config()), layout, model_config(), layout, 1)
-    assert taken.loaded == ["norm/moving_mean"]
+    def __init__(self, config: NetworkConfig, random_seed: int, on_tpu: bool) -> None:
+        super().__init__(config, random_seed, on_tpu)
+        self.layers = ["norm", "output"]
+        self.b = tf.Variable([0.0], name="output/bias")
+        self.a = tf.Variable([[0.0]], trainable=False, name="norm/moving_mean")
+
+
+def test_moving_averages_are_variables_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(networks.NETWORKS, "normalising", Normalising)
+    config = model_config(name="normalising")
+    taken = plan(config, 1, source=config)
+    assert fates(taken) == {"norm/moving_mean": LOADED, "output/bias": DROPPED}
 
 
 # --- What is refused ------------------------------------------------------------------------------

@@ -1,0 +1,134 @@
+"""Checkpoints of a model directory: the latest, the best, and averages of several.
+
+The best lies apart, in best/, where later ones don't push it out; an average in average/.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from speech import storage
+from utils import UserError
+
+BEST = "best"
+AVERAGE = "average"
+LATEST = "latest"
+
+
+def latest_checkpoint(folder: str) -> str | None:
+    """Path of a folder's latest checkpoint."""
+    return tf.train.latest_checkpoint(folder)
+
+
+def steps_of(checkpoint: str | None) -> int:
+    """Steps that a checkpoint was trained for; none are 0."""
+    return int(tf.train.load_variable(checkpoint, "global_step")) if checkpoint else 0
+
+
+def find_checkpoint(model_dir: str, which: str | None) -> str:
+    """Path of a checkpoint.
+
+    Args:
+        which: best, average, latest, or a path; None for the best, or the latest if there is none.
+
+    Raises:
+        UserError: there is no such checkpoint.
+    """
+    if which is None:
+        best = latest_checkpoint(storage.join(model_dir, BEST))
+        which = BEST if best else LATEST
+    if which in (BEST, AVERAGE, LATEST):
+        folder = model_dir if which == LATEST else storage.join(model_dir, which)
+        found = latest_checkpoint(folder)
+    else:
+        found = which if tf.io.gfile.exists(f"{which}.index") else None
+    if found:
+        return found
+    remedy = f"python training.py --model_dir={model_dir}"
+    if which == AVERAGE:
+        remedy = f"{remedy} --average_checkpoints=5"
+    raise UserError(f"{model_dir} holds no checkpoint {which!r}: {remedy} makes one.")
+
+
+def keep_apart(checkpoint: str, folder: str) -> None:
+    """Copies a checkpoint into a folder of its own, in place of the one that is there.
+
+    Stopped at any moment, the folder holds the old one or the new one, whole.
+    """
+    tf.io.gfile.makedirs(folder)
+    old = latest_checkpoint(folder)
+    kept = _inside(folder, checkpoint)
+    for path in tf.io.gfile.glob(f"{checkpoint}.*"):
+        tf.io.gfile.copy(path, kept + path.removeprefix(checkpoint), overwrite=True)
+    _announce(folder, kept)
+    if old and old != kept:
+        for path in tf.io.gfile.glob(f"{old}.*"):
+            tf.io.gfile.remove(path)
+
+
+def parse_weights(text: str) -> tuple[float, ...]:
+    """Weights of an average, newest checkpoint first: "5" is five equal ones, "3,2,1" three.
+
+    Raises:
+        UserError: the text is neither.
+    """
+    try:
+        numbers = tuple(float(each) for each in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) == 1 and numbers[0] >= 1 and numbers[0].is_integer():
+        return (1.0,) * int(numbers[0])
+    if len(numbers) > 1 and min(numbers) >= 0 and 0 < sum(numbers) < float("inf"):
+        return numbers
+    raise UserError(
+        f"--average_checkpoints={text}: give a number of checkpoints, as in 5, or a weight for "
+        "each, newest first, as in 3,2,1."
+    )
+
+
+def average(model_dir: str, weights: Sequence[float]) -> str:
+    """Path of the weighted mean of a model directory's last checkpoints, newest first.
+
+    It is written into average/. Integers, such as the step, are the newest one's.
+
+    Raises:
+        UserError: fewer checkpoints are kept than weights are given.
+    """
+    state = tf.train.get_checkpoint_state(model_dir)
+    kept = list(reversed(state.all_model_checkpoint_paths)) if state else []
+    if len(kept) < len(weights):
+        raise UserError(
+            f"--average_checkpoints asks for {len(weights)} checkpoints, {model_dir} keeps "
+            f"{len(kept)}: lower it, or train with a larger --keep_checkpoint_max."
+        )
+    readers = [tf.train.load_checkpoint(path) for path in kept[: len(weights)]]
+    shares = np.asarray(weights) / np.sum(weights)
+    names = sorted(readers[0].get_variable_to_shape_map())
+    tensors = [_mean([reader.get_tensor(name) for reader in readers], shares) for name in names]
+    folder = storage.join(model_dir, AVERAGE)
+    path = _inside(folder, kept[0])
+    tf.io.gfile.makedirs(folder)
+    tf.raw_ops.SaveV2(
+        prefix=path, tensor_names=names, shape_and_slices=[""] * len(names), tensors=tensors
+    )
+    _announce(folder, path)
+    return path
+
+
+def _mean(values: Sequence[np.ndarray], shares: np.ndarray) -> np.ndarray:
+    if not np.issubdtype(values[0].dtype, np.floating):
+        return values[0]
+    total = sum(
+        share * value.astype(np.float64) for share, value in zip(shares, values, strict=True)
+    )
+    return np.asarray(total, values[0].dtype)
+
+
+def _inside(folder: str, checkpoint: str) -> str:
+    return storage.join(folder, checkpoint.rpartition("/")[2])
+
+
+def _announce(folder: str, checkpoint: str) -> None:
+    """Makes it the folder's latest checkpoint, by its name alone: the folder may be moved."""
+    tf.compat.v1.train.update_checkpoint_state(folder, checkpoint.rpartition("/")[2])

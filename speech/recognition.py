@@ -1,0 +1,52 @@
+"""What a network makes of every utterance of a set, batch by batch."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from speech import dataset
+from speech.records import ShardSet
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """An utterance and its network's output."""
+
+    utterance_id: str
+    reference: str
+    log_probs: npt.NDArray[np.float32]  # [outputs, labels], natural logarithms
+    loss: float | None  # CTC, in nats; None: more labels than outputs can hold
+
+
+def recognise(
+    predictor: Any,
+    checkpoint: str,
+    shards: ShardSet,
+    batching: dataset.Batching,
+    references: Sequence[tuple[str, str]],
+) -> Iterator[list[Recognition]]:
+    """Every utterance of a set in the corpus's order, in batches.
+
+    Args:
+        predictor: a TPUEstimator.
+        references: ids and transcripts of the set, `dataset.transcripts`.
+    """
+    remaining = iter(references)
+    batches = predictor.predict(
+        dataset.evaluation_input_fn(shards, batching, for_prediction=True),
+        checkpoint_path=checkpoint,
+        yield_single_examples=False,
+    )
+    for batch in batches:
+        columns = (batch["log_probs"], batch["output_length"], batch["ctc_loss"], batch["aligned"])
+        # A TPU's last batch is filled up: zip ends with the references. These come last, so that
+        # none is taken that has no row.
+        rows = zip(zip(*columns, strict=True), remaining, strict=False)
+        yield [
+            Recognition(*reference, log_probs[:length], float(loss) if aligned else None)
+            for (log_probs, length, loss, aligned), reference in rows
+        ]
+    assert next(remaining, None) is None, "an utterance was lost on the way"

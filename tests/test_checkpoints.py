@@ -1,0 +1,88 @@
+"""The latest checkpoint, the best one apart, and averages of several."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from speech import checkpoints
+from utils import UserError
+
+
+def save(folder: Path, *steps: int) -> None:
+    """Checkpoints whose variable w is [step, 2 step]."""
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        step = tf.compat.v1.train.get_or_create_global_step()
+        weights = tf.compat.v1.get_variable("w", [2], tf.float32)
+        saver = tf.compat.v1.train.Saver()
+        for number in steps:
+            session.run([step.assign(number), weights.assign([number, 2.0 * number])])
+            saver.save(session, str(folder / "model.ckpt"), global_step=step)
+
+
+def weights_of(checkpoint: str) -> list[float]:
+    return list(tf.train.load_variable(checkpoint, "w"))
+
+
+def test_folder_without_checkpoint_has_none_and_no_steps(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "missing"):
+        assert checkpoints.latest_checkpoint(str(folder)) is None
+    assert checkpoints.steps_of(None) == 0
+
+
+def test_latest_checkpoint_of_a_folder_knows_its_steps(tmp_path: Path) -> None:
+    save(tmp_path, 3, 40)
+    checkpoint = checkpoints.latest_checkpoint(str(tmp_path))
+    assert checkpoint == str(tmp_path / "model.ckpt-40")
+    assert checkpoints.steps_of(checkpoint) == 40
+    assert checkpoints.steps_of(str(tmp_path / "model.ckpt-3")) == 3
+
+
+def test_best_one_is_kept_apart_and_the_one_before_goes(tmp_path: Path) -> None:
+    save(tmp_path, 3, 40)
+    best = tmp_path / "best"
+    for step in (3, 40, 40):
+        checkpoints.keep_apart(str(tmp_path / f"model.ckpt-{step}"), str(best))
+        names = {path.name.partition(".")[0] for path in best.iterdir()}
+        assert names == {"checkpoint", "model"}
+        assert {path.stem for path in best.glob("model.*")} == {f"model.ckpt-{step}"}
+        assert checkpoints.latest_checkpoint(str(best)) == str(best / f"model.ckpt-{step}")
+        assert weights_of(str(best / f"model.ckpt-{step}")) == [step, 2 * step]
+
+
+def test_found_is_what_is_asked_for(tmp_path: Path) -> None:
+    save(tmp_path, 3, 40)
+    folder = str(tmp_path)
+    assert checkpoints.find_checkpoint(folder, None).endswith("/model.ckpt-40")
+    checkpoints.keep_apart(str(tmp_path / "model.ckpt-3"), str(tmp_path / "best"))
+    assert checkpoints.find_checkpoint(folder, None) == str(tmp_path / "best" / "model.ckpt-3")
+    assert checkpoints.find_checkpoint(folder, "latest") == str(tmp_path / "model.ckpt-40")
+    path = str(tmp_path / "model.ckpt-3")
+    assert checkpoints.find_checkpoint(folder, path) == path
+    with pytest.raises(UserError, match="--average_checkpoints=5 makes one"):
+        checkpoints.find_checkpoint(folder, "average")
+    with pytest.raises(UserError, match=r"no checkpoint '.*ckpt-4'"):
+        checkpoints.find_checkpoint(folder, str(tmp_path / "model.ckpt-4"))
+
+
+def test_average_is_weighted_from_the_newest_on(tmp_path: Path) -> None:
+    save(tmp_path, 10, 20, 40)
+    path = checkpoints.average(str(tmp_path), [3, 1])
+    assert path == str(tmp_path / "average" / "model.ckpt-40")
+    np.testing.assert_allclose(weights_of(path), [35, 70])
+    assert checkpoints.steps_of(path) == 40  # which isn't averaged
+    assert checkpoints.find_checkpoint(str(tmp_path), "average") == path
+    np.testing.assert_allclose(
+        weights_of(checkpoints.average(str(tmp_path), [1, 1, 1])), [70 / 3, 140 / 3]
+    )
+    with pytest.raises(UserError, match=r"asks for 4 checkpoints, .* keeps 3"):
+        checkpoints.average(str(tmp_path), [1] * 4)
+
+
+def test_weights_are_a_number_or_one_each() -> None:
+    assert checkpoints.parse_weights("3") == (1.0, 1.0, 1.0)
+    assert checkpoints.parse_weights("3,2,0.5") == (3.0, 2.0, 0.5)
+    for bad in ("", "0", "2.5", "-1,2", "0,0", "many", "1,inf", "nan,1"):
+        with pytest.raises(UserError, match="newest first"):
+            checkpoints.parse_weights(bad)
