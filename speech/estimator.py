@@ -12,6 +12,7 @@ from absl import flags, logging
 
 import constants
 from speech import storage
+from speech.distribution import DistributedEstimator, Replicas, replica_model_fn
 from utils import UserError
 
 _tpu = tf.compat.v1.estimator.tpu
@@ -131,6 +132,7 @@ class Device:
     cluster: Any = None  # a TPUClusterResolver; None: this machine's CPU or GPU
     cores: int = 1  # the batch is divided among
     hosts: int = 1  # machines that feed the cores, each with a part of the batch
+    replicas: Replicas | None = None  # that train without a TPU; None: one device does
 
     @property
     def is_tpu(self) -> bool:
@@ -225,6 +227,15 @@ def check_divisible(flag: str, size: int, cores: int) -> None:
         )
 
 
+def check_replicas(train_batch_size: int, replicas: Replicas) -> None:
+    """Raises a UserError if the replicas don't divide the batch."""
+    if train_batch_size % replicas.count:
+        raise UserError(
+            f"--train_batch_size={train_batch_size} can't be divided among the {replicas.count} "
+            f"devices of --distribution: choose a multiple of {replicas.count}."
+        )
+
+
 def check_writable(model_dir: str) -> None:
     """Writes and removes a file, as TensorFlow will do with checkpoints.
 
@@ -278,7 +289,7 @@ def build(
             per_host_input_for_training=_tpu.InputPipelineConfig.PER_HOST_V2,
         ),
     )
-    return _tpu.TPUEstimator(
+    estimator = _tpu.TPUEstimator(
         model_fn=model_fn,
         config=config,
         use_tpu=device.is_tpu,
@@ -289,6 +300,36 @@ def build(
         export_to_tpu=False,
         warm_start_from=warm_start,
     )
+    if device.replicas is None:
+        return estimator
+    return DistributedEstimator(
+        _distributed(model_fn, run, device.replicas, warm_start), looker=estimator
+    )
+
+
+def _distributed(
+    model_fn: Callable[..., Any], run: RunSettings, replicas: Replicas, warm_start: Any
+) -> tf.estimator.Estimator:
+    assert run.train_batch_size
+    # The TPU's config, because it takes a master; nothing else in it is of a TPU.
+    config = _tpu.RunConfig(
+        master=replicas.master,
+        model_dir=run.model_dir,
+        tf_random_seed=run.random_seed,
+        save_checkpoints_steps=run.save_checkpoints_steps if replicas.chief else None,
+        keep_checkpoint_max=run.keep_checkpoint_max,
+        save_summary_steps=0,
+        log_step_count_steps=None,
+        session_config=replicas.session_config,
+        train_distribute=replicas.strategy,
+    )
+    with tf.Graph().as_default():  # as the strategy was made: it is copied here
+        return tf.estimator.Estimator(
+            replica_model_fn(model_fn),
+            config=config,
+            params={"batch_size": run.train_batch_size // replicas.count, "use_tpu": False},
+            warm_start_from=warm_start,
+        )
 
 
 def _iterations_per_loop(run: RunSettings) -> int:
