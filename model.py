@@ -11,7 +11,7 @@ except ModuleNotFoundError:
         "GPU: pip install -e '.[gpu]'; a TPU VM brings its own."
     ) from None
 
-from speech import bad_steps, networks, replicas
+from speech import networks, replicas, step_state
 from speech.config import ModelConfig
 from speech.ctc import alignable, ctc_loss
 from speech.networks.layers import NO_DROPOUT, Dropout
@@ -149,11 +149,11 @@ def _optimise(
     # With a rate of 0 the momentum of the steps before moves nothing either.
     optimizer = tf.compat.v1.train.AdamOptimizer(tf.where(finite, learning_rate, 0.0))
     step = tf.compat.v1.train.get_global_step()
-    # Counted before the step goes on.
-    with tf.control_dependencies([bad_steps.counting(finite, step)]):
+    loss, norm = tf.where(finite, loss, 0.0), tf.where(finite, norm, 0.0)
+    # Before the step is counted.
+    with tf.control_dependencies([step_state.updated(step, loss, finite)]):
         train_op = optimizer.apply_gradients(zip(gradients, variables, strict=True), step)
-    told = {"loss": tf.where(finite, loss, 0.0), "gradient_norm": tf.where(finite, norm, 0.0)}
-    return train_op, {**told, "learning_rate": learning_rate}
+    return train_op, {"loss": loss, "learning_rate": learning_rate, "gradient_norm": norm}
 
 
 def _summaries(curves: Tensors, model_dir: str) -> tuple[Callable[..., Any], list[tf.Tensor]]:

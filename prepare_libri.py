@@ -22,6 +22,7 @@ from speech import (
     corpus_stats,
     download,
     prepare,
+    signal_augment,
     storage,
     upload,
     verify,
@@ -81,6 +82,18 @@ def define_flags() -> None:
     flags.DEFINE_integer("nrof_fbanks", constants.MEL_BINS, "Mel filters.")
     flags.DEFINE_string(
         "alphabet", None, "File with one character a line. Default: a-z, space and apostrophe."
+    )
+    flags.DEFINE_multi_string(
+        "augment",
+        [],
+        "Beside every utterance keep augmented copies, e.g. --augment='reverb[p=0.5,delay=20~10]' "
+        "--augment='speed[factor=0.9:1.1]'; see docs/augmentation.md.",
+    )
+    flags.DEFINE_integer(
+        "augmented_copies", None, "Of each utterance; default with --augment: 1.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "random_seed", constants.RANDOM_SEED, "Of the augmented copies.", lower_bound=0
     )
     flags.DEFINE_bool("strict", False, "Stop at the first unusable utterance.")
     flags.DEFINE_integer("workers", os.cpu_count(), "Processes that prepare.", lower_bound=1)
@@ -206,6 +219,14 @@ def longest(folders: list[str]) -> tuple[int, int]:
     return frames, labels
 
 
+def copies() -> signal_augment.Copies:
+    """The augmented copies that the flags ask for."""
+    if not FLAGS.augment:
+        return signal_augment.NO_COPIES
+    number = FLAGS.augmented_copies or 1
+    return signal_augment.copies_of(FLAGS.augment, number, FLAGS.random_seed)
+
+
 def shard_settings(folders: list[str]) -> ShardSettings:
     frames, labels = longest(folders)
     alphabet = utils.Alphabet.from_file(FLAGS.alphabet) if FLAGS.alphabet else utils.ENGLISH
@@ -223,6 +244,7 @@ def shard_settings(folders: list[str]) -> ShardSettings:
         max_label_length=labels,
         padded=FLAGS.pad,
         stride=constants.STRIDE_SIZE,
+        copies=copies(),
     )
 
 
@@ -344,8 +366,29 @@ def check_one_task() -> None:
             )
 
 
+def check_augmentation() -> None:
+    """Raises UserError if augmented copies are asked for where there would be none, or too many."""
+    if not FLAGS.augment:
+        if FLAGS.augmented_copies:
+            raise utils.UserError(
+                f"--augmented_copies={FLAGS.augmented_copies} of what? Say by --augment how they "
+                "differ from the recordings (docs/augmentation.md)."
+            )
+        return
+    if FLAGS.stats:
+        raise utils.UserError(
+            "--stats measures recordings, not copies that --augment would make: leave it out."
+        )
+    if not (FLAGS.files_path or FLAGS.tfrecords_file):
+        raise utils.UserError(
+            "--augment is of one set, so that no development or test set is augmented unasked: "
+            "name it with --files_path and --tfrecords_file."
+        )
+
+
 def check_flags() -> None:
     check_one_task()
+    check_augmentation()
     if FLAGS.tfrecords_file:
         check_name(FLAGS.tfrecords_file)
     if FLAGS.runner_options and not FLAGS.runner:
@@ -375,7 +418,9 @@ def main() -> None:
         return
     for folders, tfrecords_file in asked_sets():
         settings = shard_settings(folders)
-        utterances = corpora.librispeech(folders)
+        utterances = corpora.with_copies(
+            corpora.librispeech(folders), settings.copies.augmented_copies
+        )
         logging.info("%s: %d utterances", ", ".join(folders), len(utterances))
         if FLAGS.stats:
             share = 0.0 if for_evaluation(folders) else corpus_stats.RECOMMENDED_SHARE

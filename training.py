@@ -9,7 +9,7 @@ from the last checkpoint, as if it had never been stopped.
 
 import math
 import signal
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from absl import flags, logging
@@ -22,6 +22,7 @@ from speech import (
     command_line,
     curves,
     dataset,
+    distribution,
     estimator,
     looks,
     storage,
@@ -41,7 +42,7 @@ from speech.config import (
 from speech.history import History
 from speech.lock import exclusive
 from speech.patience import Patience, Verdict, verdict
-from speech.progress import HistoryListener, ProgressHook
+from speech.progress import HistoryListener, ProgressHook, Recorder
 from speech.records import ShardSet, find_shards
 from speech.stopping import StopHook, Stopping
 from utils import UserError
@@ -112,7 +113,10 @@ def define_flags() -> None:
         lower_bound=0,
     )
     flags.DEFINE_multi_string(
-        "augment", [], "Augmentation, e.g. time_mask[p=1,n=2,size=100]; see speech/augment.py."
+        "augment",
+        [],
+        "Augmentation of features, e.g. time_mask[p=0.5,n=2,size=100~50] or specaugment; "
+        "see docs/augmentation.md.",
     )
     flags.DEFINE_bool(
         "sorta_grad", False, "Short utterances first in the first epoch (arXiv 1512.02595)."
@@ -156,6 +160,7 @@ def define_flags() -> None:
     )
     define_network_flags()
     estimator.define_tpu_flags()
+    distribution.define_distribution_flag()
     command_line.define_logging_flag()
 
 
@@ -203,8 +208,7 @@ def model_config(train: ShardSet, batching: dataset.Batching) -> ModelConfig:
             f"--train_batch_size={FLAGS.train_batch_size} is more than the {train.index.records} "
             f"utterances of {FLAGS.train_data}: choose a smaller one, or prepare more."
         )
-    for specification in FLAGS.augment:
-        augment.parse(specification)  # a bad one is told of before anything is written
+    augment.parse_all(FLAGS.augment)  # a bad one is told of before anything is written
     network = network_config(FLAGS, settings.front_end, settings.alphabet)
     training = TrainingConfig(
         train_batch_size=FLAGS.train_batch_size,
@@ -283,18 +287,36 @@ class Task:
         """The input_fn of the steps behind `step`."""
         return dataset.training_input_fn(
             self.train,
-            self.batching,
+            self.batching.uncut if with_ids else self.batching,
             self.config.training.random_seed,
             FLAGS.shuffle_buffer_size,
             self.config.training.augment,
             start_step=step,
             sorta_grad=FLAGS.sorta_grad,
             with_ids=with_ids,
+            train_steps=self.config.training.train_steps,
+            stride=self.config.network.stride_size,
         )
 
     def utterances_of(self, step: int) -> list[str]:
         """Ids of the utterances that step number `step` trains on."""
         return dataset.utterance_ids(self.batches_from(step - 1, True), FLAGS.train_batch_size)
+
+    @property
+    def crew(self) -> distribution.Crew | None:
+        """The processes that train together; None: this one trains alone."""
+        return self.device.replicas.crew if self.device.replicas else None
+
+    def setup(self) -> dict[str, Any]:
+        """What has to be the same in all of them."""
+        return {
+            "shards": self.train.index.corpus_digest,
+            "alphabet": self.config.alphabet.to_json(),
+            **asdict(self.config.network),
+            **asdict(self.config.training),
+            "shuffle_buffer_size": FLAGS.shuffle_buffer_size,
+            "sorta_grad": FLAGS.sorta_grad,
+        }
 
 
 def train_and_look(task: Task) -> None:
@@ -318,6 +340,8 @@ def train_and_look(task: Task) -> None:
             target = min(last_step, (step // interval + 1) * interval)
             train(task, history, judged, step, target, stopping)
             step = checkpoints.steps_of(checkpoints.latest_checkpoint(FLAGS.model_dir))
+        if task.crew:
+            task.crew.order(None)
         draw(history, training.steps_per_epoch)
         if FLAGS.average_checkpoints and not stopping.signal:
             average(task, history, step, stopping)
@@ -332,17 +356,37 @@ def train(
 ) -> None:
     """Trains from step to step; a checkpoint is saved at the end, also if it is stopped."""
     training, scale = task.config.training, judged.learning_rate_scale
-    seconds = task.train.index.audio_seconds
+    recorder = Recorder(training, scale, history)
+    if task.crew:
+        task.crew.order(distribution.Order(step, target, scale, task.setup()))
     task.trainer(scale).train(
         task.batches_from(step),
         max_steps=target,
         hooks=[
-            ProgressHook(training, scale, seconds, training.train_steps, history),
+            ProgressHook(recorder, task.train.index.audio_seconds, training.train_steps),
             BadStepHook(FLAGS.max_bad_steps, task.utterances_of),
-            StopHook(stopping),
+            task.crew.stop_hook(stopping) if task.crew else StopHook(stopping),
         ],
-        saving_listeners=[HistoryListener(history)],
+        saving_listeners=[HistoryListener(recorder)],
     )
+
+
+def follow(task: Task, crew: distribution.Crew) -> None:
+    """Trains what the chief orders, until it orders the end."""
+    stopping = Stopping()
+    with stopping.listening(), estimator.explained_errors(FLAGS.model_dir):
+        while order := crew.next_order():
+            checkpoint = checkpoints.latest_checkpoint(FLAGS.model_dir)
+            order.check(task.setup(), checkpoints.steps_of(checkpoint), FLAGS.model_dir)
+            task.trainer(order.learning_rate_scale).train(
+                task.batches_from(order.step),
+                max_steps=order.target,
+                hooks=[
+                    BadStepHook(FLAGS.max_bad_steps, task.utterances_of),
+                    crew.stop_hook(stopping),
+                ],
+            )
+    logging.info("Worker 0 has ended the training.")
 
 
 def look_at(task: Task, history: History, step: int, stopping: Stopping) -> None:
@@ -405,8 +449,11 @@ def main() -> None:
     )
     train = find_shards(FLAGS.train_data)
     dev = find_shards(FLAGS.dev_data) if FLAGS.dev_data else None
-    device = estimator.find_device(tpu)
+    device = estimator.find_device(tpu, FLAGS.distribution)
     batching = dataset.Batching(FLAGS.train_batch_size, device.is_tpu, device.hosts)
+    if device.replicas:
+        estimator.check_replicas(FLAGS.train_batch_size, device.replicas)
+        batching = device.replicas.cut(batching)
     config = model_config(train, batching)
     if dev:
         settings = dev.index.settings
@@ -426,6 +473,9 @@ def main() -> None:
     trained = checkpoints.latest_checkpoint(FLAGS.model_dir) is not None
     task = Task(config, train, batching, looker, device, warm_start(config, trained))
     task.trainer(1.0)
+    if task.crew and not task.crew.cluster.chief:
+        follow(task, task.crew)
+        return
     estimator.check_writable(FLAGS.model_dir)
     with exclusive(storage.join(FLAGS.model_dir, ".lock"), "this model", "--model_dir"):
         trained = checkpoints.latest_checkpoint(FLAGS.model_dir) is not None

@@ -10,7 +10,7 @@ set that fits into the shuffle buffer is mixed evenly and stays there: it is rea
 """
 
 import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -43,6 +43,9 @@ READ_AHEAD = 16
 LEAST_SHARE = 0.95
 
 FEATURE_KEYS = ("features", "feature_length")
+
+# (frames as they were recorded, the utterance, of which augmentation may have made more or fewer)
+_Recorded = tuple[tf.Tensor, dict[str, tf.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,8 @@ def training_input_fn(
     start_step: int,
     sorta_grad: bool = False,
     with_ids: bool = False,
+    train_steps: int | None = None,
+    stride: int | None = None,
 ) -> Callable[[Any], tf.data.Dataset]:
     """An input_fn for TPUEstimator: endless shuffled batches from `start_step` on.
 
@@ -210,9 +215,15 @@ def training_input_fn(
         sorta_grad: the first epoch goes from short utterances to long ones (Deep Speech 2, arXiv
             1512.02595, section 3.2).
         with_ids: the labels also have "utterance_id", which a TPU couldn't take.
+        train_steps: the training's last step, at which augmentations reach their end; None: they
+            stay at their start.
+        stride: frames for one output of the network; None: what the shards were checked against.
     """
-    masks = [augment.parse(specification) for specification in augmentations]
-    step_seconds = shards.index.settings.front_end.step_seconds
+    settings = shards.index.settings
+    augmented_by = augment.parse_all(augmentations)
+    conditions = augment.Conditions(
+        settings.front_end, settings.max_sequence_length, stride or settings.stride
+    )
     epoch_steps = steps_per_epoch(shards.index, batching)
     first_epoch, skipped = divmod(start_step, epoch_steps)
 
@@ -233,19 +244,21 @@ def training_input_fn(
         def epoch_of(epoch: tf.Tensor, by_length: bool = False) -> tf.data.Dataset:
             seed = random_seed * 1_000_003 + epoch
 
-            def hide(number: tf.Tensor, utterance: Batch) -> Batch:
+            def augmented(number: tf.Tensor, utterance: Batch) -> _Recorded:
                 own = tf.cast(tf.stack([seed, number]) % (2**31 - 1), tf.int32)
-                hidden = augment.apply_all(masks, utterance["features"], own, step_seconds)
-                return {**utterance, "features": hidden}
+                epochs = tf.cast(epoch, tf.float32) + tf.cast(number, tf.float32) / shuffled.records
+                progress = epochs * epoch_steps / train_steps if train_steps else 0.0 * epochs
+                return utterance["feature_length"], augment.apply_all(
+                    augmented_by, utterance, own, tf.minimum(progress, 1.0), conditions
+                )
 
             utterances = utterances_of(seed) if kept is None else kept
             utterances = utterances.shuffle(shuffled.buffered, seed, reshuffle_each_iteration=False)
             if by_length:
                 utterances = _by_length(utterances, shards.index, shuffled.buffered)
-            if masks:
-                utterances = utterances.enumerate().map(hide, tf.data.AUTOTUNE)
+            recorded = utterances.enumerate().map(augmented, tf.data.AUTOTUNE)
             size = params["batch_size"] * batching.replicas
-            batches = _training_batches(utterances, shards.index, batching, size)
+            batches = _training_batches(recorded, shards.index, batching, size)
             # On a pod one host may have more utterances than another: their epochs are as long.
             return batches.take(epoch_steps * batches_per_step)
 
@@ -304,7 +317,8 @@ def _first_one_as_long_as_any(index: Index) -> Callable[[tf.Tensor, Batch], Batc
         longest = {"features": index.longest_frames, "label": index.longest_label}
         padded = dict(batch)
         for key, length in longest.items():
-            missing = tf.where(tf.equal(number, 0), length - tf.shape(batch[key])[1], 0)
+            more = tf.maximum(length - tf.shape(batch[key])[1], 0)  # tempo may have lengthened it
+            missing = tf.where(tf.equal(number, 0), more, 0)
             others = [[0, 0]] * (batch[key].shape.rank - 2)
             padded[key] = tf.pad(batch[key], [[0, 0], [0, missing], *others])
         return padded
@@ -447,9 +461,7 @@ def _parser(index: Index, with_ids: bool = False) -> Callable[[tf.Tensor], Batch
     return parse
 
 
-def _padded_shapes(
-    utterances: tf.data.Dataset, index: Index, static: bool
-) -> dict[str, list[int | None]]:
+def _padded_shapes(keys: Iterable[str], index: Index, static: bool) -> dict[str, list[int | None]]:
     settings = index.settings
     shapes: dict[str, list[int | None]] = {
         "features": [settings.max_sequence_length if static else None, settings.front_end.bins],
@@ -459,29 +471,36 @@ def _padded_shapes(
         "weight": [],
         "utterance_id": [],
     }
-    return {key: shapes[key] for key in utterances.element_spec}
+    return {key: shapes[key] for key in keys}
 
 
 def _training_batches(
-    utterances: tf.data.Dataset, index: Index, batching: Batching, size: int
+    recorded: tf.data.Dataset, index: Index, batching: Batching, size: int
 ) -> tf.data.Dataset:
-    """One epoch in batches of `size`: the whole batch, or on a TPU that of one core."""
+    """One epoch in batches of `size`: the whole batch, or on a TPU that of one core.
+
+    Args:
+        recorded: of _Recorded. What is batched together are like lengths before augmentation, so
+            that an epoch has the batches that `steps_per_epoch` counts.
+    """
     if batching.static:
+        utterances = recorded.map(lambda _, utterance: utterance)
         return _padded_batches(utterances, index, size, static=True)
     boundaries = bucket_boundaries(index, batching)
-    return utterances.bucket_by_sequence_length(
-        lambda utterance: utterance["feature_length"],
+    batches = recorded.bucket_by_sequence_length(
+        lambda frames, _: frames,
         boundaries,
         [size] * (len(boundaries) + 1),
-        padded_shapes=_padded_shapes(utterances, index, static=False),
+        padded_shapes=([], _padded_shapes(recorded.element_spec[1], index, static=False)),
     )
+    return batches.map(lambda _, batch: batch)
 
 
 def _padded_batches(
     utterances: tf.data.Dataset, index: Index, size: int, static: bool
 ) -> tf.data.Dataset:
     return utterances.padded_batch(
-        size, _padded_shapes(utterances, index, static), drop_remainder=static
+        size, _padded_shapes(utterances.element_spec, index, static), drop_remainder=static
     )
 
 

@@ -18,13 +18,14 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import tensorflow as tf
 from absl import flags, logging
 
 from speech import replicas
+from speech.dataset import Batching
 from speech.stopping import Stopping
 from utils import UserError
 
@@ -128,6 +129,10 @@ class Replicas:
     def chief(self) -> bool:
         return self.crew is None or self.crew.cluster.chief
 
+    def cut(self, batching: Batching) -> Batching:
+        """Batches of which each replica takes a part."""
+        return replace(batching, replicas=self.count, own_replicas=self.own)
+
     @property
     def master(self) -> str:
         """What sessions connect to."""
@@ -196,6 +201,34 @@ class Order:
     step: int  # of the checkpoint that it goes on from
     target: int  # its last step
     learning_rate_scale: float
+    setup: dict[str, Any]  # what has to be the same in all processes, as JSON has it
+
+    def check(self, setup: dict[str, Any], step: int, model_dir: str) -> None:
+        """Checks that this process trains as the chief does.
+
+        Args:
+            setup: this process's.
+            step: of the latest checkpoint that this process sees.
+
+        Raises:
+            UserError: it was started otherwise, or sees another model directory.
+        """
+        own = json.loads(json.dumps(setup))
+        differences = [
+            f"{key} is {own.get(key)} here and {self.setup.get(key)} there"
+            for key in (*self.setup, *(own.keys() - self.setup.keys()))
+            if own.get(key) != self.setup.get(key)
+        ]
+        if differences:
+            raise UserError(
+                f"This worker would train otherwise than worker 0: {'; '.join(differences)}. Give "
+                "all of them the same flags and shards."
+            )
+        if step != self.step:
+            raise UserError(
+                f"The latest checkpoint in --model_dir={model_dir} is of step {step} here, of step "
+                f"{self.step} for worker 0: give a folder or bucket that all workers share."
+            )
 
 
 class Crew:

@@ -12,7 +12,12 @@ from absl import flags, logging
 
 import constants
 from speech import storage
-from speech.distribution import DistributedEstimator, Replicas, replica_model_fn
+from speech.distribution import (
+    DistributedEstimator,
+    Replicas,
+    find_replicas,
+    replica_model_fn,
+)
 from utils import UserError
 
 _tpu = tf.compat.v1.estimator.tpu
@@ -158,14 +163,20 @@ def check_paths(tpu: TpuSettings, **paths: str) -> None:
             )
 
 
-def find_device(tpu: TpuSettings) -> Device:
-    """The TPU that is asked for, or else this machine's CPU or GPU.
+def find_device(tpu: TpuSettings, distribution: str | None = None) -> Device:
+    """The TPU or the replicas that are asked for, or else this machine's CPU or GPU.
 
     Raises:
-        UserError: there is no such TPU, it doesn't answer, or it has another number of cores.
+        UserError: there is no such TPU, it doesn't answer, or it has another number of cores; the
+            replicas can't be had.
     """
     if not tpu.use_tpu:
-        return Device()
+        return Device(replicas=find_replicas(distribution) if distribution else None)
+    if distribution:
+        raise UserError(
+            f"--distribution={distribution} is for GPUs and CPUs, and --use_tpu takes all cores of "
+            "a TPU by itself: leave out one of the two."
+        )
     try:
         cluster = tf.distribute.cluster_resolver.TPUClusterResolver(tpu.name, tpu.zone, tpu.project)
         addresses = cluster.cluster_spec().as_dict().get("worker", [])  # a local TPU has none

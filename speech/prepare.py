@@ -43,6 +43,7 @@ from speech.records import (
     shard_path,
     shard_pattern,
 )
+from speech.signal_augment import augment_copy
 from speech.workers import DeadWorkerError, map_in_order
 from utils import AlphabetError, UserError
 
@@ -73,11 +74,23 @@ class Prepared:
 
 
 def prepare_utterance(utterance: Utterance, settings: ShardSettings) -> Prepared:
-    """Reads, checks and encodes one utterance; never raises for what the utterance is."""
+    """Reads, checks and encodes one utterance; never raises for what the utterance is.
+
+    Raises:
+        UserError: what an augmented copy needs besides its utterance can't be read.
+    """
     try:
         label, samples = label_and_audio(utterance, settings, read_audio)
     except UnusableError as error:
         return Prepared(reason=error.reason, detail=error.detail)
+    if utterance.copy:
+        samples = augment_copy(
+            samples,
+            utterance.recorded_id,
+            utterance.copy,
+            settings.copies,
+            settings.front_end.sample_rate,
+        )
     frames = settings.front_end.frames(len(samples))
     reason, detail = unusable(len(samples), frames, label, settings)
     if reason:
@@ -469,6 +482,10 @@ def summary(tfrecords_file: str, index: Index) -> str:
         ("size", f"{index.bytes / 1e6:.1f} MB"),
         ("skipped", f"{len(index.skipped)}"),
     ]
+    copies = index.settings.copies
+    if copies.augmented_copies:
+        augment = ", ".join(copies.augment)
+        rows.insert(2, ("copies", f"{copies.augmented_copies} of each utterance: {augment}"))
     if index.skipped:
         rows[-1] = ("skipped", f"{len(index.skipped)}, named in {index_path(tfrecords_file)}")
     reasons = Counter(skipped.reason for skipped in index.skipped)

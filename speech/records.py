@@ -32,6 +32,7 @@ from absl import logging
 
 from speech import storage
 from speech.features import FrontEnd
+from speech.signal_augment import NO_COPIES, Copies
 from utils import Alphabet, AlphabetError, UserError
 
 INDEX_FORMAT = 1
@@ -243,19 +244,28 @@ class ShardSettings:
     max_label_length: int  # labels
     padded: bool  # whether records are padded to the two lengths above
     stride: int  # frames per output of the network that CTC has to align labels to
+    copies: Copies = NO_COPIES  # that are made of each utterance
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "alphabet": self.alphabet.to_json()}
 
     @classmethod
     def from_json(cls, settings: dict[str, Any]) -> "ShardSettings":
+        copies = settings.get("copies", asdict(NO_COPIES))  # that older indexes don't have
         return cls(
             **{
                 **settings,
                 "front_end": FrontEnd(**settings["front_end"]),
                 "alphabet": Alphabet.from_json(settings["alphabet"]),
+                "copies": Copies(**{**copies, "augment": _texts(copies["augment"])}),
             }
         )
+
+
+def _texts(texts: Any) -> tuple[str, ...]:
+    if type(texts) is not list and type(texts) is not tuple:
+        raise _FieldError(f"copies: augment {texts!r} is no list")
+    return tuple(texts)
 
 
 @dataclass(frozen=True)
@@ -370,6 +380,7 @@ def _check_consistent(index: Index) -> None:
     """Raises _FieldError where an index was changed into one that no preparation writes."""
     _check_types("settings", index.settings)
     _check_types("front_end", index.settings.front_end)
+    _check_types("copies", index.settings.copies)
     _check_types("corpus", index)
     for number, skipped in enumerate(index.skipped):
         _check_types(f"skipped {number}", skipped)
@@ -394,7 +405,9 @@ def _check_consistent(index: Index) -> None:
         behind_last = shard.end
 
 
-def _check_types(where: str, part: Index | ShardSettings | FrontEnd | Shard | Skipped) -> None:
+def _check_types(
+    where: str, part: Index | ShardSettings | FrontEnd | Copies | Shard | Skipped
+) -> None:
     """Numbers and text must be what the fields' annotations say; nested parts have own checks."""
     for field in fields(part):
         value = getattr(part, field.name)
@@ -403,6 +416,8 @@ def _check_types(where: str, part: Index | ShardSettings | FrontEnd | Shard | Sk
         if field.type is float and not (_is_count(value) or type(value) is float):
             raise _FieldError(f"{where}: {field.name} {value!r} is no number")
         if field.type in (str, bool) and type(value) is not field.type:
+            raise _FieldError(f"{where}: {field.name} {value!r} is not of the type it had")
+        if field.type == tuple[str, ...] and not all(type(each) is str for each in value):
             raise _FieldError(f"{where}: {field.name} {value!r} is not of the type it had")
         if field.type == dict[str, int]:
             if type(value) is not dict:

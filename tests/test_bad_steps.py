@@ -9,7 +9,7 @@ from doors import TINY_NETWORK, assert_error, run_door
 from test_model import TRAINING, build, checkpointed
 from tiny_shards import TinyUtterance, random_utterances, write_shards
 
-from speech import bad_steps, dataset
+from speech import bad_steps, dataset, step_state
 from speech.records import ShardSet
 from utils import UserError
 
@@ -70,7 +70,7 @@ def test_bad_step_changes_nothing_and_its_utterance_is_named(
             assert all(same) if step == bad else not any(same)
         before = now
     assert named == [(bad, [f"utterance-{BROKEN:04d}"])]
-    assert (before[bad_steps.COUNT], before[bad_steps.LATEST]) == (1, bad)
+    assert (before[step_state.BAD_STEPS], before[step_state.LATEST_BAD_STEP]) == (1, bad)
 
 
 def test_more_bad_steps_than_allowed_end_training(broken: ShardSet, tmp_path: Path) -> None:

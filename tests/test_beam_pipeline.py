@@ -18,10 +18,11 @@ from emulator import Emulator
 
 from speech import beam_pipeline, prepare, records, storage
 from speech.beam_pipeline import Runner
-from speech.corpora import Utterance, librispeech
+from speech.corpora import Utterance, librispeech, with_copies
 from speech.features import FrontEnd
 from speech.lock import exclusive
 from speech.records import Index, ShardSettings
+from speech.signal_augment import copies_of
 from utils import ENGLISH, UserError
 
 pytest.importorskip("apache_beam")
@@ -122,6 +123,14 @@ def test_so_are_unpadded_ones(corpus: list[Utterance], tmp_path: Path) -> None:
     unpadded = replace(SETTINGS, padded=False)
     run(corpus, tmp_path / "beam", unpadded)
     prepare.prepare(corpus, str(tmp_path / "local/t"), unpadded, 0, workers=1, strict=False)
+    assert contents(tmp_path / "beam") == contents(tmp_path / "local")
+
+
+def test_so_are_augmented_copies(corpus: list[Utterance], tmp_path: Path) -> None:
+    copies = copies_of(["reverb[p=0.5]", "speed"], 2, random_seed=3)
+    augmented, copied = replace(SETTINGS, copies=copies), with_copies(corpus, 2)
+    assert run(copied, tmp_path / "beam", augmented).corpus_utterances == 24
+    prepare.prepare(copied, str(tmp_path / "local/t"), augmented, 0, workers=1, strict=False)
     assert contents(tmp_path / "beam") == contents(tmp_path / "local")
 
 

@@ -278,6 +278,57 @@ def test_epochs_and_seeds_have_orders_of_their_own(shards: ShardSet) -> None:
     assert len({tuple(sorted(order)) for order in orders}) == 1
 
 
+def test_tempo_changes_lengths_within_bounds_and_no_epochs(shards: ShardSet) -> None:
+    """Batches are those of the recorded lengths, so steps are counted and continued as ever."""
+    batching = Batching(4, static=False)
+    steps = steps_per_epoch(shards.index, batching)
+    how: dict[str, Any] = {"masks": ("tempo[factor=1~0.5]",)}
+    undisturbed = list(islice(training_batches(shards, batching, **how), 2 * steps + 2))
+    for start in (1, steps, steps + 1):
+        continued = training_batches(shards, batching, start, **how)
+        rest = undisturbed[start:]
+        assert_same_batches(list(islice(continued, len(rest))), rest)
+    for epoch in (undisturbed[:steps], undisturbed[steps : 2 * steps]):
+        lengths = np.concatenate([batch["feature_length"] for batch in epoch])
+        assert len(lengths) == len(FRAMES)
+        assert sorted(lengths) != sorted(FRAMES)
+        assert max(lengths) > max(FRAMES) and max(lengths) <= 64
+
+
+def test_tempo_keeps_what_a_network_of_a_larger_stride_has_to_align(shards: ShardSet) -> None:
+    batching = Batching(len(FRAMES), static=True)
+    input_fn = training_input_fn(shards, batching, 1, 8, ("tempo[factor=50]",), 0, stride=5)
+    batch = next(batches_of(input_fn, len(FRAMES)))
+    assert batch["features"].shape[1] == 64
+    for frames, label, length in zip(
+        batch["feature_length"], batch["label"], batch["label_length"], strict=True
+    ):
+        repeats = (label[1:length] == label[: length - 1]).sum()
+        needed = max((length + repeats - 1) * 5 + 1, 1)
+        # One that couldn't be aligned as it was recorded isn't made shorter.
+        assert frames == needed or (frames < needed and frames in FRAMES)
+
+
+def test_start_of_a_range_is_of_the_first_step_and_its_end_of_the_last(shards: ShardSet) -> None:
+    """Two epochs and a half: the later an utterance comes, the more of its bins are hidden."""
+    batching = Batching(4, static=True)
+    steps = steps_per_epoch(shards.index, batching)
+    last = 5 * steps // 2
+    augment = ("dropout[rate=0:1]",)
+    input_fn = training_input_fn(shards, batching, 1, 8, augment, 0, train_steps=last)
+    hidden = [
+        np.mean(
+            [
+                (features[:length] == 0).mean()
+                for features, length in zip(batch["features"], batch["feature_length"], strict=True)
+            ]
+        )
+        for batch in islice(batches_of(input_fn, 4), last)
+    ]
+    np.testing.assert_allclose(hidden, (np.arange(last) + 0.4) / last, atol=0.12)
+    assert hidden[0] < 0.06 and hidden[-1] > 0.9
+
+
 def test_augmentation_hides_other_parts_in_another_epoch(shards: ShardSet) -> None:
     batching = Batching(len(FRAMES), static=False)
     epochs = list(islice(training_batches(shards, batching, masks=MASKS[:1]), 2))

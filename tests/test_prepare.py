@@ -24,10 +24,11 @@ from hypothesis import strategies as st
 
 from speech import lock
 from speech import prepare as engine
-from speech.corpora import Utterance, librispeech
+from speech.corpora import Utterance, librispeech, with_copies
 from speech.features import FrontEnd, extract, read_audio
 from speech.prepare import labels_to_align, prepare, summary
 from speech.records import Index, ShardSettings, encode_example, read_index
+from speech.signal_augment import NO_COPIES, Copies, copies_of
 from utils import ENGLISH, Alphabet, UserError
 
 WriteSplit = Callable[[Path, dict[str, str]], None]
@@ -576,3 +577,106 @@ def test_audio_that_a_bucket_does_not_give_ends_the_run_and_is_not_skipped(
 def test_preparing_imports_no_tensorflow() -> None:
     program = "import prepare_libri, sys; assert 'tensorflow' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
+# --- Augmented copies -----------------------------------------------------------------------------
+
+SPEEDS = replace(
+    SETTINGS,
+    partition_size=4,
+    max_sequence_length=60,
+    copies=copies_of(["speed[factor=0.9:1.1]", "volume[p=0.5,dbfs=-20~10]"], 2, random_seed=1),
+)
+
+
+@pytest.fixture(scope="module")
+def speeds(
+    tmp_path_factory: pytest.TempPathFactory, corpus: list[Utterance]
+) -> tuple[list[Utterance], dict[str, bytes]]:
+    """The corpus with its copies, and the files of a run without incidents."""
+    folder = tmp_path_factory.mktemp("speeds")
+    copied = with_copies(corpus, 2)
+    run(copied, folder, SPEEDS)
+    return copied, contents(folder)
+
+
+def examples_of(index: Index, files: dict[str, bytes], folder: Path) -> dict[str, Any]:
+    """Utterance id -> name -> tf.train.Feature."""
+    examples = {}
+    for shard in index.shards:
+        (folder / shard.file).write_bytes(files[shard.file])
+        for payload in tf.data.TFRecordDataset(str(folder / shard.file)).as_numpy_iterator():
+            features = tf.train.Example.FromString(payload).features.feature
+            examples[features["utterance_id"].bytes_list.value[0].decode()] = features
+    return examples
+
+
+def test_copies_have_their_utterance_s_transcript_and_features_of_their_own(
+    speeds: tuple[list[Utterance], dict[str, bytes]], tmp_path: Path
+) -> None:
+    copied, files = speeds
+    index = Index.from_json(files["t.index.json"].decode(), "")
+    examples = examples_of(index, files, tmp_path)
+    good = [each for each in copied if not each.copy and each.utterance_id in examples]
+    assert len(good) == 4 and len(examples) == 12
+    front_end = SPEEDS.front_end
+    for each in good:
+        three = [examples[f"{each.utterance_id}{mark}"] for mark in ("", "#1", "#2")]
+        assert len({one["transcript"].bytes_list.value[0] for one in three}) == 1
+        assert len({tuple(one["label"].int64_list.value) for one in three}) == 1
+        samples = read_audio(str(each.audio_path), 16000)
+        frames = [one["feature_length"].int64_list.value[0] for one in three]
+        assert frames == [front_end.frames(round(len(samples) / by)) for by in (1, 0.9, 1.1)]
+        stored = np.reshape(three[0]["features"].float_list.value, [80, 60])[:, : frames[0]]
+        np.testing.assert_array_equal(stored.T, extract(samples, front_end))
+
+
+def test_copies_are_the_same_with_any_number_of_workers_and_after_a_kill(
+    speeds: tuple[list[Utterance], dict[str, bytes]], tmp_path: Path
+) -> None:
+    copied, undisturbed = speeds
+    run(copied, tmp_path, SPEEDS, workers=3)
+    assert contents(tmp_path) == undisturbed
+    index = reread(tmp_path)
+    for shard in index.shards[1:-1]:
+        index = index.without_shard(shard)
+        (tmp_path / shard.file).unlink()
+    (tmp_path / "t.index.json").write_text(index.to_json())
+    run(copied, tmp_path, SPEEDS)
+    assert contents(tmp_path) == undisturbed
+
+
+@pytest.mark.parametrize(
+    ("copies", "names"),
+    [
+        (
+            copies_of(["speed"], 2, 1),
+            "augment ('speed[factor=0.9:1.1]', 'volume[p=0.5,dbfs=-20~10]",
+        ),
+        (replace(SPEEDS.copies, random_seed=2), "random_seed 1 then, 2 now"),
+        (replace(SPEEDS.copies, noise_sha256="new"), "noise_sha256  then, new now"),
+        (NO_COPIES, "augmented_copies 2 then, 0 now"),
+    ],
+)
+def test_other_copies_are_refused(
+    speeds: tuple[list[Utterance], dict[str, bytes]], tmp_path: Path, copies: Copies, names: str
+) -> None:
+    copied, files = speeds
+    (tmp_path / "t.index.json").write_bytes(files["t.index.json"])
+    assert names in refusal(copied, tmp_path, replace(SPEEDS, copies=copies))
+
+
+def test_unreadable_noise_stops_the_run_and_is_named(
+    corpus: list[Utterance], tmp_path: Path
+) -> None:
+    (tmp_path / "noise").mkdir()
+    (tmp_path / "noise/broken.wav").write_bytes(b"no sound")
+    copies = copies_of([f"overlay[source={tmp_path}/noise]"], 1, 1)
+    message = refusal(with_copies(corpus, 1), tmp_path / "set", replace(SETTINGS, copies=copies))
+    assert f"{tmp_path}/noise/broken.wav can't be read as audio" in message
+
+
+def test_summary_tells_of_the_copies(speeds: tuple[list[Utterance], dict[str, bytes]]) -> None:
+    index = Index.from_json(speeds[1]["t.index.json"].decode(), "")
+    told = " ".join(summary("t", index).split())
+    assert "copies 2 of each utterance: speed[factor=0.9:1.1], volume[p=0.5" in told

@@ -738,3 +738,42 @@ def test_a_positional_argument(folder: Path) -> None:
 def test_a_flag_that_can_not_be(folder: Path, flag: str, says: str) -> None:
     assert says in refusal(folder, *FLAGS, flag)
     assert not list(folder.glob("t.*"))
+
+
+# --- Augmented copies -----------------------------------------------------------------------------
+
+
+def test_threefold_set_of_speeds_in_one_command(folder: Path) -> None:
+    flags = (*FLAGS, "--augment=speed[factor=0.9:1.1]", "--augmented_copies=2")
+    outcome = run(folder, *flags)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "12 of 12" in outcome.stdout and "2 of each utterance: speed" in outcome.stdout
+    examples = records(folder)
+    for name in SPOKEN:
+        frames = [examples[f"{name}{mark}"]["feature_length"][0] for mark in ("", "#1", "#2")]
+        assert frames[1] == pytest.approx(frames[0] / 0.9, abs=2)
+        assert frames[2] == pytest.approx(frames[0] / 1.1, abs=2)
+    again = run(folder, *flags)
+    assert "t is finished: nothing to do" in again.stderr
+    assert "augmented_copies 2 then, 1 now" in refusal(folder, *FLAGS, "--augment=speed")
+    assert index_of(folder)["settings"]["copies"]["augment"] == ["speed[factor=0.9:1.1]"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "names"),
+    [
+        ((*FLAGS, "--augment=overlay[source=noises]"), ["source=noises is no folder"]),
+        ((*FLAGS, "--augment=codec[codec=mp5]"), ["codec=mp5 is none of opus, mp3"]),
+        ((*FLAGS, "--augment=time_mask"), ["--augment=time_mask", "give it to training.py"]),
+        ((*FLAGS, "--augment=speed", "--stats"), ["--stats measures recordings"]),
+        ((*FLAGS, "--augmented_copies=2"), ["--augmented_copies=2 of what?", "--augment"]),
+        (("--augment=speed",), ["--augment is of one set", "--files_path"]),
+    ],
+)
+def test_augmentation_that_can_not_be_done_is_told(
+    folder: Path, flags: tuple[str, ...], names: list[str]
+) -> None:
+    message = refusal(folder, *flags)
+    for name in names:
+        assert name in message
+    assert not list(folder.glob("t.*"))

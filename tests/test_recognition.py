@@ -1,5 +1,6 @@
 """Utterances and what a network makes of them stay together."""
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def test_every_utterance_has_its_own_output(tmp_path: Path, filling: int) -> Non
         recognise(Predictor(3, filling), "", shards, Batching(2, filling > 0), references)
     )
     assert [len(batch) for batch in batches] == SIZES
-    for number, each in enumerate(sum(batches, [])):
+    for number, each in enumerate(chain(*batches)):
         assert (each.utterance_id, each.reference) == references[number]
         assert each.log_probs.shape == (number + 1, 4) and (each.log_probs == number).all()
         assert each.loss == (None if number == 3 else 10.0 * number)

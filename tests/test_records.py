@@ -30,6 +30,7 @@ from speech.records import (
     read_index,
     shard_path,
 )
+from speech.signal_augment import Copies
 from utils import ENGLISH, Alphabet, UserError
 
 SETTINGS = ShardSettings(
@@ -464,9 +465,35 @@ def test_the_front_end_s_numbers_are_checked_too() -> None:
         Index.from_json(json.dumps(content), "train.index.json")
 
 
+def test_copies_are_kept_and_an_older_index_has_none() -> None:
+    copies = Copies(("reverb[p=0.5]", "speed"), 2, 7, "abc")
+    index = replace(FULL, settings=replace(FULL.settings, copies=copies))
+    assert Index.from_json(index.to_json(), "") == index
+    content = json.loads(FULL.to_json())
+    del content["settings"]["copies"]
+    assert Index.from_json(json.dumps(content), "") == FULL
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("augment", "speed", "copies: augment 'speed' is no list"),
+        ("augment", [1], "copies: augment (1,) is not of the type it had"),
+        ("augmented_copies", "2", "copies: augmented_copies '2' is no whole number"),
+        ("noise_sha256", 5, "copies: noise_sha256 5 is not of the type it had"),
+    ],
+)
+def test_copies_that_were_changed_by_hand_are_told(field: str, value: object, says: str) -> None:
+    content = json.loads(FULL.to_json())
+    content["settings"]["copies"][field] = value
+    with pytest.raises(UserError) as error:
+        Index.from_json(json.dumps(content), "train.index.json")
+    assert says in str(error.value)
+
+
 def test_every_key_of_the_settings_is_needed(tmp_path: Path) -> None:
     content = json.loads(FULL.to_json())
-    for key in content["settings"]:
+    for key in content["settings"].keys() - {"copies"}:  # which older indexes don't have
         without = {name: value for name, value in content["settings"].items() if name != key}
         with pytest.raises(UserError, match="is not an index"):
             Index.from_json(json.dumps({**content, "settings": without}), "train.index.json")
