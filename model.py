@@ -11,7 +11,7 @@ except ModuleNotFoundError:
         "GPU: pip install -e '.[gpu]'; a TPU VM brings its own."
     ) from None
 
-from speech import networks, step_state
+from speech import networks, replicas, step_state
 from speech.config import ModelConfig
 from speech.ctc import alignable, ctc_loss
 from speech.networks.layers import NO_DROPOUT, Dropout
@@ -62,7 +62,12 @@ def model_fn_builder(
         if mode == tf.estimator.ModeKeys.PREDICT:
             return spec(mode, predictions=_predictions(logits, output_length, losses, aligned))
         weight = targets["weight"]
-        loss = tf.math.divide_no_nan(tf.reduce_sum(losses * weight), tf.reduce_sum(weight))
+        utterances, unaligned = replicas.total(
+            [tf.reduce_sum(weight), tf.reduce_sum((1.0 - aligned) * weight)]
+        )
+        # Replicas have parts of a batch, incomplete ones, too: the mean of their losses is its own.
+        own = tf.reduce_sum(losses * weight) * replicas.count()
+        loss = tf.math.divide_no_nan(own, utterances)
         if not training:
             return spec(mode, loss=loss, eval_metrics=(_metrics, [losses, weight, aligned]))
         cores = config.training.train_batch_size // params["batch_size"]
@@ -72,7 +77,7 @@ def model_fn_builder(
         train_op, curves = _optimise(
             loss, network, learning_rate, config.training.clip_gradients, cores
         )
-        curves["unalignable_utterances"] = tf.reduce_sum(tf.cast(1.0 - aligned, tf.int32))
+        curves["unalignable_utterances"] = tf.cast(unaligned, tf.int32)
         return spec(
             mode, loss=curves["loss"], train_op=train_op, host_call=_summaries(curves, model_dir)
         )
@@ -132,11 +137,15 @@ def _optimise(
         # batch. CrossShardOptimizer would sum afterwards.
         loss = tf.compat.v1.tpu.cross_replica_sum(loss / cores)
         gradients = [tf.compat.v1.tpu.cross_replica_sum(each / cores) for each in gradients]
+    *gradients, loss = replicas.mean([*gradients, loss])
     norm = tf.linalg.global_norm(gradients)
     finite = tf.math.is_finite(loss + norm)
     if clip_gradients:
         gradients, _ = tf.clip_by_global_norm(gradients, clip_gradients, norm)
-    gradients = [tf.where(finite, each, tf.zeros_like(each)) for each in gradients]
+    # The optimizer sums what the replicas bring, and they bring the same.
+    gradients = [
+        tf.where(finite, each, tf.zeros_like(each)) / replicas.count() for each in gradients
+    ]
     # With a rate of 0 the momentum of the steps before moves nothing either.
     optimizer = tf.compat.v1.train.AdamOptimizer(tf.where(finite, learning_rate, 0.0))
     step = tf.compat.v1.train.get_global_step()

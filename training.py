@@ -9,7 +9,7 @@ from the last checkpoint, as if it had never been stopped.
 
 import math
 import signal
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from absl import flags, logging
@@ -22,10 +22,12 @@ from speech import (
     command_line,
     curves,
     dataset,
+    distribution,
     estimator,
     looks,
     storage,
     tensorboard,
+    transfer,
 )
 from speech.bad_steps import BadStepHook
 from speech.config import (
@@ -33,6 +35,7 @@ from speech.config import (
     ModelConfig,
     TrainingConfig,
     check_same_front_end,
+    continued,
     define_network_flags,
     network_config,
     save_config,
@@ -148,8 +151,17 @@ def define_flags() -> None:
         lower_bound=1,
     )
     flags.DEFINE_integer("random_seed", constants.RANDOM_SEED, "Of weights, order and dropout.")
+    flags.DEFINE_string(
+        "init_checkpoint",
+        None,
+        "A trained model's folder, or a checkpoint: the new model begins with its variables.",
+    )
+    flags.DEFINE_integer(
+        "drop_layers", 0, "Last layers that aren't taken from --init_checkpoint.", lower_bound=0
+    )
     define_network_flags()
     estimator.define_tpu_flags()
+    distribution.define_distribution_flag()
     command_line.define_logging_flag()
 
 
@@ -231,6 +243,24 @@ def run_settings() -> estimator.RunSettings:
     )
 
 
+def beginning(config: ModelConfig, trained: bool) -> tuple[ModelConfig, Any]:
+    """The config, and what a new model takes from --init_checkpoint, told in a table; or None."""
+    if not FLAGS.init_checkpoint:
+        if FLAGS.drop_layers:
+            raise UserError(f"--drop_layers={FLAGS.drop_layers} wants an --init_checkpoint.")
+        return config, None
+    if trained:
+        logging.info(
+            "Training goes on in %s, and --init_checkpoint is not read again.", FLAGS.model_dir
+        )
+        return config, None
+    source = transfer.find_source(FLAGS.init_checkpoint)
+    taken = transfer.plan(source, config, FLAGS.drop_layers)
+    logging.info("From %s:\n%s", source.checkpoint, taken.table())
+    # Its first layers have learnt to read features that are normalised so.
+    return replace(config, statistics=source.config.statistics), taken.settings()
+
+
 def patience() -> Patience:
     return Patience(
         early_stop=FLAGS.early_stop,
@@ -249,19 +279,19 @@ class Task:
     config: ModelConfig
     train: ShardSet
     batching: dataset.Batching
-    looker: looks.Looker | None  # at the development data; None: there is none
     device: estimator.Device
+    warm_start: Any  # tf.estimator.WarmStartSettings; None where a model begins with its own values
 
     def trainer(self, learning_rate_scale: float) -> Any:
         """A TPUEstimator; raises UserError if a TPU couldn't save checkpoints when it is to."""
         model_fn = model.model_fn_builder(self.config, FLAGS.model_dir, learning_rate_scale)
-        return estimator.build(model_fn, run_settings(), self.device)
+        return estimator.build(model_fn, run_settings(), self.device, self.warm_start)
 
     def batches_from(self, step: int, with_ids: bool = False) -> Any:
         """The input_fn of the steps behind `step`."""
         return dataset.training_input_fn(
             self.train,
-            self.batching,
+            self.batching.uncut if with_ids else self.batching,
             self.config.training.random_seed,
             FLAGS.shuffle_buffer_size,
             self.config.training.augment,
@@ -277,8 +307,24 @@ class Task:
         """Ids of the utterances that step number `step` trains on."""
         return dataset.utterance_ids(self.batches_from(step - 1, True), FLAGS.train_batch_size)
 
+    @property
+    def crew(self) -> distribution.Crew | None:
+        """The processes that train together; None: this one trains alone."""
+        return self.device.replicas.crew if self.device.replicas else None
 
-def train_and_look(task: Task) -> None:
+    def setup(self) -> dict[str, Any]:
+        """What has to be the same in all of them."""
+        return {
+            "shards": self.train.index.corpus_digest,
+            "alphabet": self.config.alphabet.to_json(),
+            **asdict(self.config.network),
+            **asdict(self.config.training),
+            "shuffle_buffer_size": FLAGS.shuffle_buffer_size,
+            "sorta_grad": FLAGS.sorta_grad,
+        }
+
+
+def train_and_look(task: Task, looker: looks.Looker | None) -> None:
     """Trains to the last step, or until it is stopped; looks at the development data on the way."""
     training, stopping = task.config.training, Stopping()
     last_step, interval = training.train_steps, FLAGS.eval_steps or training.steps_per_epoch
@@ -289,8 +335,8 @@ def train_and_look(task: Task) -> None:
     with stopping.listening(), estimator.explained_errors(FLAGS.model_dir):
         while not stopping.signal:
             due = step > 0 and (step % interval == 0 or step == last_step)
-            if task.looker and due and not history.looked_at(step):
-                look_at(task, history, step, stopping)
+            if looker and due and not history.looked_at(step):
+                look_at(task, looker, history, step, stopping)
                 continue
             judged = verdict(history.looks, patience(), training.steps_per_epoch)
             if step >= last_step or judged.stop:
@@ -299,9 +345,11 @@ def train_and_look(task: Task) -> None:
             target = min(last_step, (step // interval + 1) * interval)
             train(task, history, judged, step, target, stopping)
             step = checkpoints.steps_of(checkpoints.latest_checkpoint(FLAGS.model_dir))
+        if task.crew:
+            task.crew.order(None)
         draw(history, training.steps_per_epoch)
         if FLAGS.average_checkpoints and not stopping.signal:
-            average(task, history, step, stopping)
+            average(task, looker, history, step, stopping)
     if stopping.signal:
         logging.info("Stopped at step %d. The same command continues from here.", step)
     if stopping.signal == signal.SIGINT:
@@ -314,24 +362,45 @@ def train(
     """Trains from step to step; a checkpoint is saved at the end, also if it is stopped."""
     training, scale = task.config.training, judged.learning_rate_scale
     recorder = Recorder(training, scale, history)
+    if task.crew:
+        task.crew.order(distribution.Order(step, target, scale, task.setup()))
     task.trainer(scale).train(
         task.batches_from(step),
         max_steps=target,
         hooks=[
             ProgressHook(recorder, task.train.index.audio_seconds, training.train_steps),
             BadStepHook(FLAGS.max_bad_steps, task.utterances_of),
-            StopHook(stopping),
+            task.crew.stop_hook(stopping) if task.crew else StopHook(stopping),
         ],
         saving_listeners=[HistoryListener(recorder)],
     )
 
 
-def look_at(task: Task, history: History, step: int, stopping: Stopping) -> None:
+def follow(task: Task, crew: distribution.Crew) -> None:
+    """Trains what the chief orders, until it orders the end."""
+    stopping = Stopping()
+    with stopping.listening(), estimator.explained_errors(FLAGS.model_dir):
+        while order := crew.next_order():
+            checkpoint = checkpoints.latest_checkpoint(FLAGS.model_dir)
+            order.check(task.setup(), checkpoints.steps_of(checkpoint), FLAGS.model_dir)
+            task.trainer(order.learning_rate_scale).train(
+                task.batches_from(order.step),
+                max_steps=order.target,
+                hooks=[
+                    BadStepHook(FLAGS.max_bad_steps, task.utterances_of),
+                    crew.stop_hook(stopping),
+                ],
+            )
+    logging.info("Worker 0 has ended the training.")
+
+
+def look_at(
+    task: Task, looker: looks.Looker, history: History, step: int, stopping: Stopping
+) -> None:
     """Looks at the development data with the latest checkpoint, which is kept if it is the best."""
-    assert task.looker
     training = task.config.training
     checkpoint = checkpoints.find_checkpoint(FLAGS.model_dir, checkpoints.LATEST)
-    seen = task.looker.look(
+    seen = looker.look(
         task.trainer(1.0), checkpoint, step, history.best, lambda: bool(stopping.signal)
     )
     if not seen:
@@ -351,13 +420,15 @@ def draw(history: History, steps_per_epoch: int) -> None:
     storage.write_bytes(storage.join(FLAGS.model_dir, curves.CURVES_FILE), picture)
 
 
-def average(task: Task, history: History, step: int, stopping: Stopping) -> None:
+def average(
+    task: Task, looker: looks.Looker | None, history: History, step: int, stopping: Stopping
+) -> None:
     """Averages the last checkpoints, and tells what the average makes of the development data."""
     weights = checkpoints.parse_weights(FLAGS.average_checkpoints)
     checkpoint = checkpoints.average(FLAGS.model_dir, weights)
     logging.info("The average of the last %d checkpoints: %s", len(weights), checkpoint)
-    if task.looker:
-        seen = task.looker.look(
+    if looker:
+        seen = looker.look(
             task.trainer(1.0), checkpoint, step, history.best, lambda: bool(stopping.signal)
         )
         if seen:
@@ -375,21 +446,21 @@ def tell_end(step: int, last_step: int, judged: Verdict) -> None:
         logging.info("Trained for %d of %d steps.", step, last_step)
 
 
-def tell_data(config: ModelConfig, train: ShardSet, batching: dataset.Batching) -> None:
+def tell_data(task: Task) -> None:
     logging.info(
         "%s: %d utterances, %.2f hours, %d steps an epoch",
         FLAGS.train_data,
-        train.index.records,
-        train.index.audio_seconds / 3600,
-        config.training.steps_per_epoch,
+        task.train.index.records,
+        task.train.index.audio_seconds / 3600,
+        task.config.training.steps_per_epoch,
     )
-    if config.statistics != train.index.statistics:
+    if task.config.statistics != task.train.index.statistics:
         logging.info(
             "Features are normalised by the statistics that the model has learnt with, in its "
             "config.json, not by those of %s.",
             FLAGS.train_data,
         )
-    dataset.log_reading(train.index, batching, FLAGS.shuffle_buffer_size)
+    dataset.log_reading(task.train.index, task.batching, FLAGS.shuffle_buffer_size)
 
 
 def main() -> None:
@@ -403,8 +474,11 @@ def main() -> None:
     )
     train = find_shards(FLAGS.train_data)
     dev = find_shards(FLAGS.dev_data) if FLAGS.dev_data else None
-    device = estimator.find_device(tpu)
+    device = estimator.find_device(tpu, FLAGS.distribution)
     batching = dataset.Batching(FLAGS.train_batch_size, device.is_tpu, device.hosts)
+    if device.replicas:
+        estimator.check_replicas(FLAGS.train_batch_size, device.replicas)
+        batching = device.replicas.cut(batching)
     config = model_config(train, batching)
     if dev:
         settings = dev.index.settings
@@ -417,17 +491,24 @@ def main() -> None:
         )
     if FLAGS.average_checkpoints:
         checkpoints.parse_weights(FLAGS.average_checkpoints)  # a bad one is told of now
-    Task(config, train, batching, None, device).trainer(1.0)  # as are checkpoints out of step
+    trained = checkpoints.latest_checkpoint(FLAGS.model_dir) is not None
+    if trained:
+        config = continued(FLAGS.model_dir, config)
+    config, warm_start = beginning(config, trained)
+    task = Task(config, train, batching, device, warm_start)
+    task.trainer(1.0)  # checkpoints out of a TPU's step are told of now
+    if task.crew and not task.crew.cluster.chief:
+        follow(task, task.crew)
+        return
     estimator.check_writable(FLAGS.model_dir)
     with exclusive(storage.join(FLAGS.model_dir, ".lock"), "this model", "--model_dir"):
-        trained = checkpoints.latest_checkpoint(FLAGS.model_dir) is not None
-        config = save_config(FLAGS.model_dir, config, trained)
-        tell_data(config, train, batching)
+        save_config(FLAGS.model_dir, config)
+        tell_data(task)
         looker = None
         if dev:
             looking = dataset.Batching(FLAGS.eval_batch_size, device.is_tpu, device.hosts)
             looker = looks.Looker(dev, looking, config, FLAGS.best_by)
-        train_and_look(Task(config, train, batching, looker, device))
+        train_and_look(task, looker)
     logging.info("The model is in %s", FLAGS.model_dir)
 
 

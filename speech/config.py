@@ -220,29 +220,28 @@ def read_config(model_dir: str) -> ModelConfig:
     return ModelConfig.from_json(storage.read_text(path), path)
 
 
-def save_config(model_dir: str, config: ModelConfig, trained: bool) -> ModelConfig:
-    """Writes the config, after checking that a trained model which is there is the same one.
+def save_config(model_dir: str, config: ModelConfig) -> None:
+    storage.write_text(config_path(model_dir), config.to_json())
 
-    Returns:
-        the config as it was written: a trained model keeps the statistics that it has learnt with,
-        whatever shards it goes on with.
+
+def continued(model_dir: str, config: ModelConfig) -> ModelConfig:
+    """The config with which the model in a directory is trained on as `config` asks.
+
+    It keeps the statistics that it has learnt with, whatever shards it goes on with.
 
     Raises:
         UserError: the directory holds a model with another front end, alphabet or network.
     """
-    if trained:
-        saved = read_config(model_dir)
-        check_same_model(saved, config, model_dir)
-        config = replace(config, statistics=saved.statistics)
-    storage.write_text(config_path(model_dir), config.to_json())
-    return config
+    saved = read_config(model_dir)
+    check_same_model(saved, config, model_dir)
+    return replace(config, statistics=saved.statistics)
 
 
 def check_same_model(saved: ModelConfig, asked: ModelConfig, model_dir: str) -> None:
     """Raises a UserError that names what differs in front end, alphabet or network."""
     differences = [
-        *_differing_fields(saved.front_end, asked.front_end, "asked for", "front_end."),
-        *_differing_fields(saved.network, asked.network, "asked for", "network."),
+        *differing_fields(saved.front_end, asked.front_end, "asked for", "front_end."),
+        *differing_fields(saved.network, asked.network, "asked for", "network."),
         *_differing_alphabets(saved.alphabet, asked.alphabet, "asked for"),
     ]
     if differences:
@@ -257,7 +256,7 @@ def check_same_front_end(
 ) -> None:
     """Raises a UserError if shards were made with another front end or alphabet than a model's."""
     differences = [
-        *_differing_fields(config.front_end, front_end, "in the shards"),
+        *differing_fields(config.front_end, front_end, "in the shards"),
         *_differing_alphabets(config.alphabet, alphabet, "in the shards"),
     ]
     if differences:
@@ -267,7 +266,7 @@ def check_same_front_end(
         )
 
 
-def _differing_fields(saved: Any, other: Any, where: str, prefix: str = "") -> list[str]:
+def differing_fields(saved: Any, other: Any, where: str, prefix: str = "") -> list[str]:
     """What differs between two settings of one dataclass; `where` says where the other is from."""
     before, now = asdict(saved), asdict(other)
     return [

@@ -11,7 +11,7 @@ set that fits into the shuffle buffer is mixed evenly and stays there: it is rea
 
 import bisect
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -57,6 +57,13 @@ class Batching:
     batch_size: int  # over all cores
     static: bool  # one shape for all batches: a TPU's need
     hosts: int = 1  # that feed the batch's parts; several only on a TPU pod
+    replicas: int = 1  # of speech/distribution.py, for which training batches are cut
+    own_replicas: range = range(1)  # those that this process feeds
+
+    @property
+    def uncut(self) -> "Batching":
+        """The same batches, each in one piece."""
+        return replace(self, replicas=1, own_replicas=range(1))
 
 
 @dataclass(frozen=True)
@@ -254,7 +261,8 @@ def training_input_fn(
             if by_length:
                 utterances = _by_length(utterances, shards.index, shuffled.buffered)
             recorded = utterances.enumerate().map(augmented, tf.data.AUTOTUNE)
-            batches = _training_batches(recorded, shards.index, batching, params["batch_size"])
+            size = params["batch_size"] * batching.replicas
+            batches = _training_batches(recorded, shards.index, batching, size)
             # On a pod one host may have more utterances than another: their epochs are as long.
             return batches.take(epoch_steps * batches_per_step)
 
@@ -265,6 +273,8 @@ def training_input_fn(
         batches = batches.skip(skipped * batches_per_step)
         if not batching.static:
             batches = batches.enumerate().map(_first_one_as_long_as_any(shards.index))
+        if batching.replicas > 1:
+            batches = batches.map(_cut(batching), tf.data.AUTOTUNE).unbatch()
         return batches.map(_split).prefetch(tf.data.AUTOTUNE)
 
     return input_fn
@@ -425,7 +435,7 @@ def _share_of_this_host(shards: ShardSet, params: Any, seed: tf.Tensor | None) -
 def _batches_per_step(batching: Batching, params: Any) -> int:
     """Batches that one step takes from this host: on a TPU one for each of its cores."""
     _, hosts = _host(params)
-    return batching.batch_size // (params["batch_size"] * hosts)
+    return batching.batch_size // (params["batch_size"] * batching.replicas * hosts)
 
 
 def _parser(
@@ -507,6 +517,31 @@ def _padded_batches(
     return utterances.padded_batch(
         size, _padded_shapes(utterances.element_spec, index, static), drop_remainder=static
     )
+
+
+def _cut(batching: Batching) -> Callable[[Batch], Batch]:
+    """Cuts a batch into a part for each replica, and takes those of this process.
+
+    The parts have equally many rows. What an incomplete batch lacks is its last row again, with
+    weight 0: so batches, steps and losses are the same for any number of replicas.
+    """
+    own = batching.own_replicas
+
+    def cut(batch: Batch) -> Batch:
+        rows = tf.shape(batch["weight"])[0]
+        part = -(-rows // batching.replicas)
+        position = tf.range(own.start * part, own.stop * part)
+        taken = {
+            key: tf.gather(each, tf.minimum(position, rows - 1)) for key, each in batch.items()
+        }
+        taken["weight"] *= tf.cast(position < rows, tf.float32)
+        return {
+            # [own replicas, rows of a part, ...]
+            key: tf.reshape(each, tf.concat([[len(own), part], tf.shape(each)[1:]], axis=0))
+            for key, each in taken.items()
+        }
+
+    return cut
 
 
 def _split(batch: Batch) -> tuple[Batch, Batch]:

@@ -12,6 +12,12 @@ from absl import flags, logging
 
 import constants
 from speech import storage
+from speech.distribution import (
+    DistributedEstimator,
+    Replicas,
+    find_replicas,
+    replica_model_fn,
+)
 from utils import UserError
 
 _tpu = tf.compat.v1.estimator.tpu
@@ -131,6 +137,7 @@ class Device:
     cluster: Any = None  # a TPUClusterResolver; None: this machine's CPU or GPU
     cores: int = 1  # the batch is divided among
     hosts: int = 1  # machines that feed the cores, each with a part of the batch
+    replicas: Replicas | None = None  # that train without a TPU; None: one device does
 
     @property
     def is_tpu(self) -> bool:
@@ -156,14 +163,20 @@ def check_paths(tpu: TpuSettings, **paths: str) -> None:
             )
 
 
-def find_device(tpu: TpuSettings) -> Device:
-    """The TPU that is asked for, or else this machine's CPU or GPU.
+def find_device(tpu: TpuSettings, distribution: str | None = None) -> Device:
+    """The TPU or the replicas that are asked for, or else this machine's CPU or GPU.
 
     Raises:
-        UserError: there is no such TPU, it doesn't answer, or it has another number of cores.
+        UserError: there is no such TPU, it doesn't answer, or it has another number of cores; the
+            replicas can't be had.
     """
     if not tpu.use_tpu:
-        return Device()
+        return Device(replicas=find_replicas(distribution) if distribution else None)
+    if distribution:
+        raise UserError(
+            f"--distribution={distribution} is for GPUs and CPUs, and --use_tpu takes all cores of "
+            "a TPU by itself: leave out one of the two."
+        )
     try:
         cluster = tf.distribute.cluster_resolver.TPUClusterResolver(tpu.name, tpu.zone, tpu.project)
         addresses = cluster.cluster_spec().as_dict().get("worker", [])  # a local TPU has none
@@ -225,6 +238,15 @@ def check_divisible(flag: str, size: int, cores: int) -> None:
         )
 
 
+def check_replicas(train_batch_size: int, replicas: Replicas) -> None:
+    """Raises a UserError if the replicas don't divide the batch."""
+    if train_batch_size % replicas.count:
+        raise UserError(
+            f"--train_batch_size={train_batch_size} can't be divided among the {replicas.count} "
+            f"devices of --distribution: choose a multiple of {replicas.count}."
+        )
+
+
 def check_writable(model_dir: str) -> None:
     """Writes and removes a file, as TensorFlow will do with checkpoints.
 
@@ -254,8 +276,14 @@ def check_writable(model_dir: str) -> None:
         ) from None
 
 
-def build(model_fn: Callable[..., Any], run: RunSettings, device: Device) -> Any:
+def build(
+    model_fn: Callable[..., Any], run: RunSettings, device: Device, warm_start: Any = None
+) -> Any:
     """A TPUEstimator.
+
+    Args:
+        warm_start: tf.estimator.WarmStartSettings of variables that begin with another model's
+            values; None for none. A checkpoint in the model's folder goes first.
 
     Raises:
         UserError: a TPU couldn't save checkpoints when it is to.
@@ -272,7 +300,7 @@ def build(model_fn: Callable[..., Any], run: RunSettings, device: Device) -> Any
             per_host_input_for_training=_tpu.InputPipelineConfig.PER_HOST_V2,
         ),
     )
-    return _tpu.TPUEstimator(
+    estimator = _tpu.TPUEstimator(
         model_fn=model_fn,
         config=config,
         use_tpu=device.is_tpu,
@@ -281,7 +309,38 @@ def build(model_fn: Callable[..., Any], run: RunSettings, device: Device) -> Any
         eval_batch_size=run.eval_batch_size,
         predict_batch_size=run.eval_batch_size,
         export_to_tpu=False,
+        warm_start_from=warm_start,
     )
+    if device.replicas is None:
+        return estimator
+    return DistributedEstimator(
+        _distributed(model_fn, run, device.replicas, warm_start), looker=estimator
+    )
+
+
+def _distributed(
+    model_fn: Callable[..., Any], run: RunSettings, replicas: Replicas, warm_start: Any
+) -> tf.estimator.Estimator:
+    assert run.train_batch_size
+    # The TPU's config, because it takes a master; nothing else in it is of a TPU.
+    config = _tpu.RunConfig(
+        master=replicas.master,
+        model_dir=run.model_dir,
+        tf_random_seed=run.random_seed,
+        save_checkpoints_steps=run.save_checkpoints_steps if replicas.chief else None,
+        keep_checkpoint_max=run.keep_checkpoint_max,
+        save_summary_steps=0,
+        log_step_count_steps=None,
+        session_config=replicas.session_config,
+        train_distribute=replicas.strategy,
+    )
+    with tf.Graph().as_default():  # as the strategy was made: it is copied here
+        return tf.estimator.Estimator(
+            replica_model_fn(model_fn),
+            config=config,
+            params={"batch_size": run.train_batch_size // replicas.count, "use_tpu": False},
+            warm_start_from=warm_start,
+        )
 
 
 def _iterations_per_loop(run: RunSettings) -> int:

@@ -61,7 +61,7 @@ def model_dir(folder: Path, bins: int = 80) -> str:
         FrontEnd(mel_filters=bins), ENGLISH, network, TrainingConfig(bfloat16=True)
     )
     folder.mkdir()
-    save_config(str(folder), config, trained=False)
+    save_config(str(folder), config)
     return str(folder)
 
 

@@ -17,6 +17,7 @@ from speech.config import (
     TrainingConfig,
     check_same_front_end,
     check_same_model,
+    continued,
     read_config,
     save_config,
 )
@@ -76,10 +77,9 @@ def test_statistics_come_back_to_the_last_digit() -> None:
 
 def test_a_trained_model_keeps_its_statistics_whatever_it_goes_on_with(tmp_path: Path) -> None:
     folder = str(tmp_path)
-    save_config(folder, OVER_CORPUS, trained=False)
+    save_config(folder, OVER_CORPUS)
     others = replace(OVER_CORPUS, statistics=Statistics((9.0, 9.0), (9.0, 9.0)))
-    assert save_config(folder, others, trained=True) == OVER_CORPUS == read_config(folder)
-    assert save_config(folder, others, trained=False) == others == read_config(folder)
+    assert continued(folder, others) == OVER_CORPUS
 
 
 def test_a_config_of_the_first_version_is_read() -> None:
@@ -93,29 +93,17 @@ def test_a_config_of_the_first_version_is_read() -> None:
 
 def test_config_comes_back_from_its_folder(tmp_path: Path) -> None:
     folder = str(tmp_path / "new" / "model")
-    save_config(folder, CONFIG, trained=False)
+    save_config(folder, CONFIG)
     assert read_config(folder) == CONFIG
     assert [path.name for path in Path(folder).iterdir()] == [CONFIG_FILE]
 
 
 def test_training_may_change_and_the_model_may_not(tmp_path: Path) -> None:
-    save_config(str(tmp_path), CONFIG, trained=False)
+    save_config(str(tmp_path), CONFIG)
     slower = replace(CONFIG, training=TrainingConfig(learning_rate=1e-5))
-    save_config(str(tmp_path), slower, trained=True)
-    assert read_config(str(tmp_path)) == slower
+    assert continued(str(tmp_path), slower) == slower
     other = replace(CONFIG, network=replace(CONFIG.network, recurrent_unit_size=8))
-    assert "network.recurrent_unit_size" in message(save_config, str(tmp_path), other, True)
-    assert read_config(str(tmp_path)) == slower
-
-
-def test_config_that_nothing_was_trained_with_gives_way(tmp_path: Path) -> None:
-    save_config(str(tmp_path), CONFIG, trained=False)
-    other = replace(CONFIG, network=replace(CONFIG.network, recurrent_unit_size=8))
-    save_config(str(tmp_path), other, trained=False)
-    assert read_config(str(tmp_path)) == other
-    (tmp_path / CONFIG_FILE).write_text("{")
-    save_config(str(tmp_path), CONFIG, trained=False)
-    assert read_config(str(tmp_path)) == CONFIG
+    assert "network.recurrent_unit_size" in message(continued, str(tmp_path), other)
 
 
 def test_config_that_a_checkpoint_lost_is_missed(tmp_path: Path) -> None:

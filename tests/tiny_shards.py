@@ -24,7 +24,7 @@ from speech.records import (
     index_path,
     shard_path,
 )
-from utils import ENGLISH
+from utils import ENGLISH, Alphabet
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,12 @@ def write_shards(
     bins: int = 4,
     longest: tuple[int, int] = (64, 12),
     normalisation: str = UTTERANCE,
+    alphabet: Alphabet = ENGLISH,
 ) -> ShardSet:
     """The shards of `utterances`; longest: frames and labels that records are padded to."""
     settings = ShardSettings(
         front_end=FrontEnd(mel_filters=bins, normalisation=normalisation),
-        alphabet=ENGLISH,
+        alphabet=alphabet,
         partition_size=partition_size,
         max_sequence_length=longest[0],
         max_label_length=longest[1],
@@ -93,7 +94,7 @@ def _write_shard(
             writer.write(
                 encode_example(
                     each.features,
-                    ENGLISH.encode(each.transcript),
+                    settings.alphabet.encode(each.transcript),
                     each.utterance_id,
                     each.transcript,
                     settings.max_sequence_length if settings.padded else 0,
