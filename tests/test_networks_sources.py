@@ -11,7 +11,7 @@ from speech import networks
 from speech.config import NetworkConfig
 from speech.convolutions import centred
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]
 layers = tf.keras.layers
 
 
@@ -152,7 +152,7 @@ def keras_lstm(network: networks.Network) -> tf.keras.Model:
     return model
 
 
-LSTM_SIZES = {"context_size": 5, "dense_unit_size": 9, "recurrent_unit_size": 7}
+LSTM_SIZES: dict[str, Any] = {"context_size": 5, "dense_unit_size": 9, "recurrent_unit_size": 7}
 
 
 @pytest.mark.parametrize("layer_norm", [False, True])
@@ -281,7 +281,7 @@ def test_conv_gru_is_kerass(name: str) -> None:
 @pytest.mark.parametrize("name", ["conv_gru", "conv_gru_dilated"])
 def test_conv_gru_is_kerass_in_training(name: str) -> None:
     """Normalises by the same statistics, and moves the averages by the same."""
-    sizes = {"conv_channels": (5,), "context_size": 3, "recurrent_unit_size": 4}
+    sizes: Any = {"conv_channels": (5,), "context_size": 3, "recurrent_unit_size": 4}
     network = shaken(networks.build(NetworkConfig(6, 5, name, recurrent_layers=1, **sizes)))
     reference = keras_conv_gru(network)
     features = random_features(40, 6, batch=3)
