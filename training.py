@@ -25,6 +25,7 @@ from speech import (
     distribution,
     estimator,
     looks,
+    networks,
     storage,
     tensorboard,
     transfer,
@@ -460,6 +461,8 @@ def tell_data(task: Task) -> None:
             "config.json, not by those of %s.",
             FLAGS.train_data,
         )
+    for line in networks.table(networks.sketch(task.config.network)):
+        logging.info("%s", line)
     dataset.log_reading(task.train.index, task.batching, FLAGS.shuffle_buffer_size)
 
 

@@ -165,8 +165,9 @@ def test_config_that_is_no_text_names_its_file(tmp_path: Path) -> None:
     ],
 )
 def test_network_of_no_size_is_refused(sizes: dict[str, Any]) -> None:
-    (name,) = sizes
-    assert f"--{name}={sizes[name]}" in message(lambda: NetworkConfig(bins=80, labels=29, **sizes))
+    ((name, size),) = sizes.items()
+    as_flag = ",".join(map(str, size)) if isinstance(size, tuple) else size
+    assert f"--{name}={as_flag}: " in message(lambda: NetworkConfig(bins=80, labels=29, **sizes))
 
 
 @pytest.mark.parametrize(

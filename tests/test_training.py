@@ -108,7 +108,7 @@ def test_training_trains_tells_and_continues(shards: ShardSet, tmp_path: Path) -
         ),
         (["--dev_data=/no/such/dev.tfrecords.*"], ["No shards match /no/such/dev.tfrecords.*"]),
         (["--conv_channels=32,many"], ["--conv_channels=32,many", "whole numbers"]),
-        (["--conv_channels=2,0"], ["--conv_channels=(2, 0)", "positive"]),
+        (["--conv_channels=2,0"], ["--conv_channels=2,0", "positive"]),
         (["--augment=time_mask[size=long]"], ["--augment=time_mask[size=long]", "'size=long'"]),
         (["--augment=time_mask[p=0.5~0.1]"], ["--augment=time_mask[p=0.5~0.1]", "one probability"]),
         (["stray"], ["'stray' is not a flag"]),
