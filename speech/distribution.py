@@ -16,8 +16,8 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -274,16 +274,17 @@ class Crew:
 
     def order(self, order: Order | None) -> None:
         """The chief's: has the others train a stretch, or end."""
+        with self.explained_errors():
+            for worker in self._known:
+                self._orders.send(worker, asdict(order) if order else None)
         if order is None:
             self._over.set()  # they may be gone before this process is
-        for worker in self._known:
-            self._orders.send(worker, asdict(order) if order else None)
 
     def next_order(self) -> Order | None:
         """The others': waits for what the chief orders; None: to end."""
         while not (messages := self._orders.receive()):
             time.sleep(POLL_SECONDS)
-        (order,) = messages  # the chief waits until it is done
+        (order,) = messages  # the next one comes only when it is done
         if order is None:
             self._over.set()
             return None
@@ -293,8 +294,35 @@ class Crew:
         """Ends a stretch at the same step in all processes when one of them is asked to stop."""
         return _StopHook(self._stops, self._known, self.cluster.chief, stopping)
 
+    @contextmanager
+    def explained_errors(self) -> Iterator[None]:
+        """Tells of a worker that is gone where TensorFlow tells of a connection that is."""
+        try:
+            yield
+        except (
+            tf.errors.UnavailableError,
+            tf.errors.AbortedError,
+            tf.errors.CancelledError,
+            tf.errors.InternalError,
+            tf.errors.UnknownError,
+        ):
+            # One of the others' may end because of the same, and a while later.
+            deadline = time.monotonic() + WATCH_SECONDS * (MISSES + 1)
+            while time.monotonic() < deadline:
+                for worker in self._known:
+                    if not self._listens(worker):
+                        raise UserError(self._gone(worker)) from None
+                time.sleep(POLL_SECONDS)
+            raise
+
     def _address(self, worker: int) -> str:
         return f"worker {worker} at {self.cluster.workers[worker]}"
+
+    def _gone(self, worker: int) -> str:
+        return (
+            f"{self._address(worker)} is gone; its own output says why. Run the same command in "
+            "every process again: training continues from the last checkpoint."
+        )
 
     def _listens(self, worker: int) -> bool:
         host, _, port = self.cluster.workers[worker].rpartition(":")
@@ -318,13 +346,7 @@ class Crew:
             for worker in self._known:
                 missed[worker] = 0 if self._listens(worker) else missed[worker] + 1
                 if missed[worker] >= MISSES and not self._over.is_set():
-                    print(
-                        f"error: {self._address(worker)} is gone; its own output says why. Run "
-                        "the same command in every process again: training continues from the "
-                        "last checkpoint.",
-                        file=sys.stderr,
-                        flush=True,
-                    )
+                    print(f"error: {self._gone(worker)}", file=sys.stderr, flush=True)
                     # The main thread can't be woken in the midst of an operation that waits.
                     os._exit(1)
 
@@ -402,15 +424,20 @@ class _StopHook(tf.estimator.SessionRunHook):
 class DistributedEstimator:
     """Trains on all replicas; looks at data on this process's first device alone."""
 
-    def __init__(self, trainer: tf.estimator.Estimator, looker: Any) -> None:
+    def __init__(
+        self, trainer: tf.estimator.Estimator, looker: Any, crew: Crew | None = None
+    ) -> None:
         """trainer: with a strategy. looker: a TPUEstimator without one."""
         self._trainer = trainer
         self._looker = looker
+        self._crew = crew
 
     def train(self, *arguments: Any, **more: Any) -> None:
         """As tf.estimator.Estimator has it."""
-        with warnings.catch_warnings(), tf.Graph().as_default():  # a graph: see `mirrored`
-            # Of the estimator, which asks for the options of a dataset.
+        explained = self._crew.explained_errors() if self._crew else nullcontext()
+        # In a graph, as the strategy was made.
+        with explained, warnings.catch_warnings(), tf.Graph().as_default():
+            # The estimator asks for the options of a dataset.
             warnings.filterwarnings("ignore", ".*preserve tf.data options")
             self._trainer.train(*arguments, **more)
 
@@ -427,6 +454,7 @@ def replica_model_fn(model_fn: Callable[..., Any]) -> Callable[..., Any]:
     @tf.autograph.experimental.do_not_convert
     def of_replica(features: Any, labels: Any, mode: str, params: Any) -> Any:
         spec = model_fn(features, labels, mode, params)
+        _forget_copies()
         # The estimator adds up the replicas' losses, of which each one is the whole batch's; behind
         # the step, as speech/replicas.py asks for.
         with tf.control_dependencies([spec.train_op]):
@@ -449,3 +477,24 @@ def replica_model_fn(model_fn: Callable[..., Any]) -> Callable[..., Any]:
 
 def _write_nothing(*unused: tf.Tensor) -> tf.Operation:
     return tf.no_op()
+
+
+def _forget_copies() -> None:
+    """Has the graph list each variable once, as checkpoints are to hold it.
+
+    TensorFlow does so with the variables of its first version alone; of the others it also lists
+    every replica's copy.
+    """
+    graph, strategy = tf.compat.v1.get_default_graph(), tf.distribute.get_strategy()
+    for key in (
+        tf.compat.v1.GraphKeys.GLOBAL_VARIABLES,
+        tf.compat.v1.GraphKeys.TRAINABLE_VARIABLES,
+    ):
+        listed = graph.get_collection_ref(key)
+        copies = {
+            id(copy)
+            for variable in listed
+            if isinstance(variable, tf.distribute.DistributedValues)
+            for copy in strategy.experimental_local_results(variable)
+        }
+        listed[:] = [variable for variable in listed if id(variable) not in copies]

@@ -313,9 +313,8 @@ def build(
     )
     if device.replicas is None:
         return estimator
-    return DistributedEstimator(
-        _distributed(model_fn, run, device.replicas, warm_start), looker=estimator
-    )
+    trainer = _distributed(model_fn, run, device.replicas, warm_start)
+    return DistributedEstimator(trainer, estimator, device.replicas.crew)
 
 
 def _distributed(
