@@ -16,6 +16,7 @@ import model
 from speech import checkpoints, command_line, dataset, estimator, report, storage
 from speech.config import check_same_front_end, read_config
 from speech.decoder import BeamSearchDecoder, greedy_decode
+from speech.normalisation import Statistics
 from speech.recognition import recognise
 from speech.records import ShardSet, find_shards
 from utils import UserError
@@ -69,11 +70,12 @@ def recognised(
     shards: ShardSet,
     batching: dataset.Batching,
     decoder: BeamSearchDecoder,
+    statistics: Statistics | None,
 ) -> tuple[list[report.Result], list[report.Result]]:
-    """A test set in the corpus's order, by beam search and greedily."""
+    """A test set in the corpus's order, by beam search and greedily; statistics: the model's."""
     results, greedy = [], []
     references = dataset.transcripts(shards)
-    for batch in recognise(predictor, checkpoint, shards, batching, references):
+    for batch in recognise(predictor, checkpoint, shards, batching, references, statistics):
         hypotheses = decoder.decode_batch(each.log_probs for each in batch)
         for each, hypothesis in zip(batch, hypotheses, strict=True):
             known = each.utterance_id, each.reference
@@ -117,7 +119,9 @@ def main() -> None:
     decoder = BeamSearchDecoder(config.alphabet, FLAGS.beam_width)
     started = time.monotonic()
     with estimator.explained_errors(FLAGS.model_dir):
-        results, greedy = recognised(predictor, checkpoint, shards, batching, decoder)
+        results, greedy = recognised(
+            predictor, checkpoint, shards, batching, decoder, config.statistics
+        )
     summary = report.summarise(
         results, greedy, time.monotonic() - started, shards.index.audio_seconds, steps
     )

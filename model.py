@@ -150,8 +150,12 @@ def _optimise(
     optimizer = tf.compat.v1.train.AdamOptimizer(tf.where(finite, learning_rate, 0.0))
     step = tf.compat.v1.train.get_global_step()
     loss, norm = tf.where(finite, loss, 0.0), tf.where(finite, norm, 0.0)
+    moved = [
+        moving.assign(tf.where(finite, value, moving), read_value=False)
+        for moving, value in network.moving_updates
+    ]
     # Before the step is counted.
-    with tf.control_dependencies([step_state.updated(step, loss, finite)]):
+    with tf.control_dependencies([step_state.updated(step, loss, finite), *moved]):
         train_op = optimizer.apply_gradients(zip(gradients, variables, strict=True), step)
     return train_op, {"loss": loss, "learning_rate": learning_rate, "gradient_norm": norm}
 

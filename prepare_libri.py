@@ -21,6 +21,7 @@ from speech import (
     corpora,
     corpus_stats,
     download,
+    features,
     prepare,
     signal_augment,
     storage,
@@ -31,6 +32,14 @@ from speech.features import FrontEnd
 from speech.records import Index, ShardSettings, index_path
 
 FLAGS = flags.FLAGS
+
+# Flags that only some kinds of features have a use for.
+FLAGS_OF_FEATURES = {
+    "nfft": (features.FBANK, features.MFCC, features.SPECTROGRAM),
+    "nrof_fbanks": features.FILTERED,
+    "numcep": (features.MFCC,),
+    "deltas": (features.FBANK, features.MFCC, features.SPECTROGRAM),
+}
 
 
 def define_flags() -> None:
@@ -76,10 +85,7 @@ def define_flags() -> None:
         lower_bound=1,
     )
     flags.DEFINE_bool("pad", True, "Store records padded; --nopad saves about a quarter.")
-    flags.DEFINE_integer("sample_rate", constants.SAMPLE_RATE, "Hz.")
-    flags.DEFINE_float("winlen", constants.WINDOW_SECONDS, "Length of a frame in seconds.")
-    flags.DEFINE_float("winstep", constants.STEP_SECONDS, "Seconds between two frames' starts.")
-    flags.DEFINE_integer("nrof_fbanks", constants.MEL_BINS, "Mel filters.")
+    define_front_end_flags()
     flags.DEFINE_string(
         "alphabet", None, "File with one character a line. Default: a-z, space and apostrophe."
     )
@@ -127,6 +133,38 @@ def define_flags() -> None:
         "reread first.",
     )
     command_line.define_logging_flag()
+
+
+def define_front_end_flags() -> None:
+    """The flags that decide what features are; see `FrontEnd`."""
+    flags.DEFINE_enum(
+        "features",
+        features.FBANK,
+        features.FEATURES,
+        "Log mel filterbank energies, cepstral coefficients, log power spectrum, or samples.",
+    )
+    flags.DEFINE_integer("sample_rate", constants.SAMPLE_RATE, "Hz.")
+    flags.DEFINE_float("winlen", constants.WINDOW_SECONDS, "Length of a frame in seconds.")
+    flags.DEFINE_float("winstep", constants.STEP_SECONDS, "Seconds between two frames' starts.")
+    flags.DEFINE_integer(
+        "nfft", constants.FFT_SIZE, "Samples of the FFT that a frame is padded to with zeros."
+    )
+    flags.DEFINE_integer("nrof_fbanks", constants.MEL_FILTERS, "Mel filters of fbank and mfcc.")
+    flags.DEFINE_integer("numcep", constants.CEPSTRAL_COEFFICIENTS, "Coefficients of mfcc.")
+    flags.DEFINE_integer(
+        "deltas",
+        0,
+        "Orders of differences over time that are appended to each frame.",
+        lower_bound=0,
+        upper_bound=features.MOST_DELTAS,
+    )
+    flags.DEFINE_enum(
+        "normalisation",
+        features.UTTERANCE,
+        features.NORMALISATIONS,
+        "Each bin's mean and deviation are taken over the utterance, or over the training set, or "
+        "left as they are.",
+    )
 
 
 def default_sets() -> list[tuple[str, str]]:
@@ -227,17 +265,46 @@ def copies() -> signal_augment.Copies:
     return signal_augment.copies_of(FLAGS.augment, number, FLAGS.random_seed)
 
 
+def front_end() -> FrontEnd:
+    """The front end that the flags ask for.
+
+    Raises:
+        UserError: its values can't be, or a flag is given that its features have no use for.
+    """
+    for flag, kinds in FLAGS_OF_FEATURES.items():
+        if FLAGS[flag].present and FLAGS.features not in kinds:
+            raise utils.UserError(
+                f"--{flag}={FLAGS[flag].value} means nothing to --features={FLAGS.features}: it is "
+                f"of {', '.join(kinds)}. Leave out one of them."
+            )
+    asked = FrontEnd(
+        features=FLAGS.features,
+        sample_rate=FLAGS.sample_rate,
+        window_seconds=FLAGS.winlen,
+        step_seconds=FLAGS.winstep,
+        fft_size=FLAGS.nfft,
+        mel_filters=FLAGS.nrof_fbanks,
+        highest_frequency=min(constants.HIGHEST_FREQUENCY, FLAGS.sample_rate / 2),
+        coefficients=FLAGS.numcep,
+        deltas=FLAGS.deltas,
+        normalisation=FLAGS.normalisation,
+    )
+    if empty := features.empty_filters(asked):
+        logging.warning(
+            "%d of %d mel filters are narrower than the distance of two frequencies and stay "
+            "empty: raise --nfft=%d or lower --nrof_fbanks.",
+            empty,
+            asked.mel_filters,
+            asked.fft_size,
+        )
+    return asked
+
+
 def shard_settings(folders: list[str]) -> ShardSettings:
     frames, labels = longest(folders)
     alphabet = utils.Alphabet.from_file(FLAGS.alphabet) if FLAGS.alphabet else utils.ENGLISH
     return ShardSettings(
-        front_end=FrontEnd(
-            sample_rate=FLAGS.sample_rate,
-            window_seconds=FLAGS.winlen,
-            step_seconds=FLAGS.winstep,
-            bins=FLAGS.nrof_fbanks,
-            highest_frequency=min(constants.HIGHEST_FREQUENCY, FLAGS.sample_rate / 2),
-        ),
+        front_end=front_end(),
         alphabet=alphabet,
         partition_size=FLAGS.partition_size,
         max_sequence_length=frames,

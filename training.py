@@ -9,7 +9,7 @@ from the last checkpoint, as if it had never been stopped.
 
 import math
 import signal
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from absl import flags, logging
@@ -25,6 +25,7 @@ from speech import (
     distribution,
     estimator,
     looks,
+    networks,
     storage,
     tensorboard,
     transfer,
@@ -35,6 +36,7 @@ from speech.config import (
     ModelConfig,
     TrainingConfig,
     check_same_front_end,
+    continued,
     define_network_flags,
     network_config,
     save_config,
@@ -208,7 +210,8 @@ def model_config(train: ShardSet, batching: dataset.Batching) -> ModelConfig:
             f"--train_batch_size={FLAGS.train_batch_size} is more than the {train.index.records} "
             f"utterances of {FLAGS.train_data}: choose a smaller one, or prepare more."
         )
-    augment.parse_all(FLAGS.augment)  # a bad one is told of before anything is written
+    # A bad one is told of before anything is written.
+    augment.parse_all(FLAGS.augment, settings.front_end)
     network = network_config(FLAGS, settings.front_end, settings.alphabet)
     training = TrainingConfig(
         train_batch_size=FLAGS.train_batch_size,
@@ -224,7 +227,9 @@ def model_config(train: ShardSet, batching: dataset.Batching) -> ModelConfig:
         bfloat16=FLAGS.bfloat16,
         random_seed=FLAGS.random_seed,
     )
-    return ModelConfig(settings.front_end, settings.alphabet, network, training)
+    return ModelConfig(
+        settings.front_end, settings.alphabet, network, training, train.index.statistics
+    )
 
 
 def run_settings() -> estimator.RunSettings:
@@ -239,21 +244,22 @@ def run_settings() -> estimator.RunSettings:
     )
 
 
-def warm_start(config: ModelConfig, trained: bool) -> Any:
-    """What a new model takes from --init_checkpoint, told in a table; None: nothing."""
+def beginning(config: ModelConfig, trained: bool) -> tuple[ModelConfig, Any]:
+    """The config, and what a new model takes from --init_checkpoint, told in a table; or None."""
     if not FLAGS.init_checkpoint:
         if FLAGS.drop_layers:
             raise UserError(f"--drop_layers={FLAGS.drop_layers} wants an --init_checkpoint.")
-        return None
+        return config, None
     if trained:
         logging.info(
             "Training goes on in %s, and --init_checkpoint is not read again.", FLAGS.model_dir
         )
-        return None
+        return config, None
     source = transfer.find_source(FLAGS.init_checkpoint)
     taken = transfer.plan(source, config, FLAGS.drop_layers)
     logging.info("From %s:\n%s", source.checkpoint, taken.table())
-    return taken.settings()
+    # Its first layers have learnt to read features that are normalised so.
+    return replace(config, statistics=source.config.statistics), taken.settings()
 
 
 def patience() -> Patience:
@@ -274,7 +280,6 @@ class Task:
     config: ModelConfig
     train: ShardSet
     batching: dataset.Batching
-    looker: looks.Looker | None  # at the development data; None: there is none
     device: estimator.Device
     warm_start: Any  # tf.estimator.WarmStartSettings; None where a model begins with its own values
 
@@ -296,6 +301,7 @@ class Task:
             with_ids=with_ids,
             train_steps=self.config.training.train_steps,
             stride=self.config.network.stride_size,
+            statistics=self.config.statistics,
         )
 
     def utterances_of(self, step: int) -> list[str]:
@@ -319,7 +325,7 @@ class Task:
         }
 
 
-def train_and_look(task: Task) -> None:
+def train_and_look(task: Task, looker: looks.Looker | None) -> None:
     """Trains to the last step, or until it is stopped; looks at the development data on the way."""
     training, stopping = task.config.training, Stopping()
     last_step, interval = training.train_steps, FLAGS.eval_steps or training.steps_per_epoch
@@ -330,8 +336,8 @@ def train_and_look(task: Task) -> None:
     with stopping.listening(), estimator.explained_errors(FLAGS.model_dir):
         while not stopping.signal:
             due = step > 0 and (step % interval == 0 or step == last_step)
-            if task.looker and due and not history.looked_at(step):
-                look_at(task, history, step, stopping)
+            if looker and due and not history.looked_at(step):
+                look_at(task, looker, history, step, stopping)
                 continue
             judged = verdict(history.looks, patience(), training.steps_per_epoch)
             if step >= last_step or judged.stop:
@@ -344,7 +350,7 @@ def train_and_look(task: Task) -> None:
             task.crew.order(None)
         draw(history, training.steps_per_epoch)
         if FLAGS.average_checkpoints and not stopping.signal:
-            average(task, history, step, stopping)
+            average(task, looker, history, step, stopping)
     if stopping.signal:
         logging.info("Stopped at step %d. The same command continues from here.", step)
     if stopping.signal == signal.SIGINT:
@@ -389,12 +395,13 @@ def follow(task: Task, crew: distribution.Crew) -> None:
     logging.info("Worker 0 has ended the training.")
 
 
-def look_at(task: Task, history: History, step: int, stopping: Stopping) -> None:
+def look_at(
+    task: Task, looker: looks.Looker, history: History, step: int, stopping: Stopping
+) -> None:
     """Looks at the development data with the latest checkpoint, which is kept if it is the best."""
-    assert task.looker
     training = task.config.training
     checkpoint = checkpoints.find_checkpoint(FLAGS.model_dir, checkpoints.LATEST)
-    seen = task.looker.look(
+    seen = looker.look(
         task.trainer(1.0), checkpoint, step, history.best, lambda: bool(stopping.signal)
     )
     if not seen:
@@ -414,13 +421,15 @@ def draw(history: History, steps_per_epoch: int) -> None:
     storage.write_bytes(storage.join(FLAGS.model_dir, curves.CURVES_FILE), picture)
 
 
-def average(task: Task, history: History, step: int, stopping: Stopping) -> None:
+def average(
+    task: Task, looker: looks.Looker | None, history: History, step: int, stopping: Stopping
+) -> None:
     """Averages the last checkpoints, and tells what the average makes of the development data."""
     weights = checkpoints.parse_weights(FLAGS.average_checkpoints)
     checkpoint = checkpoints.average(FLAGS.model_dir, weights)
     logging.info("The average of the last %d checkpoints: %s", len(weights), checkpoint)
-    if task.looker:
-        seen = task.looker.look(
+    if looker:
+        seen = looker.look(
             task.trainer(1.0), checkpoint, step, history.best, lambda: bool(stopping.signal)
         )
         if seen:
@@ -436,6 +445,25 @@ def tell_end(step: int, last_step: int, judged: Verdict) -> None:
         )
     else:
         logging.info("Trained for %d of %d steps.", step, last_step)
+
+
+def tell_data(task: Task) -> None:
+    logging.info(
+        "%s: %d utterances, %.2f hours, %d steps an epoch",
+        FLAGS.train_data,
+        task.train.index.records,
+        task.train.index.audio_seconds / 3600,
+        task.config.training.steps_per_epoch,
+    )
+    if task.config.statistics != task.train.index.statistics:
+        logging.info(
+            "Features are normalised by the statistics that the model has learnt with, in its "
+            "config.json, not by those of %s.",
+            FLAGS.train_data,
+        )
+    for line in networks.table(networks.sketch(task.config.network)):
+        logging.info("%s", line)
+    dataset.log_reading(task.train.index, task.batching, FLAGS.shuffle_buffer_size)
 
 
 def main() -> None:
@@ -460,35 +488,30 @@ def main() -> None:
         check_same_front_end(
             config, settings.front_end, settings.alphabet, FLAGS.dev_data, FLAGS.model_dir
         )
-    if FLAGS.average_checkpoints:
-        checkpoints.parse_weights(FLAGS.average_checkpoints)  # a bad one is told of now
-    looker = None
-    if dev:
-        looking = dataset.Batching(FLAGS.eval_batch_size, device.is_tpu, device.hosts)
-        looker = looks.Looker(dev, looking, config, FLAGS.best_by)
     elif FLAGS.early_stop or FLAGS.reduce_lr_on_plateau:
         raise UserError(
             "--early_stop and --reduce_lr_on_plateau look at development data: give --dev_data."
         )
+    if FLAGS.average_checkpoints:
+        checkpoints.parse_weights(FLAGS.average_checkpoints)  # a bad one is told of now
     trained = checkpoints.latest_checkpoint(FLAGS.model_dir) is not None
-    task = Task(config, train, batching, looker, device, warm_start(config, trained))
-    task.trainer(1.0)
+    if trained:
+        config = continued(FLAGS.model_dir, config)
+    config, warm_start = beginning(config, trained)
+    task = Task(config, train, batching, device, warm_start)
+    task.trainer(1.0)  # checkpoints out of a TPU's step are told of now
     if task.crew and not task.crew.cluster.chief:
         follow(task, task.crew)
         return
     estimator.check_writable(FLAGS.model_dir)
     with exclusive(storage.join(FLAGS.model_dir, ".lock"), "this model", "--model_dir"):
-        trained = checkpoints.latest_checkpoint(FLAGS.model_dir) is not None
-        save_config(FLAGS.model_dir, config, trained)
-        logging.info(
-            "%s: %d utterances, %.2f hours, %d steps an epoch",
-            FLAGS.train_data,
-            train.index.records,
-            train.index.audio_seconds / 3600,
-            config.training.steps_per_epoch,
-        )
-        dataset.log_reading(train.index, batching, FLAGS.shuffle_buffer_size)
-        train_and_look(task)
+        save_config(FLAGS.model_dir, config)
+        tell_data(task)
+        looker = None
+        if dev:
+            looking = dataset.Batching(FLAGS.eval_batch_size, device.is_tpu, device.hosts)
+            looker = looks.Looker(dev, looking, config, FLAGS.best_by)
+        train_and_look(task, looker)
     logging.info("The model is in %s", FLAGS.model_dir)
 
 

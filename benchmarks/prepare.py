@@ -86,7 +86,7 @@ def original_record(utterance: Utterance) -> bytes:
         rate,
         winlen=constants.WINDOW_SECONDS,
         winstep=constants.STEP_SECONDS,
-        nfilt=constants.MEL_BINS,
+        nfilt=constants.MEL_FILTERS,
         nfft=constants.FFT_SIZE,
         lowfreq=constants.LOWEST_FREQUENCY,
         highfreq=constants.HIGHEST_FREQUENCY,
@@ -96,7 +96,7 @@ def original_record(utterance: Utterance) -> bytes:
     features = (features - features.mean(axis=0)) / features.std(axis=0)  # [frames, bins]
     padded = features
     while len(padded) < SETTINGS.max_sequence_length:
-        padded = np.concatenate((padded, np.zeros((1, constants.MEL_BINS))), axis=0)
+        padded = np.concatenate((padded, np.zeros((1, constants.MEL_FILTERS))), axis=0)
     frequency_major = np.float32(padded.T).flatten()  # [bins x frames]
     label = ENGLISH.encode(str(utterance.transcript), utterance.utterance_id)
     padded_label = np.concatenate((label, np.zeros(SETTINGS.max_label_length - len(label), int)))

@@ -54,7 +54,7 @@ Weights = dict[str, Array]
 
 FLAGS = flags.FLAGS
 
-NETWORK = NetworkConfig(constants.MEL_BINS, ENGLISH.size)
+NETWORK = NetworkConfig(constants.MEL_FILTERS, ENGLISH.size)
 
 # Characters of an utterance, from and up to; LibriSpeech has 15 a second.
 LABEL_LENGTHS = (100, 130)

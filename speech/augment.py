@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from speech.augment_grammar import Specification, parse_features
 from speech.features import FrontEnd
+from utils import UserError
 
 # Mel scale of python_speech_features, whose filters the features are.
 MEL_BREAK = 700.0  # Hz
@@ -27,7 +28,6 @@ class Conditions:
     front_end: FrontEnd
     most_frames: int  # of an utterance
     stride: int  # frames for one output of the network
-    kind: str = "fbank"  # of the front end
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,21 @@ _Change = Callable[[tf.Tensor, _Draws, _Utterance], tf.Tensor]
 _TOUCHED, _PLACES, _VALUES, _MORE_VALUES = 100, 101, 102, 103
 
 
-def parse_all(specifications: Sequence[str], kind: str = "fbank") -> tuple[Specification, ...]:
-    """The augmentations of --augment, presets written out; kind: of the front end.
+def parse_all(specifications: Sequence[str], front_end: FrontEnd) -> tuple[Specification, ...]:
+    """The augmentations of --augment, presets written out.
 
     Raises:
         UserError: names what can't be understood, or means nothing for these features.
     """
-    return parse_features(specifications, kind)
+    parsed = parse_features(specifications, front_end.features)
+    for each in parsed:
+        moves = each.kind == "pitch" or (each.kind == "warp" and each.ranges["wf"].largest)
+        if front_end.deltas and moves:
+            raise UserError(
+                f"--augment={each.text} moves what lies at one frequency to another, and "
+                "features with deltas don't lie so: leave it out, or prepare with --deltas=0."
+            )
+    return parsed
 
 
 def apply_all(
@@ -192,7 +200,7 @@ def _pitch(features: tf.Tensor, draws: _Draws, utterance: _Utterance) -> tf.Tens
 def _bins_of_pitch(conditions: Conditions, bins: tf.Tensor, pitch: tf.Tensor) -> tf.Tensor:
     """Where the energy of each bin lies before frequencies are multiplied: float32 [bins]."""
     own = tf.range(tf.cast(bins, tf.float32))
-    if conditions.kind == "spectrogram":
+    if conditions.front_end.features == "spectrogram":
         return own / pitch
     lowest = _mel(tf.constant(conditions.front_end.lowest_frequency))
     highest = _mel(tf.constant(conditions.front_end.highest_frequency))

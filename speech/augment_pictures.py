@@ -135,7 +135,7 @@ def _of_signal(samples: np.ndarray, front_end: FrontEnd, text: str) -> np.ndarra
 
 def _of_features(samples: np.ndarray, front_end: FrontEnd, text: str) -> np.ndarray:
     features = extract(samples, front_end)
-    certain = [replace(each, probability=1.0) for each in augment.parse_all([text])]
+    certain = [replace(each, probability=1.0) for each in augment.parse_all([text], FrontEnd())]
     utterance = {"features": tf.constant(features), "label": tf.zeros([0], tf.int32)}
     conditions = augment.Conditions(front_end, most_frames=10 * len(features), stride=STRIDE)
     seed = tf.constant([constants.RANDOM_SEED, 0])

@@ -21,6 +21,8 @@ from absl import logging
 
 import constants
 from speech import augment
+from speech.features import CORPUS
+from speech.normalisation import Statistics
 from speech.records import FRAMES_BAR, Index, ShardSet
 
 Batch = dict[str, tf.Tensor]
@@ -203,6 +205,7 @@ def training_input_fn(
     with_ids: bool = False,
     train_steps: int | None = None,
     stride: int | None = None,
+    statistics: Statistics | None = None,
 ) -> Callable[[Any], tf.data.Dataset]:
     """An input_fn for TPUEstimator: endless shuffled batches from `start_step` on.
 
@@ -218,9 +221,10 @@ def training_input_fn(
         train_steps: the training's last step, at which augmentations reach their end; None: they
             stay at their start.
         stride: frames for one output of the network; None: what the shards were checked against.
+        statistics: the model's, if it has any.
     """
     settings = shards.index.settings
-    augmented_by = augment.parse_all(augmentations)
+    augmented_by = augment.parse_all(augmentations, settings.front_end)
     conditions = augment.Conditions(
         settings.front_end, settings.max_sequence_length, stride or settings.stride
     )
@@ -236,7 +240,7 @@ def training_input_fn(
 
         def utterances_of(seed: tf.Tensor | None) -> tf.data.Dataset:
             records = _share_of_this_host(shards, params, seed)
-            return records.map(_parser(shards.index, with_ids), tf.data.AUTOTUNE)
+            return records.map(_parser(shards.index, statistics, with_ids), tf.data.AUTOTUNE)
 
         # What fits is read once. The shuffle buffers of all epochs hold references to it.
         kept = utterances_of(None).cache() if shuffled.exact else None
@@ -346,18 +350,21 @@ def utterance_ids(input_fn: Callable[[Any], tf.data.Dataset], batch_size: int) -
 
 
 def evaluation_input_fn(
-    shards: ShardSet, batching: Batching, for_prediction: bool
+    shards: ShardSet,
+    batching: Batching,
+    for_prediction: bool,
+    statistics: Statistics | None = None,
 ) -> Callable[[Any], tf.data.Dataset]:
     """An input_fn for TPUEstimator: every utterance once, in the corpus's order.
 
     Static batches are filled up with examples of weight 0. For prediction the labels stand among
-    the features.
+    the features. statistics: the model's, if it has any; not those of these shards.
     """
     missing = -shards.index.records % batching.batch_size if batching.static else 0
 
     def input_fn(params: Any) -> tf.data.Dataset:
         records = _records(shards.files, streams=1)
-        utterances = records.map(_parser(shards.index), tf.data.AUTOTUNE)
+        utterances = records.map(_parser(shards.index, statistics), tf.data.AUTOTUNE)
         filling = utterances.take(1).map(lambda one: {**one, "weight": 0.0}).repeat(missing)
         host, hosts = _host(params)
         utterances = utterances.concatenate(filling).shard(hosts, host)
@@ -431,8 +438,13 @@ def _batches_per_step(batching: Batching, params: Any) -> int:
     return batching.batch_size // (params["batch_size"] * batching.replicas * hosts)
 
 
-def _parser(index: Index, with_ids: bool = False) -> Callable[[tf.Tensor], Batch]:
-    bins = index.settings.front_end.bins
+def _parser(
+    index: Index, statistics: Statistics | None, with_ids: bool = False
+) -> Callable[[tf.Tensor], Batch]:
+    front_end = index.settings.front_end
+    bins = front_end.bins
+    over_corpus = front_end.normalisation == CORPUS
+    assert over_corpus == (statistics is not None), "a model's statistics are for its input"
     specification = {
         "features": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
         "feature_length": tf.io.FixedLenFeature([], tf.int64),
@@ -448,10 +460,13 @@ def _parser(index: Index, with_ids: bool = False) -> Callable[[tf.Tensor], Batch
         frames = tf.cast(example["feature_length"], tf.int32)
         labels = tf.cast(example["label_length"], tf.int32)
         features = tf.reshape(example["features"], [bins, -1])[:, :frames]  # [bins, frames]
+        features = tf.transpose(features)  # [frames, bins]
+        if statistics is not None:
+            features = (features - tf.constant(statistics.mean)) / statistics.deviation
         ids = {"utterance_id": example["utterance_id"]} if with_ids else {}
         return {
             **ids,
-            "features": tf.transpose(features),  # [frames, bins]
+            "features": features,
             "feature_length": frames,
             "label": tf.cast(example["label"][:labels], tf.int32),
             "label_length": labels,

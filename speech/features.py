@@ -1,13 +1,15 @@
-"""Front end: audio -> normalised log mel filterbank energies.
+"""Front end: audio -> features.
 
-The recipe is python_speech_features' `fbank` followed by a floored logarithm and a normalisation
-of every bin over the utterance. The filterbank itself is that library's; framing and FFT are done
+There are four kinds: log mel filterbank energies, mel-frequency cepstral coefficients, the log
+power spectrum, and the samples themselves. The recipes are python_speech_features' `fbank`, `mfcc`
+and `delta`, with a floored logarithm. Its filterbank is used as it is; framing and FFT are done
 here in chunks that stay in the processor's cache, which is several times faster. They are done in
 float64: a float32 FFT alone is 1e-4 away where quiet bins stand beside loud ones.
 """
 
 import io
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -21,6 +23,7 @@ from python_speech_features.base import get_filterbanks
 
 import constants
 from speech import storage
+from speech.normalisation import normalise
 from utils import UserError
 
 # soundfile gives samples in [-1, 1); the front end's energies are at the scale of 16-bit samples.
@@ -40,8 +43,18 @@ INT16_SUBTYPE = "PCM_16"
 # soundfile's count of samples where the header doesn't tell it, as in a flac encoded into a pipe.
 UNKNOWN_LENGTH = 2**63 - 1
 
-# A bin that never changes has no deviation to divide by.
-SMALLEST_DEVIATION = 1e-5
+# Kinds of features, and those of them that need mel filters.
+FBANK, MFCC, SPECTROGRAM, WAVEFORM = FEATURES = ("fbank", "mfcc", "spectrogram", "waveform")
+FILTERED = (FBANK, MFCC)
+
+# What features are shifted and scaled by: each bin's mean and deviation over the utterance or over
+# the training set, or by nothing.
+UTTERANCE, CORPUS, NONE = NORMALISATIONS = ("utterance", "corpus", "none")
+
+# As python_speech_features has them.
+LIFTER = 22  # of cepstral coefficients: their weights are 1 + LIFTER / 2 sin(pi n / LIFTER)
+DELTA_FRAMES = 2  # on either side, from which a delta is computed
+MOST_DELTAS = 2  # orders
 
 
 class AudioError(UserError):
@@ -52,33 +65,74 @@ class AudioError(UserError):
 class FrontEnd:
     """Everything that turns samples into features; it travels with shards and models."""
 
+    features: str = FBANK  # of FEATURES
     sample_rate: int = constants.SAMPLE_RATE  # Hz; other rates are resampled to it
     window_seconds: float = constants.WINDOW_SECONDS  # length of a frame
     step_seconds: float = constants.STEP_SECONDS  # between the starts of two frames
     fft_size: int = constants.FFT_SIZE  # samples; a frame is zero-padded to it
-    bins: int = constants.MEL_BINS  # mel filters
+    mel_filters: int = constants.MEL_FILTERS
     lowest_frequency: float = constants.LOWEST_FREQUENCY  # Hz, lower edge of the first filter
     highest_frequency: float = constants.HIGHEST_FREQUENCY  # Hz, upper edge of the last filter
     pre_emphasis: float = constants.PRE_EMPHASIS  # y[t] = x[t] - pre_emphasis * x[t - 1]
-    energy_floor: float = constants.ENERGY_FLOOR  # of a bin's energy, before the logarithm
+    energy_floor: float = constants.ENERGY_FLOOR  # of an energy, before the logarithm
+    coefficients: int = constants.CEPSTRAL_COEFFICIENTS  # of mfcc; the first one is the energy
+    deltas: int = 0  # orders of differences over time that are appended
+    normalisation: str = UTTERANCE  # of NORMALISATIONS
 
     def __post_init__(self) -> None:
+        for flag, value, choices in (
+            ("features", self.features, FEATURES),
+            ("normalisation", self.normalisation, NORMALISATIONS),
+            ("deltas", self.deltas, range(MOST_DELTAS + 1)),
+        ):
+            if value not in choices:
+                raise UserError(
+                    f"--{flag}={value} is not known: choose among {', '.join(map(str, choices))}."
+                )
+        self._check_frames()
+        if self.features in FILTERED:
+            self._check_filters()
+        if self.features == MFCC and not 0 < self.coefficients <= self.mel_filters:
+            raise UserError(
+                f"{self.mel_filters} mel filters have 1 to {self.mel_filters} coefficients, not "
+                f"{self.coefficients}: see --numcep and --nrof_fbanks."
+            )
+        if self.features == WAVEFORM and self.deltas:
+            raise UserError(
+                f"--deltas={self.deltas} can't be with --features={WAVEFORM}: differences of "
+                "samples that lie a frame apart say nothing. Leave one of them out."
+            )
+
+    def _check_frames(self) -> None:
         if not np.isfinite([self.window_seconds, self.step_seconds]).all():
             raise UserError(
                 f"A window of {self.window_seconds} s and a step of {self.step_seconds} s can't "
                 "be: choose --winlen and --winstep in seconds."
             )
-        if self.sample_rate <= 0 or self.bins <= 0:
+        if self.sample_rate <= 0:
             raise UserError(
-                f"The front end needs a positive sample rate and number of bins, not "
-                f"{self.sample_rate} Hz and {self.bins}: see --sample_rate and --nrof_fbanks."
+                f"The front end needs a positive sample rate, not {self.sample_rate} Hz: see "
+                "--sample_rate."
             )
-        if self.step_samples <= 0 or not 0 < self.window_samples <= self.fft_size:
+        if self.step_samples <= 0 or self.window_samples <= 0:
             raise UserError(
                 f"At {self.sample_rate} Hz a window of {self.window_seconds} s is "
                 f"{self.window_samples} samples and a step of {self.step_seconds} s "
-                f"{self.step_samples}: the window must have 1 to {self.fft_size} samples and the "
-                "step at least one. Choose --winlen and --winstep so."
+                f"{self.step_samples}: each must have at least one. Choose --winlen and --winstep "
+                "so."
+            )
+        if self.features != WAVEFORM and self.window_samples > self.fft_size:
+            raise UserError(
+                f"A window of {self.window_seconds} s is {self.window_samples} samples at "
+                f"{self.sample_rate} Hz, more than the {self.fft_size} of the FFT: choose a "
+                "shorter --winlen or a larger --nfft."
+            )
+
+    def _check_filters(self) -> None:
+        if self.mel_filters <= 0:
+            raise UserError(
+                f"The front end needs a positive number of mel filters, not {self.mel_filters}: "
+                "see --nrof_fbanks."
             )
         if not 0 <= self.lowest_frequency < self.highest_frequency <= self.sample_rate / 2:
             raise UserError(
@@ -86,6 +140,23 @@ class FrontEnd:
                 f"between 0 and half the sample rate of {self.sample_rate} Hz: choose a higher "
                 "--sample_rate."
             )
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "FrontEnd":
+        """The front end in an index's or a model's JSON, which may be of the first version."""
+        renamed = {"bins": "mel_filters"}
+        return cls(**{renamed.get(key, key): value for key, value in {**content}.items()})
+
+    @property
+    def bins(self) -> int:
+        """Values of one frame."""
+        static = {
+            FBANK: self.mel_filters,
+            MFCC: self.coefficients,
+            SPECTROGRAM: self.fft_size // 2 + 1,
+            WAVEFORM: self.window_samples,
+        }[self.features]
+        return static * (1 + self.deltas)
 
     @property
     def window_samples(self) -> int:
@@ -174,16 +245,27 @@ def _refuse_unknown_length(path: str, promised: int) -> None:
 
 
 def extract(samples: np.ndarray, front_end: FrontEnd) -> np.ndarray:
-    """Normalised log mel filterbank energies.
+    """The features of an utterance, as they are stored.
 
     Args:
         samples: int16 or float32 [samples] at the front end's sample rate and int16 scale; at least
             one.
 
     Returns:
-        float32 [frames, bins], every bin with mean 0 and deviation 1 over the utterance.
+        float32 [frames, bins]; normalised over the utterance, every bin has mean 0 and deviation 1.
+        For the other normalisations they are left as they are.
     """
-    return normalise(np.log(filterbank_energies(samples, front_end))).T
+    features = _EXTRACTORS[front_end.features](samples, front_end)  # [bins, frames]
+    if front_end.deltas:
+        features = with_deltas(features, front_end.deltas)
+    if front_end.normalisation == UTTERANCE:
+        features = normalise(features)
+    return features.T
+
+
+def log_filterbank(samples: np.ndarray, front_end: FrontEnd) -> np.ndarray:
+    """Log mel filterbank energies, float32 [mel filters, frames]."""
+    return np.log(filterbank_energies(samples, front_end))
 
 
 def filterbank_energies(samples: np.ndarray, front_end: FrontEnd) -> np.ndarray:
@@ -193,40 +275,119 @@ def filterbank_energies(samples: np.ndarray, front_end: FrontEnd) -> np.ndarray:
         samples: int16 or float32 [samples] at int16 scale.
 
     Returns:
-        float32 [bins, frames], each at least the front end's energy floor.
+        float32 [mel filters, frames], each at least the front end's energy floor.
     """
-    window, filters = _window(front_end), _filters(front_end)
-    frames = front_end.frames(len(samples))
-    energies = np.empty((front_end.bins, frames), np.float32)
-    # The windows lie at the start of these rows; the zeros behind them stay.
-    windowed = np.zeros((CHUNK_FRAMES, front_end.fft_size))  # [chunk, fft]
-    for start in range(0, frames, CHUNK_FRAMES):
-        chunk = min(CHUNK_FRAMES, frames - start)
-        framed = _frames(samples, start, chunk, front_end)  # [chunk, window]
-        np.multiply(framed, window, out=windowed[:chunk, : front_end.window_samples])
-        spectrum = scipy.fft.rfft(windowed[:chunk])  # [chunk, frequencies], complex
-        power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
-        energies[:, start : start + chunk] = filters @ power.T
-    return np.maximum(energies, np.float32(front_end.energy_floor), out=energies)
+    filters = _filters(front_end)
+    return _energies(samples, front_end, front_end.mel_filters, lambda power: filters @ power.T)
 
 
-def normalise(features: np.ndarray) -> np.ndarray:
-    """Shifts and scales every bin to mean 0 and deviation 1 over the utterance.
+def cepstra(samples: np.ndarray, front_end: FrontEnd) -> np.ndarray:
+    """Mel-frequency cepstral coefficients, as `python_speech_features.mfcc` gives them.
+
+    The first one is replaced by the logarithm of the frame's energy, the others are liftered.
+
+    Returns:
+        float32 [coefficients, frames].
+    """
+    filters, size = _filters(front_end), front_end.fft_size
+
+    def total_and_filtered(power: np.ndarray) -> np.ndarray:
+        return np.vstack([power.sum(axis=1) / size, filters @ power.T])
+
+    energies = _energies(samples, front_end, 1 + front_end.mel_filters, total_and_filtered)
+    logarithms = np.log(energies, dtype=np.float64)  # [1 + mel filters, frames]
+    transformed = scipy.fft.dct(logarithms[1:], axis=0, norm="ortho")[: front_end.coefficients]
+    number = np.arange(front_end.coefficients)[:, np.newaxis]
+    transformed *= 1 + LIFTER / 2 * np.sin(np.pi * number / LIFTER)
+    transformed[0] = logarithms[0]
+    return transformed.astype(np.float32)
+
+
+def log_spectrum(samples: np.ndarray, front_end: FrontEnd) -> np.ndarray:
+    """Log power spectrum, as `python_speech_features.sigproc.logpowspec` without its last step.
+
+    Returns:
+        float32 [fft size // 2 + 1, frames].
+    """
+    size = front_end.fft_size
+    return np.log(_energies(samples, front_end, size // 2 + 1, lambda power: power.T / size))
+
+
+def waveform(samples: np.ndarray, front_end: FrontEnd) -> np.ndarray:
+    """The samples of each frame, without pre-emphasis or window; full scale is 1.
+
+    Returns:
+        float32 [window, frames].
+    """
+    framed = _frames(samples, 0, front_end.frames(len(samples)), front_end, pre_emphasis=0.0)
+    return (framed.T / INT16_SCALE).astype(np.float32)
+
+
+_EXTRACTORS = {FBANK: log_filterbank, MFCC: cepstra, SPECTROGRAM: log_spectrum, WAVEFORM: waveform}
+
+
+def with_deltas(features: np.ndarray, orders: int) -> np.ndarray:
+    """Appends differences over time, as `python_speech_features.delta` gives them.
+
+    Each order is the slope of the one before it, over DELTA_FRAMES frames on either side; before
+    the first and behind the last frame these are repeated.
 
     Args:
         features: float32 [bins, frames].
 
     Returns:
-        float32 [bins, frames]; a bin that never changes becomes 0.
+        float32 [bins * (1 + orders), frames].
     """
-    mean = features.mean(axis=1, dtype=np.float64, keepdims=True)  # [bins, 1]
-    centred = features - mean  # [bins, frames], float64
-    variance = np.einsum("bf,bf->b", centred, centred)[:, np.newaxis] / features.shape[1]
-    deviation = np.maximum(np.sqrt(variance), SMALLEST_DEVIATION)  # [bins, 1]
-    return np.divide(centred, deviation, out=np.empty_like(features), casting="same_kind")
+    appended = [features]
+    frames, reach = features.shape[1], DELTA_FRAMES
+    for _ in range(orders):
+        padded = np.pad(appended[-1], ((0, 0), (reach, reach)), mode="edge")
+        slope = np.zeros_like(features)
+        for distance in range(1, reach + 1):
+            behind = padded[:, reach + distance : reach + distance + frames]
+            before = padded[:, reach - distance : reach - distance + frames]
+            slope += distance * (behind - before)
+        appended.append(slope / (2 * sum(each**2 for each in range(1, reach + 1))))
+    return np.concatenate(appended)
 
 
-def _frames(samples: np.ndarray, start: int, count: int, front_end: FrontEnd) -> np.ndarray:
+def _energies(
+    samples: np.ndarray,
+    front_end: FrontEnd,
+    rows: int,
+    of_power: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """Floored energies float32 [rows, frames].
+
+    Args:
+        of_power: gives [rows, chunk] of a chunk's power spectra float32 [chunk, frequencies], which
+            are yet to be divided by the FFT's size.
+    """
+    window = _window(front_end)
+    frames = front_end.frames(len(samples))
+    energies = np.empty((rows, frames), np.float32)
+    # The windows lie at the start of these rows; the zeros behind them stay.
+    windowed = np.zeros((CHUNK_FRAMES, front_end.fft_size))  # [chunk, fft]
+    for start in range(0, frames, CHUNK_FRAMES):
+        chunk = min(CHUNK_FRAMES, frames - start)
+        framed = _frames(samples, start, chunk, front_end, front_end.pre_emphasis)
+        np.multiply(framed, window, out=windowed[:chunk, : front_end.window_samples])
+        spectrum = scipy.fft.rfft(windowed[:chunk])  # [chunk, frequencies], complex
+        power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
+        energies[:, start : start + chunk] = of_power(power)
+    return np.maximum(energies, np.float32(front_end.energy_floor), out=energies)
+
+
+def empty_filters(front_end: FrontEnd) -> int:
+    """How many mel filters lie between two of the FFT's frequencies, so that they are always 0."""
+    if front_end.features not in FILTERED:
+        return 0
+    return int((_filters(front_end).getnnz(axis=1) == 0).sum())
+
+
+def _frames(
+    samples: np.ndarray, start: int, count: int, front_end: FrontEnd, pre_emphasis: float
+) -> np.ndarray:
     """Pre-emphasised, overlapping frames [count, window] from frame `start` on.
 
     y[t] = x[t] - pre_emphasis * x[t - 1], and y[0] = x[0]. Behind the last sample there are zeros.
@@ -235,9 +396,9 @@ def _frames(samples: np.ndarray, start: int, count: int, front_end: FrontEnd) ->
     emphasised = np.zeros((count - 1) * front_end.step_samples + front_end.window_samples)
     present = samples[begin : begin + len(emphasised)].astype(np.float64)
     emphasised[: len(present)] = present
-    emphasised[1 : len(present)] -= front_end.pre_emphasis * present[:-1]
-    if begin:
-        emphasised[0] -= front_end.pre_emphasis * float(samples[begin - 1])
+    emphasised[1 : len(present)] -= pre_emphasis * present[:-1]
+    if begin and len(present):  # steps longer than windows may leave the last frame nothing
+        emphasised[0] -= pre_emphasis * float(samples[begin - 1])
     # What sliding_window_view does, without its checks, which cost much for so small an array.
     return np.lib.stride_tricks.as_strided(
         emphasised,
@@ -254,7 +415,7 @@ def _window(front_end: FrontEnd) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _filters(front_end: FrontEnd) -> Any:
-    """The mel filters [bins, frequencies] of python_speech_features, without their many zeros.
+    """python_speech_features' mel filters [mel filters, frequencies], without their many zeros.
 
     They are divided by the FFT's size, as the power spectrum would be otherwise.
 
@@ -262,7 +423,7 @@ def _filters(front_end: FrontEnd) -> Any:
     threads, and the same command would write other bytes with other --workers.
     """
     filters: Any = get_filterbanks(
-        front_end.bins,
+        front_end.mel_filters,
         front_end.fft_size,
         front_end.sample_rate,
         front_end.lowest_frequency,

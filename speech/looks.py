@@ -42,6 +42,7 @@ class Looker:
         self._shards = shards
         self._batching = batching
         self._alphabet = config.alphabet
+        self._statistics = config.statistics
         self._output_seconds = config.network.stride_size * config.front_end.step_seconds
         self._best_by = best_by
         self._references = dataset.transcripts(shards)
@@ -73,7 +74,14 @@ class Looker:
         words, characters = Errors(), Errors()
         losses: list[float | None] = []
         sampled: list[tuple[Recognition, str]] = []
-        for batch in recognise(trainer, checkpoint, self._shards, self._batching, self._references):
+        for batch in recognise(
+            trainer,
+            checkpoint,
+            self._shards,
+            self._batching,
+            self._references,
+            self._statistics,
+        ):
             for each in batch:
                 greedy = greedy_decode(each.log_probs, self._alphabet)
                 words += report.word_errors(each.reference, greedy)
@@ -114,7 +122,7 @@ class Looker:
 
     def _loss_alone(self, trainer: Any, checkpoint: str, step: int) -> Look:
         metrics = trainer.evaluate(
-            dataset.evaluation_input_fn(self._shards, self._batching, for_prediction=False),
+            dataset.evaluation_input_fn(self._shards, self._batching, False, self._statistics),
             steps=dataset.evaluation_steps(self._shards.index, self._batching),
             checkpoint_path=checkpoint,
         )

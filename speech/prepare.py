@@ -23,8 +23,9 @@ from tqdm import tqdm
 from speech import storage
 from speech.command_line import progress_bar
 from speech.corpora import Utterance
-from speech.features import AudioError, extract, read_audio
+from speech.features import CORPUS, AudioError, extract, read_audio
 from speech.lock import Lock, exclusive
+from speech.normalisation import Sums
 from speech.records import (
     FRAMES_BAR,
     INDEX_SUFFIX,
@@ -69,6 +70,7 @@ class Prepared:
     frames: int = 0
     labels: int = 0
     audio_seconds: float = 0.0
+    sums: Sums | None = None  # of the features, if they are to be normalised over the corpus
     reason: str = ""  # empty: the record is good
     detail: str = ""
 
@@ -95,8 +97,9 @@ def prepare_utterance(utterance: Utterance, settings: ShardSettings) -> Prepared
     reason, detail = unusable(len(samples), frames, label, settings)
     if reason:
         return Prepared(reason=reason, detail=f"{utterance.audio_path}: {detail}")
+    features = extract(samples, settings.front_end)  # [frames, bins]
     payload = encode_example(
-        extract(samples, settings.front_end),
+        features,
         label,
         utterance.utterance_id,
         # As the labels have it, in NFC: what a perfect model would write.
@@ -104,7 +107,13 @@ def prepare_utterance(utterance: Utterance, settings: ShardSettings) -> Prepared
         padded_frames=settings.max_sequence_length if settings.padded else 0,
         padded_labels=settings.max_label_length if settings.padded else 0,
     )
-    return Prepared(payload, frames, len(label), len(samples) / settings.front_end.sample_rate)
+    return Prepared(
+        payload,
+        frames,
+        len(label),
+        audio_seconds=len(samples) / settings.front_end.sample_rate,
+        sums=Sums.of(features) if settings.front_end.normalisation == CORPUS else None,
+    )
 
 
 class UnusableError(Exception):
@@ -422,6 +431,7 @@ def write_shard(
     skipped: list[Skipped] = []
     frames: list[int] = []
     labels: list[int] = []
+    sums: Sums | None = None
     seconds = 0.0
     try:
         with ShardWriter(path, partial_path) as writer:
@@ -436,6 +446,8 @@ def write_shard(
                 frames.append(record.frames)
                 labels.append(record.labels)
                 seconds += record.audio_seconds
+                if record.sums:
+                    sums = sums + record.sums if sums else record.sums
             crc32c = writer.commit()
     except OSError as error:
         raise UserError(
@@ -454,6 +466,7 @@ def write_shard(
         longest_label=max(labels, default=0),
         frames_histogram=histogram(frames, FRAMES_BAR),
         labels_histogram=histogram(labels, LABELS_BAR),
+        sums=sums,
     )
     return shard, skipped
 

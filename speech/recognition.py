@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speech import dataset
+from speech.normalisation import Statistics
 from speech.records import ShardSet
 
 
@@ -27,16 +28,18 @@ def recognise(
     shards: ShardSet,
     batching: dataset.Batching,
     references: Sequence[tuple[str, str]],
+    statistics: Statistics | None = None,
 ) -> Iterator[list[Recognition]]:
     """Every utterance of a set in the corpus's order, in batches.
 
     Args:
         predictor: a TPUEstimator.
         references: ids and transcripts of the set, `dataset.transcripts`.
+        statistics: the model's, if it has any.
     """
     remaining = iter(references)
     batches = predictor.predict(
-        dataset.evaluation_input_fn(shards, batching, for_prediction=True),
+        dataset.evaluation_input_fn(shards, batching, True, statistics),
         checkpoint_path=checkpoint,
         yield_single_examples=False,
     )

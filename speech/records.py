@@ -24,6 +24,8 @@ import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
+from functools import reduce
+from operator import add
 from typing import Any, Protocol
 
 import google_crc32c
@@ -31,7 +33,8 @@ import numpy as np
 from absl import logging
 
 from speech import storage
-from speech.features import FrontEnd
+from speech.features import CORPUS, FrontEnd
+from speech.normalisation import Statistics, Sums
 from speech.signal_augment import NO_COPIES, Copies
 from utils import Alphabet, AlphabetError, UserError
 
@@ -221,6 +224,13 @@ class Shard:
     # Lower edge of a histogram's bar -> utterances; keys are text because JSON's are.
     frames_histogram: dict[str, int]
     labels_histogram: dict[str, int]
+    # Of the features written; None if there are none, or they are normalised otherwise.
+    sums: Sums | None = None
+
+    @classmethod
+    def from_json(cls, shard: dict[str, Any]) -> "Shard":
+        sums = {**shard}.get("sums")  # the first version had none
+        return cls(**{**shard, "sums": None if sums is None else Sums.from_json(sums)})
 
 
 @dataclass(frozen=True)
@@ -255,7 +265,7 @@ class ShardSettings:
         return cls(
             **{
                 **settings,
-                "front_end": FrontEnd(**settings["front_end"]),
+                "front_end": FrontEnd.from_json(settings["front_end"]),
                 "alphabet": Alphabet.from_json(settings["alphabet"]),
                 "copies": Copies(**{**copies, "augment": _texts(copies["augment"])}),
             }
@@ -305,6 +315,12 @@ class Index:
         for shard in self.shards:
             total.update({int(edge): count for edge, count in shard.frames_histogram.items()})
         return dict(sorted(total.items()))
+
+    @property
+    def statistics(self) -> Statistics | None:
+        """What normalises features over these shards; None if they are normalised otherwise."""
+        sums = [shard.sums for shard in self.shards if shard.sums]
+        return reduce(add, sums).statistics if sums else None
 
     @property
     def complete(self) -> bool:
@@ -358,7 +374,7 @@ class Index:
                 settings=ShardSettings.from_json(content["settings"]),
                 corpus_utterances=content["corpus"]["utterances"],
                 corpus_digest=content["corpus"]["sha256"],
-                shards=tuple(Shard(**shard) for shard in content["shards"]),
+                shards=tuple(Shard.from_json(shard) for shard in content["shards"]),
                 skipped=tuple(Skipped(**skipped) for skipped in content["skipped"]),
             )
             _check_consistent(index)
@@ -402,7 +418,16 @@ def _check_consistent(index: Index) -> None:
                 f"{where}: {shard.records} records and {left_out} skipped don't fill start "
                 f"{shard.start} to end {shard.end}"
             )
+        _check_sums(where, shard, index.settings.front_end)
         behind_last = shard.end
+
+
+def _check_sums(where: str, shard: Shard, front_end: FrontEnd) -> None:
+    """Sums must be there if features are to be normalised by them, and be of every bin."""
+    bins = front_end.bins if front_end.normalisation == CORPUS and shard.records else 0
+    found = shard.sums.bins if shard.sums else 0
+    if found != bins:
+        raise _FieldError(f"{where}: sums of {found} bins, not of {bins}")
 
 
 def _check_types(

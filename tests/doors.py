@@ -19,7 +19,7 @@ def environment_of_door(more: Mapping[str, str]) -> dict[str, str]:
 
 
 def run_door(
-    door: str, *flags: str, seconds: float = 60, environment: Mapping[str, str] | None = None
+    door: str, *flags: str, seconds: float = 180, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Runs `python door flags` in the repository; fails if it takes longer than `seconds`.
 

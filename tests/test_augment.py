@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from speech.augment import Conditions, apply_all, parse_all
 from speech.features import FrontEnd, filterbank_energies
+from utils import UserError
 
 FRAMES, BINS = 200, 40
-CONDITIONS = Conditions(FrontEnd(bins=BINS), most_frames=300, stride=2)
+CONDITIONS = Conditions(FrontEnd(mel_filters=BINS), most_frames=300, stride=2)
 
 Features = npt.NDArray[np.float32]  # [frames, bins]
 
@@ -27,7 +28,7 @@ def augmenter(
     conditions: Conditions = CONDITIONS,
 ) -> Callable[[int], Features]:
     """A function from a seed to the augmented features."""
-    augmentations = parse_all(specifications, conditions.kind)
+    augmentations = parse_all(specifications, conditions.front_end)
 
     @tf.function
     def apply(seed: tf.Tensor, progress: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -229,7 +230,7 @@ def test_tempo_never_makes_more_frames_than_a_record_has() -> None:
 def test_tempo_leaves_the_outputs_that_ctc_needs(
     label: list[int], stride: int, factor: float
 ) -> None:
-    conditions = Conditions(FrontEnd(bins=BINS), most_frames=300, stride=stride)
+    conditions = Conditions(FrontEnd(mel_filters=BINS), most_frames=300, stride=stride)
     needed = len(label) + sum(a == b for a, b in pairwise(label))
     before = -(-FRAMES // stride)
     frames = len(
@@ -265,7 +266,7 @@ def test_pitch_moves_a_tone_to_the_bin_of_its_new_frequency() -> None:
 
 
 def test_pitch_of_a_spectrogram_multiplies_bins() -> None:
-    conditions = Conditions(FrontEnd(bins=BINS), 300, 2, kind="spectrogram")
+    conditions = Conditions(FrontEnd(features="spectrogram"), 300, 2)
     features = np.zeros([10, BINS], np.float32)
     features[:, 10] = 1
     moved = augmenter("pitch[pitch=2]", features=features, conditions=conditions)(1)
@@ -337,3 +338,11 @@ def test_all_kinds_together_bear_the_shortest_utterances(
     augmented = augmenter(*EVERY_KIND, features=features, progress=progress)(seed)
     assert np.isfinite(augmented).all()
     assert 1 <= len(augmented) <= 2 * frames
+
+
+@pytest.mark.parametrize("text", ["pitch", "warp[wf=2]"])
+def test_frequencies_are_not_moved_among_deltas(text: str) -> None:
+    with pytest.raises(UserError, match="--deltas=0") as error:
+        parse_all([text], FrontEnd(deltas=1))
+    assert f"--augment={text}" in str(error.value)
+    assert len(parse_all([text, "frequency_mask"], FrontEnd())) == 2

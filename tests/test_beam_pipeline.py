@@ -131,6 +131,13 @@ def test_so_are_augmented_copies(corpus: list[Utterance], tmp_path: Path) -> Non
     augmented, copied = replace(SETTINGS, copies=copies), with_copies(corpus, 2)
     assert run(copied, tmp_path / "beam", augmented).corpus_utterances == 24
     prepare.prepare(copied, str(tmp_path / "local/t"), augmented, 0, workers=1, strict=False)
+
+
+def test_sums_of_features_are_in_the_receipts_too(corpus: list[Utterance], tmp_path: Path) -> None:
+    over_corpus = replace(SETTINGS, front_end=FrontEnd(mel_filters=6, normalisation="corpus"))
+    index = run(corpus, tmp_path / "beam", over_corpus)
+    assert index.statistics is not None and len(index.statistics.mean) == 6
+    prepare.prepare(corpus, str(tmp_path / "local/t"), over_corpus, 0, workers=1, strict=False)
     assert contents(tmp_path / "beam") == contents(tmp_path / "local")
 
 

@@ -57,9 +57,11 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
 def model_dir(folder: Path, bins: int = 80) -> str:
     """A model directory with nothing but a config, of bfloat16."""
     network = NetworkConfig(bins, ENGLISH.size, conv_channels=(2, 2), recurrent_unit_size=8)
-    config = ModelConfig(FrontEnd(bins=bins), ENGLISH, network, TrainingConfig(bfloat16=True))
+    config = ModelConfig(
+        FrontEnd(mel_filters=bins), ENGLISH, network, TrainingConfig(bfloat16=True)
+    )
     folder.mkdir()
-    save_config(str(folder), config, trained=False)
+    save_config(str(folder), config)
     return str(folder)
 
 
@@ -172,7 +174,7 @@ def test_shards_of_another_front_end_than_the_models_are_refused(
     folder = model_dir(tmp_path / "model", bins=40)
     with pytest.raises(UserError) as error:
         door(f"--model_dir={folder}", f"--train_data={shards.pattern}")
-    for part in (folder, shards.pattern, "bins 40 in the model, 80 in the shards"):
+    for part in (folder, shards.pattern, "mel_filters 40 in the model, 80 in the shards"):
         assert part in str(error.value)
 
 

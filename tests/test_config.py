@@ -17,14 +17,24 @@ from speech.config import (
     TrainingConfig,
     check_same_front_end,
     check_same_model,
+    continued,
     read_config,
     save_config,
 )
 from speech.features import FrontEnd
+from speech.normalisation import Statistics
 from utils import ENGLISH, Alphabet, UserError
 
 CONFIG = ModelConfig(
     FrontEnd(), ENGLISH, NetworkConfig(bins=80, labels=29), TrainingConfig(augment=("time_mask",))
+)
+# A model of features that are normalised over its training set.
+STATISTICS = Statistics((0.1, -2.0), (1.0, 3.5))
+OVER_CORPUS = replace(
+    CONFIG,
+    front_end=FrontEnd(mel_filters=2, normalisation="corpus"),
+    network=NetworkConfig(bins=2, labels=29),
+    statistics=STATISTICS,
 )
 FINNISH = Alphabet(tuple("abcdefghijklmnopqrstuvwxyz åäö"))
 
@@ -53,7 +63,7 @@ def test_config_comes_back_from_its_json(
     letters: set[str],
 ) -> None:
     config = ModelConfig(
-        FrontEnd(sample_rate=44100, bins=13),
+        FrontEnd(sample_rate=44100, mel_filters=13),
         Alphabet(tuple(sorted(letters))),
         NetworkConfig(bins=13, labels=len(letters) + 1, conv_channels=conv_channels),
         TrainingConfig(learning_rate=learning_rate, augment=augment, bfloat16=bfloat16),
@@ -61,31 +71,39 @@ def test_config_comes_back_from_its_json(
     assert ModelConfig.from_json(config.to_json(), "config.json") == config
 
 
+def test_statistics_come_back_to_the_last_digit() -> None:
+    assert ModelConfig.from_json(OVER_CORPUS.to_json(), "config.json") == OVER_CORPUS
+
+
+def test_a_trained_model_keeps_its_statistics_whatever_it_goes_on_with(tmp_path: Path) -> None:
+    folder = str(tmp_path)
+    save_config(folder, OVER_CORPUS)
+    others = replace(OVER_CORPUS, statistics=Statistics((9.0, 9.0), (9.0, 9.0)))
+    assert continued(folder, others) == OVER_CORPUS
+
+
+def test_a_config_of_the_first_version_is_read() -> None:
+    content = json.loads(CONFIG.to_json())
+    content["front_end"]["bins"] = content["front_end"].pop("mel_filters")
+    for key in ("features", "coefficients", "deltas", "normalisation"):
+        del content["front_end"][key]
+    del content["statistics"]
+    assert ModelConfig.from_json(json.dumps(content), "config.json") == CONFIG
+
+
 def test_config_comes_back_from_its_folder(tmp_path: Path) -> None:
     folder = str(tmp_path / "new" / "model")
-    save_config(folder, CONFIG, trained=False)
+    save_config(folder, CONFIG)
     assert read_config(folder) == CONFIG
     assert [path.name for path in Path(folder).iterdir()] == [CONFIG_FILE]
 
 
 def test_training_may_change_and_the_model_may_not(tmp_path: Path) -> None:
-    save_config(str(tmp_path), CONFIG, trained=False)
+    save_config(str(tmp_path), CONFIG)
     slower = replace(CONFIG, training=TrainingConfig(learning_rate=1e-5))
-    save_config(str(tmp_path), slower, trained=True)
-    assert read_config(str(tmp_path)) == slower
+    assert continued(str(tmp_path), slower) == slower
     other = replace(CONFIG, network=replace(CONFIG.network, recurrent_unit_size=8))
-    assert "network.recurrent_unit_size" in message(save_config, str(tmp_path), other, True)
-    assert read_config(str(tmp_path)) == slower
-
-
-def test_config_that_nothing_was_trained_with_gives_way(tmp_path: Path) -> None:
-    save_config(str(tmp_path), CONFIG, trained=False)
-    other = replace(CONFIG, network=replace(CONFIG.network, recurrent_unit_size=8))
-    save_config(str(tmp_path), other, trained=False)
-    assert read_config(str(tmp_path)) == other
-    (tmp_path / CONFIG_FILE).write_text("{")
-    save_config(str(tmp_path), CONFIG, trained=False)
-    assert read_config(str(tmp_path)) == CONFIG
+    assert "network.recurrent_unit_size" in message(continued, str(tmp_path), other)
 
 
 def test_config_that_a_checkpoint_lost_is_missed(tmp_path: Path) -> None:
@@ -120,6 +138,10 @@ def test_other_format_names_both(tmp_path: Path) -> None:
         CONFIG.to_json()[:-20],
         CONFIG.to_json().replace('"bins"', '"pins"'),
         CONFIG.to_json().replace('"a"', '"ab"'),
+        replace(OVER_CORPUS, statistics=None).to_json(),
+        replace(OVER_CORPUS, statistics=Statistics((0.0,), (1.0,))).to_json(),
+        replace(OVER_CORPUS, statistics=Statistics((0.0, 0.0), (1.0, 0.0))).to_json(),
+        replace(CONFIG, statistics=STATISTICS).to_json(),
     ],
 )
 def test_broken_config_names_its_file(tmp_path: Path, broken: str) -> None:
@@ -143,8 +165,9 @@ def test_config_that_is_no_text_names_its_file(tmp_path: Path) -> None:
     ],
 )
 def test_network_of_no_size_is_refused(sizes: dict[str, Any]) -> None:
-    (name,) = sizes
-    assert f"--{name}={sizes[name]}" in message(lambda: NetworkConfig(bins=80, labels=29, **sizes))
+    ((name, size),) = sizes.items()
+    as_flag = ",".join(map(str, size)) if isinstance(size, tuple) else size
+    assert f"--{name}={as_flag}: " in message(lambda: NetworkConfig(bins=80, labels=29, **sizes))
 
 
 @pytest.mark.parametrize(
@@ -181,9 +204,9 @@ def test_different_model_names_every_part_and_both_values() -> None:
 
 def test_different_shards_name_both_values_and_the_files() -> None:
     text = message(
-        check_same_front_end, CONFIG, FrontEnd(bins=40), FINNISH, "data/test.*", "my/model"
+        check_same_front_end, CONFIG, FrontEnd(mel_filters=40), FINNISH, "data/test.*", "my/model"
     )
     assert "data/test.*" in text and "my/model" in text
-    assert "bins 80 in the model, 40 in the shards" in text
+    assert "mel_filters 80 in the model, 40 in the shards" in text
     assert "sample_rate" not in text
     assert repr("".join(FINNISH.characters)) in text

@@ -34,6 +34,7 @@ from speech.dataset import (
     transcripts,
 )
 from speech.features import FrontEnd
+from speech.normalisation import Statistics, Sums
 from speech.records import Index, Shard, ShardSet, ShardSettings
 from utils import ENGLISH
 
@@ -124,6 +125,72 @@ def assert_same_batches(one: list[Batch], other: list[Batch]) -> None:
         for key in left:
             assert left[key].shape == right[key].shape
             assert left[key].tobytes() == right[key].tobytes()
+
+
+# --- Normalisation over the corpus ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("static", [True, False])
+@pytest.mark.parametrize("padded", [True, False])
+def test_features_are_normalised_by_the_statistics_given(
+    tmp_path: Path, static: bool, padded: bool
+) -> None:
+    """By those of a model, though these shards have others; and what is behind the end stays 0."""
+    utterances = random_utterances([12, 33, 9, 20], 4)
+    shards = write_shards(tmp_path, utterances, padded=padded, normalisation="corpus")
+    model_s = Statistics((1.0, -2.0, 0.0, 3.0), (0.5, 1.0, 2.0, 4.0))
+    assert shards.index.statistics not in (model_s, None)
+    expected = [(each.features - model_s.mean) / model_s.deviation for each in utterances]
+    batching = Batching(4, static)
+    looks = evaluation_input_fn(shards, batching, for_prediction=True, statistics=model_s)
+    trains = training_input_fn(shards, batching, 1, 8, (), 0, statistics=model_s)
+    for input_fn, in_order in ((looks, True), (trains, False)):
+        batch = next(batches_of(input_fn, 4))
+        real = {  # by their lengths, which differ
+            int(length): features[:length]
+            for features, length in zip(batch["features"], batch["feature_length"], strict=True)
+        }
+        assert set(real) == {len(each) for each in expected}
+        assert not in_order or list(real) == [len(each) for each in expected]
+        for each in expected:
+            np.testing.assert_allclose(real[len(each)], each, rtol=1e-5, atol=1e-6)
+        for features, length in zip(batch["features"], batch["feature_length"], strict=True):
+            assert not features[length:].any()
+
+
+def test_a_training_set_s_own_statistics_give_it_mean_0_and_deviation_1(tmp_path: Path) -> None:
+    shards = write_shards(tmp_path, random_utterances(FRAMES, 4), normalisation="corpus")
+    own = shards.index.statistics
+    input_fn = evaluation_input_fn(shards, Batching(5, False), True, own)
+    real = [
+        features[:length]
+        for batch in batches_of(input_fn, 5)
+        for features, length in zip(batch["features"], batch["feature_length"], strict=True)
+    ]
+    together = np.concatenate(real).astype(np.float64)  # [frames, bins]
+    np.testing.assert_allclose(together.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(together.std(axis=0), 1, atol=1e-6)
+
+
+def test_masks_hide_what_is_normalised(tmp_path: Path) -> None:
+    """So that 0 is the mean."""
+    shards = write_shards(tmp_path, random_utterances([40] * 4, 4), normalisation="corpus")
+    far = Statistics((100.0,) * 4, (1.0,) * 4)
+    input_fn = training_input_fn(shards, Batching(4, False), 1, 8, MASKS, 0, statistics=far)
+    features = next(batches_of(input_fn, 4))["features"]
+    assert (features == 0).any()
+    assert (features[features != 0] < -90).all()
+
+
+@pytest.mark.parametrize("normalisation", ["utterance", "corpus", "none"])
+def test_statistics_are_given_just_where_they_are_needed(
+    tmp_path: Path, normalisation: str
+) -> None:
+    shards = write_shards(tmp_path, random_utterances([9], 4), normalisation=normalisation)
+    statistics = Sums.of(np.ones([2, 4], np.float32)).statistics
+    wrong = None if normalisation == "corpus" else statistics
+    with pytest.raises(AssertionError, match="statistics"):
+        next(batches_of(evaluation_input_fn(shards, Batching(1, False), True, wrong), 1))
 
 
 # --- An epoch of training -------------------------------------------------------------------------

@@ -35,7 +35,7 @@ FRAMES = list(range(200, 315, 5))
 NETWORK = NetworkConfig(BINS, ENGLISH.size, conv_channels=(2, 2), recurrent_unit_size=8)
 # The gradients' norm is in the hundreds: each step is clipped.
 TRAINING = TrainingConfig(BATCH, 4, learning_rate=1e-3, clip_gradients=10.0, dropout=0.0)
-CONFIG = ModelConfig(FrontEnd(bins=BINS), ENGLISH, NETWORK, TRAINING)
+CONFIG = ModelConfig(FrontEnd(mel_filters=BINS), ENGLISH, NETWORK, TRAINING)
 
 
 @pytest.fixture(scope="module")

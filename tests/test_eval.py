@@ -156,7 +156,9 @@ def test_shards_of_another_front_end_are_refused(
 ) -> None:
     others = two_words(tmp_path, bins=6)
     result = run_door("eval.py", f"--model_dir={trained[0]}", f"--test_data={others.pattern}")
-    assert_error(result, others.pattern, str(trained[0]), "bins 4 in the model, 6 in the shards")
+    assert_error(
+        result, others.pattern, str(trained[0]), "mel_filters 4 in the model, 6 in the shards"
+    )
 
 
 def test_missing_tpu_is_told(shards: ShardSet, trained: tuple[Path, float]) -> None:

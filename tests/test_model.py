@@ -35,7 +35,7 @@ VARIABLES = {
 
 
 def model_config(training: TrainingConfig = TRAINING) -> ModelConfig:
-    return ModelConfig(FrontEnd(bins=BINS), ENGLISH, NETWORK, training)
+    return ModelConfig(FrontEnd(mel_filters=BINS), ENGLISH, NETWORK, training)
 
 
 def tiny_shards(folder: Path, frames: list[int]) -> ShardSet:

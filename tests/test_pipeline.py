@@ -6,10 +6,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from doors import ROOT, TINY_NETWORK, run_door
+
+from speech.config import read_config
+from speech.records import find_shards
 
 LAST_LINE = re.compile(
     r"WER \d+\.\d\d% CER \d+\.\d\d% loss \d+\.\d\d \((\d+) utterances, (\d+) words\)"
@@ -27,11 +31,13 @@ def run(door: str, *flags: str) -> str:
     return result.stdout
 
 
-def recognise(corpus: Path, folder: Path, train: str, test: str) -> tuple[int, int]:
+def recognise(
+    corpus: Path, folder: Path, train: str, test: str, *preparation: str
+) -> tuple[int, int]:
     """Prepares, trains for an epoch and evaluates; (utterances, words) of the last line."""
     for split in {train, test}:
         flags = [f"--files_path={corpus / split}", f"--tfrecords_file={folder / split}.tfrecords"]
-        run("prepare_libri.py", *flags, "--partition_size=5", "--nopad")
+        run("prepare_libri.py", *flags, *preparation, "--partition_size=5", "--nopad")
     shards = {split: f"{folder / split}.tfrecords.*" for split in (train, test)}
     data = [f"--train_data={shards[train]}", f"--dev_data={shards[test]}"]
     model = f"--model_dir={folder / 'model'}"
@@ -59,6 +65,30 @@ def test_spoken_corpus_goes_through_all_four_commands(tmp_path: Path) -> None:
     ]
     assert utterances == 6
     assert words == sum(len(transcript.split()) for transcript in transcripts)
+
+
+NOISE = {"train": range(12), "test": range(20, 24)}
+
+
+def test_coefficients_normalised_over_the_training_set_go_through_three_commands(
+    tmp_path: Path, write_split: Callable[[Path, dict[str, str]], None]
+) -> None:
+    for split, numbers in NOISE.items():
+        write_split(tmp_path / split, {f"1-1-{number:04d}": "HI" for number in numbers})
+    flags = ["--features=mfcc", "--nrof_fbanks=26", "--deltas=1", "--normalisation=corpus"]
+    assert recognise(tmp_path, tmp_path, "train", "test", *flags) == (4, 4)
+    config = read_config(str(tmp_path / "model"))
+    train, test = (find_shards(f"{tmp_path / split}.tfrecords.*").index for split in NOISE)
+    assert config.front_end == train.settings.front_end and config.network.bins == 26
+    assert config.statistics == train.statistics != test.statistics is not None
+    # A trained model goes on with other shards by its own statistics.
+    others = [f"--{data}_data={tmp_path / 'test'}.tfrecords.*" for data in ("train", "dev")]
+    model = f"--model_dir={tmp_path / 'model'}"
+    result = run_door(
+        *("training.py", *others, model, *TINY_NETWORK, "--train_steps=4", "--train_batch_size=4")
+    )
+    assert result.returncode == 0 and "the model has learnt with" in result.stderr
+    assert read_config(str(tmp_path / "model")).statistics == train.statistics
 
 
 def test_genuine_librispeech_goes_through_all_four_commands(

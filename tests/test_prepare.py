@@ -45,6 +45,8 @@ SETTINGS = ShardSettings(
     stride=2,
 )
 
+OVER_CORPUS = replace(SETTINGS, front_end=FrontEnd(mel_filters=6, deltas=1, normalisation="corpus"))
+
 # What is wrong with the utterances of `corpus`, by their position.
 WRONG = {
     1: engine.UNKNOWN_CHARACTER,
@@ -207,6 +209,41 @@ def test_transcripts_are_written_in_the_form_of_their_labels(tmp_path: Path) -> 
     assert list(example["label"].int64_list.value)[: prepared.labels] == [0, 1]
 
 
+# --- Sums of the features -------------------------------------------------------------------------
+
+
+def test_features_to_be_normalised_over_the_corpus_are_stored_with_their_sums(
+    corpus: list[Utterance], tmp_path: Path
+) -> None:
+    index = run(corpus, tmp_path, OVER_CORPUS)
+    good = [str(each.audio_path) for i, each in enumerate(corpus) if i not in WRONG]
+    stored = [extract(read_audio(path, 16000), OVER_CORPUS.front_end) for path in good]
+    assert [shard.records for shard in index.shards] == [2, 0, 1, 1]
+    assert index.shards[1].sums is None
+    together = np.concatenate(stored).astype(np.float64)  # [frames, bins]
+    statistics = index.statistics
+    assert statistics is not None and statistics == reread(tmp_path).statistics
+    np.testing.assert_allclose(statistics.mean, together.mean(axis=0), rtol=1e-9)
+    np.testing.assert_allclose(statistics.deviation, together.std(axis=0), rtol=1e-9)
+    first = index.shards[0].sums
+    assert first is not None and first.frames == len(stored[0]) + len(stored[1])
+    assert run(corpus, tmp_path / "other").statistics is None
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sums_are_the_same_after_a_kill_and_with_two_workers(
+    corpus: list[Utterance], tmp_path: Path, workers: int
+) -> None:
+    run(corpus, tmp_path / "undisturbed", OVER_CORPUS)
+    killed = tmp_path / "killed"
+    run(corpus, killed, OVER_CORPUS, workers=workers)
+    index = reread(killed).without_shard(reread(killed).shards[2])
+    (killed / "t.index.json").write_text(index.to_json())
+    (killed / "t.00000000").unlink()
+    run(corpus, killed, OVER_CORPUS, workers=workers)
+    assert contents(killed) == contents(tmp_path / "undisturbed")
+
+
 # --- A second run ---------------------------------------------------------------------------------
 
 
@@ -289,7 +326,7 @@ def test_a_full_disk_is_told_and_the_run_finished_later(
         (replace(SETTINGS, partition_size=4), "partition_size 3 then, 4 now"),
         (replace(SETTINGS, padded=False), "padded True then, False now"),
         (replace(SETTINGS, stride=1), "stride 2 then, 1 now"),
-        (replace(SETTINGS, front_end=FrontEnd(bins=40)), "bins 80 then, 40 now"),
+        (replace(SETTINGS, front_end=FrontEnd(mel_filters=40)), "mel_filters 80 then, 40 now"),
         (
             replace(SETTINGS, front_end=FrontEnd(window_seconds=0.025), max_label_length=13),
             "window_seconds 0.02 then, 0.025 now; max_label_length 12 then, 13 now",

@@ -17,6 +17,8 @@ import tensorflow as tf
 from emulator import Emulator
 from tiny_shards import random_utterances, write_shards
 
+from speech.features import FrontEnd
+
 WriteSplit = Callable[[Path, dict[str, str]], None]
 
 SCRIPT = Path(__file__).resolve().parent.parent / "prepare_libri.py"
@@ -108,13 +110,60 @@ def test_flags_reach_the_front_end_and_the_records(folder: Path) -> None:
     assert [front_end[key] for key in ("sample_rate", "window_seconds", "step_seconds")] == [
         *(8000, 0.025, 0.02)
     ]
-    assert (front_end["bins"], front_end["highest_frequency"]) == (40, 4000.0)
+    assert (front_end["mel_filters"], front_end["highest_frequency"]) == (40, 4000.0)
     assert (settings["padded"], "".join(settings["alphabet"])) == (False, "abcdeghilmosty' ")
     examples = records(folder)
     assert set(examples) == set(SPOKEN) - {"1-1-0000"}
     for example in examples.values():
         assert len(example["features"]) == 40 * example["feature_length"][0]
         assert len(example["label"]) == example["label_length"][0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "bins"),
+    [
+        (["--features=mfcc", "--numcep=20", "--nrof_fbanks=26", "--nfft=512", "--deltas=2"], 60),
+        (["--features=spectrogram", "--nfft=320", "--normalisation=none"], 161),
+        (["--features=waveform", "--winlen=0.01", "--normalisation=none"], 160),
+    ],
+)
+def test_every_kind_of_features_can_be_asked_for(folder: Path, flags: list[str], bins: int) -> None:
+    outcome = run(folder, *FLAGS, "--nopad", *flags)
+    assert outcome.returncode == 0, outcome.stderr
+    front_end = FrontEnd.from_json(index_of(folder)["settings"]["front_end"])
+    (kind,) = (flag.partition("=")[2] for flag in flags if flag.startswith("--features"))
+    assert (front_end.features, front_end.bins) == (kind, bins)
+    examples = records(folder)
+    assert set(examples) == set(SPOKEN)
+    for example in examples.values():
+        assert len(example["features"]) == bins * example["feature_length"][0]
+    again = run(folder, *FLAGS, "--nopad", *flags)
+    assert "t is finished: nothing to do" in again.stderr
+    assert "features " in refusal(folder, *FLAGS, "--nopad")
+
+
+@pytest.mark.parametrize(
+    ("flag", "features"),
+    [
+        ("--nrof_fbanks=40", "waveform"),
+        ("--nrof_fbanks=80", "spectrogram"),
+        ("--numcep=13", "fbank"),
+        ("--nfft=512", "waveform"),
+        ("--deltas=1", "waveform"),
+    ],
+)
+def test_a_flag_that_the_features_have_no_use_for_is_refused(
+    folder: Path, flag: str, features: str
+) -> None:
+    message = refusal(folder, *FLAGS, flag, f"--features={features}")
+    assert f"{flag} means nothing to --features={features}" in message
+    assert not list(folder.glob("t.*"))
+
+
+def test_mel_filters_that_stay_empty_are_warned_of(folder: Path) -> None:
+    outcome = run(folder, *FLAGS, "--nfft=320")
+    assert outcome.returncode == 0
+    assert "of 80 mel filters" in outcome.stderr and "--nfft=320" in outcome.stderr
 
 
 def test_a_bare_call_prepares_the_sets_that_are_there_and_names_the_others(
@@ -592,7 +641,7 @@ def test_an_output_folder_that_can_not_be_written(folder: Path, place: str) -> N
 def test_other_settings_over_a_set_that_is_there(folder: Path) -> None:
     assert run(folder, *FLAGS).returncode == 0
     message = refusal(folder, *FLAGS, "--nrof_fbanks=40")
-    assert "t.index.json was made with other settings: bins 80 then, 40 now" in message
+    assert "t.index.json was made with other settings: mel_filters 80 then, 40 now" in message
     assert "--tfrecords_file" in message
 
 

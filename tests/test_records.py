@@ -16,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from speech.features import FrontEnd
+from speech.normalisation import Sums
 from speech.records import (
     Index,
     Shard,
@@ -439,6 +440,7 @@ def test_a_shard_that_was_changed_by_hand_is_told_with_its_field(
     ("part", "field", "says"),
     [
         ("settings", "partition_size", "settings: partition_size 'x' is no whole number"),
+        ("settings", "front_end", "is not an index of shards"),
         ("settings", "padded", "settings: padded 'x' is not of the type it had"),
         ("corpus", "utterances", "corpus: corpus_utterances 'x' is no whole number"),
         ("shards", None, "is not an index of shards"),
@@ -489,6 +491,68 @@ def test_copies_that_were_changed_by_hand_are_told(field: str, value: object, sa
     with pytest.raises(UserError) as error:
         Index.from_json(json.dumps(content), "train.index.json")
     assert says in str(error.value)
+
+
+# --- Sums of the features -------------------------------------------------------------------------
+
+OVER_CORPUS = replace(
+    FULL,
+    settings=replace(SETTINGS, front_end=FrontEnd(mel_filters=2, normalisation="corpus")),
+    shards=tuple(
+        replace(shard, sums=Sums(1 + number, (0.1, 1.0 + number), (0.3, 9.0)))
+        for number, shard in enumerate(FULL.shards)
+    ),
+)
+
+
+def test_an_index_with_sums_comes_back_from_its_json_and_gives_statistics() -> None:
+    text = OVER_CORPUS.to_json()
+    assert Index.from_json(text, "path") == OVER_CORPUS
+    assert Index.from_json(text, "path").to_json() == text
+    statistics = OVER_CORPUS.statistics
+    assert statistics is not None
+    np.testing.assert_allclose(statistics.mean, [0.3 / 6, 1])
+    np.testing.assert_allclose(statistics.deviation, np.sqrt([0.9 / 6 - 0.0025, 27 / 6 - 1]))
+    assert FULL.statistics is None
+    # Of the shards that a pattern names, these alone count.
+    alone = replace(OVER_CORPUS, shards=OVER_CORPUS.shards[1:2])
+    assert alone.statistics == Sums(2, (0.1, 2.0), (0.3, 9.0)).statistics
+
+
+@pytest.mark.parametrize(
+    ("sums", "says"),
+    [
+        (None, "shard 1: sums of 0 bins, not of 2"),
+        ({"frames": 5, "values": [1.0], "squares": [1.0]}, "shard 1: sums of 1 bins, not of 2"),
+        ({"frames": 0, "values": [1, 2], "squares": [1, 2]}, "frames 0 is no positive number"),
+        ({"frames": 5, "values": [1, 2]}, "squares"),
+        ([], "is not an index of shards"),
+    ],
+)
+def test_sums_that_were_changed_by_hand_are_told(sums: object, says: str) -> None:
+    content = json.loads(OVER_CORPUS.to_json())
+    content["shards"][1]["sums"] = sums
+    with pytest.raises(UserError, match="remove it and prepare the shards again") as error:
+        Index.from_json(json.dumps(content), "train.index.json")
+    assert says in str(error.value)
+
+
+def test_sums_that_nothing_asked_for_are_told() -> None:
+    content = json.loads(FULL.to_json())
+    content["shards"][0]["sums"] = {"frames": 5, "values": [1.0], "squares": [1.0]}
+    with pytest.raises(UserError, match="shard 0: sums of 1 bins, not of 0"):
+        Index.from_json(json.dumps(content), "train.index.json")
+
+
+def test_an_index_of_the_first_version_is_read() -> None:
+    content = json.loads(FULL.to_json())
+    front_end = content["settings"]["front_end"]
+    front_end["bins"] = front_end.pop("mel_filters")
+    for key in ("features", "coefficients", "deltas", "normalisation"):
+        del front_end[key]
+    for shard in content["shards"]:
+        del shard["sums"]
+    assert Index.from_json(json.dumps(content), "train.index.json") == FULL
 
 
 def test_every_key_of_the_settings_is_needed(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def flags(split: Path, folder: Path, workers: int) -> list[str]:
         f"--files_path={split}",
         f"--tfrecords_file={folder}/t",
         f"--partition_size={PARTITION_SIZE}",
+        "--normalisation=corpus",  # has the index carry sums besides
         f"--workers={workers}",
     ]
 

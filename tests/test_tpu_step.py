@@ -31,7 +31,7 @@ Shape = tuple[str, tuple[int, ...]]  # of a type and lengths
 
 def model_config(bfloat16: bool) -> ModelConfig:
     training = TrainingConfig(train_batch_size=BATCH, bfloat16=bfloat16)
-    return ModelConfig(FrontEnd(bins=BINS), ENGLISH, NETWORK, training)
+    return ModelConfig(FrontEnd(mel_filters=BINS), ENGLISH, NETWORK, training)
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["float32", "bfloat16"])

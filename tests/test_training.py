@@ -95,7 +95,7 @@ def test_training_trains_tells_and_continues(shards: ShardSet, tmp_path: Path) -
     assert_error(wider, str(folder), "recurrent_unit_size 8 in the model, 16 asked for")
     assert "another --model_dir" in wider.stderr
     others = write_shards(tmp_path / "other", random_utterances(FRAMES, 6), bins=6)
-    assert_error(train(others, folder), str(folder), "bins 4 in the model, 6 asked for")
+    assert_error(train(others, folder), str(folder), "mel_filters 4 in the model, 6 asked for")
     assert (folder / "config.json").read_text() == before
 
 
@@ -108,7 +108,7 @@ def test_training_trains_tells_and_continues(shards: ShardSet, tmp_path: Path) -
         ),
         (["--dev_data=/no/such/dev.tfrecords.*"], ["No shards match /no/such/dev.tfrecords.*"]),
         (["--conv_channels=32,many"], ["--conv_channels=32,many", "whole numbers"]),
-        (["--conv_channels=2,0"], ["--conv_channels=(2, 0)", "positive"]),
+        (["--conv_channels=2,0"], ["--conv_channels=2,0", "positive"]),
         (["--augment=time_mask[size=long]"], ["--augment=time_mask[size=long]", "'size=long'"]),
         (["--augment=time_mask[p=0.5~0.1]"], ["--augment=time_mask[p=0.5~0.1]", "one probability"]),
         (["stray"], ["'stray' is not a flag"]),
@@ -160,7 +160,7 @@ def test_development_shards_of_another_front_end_are_refused_before_training(
     others = write_shards(tmp_path / "other", random_utterances(FRAMES, 6), bins=6)
     folder = tmp_path / "model"
     result = train(shards, folder, f"--dev_data={others.pattern}")
-    assert_error(result, others.pattern, str(folder), "bins 4 in the model, 6 in the shards")
+    assert_error(result, others.pattern, str(folder), "mel_filters 4 in the model, 6 in the shards")
     assert not folder.exists()
 
 

@@ -37,7 +37,7 @@ def model_config(
 ) -> ModelConfig:
     network = replace(NETWORK, labels=alphabet.size, **sizes)
     training = TrainingConfig(train_batch_size=2, learning_rate=learning_rate, dropout=0.0)
-    return ModelConfig(FrontEnd(bins=BINS), alphabet, network, training)
+    return ModelConfig(FrontEnd(mel_filters=BINS), alphabet, network, training)
 
 
 def plan(
@@ -149,7 +149,7 @@ def test_other_alphabet_is_refused_if_its_layer_is_kept(
 
 
 def test_other_front_end_is_refused_with_what_differs() -> None:
-    other = replace(model_config(), front_end=FrontEnd(bins=BINS, sample_rate=22050))
+    other = replace(model_config(), front_end=FrontEnd(mel_filters=BINS, sample_rate=22050))
     assert "sample_rate 16000 in the model, 22050 in the shards" in refused(other, 1)
 
 
@@ -181,7 +181,7 @@ def test_model_directory_means_its_best_checkpoint_and_else_the_latest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "model"
-    save_config(str(folder), model_config(), trained=False)
+    save_config(str(folder), model_config())
     old, latest = save_checkpoint(folder, 3), save_checkpoint(folder, 7)
     assert transfer.find_source(str(folder)) == Source(latest, model_config())
     assert transfer.find_source(old) == Source(old, model_config())
@@ -292,7 +292,7 @@ def ancestors(operation: tf.Operation) -> list[tf.Operation]:
 def test_dropping_layers_of_no_source_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "FLAGS", SimpleNamespace(init_checkpoint=None, drop_layers=2))
     with pytest.raises(UserError, match="--drop_layers=2 wants an --init_checkpoint"):
-        training.warm_start(model_config(), trained=False)
+        training.beginning(model_config(), trained=False)
 
 
 # --- As people run it -----------------------------------------------------------------------------
@@ -307,7 +307,7 @@ def test_fine_tuning_to_another_alphabet(tmp_path: Path) -> None:
         return run_door("training.py", *flags, "--train_batch_size=2", *TINY_NETWORK, *more)
 
     train(source, tiny_shards(tmp_path), model_config(), 2)
-    save_config(str(source), model_config(), trained=False)
+    save_config(str(source), model_config())
 
     taking = f"--init_checkpoint={source}"
     assert_error(door(GERMAN, tuned, taking, "--train_steps=2"), "'äöü'", "--drop_layers=1")

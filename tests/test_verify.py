@@ -234,7 +234,7 @@ def test_after_removing_what_is_damaged_and_preparing_again_all_is_whole(
 ) -> None:
     write_split(tmp_path / "speech", {f"1-1-{number:04d}": "IT" for number in range(6)})
     settings = ShardSettings(
-        front_end=FrontEnd(bins=4),
+        front_end=FrontEnd(mel_filters=4),
         alphabet=ENGLISH,
         partition_size=2,
         max_sequence_length=50,

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from speech import storage
-from speech.features import FrontEnd
+from speech.features import CORPUS, UTTERANCE, FrontEnd
+from speech.normalisation import Sums
 from speech.records import (
     FRAMES_BAR,
     LABELS_BAR,
@@ -59,11 +60,12 @@ def write_shards(
     padded: bool = True,
     bins: int = 4,
     longest: tuple[int, int] = (64, 12),
+    normalisation: str = UTTERANCE,
     alphabet: Alphabet = ENGLISH,
 ) -> ShardSet:
     """The shards of `utterances`; longest: frames and labels that records are padded to."""
     settings = ShardSettings(
-        front_end=FrontEnd(bins=bins),
+        front_end=FrontEnd(mel_filters=bins, normalisation=normalisation),
         alphabet=alphabet,
         partition_size=partition_size,
         max_sequence_length=longest[0],
@@ -112,4 +114,9 @@ def _write_shard(
         longest_label=max(labels),
         frames_histogram=histogram(frames, FRAMES_BAR),
         labels_histogram=histogram(labels, LABELS_BAR),
+        sums=(
+            Sums.of(np.concatenate([each.features for each in utterances]))
+            if settings.front_end.normalisation == CORPUS
+            else None
+        ),
     )
