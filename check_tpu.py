@@ -16,6 +16,7 @@ import constants
 import model
 from speech import command_line, estimator, networks
 from speech.config import (
+    NETWORK_FLAGS,
     ModelConfig,
     TrainingConfig,
     check_same_front_end,
@@ -32,9 +33,6 @@ from speech.tpu_step import training_step
 from utils import ENGLISH, UserError
 
 FLAGS = flags.FLAGS
-
-# Of the network, which a model directory has.
-SIZE_FLAGS = ("conv_channels", "context_size", "stride_size", "recurrent_unit_size")
 
 # Beyond it a core has no use for a larger batch.
 LARGEST_BATCH = 1024
@@ -91,7 +89,7 @@ def asked() -> tuple[ModelConfig, Data]:
         network = network_config(FLAGS, front_end, alphabet)
         training = TrainingConfig(dropout=FLAGS.dropout, bfloat16=FLAGS.bfloat16)
         return ModelConfig(front_end, alphabet, network, training), data
-    for flag in SIZE_FLAGS:
+    for flag in NETWORK_FLAGS:
         if FLAGS[flag].present:
             raise UserError(
                 f"--{flag} is the model's own in --model_dir={FLAGS.model_dir}: leave out one."
@@ -207,8 +205,8 @@ def main() -> None:
     config, data = asked()
     topologies, batches = asked_topologies(), asked_batches()
     python = find_python(FLAGS.compiler_python)
-    network = networks.build(config.network, config.training.random_seed)
-    parameters = sum(each.shape.num_elements() for each in network.trainable_variables)
+    network = networks.sketch(config.network)
+    parameters = networks.parameters(network)
     failures = []
     for batch in batches:
         hlo = step_of(config, data, batch)

@@ -6,6 +6,7 @@ nobody has to edit a source file before training.
 """
 
 import os
+from typing import Any
 
 # TensorFlow reads this when it is imported, which every door does after this module: its notes on
 # the processor's instructions are no news to anyone.
@@ -80,15 +81,63 @@ MAX_LABEL_LENGTH = 338  # characters; longer transcripts are skipped
 EVALUATION_SEQUENCE_LENGTH = 3600
 EVALUATION_LABEL_LENGTH = 600
 
-# --- Network (deep_speech_1) ----------------------------------------------------------------------
+# --- Networks -------------------------------------------------------------------------------------
 
-CONV_CHANNELS = (32, 32, 96)  # output channels, one number a convolution
-CONV_FREQUENCY_KERNELS = (41, 21, 21)  # bins a kernel sees; the last one serves any further layers
-FREQUENCY_STRIDE = 2  # of every convolution
-CONTEXT_SIZE = 11  # frames a kernel sees
-STRIDE_SIZE = 2  # frames between two outputs of the first convolution; the others move by one
-RECURRENT_UNIT_SIZE = 512
+NETWORK = "deep_speech_1"
+STRIDE_SIZE = 2  # frames between two outputs; preparation looks whether they are enough
+
+# The sizes of each network by name: it has those that stand here, and no others.
+#   conv_channels        output channels, one number a convolution
+#   context_size         frames that a convolution's kernel, or the first layer, sees
+#   stride_size          frames between two outputs of the first layer; the others move by one
+#   dense_unit_size      units of a dense layer
+#   recurrent_layers     how many
+#   recurrent_unit_size  units of each direction of a recurrent layer
+#   layer_norm           whether the outputs of the dense layers are normalised
+NETWORK_SIZES: dict[str, dict[str, Any]] = {
+    "deep_speech_1": {
+        "conv_channels": (32, 32, 96),
+        "context_size": 11,
+        "stride_size": STRIDE_SIZE,
+        "recurrent_unit_size": 512,
+    },
+    "deep_speech_paper": {
+        "context_size": 19,
+        "stride_size": 2,
+        "dense_unit_size": 2048,
+        "recurrent_unit_size": 2048,
+    },
+    "deep_speech_lstm": {
+        "context_size": 19,
+        "stride_size": 1,
+        "dense_unit_size": 2048,
+        "recurrent_unit_size": 2048,
+        "layer_norm": False,
+    },
+    "conv_gru": {
+        "conv_channels": (256,),
+        "context_size": 11,
+        "stride_size": 2,
+        "recurrent_layers": 2,
+        "recurrent_unit_size": 256,
+    },
+    "conv_gru_dilated": {
+        "conv_channels": (200, 200),
+        "context_size": 11,
+        "stride_size": 1,
+        "recurrent_layers": 2,
+        "recurrent_unit_size": 200,
+    },
+}
+
 RELU_CLIP = 20.0
+LAYER_NORM_EPSILON = 1e-5
+BATCH_NORM_EPSILON = 1e-3
+BATCH_NORM_MOMENTUM = 0.99  # share of a moving average that a step leaves
+
+# Of the convolutions of deep_speech_1, over frequency:
+CONV_FREQUENCY_KERNELS = (41, 21, 21)  # bins a kernel sees; the last one serves any further layers
+FREQUENCY_STRIDE = 2
 
 # --- Training -------------------------------------------------------------------------------------
 

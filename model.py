@@ -118,7 +118,9 @@ def _optimise(
     if training.clip_gradients:
         gradients, _ = tf.clip_by_global_norm(gradients, training.clip_gradients, norm)
     optimizer = tf.compat.v1.train.AdamOptimizer(learning_rate)
-    train_op = optimizer.apply_gradients(zip(gradients, variables, strict=True), step)
+    moves = [moving.assign(value, read_value=False) for moving, value in network.moving_updates]
+    with tf.control_dependencies(moves):
+        train_op = optimizer.apply_gradients(zip(gradients, variables, strict=True), step)
     return train_op, {"loss": loss, "learning_rate": learning_rate, "gradient_norm": norm}
 
 

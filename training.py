@@ -14,7 +14,7 @@ from absl import flags, logging
 
 import constants
 import model
-from speech import augment, command_line, dataset, estimator
+from speech import augment, command_line, dataset, estimator, networks
 from speech.config import (
     ModelConfig,
     TrainingConfig,
@@ -228,6 +228,8 @@ def main() -> None:
         train.index.audio_seconds / 3600,
         config.training.steps_per_epoch,
     )
+    for line in networks.table(networks.sketch(config.network)):
+        logging.info("%s", line)
     dataset.log_reading(train.index, batching, FLAGS.shuffle_buffer_size)
     train_and_look(trainer, config.training, batching, train, dev)
     logging.info("The model is in %s", FLAGS.model_dir)

@@ -18,45 +18,85 @@ from utils import Alphabet, AlphabetError, UserError
 CONFIG_FORMAT = 1
 CONFIG_FILE = "config.json"
 
+# The flags, and fields of a NetworkConfig, that make a network what it is.
+SIZES = tuple(dict.fromkeys(size for sizes in constants.NETWORK_SIZES.values() for size in sizes))
+NETWORK_FLAGS = ("network", *SIZES)
+
+# A size that isn't given. Without a type of its own, so that a size that is there is a number.
+_OWN: Any = None
+
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The size of a network; the same for training, evaluation and export."""
+    """A network and its sizes; the same for training, evaluation and export.
+
+    What a size is says constants.NETWORK_SIZES. One that isn't given is the network's own; one that
+    the network hasn't is None.
+    """
 
     bins: int  # of the features
     labels: int  # classes it puts out, the blank among them
-    name: str = "deep_speech_1"
-    conv_channels: tuple[int, ...] = constants.CONV_CHANNELS  # one number a convolution
-    context_size: int = constants.CONTEXT_SIZE  # frames a convolution's kernel sees
-    stride_size: int = constants.STRIDE_SIZE  # frames between two outputs
-    recurrent_unit_size: int = constants.RECURRENT_UNIT_SIZE
+    name: str = constants.NETWORK
+    conv_channels: tuple[int, ...] = _OWN
+    context_size: int = _OWN
+    stride_size: int = _OWN
+    dense_unit_size: int = _OWN
+    recurrent_layers: int = _OWN
+    recurrent_unit_size: int = _OWN
+    layer_norm: bool = _OWN
 
     def __post_init__(self) -> None:
-        sizes = (*self.conv_channels, self.context_size, self.stride_size, self.recurrent_unit_size)
-        if not self.conv_channels or min(sizes) < 1:
+        if self.name not in constants.NETWORK_SIZES:
             raise UserError(
-                f"The network's sizes must be positive: --conv_channels={self.conv_channels} "
-                f"--context_size={self.context_size} --stride_size={self.stride_size} "
-                f"--recurrent_unit_size={self.recurrent_unit_size}."
+                f"--network={self.name} is not known: choose among "
+                f"{', '.join(constants.NETWORK_SIZES)}."
             )
+        own = constants.NETWORK_SIZES[self.name]
+        for size in SIZES:
+            value = getattr(self, size)
+            if value is None:
+                object.__setattr__(self, size, own.get(size))
+            elif size not in own:
+                raise UserError(
+                    f"--{size}={_as_flag(value)} is no size of --network={self.name}, which has "
+                    f"{' '.join(f'--{each}' for each in own)}: leave it out."
+                )
+            elif not isinstance(value, bool) and not _is_positive(value):
+                raise UserError(
+                    f"--{size}={_as_flag(value)}: the network's sizes must be positive."
+                )
 
     def output_frames(self, frames: Any) -> Any:
         """Outputs for a number of frames: an int or an integer tensor."""
         return (frames + self.stride_size - 1) // self.stride_size
 
 
+def _is_positive(size: int | tuple[int, ...]) -> bool:
+    sizes = size if isinstance(size, tuple) else (size,)
+    return bool(sizes) and min(sizes) >= 1
+
+
+def _as_flag(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()
+
+
 def define_network_flags() -> None:
     """The flags that decide what a training step computes; training and its check share them."""
-    flags.DEFINE_list(
-        "conv_channels",
-        [str(each) for each in constants.CONV_CHANNELS],
-        "One number a convolution.",
+    flags.DEFINE_string(
+        "network",
+        constants.NETWORK,
+        f"{', '.join(constants.NETWORK_SIZES)}. Each has some of the sizes that follow.",
     )
-    flags.DEFINE_integer("context_size", constants.CONTEXT_SIZE, "Frames a convolution sees.")
-    flags.DEFINE_integer("stride_size", constants.STRIDE_SIZE, "Frames between two outputs.")
-    flags.DEFINE_integer(
-        "recurrent_unit_size", constants.RECURRENT_UNIT_SIZE, "Units of each direction."
-    )
+    for define, size, meaning in (
+        (flags.DEFINE_list, "conv_channels", "One number a convolution."),
+        (flags.DEFINE_integer, "context_size", "Frames a convolution or the first layer sees."),
+        (flags.DEFINE_integer, "stride_size", "Frames between two outputs."),
+        (flags.DEFINE_integer, "dense_unit_size", "Units of a dense layer."),
+        (flags.DEFINE_integer, "recurrent_layers", "How many there are."),
+        (flags.DEFINE_integer, "recurrent_unit_size", "Units of each direction."),
+        (flags.DEFINE_bool, "layer_norm", "Normalises what the dense layers put out."),
+    ):
+        define(size, None, f"{meaning} Default: {_defaults(size)}.")
     flags.DEFINE_float(
         "dropout",
         constants.DROPOUT,
@@ -67,27 +107,31 @@ def define_network_flags() -> None:
     flags.DEFINE_bool("bfloat16", False, "Matrix work in bfloat16; variables stay float32.")
 
 
+def _defaults(size: str) -> str:
+    """What it is in the networks that have it."""
+    return "; ".join(
+        f"{name} {_as_flag(sizes[size])}"
+        for name, sizes in constants.NETWORK_SIZES.items()
+        if size in sizes
+    )
+
+
 def network_config(values: Any, front_end: FrontEnd, alphabet: Alphabet) -> NetworkConfig:
     """The network of parsed flags; values: absl's FLAGS.
 
     Raises:
-        UserError: a size that can't be one.
+        UserError: a network that isn't there, a size that it hasn't, or that can't be one.
     """
-    try:
-        conv_channels = tuple(int(each) for each in values.conv_channels)
-    except ValueError:
-        raise UserError(
-            f"--conv_channels={','.join(values.conv_channels)} must be whole numbers, as in "
-            "32,32,96."
-        ) from None
-    return NetworkConfig(
-        bins=front_end.bins,
-        labels=alphabet.size,
-        conv_channels=conv_channels,
-        context_size=values.context_size,
-        stride_size=values.stride_size,
-        recurrent_unit_size=values.recurrent_unit_size,
-    )
+    sizes = {size: getattr(values, size) for size in SIZES}
+    if sizes["conv_channels"] is not None:
+        try:
+            sizes["conv_channels"] = tuple(int(each) for each in values.conv_channels)
+        except ValueError:
+            raise UserError(
+                f"--conv_channels={','.join(values.conv_channels)} must be whole numbers, as in "
+                "32,32,96."
+            ) from None
+    return NetworkConfig(front_end.bins, alphabet.size, values.network, **sizes)
 
 
 @dataclass(frozen=True)
@@ -149,8 +193,8 @@ class ModelConfig:
             return cls(
                 front_end=FrontEnd(**content["front_end"]),
                 alphabet=Alphabet.from_json(content["alphabet"]),
-                network=NetworkConfig(**_with_tuple(content["network"], "conv_channels")),
-                training=TrainingConfig(**_with_tuple(content["training"], "augment")),
+                network=NetworkConfig(**_with_tuples(content["network"])),
+                training=TrainingConfig(**_with_tuples(content["training"])),
             )
         except AlphabetError as error:
             raise UserError(f"{path}: {error}") from None
@@ -158,8 +202,11 @@ class ModelConfig:
             raise UserError(f"{path} is not a model's config: {error!r}.") from None
 
 
-def _with_tuple(content: dict[str, Any], key: str) -> dict[str, Any]:
-    return {**content, key: tuple(content[key])}
+def _with_tuples(content: dict[str, Any]) -> dict[str, Any]:
+    """JSON's lists as the tuples that they were."""
+    return {
+        key: tuple(value) if isinstance(value, list) else value for key, value in content.items()
+    }
 
 
 def config_path(model_dir: str) -> str:

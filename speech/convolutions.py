@@ -46,7 +46,7 @@ def convolutions(
     Returns:
         [batch, ceil(frames / stride), bins out * channels out].
     """
-    features = _zero_padding(features, feature_length)
+    features = zero_padding(features, feature_length)
     output_length = (feature_length + stride - 1) // stride  # [batch]
     return (_folded if on_tpu else _two_dimensional)(features, output_length, layers, stride)
 
@@ -58,7 +58,7 @@ def _padding(bins: int, frequencies: int) -> list[int]:
     return [zeros // 2, zeros - zeros // 2]
 
 
-def _centred(context: int) -> list[int]:
+def centred(context: int) -> list[int]:
     """Zeros in front of and behind the frames, so that an output is centred on its frame.
 
     "SAME" would put one more or less in front according to the parity of the frames.
@@ -66,7 +66,7 @@ def _centred(context: int) -> list[int]:
     return [(context - 1) // 2, context // 2]
 
 
-def _zero_padding(values: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+def zero_padding(values: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
     """Zeroes [batch, frames, channels] behind each utterance's length."""
     real = tf.sequence_mask(length, tf.shape(values)[1], values.dtype)  # [batch, frames]
     return values * real[:, :, tf.newaxis]
@@ -111,7 +111,7 @@ def convolve(inputs: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
     if stride > 1:
         # Not by explicit padding of the convolution: a CPU takes a slower kernel then.
         padding = "VALID"
-        around = [[0, 0], _padding(inputs.shape[1], frequencies), _centred(context), [0, 0]]
+        around = [[0, 0], _padding(inputs.shape[1], frequencies), centred(context), [0, 0]]
         inputs = tf.pad(inputs, around)
     kernel = tf.transpose(kernel, [1, 0, 2, 3])
     return tf.nn.conv2d(inputs, kernel, [1, constants.FREQUENCY_STRIDE, stride, 1], padding)
@@ -129,7 +129,7 @@ def _folded(
         hidden = convolve_folded(hidden, tf.cast(kernel, hidden.dtype), bins, stride)
         bins, stride = strided(bins), 1
         hidden += tf.tile(tf.cast(bias, hidden.dtype), [bins])
-        hidden = _zero_padding(clipped_relu(hidden), output_length)
+        hidden = zero_padding(clipped_relu(hidden), output_length)
     return hidden
 
 
@@ -200,7 +200,7 @@ def _convolve_time(inputs: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tens
             inputs[:, tf.newaxis],
             kernel[tf.newaxis],
             [1, 1, stride, 1],
-            padding=[[0, 0], [0, 0], _centred(kernel.shape[0]), [0, 0]],
+            padding=[[0, 0], [0, 0], centred(kernel.shape[0]), [0, 0]],
         ),
         axis=1,
     )

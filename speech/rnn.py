@@ -40,16 +40,17 @@ def bidirectional_rnn(
     Args:
         inputs: float [batch, frames, inputs].
         length: int32 [batch], real frames of each utterance.
-        kernel: float32 [2, inputs, units], forward and backward.
+        kernel: float32 [2, inputs, units], forward and backward; [1, inputs, units] if it is one
+            that both share, as in the paper.
         recurrent_kernel: float32 [2, units, units].
-        bias: float32 [2, units].
+        bias: float32 [2, units], or [1, units].
         compute_dtype: of the matrix products; states are float32.
 
     Returns:
         float32 [frames, batch, units], the order in which the loop writes it and reads its
         gradient: asked for by batch, a TPU's compiler would lay both out for whoever asks.
     """
-    projected = _project(inputs, kernel, bias, compute_dtype)
+    projected = _project(inputs, kernel, bias, compute_dtype, directions=2)
     frames = tf.range(tf.shape(projected)[0])[:, tf.newaxis, tf.newaxis]
     # What the activation cuts to zero whatever it is added to: the loop then needs no mask.
     padding = tf.where(_is_real(frames, length, projected), 0.0, -BEYOND_ANY_SUM)
@@ -96,7 +97,7 @@ def lstm(
         h of all frames, float32 [directions, batch, frames, units], and h and c after each
         utterance's last real frame (for the backward direction its first), as `initial`.
     """
-    projected = _project(inputs, kernel, bias, compute_dtype)
+    projected = _project(inputs, kernel, bias, compute_dtype, kernel.shape[0])
     initial = initial or _zero_states(_LSTM, projected)
     outputs, (hidden, memory) = _recurrence(
         _LSTM, projected, length, recurrent_kernel, None, initial, compute_dtype
@@ -135,7 +136,7 @@ def gru(
         h of all frames, float32 [directions, batch, frames, units], and h after each utterance's
         last real frame (for the backward direction its first), as `initial`.
     """
-    projected = _project(inputs, kernel, bias[:, 0], compute_dtype)
+    projected = _project(inputs, kernel, bias[:, 0], compute_dtype, kernel.shape[0])
     states = _zero_states(_GRU, projected) if initial is None else (initial,)
     outputs, (hidden,) = _recurrence(
         _GRU, projected, length, recurrent_kernel, bias[:, 1], states, compute_dtype
@@ -244,11 +245,16 @@ _GRU = _Cell(3, 1, 4, _gru_forward, _gru_backward, _gru_through)
 
 
 def _project(
-    inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, compute_dtype: tf.DType
+    inputs: tf.Tensor,
+    kernel: tf.Tensor,
+    bias: tf.Tensor,
+    compute_dtype: tf.DType,
+    directions: int,
 ) -> tf.Tensor:
     """W x + b of all frames; the backward direction reads them, padding and all, from the end.
 
     tf.reverse_sequence, which would leave out the padding, is a gather: a row at a time on a TPU.
+    Of one kernel for all `directions` the product is taken once.
 
     Returns:
         float32 [frames, directions, batch, gates * units].
@@ -260,6 +266,8 @@ def _project(
     for direction, weights in enumerate(tf.unstack(tf.cast(kernel, compute_dtype))):
         rows = tf.cast(tf.matmul(flat, weights), tf.float32) + bias[direction]
         projected.append(tf.reshape(rows, shape))
+    if len(projected) < directions:
+        projected *= directions
     stacked = tf.stack(_by_reading(projected), axis=1)
     return tf.ensure_shape(
         stacked, [by_time.shape[0], len(projected), by_time.shape[1], kernel.shape[2]]

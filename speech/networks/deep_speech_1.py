@@ -8,7 +8,7 @@ import tensorflow as tf
 import constants
 from speech.config import NetworkConfig
 from speech.convolutions import convolutions, strided, taps_of
-from speech.networks.layers import NO_DROPOUT, Dropout, Network
+from speech.networks.layers import NO_DROPOUT, Dropout, Network, variable
 from speech.rnn import bidirectional_rnn
 
 
@@ -35,23 +35,23 @@ class DeepSpeech1(Network):
             shape = [config.context_size, frequencies, channels, channels_out]
             self.convolutions.append(
                 (
-                    self._variable(f"conv_{layer}/kernel", shape, self._initializers.he()),
-                    self._variable(f"conv_{layer}/bias", [channels_out], tf.zeros),
+                    variable(f"conv_{layer}/kernel", shape, self._initializers.he()),
+                    variable(f"conv_{layer}/bias", [channels_out], tf.zeros),
                 )
             )
             bins, channels = strided(bins), channels_out
         inputs, units = bins * channels, config.recurrent_unit_size
-        self.rnn_kernel = self._variable(
+        self.rnn_kernel = variable(
             "rnn/kernel", [2, inputs, units], self._initializers.each(2, "he_normal")
         )
-        self.rnn_recurrent_kernel = self._variable(
+        self.rnn_recurrent_kernel = variable(
             "rnn/recurrent_kernel", [2, units, units], self._initializers.each(2, "orthogonal")
         )
-        self.rnn_bias = self._variable("rnn/bias", [2, units], tf.zeros)
-        self.output_kernel = self._variable(
+        self.rnn_bias = variable("rnn/bias", [2, units], tf.zeros)
+        self.output_kernel = variable(
             "output/kernel", [units, config.labels], self._initializers.glorot()
         )
-        self.output_bias = self._variable("output/bias", [config.labels], tf.zeros)
+        self.output_bias = variable("output/bias", [config.labels], tf.zeros)
         convolutional = [f"conv_{layer}" for layer in range(len(self.convolutions))]
         self.layers = [*convolutional, "rnn", "output"]
 
@@ -90,6 +90,7 @@ class DeepSpeech1(Network):
         return logits, output_length
 
     def forward_flops(self, outputs: int) -> float:
+        """Kernels count as far as they reach real bins."""
         flops, bins = 0.0, self.config.bins
         for kernel, _ in self.convolutions:
             context, frequencies, channels_in, channels_out = kernel.shape

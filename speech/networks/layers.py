@@ -1,11 +1,14 @@
-"""What networks are made of: variables, their first values, dropout."""
+"""What networks are made of: variables, their first values, dropout, dense layers, norms."""
 
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.tpu import tpu_function
 
+import constants
 from speech.config import NetworkConfig
+from speech.convolutions import zero_padding
 
 # What a call of a Dropout adds to the first number of its seed. Odd and far from any fraction of
 # 2**32 with a small denominator: no call's seed is that of another call at a step nearby.
@@ -69,6 +72,142 @@ class Initializers:
         return lambda shape: tf.stack([draw(shape[1:]) for draw in draws])
 
 
+def variable(
+    name: str, shape: list[int], initializer: Callable[..., tf.Tensor], trainable: bool = True
+) -> Any:
+    """A float32 variable; what isn't trainable is a moving average, of which replicas have one.
+
+    The initial value is a function because TPUEstimator builds the network inside a loop, from
+    which a value could not be taken out.
+    """
+    replicated = {} if trainable else _MOVING_AVERAGE
+    return tf.Variable(
+        lambda: initializer(shape), trainable, name=name, dtype=tf.float32, **replicated
+    )
+
+
+_MOVING_AVERAGE: dict[str, Any] = {
+    "synchronization": tf.VariableSynchronization.ON_READ,
+    "aggregation": tf.VariableAggregation.MEAN,
+}
+
+
+class Dense(tf.Module):
+    """A dense layer without activation: of every frame by itself, or of a window of frames."""
+
+    def __init__(
+        self,
+        name: str,
+        inputs: int,
+        units: int,
+        initializer: Callable[..., tf.Tensor],
+        context: int = 1,
+    ) -> None:
+        """context: frames of a window."""
+        super().__init__(name)
+        self._context = context
+        self.kernel = variable(f"{name}/kernel", [context * inputs, units], initializer)
+        self.bias = variable(f"{name}/bias", [units], tf.zeros)
+
+    def __call__(
+        self, inputs: tf.Tensor, compute_dtype: tf.DType = tf.float32, stride: int = 1
+    ) -> tf.Tensor:
+        """[a, b, inputs] -> [a, b, units] in the compute type; the two axes in any order.
+
+        A window goes over the second axis, `stride` on at a time, and begins and ends with it:
+        b shrinks to as many windows as fit.
+        """
+        inputs, kernel = tf.cast(inputs, compute_dtype), tf.cast(self.kernel, compute_dtype)
+        if self._context > 1 or stride > 1:
+            kernel = tf.reshape(kernel, [self._context, inputs.shape[2], -1])
+            outputs = tf.nn.conv1d(inputs, kernel, stride, "VALID")
+        else:
+            outputs = tf.tensordot(inputs, kernel, 1)
+        return outputs + tf.cast(self.bias, compute_dtype)
+
+
+class LayerNorm(tf.Module):
+    """Layer normalisation (arXiv 1607.06450): every frame over its units."""
+
+    def __init__(self, name: str, units: int) -> None:
+        super().__init__(name)
+        self.scale = variable(f"{name}/scale", [units], tf.ones)
+        self.offset = variable(f"{name}/offset", [units], tf.zeros)
+
+    def __call__(self, values: tf.Tensor) -> tf.Tensor:
+        """float [..., units] -> the same shape and type; computed in float32."""
+        mean, variance = tf.nn.moments(tf.cast(values, tf.float32), [-1], keepdims=True)
+        normal = tf.nn.batch_normalization(
+            tf.cast(values, tf.float32),
+            *(mean, variance, self.offset, self.scale, constants.LAYER_NORM_EPSILON),
+        )
+        return tf.cast(normal, values.dtype)
+
+
+class BatchNorm(tf.Module):
+    """Batch normalisation (arXiv 1502.03167) over the real frames of a batch, on all replicas."""
+
+    def __init__(self, name: str, units: int, on_tpu: bool) -> None:
+        super().__init__(name)
+        self._on_tpu = on_tpu
+        self.scale = variable(f"{name}/scale", [units], tf.ones)
+        self.offset = variable(f"{name}/offset", [units], tf.zeros)
+        self.moving_mean = variable(f"{name}/moving_mean", [units], tf.zeros, trainable=False)
+        self.moving_variance = variable(
+            f"{name}/moving_variance", [units], tf.ones, trainable=False
+        )
+
+    def __call__(
+        self, values: tf.Tensor, length: tf.Tensor, training: bool
+    ) -> tuple[tf.Tensor, list[tuple[tf.Variable, tf.Tensor]]]:
+        """Normalises by the batch in training, otherwise by the moving averages.
+
+        Args:
+            values: float [batch, frames, units].
+            length: int32 [batch], real frames.
+            training: whether to use the batch's mean and variance.
+
+        Returns:
+            values of the same shape and type, computed in float32; in training also new values
+            for the moving averages.
+        """
+        mean, variance = self.moving_mean, self.moving_variance
+        updates = []
+        wide = tf.cast(values, tf.float32)
+        if training:
+            mean, variance = self._moments(wide, length)
+            momentum = constants.BATCH_NORM_MOMENTUM
+            for moving, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                kept = momentum * moving + (1.0 - momentum) * tf.stop_gradient(new)
+                updates.append((moving, kept))
+        normal = tf.nn.batch_normalization(
+            wide, mean, variance, self.offset, self.scale, constants.BATCH_NORM_EPSILON
+        )
+        return tf.cast(normal, values.dtype), updates
+
+    def _moments(self, values: tf.Tensor, length: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Mean and variance, float32 [units] each, over the real frames of all replicas."""
+        frames = over_replicas(tf.cast(tf.reduce_sum(length), tf.float32), self._on_tpu)
+        frames = tf.maximum(frames, 1.0)
+        mean = over_replicas(tf.reduce_sum(zero_padding(values, length), [0, 1]), self._on_tpu)
+        mean /= frames
+        squares = zero_padding(tf.square(values - mean), length)
+        variance = over_replicas(tf.reduce_sum(squares, [0, 1]), self._on_tpu) / frames
+        return mean, variance
+
+
+def over_replicas(value: tf.Tensor, on_tpu: bool) -> tf.Tensor:
+    """The sum of a value, any shape, over the cores of a TPU or the replicas of tf.distribute."""
+    if on_tpu:
+        # One core alone has nothing to sum; elsewhere the op couldn't be compiled.
+        shards = tpu_function.get_tpu_context().number_of_shards or 1
+        return tf.compat.v1.tpu.cross_replica_sum(value) if shards > 1 else value
+    replica = tf.distribute.get_replica_context()
+    if replica is not None and replica.num_replicas_in_sync > 1:
+        return replica.all_reduce(tf.distribute.ReduceOp.SUM, value)
+    return value
+
+
 class Network(tf.Module):
     """What all networks have; see speech.networks.build.
 
@@ -77,6 +216,11 @@ class Network(tf.Module):
         moving_updates: (variable, new value) of the moving averages that a call with training=True
             computes. They change only when whoever trains assigns them.
     """
+
+    # A module's variables stand in the order of its attributes, and a call is to leave it as it is.
+    _TF_MODULE_IGNORED_PROPERTIES = frozenset(
+        {*tf.Module._TF_MODULE_IGNORED_PROPERTIES, "moving_updates"}
+    )
 
     def __init__(self, config: NetworkConfig, random_seed: int, on_tpu: bool) -> None:
         """on_tpu: computes as a TPU does it fastest; the same variables, the same numbers."""
@@ -112,12 +256,7 @@ class Network(tf.Module):
     def forward_flops(self, outputs: int) -> float:
         """Multiplications and additions that an utterance of so many outputs asks for.
 
-        Kernels count as far as they reach real bins; activations don't count.
+        Those of the kernels; activations and norms don't count.
         """
-        raise NotImplementedError
-
-    @staticmethod
-    def _variable(name: str, shape: list[int], initializer: Callable[..., tf.Tensor]) -> Any:
-        # The initial value is a function because TPUEstimator builds the network inside a loop,
-        # from which a value could not be taken out.
-        return tf.Variable(lambda: initializer(shape), name=name, dtype=tf.float32)
+        kernels = [each for each in self.trainable_variables if "kernel" in each.name]
+        return 2.0 * outputs * sum(each.shape.num_elements() for each in kernels)

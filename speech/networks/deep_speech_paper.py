@@ -1,0 +1,70 @@
+"""Deep Speech as its paper has it (Hannun et al., arXiv 1412.5567, section 2).
+
+features -> window of frames -> two dense layers -> bidirectional recurrent layer -> dense layer ->
+letters
+"""
+
+import tensorflow as tf
+
+from speech.config import NetworkConfig
+from speech.convolutions import centred, zero_padding
+from speech.networks.layers import NO_DROPOUT, Dense, Dropout, Network, variable
+from speech.rnn import bidirectional_rnn, clipped_relu
+
+
+class DeepSpeechPaper(Network):
+    """Five layers of clipped-ReLU units, the fourth recurrent, and a linear one.
+
+    As in the paper both directions share the recurrent layer's input kernel and bias (equations
+    3 and 4) and are summed; dropout falls on the other layers (section 2.1); the first layer sees
+    9 frames to each side and takes steps of 2 (section 3.3).
+    """
+
+    def __init__(self, config: NetworkConfig, random_seed: int, on_tpu: bool) -> None:
+        super().__init__(config, random_seed, on_tpu)
+        dense, units = config.dense_unit_size, config.recurrent_unit_size
+        draw = self._initializers
+        self.front = [
+            Dense("dense_0", config.bins, dense, draw.he(), config.context_size),
+            Dense("dense_1", dense, dense, draw.he()),
+            Dense("dense_2", dense, dense, draw.he()),
+        ]
+        self.rnn_kernel = variable("rnn/kernel", [1, dense, units], draw.each(1, "he_normal"))
+        self.rnn_recurrent_kernel = variable(
+            "rnn/recurrent_kernel", [2, units, units], draw.each(2, "orthogonal")
+        )
+        self.rnn_bias = variable("rnn/bias", [1, units], tf.zeros)
+        self.back = Dense("dense_3", units, dense, draw.he())
+        self.output = Dense("output", dense, config.labels, draw.glorot())
+        self.layers = ["dense_0", "dense_1", "dense_2", "rnn", "dense_3", "output"]
+
+    def __call__(
+        self,
+        features: tf.Tensor,
+        feature_length: tf.Tensor,
+        dropout: Dropout = NO_DROPOUT,
+        compute_dtype: tf.DType = tf.float32,
+        training: bool = False,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        config = self.config
+        output_length = config.output_frames(feature_length)  # [batch]
+        with tf.name_scope("dense"):
+            hidden = zero_padding(features, feature_length)
+            hidden = tf.pad(hidden, [[0, 0], centred(config.context_size), [0, 0]])
+            for layer, stride in zip(self.front, (config.stride_size, 1, 1), strict=True):
+                hidden = dropout(clipped_relu(layer(hidden, compute_dtype, stride)))
+            # [batch, outputs, units]
+        with tf.name_scope("recurrent"):
+            hidden = bidirectional_rnn(
+                hidden,
+                output_length,
+                self.rnn_kernel,
+                self.rnn_recurrent_kernel,
+                self.rnn_bias,
+                compute_dtype,
+            )  # [outputs, batch, units]
+        with tf.name_scope("dense"):
+            hidden = dropout(clipped_relu(self.back(hidden, compute_dtype)))
+        with tf.name_scope("output"):
+            logits = tf.cast(self.output(hidden, compute_dtype), tf.float32)
+        return tf.transpose(logits, [1, 0, 2]), output_length
