@@ -47,7 +47,7 @@ TOPOLOGIES = {
 }
 
 # Parts of a training step and what the names of their operations hold, the first that fits. The
-# names are the scopes of model.py and, inside "gradients/", the same ones again.
+# names are the scopes of networks and of model.py and, inside "gradients/", the same ones again.
 PARTS = {
     "convolutions": re.compile(r"(^|[/;])convolutions/"),
     "recurrent": re.compile(r"(^|[/;])recurrent/"),

@@ -256,8 +256,22 @@ def test_flags_change_of_a_model_what_training_may_change(
     door(f"--model_dir={folder}", "--nobfloat16", "--dropout=0.3", "--topology=v2")
     training = compiled[0][0].training
     assert not training.bfloat16 and training.dropout == 0.3
-    with pytest.raises(UserError, match="--conv_channels is the model's own in --model_dir"):
-        door(f"--model_dir={folder}", "--conv_channels=8,8", "--topology=v2")
+    for flag in ("conv_channels=8,8", "network=conv_gru"):
+        name = flag.partition("=")[0]
+        with pytest.raises(UserError, match=f"--{name} is the model's own in --model_dir"):
+            door(f"--model_dir={folder}", f"--{flag}", "--topology=v2")
+
+
+def test_network_is_compiled_by_its_name(
+    door: Door,
+    compiled: list[tuple[ModelConfig, Data, int, str]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    door("--network=deep_speech_lstm", "--dense_unit_size=64", "--topology=v2")
+    asked = compiled[0][0].network
+    assert asked == NetworkConfig(80, 29, "deep_speech_lstm", dense_unit_size=64)
+    parameters = networks.parameters(networks.sketch(asked))
+    assert f"{parameters:,} parameters" in capsys.readouterr().out
 
 
 def test_failures_are_told_behind_the_table_of_what_compiles(

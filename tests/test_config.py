@@ -3,21 +3,26 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import constants
 from speech.config import (
     CONFIG_FILE,
     CONFIG_FORMAT,
+    NETWORK_FLAGS,
+    SIZES,
     ModelConfig,
     NetworkConfig,
     TrainingConfig,
     check_same_front_end,
     check_same_model,
     continued,
+    network_config,
     read_config,
     save_config,
 )
@@ -168,6 +173,56 @@ def test_network_of_no_size_is_refused(sizes: dict[str, Any]) -> None:
     ((name, size),) = sizes.items()
     as_flag = ",".join(map(str, size)) if isinstance(size, tuple) else size
     assert f"--{name}={as_flag}: " in message(lambda: NetworkConfig(bins=80, labels=29, **sizes))
+
+
+@pytest.mark.parametrize("name", constants.NETWORK_SIZES)
+def test_size_that_is_not_given_is_the_networks_own(name: str) -> None:
+    config = NetworkConfig(80, 29, name)
+    own = constants.NETWORK_SIZES[name]
+    assert {size: getattr(config, size) for size in SIZES} == {s: own.get(s) for s in SIZES}
+    assert config == NetworkConfig(80, 29, name, **own)
+    assert replace(config, recurrent_unit_size=7).recurrent_unit_size == 7
+
+
+def test_size_that_the_network_has_not_is_refused_naming_both_and_those_it_has() -> None:
+    text = message(lambda: NetworkConfig(80, 29, "conv_gru", dense_unit_size=64))
+    assert "--dense_unit_size=64 is no size of --network=conv_gru" in text
+    assert "--conv_channels --context_size --stride_size --recurrent_layers" in text
+    text = message(lambda: NetworkConfig(80, 29, layer_norm=False))
+    assert "--layer_norm=false" in text and "--network=deep_speech_1" in text
+
+
+def test_unknown_network_is_refused_naming_those_there_are() -> None:
+    text = message(lambda: NetworkConfig(80, 29, "deep_speech_9"))
+    assert "--network=deep_speech_9" in text
+    assert all(name in text for name in constants.NETWORK_SIZES)
+
+
+def test_config_from_before_there_were_other_networks_is_read(tmp_path: Path) -> None:
+    content = json.loads(CONFIG.to_json())
+    old = ("bins", "labels", "name", "conv_channels", "context_size", "stride_size")
+    kept = {key: content["network"][key] for key in (*old, "recurrent_unit_size")}
+    (tmp_path / CONFIG_FILE).write_text(json.dumps({**content, "network": kept}))
+    assert read_config(str(tmp_path)) == CONFIG
+
+
+@pytest.mark.parametrize("name", constants.NETWORK_SIZES)
+def test_every_network_comes_back_from_its_json(name: str) -> None:
+    config = replace(CONFIG, network=NetworkConfig(80, 29, name))
+    assert ModelConfig.from_json(config.to_json(), "config.json") == config
+
+
+def test_flags_are_the_sizes_that_are_asked_for() -> None:
+    def asked(front_end: FrontEnd, **given: Any) -> NetworkConfig:
+        values = SimpleNamespace(**{**dict.fromkeys(NETWORK_FLAGS), **given})
+        return network_config(values, front_end, ENGLISH)
+
+    normalised = asked(FrontEnd(), network="deep_speech_lstm", dense_unit_size=64, layer_norm=True)
+    assert normalised == NetworkConfig(
+        80, 29, "deep_speech_lstm", dense_unit_size=64, layer_norm=True
+    )
+    convolutional = asked(FrontEnd(mel_filters=13), network="conv_gru", conv_channels=["4", "5"])
+    assert convolutional == NetworkConfig(13, 29, "conv_gru", conv_channels=(4, 5))
 
 
 @pytest.mark.parametrize(

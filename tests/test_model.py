@@ -183,6 +183,39 @@ def test_checkpoint_holds_the_networks_variables_and_adams(trained: tuple[Any, P
     assert names == VARIABLES | slots | others
 
 
+def test_resumed_training_draws_the_dropout_of_undisturbed_training(
+    tmp_path: Path, two: ShardSet
+) -> None:
+    training = replace(TRAINING, dropout=0.3)
+    train(tmp_path / "straight", two, 4, training)
+    train(tmp_path / "resumed", two, 2, training)
+    train(tmp_path / "resumed", two, 4, training)
+    train(tmp_path / "without", two, 4)
+    folders = ("straight", "resumed", "without")
+    straight, resumed, without = (checkpointed(tmp_path / folder) for folder in folders)
+    for name, value in straight.items():
+        np.testing.assert_allclose(value, resumed[name], rtol=1e-5, atol=1e-7, err_msg=name)
+    assert not np.allclose(straight["output/kernel"], without["output/kernel"])
+
+
+def test_dropout_of_other_steps_seeds_and_batches_is_another() -> None:
+    lengths = ([100, 200, 300], [200, 100, 300], [100, 200, 301], [100, 200])
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        step = tf.compat.v1.train.get_or_create_global_step()
+        seeds = [
+            model._dropout_seed(random_seed, tf.constant(length))
+            for random_seed in (1, 1000)
+            for length in lengths
+        ]
+        session.run(step.initializer)
+        found = {tuple(each) for each in session.run(seeds)}
+        again = {tuple(each) for each in session.run(seeds)}
+        session.run(step.assign_add(1))
+        later = {tuple(each) for each in session.run(seeds)}
+    assert found == again and len(found) == len(later) == len(seeds) and not found & later
+    assert all(each.dtype == tf.int32 and each.shape == [2] for each in seeds)
+
+
 @pytest.mark.parametrize("clip", [0.0, 1e-3, 1e6])
 def test_clip_gradients_bounds_what_adam_sees(tmp_path: Path, two: ShardSet, clip: float) -> None:
     """After one step Adam's first moment is a tenth of the gradient."""

@@ -111,6 +111,21 @@ def test_gradients_equal_automatic_differentiation_of_a_loop(scale: float) -> No
         np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-5 * size)
 
 
+def test_kernel_that_both_directions_share_is_the_same_one_twice() -> None:
+    inputs, kernel, recurrent_kernel, bias = case()
+    shared = [tf.constant(each) for each in (inputs, kernel[:1], recurrent_kernel, bias[:1])]
+    outputs, gradients = outputs_and_gradients(lambda *arguments: real(layer(*arguments)), shared)
+
+    def twice(inputs: Any, kernel: Any, recurrent_kernel: Any, bias: Any) -> tf.Tensor:
+        kernel, bias = (tf.concat([each, each], axis=0) for each in (kernel, bias))
+        return real(layer(inputs, kernel, recurrent_kernel, bias))
+
+    expected, expected_gradients = outputs_and_gradients(twice, shared)
+    np.testing.assert_allclose(outputs, expected, atol=1e-6)
+    for one, other in zip(gradients, expected_gradients, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
 def test_padding_has_no_influence() -> None:
     arguments = case(2)
     expected = layer(*arguments).numpy()

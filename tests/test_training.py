@@ -54,6 +54,11 @@ def test_training_trains_tells_and_continues(shards: ShardSet, tmp_path: Path) -
     first = train(shards, folder, "--max_epochs=2")
     assert first.returncode == 0, first.stderr
     assert "12 utterances, 0.01 hours, 3 steps an epoch" in first.stderr
+    # 4 bins, of which the second convolution leaves 1, and of it 2 channels.
+    convolutions = (11 * 41 * 1 * 2 + 2) + (11 * 21 * 2 * 2 + 2)
+    parameters = convolutions + 2 * (2 * 8 + 8 * 8 + 8) + (8 * 29 + 29)
+    assert re.search(rf"I total +{parameters:,}$", first.stderr, re.MULTILINE)
+    assert re.search(r"I output  bias 29, kernel 8 x 29 +261$", first.stderr, re.MULTILINE)
     assert "Shuffles exactly: all 12 utterances fit into the buffer" in first.stderr
     progress = (
         r"epoch (\d\.\d\d)  step (\d+)/6  loss \d+\.\d\d  learning rate .*  left \d:\d\d:\d\d"
@@ -109,11 +114,19 @@ def test_training_trains_tells_and_continues(shards: ShardSet, tmp_path: Path) -
         (["--dev_data=/no/such/dev.tfrecords.*"], ["No shards match /no/such/dev.tfrecords.*"]),
         (["--conv_channels=32,many"], ["--conv_channels=32,many", "whole numbers"]),
         (["--conv_channels=2,0"], ["--conv_channels=2,0", "positive"]),
+        (["--network=deep_speech_9"], ["--network=deep_speech_9", "conv_gru"]),
+        (
+            ["--network=deep_speech_lstm"],
+            ["--conv_channels=2,2", "no size of --network=deep_speech_lstm", "--dense_unit_size"],
+        ),
         (["--augment=time_mask[size=long]"], ["--augment=time_mask[size=long]", "'size=long'"]),
         (["--augment=time_mask[p=0.5~0.1]"], ["--augment=time_mask[p=0.5~0.1]", "one probability"]),
         (["stray"], ["'stray' is not a flag"]),
     ],
-    ids=["train_data", "dev_data", "channels", "no channels", "augment", "p", "stray"],
+    ids=[
+        *("train_data", "dev_data", "channels", "no channels", "network", "size"),
+        *("augment", "p", "stray"),
+    ],
 )
 def test_bad_flag_is_named_before_anything_is_written(
     shards: ShardSet, tmp_path: Path, bad: list[str], parts: list[str]
