@@ -93,6 +93,41 @@ def test_evaluation_prints_the_rates_and_writes_the_report(
     assert rates == sorted(rates, reverse=True)
 
 
+@pytest.mark.parametrize(
+    "network",
+    [
+        ["--network=conv_gru", "--conv_channels=4", "--recurrent_unit_size=4"],
+        ["--network=deep_speech_lstm", "--dense_unit_size=8", "--recurrent_unit_size=4"],
+    ],
+    ids=["conv_gru", "deep_speech_lstm"],
+)
+def test_other_networks_are_trained_and_evaluated(
+    shards: ShardSet, tmp_path: Path, network: list[str]
+) -> None:
+    folder = tmp_path / "model"
+    trained = run_door(
+        "training.py",
+        f"--train_data={shards.pattern}",
+        f"--dev_data={shards.pattern}",
+        f"--model_dir={folder}",
+        "--train_batch_size=4",
+        "--train_steps=4",
+        "--eval_steps=2",
+        "--average_checkpoints=2",
+        *network,
+    )
+    assert trained.returncode == 0, trained.stderr
+    looks = re.findall(r"dev loss (\d+\.\d+)", trained.stderr)
+    assert len(looks) == 3  # two and that of the average
+    for checkpoint, loss in {"latest": looks[1], "average": looks[2]}.items():
+        flags = [f"--model_dir={folder}", f"--test_data={shards.pattern}"]
+        more = [f"--checkpoint={checkpoint}", f"--report_dir={tmp_path}", "--beam_width=1"]
+        result = run_door("eval.py", *flags, *more)
+        assert result.returncode == 0, result.stderr
+        summary = json.loads((tmp_path / "summary.json").read_text())
+        assert summary["loss"] == pytest.approx(float(loss), abs=0.01)
+
+
 def test_without_report_dir_only_the_rates_are_printed(
     shards: ShardSet, trained: tuple[Path, float]
 ) -> None:
