@@ -130,5 +130,11 @@ def _inside(folder: str, checkpoint: str) -> str:
 
 
 def _announce(folder: str, checkpoint: str) -> None:
-    """Makes it the folder's latest checkpoint, by its name alone: the folder may be moved."""
-    tf.compat.v1.train.update_checkpoint_state(folder, checkpoint.rpartition("/")[2])
+    """Makes it the folder's latest checkpoint, by its name alone: the folder may be moved.
+
+    TensorFlow's own function takes a name for a path from where the process runs.
+    """
+    name = checkpoint.rpartition("/")[2]
+    keys = ("model_checkpoint_path", "all_model_checkpoint_paths")
+    text = "".join(f'{key}: "{name}"\n' for key in keys)
+    storage.write_text(storage.join(folder, "checkpoint"), text)

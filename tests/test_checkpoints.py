@@ -51,6 +51,23 @@ def test_best_one_is_kept_apart_and_the_one_before_goes(tmp_path: Path) -> None:
         assert weights_of(str(best / f"model.ckpt-{step}")) == [step, 2 * step]
 
 
+def test_folders_may_be_named_from_here_and_be_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "model", 3, 40)
+    monkeypatch.chdir(tmp_path)
+    for step in (3, 40):
+        checkpoints.keep_apart(f"model/model.ckpt-{step}", "model/best")
+        assert checkpoints.find_checkpoint("model", "best") == f"model/best/model.ckpt-{step}"
+    assert checkpoints.average("model", [1, 1]) == "model/average/model.ckpt-40"
+    (tmp_path / "model").rename(tmp_path / "moved")
+    for which in ("best", "average"):
+        found = checkpoints.find_checkpoint("moved", which)
+        assert found == f"moved/{which}/model.ckpt-40"
+        assert len(weights_of(found)) == 2
+    assert len(list((tmp_path / "moved" / "best").iterdir())) == 4
+
+
 def test_found_is_what_is_asked_for(tmp_path: Path) -> None:
     save(tmp_path, 3, 40)
     folder = str(tmp_path)
