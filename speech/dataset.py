@@ -522,8 +522,8 @@ def _padded_batches(
 def _cut(batching: Batching) -> Callable[[Batch], Batch]:
     """Cuts a batch into a part for each replica, and takes those of this process.
 
-    The parts have equally many rows. What an incomplete batch lacks is its last row again, with
-    weight 0: so batches, steps and losses are the same for any number of replicas.
+    The parts have equally many rows. What an incomplete batch lacks is its last row again, of
+    length and weight 0: so batches, steps and losses are the same for any number of replicas.
     """
     own = batching.own_replicas
 
@@ -535,6 +535,7 @@ def _cut(batching: Batching) -> Callable[[Batch], Batch]:
             key: tf.gather(each, tf.minimum(position, rows - 1)) for key, each in batch.items()
         }
         taken["weight"] *= tf.cast(position < rows, tf.float32)
+        taken["feature_length"] *= tf.cast(position < rows, tf.int32)
         return {
             # [own replicas, rows of a part, ...]
             key: tf.reshape(each, tf.concat([[len(own), part], tf.shape(each)[1:]], axis=0))

@@ -32,10 +32,19 @@ BINS = 4
 BATCH = 6
 # 23 utterances are three batches of 6 and one of 5: no two replicas have equally many of that.
 FRAMES = list(range(200, 315, 5))
-NETWORK = NetworkConfig(BINS, ENGLISH.size, conv_channels=(2, 2), recurrent_unit_size=8)
 # The gradients' norm is in the hundreds: each step is clipped.
 TRAINING = TrainingConfig(BATCH, 4, learning_rate=1e-3, clip_gradients=10.0, dropout=0.0)
-CONFIG = ModelConfig(FrontEnd(mel_filters=BINS), ENGLISH, NETWORK, TRAINING)
+
+# Networks without and with batch normalisation, which is over all replicas.
+SIZES: dict[str, dict[str, Any]] = {
+    "deep_speech_1": {"conv_channels": (2, 2), "recurrent_unit_size": 8},
+    "conv_gru": {"conv_channels": (6,), "recurrent_layers": 1, "recurrent_unit_size": 8},
+}
+
+
+def model_config(network: str) -> ModelConfig:
+    sizes = NetworkConfig(BINS, ENGLISH.size, network, **SIZES[network])
+    return ModelConfig(FrontEnd(mel_filters=BINS), ENGLISH, sizes, TRAINING)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +155,7 @@ def test_parts_of_all_replicas_are_the_batch(shards: ShardSet, processes: int) -
         for key, values in batch.items():
             joined = np.concatenate([part[key] for part in own])
             np.testing.assert_array_equal(joined[:rows], values, err_msg=key)
-            filling = 0.0 if key == "weight" else values[-1]
+            filling = 0 if key in ("weight", "feature_length") else values[-1]
             for row in joined[rows:]:
                 np.testing.assert_array_equal(row, filling, err_msg=key)
 
@@ -178,12 +187,17 @@ class Steps(tf.estimator.SessionRunHook):
 
 
 def train(
-    folder: Path, shards: ShardSet, steps: int, replicas: Replicas | None, warm_start: Any = None
+    folder: Path,
+    shards: ShardSet,
+    config: ModelConfig,
+    steps: int,
+    replicas: Replicas | None,
+    warm_start: Any = None,
 ) -> list[float]:
     """Losses of so many steps."""
     run = estimator.RunSettings(str(folder), eval_batch_size=4, train_batch_size=BATCH)
     built = estimator.build(
-        model.model_fn_builder(CONFIG, str(folder)),
+        model.model_fn_builder(config, str(folder)),
         run,
         estimator.Device(replicas=replicas),
         warm_start,
@@ -203,28 +217,35 @@ def assert_same_checkpoint(one: Path, other: Path) -> None:
     assert names == readers[1].get_variable_to_shape_map()
     for name in names:
         expected, found = (reader.get_tensor(name) for reader in readers)
-        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5, err_msg=name)
+        # Of values far below a tensor's largest one rounding leaves little.
+        largest = np.abs(expected).max()
+        np.testing.assert_allclose(found, expected, atol=1e-3 * largest + 1e-6, err_msg=name)
 
 
+@pytest.mark.parametrize("network", SIZES)
 def test_two_replicas_train_what_one_device_does(
-    shards: ShardSet, two_cpus: Replicas, tmp_path: Path
+    shards: ShardSet, two_cpus: Replicas, tmp_path: Path, network: str
 ) -> None:
-    alone = train(tmp_path / "alone", shards, 10, None)
-    together = train(tmp_path / "together", shards, 10, two_cpus)
+    config = model_config(network)
+    alone = train(tmp_path / "alone", shards, config, 10, None)
+    together = train(tmp_path / "together", shards, config, 10, two_cpus)
     assert len(alone) == 10
     np.testing.assert_allclose(together, alone, rtol=1e-4)
     assert_same_checkpoint(tmp_path / "alone", tmp_path / "together")
     assert len(list((tmp_path / "together").glob("*.v2"))) == 1  # one replica writes the curves
 
-    # A trained model's values reach both.
-    source = transfer.Source(str(tmp_path / "alone" / "model.ckpt-10"), CONFIG)
-    taken = transfer.plan(source, CONFIG, 0)
-    tuned = [
-        train(tmp_path / f"tuned-{number}", shards, 1, replicas, taken.settings())
-        for number, replicas in enumerate((None, two_cpus))
-    ]
-    assert tuned[0] != pytest.approx(alone[:1], rel=1e-2)
-    assert tuned[1] == pytest.approx(tuned[0], rel=1e-4)
+
+def test_values_of_another_model_reach_both_replicas(
+    shards: ShardSet, two_cpus: Replicas, tmp_path: Path
+) -> None:
+    config = model_config("deep_speech_1")
+    (fresh, _) = train(tmp_path / "source", shards, config, 2, None)
+    source = transfer.Source(str(tmp_path / "source" / "model.ckpt-2"), config)
+    taken = transfer.plan(source, config, 0).settings()
+    (alone,) = train(tmp_path / "alone", shards, config, 1, None, taken)
+    (together,) = train(tmp_path / "together", shards, config, 1, two_cpus, taken)
+    assert alone != pytest.approx(fresh, rel=1e-3)
+    assert together == pytest.approx(alone, rel=1e-4)
 
 
 # --- Two processes, as people run them ------------------------------------------------------------
@@ -237,7 +258,6 @@ def flags(shards: ShardSet, folder: Path, *more: str) -> list[str]:
         f"--model_dir={folder}",
         f"--train_batch_size={BATCH}",
         "--dropout=0",
-        *TINY_NETWORK,
         *more,
     ]
 
@@ -284,14 +304,15 @@ def losses(folder: Path) -> dict[int, float]:
 
 
 def test_two_processes_train_what_one_does(shards: ShardSet, tmp_path: Path) -> None:
-    schedule = ["--train_steps=24", "--eval_steps=16"]
-    with workers(*flags(shards, tmp_path / "two", *schedule)) as processes:
-        alone = run_door("training.py", *flags(shards, tmp_path / "one", *schedule))
+    network = ["--network=conv_gru", "--conv_channels=6", "--recurrent_unit_size=8"]
+    more = [*network, "--recurrent_layers=1", "--train_steps=20", "--eval_steps=12"]
+    with workers(*flags(shards, tmp_path / "two", *more)) as processes:
+        alone = run_door("training.py", *flags(shards, tmp_path / "one", *more))
         chief, other = outputs(processes)
     assert [each.returncode for each in processes] == [0, 0], chief + other
     assert alone.returncode == 0, alone.stderr
     expected, found = losses(tmp_path / "one"), losses(tmp_path / "two")
-    assert list(expected) == list(found) == list(range(1, 25))
+    assert list(expected) == list(found) == list(range(1, 21))
     np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-4)
     assert_same_checkpoint(tmp_path / "one", tmp_path / "two")
     # One of them looks, tells and writes.
@@ -305,8 +326,9 @@ def test_two_processes_train_what_one_does(shards: ShardSet, tmp_path: Path) -> 
 def test_worker_that_dies_ends_the_other_and_both_continue(
     shards: ShardSet, tmp_path: Path
 ) -> None:
-    endless = flags(shards, tmp_path, "--dev_data=", "--save_checkpoints_steps=5")
-    with workers(*endless, "--train_steps=100000", "--eval_steps=100000") as processes:
+    steps = ["--train_steps=100000", "--eval_steps=100000", "--save_checkpoints_steps=5"]
+    endless = flags(shards, tmp_path, "--dev_data=", *TINY_NETWORK, *steps)
+    with workers(*endless) as processes:
         wait_for(tmp_path / "model.ckpt-5.index", processes[0])
         processes[1].kill()
         chief, _ = outputs(processes)
@@ -317,7 +339,7 @@ def test_worker_that_dies_ends_the_other_and_both_continue(
     assert step >= 5
 
     # The same again, until the second one is asked to stop.
-    with workers(*endless, "--train_steps=100000", "--eval_steps=100000") as processes:
+    with workers(*endless) as processes:
         wait_for(tmp_path / f"model.ckpt-{step + 5}.index", processes[0])
         processes[1].send_signal(signal.SIGTERM)
         chief, other = outputs(processes)

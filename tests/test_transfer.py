@@ -16,10 +16,9 @@ from tiny_shards import random_utterances, write_shards
 
 import model
 import training
-from speech import dataset, estimator, networks, transfer
+from speech import dataset, estimator, transfer
 from speech.config import ModelConfig, NetworkConfig, TrainingConfig, read_config, save_config
 from speech.features import FrontEnd
-from speech.networks.layers import Network
 from speech.records import ShardSet
 from speech.transfer import DROPPED, FRESH, LOADED, Source, Transfer
 from utils import ENGLISH, Alphabet, UserError
@@ -93,21 +92,13 @@ def test_variables_that_one_of_the_two_does_not_have_are_fresh_and_dropped() -> 
     assert taken.rows[-1].shape == (11, 21, 2, 2)
 
 
-class Normalising(Network):
-    """A network of one moving average and one bias."""
-
-    def __init__(self, config: NetworkConfig, random_seed: int, on_tpu: bool) -> None:
-        super().__init__(config, random_seed, on_tpu)
-        self.layers = ["norm", "output"]
-        self.b = tf.Variable([0.0], name="output/bias")
-        self.a = tf.Variable([[0.0]], trainable=False, name="norm/moving_mean")
-
-
-def test_moving_averages_are_variables_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(networks.NETWORKS, "normalising", Normalising)
-    config = model_config(name="normalising")
-    taken = plan(config, 1, source=config)
-    assert fates(taken) == {"norm/moving_mean": LOADED, "output/bias": DROPPED}
+def test_moving_averages_are_variables_like_others() -> None:
+    gru = replace(model_config(), network=NetworkConfig(BINS, ENGLISH.size, "conv_gru"))
+    taken = plan(gru, 1, source=gru)
+    averages = {name: fate for name, fate in fates(taken).items() if "moving_mean" in name}
+    assert averages == dict.fromkeys(
+        ("conv_0/moving_mean", "gru_0/moving_mean", "gru_1/moving_mean"), LOADED
+    )
 
 
 # --- What is refused ------------------------------------------------------------------------------
@@ -154,10 +145,9 @@ def test_other_front_end_is_refused_with_what_differs() -> None:
 
 
 def test_other_network_is_refused() -> None:
-    source = model_config()
-    source = replace(source, network=replace(source.network, name="another"))
-    text = refused(model_config(), 1, source=source)
-    assert "another" in text and "--network=deep_speech_1" in text
+    gru = replace(model_config(), network=NetworkConfig(BINS, ENGLISH.size, "conv_gru"))
+    text = refused(model_config(), 1, source=gru)
+    assert "is a network conv_gru" in text and "--network=deep_speech_1 is another one" in text
 
 
 @pytest.mark.parametrize("dropped", [4, 5])

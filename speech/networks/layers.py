@@ -7,6 +7,7 @@ import tensorflow as tf
 from tensorflow.python.tpu import tpu_function
 
 import constants
+from speech import replicas
 from speech.config import NetworkConfig
 from speech.convolutions import zero_padding
 
@@ -75,21 +76,20 @@ class Initializers:
 def variable(
     name: str, shape: list[int], initializer: Callable[..., tf.Tensor], trainable: bool = True
 ) -> Any:
-    """A float32 variable; what isn't trainable is a moving average, of which replicas have one.
+    """A float32 variable; what isn't trainable is a moving average.
 
     The initial value is a function because TPUEstimator builds the network inside a loop, from
     which a value could not be taken out.
     """
-    replicated = {} if trainable else _MOVING_AVERAGE
+    aggregation = tf.VariableAggregation
     return tf.Variable(
-        lambda: initializer(shape), trainable, name=name, dtype=tf.float32, **replicated
+        lambda: initializer(shape),
+        trainable,
+        name=name,
+        dtype=tf.float32,
+        # All replicas have the same average. A mean would have to be taken by all when one saves.
+        aggregation=aggregation.NONE if trainable else aggregation.ONLY_FIRST_REPLICA,
     )
-
-
-_MOVING_AVERAGE: dict[str, Any] = {
-    "synchronization": tf.VariableSynchronization.ON_READ,
-    "aggregation": tf.VariableAggregation.MEAN,
-}
 
 
 class Dense(tf.Module):
@@ -202,10 +202,8 @@ def over_replicas(value: tf.Tensor, on_tpu: bool) -> tf.Tensor:
         # One core alone has nothing to sum; elsewhere the op couldn't be compiled.
         shards = tpu_function.get_tpu_context().number_of_shards or 1
         return tf.compat.v1.tpu.cross_replica_sum(value) if shards > 1 else value
-    replica = tf.distribute.get_replica_context()
-    if replica is not None and replica.num_replicas_in_sync > 1:
-        return replica.all_reduce(tf.distribute.ReduceOp.SUM, value)
-    return value
+    (summed,) = replicas.total([value])
+    return summed
 
 
 class Network(tf.Module):
