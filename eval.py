@@ -96,7 +96,8 @@ def main() -> None:
     check_same_front_end(
         config, settings.front_end, settings.alphabet, FLAGS.test_data, FLAGS.model_dir
     )
-    checkpoint = asked_checkpoint()
+    with estimator.explained_errors(FLAGS.model_dir):
+        checkpoint = asked_checkpoint()
     device = estimator.find_device(tpu)
     if device.hosts > 1:
         raise UserError(

@@ -42,7 +42,7 @@ from speech.config import (
     save_config,
 )
 from speech.history import History
-from speech.lock import exclusive
+from speech.lock import Lock, exclusive
 from speech.patience import Patience, Verdict, verdict
 from speech.progress import HistoryListener, ProgressHook, Recorder
 from speech.records import ShardSet, find_shards
@@ -210,6 +210,8 @@ def model_config(train: ShardSet, batching: dataset.Batching) -> ModelConfig:
             f"--train_batch_size={FLAGS.train_batch_size} is more than the {train.index.records} "
             f"utterances of {FLAGS.train_data}: choose a smaller one, or prepare more."
         )
+    if not math.isfinite(FLAGS.max_epochs):
+        raise UserError(f"--max_epochs={FLAGS.max_epochs} is no number of epochs: give one.")
     # A bad one is told of before anything is written.
     augment.parse_all(FLAGS.augment, settings.front_end)
     network = network_config(FLAGS, settings.front_end, settings.alphabet)
@@ -305,7 +307,9 @@ class Task:
         )
 
     def utterances_of(self, step: int) -> list[str]:
-        """Ids of the utterances that step number `step` trains on."""
+        """Ids of the utterances that step number `step` trains on; none of a pod's."""
+        if self.batching.hosts > 1:
+            return []
         return dataset.utterance_ids(self.batches_from(step - 1, True), FLAGS.train_batch_size)
 
     @property
@@ -317,7 +321,11 @@ class Task:
         """What has to be the same in all of them."""
         return {
             "shards": self.train.index.corpus_digest,
+            "init_checkpoint": FLAGS.init_checkpoint,
+            "drop_layers": FLAGS.drop_layers,
+            "statistics": self.config.statistics and asdict(self.config.statistics),
             "alphabet": self.config.alphabet.to_json(),
+            **asdict(self.config.front_end),
             **asdict(self.config.network),
             **asdict(self.config.training),
             "shuffle_buffer_size": FLAGS.shuffle_buffer_size,
@@ -325,16 +333,17 @@ class Task:
         }
 
 
-def train_and_look(task: Task, looker: looks.Looker | None) -> None:
+def train_and_look(task: Task, looker: looks.Looker | None, stopping: Stopping, lock: Lock) -> None:
     """Trains to the last step, or until it is stopped; looks at the development data on the way."""
-    training, stopping = task.config.training, Stopping()
+    training = task.config.training
     last_step, interval = training.train_steps, FLAGS.eval_steps or training.steps_per_epoch
     step = checkpoints.steps_of(checkpoints.latest_checkpoint(FLAGS.model_dir))
     history = History(FLAGS.model_dir, step)
     if 0 < step < last_step:
         logging.info("Continues from the checkpoint of step %d, to step %d.", step, last_step)
-    with stopping.listening(), estimator.explained_errors(FLAGS.model_dir):
+    with estimator.explained_errors(FLAGS.model_dir):
         while not stopping.signal:
+            lock.check()
             due = step > 0 and (step % interval == 0 or step == last_step)
             if looker and due and not history.looked_at(step):
                 look_at(task, looker, history, step, stopping)
@@ -344,7 +353,7 @@ def train_and_look(task: Task, looker: looks.Looker | None) -> None:
                 tell_end(step, last_step, judged)
                 break
             target = min(last_step, (step // interval + 1) * interval)
-            train(task, history, judged, step, target, stopping)
+            train(task, history, judged, step, target, stopping, lock)
             step = checkpoints.steps_of(checkpoints.latest_checkpoint(FLAGS.model_dir))
         if task.crew:
             task.crew.order(None)
@@ -353,12 +362,16 @@ def train_and_look(task: Task, looker: looks.Looker | None) -> None:
             average(task, looker, history, step, stopping)
     if stopping.signal:
         logging.info("Stopped at step %d. The same command continues from here.", step)
-    if stopping.signal == signal.SIGINT:
-        raise KeyboardInterrupt
 
 
 def train(
-    task: Task, history: History, judged: Verdict, step: int, target: int, stopping: Stopping
+    task: Task,
+    history: History,
+    judged: Verdict,
+    step: int,
+    target: int,
+    stopping: Stopping,
+    lock: Lock,
 ) -> None:
     """Trains from step to step; a checkpoint is saved at the end, also if it is stopped."""
     training, scale = task.config.training, judged.learning_rate_scale
@@ -373,14 +386,13 @@ def train(
             BadStepHook(FLAGS.max_bad_steps, task.utterances_of),
             task.crew.stop_hook(stopping) if task.crew else StopHook(stopping),
         ],
-        saving_listeners=[HistoryListener(recorder)],
+        saving_listeners=[HistoryListener(recorder, lock)],
     )
 
 
-def follow(task: Task, crew: distribution.Crew) -> None:
+def follow(task: Task, crew: distribution.Crew, stopping: Stopping) -> None:
     """Trains what the chief orders, until it orders the end."""
-    stopping = Stopping()
-    with stopping.listening(), estimator.explained_errors(FLAGS.model_dir):
+    with estimator.explained_errors(FLAGS.model_dir):
         while order := crew.next_order():
             checkpoint = checkpoints.latest_checkpoint(FLAGS.model_dir)
             order.check(task.setup(), checkpoints.steps_of(checkpoint), FLAGS.model_dir)
@@ -426,6 +438,10 @@ def average(
 ) -> None:
     """Averages the last checkpoints, and tells what the average makes of the development data."""
     weights = checkpoints.parse_weights(FLAGS.average_checkpoints)
+    weights = weights[: len(checkpoints.trained_checkpoints(FLAGS.model_dir))]
+    if not sum(weights):
+        logging.warning("There are no checkpoints to average yet.")
+        return
     checkpoint = checkpoints.average(FLAGS.model_dir, weights)
     logging.info("The average of the last %d checkpoints: %s", len(weights), checkpoint)
     if looker:
@@ -445,6 +461,18 @@ def tell_end(step: int, last_step: int, judged: Verdict) -> None:
         )
     else:
         logging.info("Trained for %d of %d steps.", step, last_step)
+
+
+def check_average() -> None:
+    """Tells of a bad --average_checkpoints before hours of training."""
+    if not FLAGS.average_checkpoints:
+        return
+    wanted = len(checkpoints.parse_weights(FLAGS.average_checkpoints))
+    if wanted > FLAGS.keep_checkpoint_max:
+        raise UserError(
+            f"--average_checkpoints={FLAGS.average_checkpoints} asks for {wanted} checkpoints, and "
+            f"--keep_checkpoint_max={FLAGS.keep_checkpoint_max} are kept: raise that or lower this."
+        )
 
 
 def tell_data(task: Task) -> None:
@@ -467,13 +495,25 @@ def tell_data(task: Task) -> None:
 
 
 def main() -> None:
+    stopping = Stopping()
+    with stopping.listening():
+        run(stopping)
+    if stopping.signal == signal.SIGINT:
+        raise KeyboardInterrupt
+
+
+def run(stopping: Stopping) -> None:
     estimator.quieten(FLAGS.logging)
     tpu = estimator.tpu_settings(FLAGS)
     estimator.check_batch_sizes(
         tpu, train_batch_size=FLAGS.train_batch_size, eval_batch_size=FLAGS.eval_batch_size
     )
     estimator.check_paths(
-        tpu, train_data=FLAGS.train_data, dev_data=FLAGS.dev_data, model_dir=FLAGS.model_dir
+        tpu,
+        train_data=FLAGS.train_data,
+        dev_data=FLAGS.dev_data,
+        model_dir=FLAGS.model_dir,
+        init_checkpoint=FLAGS.init_checkpoint or "",
     )
     train = find_shards(FLAGS.train_data)
     dev = find_shards(FLAGS.dev_data) if FLAGS.dev_data else None
@@ -492,8 +532,8 @@ def main() -> None:
         raise UserError(
             "--early_stop and --reduce_lr_on_plateau look at development data: give --dev_data."
         )
-    if FLAGS.average_checkpoints:
-        checkpoints.parse_weights(FLAGS.average_checkpoints)  # a bad one is told of now
+    check_average()
+    checkpoints.give_up_damaged(FLAGS.model_dir)
     trained = checkpoints.latest_checkpoint(FLAGS.model_dir) is not None
     if trained:
         config = continued(FLAGS.model_dir, config)
@@ -501,17 +541,17 @@ def main() -> None:
     task = Task(config, train, batching, device, warm_start)
     task.trainer(1.0)  # checkpoints out of a TPU's step are told of now
     if task.crew and not task.crew.cluster.chief:
-        follow(task, task.crew)
+        follow(task, task.crew, stopping)
         return
     estimator.check_writable(FLAGS.model_dir)
-    with exclusive(storage.join(FLAGS.model_dir, ".lock"), "this model", "--model_dir"):
+    with exclusive(storage.join(FLAGS.model_dir, ".lock"), "this model", "--model_dir") as lock:
         save_config(FLAGS.model_dir, config)
         tell_data(task)
         looker = None
         if dev:
             looking = dataset.Batching(FLAGS.eval_batch_size, device.is_tpu, device.hosts)
             looker = looks.Looker(dev, looking, config, FLAGS.best_by)
-        train_and_look(task, looker)
+        train_and_look(task, looker, stopping, lock)
     logging.info("The model is in %s", FLAGS.model_dir)
 
 

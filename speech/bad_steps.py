@@ -36,15 +36,17 @@ class BadStepHook(tf.estimator.SessionRunHook):
         if state.bad_steps == self._known:
             return
         self._known = state.bad_steps
+        names = ", ".join(self._utterances_of(state.latest_bad_step))
         told = (
             f"The loss or gradient of step {state.latest_bad_step} isn't finite: it is skipped. "
-            f"Its utterances: {', '.join(self._utterances_of(state.latest_bad_step))}."
+            f"Its utterances{f': {names}' if names else ' can be named only on one host'}."
         )
         if state.bad_steps <= self._most:
             logging.warning("%s", told)
             return
         raise UserError(
             f"{told} That makes {state.bad_steps} such steps, more than "
-            f"--max_bad_steps={self._most}. Listen to these recordings, lower --learning_rate or "
-            "--clip_gradients, or raise --max_bad_steps; then run the same command again."
+            f"--max_bad_steps={self._most}. Listen to these recordings and prepare the shards "
+            "without what is broken, or lower --learning_rate, or raise --max_bad_steps; then run "
+            "the same command again."
         )

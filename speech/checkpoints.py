@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from speech import storage
 from utils import UserError
@@ -15,6 +16,9 @@ BEST = "best"
 AVERAGE = "average"
 LATEST = "latest"
 
+# TensorFlow's, which names a folder's checkpoints.
+STATE_FILE = "checkpoint"
+
 
 def latest_checkpoint(folder: str) -> str | None:
     """Path of a folder's latest checkpoint."""
@@ -22,8 +26,20 @@ def latest_checkpoint(folder: str) -> str | None:
 
 
 def steps_of(checkpoint: str | None) -> int:
-    """Steps that a checkpoint was trained for; none are 0."""
-    return int(tf.train.load_variable(checkpoint, "global_step")) if checkpoint else 0
+    """Steps that a checkpoint was trained for; none are 0.
+
+    Raises:
+        UserError: it can't be read.
+    """
+    if not checkpoint:
+        return 0
+    try:
+        return int(tf.train.load_variable(checkpoint, "global_step"))
+    except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"The checkpoint {checkpoint} can't be read: {error}. Bring it back, or take another "
+            "one (eval.py --checkpoint); training.py goes on from the one before."
+        ) from None
 
 
 def find_checkpoint(model_dir: str, which: str | None) -> str:
@@ -54,16 +70,16 @@ def find_checkpoint(model_dir: str, which: str | None) -> str:
 def keep_apart(checkpoint: str, folder: str) -> None:
     """Copies a checkpoint into a folder of its own, in place of the one that is there.
 
-    Stopped at any moment, the folder holds the old one or the new one, whole.
+    Stopped at any moment, the folder names the old one or the new one, whole.
     """
     tf.io.gfile.makedirs(folder)
-    old = latest_checkpoint(folder)
     kept = _inside(folder, checkpoint)
-    for path in tf.io.gfile.glob(f"{checkpoint}.*"):
+    for path in _files_of(checkpoint):
         tf.io.gfile.copy(path, kept + path.removeprefix(checkpoint), overwrite=True)
-    _announce(folder, kept)
-    if old and old != kept:
-        for path in tf.io.gfile.glob(f"{old}.*"):
+    _announce(folder, [kept])
+    for name in tf.io.gfile.listdir(folder):
+        path = storage.join(folder, name)
+        if name != STATE_FILE and path not in _files_of(kept):
             tf.io.gfile.remove(path)
 
 
@@ -95,8 +111,7 @@ def average(model_dir: str, weights: Sequence[float]) -> str:
     Raises:
         UserError: fewer checkpoints are kept than weights are given.
     """
-    state = tf.train.get_checkpoint_state(model_dir)
-    kept = list(reversed(state.all_model_checkpoint_paths)) if state else []
+    kept = trained_checkpoints(model_dir)
     if len(kept) < len(weights):
         raise UserError(
             f"--average_checkpoints asks for {len(weights)} checkpoints, {model_dir} keeps "
@@ -112,7 +127,7 @@ def average(model_dir: str, weights: Sequence[float]) -> str:
     tf.raw_ops.SaveV2(
         prefix=path, tensor_names=names, shape_and_slices=[""] * len(names), tensors=tensors
     )
-    _announce(folder, path)
+    _announce(folder, [path])
     return path
 
 
@@ -129,12 +144,64 @@ def _inside(folder: str, checkpoint: str) -> str:
     return storage.join(folder, checkpoint.rpartition("/")[2])
 
 
-def _announce(folder: str, checkpoint: str) -> None:
-    """Makes it the folder's latest checkpoint, by its name alone: the folder may be moved.
+def _announce(folder: str, checkpoints: Sequence[str]) -> None:
+    """Makes these the folder's checkpoints, oldest first, by name alone: it may be moved.
 
     TensorFlow's own function takes a name for a path from where the process runs.
     """
-    name = checkpoint.rpartition("/")[2]
-    keys = ("model_checkpoint_path", "all_model_checkpoint_paths")
-    text = "".join(f'{key}: "{name}"\n' for key in keys)
-    storage.write_text(storage.join(folder, "checkpoint"), text)
+    names = [path.rpartition("/")[2] for path in checkpoints]
+    lines = [f'model_checkpoint_path: "{names[-1]}"']
+    lines += [f'all_model_checkpoint_paths: "{name}"' for name in names]
+    storage.write_text(storage.join(folder, STATE_FILE), "".join(f"{line}\n" for line in lines))
+
+
+def _files_of(checkpoint: str) -> list[str]:
+    folder, _, prefix = checkpoint.rpartition("/")
+    names = tf.io.gfile.listdir(folder)
+    return [storage.join(folder, name) for name in names if name.startswith(f"{prefix}.")]
+
+
+# --- What happens to checkpoints ------------------------------------------------------------------
+
+
+def kept_checkpoints(folder: str) -> list[str]:
+    """Paths of the checkpoints that a folder names, newest first."""
+    state = tf.train.get_checkpoint_state(folder)
+    return list(reversed(state.all_model_checkpoint_paths)) if state else []
+
+
+def trained_checkpoints(folder: str) -> list[str]:
+    """Those of `kept_checkpoints` that were trained for a step at least."""
+    return [path for path in kept_checkpoints(folder) if not path.endswith("-0")]
+
+
+def give_up_damaged(folder: str) -> None:
+    """Makes the newest checkpoint that can be read the latest one of a folder.
+
+    Raises:
+        UserError: the folder names checkpoints, none of which can be read.
+    """
+    kept = kept_checkpoints(folder)
+    for number, path in enumerate(kept):
+        problem = _problem(path)
+        if not problem:
+            if number:
+                _announce(folder, list(reversed(kept[number:])))
+            return
+        logging.warning("%s can't be read and is given up: %s", path, problem)
+    if kept:
+        raise UserError(
+            f"No checkpoint in {folder} can be read, the newest is {kept[0]}: bring one back, or "
+            f"remove {storage.join(folder, STATE_FILE)} to begin anew."
+        )
+
+
+def _problem(checkpoint: str) -> str:
+    """Why a checkpoint can't be read; empty if it can."""
+    try:
+        reader = tf.train.load_checkpoint(checkpoint)
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
+    except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
+        return str(error).partition("\n")[0] or type(error).__name__
+    return ""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from speech.history import Look, TrainingPoint
+from speech.history import Look, TrainingPoint, best_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +58,7 @@ def figure(
 
     drawn = Figure(figsize=(10, 10), dpi=100, layout="constrained")
     FigureCanvasAgg(drawn)
-    best = best_look(looks)
+    best = best_of(looks)
     drawn.suptitle(_title(best, steps_per_epoch))
     of_losses, of_errors, of_rates = drawn.subplots(3, 1, sharex=True, height_ratios=(4, 4, 2))
     _draw_losses(of_losses, training, looks)
@@ -79,11 +79,6 @@ def figure(
         functions=(lambda step: step / steps_per_epoch, lambda epoch: epoch * steps_per_epoch),
     ).set_xlabel("epoch")
     return drawn
-
-
-def best_look(looks: Sequence[Look]) -> Look | None:
-    """The last look that was the best so far; None without any."""
-    return next((look for look in reversed(looks) if look.best), None)
 
 
 def _title(best: Look | None, steps_per_epoch: int) -> str:

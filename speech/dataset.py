@@ -209,9 +209,9 @@ def training_input_fn(
 ) -> Callable[[Any], tf.data.Dataset]:
     """An input_fn for TPUEstimator: endless shuffled batches from `start_step` on.
 
-    The batches are (features, labels) as model.model_fn_builder describes them. The first one is
-    padded to the longest utterance of all: if batches don't fit into memory it shows at once, after
-    every start, and not when chance brings them.
+    The batches are (features, labels) as model.model_fn_builder describes them. The very first one
+    of a training is padded to the longest utterance of all: if batches don't fit into memory it
+    shows at once, and not when chance brings them.
 
     Args:
         shuffle_buffer_size: see `shuffling`.
@@ -271,8 +271,13 @@ def training_input_fn(
         if sorted_epochs:
             batches = epoch_of(tf.constant(0, tf.int64), by_length=True).concatenate(batches)
         batches = batches.skip(skipped * batches_per_step)
-        if not batching.static:
-            batches = batches.enumerate().map(_first_one_as_long_as_any(shards.index))
+        if start_step == 0 and not batching.static:
+            # Not when training goes on: the masks of dropout depend on a batch's shape.
+            longest = shards.index.longest_frames
+            if any(each.kind == "tempo" for each in augmented_by):
+                longest = settings.max_sequence_length
+            lengths = {"features": longest, "label": shards.index.longest_label}
+            batches = batches.enumerate().map(_first_one_as_long_as(lengths))
         if batching.replicas > 1:
             batches = batches.map(_cut(batching), tf.data.AUTOTUNE).unbatch()
         return batches.map(_split).prefetch(tf.data.AUTOTUNE)
@@ -314,15 +319,13 @@ def _by_length(utterances: tf.data.Dataset, index: Index, buffered: int) -> tf.d
     return whole
 
 
-def _first_one_as_long_as_any(index: Index) -> Callable[[tf.Tensor, Batch], Batch]:
-    """Pads batch number 0 to the index's longest utterance and label; the others stay."""
+def _first_one_as_long_as(lengths: dict[str, int]) -> Callable[[tf.Tensor, Batch], Batch]:
+    """Pads batch number 0 to frames and labels; the others stay."""
 
     def pad(number: tf.Tensor, batch: Batch) -> Batch:
-        longest = {"features": index.longest_frames, "label": index.longest_label}
         padded = dict(batch)
-        for key, length in longest.items():
-            more = tf.maximum(length - tf.shape(batch[key])[1], 0)  # tempo may have lengthened it
-            missing = tf.where(tf.equal(number, 0), more, 0)
+        for key, length in lengths.items():
+            missing = tf.where(tf.equal(number, 0), length - tf.shape(batch[key])[1], 0)
             others = [[0, 0]] * (batch[key].shape.rank - 2)
             padded[key] = tf.pad(batch[key], [[0, 0], [0, missing], *others])
         return padded

@@ -425,11 +425,11 @@ class DistributedEstimator:
     """Trains on all replicas; looks at data on this process's first device alone."""
 
     def __init__(
-        self, trainer: tf.estimator.Estimator, looker: Any, crew: Crew | None = None
+        self, trainer: tf.estimator.Estimator, alone: Any, crew: Crew | None = None
     ) -> None:
-        """trainer: with a strategy. looker: a TPUEstimator without one."""
+        """trainer: with a strategy. alone: a TPUEstimator without one."""
         self._trainer = trainer
-        self._looker = looker
+        self._alone = alone
         self._crew = crew
 
     def train(self, *arguments: Any, **more: Any) -> None:
@@ -442,10 +442,10 @@ class DistributedEstimator:
             self._trainer.train(*arguments, **more)
 
     def evaluate(self, *arguments: Any, **more: Any) -> Any:
-        return self._looker.evaluate(*arguments, **more)
+        return self._alone.evaluate(*arguments, **more)
 
     def predict(self, *arguments: Any, **more: Any) -> Any:
-        return self._looker.predict(*arguments, **more)
+        return self._alone.predict(*arguments, **more)
 
 
 def replica_model_fn(model_fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -256,6 +256,11 @@ def check_writable(model_dir: str) -> None:
     Raises:
         UserError: it can't.
     """
+    if set(model_dir) & set("*?[]"):
+        raise UserError(
+            f"--model_dir={model_dir} has one of *?[], by which TensorFlow looks for its "
+            "checkpoints elsewhere: choose another name."
+        )
     path = storage.join(model_dir, ".writable")
     try:
         if not storage.in_bucket(model_dir):  # which needs no folders

@@ -67,7 +67,7 @@ class History:
 
     @property
     def best(self) -> Look | None:
-        return next((look for look in reversed(self.looks) if look.best), None)
+        return best_of(self.looks)
 
     def looked_at(self, step: int) -> bool:
         return bool(self.looks) and self.looks[-1].step == step
@@ -91,6 +91,11 @@ def _record(line: str) -> TrainingPoint | Look:
     if kind not in ("training", "look"):
         raise ValueError(f"its kind is {kind!r}")
     return Look(**content) if kind == "look" else TrainingPoint(**content)
+
+
+def best_of(looks: Sequence[Look]) -> Look | None:
+    """The last look that was the best so far; None without any."""
+    return next((look for look in reversed(looks) if look.best), None)
 
 
 def mean_loss(points: Sequence[TrainingPoint]) -> float | None:

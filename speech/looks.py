@@ -133,8 +133,9 @@ class Looker:
         return replace(look, best=best is None or self._rank(look) < self._rank(best))
 
     def _rank(self, look: Look) -> tuple[float, float]:
-        measure = getattr(look, self._best_by)
-        return look.loss if measure is None else measure, look.loss
+        loss = math.inf if math.isnan(look.loss) else look.loss
+        rate = {"wer": look.wer, "cer": look.cer, "loss": None}[self._best_by]
+        return loss if rate is None else rate, loss
 
     def _tell_of_unalignable(self, utterances: int) -> None:
         if utterances:

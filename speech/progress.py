@@ -8,6 +8,7 @@ from absl import logging
 
 from speech.config import TrainingConfig
 from speech.history import History, TrainingPoint, mean_loss
+from speech.lock import Lock
 from speech.step_state import StepReader
 
 # Seconds between two lines.
@@ -42,13 +43,16 @@ class Recorder:
 class HistoryListener(tf.compat.v1.train.CheckpointSaverListener):
     """Saves the history before every checkpoint, which then holds no step that it lacks."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, lock: Lock) -> None:
+        """lock: of the model; a training that has lost it saves no more."""
         self._recorder = recorder
+        self._lock = lock
 
     def begin(self) -> None:
         self._recorder.begin()
 
     def before_save(self, session: Any, global_step_value: int) -> None:
+        self._lock.check()
         self._recorder.record(session)  # which the ProgressHook may only do after this
         self._recorder.history.save()
 

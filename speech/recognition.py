@@ -10,6 +10,7 @@ import numpy.typing as npt
 from speech import dataset
 from speech.normalisation import Statistics
 from speech.records import ShardSet
+from utils import UserError
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,9 @@ def recognise(
         predictor: a TPUEstimator.
         references: ids and transcripts of the set, `dataset.transcripts`.
         statistics: the model's, if it has any.
+
+    Raises:
+        UserError: the network's output for an utterance isn't finite.
     """
     remaining = iter(references)
     batches = predictor.predict(
@@ -48,8 +52,21 @@ def recognise(
         # A TPU's last batch is filled up: zip ends with the references. These come last, so that
         # none is taken that has no row.
         rows = zip(zip(*columns, strict=True), remaining, strict=False)
-        yield [
+        batch = [
             Recognition(*reference, log_probs[:length], float(loss) if aligned else None)
             for (log_probs, length, loss, aligned), reference in rows
         ]
+        for each in batch:
+            _check_finite(each, shards)
+        yield batch
     assert next(remaining, None) is None, "an utterance was lost on the way"
+
+
+def _check_finite(recognition: Recognition, shards: ShardSet) -> None:
+    if np.isnan(recognition.log_probs).any():
+        raise UserError(
+            f"The network's output for the utterance {recognition.utterance_id} of "
+            f"{shards.pattern} is no number. Prepare the shards without it if its features are "
+            "broken (training names such utterances too); if all utterances are so, the network "
+            "has diverged: take an earlier checkpoint."
+        )

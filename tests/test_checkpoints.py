@@ -97,6 +97,42 @@ def test_average_is_weighted_from_the_newest_on(tmp_path: Path) -> None:
         checkpoints.average(str(tmp_path), [1] * 4)
 
 
+def test_average_leaves_the_untrained_checkpoint_out(tmp_path: Path) -> None:
+    save(tmp_path, 0, 10, 20)
+    np.testing.assert_allclose(weights_of(checkpoints.average(str(tmp_path), [1, 1])), [15, 30])
+    with pytest.raises(UserError, match="keeps 2"):
+        checkpoints.average(str(tmp_path), [1, 1, 1])
+
+
+@pytest.mark.parametrize("how", ["cut short", "removed", "overwritten"])
+def test_damaged_latest_checkpoint_gives_way_to_the_one_before(tmp_path: Path, how: str) -> None:
+    save(tmp_path, 3, 4, 40)
+    checkpoints.give_up_damaged(str(tmp_path))
+    assert checkpoints.steps_of(checkpoints.latest_checkpoint(str(tmp_path))) == 40
+    data, index = (next(tmp_path.glob(f"model.ckpt-40.{kind}*")) for kind in ("data", "index"))
+    if how == "cut short":
+        data.write_bytes(data.read_bytes()[:-4])
+    elif how == "removed":
+        data.unlink()
+        index.unlink()
+    else:
+        index.write_bytes(b"nonsense")
+        with pytest.raises(UserError, match=r"model\.ckpt-40 can't be read"):
+            checkpoints.steps_of(str(tmp_path / "model.ckpt-40"))
+    checkpoints.give_up_damaged(str(tmp_path))
+    assert checkpoints.latest_checkpoint(str(tmp_path)) == str(tmp_path / "model.ckpt-4")
+    kept = checkpoints.kept_checkpoints(str(tmp_path))
+    assert [Path(path).name for path in kept] == ["model.ckpt-4", "model.ckpt-3"]
+
+
+def test_folder_of_damaged_checkpoints_is_told_of(tmp_path: Path) -> None:
+    save(tmp_path, 3)
+    (tmp_path / "model.ckpt-3.index").unlink()
+    with pytest.raises(UserError, match=r"No checkpoint in .* can be read"):
+        checkpoints.give_up_damaged(str(tmp_path))
+    checkpoints.give_up_damaged(str(tmp_path / "missing"))  # where nothing can be damaged
+
+
 def test_weights_are_a_number_or_one_each() -> None:
     assert checkpoints.parse_weights("3") == (1.0, 1.0, 1.0)
     assert checkpoints.parse_weights("3,2,0.5") == (3.0, 2.0, 0.5)

@@ -106,6 +106,14 @@ def test_equal_rates_are_told_apart_by_loss(trained: tuple[Any, str], shards: Sh
         assert again and again.look.best == best
 
 
+def test_loss_that_is_no_number_is_never_the_best(
+    trained: tuple[Any, str], shards: ShardSet
+) -> None:
+    before = Look(1, float("nan"), None, None, None, None, best=True)
+    seen = looker(shards, "loss").look(*trained, STEPS, before, lambda: False)
+    assert seen and seen.look.best
+
+
 def test_line_of_a_look() -> None:
     look = Look(30, 12.345, 0.5, 0.25, 0.4, 0.2, best=True)
     assert told(look, 20) == (

@@ -10,6 +10,7 @@ from tiny_shards import random_utterances, write_shards
 
 from speech.dataset import Batching, transcripts
 from speech.recognition import recognise
+from utils import UserError
 
 SIZES = [2, 2, 1]  # of the batches
 
@@ -53,3 +54,17 @@ def test_lost_utterance_is_no_result(tmp_path: Path) -> None:
     shards = write_shards(tmp_path, random_utterances([30] * 5, 4))
     with pytest.raises(AssertionError, match="an utterance was lost"):
         list(recognise(Predictor(2), "", shards, Batching(2, False), transcripts(shards)))
+
+
+def test_output_that_is_no_number_names_the_utterance(tmp_path: Path) -> None:
+    class Broken(Predictor):
+        def predict(self, *unused: Any, **unused_too: Any) -> Any:
+            for number, batch in enumerate(super().predict()):
+                if number == 1:
+                    batch["log_probs"][1, 0] = np.nan
+                yield batch
+
+    shards = write_shards(tmp_path, random_utterances([30] * 5, 4))
+    with pytest.raises(UserError, match="utterance-0003") as error:
+        list(recognise(Broken(3), "", shards, Batching(2, False), transcripts(shards)))
+    assert shards.pattern in str(error.value)

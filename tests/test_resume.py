@@ -1,6 +1,7 @@
 """Training that is stopped, at any moment, ends as training that never was."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from doors import ROOT, TINY_NETWORK, environment_of_door, run_door
+from doors import ROOT, environment_of_door, run_door
 from tiny_shards import random_utterances, write_shards
 
 from speech.history import HISTORY_FILE, History
@@ -24,7 +25,8 @@ LOOK = 6  # steps between two looks
 
 # Everything that has a state: order, masks over features, dropout, schedule, patience, the best.
 TRAINING = (
-    *TINY_NETWORK,
+    "--conv_channels=4,4",
+    "--recurrent_unit_size=16",
     "--train_batch_size=4",
     f"--train_steps={LAST_STEP}",
     f"--eval_steps={LOOK}",
@@ -32,7 +34,7 @@ TRAINING = (
     "--keep_checkpoint_max=3",
     "--dropout=0.2",
     "--augment=time_mask[p=0.5,n=2,size=100~50]",
-    "--learning_rate=1e-2",
+    "--learning_rate=1e-3",
     "--learning_rate_schedule=cosine",
     "--warmup_steps=5",
     "--sorta_grad",
@@ -84,11 +86,16 @@ def stop_when(
 
 
 def checkpoint_from(folder: Path, step: int) -> Callable[[], bool]:
-    """Whether a checkpoint of this step or a later one is there."""
+    """Whether the latest checkpoint is of this step or a later one."""
 
     def there() -> bool:
-        steps = [int(path.stem.partition("-")[2]) for path in folder.glob("model.ckpt-*.index")]
-        return max(steps, default=-1) >= step
+        state = folder / "checkpoint"
+        steps = (
+            re.findall(r'^model_checkpoint_path: ".*-(\d+)"', state.read_text())
+            if state.exists()
+            else []
+        )
+        return bool(steps) and int(steps[0]) >= step
 
     return there
 
@@ -125,14 +132,28 @@ def test_the_run_has_seen_plateaus_and_a_best_look(undisturbed: Path) -> None:
     assert rates[2 * LOOK] < 0.55 * rates[2 * LOOK - 1]  # behind the second look
 
 
+def test_the_masks_of_dropout_matter(shards: ShardSet, undisturbed: Path, tmp_path: Path) -> None:
+    """Otherwise it would not show if they differed."""
+    flags_without = ["--dropout=0", "--train_steps=4", "--dev_data="]
+    result = run_door("training.py", *flags(shards, tmp_path), *flags_without)
+    assert result.returncode == 0, result.stderr
+    with_masks, without = (records(folder)[3] for folder in (undisturbed, tmp_path))
+    assert with_masks["step"] == without["step"] == 4
+    assert abs(with_masks["loss"] / without["loss"] - 1) > 0.005
+
+
 def test_training_killed_at_several_moments_is_the_undisturbed_one(
     shards: ShardSet, undisturbed: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "model"
     look = folder / "best" / "checkpoint"  # appears in the middle of a look
+    resumed = []
     for ready in (look.exists, checkpoint_from(folder, 8), checkpoint_from(folder, 14)):
         code, _ = stop_when(shards, folder, ready, signal.SIGKILL)
         assert code == -signal.SIGKILL
+        resumed.append(int(tf.train.load_variable(str(folder), "global_step")))
+    # Not only from where an undisturbed training begins a new stretch.
+    assert resumed[0] == LOOK and any(step % LOOK for step in resumed), resumed
     result = run_door("training.py", *flags(shards, folder), seconds=200)
     assert result.returncode == 0, result.stderr
     assert "Continues from the checkpoint of step" in result.stderr

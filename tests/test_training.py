@@ -121,11 +121,14 @@ def test_training_trains_tells_and_continues(shards: ShardSet, tmp_path: Path) -
         ),
         (["--augment=time_mask[size=long]"], ["--augment=time_mask[size=long]", "'size=long'"]),
         (["--augment=time_mask[p=0.5~0.1]"], ["--augment=time_mask[p=0.5~0.1]", "one probability"]),
+        (["--max_epochs=inf"], ["--max_epochs=inf"]),
+        (["--average_checkpoints=9"], ["--average_checkpoints=9", "--keep_checkpoint_max=5"]),
+        (["--dev_data=", "--early_stop"], ["--early_stop", "--dev_data"]),
         (["stray"], ["'stray' is not a flag"]),
     ],
     ids=[
         *("train_data", "dev_data", "channels", "no channels", "network", "size"),
-        *("augment", "p", "stray"),
+        *("augment", "p", "epochs", "average", "early stop", "stray"),
     ],
 )
 def test_bad_flag_is_named_before_anything_is_written(
@@ -201,6 +204,26 @@ def test_model_dir_that_cannot_be_written_is_named(shards: ShardSet, tmp_path: P
         result = train(shards, folder)
         assert_error(result, f"--model_dir={folder}", "not a directory", "Choose another folder")
         assert len(result.stderr.splitlines()) == 1
+
+
+def test_model_dir_that_tensorflow_takes_for_a_pattern_is_refused(
+    shards: ShardSet, tmp_path: Path
+) -> None:
+    result = train(shards, tmp_path / "model[1]")
+    assert_error(result, f"--model_dir={tmp_path}/model[1]", "choose another name")
+    assert not (tmp_path / "model[1]").exists()
+
+
+def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(
+    shards: ShardSet, tmp_path: Path
+) -> None:
+    flags = ["--train_steps=3", "--save_checkpoints_steps=2", "--dev_data="]
+    assert train(shards, tmp_path, *flags).returncode == 0
+    (tmp_path / "model.ckpt-3.data-00000-of-00001").write_bytes(b"")
+    result = train(shards, tmp_path, *flags)
+    assert result.returncode == 0, result.stderr
+    assert f"{tmp_path}/model.ckpt-3 can't be read and is given up" in result.stderr
+    assert "Continues from the checkpoint of step 2, to step 3." in result.stderr
 
 
 def test_broken_config_is_named(shards: ShardSet, tmp_path: Path) -> None:
