@@ -18,6 +18,9 @@ DEMO = demo
 # More flags for the demo's training, as in make demo DEMO=demo-bfloat16 TRAINING=--bfloat16.
 TRAINING =
 
+# Two files of tests at a time; most tests keep one core busy.
+SIDE_BY_SIDE = -n 2 --dist loadfile
+
 .PHONY: demo test test-all check-tpu bench lint clean
 
 demo: $(INSTALLED)
@@ -35,10 +38,10 @@ demo: $(INSTALLED)
 		--report_dir=$(DEMO)/report
 
 test: lint
-	$(RUN) -m pytest -m 'not slow'
+	$(RUN) -m pytest $(SIDE_BY_SIDE) -m 'not slow'
 
 test-all: lint
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(SIDE_BY_SIDE)
 
 # What one core of each TPU makes of the default network; a batch takes it a minute or two.
 check-tpu: $(INSTALLED)

@@ -1,5 +1,6 @@
 """Shared by the tests: the repository's modules on the path, and the real speech if it is there."""
 
+import contextlib
 import os
 import sys
 import uuid
@@ -21,6 +22,13 @@ CORPORA = os.environ.get(
     "SPEECH_CORPORA",
     os.path.join(os.path.dirname(__file__), os.pardir, os.pardir, "shared", "corpora"),
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Makes the TPU compiler's environment before several processes would at once."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        with contextlib.suppress(UserError):  # the tests that want it say so
+            tpu_compiler.find_python(None)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tiny_shards import random_utterances, write_shards
 
 import constants
 import model
-from speech import dataset, estimator, networks
+from speech import dataset, estimator, networks, step_state
 from speech.config import ModelConfig, NetworkConfig, TrainingConfig
 from speech.ctc import ctc_loss
 from speech.features import FrontEnd
@@ -327,7 +327,9 @@ def test_tpu_has_the_networks_variables(
     for mode, graph in graphs.items():
         found = {variable.op.name for variable in graph.get_collection("variables")}
         optimizer = {name for name in found if "Adam" in name or name.startswith("beta")}
-        assert found - optimizer == names | {"global_step"}, mode
+        told = {step_state.LOSS, step_state.BAD_STEPS, step_state.LATEST_BAD_STEP}
+        others = {"global_step", *(told if mode == "train" else ())}
+        assert found - optimizer == names | others, mode
         slots = {name.removesuffix("/Adam") for name in optimizer if name.endswith("/Adam")}
         assert slots == (names - moving if mode == "train" else set())
 
@@ -346,7 +348,7 @@ def test_statistics_are_summed_over_cores_in_training(
     forward = [name for name in sums["train"] if name.startswith(("convolutions/", "recurrent/"))]
     backward = [name for name in sums["train"] if name.startswith("gradients/")]
     assert len(forward) == 3 * norms and len(backward) == 2 * norms
-    assert len(sums["train"]) == 5 * norms + len(network.trainable_variables)
+    assert len(sums["train"]) == 5 * norms + len(network.trainable_variables) + 1  # the loss
     assert not sums["evaluate"] and not sums["predict"]
 
 
