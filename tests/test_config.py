@@ -112,7 +112,7 @@ def test_training_may_change_and_the_model_may_not(tmp_path: Path) -> None:
 
 
 def test_config_that_a_checkpoint_lost_is_missed(tmp_path: Path) -> None:
-    assert "has no config.json" in message(save_config, str(tmp_path), CONFIG, True)
+    assert "has no config.json" in message(continued, str(tmp_path), CONFIG)
 
 
 # --- What can't be read ---------------------------------------------------------------------------

@@ -93,17 +93,8 @@ def test_evaluation_prints_the_rates_and_writes_the_report(
     assert rates == sorted(rates, reverse=True)
 
 
-@pytest.mark.parametrize(
-    "network",
-    [
-        ["--network=conv_gru", "--conv_channels=4", "--recurrent_unit_size=4"],
-        ["--network=deep_speech_lstm", "--dense_unit_size=8", "--recurrent_unit_size=4"],
-    ],
-    ids=["conv_gru", "deep_speech_lstm"],
-)
-def test_other_networks_are_trained_and_evaluated(
-    shards: ShardSet, tmp_path: Path, network: list[str]
-) -> None:
+def test_another_network_is_trained_and_evaluated(shards: ShardSet, tmp_path: Path) -> None:
+    """One whose batch normalisation has moving averages, which training alone moves."""
     folder = tmp_path / "model"
     trained = run_door(
         "training.py",
@@ -114,7 +105,7 @@ def test_other_networks_are_trained_and_evaluated(
         "--train_steps=4",
         "--eval_steps=2",
         "--average_checkpoints=2",
-        *network,
+        *("--network=conv_gru", "--conv_channels=4", "--recurrent_unit_size=4"),
     )
     assert trained.returncode == 0, trained.stderr
     looks = re.findall(r"dev loss (\d+\.\d+)", trained.stderr)

@@ -87,14 +87,14 @@ def test_arguments_are_a_cores_batch_and_the_variables_of_the_graph(
         ("S32", (BATCH,)),
         ("F32", (BATCH,)),
     ]
-    types = {tf.float32: "F32", tf.int64: "S64"}
+    types = {tf.float32: "F32", tf.int32: "S32", tf.int64: "S64"}
     of_graph = [
         (types[each.dtype], tuple(each.shape.as_list()))
         for each in graph.get_collection("variables")
     ]
     assert Counter(variables) == Counter(of_graph)
-    (counter,) = (each for each in variables if each[0] != "F32")
-    assert counter == ("S64", ())  # the step
+    counters = sorted(each for each in variables if each[0] != "F32")
+    assert counters == [("S32", ()), ("S32", ()), ("S64", ())]  # skipped steps, and the step
 
 
 def test_results_are_the_curves_and_all_variables(program: Any) -> None:
