@@ -61,10 +61,16 @@ def find_checkpoint(model_dir: str, which: str | None) -> str:
         found = which if tf.io.gfile.exists(f"{which}.index") else None
     if found:
         return found
-    remedy = f"python training.py --model_dir={model_dir}"
-    if which == AVERAGE:
-        remedy = f"{remedy} --average_checkpoints=5"
-    raise UserError(f"{model_dir} holds no checkpoint {which!r}: {remedy} makes one.")
+    if which not in (BEST, AVERAGE, LATEST):
+        raise UserError(
+            f"There is no checkpoint {which}: name best, average or latest, or a path without its "
+            f"ending, as in {storage.join(model_dir, 'model.ckpt-1000')}."
+        )
+    more = " --average_checkpoints=5" if which == AVERAGE else ""
+    raise UserError(
+        f"{model_dir} has no checkpoint that is the {which}: python training.py "
+        f"--model_dir={model_dir}{more} makes one."
+    )
 
 
 def keep_apart(checkpoint: str, folder: str) -> None:

@@ -79,7 +79,7 @@ def test_found_is_what_is_asked_for(tmp_path: Path) -> None:
     assert checkpoints.find_checkpoint(folder, path) == path
     with pytest.raises(UserError, match="--average_checkpoints=5 makes one"):
         checkpoints.find_checkpoint(folder, "average")
-    with pytest.raises(UserError, match=r"no checkpoint '.*ckpt-4'"):
+    with pytest.raises(UserError, match=r"no checkpoint .*ckpt-4: name best"):
         checkpoints.find_checkpoint(folder, str(tmp_path / "model.ckpt-4"))
 
 
