@@ -19,7 +19,7 @@ DEMO = demo
 TRAINING =
 
 # Two files of tests at a time; most tests keep one core busy.
-SIDE_BY_SIDE = -n 2 --dist loadfile
+SIDE_BY_SIDE = -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-all check-tpu bench lint clean
 
