@@ -83,9 +83,10 @@ def keep_apart(checkpoint: str, folder: str) -> None:
     for path in _files_of(checkpoint):
         tf.io.gfile.copy(path, kept + path.removeprefix(checkpoint), overwrite=True)
     _announce(folder, [kept])
+    stay = {storage.join(folder, STATE_FILE), *_files_of(kept)}
     for name in tf.io.gfile.listdir(folder):
         path = storage.join(folder, name)
-        if name != STATE_FILE and path not in _files_of(kept):
+        if path not in stay:
             tf.io.gfile.remove(path)
 
 
