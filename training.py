@@ -542,7 +542,7 @@ def run(stopping: Stopping) -> None:
     task.trainer(1.0)  # checkpoints out of a TPU's step are told of now
     if task.crew and not task.crew.cluster.chief:
         follow(task, task.crew, stopping)
-        return
+        task.crew.leave()
     estimator.check_writable(FLAGS.model_dir)
     with exclusive(storage.join(FLAGS.model_dir, ".lock"), "this model", "--model_dir") as lock:
         save_config(FLAGS.model_dir, config)
@@ -553,6 +553,8 @@ def run(stopping: Stopping) -> None:
             looker = looks.Looker(dev, looking, config, FLAGS.best_by)
         train_and_look(task, looker, stopping, lock)
     logging.info("The model is in %s", FLAGS.model_dir)
+    if task.crew:
+        task.crew.leave()
 
 
 if __name__ == "__main__":
