@@ -15,7 +15,7 @@ import constants
 import model
 from speech import checkpoints, command_line, dataset, estimator, report, storage
 from speech.config import check_same_front_end, read_config
-from speech.decoder import BeamSearchDecoder, greedy_decode
+from speech.decoder import BeamSearchDecoder, BeamSettings, greedy_decode
 from speech.normalisation import Statistics
 from speech.recognition import recognise
 from speech.records import ShardSet, find_shards
@@ -117,7 +117,7 @@ def main() -> None:
     predictor = estimator.build(model.model_fn_builder(config, FLAGS.model_dir), run, device)
     batching = dataset.Batching(FLAGS.eval_batch_size, static=device.is_tpu)
     steps = checkpoints.steps_of(checkpoint)
-    decoder = BeamSearchDecoder(config.alphabet, FLAGS.beam_width)
+    decoder = BeamSearchDecoder(config.alphabet, BeamSettings(FLAGS.beam_width))
     started = time.monotonic()
     with estimator.explained_errors(FLAGS.model_dir):
         results, greedy = recognised(

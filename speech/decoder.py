@@ -1,42 +1,77 @@
-"""From a network's log-probabilities to text: CTC's best path and its prefix beam search.
+"""From a network's log-probabilities to text: CTC's best path, and beam search.
 
-Both take one utterance's natural-log probabilities, float32 [frames, labels], cut to the
-utterance's real frames, with the blank as the last label (see utils.Alphabet). The text is what
-the labels say, to the character: leading, trailing and double spaces stay.
+All take one utterance's natural-log probabilities, float32 [frames, labels], cut to the utterance's
+real frames, with the blank as the last label (see utils.Alphabet). Frames are the network's
+outputs. Without a scorer the text is what the labels say, to the character: leading, trailing and
+double spaces stay. With one, words are separated by one space.
 
-Sources: best path, prefix search and the probability of a text, Graves et al., "Connectionist
-Temporal Classification" (ICML 2006), sections 3.2 and 4.1; the beam search itself is the library
-fast-ctc-decode 0.3.7 (MIT licence, github.com/nanoporetech/fast-ctc-decode).
+Sources: best path, Graves et al., "Connectionist Temporal Classification" (ICML 2006), section 3.2;
+beam search, speech/prefix_search.py; its flags and their defaults, Mozilla DeepSpeech 0.9.
 """
-
-# WHY fast-ctc-decode: it sums over all alignments of a prefix, exactly as the textbook's search,
-# rescales its float32 probabilities at every frame, so that nothing underflows on long utterances,
-# and lets go of the GIL. The other candidate, ctc-beam-decoder 0.2.0, ranks a prefix's alignments
-# with and without an ending blank apart, as pyctcdecode does, and so loses texts even when it
-# prunes nothing; it also joins runs of spaces.
 
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import groupby
 
-import fast_ctc_decode
 import numpy as np
 import numpy.typing as npt
 
+from speech import prefix_search, tries
+from speech.prefix_search import Words
+from speech.scorer import LETTERS, SPACE, Scorer
 from utils import Alphabet, UserError
 
 LogProbs = npt.NDArray[np.float32]  # [frames, labels], natural logarithms
 Probabilities = npt.NDArray[np.float32]  # [frames, labels]
-
-# Labels below this probability are not tried in a frame: one would have to make up a factor of
-# 100,000 elsewhere. Lowering it to 6e-8 changed no text's score on 144 peaked utterances; as it is,
-# confident frames spare the search nearly all of its work and memory (up to 7 times the speed).
-NEGLIGIBLE_PROBABILITY = 1e-5
+HotWords = tuple[tuple[str, float], ...]  # words, and nats that they gain
 
 # How far a frame's probabilities may be from summing to 1. Wide enough for a network that computes
 # in bfloat16, narrow enough to catch logits that never went through log_softmax.
 SUM_TOLERANCE = 0.1
+
+# Searches of a batch run beside each other; no more of them than cores.
+THREADS = os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class BeamSettings:
+    """How the beam search searches."""
+
+    beam_width: int = 100  # prefixes that are kept at every frame
+    # Of a frame's labels the most probable ones are tried that sum up to cutoff_prob, and no more
+    # than cutoff_top_n.
+    cutoff_prob: float = 1.0
+    cutoff_top_n: int = 300
+    alpha: float | None = None  # weight of the language model; None: the scorer's
+    beta: float | None = None  # nats that each word gains; None: the scorer's
+    unknown_penalty: float = 10.0  # nats that a word loses that isn't in the scorer's vocabulary
+    hot_words: HotWords = ()
+
+    def __post_init__(self) -> None:
+        if self.beam_width < 1:
+            raise UserError(f"The beam width is {self.beam_width}: give it 1 or more.")
+        if self.cutoff_top_n < 1 or not 0 < self.cutoff_prob <= 1:
+            raise UserError(
+                f"cutoff_prob is {self.cutoff_prob} and cutoff_top_n {self.cutoff_top_n}: give a "
+                "probability above 0, up to 1, and 1 label or more."
+            )
+        if self.unknown_penalty < 0:
+            raise UserError(
+                f"The penalty for unknown words is {self.unknown_penalty}: give 0 or more."
+            )
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A text that the beam search found."""
+
+    text: str
+    # Natural log of the text's probability times the language model's share.
+    score: float
+    acoustic_score: float  # natural log of the text's probability, over the alignments searched
+    confidence: float  # the score's share among all that the beam holds, 0 to 1
 
 
 def greedy_decode(log_probs: LogProbs, alphabet: Alphabet) -> str:
@@ -56,25 +91,25 @@ def greedy_decode(log_probs: LogProbs, alphabet: Alphabet) -> str:
 
 
 class BeamSearchDecoder:
-    """CTC prefix beam search without a language model. Threads may share one."""
+    """CTC's prefix beam search, with a scorer or without. Threads may share one."""
 
-    def __init__(self, alphabet: Alphabet, beam_width: int) -> None:
-        """Keeps the `beam_width` most probable prefixes at every frame.
+    def __init__(
+        self,
+        alphabet: Alphabet,
+        settings: BeamSettings | None = None,
+        scorer: Scorer | None = None,
+    ) -> None:
+        """scorer: of the same alphabet, see scorer.check_alphabet.
 
         Raises:
-            UserError: `beam_width` is below 1.
+            UserError: a hot word can't be written with the alphabet.
         """
-        if beam_width < 1:
-            raise UserError(f"The beam width is {beam_width}: give it 1 or more.")
         self.alphabet = alphabet
-        self._beam_width = beam_width
-        # The engine wants the blank first and never writes its entry.
-        self._engine_characters = ["", *alphabet.characters]
-        # Not Alphabet.encode, whose NFC would join a letter and an accent that are two labels.
-        self._label_of = {character: i for i, character in enumerate(alphabet.characters)}
+        self._settings = settings or BeamSettings()
+        self._words = _words(alphabet, self._settings, scorer)
 
     def decode(self, log_probs: LogProbs) -> str:
-        """The most probable text that the beam finds, summed over the text's alignments.
+        """The best text.
 
         Args:
             log_probs: natural-log probabilities, float32 [frames, labels], blank last. No frames
@@ -83,16 +118,35 @@ class BeamSearchDecoder:
         Raises:
             UserError: `log_probs` has the wrong shape, NaN, or frames that don't sum to 1.
         """
+        return self.n_best(log_probs, 1)[0].text
+
+    def n_best(self, log_probs: LogProbs, n: int) -> list[Hypothesis]:
+        """The best texts, the best one first; fewer than n, if the beam holds no more.
+
+        Args and errors are `decode`'s.
+        """
         probabilities = _checked_probabilities(log_probs, self.alphabet)  # [frames, labels]
-        # A prefix that falls out of the beam and comes back has lost its probability so far. With
-        # many ambiguous frames behind it this happens to right prefixes, in wide beams as well.
-        # Read from the end, CTC gives the same probabilities and the beam has other frames behind
-        # it: the better of both readings is worth more than a beam of twice the width.
-        forward = self._search(probabilities)
-        backward = self._search(probabilities[::-1])[::-1]
-        if forward == backward:
-            return forward
-        return max(forward, backward, key=lambda text: self._log_probability(probabilities, text))
+        width = self._settings.beam_width
+        search = prefix_search.begin(self._words, width, 1 + len(probabilities) * width)
+        prefix_search.advance(
+            search,
+            self._words,
+            probabilities,
+            self._settings.cutoff_prob,
+            self._settings.cutoff_top_n,
+        )
+        nodes, scores, gains = prefix_search.finish(search, self._words)
+        nodes, scores, gains = _join_same(nodes, scores, gains)
+        whole = np.logaddexp.reduce(scores)
+        return [
+            Hypothesis(
+                self.alphabet.decode(prefix_search.labels_of(search, nodes[i]).tolist()),
+                float(scores[i]),
+                float(scores[i] - gains[i]),
+                float(np.exp(scores[i] - whole)),
+            )
+            for i in np.argsort(-scores, kind="stable")[:n]
+        ]
 
     def decode_batch(self, batch: Iterable[LogProbs]) -> list[str]:
         """`decode` of each utterance in `batch`, in its order, on all cores.
@@ -100,43 +154,99 @@ class BeamSearchDecoder:
         Raises:
             UserError: as `decode`, for the first utterance that is bad.
         """
-        # Threads are enough, since the engine runs without the GIL; no more of them than cores,
-        # because a search of 865 uncertain frames at width 100 takes some 300 MB.
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        # Threads are enough, since the search runs without the GIL.
+        with ThreadPoolExecutor(THREADS) as pool:
             return list(pool.map(self.decode, batch))
 
-    def _search(self, probabilities: Probabilities) -> str:
-        """The engine's text for `probabilities`, float32 [frames, labels], blank last."""
-        blank_first = np.roll(probabilities, 1, axis=1)  # [frames, labels]
-        text: str
-        text, _ = fast_ctc_decode.beam_search(
-            blank_first, self._engine_characters, self._beam_width, NEGLIGIBLE_PROBABILITY
-        )
-        return text
 
-    def _log_probability(self, probabilities: Probabilities, text: str) -> float:
-        """Natural log of the probability of `text` over all alignments (Graves, section 4.1).
+def _join_same(
+    nodes: prefix_search.Integers, scores: prefix_search.Doubles, gains: prefix_search.Doubles
+) -> tuple[prefix_search.Integers, prefix_search.Doubles, prefix_search.Doubles]:
+    """Adds up what is one text: a prefix, and the same with a space behind it."""
+    unique, first, which = np.unique(nodes, return_index=True, return_inverse=True)
+    joined = np.full(len(unique), -np.inf)
+    np.logaddexp.at(joined, which, scores)
+    return unique, joined, gains[first]
 
-        Takes float32 [frames, labels]. Rescales at every frame, so that long utterances don't
-        underflow.
-        """
-        # The text's labels with a blank before, between and behind them.
-        states = np.full(2 * len(text) + 1, self.alphabet.blank)  # [states]
-        states[1::2] = [self._label_of[character] for character in text]
-        # A blank may be left out, save between two of the same label.
-        may_skip = states[2:] != states[:-2]  # [states - 2]
-        alignments = np.zeros(len(states))  # [states]
-        alignments[0] = 1.0
-        log_scale = 0.0
-        for emissions in probabilities[:, states].astype(np.float64):  # [states]
-            arriving = alignments.copy()  # [states]
-            arriving[1:] += alignments[:-1]
-            arriving[2:] += alignments[:-2] * may_skip
-            alignments = arriving * emissions
-            scale = alignments.sum()
-            alignments /= scale
-            log_scale += float(np.log(scale))
-        return log_scale + float(np.log(alignments[-2:].sum()))
+
+def _words(alphabet: Alphabet, settings: BeamSettings, scorer: Scorer | None) -> Words:
+    """What the search is to know of words."""
+    if not scorer:
+        return _hot_words_alone(alphabet, settings.hot_words)
+    letters = scorer.letters
+    if settings.hot_words:
+        letters = _with_hot_words(alphabet, settings.hot_words, scorer)
+    return Words(
+        True,
+        letters,
+        scorer.ngrams,
+        scorer.order,
+        scorer.begin,
+        scorer.end,
+        scorer.unknown,
+        tries.NONE if scorer.characters else alphabet.characters.index(SPACE),
+        scorer.alpha if settings.alpha is None else settings.alpha,
+        scorer.beta if settings.beta is None else settings.beta,
+        settings.unknown_penalty,
+        _largest_boost(settings.hot_words),
+    )
+
+
+def _largest_boost(hot_words: HotWords) -> float:
+    return max([0.0, *(boost for _, boost in hot_words)])
+
+
+def _hot_words_alone(alphabet: Alphabet, hot_words: HotWords) -> Words:
+    """Hot words without a language model: all words are the same to it."""
+    if not hot_words:
+        return prefix_search.no_words()
+    if SPACE not in alphabet.characters:
+        raise UserError("Hot words want an alphabet with a space, or a scorer of characters.")
+    # Every node ends a word; which one is all the same.
+    letters, nodes = tries.build(*_labels(alphabet, hot_words), LETTERS)
+    letters["boost"][nodes] = [boost for _, boost in hot_words]
+    return prefix_search.no_words()._replace(
+        known=True,
+        letters=prefix_search.read_only(letters),
+        space=alphabet.characters.index(SPACE),
+        largest_boost=_largest_boost(hot_words),
+    )
+
+
+def _with_hot_words(alphabet: Alphabet, hot_words: HotWords, scorer: Scorer) -> tries.Trie:
+    """The vocabulary with hot words in it."""
+    ends = np.flatnonzero(scorer.letters["word"] != tries.NONE).astype(np.int32)  # [words]
+    known, lengths = tries.sequences_of(scorer.letters, ends)
+    hot, hot_lengths = _labels(alphabet, hot_words)
+    longest = max(known.shape[1], hot.shape[1])
+    both = np.concatenate(
+        [np.pad(each, ((0, 0), (0, longest - each.shape[1]))) for each in (known, hot)]
+    )
+    letters, nodes = tries.build(both, np.concatenate([lengths, hot_lengths]), LETTERS)
+    letters["word"] = tries.NONE
+    # What the language model knows it keeps; the others are unknown to it, without a penalty.
+    letters["word"][nodes[len(known) :]] = scorer.unknown
+    letters["word"][nodes[: len(known)]] = scorer.letters["word"][ends]
+    letters["boost"][nodes[len(known) :]] = [boost for _, boost in hot_words]
+    return prefix_search.read_only(letters)
+
+
+def _labels(
+    alphabet: Alphabet, hot_words: HotWords
+) -> tuple[prefix_search.Integers, npt.NDArray[np.int64]]:
+    """Hot words as labels, int32 [words, longest], and their lengths, [words].
+
+    Raises:
+        UserError: a word has other characters than the alphabet, a space, or none.
+    """
+    for word, _ in hot_words:
+        strange = sorted(set(word) - (set(alphabet.characters) - {SPACE}))
+        if strange or not word:
+            raise UserError(
+                f"The hot word {word!r} has {strange or 'no letters'}: give single words, of the "
+                "letters that the model writes."
+            )
+    return tries.padded([alphabet.encode(word) for word, _ in hot_words])
 
 
 def _checked_probabilities(log_probs: LogProbs, alphabet: Alphabet) -> Probabilities:

@@ -10,7 +10,7 @@ from absl import logging
 import constants
 from speech import dataset, report
 from speech.config import ModelConfig
-from speech.decoder import BeamSearchDecoder, greedy_decode
+from speech.decoder import BeamSearchDecoder, BeamSettings, greedy_decode
 from speech.heat_map import Sample
 from speech.history import Look
 from speech.recognition import Recognition, recognise
@@ -49,7 +49,7 @@ class Looker:
         every = max(len(self._references) // constants.BEAM_SAMPLE, 1)
         chosen = self._references[::every][: constants.BEAM_SAMPLE]
         self._sample = {utterance_id for utterance_id, _ in chosen}
-        self._decoder = BeamSearchDecoder(config.alphabet, constants.BEAM_WIDTH)
+        self._decoder = BeamSearchDecoder(config.alphabet, BeamSettings(constants.BEAM_WIDTH))
 
     def look(
         self,

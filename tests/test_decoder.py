@@ -14,7 +14,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speech.decoder import BeamSearchDecoder, greedy_decode
+from speech.decoder import BeamSearchDecoder, BeamSettings, greedy_decode
 from utils import ENGLISH, Alphabet, UserError
 
 Array = npt.NDArray[np.float32]
@@ -79,7 +79,7 @@ def text_log_probs(batch: list[Array], texts: list[str]) -> Array:
 
 def lead_over_oracle(batch: list[Array]) -> Array:
     """Nats by which each of our texts is more probable than TensorFlow's: float32 [batch]."""
-    ours = BeamSearchDecoder(ENGLISH, BEAM_WIDTH).decode_batch(batch)
+    ours = BeamSearchDecoder(ENGLISH, BeamSettings(BEAM_WIDTH)).decode_batch(batch)
     return text_log_probs(batch, ours) - text_log_probs(batch, oracle_texts(batch))
 
 
@@ -97,7 +97,7 @@ def enumerated_probabilities(log_probs: Array, alphabet: Alphabet) -> dict[str, 
 
 
 def beam_decode(log_probs: Array, alphabet: Alphabet) -> str:
-    return BeamSearchDecoder(alphabet, BEAM_WIDTH).decode(log_probs)
+    return BeamSearchDecoder(alphabet, BeamSettings(BEAM_WIDTH)).decode(log_probs)
 
 
 BOTH = pytest.mark.parametrize("decode", [greedy_decode, beam_decode])
@@ -147,7 +147,7 @@ def test_letters_outside_ascii_and_lone_accents_stay(decode: Decode) -> None:
 def test_accent_and_letter_stay_two_labels_when_texts_are_compared() -> None:
     rng = np.random.default_rng(0)
     alphabet = Alphabet(("e", "\u0301"))
-    decoder = BeamSearchDecoder(alphabet, 1)
+    decoder = BeamSearchDecoder(alphabet, BeamSettings(1))
     for _ in range(50):
         text = decoder.decode(log_softmax(rng.normal(size=(20, 3))))
         assert set(text) <= set(alphabet.characters)
@@ -169,7 +169,7 @@ def test_beam_search_sums_alignments_where_best_path_does_not() -> None:
 def test_no_text_is_more_probable_on_short_input(frames: int, scale: float, seed: int) -> None:
     logits = np.random.default_rng(seed).normal(size=(frames, AB.size)) * scale
     probabilities = enumerated_probabilities(log_softmax(logits), AB)
-    text = BeamSearchDecoder(AB, 1000).decode(log_softmax(logits))
+    text = BeamSearchDecoder(AB, BeamSettings(1000)).decode(log_softmax(logits))
     assert probabilities[text] == pytest.approx(max(probabilities.values()), rel=1e-5)
 
 
@@ -228,7 +228,7 @@ def test_batch_keeps_order_and_equals_one_by_one() -> None:
     rng = np.random.default_rng(5)
     # The longest first, so that the threads finish in another order.
     batch = [noise(rng, frames, 2.0) for frames in (200, 1, 90, 0, 40, 3, 150, 10)]
-    decoder = BeamSearchDecoder(ENGLISH, BEAM_WIDTH)
+    decoder = BeamSearchDecoder(ENGLISH, BeamSettings(BEAM_WIDTH))
     one_by_one = [decoder.decode(log_probs) for log_probs in batch]
     assert len(set(one_by_one)) == len(batch)
     assert decoder.decode_batch(batch) == one_by_one
@@ -236,13 +236,13 @@ def test_batch_keeps_order_and_equals_one_by_one() -> None:
 
 
 def test_empty_batch_gives_no_texts() -> None:
-    assert BeamSearchDecoder(ENGLISH, BEAM_WIDTH).decode_batch([]) == []
+    assert BeamSearchDecoder(ENGLISH, BeamSettings(BEAM_WIDTH)).decode_batch([]) == []
 
 
 def test_batch_tells_of_a_bad_utterance() -> None:
     batch = [path_log_probs("a", AB), np.full((2, AB.size), np.nan, np.float32)]
     with pytest.raises(UserError, match="NaN"):
-        BeamSearchDecoder(AB, BEAM_WIDTH).decode_batch(batch)
+        BeamSearchDecoder(AB, BeamSettings(BEAM_WIDTH)).decode_batch(batch)
 
 
 # --- Bad input ------------------------------------------------------------------------------------
@@ -275,7 +275,7 @@ def test_what_is_no_distribution_is_refused(decode: Decode, value: float) -> Non
 @pytest.mark.parametrize("beam_width", [0, -1])
 def test_beam_width_below_one_is_refused(beam_width: int) -> None:
     with pytest.raises(UserError, match=f"beam width is {beam_width}"):
-        BeamSearchDecoder(ENGLISH, beam_width)
+        BeamSearchDecoder(ENGLISH, BeamSettings(beam_width))
 
 
 def test_decoder_imports_no_tensorflow() -> None:

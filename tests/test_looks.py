@@ -8,7 +8,7 @@ import pytest
 from test_model import model_config, predictions, tiny_shards, train
 
 from speech import checkpoints, dataset, report
-from speech.decoder import BeamSearchDecoder, greedy_decode
+from speech.decoder import BeamSearchDecoder, BeamSettings, greedy_decode
 from speech.history import Look
 from speech.looks import Looker, told
 from speech.records import ShardSet
@@ -42,7 +42,7 @@ def test_look_is_what_decoding_every_utterance_gives(
     known = predictions(trained[0], shards)
     references = [text for _, text in dataset.transcripts(shards)]
     log_probs = [each["log_probs"][: each["output_length"]] for each in known]
-    beams = BeamSearchDecoder(ENGLISH, 100).decode_batch(log_probs)
+    beams = BeamSearchDecoder(ENGLISH, BeamSettings(100)).decode_batch(log_probs)
     greedy = [greedy_decode(each, ENGLISH) for each in log_probs]
     losses = [float(each["ctc_loss"]) for each in known]
     for texts, wer, cer in (

@@ -1,0 +1,460 @@
+"""CTC's prefix beam search with a language model, compiled.
+
+Graves et al., "Connectionist Temporal Classification" (ICML 2006), section 4.2, with a beam instead
+of a threshold; the language model comes in where a word ends, as in Hannun et al., "First-Pass
+Large Vocabulary Continuous Speech Recognition using Bi-Directional Recurrent DNNs" (arXiv
+1408.2873).
+
+A prefix's probability is the sum over all its alignments, kept in two parts: those that end in the
+blank, and those that end in the prefix's last label. The language model's share is multiplied into
+both as soon as it is known. Probabilities are float64 and rescaled at every frame, so that nothing
+underflows, and no logarithm is taken on the way.
+
+Prefixes are the nodes of a tree, of which the beam has the most probable ones. A prefix that falls
+out of the beam and comes back is the same node again, so no text is ever in the beam twice. One
+that falls out while a child of it stays is held as long: it isn't made longer, but what reaches the
+child through it still counts. A textbook's search loses that, some nats in an unsure utterance.
+"""
+
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from speech import tries
+from speech.ngrams import DTYPE as NGRAMS
+from speech.ngrams import NGrams, log_probability
+from speech.scorer import LETTERS
+from speech.tries import NONE, ROOT, Trie, find_child
+
+Bools = npt.NDArray[np.bool_]
+Doubles = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int32]
+Records = npt.NDArray[Any]
+
+# Where in `Search.counts` something stands.
+NODES, HISTORIES, BEAM, HELD = 0, 1, 2, 3
+
+# A prefix, a node of the tree.
+NODE = np.dtype(
+    [
+        ("parent", "i4"),
+        ("label", "i4"),  # the last one
+        ("first_child", "i4"),
+        ("sibling", "i4"),
+        ("position", "i4"),  # in the beam or behind it, or NONE
+        ("letters", "i4"),  # the present word's node in Words.letters; NONE: outside of it
+        ("history", "i4"),  # of the words before
+        ("factor", "f8"),  # the language model's share of the step from the parent
+        ("gain", "f8"),  # natural log of all its shares since the root
+        ("space_factor", "f8"),  # that of a space to come; NaN: not known yet
+    ],
+    align=True,
+)
+# Words before: the last one, and the history before it.
+HISTORY = np.dtype([("word", "i4"), ("earlier", "i4")])
+# Of the beam: probability of the alignments that end in the blank, and in the last label.
+PLACE = np.dtype([("node", "i4"), ("blank", "f8"), ("spoken", "f8")], align=True)
+# What may be the next beam: a place in the present one, as it is (NONE) or with a label more.
+CANDIDATE = np.dtype([("place", "i4"), ("label", "i4"), ("blank", "f8"), ("spoken", "f8")])
+
+
+class Words(NamedTuple):
+    """What the search knows of words. All arrays are read-only."""
+
+    known: bool  # False: no word is scored, and nothing below counts
+    letters: Trie  # words as sequences of labels, scorer.LETTERS
+    ngrams: NGrams
+    order: int
+    begin: int  # the n-grams' numbers of <s>, </s> and <unk>
+    end: int
+    unknown: int
+    space: int  # the label between words; NONE: every character is a word
+    alpha: float  # weight of the language model
+    beta: float  # nats that each word gains
+    unknown_penalty: float  # nats that a word loses outside the vocabulary
+    largest_boost: float  # of a hot word, in nats
+
+
+class Search(NamedTuple):
+    """A search on its way."""
+
+    counts: npt.NDArray[np.int64]  # of nodes, histories, prefixes in the beam, and also held ones
+    log_scale: Doubles  # [1], natural log of what the beam's probabilities were divided by
+    tree: Records  # [nodes], NODE
+    histories: Records  # [nodes], HISTORY
+    # The beam, and behind it the prefixes that are held for their children: [2 beam width], PLACE.
+    beam: Records
+
+
+def begin(words: Words, width: int, nodes: int) -> Search:
+    """A search that has seen no frame, with room for `nodes` prefixes."""
+    search = Search(
+        np.array([1, 1, 1, 1], np.int64),
+        np.zeros(1),
+        np.empty(nodes, NODE),
+        np.empty(nodes + 1, HISTORY),
+        np.zeros(2 * width, PLACE),
+    )
+    search.tree[ROOT] = (NONE, NONE, NONE, NONE, 0, 0, 0, 1.0, 0.0, np.nan)
+    search.histories[0] = (words.begin, NONE)
+    search.beam[0] = (ROOT, 1.0, 0.0)
+    return search
+
+
+@numba.njit(cache=True, nogil=True)
+def advance(
+    search: Search,
+    words: Words,
+    probabilities: Floats,
+    cutoff_prob: float,
+    cutoff_top_n: int,
+) -> None:
+    """Takes frames in.
+
+    Args:
+        search: has room for frames times beam width more prefixes.
+        probabilities: float32 [frames, labels], the blank last.
+        cutoff_prob: of a frame's labels the most probable ones are tried that sum up to it,
+        cutoff_top_n: and no more than so many.
+    """
+    width, labels = len(search.beam) // 2, probabilities.shape[1] - 1
+    has_child = np.zeros((2 * width, labels), np.bool_)
+    candidates = np.empty(width * (labels + 2), CANDIDATE)
+    total = np.empty(len(candidates))
+    chosen = np.empty(2 * width, np.int32)
+    context = np.empty(max(words.order - 1, 1), np.int32)
+    for frame in probabilities:
+        tried = _tried(frame[:-1], cutoff_prob, cutoff_top_n)
+        count = _stay(search, frame, has_child, candidates, total)
+        count = _extend(search, words, frame, tried, has_child, context, candidates, total, count)
+        best = _choose_best(total[:count], width, chosen)
+        held = _hold_parents(search, candidates, chosen, best)
+        _renew(search, words, context, candidates, total, chosen, best, held)
+
+
+@numba.njit(cache=True, nogil=True)
+def _tried(frame: Floats, cutoff_prob: float, cutoff_top_n: int) -> Any:
+    """The labels to try, the most probable one first: int64 [tried].
+
+    Args:
+        frame: float32 [labels], without the blank.
+    """
+    order = np.argsort(-frame)
+    most = min(cutoff_top_n, len(order))
+    if cutoff_prob < 1.0:
+        total = 0.0
+        for i in range(most):
+            total += frame[order[i]]
+            if total >= cutoff_prob:
+                return order[: i + 1]
+    return order[:most]
+
+
+@numba.njit(cache=True, nogil=True)
+def _stay(
+    search: Search, frame: Floats, has_child: Bools, candidates: Records, total: Doubles
+) -> Any:
+    """The prefixes that stay, by a blank, a repeat, or as a child of another one."""
+    count = search.counts[HELD]
+    has_child[:count] = False
+    for i in range(count):
+        here, node = search.beam[i], search.tree[search.beam[i].node]
+        blank, spoken = (here.blank + here.spoken) * frame[-1], 0.0
+        if here.node != ROOT:
+            last = node.label
+            spoken = here.spoken * frame[last]
+            above = search.tree[node.parent].position
+            if above >= 0:
+                has_child[above, last] = True
+                spoken += _source(search, above, last) * frame[last] * node.factor
+        candidates[i].place, candidates[i].label = i, NONE
+        candidates[i].blank, candidates[i].spoken = blank, spoken
+        total[i] = blank + spoken
+    return count
+
+
+@numba.njit(cache=True, nogil=True)
+def _source(search: Search, i: int, label: int) -> Any:
+    """The probability of the prefix at place i from which a label can be added."""
+    here = search.beam[i]
+    if search.tree[here.node].label == label:
+        return here.blank  # without a blank between it would be a repeat
+    return here.blank + here.spoken
+
+
+@numba.njit(cache=True, nogil=True)
+def _extend(
+    search: Search,
+    words: Words,
+    frame: Floats,
+    tried: npt.NDArray[np.int64],
+    has_child: Bools,
+    context: Integers,
+    candidates: Records,
+    total: Doubles,
+    count: int,
+) -> Any:
+    """Adds the prefixes of the beam with a label more, where they may be among the best."""
+    beam = search.counts[BEAM]
+    # If all of the beam may stay, what is less probable than each of it can't come in.
+    threshold = total[:beam].min() if 2 * beam == len(search.beam) else 0.0
+    largest = np.exp(max(words.beta, 0.0) + words.largest_boost) if words.known else 1.0
+    for i in range(beam):
+        before = search.beam[i].blank + search.beam[i].spoken
+        for c in tried:
+            if before * frame[c] * largest <= threshold:
+                break
+            if has_child[i, c]:
+                continue
+            new = _source(search, i, c) * frame[c]
+            if new * largest <= threshold:
+                continue
+            new *= _factor(search, words, search.beam[i].node, c, context)
+            if new > threshold:
+                candidates[count].place, candidates[count].label = i, c
+                candidates[count].blank, candidates[count].spoken = 0.0, new
+                total[count] = new
+                count += 1
+    return count
+
+
+@numba.njit(cache=True, nogil=True)
+def _choose_best(total: Doubles, width: int, chosen: Integers) -> Any:
+    """Puts the places of the most probable candidates into `chosen`; how many they are."""
+    count = len(total)
+    if count <= width:
+        chosen[:count] = np.arange(count)
+        return count
+    limit = np.partition(total, count - width)[count - width]
+    equal = width - (total > limit).sum()
+    best = 0
+    for i in range(count):
+        if total[i] < limit or (total[i] == limit and equal == 0):
+            continue
+        equal -= total[i] == limit
+        chosen[best] = i
+        best += 1
+    return best
+
+
+@numba.njit(cache=True, nogil=True)
+def _hold_parents(search: Search, candidates: Records, chosen: Integers, best: int) -> Any:
+    """Puts the chosen ones' parents behind them where they aren't chosen; how many all are."""
+    taken = np.zeros(search.counts[HELD], np.bool_)
+    for i in range(best):
+        if candidates[chosen[i]].label == NONE:
+            taken[chosen[i]] = True
+    held = best
+    for i in range(best):
+        place = candidates[chosen[i]].place
+        node = search.beam[place].node
+        if candidates[chosen[i]].label == NONE and node != ROOT:
+            place = search.tree[search.tree[node].parent].position
+        if place >= 0 and not taken[place]:
+            taken[place] = True
+            chosen[held] = place
+            held += 1
+    return held
+
+
+@numba.njit(cache=True, nogil=True)
+def _renew(
+    search: Search,
+    words: Words,
+    context: Integers,
+    candidates: Records,
+    total: Doubles,
+    chosen: Integers,
+    best: int,
+    held: int,
+) -> None:
+    """Makes the chosen candidates the beam, and those behind them the held ones."""
+    nodes = np.empty(held, np.int32)
+    scale = 0.0
+    for i in range(held):
+        candidate = candidates[chosen[i]]
+        nodes[i] = search.beam[candidate.place].node
+        if candidate.label != NONE:
+            nodes[i] = _child(search, words, nodes[i], candidate.label, context)
+        scale = max(scale, total[chosen[i]])
+    for i in range(search.counts[HELD]):
+        search.tree[search.beam[i].node].position = NONE
+    search.log_scale[0] += np.log(scale)
+    for i in range(held):
+        search.tree[nodes[i]].position = i
+        search.beam[i].node = nodes[i]
+        search.beam[i].blank = candidates[chosen[i]].blank / scale
+        search.beam[i].spoken = candidates[chosen[i]].spoken / scale
+    search.counts[BEAM], search.counts[HELD] = best, held
+
+
+@numba.njit(cache=True, nogil=True)
+def _child(search: Search, words: Words, node: int, label: int, context: Integers) -> Any:
+    """The prefix that is `label` longer, made if it isn't there."""
+    child = search.tree[node].first_child
+    while child != NONE:
+        if search.tree[child].label == label:
+            return child
+        child = search.tree[child].sibling
+    child = search.counts[NODES]
+    search.counts[NODES] += 1
+    new, parent = search.tree[child], search.tree[node]
+    new.parent, new.label, new.first_child, new.position = node, label, NONE, NONE
+    new.sibling, parent.first_child = parent.first_child, child
+    new.letters, new.history = parent.letters, parent.history
+    new.factor, new.gain, new.space_factor = 1.0, parent.gain, np.nan
+    if words.known:
+        new.factor = _factor(search, words, node, label, context)
+        new.gain += np.log(new.factor)
+        _follow_words(search, words, child)
+    return child
+
+
+@numba.njit(cache=True, nogil=True)
+def _follow_words(search: Search, words: Words, node: int) -> None:
+    """Sets the present word and the ones before, which are the parent's so far."""
+    letters, label = search.tree[node].letters, search.tree[node].label
+    if words.space == NONE:
+        _begin_word(search, node, _known_word(words, find_child(words.letters, ROOT, label)))
+    elif label == words.space:
+        _begin_word(search, node, _known_word(words, letters))
+    elif letters != NONE:
+        search.tree[node].letters = find_child(words.letters, letters, label)
+
+
+@numba.njit(cache=True, nogil=True)
+def _begin_word(search: Search, node: int, word: int) -> None:
+    """A word begins behind this prefix, and `word` lies before it."""
+    history = search.counts[HISTORIES]
+    search.counts[HISTORIES] += 1
+    search.histories[history].word = word
+    search.histories[history].earlier = search.tree[node].history
+    search.tree[node].history, search.tree[node].letters = history, ROOT
+
+
+@numba.njit(cache=True, nogil=True)
+def _known_word(words: Words, letters: int) -> Any:
+    """The language model's number of the word whose letters end in this node."""
+    if letters > ROOT and words.letters[letters].word != NONE:
+        return words.letters[letters].word
+    return words.unknown
+
+
+@numba.njit(cache=True, nogil=True)
+def _factor(search: Search, words: Words, node: int, label: int, context: Integers) -> Any:
+    """The language model's share when a prefix is followed by a label."""
+    if not words.known:
+        return 1.0
+    here = search.tree[node]
+    if words.space == NONE:
+        letters = find_child(words.letters, ROOT, label)
+        return np.exp(_word_gain(search, words, letters, here.history, context))
+    if label == words.space:
+        if here.letters == ROOT:
+            return 0.0  # a word has letters
+        if np.isnan(here.space_factor):
+            gain = _word_gain(search, words, here.letters, here.history, context)
+            here.space_factor = np.exp(gain)
+        return here.space_factor
+    if here.letters == NONE or find_child(words.letters, here.letters, label) != NONE:
+        return 1.0
+    # Outside the vocabulary, whatever follows; told now, so that the beam knows of it.
+    return np.exp(-words.unknown_penalty)
+
+
+@numba.njit(cache=True, nogil=True)
+def _word_gain(search: Search, words: Words, letters: int, history: int, context: Integers) -> Any:
+    """Nats that a whole word gains, its letters in this node of the vocabulary."""
+    word = _known_word(words, letters)
+    gain = words.alpha * _log_probability(search, words, word, history, context) + words.beta
+    if letters == NONE:
+        # Of a longer word the penalty was told with the first letter that left the vocabulary.
+        return gain - words.unknown_penalty if words.space == NONE else gain
+    if words.letters[letters].word == NONE:
+        return gain - words.unknown_penalty
+    return gain + words.letters[letters].boost
+
+
+@numba.njit(cache=True, nogil=True)
+def _log_probability(
+    search: Search, words: Words, word: int, history: int, context: Integers
+) -> Any:
+    """Natural log of a word's probability behind a history."""
+    length = 0
+    while length < words.order - 1 and history != NONE:
+        context[length] = search.histories[history].word
+        history = search.histories[history].earlier
+        length += 1
+    return log_probability(words.ngrams, word, context, length)
+
+
+@numba.njit(cache=True, nogil=True)
+def finish(search: Search, words: Words) -> tuple[Integers, Doubles, Doubles]:
+    """What the beam would be if the utterance ended here; the search can go on after it.
+
+    Returns:
+        nodes: int32 [prefixes], without a space at their ends if words are scored.
+        scores: float64 [prefixes], natural log of the probability times the language model's share.
+        gains: float64 [prefixes], natural log of that share alone.
+    """
+    count = search.counts[BEAM]
+    nodes, scores, gains = np.empty(count, np.int32), np.empty(count), np.empty(count)
+    context = np.empty(max(words.order - 1, 1), np.int32)
+    for i in range(count):
+        node = search.beam[i].node
+        nodes[i], gains[i] = node, search.tree[node].gain
+        total = search.beam[i].blank + search.beam[i].spoken
+        scores[i] = (np.log(total) if total > 0 else -np.inf) + search.log_scale[0]
+        if words.known:
+            last = _last_gain(search, words, node, context)
+            gains[i] += last
+            scores[i] += last
+            if node != ROOT and search.tree[node].label == words.space:
+                nodes[i] = search.tree[node].parent
+    return nodes, scores, gains
+
+
+@numba.njit(cache=True, nogil=True)
+def _last_gain(search: Search, words: Words, node: int, context: Integers) -> Any:
+    """Nats of the present word and the sentence's end."""
+    letters, history = search.tree[node].letters, search.tree[node].history
+    gain = 0.0
+    if letters != ROOT:
+        gain = _word_gain(search, words, letters, history, context)
+        # For a moment, as if a word began here.
+        new = search.counts[HISTORIES]
+        search.histories[new].word = _known_word(words, letters)
+        search.histories[new].earlier = history
+        history = new
+    return gain + words.alpha * _log_probability(search, words, words.end, history, context)
+
+
+@numba.njit(cache=True, nogil=True)
+def labels_of(search: Search, node: int) -> Integers:
+    """The labels of a prefix, int32 [labels]."""
+    length, each = 0, node
+    while each != ROOT:
+        each = search.tree[each].parent
+        length += 1
+    labels = np.empty(length, np.int32)
+    for i in range(length - 1, -1, -1):
+        labels[i] = search.tree[node].label
+        node = search.tree[node].parent
+    return labels
+
+
+def no_words() -> Words:
+    """Words for a search without a language model."""
+    nothing = np.zeros((1, 1), np.int32), np.ones(1, np.int64)
+    letters, _ = tries.build(*nothing, LETTERS)
+    ngrams, _ = tries.build(*nothing, NGRAMS)
+    return Words(False, read_only(letters), read_only(ngrams), 1, 0, 0, 0, NONE, 0.0, 0.0, 0.0, 0.0)
+
+
+def read_only(array: Records) -> Records:
+    """The same array, as a file's is: what is compiled is compiled for such ones."""
+    array.flags.writeable = False
+    return array

@@ -1,0 +1,238 @@
+"""The scorer file: a language model, its vocabulary, alphabet and weights, ready for the decoder.
+
+One file, so that nothing can be mixed up. Its arrays are mapped into memory as they lie, so that
+loading takes no time and processes share them:
+
+    16 bytes    MAGIC
+    48 bytes    version and length of the JSON, two little-endian int64; alpha and beta, two
+                float64; 16 bytes that are 0
+    JSON        the alphabet, the order, and the lengths of the arrays
+    arrays      the words' letters and the n-grams, see LETTERS and ngrams.DTYPE
+"""
+
+import json
+import math
+import os
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from speech import ngrams, tries
+from speech.ngrams import NGrams
+from speech.tries import NONE, Trie
+from utils import Alphabet, UserError
+
+MAGIC = b"deep speech lm\r\n"
+VERSION = 1
+
+# Version, length of the JSON, alpha, beta.
+HEADER = struct.Struct("<qqdd16x")
+WEIGHTS = struct.Struct("<dd")
+WEIGHTS_AT = len(MAGIC) + 16
+
+# Arrays begin at multiples of it, as memory wants them.
+ALIGNMENT = 64
+
+# The words' trie; word: the n-grams' number of it, or NONE where none ends; boost: nats that a hot
+# word gains, which isn't of the file.
+LETTERS = np.dtype([*tries.FIELDS, ("word", "<i4"), ("boost", "<f4")])
+
+SPACE = " "
+# What a language model of characters calls the space, as ARPA files separate words by spaces.
+SPACE_WORD = "<space>"
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A language model over the words, or characters, of an alphabet."""
+
+    path: str
+    alphabet: Alphabet
+    alpha: float  # weight of the language model's natural-log probability
+    beta: float  # nats that each word gains
+    characters: bool  # each character is a word
+    order: int
+    ngrams: NGrams
+    begin: int  # the numbers of <s>, </s> and <unk>
+    end: int
+    unknown: int
+    letters: Trie  # the words as sequences of labels, LETTERS
+
+    @property
+    def words(self) -> int:
+        """Number of words in the vocabulary."""
+        return int((self.letters["word"] != NONE).sum())
+
+
+def write_scorer(
+    path: str,
+    arpa_path: str,
+    words: Sequence[str],
+    alphabet: Alphabet,
+    alpha: float,
+    beta: float,
+    characters: bool,
+) -> None:
+    """Packs an ARPA file (plain text), the vocabulary, alphabet and weights; whole or not at all.
+
+    Args:
+        words: the vocabulary; of a language model of characters, the characters.
+
+    Raises:
+        UserError: the ARPA file can't be read, a word can't be written with the alphabet, an
+            alphabet for words has no space, or the file can't be written.
+    """
+    if not characters and SPACE not in alphabet.characters:
+        raise UserError(
+            "The alphabet has no space to separate words by: add one to it, or make a language "
+            "model of characters, with --characters."
+        )
+    _check_weights(alpha, beta)
+    model, order, model_words = ngrams.read_arpa(arpa_path)
+    number_of = {word: number for number, word in enumerate(model_words)}
+    arrays = (_letters(words, alphabet, number_of), model)
+    content = {
+        "alphabet": alphabet.to_json(),
+        "characters": characters,
+        "order": order,
+        "begin": number_of[ngrams.BEGIN],
+        "end": number_of[ngrams.END],
+        "unknown": number_of[ngrams.UNKNOWN],
+        "nodes": [len(each) for each in arrays],
+    }
+    text = json.dumps(content).encode()
+    partial = f"{path}.partial"
+    try:
+        with open(partial, "wb") as file:
+            file.write(MAGIC + HEADER.pack(VERSION, len(text), alpha, beta) + text)
+            for each in arrays:
+                file.write(bytes(-file.tell() % ALIGNMENT))
+                each.tofile(file)
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(f"The scorer {path} can't be written: {error.strerror}.") from None
+
+
+def _letters(words: Sequence[str], alphabet: Alphabet, number_of: dict[str, int]) -> Trie:
+    """The trie of the words' labels."""
+    labels = tries.padded([alphabet.encode(word) for word in words])
+    letters, nodes = tries.build(*labels, LETTERS)
+    letters["word"] = NONE
+    unknown = number_of[ngrams.UNKNOWN]
+    letters["word"][nodes] = [
+        number_of.get(SPACE_WORD if word == SPACE else word, unknown) for word in words
+    ]
+    return letters
+
+
+def read_scorer(path: str) -> Scorer:
+    """Maps a scorer file into memory.
+
+    Raises:
+        UserError: there is none, it isn't one, it is cut off, or of a newer version.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(len(MAGIC) + HEADER.size)
+            if not start.startswith(MAGIC) or len(start) < len(MAGIC) + HEADER.size:
+                raise UserError(
+                    f"{path} is no scorer: make one with build_lm.py. (One of Mozilla's has "
+                    "another format; build_lm.py --input_arpa packs its language model.)"
+                )
+            version, length, alpha, beta = HEADER.unpack(start[len(MAGIC) :])
+            if version != VERSION:
+                raise UserError(
+                    f"The scorer {path} is of version {version}, and version {VERSION} is the one "
+                    "that can be read here: make it anew with build_lm.py, or update this program."
+                )
+            text = file.read(length)
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise UserError(f"The scorer {path} can't be read: {error.strerror}.") from None
+    if len(text) < length:
+        raise _cut_off(path)
+    try:
+        content = json.loads(text)
+        (letters_at, model_at), end = _places(content["nodes"], len(start) + length)
+        if size < end:
+            raise _cut_off(path)
+        return Scorer(
+            path,
+            Alphabet.from_json(content["alphabet"]),
+            alpha,
+            beta,
+            content["characters"],
+            content["order"],
+            _mapped(path, ngrams.DTYPE, model_at, content["nodes"][1]),
+            content["begin"],
+            content["end"],
+            content["unknown"],
+            _mapped(path, LETTERS, letters_at, content["nodes"][0]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"The scorer {path} is damaged ({error!r}): copy it again, or make it anew."
+        ) from None
+
+
+def _places(lengths: Sequence[int], position: int) -> tuple[list[int], int]:
+    """Where the letters and the n-grams begin, and where the file ends."""
+    places = []
+    for dtype, length in zip((LETTERS, ngrams.DTYPE), lengths, strict=True):
+        position += -position % ALIGNMENT
+        places.append(position)
+        position += dtype.itemsize * length
+    return places, position
+
+
+def _mapped(path: str, dtype: np.dtype[Any], position: int, length: int) -> npt.NDArray[Any]:
+    return np.memmap(path, dtype, "r", position, (length,)).view(np.ndarray)
+
+
+def _cut_off(path: str) -> UserError:
+    return UserError(f"The scorer {path} is cut off: copy it again, or make it anew.")
+
+
+def check_alphabet(scorer: Scorer, alphabet: Alphabet, model: str) -> None:
+    """Raises UserError if a model's alphabet isn't the scorer's; model: its directory."""
+    if scorer.alphabet == alphabet:
+        return
+    ours, theirs = set(alphabet.characters), set(scorer.alphabet.characters)
+    if ours == theirs:
+        what = "the same characters in another order"
+    else:
+        what = (
+            f"{sorted(theirs - ours)} more and {sorted(ours - theirs)} less than the model's "
+            f"{len(ours)}"
+        )
+    raise UserError(
+        f"The scorer {scorer.path} is of another alphabet than the model in {model}, with {what}: "
+        "make one with build_lm.py --alphabet and the alphabet that the model was trained with."
+    )
+
+
+def write_weights(path: str, alpha: float, beta: float) -> None:
+    """Writes other weights into a scorer file.
+
+    Raises:
+        UserError: it isn't a scorer, or can't be written.
+    """
+    _check_weights(alpha, beta)
+    read_scorer(path)
+    try:
+        with open(path, "r+b") as file:
+            file.seek(WEIGHTS_AT)
+            file.write(WEIGHTS.pack(alpha, beta))
+    except OSError as error:
+        raise UserError(f"The scorer {path} can't be written: {error.strerror}.") from None
+
+
+def _check_weights(alpha: float, beta: float) -> None:
+    if not (math.isfinite(alpha) and math.isfinite(beta) and alpha >= 0):
+        raise UserError(
+            f"alpha is {alpha} and beta {beta}: give finite numbers, and an alpha of 0 or more."
+        )
