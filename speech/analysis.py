@@ -1,0 +1,174 @@
+"""Where a recogniser errs: which words and letters, at which lengths, with whom."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import jiwer
+
+from speech.report import Errors, Result, interval_of, word_count_cosine
+
+# Words of the reference, to and with the number; the last group has what is longer.
+LENGTHS = (0, 5, 10, 15, 20, 30, 40)
+
+# Between the parts of LibriSpeech's ids: SPEAKER-CHAPTER-NNNN.
+ID_SEPARATOR = "-"
+
+Kind = Literal["equal", "substitute", "delete", "insert"]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One word or letter of an alignment."""
+
+    kind: Kind
+    reference: str  # empty: inserted
+    hypothesis: str  # empty: deleted
+
+
+def align_words(reference: str, hypothesis: str) -> list[Edit]:
+    """The edits of a smallest set of them; where several are equally small, jiwer's choice."""
+    return _edits(jiwer.process_words(reference, hypothesis))
+
+
+def align_characters(reference: str, hypothesis: str) -> list[Edit]:
+    """Likewise in characters, the spaces between words included."""
+    return _edits(jiwer.process_characters(reference, hypothesis))
+
+
+def _edits(output: jiwer.WordOutput | jiwer.CharacterOutput) -> list[Edit]:
+    references, hypotheses = output.references[0], output.hypotheses[0]
+    edits = []
+    for chunk in output.alignments[0]:
+        left = references[chunk.ref_start_idx : chunk.ref_end_idx]
+        right = hypotheses[chunk.hyp_start_idx : chunk.hyp_end_idx]
+        # An inserted chunk has nothing on the left, a deleted one nothing on the right; all others
+        # are of one length.
+        for i in range(max(len(left), len(right))):
+            kind: Kind = chunk.type  # type: ignore[assignment]
+            edits.append(Edit(kind, "".join(left[i : i + 1]), "".join(right[i : i + 1])))
+    return edits
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """What was said and what was recognised instead, and how often."""
+
+    reference: str  # empty: insertions
+    hypothesis: str  # empty: deletions
+    count: int
+
+
+@dataclass(frozen=True)
+class Confusions:
+    """The most frequent first; equals by their letters."""
+
+    substitutions: tuple[Confusion, ...]
+    deletions: tuple[Confusion, ...]
+    insertions: tuple[Confusion, ...]
+
+
+def confused_words(results: Iterable[Result]) -> Confusions:
+    return _confusions(align_words(result.reference, result.hypothesis) for result in results)
+
+
+def confused_letters(results: Iterable[Result]) -> Confusions:
+    """A space counts as a letter: words that are run together have lost one."""
+    return _confusions(align_characters(result.reference, result.hypothesis) for result in results)
+
+
+def _confusions(alignments: Iterable[list[Edit]]) -> Confusions:
+    counts = Counter(edit for edits in alignments for edit in edits if edit.kind != "equal")
+    ordered = sorted(
+        counts.items(), key=lambda item: (-item[1], item[0].reference, item[0].hypothesis)
+    )
+
+    def of(kind: Kind) -> tuple[Confusion, ...]:
+        return tuple(
+            Confusion(edit.reference, edit.hypothesis, count)
+            for edit, count in ordered
+            if edit.kind == kind
+        )
+
+    return Confusions(of("substitute"), of("delete"), of("insert"))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Some utterances of a set."""
+
+    name: str
+    utterances: int
+    words: Errors
+    interval: tuple[float, float]  # of their word error rate, 95 %
+
+
+def by_length(results: Iterable[Result]) -> list[Group]:
+    """By the number of words in the reference, rising; lengths that don't occur are left out."""
+    groups: dict[int, list[Result]] = defaultdict(list)
+    for result in results:
+        groups[sum(result.words.length > last for last in LENGTHS)].append(result)
+    return [_group(_length_name(number), groups[number]) for number in sorted(groups)]
+
+
+def _length_name(number: int) -> str:
+    if number == 0:
+        return "0"
+    first = LENGTHS[number - 1] + 1
+    return f"{first}\u2013{LENGTHS[number]}" if number < len(LENGTHS) else f"{first} or more"
+
+
+def by_speaker(results: Sequence[Result]) -> list[Group]:
+    """By the speaker, the part of an id before its first dash, highest word error rate first.
+
+    Empty if an id has no dash, since then the ids don't tell.
+    """
+    groups: dict[str, list[Result]] = defaultdict(list)
+    for result in results:
+        speaker, dash, _ = result.utterance_id.partition(ID_SEPARATOR)
+        if not dash:
+            return []
+        groups[speaker].append(result)
+    found = [_group(speaker, spoken) for speaker, spoken in groups.items()]
+    return sorted(found, key=lambda group: (-group.words.rate, group.name))
+
+
+def _group(name: str, results: Sequence[Result]) -> Group:
+    words = [result.words for result in results]
+    return Group(name, len(results), sum(words, Errors()), interval_of(words))
+
+
+def cosine_of_set(results: Sequence[Result]) -> float:
+    """`word_count_cosine` of all references together and all hypotheses together."""
+    references = " ".join(result.reference for result in results)
+    return word_count_cosine(references, " ".join(result.hypothesis for result in results))
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Utterances to look at; none is in two of the lists."""
+
+    best: list[Result]
+    median: list[Result]
+    worst: list[Result]  # the very worst first
+
+
+def examples(results: Iterable[Result], most: int) -> Examples:
+    """Up to `most` utterances of each kind, a third of the set at most.
+
+    They are ordered by word error rate, then character error rate; of equals the longer is the
+    better at the good end: many words without an error say more than one.
+    """
+    ordered = sorted(results, key=_badness)
+    each = min(most, -(-len(ordered) // 3))
+    worst = ordered[max(len(ordered) - each, 0) :][::-1]
+    rest = ordered[: len(ordered) - len(worst)]
+    best, middle = rest[:each], rest[each:]
+    # The set's own middle, unless the best or the worst have it already.
+    start = min(max((len(ordered) - each) // 2 - len(best), 0), max(len(middle) - each, 0))
+    return Examples(best, middle[start : start + each], worst)
+
+
+def _badness(result: Result) -> tuple[float, float, int, str]:
+    return result.words.rate, result.characters.rate, -result.words.length, result.utterance_id
