@@ -101,7 +101,7 @@ class Group:
     name: str
     utterances: int
     words: Errors
-    interval: tuple[float, float]  # of their word error rate, 95 %
+    interval: tuple[float, float] | None  # of their word error rate, 95 %; None: one utterance
 
 
 def by_length(results: Iterable[Result]) -> list[Group]:
@@ -136,7 +136,8 @@ def by_speaker(results: Sequence[Result]) -> list[Group]:
 
 def _group(name: str, results: Sequence[Result]) -> Group:
     words = [result.words for result in results]
-    return Group(name, len(results), sum(words, Errors()), interval_of(words))
+    interval = interval_of(words) if len(words) > 1 else None
+    return Group(name, len(words), sum(words, Errors()), interval)
 
 
 def cosine_of_set(results: Sequence[Result]) -> float:

@@ -134,12 +134,7 @@ def _document(title: str, body: Sequence[str]) -> str:
 def _summary(page: Page) -> str:
     summary = page.summary
     rates = [
-        [
-            name,
-            f"<b>{rate:.2%}</b>",
-            format_interval(interval),
-            f"{greedy:.2%}",
-        ]
+        [name, f"<b>{rate:.2%}</b>", format_interval(interval), f"{greedy:.2%}"]
         for name, rate, interval, greedy in (
             ("WER", summary.wer, summary.wer_interval, summary.greedy_wer),
             ("CER", summary.cer, summary.cer_interval, summary.greedy_cer),
@@ -187,29 +182,29 @@ def _comparison(page: Page) -> str:
             f"{now:.2%}",
             f"<b>{points(change.rate)}</b>",
             f"{points(change.low)} to {points(change.high)}",
-            format_p(change.p_value).replace("<", "&lt;"),
+            escape(format_p(change.p_value).removeprefix("p ").removeprefix("= ")),
         ]
         for name, before, now, change in (
             ("WER", found.wer_before, page.summary.wer, found.wer),
             ("CER", found.cer_before, page.summary.cer, found.cer),
         )
     ]
-    names = ["", "there", "here", "points", "95% interval", "one-sided p"]
+    names = ["", "there", "here", "points", "95% interval", "p"]
     changes = "".join(_change(change, page.audio) for change in found.changes[:CHANGES])
     return (
         f"<p>There: <bdi class=wraps>{escape(found.other)}</bdi>. Of {len(page.results):,} "
         f"utterances {len(found.changes):,} were recognised differently.</p>"
         + _table(names, rows)
-        + "<p class=note>Paired bootstrap over utterances; p is the share of samples without a "
-        "difference in this direction. Below 0 is better here.</p>"
+        + "<p class=note>Points below 0: better here. Paired bootstrap over utterances; p, "
+        "one-sided, is the share of samples without a difference in this direction.</p>"
         + (f"<h3>What changed most</h3>{LEGEND}{changes}" if changes else "")
     )
 
 
 def _change(change: Change, audio: Audio | None) -> str:
-    came = f"{change.words:+d}" if change.words else "as many"
+    told = f"{change.words:+d} in errors" if change.words else "as many errors"
     return (
-        f"<article>{_heading(change.after.utterance_id, f'{came} errors in words')}"
+        f"<article>{_heading(change.after.utterance_id, told)}"
         f"<h4>there: {_errors(change.before)}</h4>{_alignment(change.before)}"
         f"<h4>here: {_errors(change.after)}</h4>{_alignment(change.after)}"
         f"{_player(change.after.utterance_id, audio)}</article>"
@@ -217,7 +212,7 @@ def _change(change: Change, audio: Audio | None) -> str:
 
 
 def _lengths(results: Sequence[Result]) -> str:
-    return _bars("words of the reference", analysis.by_length(results))
+    return _bars("words", analysis.by_length(results))
 
 
 def _speakers(results: Sequence[Result]) -> str:
@@ -231,29 +226,27 @@ def _speakers(results: Sequence[Result]) -> str:
 
 def _bars(name: str, groups: Sequence[Group]) -> str:
     """A bar of word error rate for each group, with its interval."""
-    largest = max((max(group.words.rate, group.interval[1]) for group in groups), default=0.0)
+    ends = [end for group in groups for end in (group.words.rate, *(group.interval or ()))]
     rows = [
         [
             f"<bdi>{escape(group.name)}</bdi>",
-            svg_charts.interval_bar(group.words.rate, *group.interval, largest),
-            f"{group.words.rate:.2%}",
-            format_interval(group.interval),
+            svg_charts.interval_bar(group.words.rate, group.interval, max(ends)),
+            f"{group.words.rate:.2%} <span class=interval>"
+            f"{format_interval(group.interval) if group.interval else ''}</span>",
             f"{group.utterances:,}",
         ]
         for group in groups
     ]
-    return _table([name, "", "WER", "95% interval", "utterances"], rows, "bars")
+    return _table([name, "", "WER, 95% interval", "utterances"], rows, "bars")
 
 
 def _confusions(found: analysis.Confusions) -> str:
-    lists = [
-        ("Substituted", found.substitutions),
-        ("Left out", found.deletions),
-        ("Put in", found.insertions),
-    ]
-    if not any(confusions for _, confusions in lists):
-        return "<p>No errors.</p>"
-    return f'<div class="columns">{"".join(_confusion_list(*each) for each in lists)}</div>'
+    lists = (
+        _confusion_list("Substituted", found.substitutions),
+        _confusion_list("Left out", found.deletions),
+        _confusion_list("Put in", found.insertions),
+    )
+    return f'<div class="columns">{"".join(lists)}</div>'
 
 
 def _confusion_list(title: str, confusions: Sequence[Confusion]) -> str:
@@ -276,10 +269,12 @@ def _sweeps(page: Page) -> str:
     if page.beam_points:
         pairs = [(float(each.beam_width), each.wer) for each in page.beam_points]
         shown += "<h3>WER by beam width</h3>" + svg_charts.line_chart(pairs, "beam width", "WER")
+        numbers = [[f"{width:g}", f"{rate:.2%}"] for width, rate in sorted(pairs)]
+        shown += _table(["beam width", "WER"], numbers)
     if page.weight_points:
         triples = [(each.alpha, each.beta, each.wer) for each in page.weight_points]
         chosen = page.chosen
-        framed = f"; framed: alpha {chosen[0]:g}, beta {chosen[1]:g}" if chosen else ""
+        framed = f"; framed: nearest to alpha {chosen[0]:g}, beta {chosen[1]:g}" if chosen else ""
         shown += (
             "<h3>WER by the scorer's weights, in percent</h3>"
             f"<div class=scrolled>{svg_charts.heat_map(triples, 'alpha', 'beta', chosen)}</div>"
@@ -310,8 +305,12 @@ def _heading(utterance_id: str, told: str) -> str:
 
 
 def _errors(result: Result) -> str:
-    words = result.words
-    return f"WER {words.rate:.1%}, {words.total:,} errors in {words.length:,} words"
+    errors, words = result.words.total, result.words.length
+    return f"WER {result.words.rate:.1%}: {_count(errors, 'error')} in {_count(words, 'word')}"
+
+
+def _count(number: int, of: str) -> str:
+    return f"{number:,} {of}{'' if number == 1 else 's'}"
 
 
 def _alignment(result: Result) -> str:
@@ -320,8 +319,7 @@ def _alignment(result: Result) -> str:
 
 
 def _edit(edit: Edit) -> str:
-    rows = (escape(text) or "\u2013" for text in (edit.reference, edit.hypothesis))
-    reference, hypothesis = rows
+    reference, hypothesis = (escape(text) or "\u2013" for text in (edit.reference, edit.hypothesis))
     return f'<span class="{edit.kind}"><span>{reference}</span><span>{hypothesis}</span></span>'
 
 

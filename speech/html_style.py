@@ -41,10 +41,12 @@ thead th { color: var(--muted); font-size: .875rem; white-space: nowrap; }
 td { white-space: nowrap; }
 td:has(.wraps) { white-space: normal; }
 .bars { width: 100%; }
-.bars td:nth-child(2) { width: 55%; min-width: 7rem; }
+.bars td:nth-child(2) { width: 55%; }
+.bars td:last-child { text-align: end; }
+.interval { color: var(--muted); margin-inline-start: .75em; font-size: .9em; }
 .bars th[scope=row] { white-space: nowrap; }
 .columns { display: grid; gap: 0 2rem;
-  grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); }
+  grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); }
 .columns table { width: 100%; }
 .columns th { overflow-wrap: anywhere; }
 .columns td { text-align: end; padding-inline-end: 0; }
@@ -76,15 +78,21 @@ audio { display: block; width: 100%; max-width: 30rem; height: 2.5rem; margin-to
 .substitute > span + span { font-weight: 600; }
 .delete > span:first-child { text-decoration: line-through; }
 .insert > span:last-child { text-decoration: underline; }
-.substitute::before, .delete::before, .insert::before { display: block; font-size: .75rem;
-  line-height: 1; padding-top: .15rem; font-weight: 700; }
+.substitute::before, .delete::before, .insert::before { display: block; font-size: .8rem;
+  line-height: 1; padding-top: .15rem; }
 .substitute::before { content: "\\2260"; }
 .delete::before { content: "\\2212"; }
 .insert::before { content: "+"; }
 .legend > span { display: inline-block; padding: 0 .35rem; border-radius: .25rem; }
 .legend > span::before { display: inline; padding-inline-end: .3em; font-size: inherit; }
 @media (max-width: 36rem) {
-  .bars td:nth-child(2) { width: 30%; min-width: 4rem; }
   th, td { padding-inline-end: .75rem; font-size: .9rem; }
+  /* The bars below their numbers, as wide as the screen. */
+  .bars, .bars thead, .bars tbody { display: block; }
+  .bars tr { display: grid; grid-template-columns: 6rem 1fr auto; padding-bottom: .3rem;
+    border-bottom: 1px solid var(--rule); }
+  .bars th, .bars td { border: 0; padding-bottom: 0; }
+  .bars thead th:nth-child(2) { display: none; }
+  .bars td:nth-child(2) { order: 1; grid-column: 1 / -1; width: auto; }
 }
 """

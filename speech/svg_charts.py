@@ -4,35 +4,32 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-import numpy as np
-
 # Pixels, where the page is wide enough. A narrower one makes the line chart smaller; the heat map
 # is scrolled, since its numbers must be read.
 LINE_WIDTH, LINE_HEIGHT = 440, 250
-LEFT, RIGHT, TOP, BOTTOM = 56, 20, 24, 44
+LEFT, RIGHT, TOP, BOTTOM = 56, 20, 12, 44
+LABEL_WIDTH = 30  # of a number below an axis
 CELL_WIDTH, CELL_HEIGHT = 52, 28
 
 # Opacity of the worst and the best cell: the number must be read on both.
 PALEST, STRONGEST = 0.04, 0.6
 
 
-def interval_bar(value: float, low: float, high: float, largest: float) -> str:
+def interval_bar(value: float, interval: tuple[float, float] | None, largest: float) -> str:
     """One bar with its interval as a whisker; its number belongs beside it, as text.
 
     Args:
         value: 0 or more.
-        low, high: of the interval.
         largest: what the whole width stands for.
     """
     scale = 100 / largest if largest > 0 else 0.0
-    ends = [min(scale * each, 100) for each in (value, low, high)]
-    width, left, right = (f"{end:.2f}%" for end in ends)
-    caps = "".join(f'<line x1="{x}" x2="{x}" y1="5" y2="15"/>' for x in (left, right))
-    return (
-        '<svg class="bar" width="100%" height="20" aria-hidden="true">'
-        f'<rect width="{width}" height="14" y="3"/>'
-        f'<g class="whisker"><line x1="{left}" x2="{right}" y1="10" y2="10"/>{caps}</g></svg>'
-    )
+    bar = f'<rect width="{scale * value:.2f}%" height="14" y="3"/>'
+    if interval:
+        left, right = (f"{scale * end:.2f}%" for end in interval)
+        caps = "".join(f'<line x1="{x}" x2="{x}" y1="5" y2="15"/>' for x in (left, right))
+        whisker = f'<line x1="{left}" x2="{right}" y1="10" y2="10"/>{caps}'
+        bar += f'<g class="whisker">{whisker}</g>'
+    return f'<svg class="bar" width="100%" height="20" aria-hidden="true">{bar}</svg>'
 
 
 def line_chart(points: Sequence[tuple[float, float]], x_label: str, y_label: str) -> str:
@@ -59,10 +56,12 @@ def line_chart(points: Sequence[tuple[float, float]], x_label: str, y_label: str
     ]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(xs, ys, strict=True))
     drawn.append(f'<polyline class="curve" points="{path}"/>')
-    for (value, rate), x, y in zip(points, xs, ys, strict=True):
+    labelled = -math.inf
+    for (value, _), x, y in zip(points, xs, ys, strict=True):
         drawn.append(f'<circle class="point" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
-        drawn.append(_text(x, y - 10, f"{rate:.2%}", "middle"))
-        drawn.append(_text(x, bottom + 18, f"{value:g}", "middle"))
+        if x - labelled >= LABEL_WIDTH:
+            drawn.append(_text(x, bottom + 18, f"{value:g}", "middle"))
+            labelled = x
     drawn.append(_text((LEFT + LINE_WIDTH) / 2, LINE_HEIGHT - 6, x_label, "middle"))
     return _svg(LINE_WIDTH, LINE_HEIGHT, f"{y_label} over {x_label}", drawn, "shrinks")
 
@@ -79,7 +78,7 @@ def heat_map(
 
     Args:
         points: (x, y, rate), at least one, of a grid that may have holes.
-        chosen: (x, y) to be framed, between cells as well.
+        chosen: (x, y), whose nearest point is framed.
     """
     columns = sorted({x for x, _, _ in points})
     rows = sorted({y for _, y, _ in points}, reverse=True)
@@ -102,12 +101,11 @@ def heat_map(
     drawn.append(_text(middle, bottom + 36, x_label, "middle"))
     drawn.append(_text(2, bottom + 36, f"{y_label} \u2191", "start"))
     if chosen:
-        # np.interp wants rising positions; outside the grid it stays at the border.
-        column = float(np.interp(chosen[0], columns, range(len(columns))))
-        row = len(rows) - 1 - float(np.interp(chosen[1], rows[::-1], range(len(rows))))
+        column = columns.index(min(columns, key=lambda x: abs(x - chosen[0])))
+        row = rows.index(min(rows, key=lambda y: abs(y - chosen[1])))
         drawn.append(
-            f'<rect class="chosen" x="{LEFT + column * CELL_WIDTH + 1:.1f}" '
-            f'y="{row * CELL_HEIGHT + 1:.1f}" width="{CELL_WIDTH - 2}" '
+            f'<rect class="chosen" x="{LEFT + column * CELL_WIDTH + 1}" '
+            f'y="{row * CELL_HEIGHT + 1}" width="{CELL_WIDTH - 2}" '
             f'height="{CELL_HEIGHT - 2}" rx="5"/>'
         )
     width = LEFT + len(columns) * CELL_WIDTH + 2
