@@ -141,17 +141,15 @@ def _summary(page: Page) -> str:
         )
     ]
     words = max(summary.words, 1)
+    edits = {
+        "words substituted": summary.substitutions,
+        "words left out": summary.deletions,
+        "words put in": summary.insertions,
+    }
     facts: list[tuple[str, Setting]] = [
         ("utterances", f"{summary.utterances:,}"),
         ("words", f"{summary.words:,}"),
-        *(
-            (f"{kind}, words", f"{count:,} ({count / words:.2%})")
-            for kind, count in (
-                ("substituted", summary.substitutions),
-                ("left out", summary.deletions),
-                ("put in", summary.insertions),
-            )
-        ),
+        *((name, f"{count:,} ({count / words:.2%})") for name, count in edits.items()),
         ("loss, mean", f"{summary.loss:.2f} nats"),
         ("seconds of work per second of audio", f"{summary.real_time_factor:.3f}"),
         ("checkpoint's step", f"{summary.checkpoint_step:,}"),
@@ -202,7 +200,8 @@ def _comparison(page: Page) -> str:
 
 
 def _change(change: Change, audio: Audio | None) -> str:
-    told = f"{change.words:+d} in errors" if change.words else "as many errors"
+    more = "more" if change.words > 0 else "fewer"
+    told = f"{_count(abs(change.words), 'error')} {more}" if change.words else "as many errors"
     return (
         f"<article>{_heading(change.after.utterance_id, told)}"
         f"<h4>there: {_errors(change.before)}</h4>{_alignment(change.before)}"
