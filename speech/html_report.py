@@ -105,7 +105,7 @@ def render(page: Page) -> str:
     sections = [
         ("summary", "Summary", _summary(page)),
         ("comparison", "Against another run", _comparison(page)),
-        ("lengths", "By length of utterance", _lengths(page.results)),
+        ("lengths", "By length of utterance", _bars("words", analysis.by_length(page.results))),
         ("speakers", "By speaker", _speakers(page.results)),
         ("words", "Words", _confusions(analysis.confused_words(page.results))),
         ("letters", "Letters", _confusions(analysis.confused_letters(page.results))),
@@ -208,10 +208,6 @@ def _change(change: Change, audio: Audio | None) -> str:
         f"<h4>here: {_errors(change.after)}</h4>{_alignment(change.after)}"
         f"{_player(change.after.utterance_id, audio)}</article>"
     )
-
-
-def _lengths(results: Sequence[Result]) -> str:
-    return _bars("words", analysis.by_length(results))
 
 
 def _speakers(results: Sequence[Result]) -> str:
