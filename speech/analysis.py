@@ -1,13 +1,15 @@
 """Where a recogniser errs: which words and letters, at which lengths, with whom."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby, zip_longest
 from typing import Literal
 
 import jiwer
 
-from speech.report import Errors, Result, interval_of, word_count_cosine
+from speech.report import Errors, Result, character_errors, interval_of, word_count_cosine
 
 # Words of the reference, to and with the number; the last group has what is longer.
 LENGTHS = (0, 5, 10, 15, 20, 30, 40)
@@ -28,13 +30,27 @@ class Edit:
 
 
 def align_words(reference: str, hypothesis: str) -> list[Edit]:
-    """The edits of a smallest set of them; where several are equally small, jiwer's choice."""
-    return _edits(jiwer.process_words(reference, hypothesis))
+    """The edits of a smallest set of them, as many of each kind as `report.word_errors` counts.
+
+    Where several words in a row differ and some are left out or put in, these are the ones that
+    leave the most alike to be substituted: "ice cream" -> "icecream" loses "ice".
+    """
+    edits: list[Edit] = []
+    for equal, group in groupby(_edits(jiwer.process_words(reference, hypothesis)), _is_equal):
+        run = list(group)
+        edits += run if equal else _paired_by_letters(run)
+    return edits
 
 
 def align_characters(reference: str, hypothesis: str) -> list[Edit]:
-    """Likewise in characters, the spaces between words included."""
+    """Likewise in characters, the spaces between words included, but of several equally small
+    sets of edits jiwer's.
+    """
     return _edits(jiwer.process_characters(reference, hypothesis))
+
+
+def _is_equal(edit: Edit) -> bool:
+    return edit.kind == "equal"
 
 
 def _edits(output: jiwer.WordOutput | jiwer.CharacterOutput) -> list[Edit]:
@@ -45,10 +61,55 @@ def _edits(output: jiwer.WordOutput | jiwer.CharacterOutput) -> list[Edit]:
         right = hypotheses[chunk.hyp_start_idx : chunk.hyp_end_idx]
         # An inserted chunk has nothing on the left, a deleted one nothing on the right; all others
         # are of one length.
-        for i in range(max(len(left), len(right))):
-            kind: Kind = chunk.type  # type: ignore[assignment]
-            edits.append(Edit(kind, "".join(left[i : i + 1]), "".join(right[i : i + 1])))
+        edits += [_edit(*pair) for pair in zip_longest(left, right, fillvalue="")]
     return edits
+
+
+def _edit(reference: str, hypothesis: str) -> Edit:
+    if reference == hypothesis:
+        return Edit("equal", reference, hypothesis)
+    if not reference or not hypothesis:
+        return Edit("delete" if reference else "insert", reference, hypothesis)
+    return Edit("substitute", reference, hypothesis)
+
+
+def _paired_by_letters(run: list[Edit]) -> list[Edit]:
+    """A run of errors, its words paired anew with the fewest errors in letters.
+
+    A smallest set of edits leaves out words of a run or puts some in, never both; so the longer
+    side's surplus words are chosen, and no kind's number changes.
+    """
+    references = [edit.reference for edit in run if edit.reference]
+    hypotheses = [edit.hypothesis for edit in run if edit.hypothesis]
+    swapped = len(references) > len(hypotheses)
+    short, long = (hypotheses, references) if swapped else (references, hypotheses)
+    surplus = len(long) - len(short)
+    if not surplus or not short:
+        return run
+    # costs[k]: letters in error of the best pairing of short[:i] with long[: i + k], which leaves k
+    # words over; left_over[i][k]: whether it leaves long[i + k - 1].
+    costs = [float(sum(map(len, long[:k]))) for k in range(surplus + 1)]
+    left_over = [[k > 0 for k in range(surplus + 1)]]
+    for i, word in enumerate(short):
+        row: list[float] = []
+        choices = []
+        for k in range(surplus + 1):
+            paired = costs[k] + character_errors(word, long[i + k]).total
+            over = row[k - 1] + len(long[i + k]) if k else math.inf
+            row.append(min(paired, over))
+            choices.append(over < paired)
+        costs = row
+        left_over.append(choices)
+    pairs = []
+    i, k = len(short), surplus
+    while i or k:
+        if left_over[i][k]:
+            pairs.append(("", long[i + k - 1]))
+            k -= 1
+        else:
+            pairs.append((short[i - 1], long[i + k - 1]))
+            i -= 1
+    return [_edit(*(pair[::-1] if swapped else pair)) for pair in reversed(pairs)]
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
 """Where a recogniser errs: alignments, confusions, groups, examples."""
 
 from collections import Counter
+from collections.abc import Sequence
+from itertools import combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from speech.analysis import (
@@ -56,13 +58,13 @@ def test_alignment_holds_both_texts_and_the_errors_that_are_counted(pair: tuple[
 
 
 def test_alignment_by_hand() -> None:
-    assert align_words("the old cat sat on", "the cat sat an down") == [
+    assert align_words("the old cat sat on", "the cat sat an quickly") == [
         Edit("equal", "the", "the"),
         Edit("delete", "old", ""),
         Edit("equal", "cat", "cat"),
         Edit("equal", "sat", "sat"),
         Edit("substitute", "on", "an"),
-        Edit("insert", "", "down"),
+        Edit("insert", "", "quickly"),
     ]
     assert align_characters("ab c", "abc") == [
         Edit("equal", "a", "a"),
@@ -71,6 +73,47 @@ def test_alignment_by_hand() -> None:
         Edit("equal", "c", "c"),
     ]
     assert align_words("", "") == []
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "edits"),
+    [
+        ("eat ice cream", "eat icecream", [("ice", ""), ("cream", "icecream")]),
+        ("bed room", "bedroom", [("bed", ""), ("room", "bedroom")]),
+        ("bedroom", "bed room", [("", "bed"), ("bedroom", "room")]),
+        ("the on", "the an quickly", [("on", "an"), ("", "quickly")]),
+        (
+            "one two three four five",
+            "on hwo fife",
+            [("one", "on"), ("two", "hwo"), ("three", ""), ("four", ""), ("five", "fife")],
+        ),
+        ("", "a b", [("", "a"), ("", "b")]),
+    ],
+)
+def test_words_that_are_alike_are_paired(
+    reference: str, hypothesis: str, edits: list[tuple[str, str]]
+) -> None:
+    found = align_words(reference, hypothesis)
+    assert [(each.reference, each.hypothesis) for each in found if each.kind != "equal"] == edits
+
+
+@given(
+    st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=4),
+    st.lists(st.text("xyc", min_size=1, max_size=3), min_size=1, max_size=4),
+)
+def test_no_choice_of_words_left_out_has_fewer_errors_in_letters(
+    left: list[str], right: list[str]
+) -> None:
+    assume(not set(left) & set(right))
+
+    def letters(short: Sequence[str], long: Sequence[str], kept: Sequence[int]) -> int:
+        paired = sum(character_errors(a, long[i]).total for a, i in zip(short, kept, strict=True))
+        return paired + sum(len(word) for i, word in enumerate(long) if i not in kept)
+
+    short, long = sorted((left, right), key=len)
+    fewest = min(letters(short, long, kept) for kept in combinations(range(len(long)), len(short)))
+    found = align_words(" ".join(left), " ".join(right))
+    assert sum(character_errors(each.reference, each.hypothesis).total for each in found) == fewest
 
 
 # --- Confusions -----------------------------------------------------------------------------------
