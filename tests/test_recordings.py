@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from speech import storage
 from speech.recordings import data_uri, find_audio
 from utils import UserError
 
@@ -45,8 +46,6 @@ def test_first_folder_and_within_it_flac_go_first(tmp_path: Path) -> None:
 
 
 def test_recordings_in_a_bucket_are_found(own_bucket: str) -> None:
-    from speech import storage
-
     storage.write_bytes(f"{own_bucket}/test/84/1/84-1-0000.flac", b"fLaC...")
     assert find_audio([f"{own_bucket}/test"])("84-1-0000") == b"fLaC..."
 
