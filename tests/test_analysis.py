@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import combinations
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from speech.analysis import (
@@ -44,6 +44,7 @@ def errors_of(edits: list[Edit]) -> Errors:
 
 
 @given(PAIRS)
+@settings(deadline=None)
 def test_alignment_holds_both_texts_and_the_errors_that_are_counted(pair: tuple[str, str]) -> None:
     words, letters = align_words(*pair), align_characters(*pair)
     assert errors_of(words) == word_errors(*pair)
@@ -101,6 +102,7 @@ def test_words_that_are_alike_are_paired(
     st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=4),
     st.lists(st.text("xyc", min_size=1, max_size=3), min_size=1, max_size=4),
 )
+@settings(deadline=None)
 def test_no_choice_of_words_left_out_has_fewer_errors_in_letters(
     left: list[str], right: list[str]
 ) -> None:
@@ -134,6 +136,7 @@ def test_confusions_are_counted_over_the_set_most_frequent_first() -> None:
 
 
 @given(SETS)
+@settings(deadline=None)
 def test_confusions_account_for_all_errors(pairs: list[tuple[str, str]]) -> None:
     results = results_of(pairs)
     for found, errors in (
@@ -170,6 +173,7 @@ def test_lengths_are_those_of_the_references_and_empty_groups_are_left_out() -> 
 
 
 @given(SETS)
+@settings(deadline=None)
 def test_groups_divide_the_set(pairs: list[tuple[str, str]]) -> None:
     results = results_of(pairs)
     whole = sum((result.words for result in results), Errors())
@@ -224,6 +228,7 @@ def test_length_decides_between_perfect_utterances_and_letters_between_wrong_one
 
 
 @given(SETS, st.integers(1, 5))
+@settings(deadline=None)
 def test_no_utterance_is_shown_twice(pairs: list[tuple[str, str]], most: int) -> None:
     results = results_of(pairs)
     found = examples(results, most)

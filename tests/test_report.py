@@ -7,7 +7,7 @@ from pathlib import Path
 import jiwer
 import pytest
 import scipy.spatial.distance
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speech.report import (
@@ -46,6 +46,7 @@ def results_of(pairs: list[tuple[str, str]], loss: float = 1.0) -> list[Result]:
 
 
 @given(SETS)
+@settings(deadline=None)
 def test_rates_of_a_set_are_jiwers(pairs: list[tuple[str, str]]) -> None:
     references, hypotheses = (list(texts) for texts in zip(*pairs, strict=True))
     summary = summary_of(pairs)
@@ -59,6 +60,7 @@ def test_rates_of_a_set_are_jiwers(pairs: list[tuple[str, str]]) -> None:
 
 
 @given(SENTENCES, HYPOTHESES)
+@settings(deadline=None)
 def test_errors_account_for_the_difference_in_length(reference: str, hypothesis: str) -> None:
     words = word_errors(reference, hypothesis)
     assert words.length + words.insertions - words.deletions == len(hypothesis.split())
@@ -121,6 +123,7 @@ def test_utterance_without_loss_is_in_the_rates_and_not_in_the_mean() -> None:
 
 
 @given(SETS)
+@settings(deadline=None)
 def test_intervals_are_of_the_words_and_the_characters(pairs: list[tuple[str, str]]) -> None:
     summary = summary_of(pairs)
     words = [word_errors(*pair) for pair in pairs]
@@ -151,6 +154,7 @@ def test_cosine_of_word_counts_by_hand(reference: str, hypothesis: str, cosine: 
 
 
 @given(SENTENCES, SENTENCES)
+@settings(deadline=None)
 def test_cosine_of_word_counts_is_scipys(reference: str, hypothesis: str) -> None:
     vocabulary = sorted({*reference.split(), *hypothesis.split()})
     vectors = [

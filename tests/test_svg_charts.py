@@ -4,7 +4,7 @@ from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speech.svg_charts import heat_map, interval_bar, line_chart
@@ -58,6 +58,7 @@ def test_ticks_are_round_and_around_the_points() -> None:
 
 
 @given(st.dictionaries(st.integers(1, 5000), RATES, min_size=1, max_size=8))
+@settings(deadline=None)
 def test_line_stays_inside_and_its_ticks_differ(rates: dict[int, float]) -> None:
     svg = line_chart([(float(x), rate) for x, rate in rates.items()], "beam width", "WER")
     chart = ElementTree.fromstring(svg)
