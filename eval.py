@@ -13,7 +13,7 @@ from absl import flags, logging
 
 import constants
 import model
-from speech import checkpoints, command_line, dataset, estimator, report, storage
+from speech import checkpoints, command_line, dataset, estimator, html_report, report, storage
 from speech.config import check_same_front_end, read_config
 from speech.decoder import BeamSearchDecoder, BeamSettings, greedy_decode
 from speech.normalisation import Statistics
@@ -48,7 +48,7 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "report_dir",
         constants.REPORT_DIR,
-        "Where summary.json and utterances.csv go; empty for none.",
+        "Where summary.json, utterances.csv and report.html go; empty for none.",
     )
     estimator.define_tpu_flags()
     command_line.define_logging_flag()
@@ -123,13 +123,18 @@ def main() -> None:
         results, greedy = recognised(
             predictor, checkpoint, shards, batching, decoder, config.statistics
         )
+    seconds = time.monotonic() - started
+    settings_of_decoder = {"beam_width": FLAGS.beam_width}
     summary = report.summarise(
-        results, greedy, time.monotonic() - started, shards.index.audio_seconds, steps
+        results, greedy, seconds, shards.index.audio_seconds, steps, settings_of_decoder
     )
     if FLAGS.report_dir:
         report.write(FLAGS.report_dir, summary, results)
         print(f"Every utterance: {FLAGS.report_dir}/{report.UTTERANCES_FILE}")
+        page = html_report.Page(FLAGS.test_data, summary, results)
+        print(f"The report: {html_report.write(FLAGS.report_dir, page)}")
     print(f"Greedily: WER {summary.greedy_wer:.2%} CER {summary.greedy_cer:.2%}")
+    print(summary.interval_line())
     print(summary.line())
 
 

@@ -8,15 +8,22 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import jiwer
 
 from speech import storage
+from speech.significance import error_interval
+from utils import UserError
 
 SUMMARY_FILE = "summary.json"
 UTTERANCES_FILE = "utterances.csv"
+
+Setting = str | int | float | bool | None
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,21 @@ def _errors(output: jiwer.WordOutput | jiwer.CharacterOutput) -> Errors:
     return Errors(output.substitutions, output.deletions, output.insertions, length)
 
 
+def word_count_cosine(reference: str, hypothesis: str) -> float:
+    """Cosine of the angle between two texts' word counts: 1 for the same words, 0 for none shared.
+
+    It knows nothing of the words' order and lets frequent words hide rare ones, so that it is no
+    accuracy: "no he said yes" and "yes he said no" have 1. Two empty texts have 1, an empty one
+    and another 0.
+    """
+    counts, others = Counter(reference.split()), Counter(hypothesis.split())
+    if not counts or not others:
+        return float(counts == others)
+    product = sum(count * others[word] for word, count in counts.items())
+    squares = [sum(count * count for count in each.values()) for each in (counts, others)]
+    return product / math.sqrt(math.prod(squares))
+
+
 @dataclass(frozen=True)
 class Result:
     """One utterance, recognised."""
@@ -106,12 +128,28 @@ class Summary:
     greedy_cer: float
     real_time_factor: float  # seconds of work per second of audio
     checkpoint_step: int
+    # 95 % by bootstrap over utterances, (low, high); see speech/significance.py.
+    wer_interval: tuple[float, float]
+    cer_interval: tuple[float, float]
+    word_count_cosine: float  # mean over utterances; see the function of this name
+    decoder: Mapping[str, Setting] = field(default_factory=dict)  # its settings, by their names
 
     def line(self) -> str:
         return (
             f"WER {self.wer:.2%} CER {self.cer:.2%} loss {self.loss:.2f} "
             f"({self.utterances} utterances, {self.words} words)"
         )
+
+    def interval_line(self) -> str:
+        return (
+            f"95% intervals: WER {format_interval(self.wer_interval)}, "
+            f"CER {format_interval(self.cer_interval)}"
+        )
+
+
+def format_interval(interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f"{low:.2%} to {high:.2%}"
 
 
 def summarise(
@@ -120,6 +158,7 @@ def summarise(
     seconds: float,
     audio_seconds: float,
     checkpoint_step: int,
+    decoder: Mapping[str, Setting] | None = None,
 ) -> Summary:
     """Sums up.
 
@@ -127,6 +166,7 @@ def summarise(
         results: of the beam search.
         greedy: of the same utterances' best paths.
         seconds: spent on recognition.
+        decoder: the beam search's settings, for whoever reads the report.
     """
     words, characters = _totals(results)
     greedy_words, greedy_characters = _totals(greedy)
@@ -144,7 +184,19 @@ def summarise(
         greedy_cer=greedy_characters.rate,
         real_time_factor=seconds / audio_seconds if audio_seconds else 0.0,
         checkpoint_step=checkpoint_step,
+        wer_interval=interval_of([result.words for result in results]),
+        cer_interval=interval_of([result.characters for result in results]),
+        word_count_cosine=sum(
+            word_count_cosine(result.reference, result.hypothesis) for result in results
+        )
+        / max(len(results), 1),
+        decoder=dict(decoder or {}),
     )
+
+
+def interval_of(utterances: Sequence[Errors]) -> tuple[float, float]:
+    """The 95 % interval of the rate of some utterances together."""
+    return error_interval([each.total for each in utterances], [each.length for each in utterances])
 
 
 def _totals(results: Sequence[Result]) -> tuple[Errors, Errors]:
@@ -182,3 +234,40 @@ def _table(results: Sequence[Result]) -> str:
             + [words.deletions, words.insertions, result.reference, result.hypothesis]
         )
     return text.getvalue()
+
+
+def read_results(path: str) -> list[Result]:
+    """The results that `write` wrote, worst utterance first.
+
+    Args:
+        path: of the report's folder or of its summary.json, which need not be this version's.
+
+    Raises:
+        UserError: there is no report, or its table is damaged.
+    """
+    folder = os.path.dirname(path) if path.endswith(".json") else path
+    table = storage.join(folder, UTTERANCES_FILE)
+    if not storage.exists(table):
+        raise UserError(
+            f"{path} is no report: {table} isn't there. Name the --report_dir of an evaluation."
+        )
+    rows = csv.DictReader(io.StringIO(storage.read_text(table), newline=""))
+    try:
+        return [_read_row(row) for row in rows]
+    except (ValueError, csv.Error) as error:
+        raise UserError(
+            f"{table}, line {rows.line_num}, is no row of a report's table: {error}. Evaluate "
+            "again to write it anew."
+        ) from None
+
+
+def _read_row(row: dict[str, str | None]) -> Result:
+    """Raises ValueError if a field is missing or no number."""
+    known = []
+    for name in ("utterance_id", "reference", "hypothesis", "loss"):
+        text = row.get(name)
+        if text is None:
+            raise ValueError(f"it has no {name}")
+        known.append(text)
+    loss = known.pop()
+    return compare(known[0], known[1], known[2], float(loss) if loss else None)

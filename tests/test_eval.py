@@ -77,6 +77,8 @@ def test_evaluation_prints_the_rates_and_writes_the_report(
     # The same shards and checkpoint as at the end of training, in batches of another size.
     assert summary["loss"] == pytest.approx(dev_loss, abs=0.01)
 
+    assert str(report / "report.html") in result.stdout
+    assert f"<b>{summary['wer']:.2%}</b>" in (report / "report.html").read_text()
     assert str(report / "utterances.csv") in result.stdout
     with open(report / "utterances.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -127,7 +129,9 @@ def test_without_report_dir_only_the_rates_are_printed(
     assert result.returncode == 0, result.stderr
     rates = r"WER \d+\.\d\d% CER \d+\.\d\d%"
     last = rf"{rates} loss \d+\.\d\d \(12 utterances, 24 words\)"
-    assert re.fullmatch(rf"Greedily: {rates}\n{last}\n", result.stdout)
+    interval = r"\d+\.\d\d% to \d+\.\d\d%"
+    intervals = rf"95% intervals: WER {interval}, CER {interval}"
+    assert re.fullmatch(rf"Greedily: {rates}\n{intervals}\n{last}\n", result.stdout)
     assert "model.ckpt" not in result.stderr
 
 

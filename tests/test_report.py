@@ -6,7 +6,8 @@ from pathlib import Path
 
 import jiwer
 import pytest
-from hypothesis import given
+import scipy.spatial.distance
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speech.report import (
@@ -17,10 +18,14 @@ from speech.report import (
     Summary,
     character_errors,
     compare,
+    read_results,
     summarise,
+    word_count_cosine,
     word_errors,
     write,
 )
+from speech.significance import error_interval
+from utils import UserError
 
 # Few letters, so that words are often equal and often nearly so.
 WORDS = st.text("ab'", min_size=1, max_size=3)
@@ -41,6 +46,7 @@ def results_of(pairs: list[tuple[str, str]], loss: float = 1.0) -> list[Result]:
 
 
 @given(SETS)
+@settings(deadline=None)
 def test_rates_of_a_set_are_jiwers(pairs: list[tuple[str, str]]) -> None:
     references, hypotheses = (list(texts) for texts in zip(*pairs, strict=True))
     summary = summary_of(pairs)
@@ -54,6 +60,7 @@ def test_rates_of_a_set_are_jiwers(pairs: list[tuple[str, str]]) -> None:
 
 
 @given(SENTENCES, HYPOTHESES)
+@settings(deadline=None)
 def test_errors_account_for_the_difference_in_length(reference: str, hypothesis: str) -> None:
     words = word_errors(reference, hypothesis)
     assert words.length + words.insertions - words.deletions == len(hypothesis.split())
@@ -115,18 +122,68 @@ def test_utterance_without_loss_is_in_the_rates_and_not_in_the_mean() -> None:
     assert summarise(results[1:], results[1:], 1.0, 1.0, 1).loss == 0
 
 
+@given(SETS)
+@settings(deadline=None)
+def test_intervals_are_of_the_words_and_the_characters(pairs: list[tuple[str, str]]) -> None:
+    summary = summary_of(pairs)
+    words = [word_errors(*pair) for pair in pairs]
+    characters = [character_errors(*pair) for pair in pairs]
+    for found, errors in ((summary.wer_interval, words), (summary.cer_interval, characters)):
+        totals, lengths = [each.total for each in errors], [each.length for each in errors]
+        assert found == error_interval(totals, lengths)
+
+
+# --- Word counts ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "cosine"),
+    [
+        ("no he said yes", "yes he said no", 1.0),
+        ("a b", "c d", 0.0),
+        ("a a a b", "a b b b", 6 / 10),
+        ("the cat", "the hat", 1 / 2),
+        ("a b", "a b a b", 1.0),
+        ("", "", 1.0),
+        ("", "a", 0.0),
+        ("a", "", 0.0),
+    ],
+)
+def test_cosine_of_word_counts_by_hand(reference: str, hypothesis: str, cosine: float) -> None:
+    assert word_count_cosine(reference, hypothesis) == pytest.approx(cosine)
+
+
+@given(SENTENCES, SENTENCES)
+@settings(deadline=None)
+def test_cosine_of_word_counts_is_scipys(reference: str, hypothesis: str) -> None:
+    vocabulary = sorted({*reference.split(), *hypothesis.split()})
+    vectors = [
+        [text.split().count(word) for word in vocabulary] for text in (reference, hypothesis)
+    ]
+    expected = 1 - scipy.spatial.distance.cosine(*vectors)
+    assert word_count_cosine(reference, hypothesis) == pytest.approx(expected)
+
+
+def test_summary_has_the_mean_cosine_of_utterances() -> None:
+    assert summary_of([("a b", "a b"), ("a b", "a c")]).word_count_cosine == pytest.approx(0.75)
+    assert summary_of([]).word_count_cosine == 0
+
+
 # --- The line and the files -----------------------------------------------------------------------
 
 
 def test_the_line() -> None:
-    summary = Summary(0.0706, 0.025, 12.336, 2620, 52576, 1, 2, 3, 0.08, 0.03, 0.1, 100)
+    rates = (0.0706, 0.025, 12.336, 2620, 52576, 1, 2, 3, 0.08, 0.03, 0.1, 100)
+    summary = Summary(*rates, (0.0651, 0.0765), (0.02, 0.03004), 0.98)
     assert summary.line() == "WER 7.06% CER 2.50% loss 12.34 (2620 utterances, 52576 words)"
+    assert summary.interval_line() == ("95% intervals: WER 6.51% to 7.65%, CER 2.00% to 3.00%")
 
 
 def test_the_summary_has_these_keys_and_no_others(tmp_path: Path) -> None:
     results = results_of([("the cat sat", "the hat sat on")], loss=2.5)
     greedy = results_of([("the cat sat", "the hat sat off")], loss=2.5)
-    write(str(tmp_path / "report"), summarise(results, greedy, 1.0, 4.0, 1000), results)
+    summary = summarise(results, greedy, 1.0, 4.0, 1000, {"beam_width": 100, "scorer": None})
+    write(str(tmp_path / "report"), summary, results)
     assert json.loads((tmp_path / "report" / SUMMARY_FILE).read_text()) == {
         "wer": 2 / 3,
         "cer": 4 / 11,
@@ -140,6 +197,10 @@ def test_the_summary_has_these_keys_and_no_others(tmp_path: Path) -> None:
         "greedy_cer": 5 / 11,
         "real_time_factor": 0.25,
         "checkpoint_step": 1000,
+        "wer_interval": [2 / 3, 2 / 3],  # of one utterance, which has no spread
+        "cer_interval": [4 / 11, 4 / 11],
+        "word_count_cosine": pytest.approx(2 / (3 * 4) ** 0.5),
+        "decoder": {"beam_width": 100, "scorer": None},
     }
 
 
@@ -178,3 +239,54 @@ def test_commas_quotes_and_any_letter_come_back_from_the_table(tmp_path: Path) -
         *("insertions", "reference", "hypothesis"),
     ]
     assert row["loss"] == "1.5000"
+
+
+# --- Reading back ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Path:
+    """The folder of a report of three utterances."""
+    pairs = [('he said, "no"', "he, said no"), ("ёж", ""), ("a b", "a b")]
+    results = [*results_of(pairs), compare("1-1-0009", "a", "b", None)]
+    write(str(tmp_path), summarise(results, results, 1, 1, 1), results)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["", "summary.json"])
+def test_results_come_back_as_they_were(report: Path, name: str) -> None:
+    found = {result.utterance_id: result for result in read_results(str(report / name))}
+    pairs = [('he said, "no"', "he, said no"), ("ёж", ""), ("a b", "a b")]
+    expected = [*results_of(pairs), compare("1-1-0009", "a", "b", None)]
+    assert found == {result.utterance_id: result for result in expected}
+
+
+def test_results_are_read_from_the_folder_one_is_in(
+    report: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(report)
+    assert len(read_results("summary.json")) == 4
+
+
+def test_report_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere.*utterances\.csv isn't there.*--report_dir"):
+        read_results(str(tmp_path / "nowhere" / "summary.json"))
+
+
+@pytest.mark.parametrize(
+    ("whole", "damaged", "told"),
+    [
+        ("0,0,0,a b,a b", "0,0,0,a b", "line 5, .* no hypothesis"),
+        (",loss,", ",lost,", "line 2, .* no loss"),
+        ("0.0000,0.0000,1.0000", "0.0000,0.0000,one", "line 5, .*'one'"),
+    ],
+)
+def test_damaged_table_is_named_with_the_line(
+    report: Path, whole: str, damaged: str, told: str
+) -> None:
+    table = report / UTTERANCES_FILE
+    text = table.read_text()
+    assert whole in text
+    table.write_text(text.replace(whole, damaged))
+    with pytest.raises(UserError, match=rf"utterances\.csv, {told}"):
+        read_results(str(report))

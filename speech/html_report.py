@@ -1,0 +1,347 @@
+"""An evaluation as one HTML file: nothing in it comes from the network, and nothing is a script.
+
+Everything that a corpus or a recogniser wrote is escaped; `dir="auto"` shows each text in its own
+direction.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from speech import analysis, storage, svg_charts
+from speech.analysis import Confusion, Edit, Group
+from speech.comparison import Change, Comparison, format_p, points
+from speech.corpora import COPY_MARK
+from speech.html_style import STYLE
+from speech.recordings import Audio, data_uri
+from speech.report import Result, Setting, Summary, format_interval
+
+REPORT_FILE = "report.html"
+INDEX_FILE = "index.html"
+
+# How many are shown at most.
+EXAMPLES = 5  # of best, median and worst utterances each
+CHANGES = 8
+CONFUSIONS = 12
+SPEAKERS = 40
+
+OPEN_BOX = "\u2423"  # a space that is seen
+
+
+@dataclass(frozen=True)
+class BeamPoint:
+    """What a beam width gave."""
+
+    beam_width: int
+    wer: float
+
+
+@dataclass(frozen=True)
+class WeightPoint:
+    """What the scorer's weights gave."""
+
+    alpha: float
+    beta: float
+    wer: float
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a report shows."""
+
+    title: str  # the test set's name
+    summary: Summary
+    results: Sequence[Result]
+    audio: Audio | None = None  # None: no players
+    beam_points: Sequence[BeamPoint] = ()
+    weight_points: Sequence[WeightPoint] = ()  # of a grid, which may have holes
+    chosen: tuple[float, float] | None = None  # the alpha and beta that the results were made with
+    comparison: Comparison | None = None
+
+
+def write(folder: str, page: Page) -> str:
+    """Writes report.html into a folder.
+
+    Returns:
+        the file's path.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    path = storage.join(folder, REPORT_FILE)
+    storage.write_text(path, render(page))
+    return path
+
+
+def write_index(folder: str, sets: Sequence[tuple[str, str, Summary]]) -> str:
+    """Writes index.html, a table of several test sets.
+
+    Args:
+        sets: (name, path of its report relative to `folder`, summary).
+
+    Returns:
+        the file's path.
+    """
+    rows = [
+        [
+            f'<a href="{escape(link)}" dir="auto">{escape(name)}</a>',
+            f"{summary.wer:.2%}",
+            format_interval(summary.wer_interval),
+            f"{summary.cer:.2%}",
+            format_interval(summary.cer_interval),
+            f"{summary.utterances:,}",
+            f"{summary.words:,}",
+        ]
+        for name, link, summary in sets
+    ]
+    names = ["test set", "WER", "95% interval", "CER", "95% interval", "utterances", "words"]
+    path = storage.join(folder, INDEX_FILE)
+    storage.write_text(path, _document("Test sets", [_table(names, rows)]))
+    return path
+
+
+def render(page: Page) -> str:
+    """The whole file."""
+    sections = [
+        ("summary", "Summary", _summary(page)),
+        ("comparison", "Against another run", _comparison(page)),
+        ("lengths", "By length of utterance", _bars("words", analysis.by_length(page.results))),
+        ("speakers", "By speaker", _speakers(page.results)),
+        ("words", "Words", _confusions(analysis.confused_words(page.results))),
+        ("letters", "Letters", _confusions(analysis.confused_letters(page.results))),
+        ("sweeps", "Decoder settings", _sweeps(page)),
+        ("utterances", "Utterances", _utterances(page)),
+    ]
+    shown = [section for section in sections if section[2]]
+    links = " ".join(f'<a href="#{name}">{title}</a>' for name, title, _ in shown)
+    body = [f'<section id="{name}"><h2>{title}</h2>{html}</section>' for name, title, html in shown]
+    return _document(page.title, [f"<nav>{links}</nav>", *body])
+
+
+def _document(title: str, body: Sequence[str]) -> str:
+    """A page; its policy forbids browsers to fetch or run anything."""
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+        "style-src 'unsafe-inline'; media-src data:; img-src data:\">"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
+        f'<body><h1 dir="auto">{escape(title)}</h1>\n' + "\n".join(body) + "\n</body></html>\n"
+    )
+
+
+def _summary(page: Page) -> str:
+    summary = page.summary
+    rates = [
+        [name, f"<b>{rate:.2%}</b>", format_interval(interval), f"{greedy:.2%}"]
+        for name, rate, interval, greedy in (
+            ("WER", summary.wer, summary.wer_interval, summary.greedy_wer),
+            ("CER", summary.cer, summary.cer_interval, summary.greedy_cer),
+        )
+    ]
+    words = max(summary.words, 1)
+    edits = {
+        "words substituted": summary.substitutions,
+        "words left out": summary.deletions,
+        "words put in": summary.insertions,
+    }
+    facts: list[tuple[str, Setting]] = [
+        ("utterances", f"{summary.utterances:,}"),
+        ("words", f"{summary.words:,}"),
+        *((name, f"{count:,} ({count / words:.2%})") for name, count in edits.items()),
+        ("loss, mean", f"{summary.loss:.2f} nats"),
+        ("seconds of work per second of audio", f"{summary.real_time_factor:.3f}"),
+        ("checkpoint's step", f"{summary.checkpoint_step:,}"),
+        ("cosine of word counts, mean of utterances", f"{summary.word_count_cosine:.4f}"),
+        ("the same, whole set", f"{analysis.cosine_of_set(page.results):.4f}"),
+        *((f"decoder: {name}", value) for name, value in summary.decoder.items()),
+    ]
+    return (
+        _table(["", "rate", "95% interval", "greedily"], rates)
+        + _table([], [[escape(name), _setting(value)] for name, value in facts])
+        + "<p class=note>Intervals: bootstrap over utterances. The cosine of word counts looks at "
+        "which words there are and how often; it ignores their order and is no accuracy.</p>"
+    )
+
+
+def _setting(value: Setting) -> str:
+    return f'<bdi class="wraps">{escape("none" if value is None else str(value))}</bdi>'
+
+
+def _comparison(page: Page) -> str:
+    found = page.comparison
+    if found is None:
+        return ""
+    rows = [
+        [
+            name,
+            f"{before:.2%}",
+            f"{now:.2%}",
+            f"<b>{points(change.rate)}</b>",
+            f"{points(change.low)} to {points(change.high)}",
+            escape(format_p(change.p_value).removeprefix("p ").removeprefix("= ")),
+        ]
+        for name, before, now, change in (
+            ("WER", found.wer_before, page.summary.wer, found.wer),
+            ("CER", found.cer_before, page.summary.cer, found.cer),
+        )
+    ]
+    names = ["", "there", "here", "points", "95% interval", "p"]
+    changes = "".join(_change(change, page.audio) for change in found.changes[:CHANGES])
+    return (
+        f"<p>There: <bdi class=wraps>{escape(found.other)}</bdi>. Of {len(page.results):,} "
+        f"utterances {len(found.changes):,} were recognised differently.</p>"
+        + _table(names, rows)
+        + "<p class=note>Points below 0: better here. Paired bootstrap over utterances; p, "
+        "one-sided, is the share of samples without a difference in this direction.</p>"
+        + (f"<h3>What changed most</h3>{LEGEND}{changes}" if changes else "")
+    )
+
+
+def _change(change: Change, audio: Audio | None) -> str:
+    more = "more" if change.words > 0 else "fewer"
+    told = f"{_count(abs(change.words), 'error')} {more}" if change.words else "as many errors"
+    return (
+        f"<article>{_heading(change.after.utterance_id, told)}"
+        f"<h4>there: {_errors(change.before)}</h4>{_alignment(change.before)}"
+        f"<h4>here: {_errors(change.after)}</h4>{_alignment(change.after)}"
+        f"{_player(change.after.utterance_id, audio)}</article>"
+    )
+
+
+def _speakers(results: Sequence[Result]) -> str:
+    groups = analysis.by_speaker(results)
+    if not groups:
+        return ""
+    left_out = len(groups) - SPEAKERS
+    told = f"<p class=note>The other {left_out:,} have lower rates.</p>" if left_out > 0 else ""
+    return _bars("speaker", groups[:SPEAKERS]) + told
+
+
+def _bars(name: str, groups: Sequence[Group]) -> str:
+    """A bar of word error rate for each group, with its interval."""
+    ends = [end for group in groups for end in (group.words.rate, *(group.interval or ()))]
+    rows = [
+        [
+            f"<bdi>{escape(group.name)}</bdi>",
+            svg_charts.interval_bar(group.words.rate, group.interval, max(ends)),
+            f"{group.words.rate:.2%} <span class=interval>"
+            f"{format_interval(group.interval) if group.interval else ''}</span>",
+            f"{group.utterances:,}",
+        ]
+        for group in groups
+    ]
+    return _table([name, "", "WER, 95% interval", "utterances"], rows, "bars")
+
+
+def _confusions(found: analysis.Confusions) -> str:
+    lists = (
+        _confusion_list("Substituted", found.substitutions),
+        _confusion_list("Left out", found.deletions),
+        _confusion_list("Put in", found.insertions),
+    )
+    return f'<div class="columns">{"".join(lists)}</div>'
+
+
+def _confusion_list(title: str, confusions: Sequence[Confusion]) -> str:
+    rows = [
+        [" \u2192 ".join(_word(text) for text in (each.reference, each.hypothesis) if text)]
+        + [f"{each.count:,}"]
+        for each in confusions[:CONFUSIONS]
+    ]
+    left_out = len(confusions) - len(rows)
+    more = f"<p class=note>and {left_out:,} more</p>" if left_out else ""
+    return f"<div><h3>{title}</h3>{_table([], rows) if rows else '<p>none</p>'}{more}</div>"
+
+
+def _word(text: str) -> str:
+    return f"<bdi>{escape(text.replace(' ', OPEN_BOX))}</bdi>"
+
+
+def _sweeps(page: Page) -> str:
+    shown = ""
+    if page.beam_points:
+        pairs = [(float(each.beam_width), each.wer) for each in page.beam_points]
+        shown += "<h3>WER by beam width</h3>" + svg_charts.line_chart(pairs, "beam width", "WER")
+        numbers = [[f"{width:g}", f"{rate:.2%}"] for width, rate in sorted(pairs)]
+        shown += _table(["beam width", "WER"], numbers)
+    if page.weight_points:
+        triples = [(each.alpha, each.beta, each.wer) for each in page.weight_points]
+        chosen = page.chosen
+        framed = f"; framed: nearest to alpha {chosen[0]:g}, beta {chosen[1]:g}" if chosen else ""
+        shown += (
+            "<h3>WER by the scorer's weights, in percent</h3>"
+            f"<div class=scrolled>{svg_charts.heat_map(triples, 'alpha', 'beta', chosen)}</div>"
+            f"<p class=note>The stronger the colour, the lower the rate{framed}.</p>"
+        )
+    return shown
+
+
+def _utterances(page: Page) -> str:
+    found = analysis.examples(page.results, EXAMPLES)
+    lists = (("Worst", found.worst), ("Median", found.median), ("Best", found.best))
+    return LEGEND + "".join(
+        f"<h3>{title}</h3>" + "".join(_example(result, page.audio) for result in results)
+        for title, results in lists
+        if results
+    )
+
+
+def _example(result: Result, audio: Audio | None) -> str:
+    return (
+        f"<article>{_heading(result.utterance_id, _errors(result))}"
+        f"{_alignment(result)}{_player(result.utterance_id, audio)}</article>"
+    )
+
+
+def _heading(utterance_id: str, told: str) -> str:
+    return f"<header><b><bdi>{escape(utterance_id)}</bdi></b> <span>{told}</span></header>"
+
+
+def _errors(result: Result) -> str:
+    errors, words = result.words.total, result.words.length
+    return f"WER {result.words.rate:.1%}: {_count(errors, 'error')} in {_count(words, 'word')}"
+
+
+def _count(number: int, of: str) -> str:
+    return f"{number:,} {of}{'' if number == 1 else 's'}"
+
+
+def _alignment(result: Result) -> str:
+    edits = analysis.align_words(result.reference, result.hypothesis)
+    return f'<p class="alignment" dir="auto">{" ".join(map(_edit, edits))}</p>'
+
+
+def _edit(edit: Edit) -> str:
+    reference, hypothesis = (escape(text) or "\u2013" for text in (edit.reference, edit.hypothesis))
+    return f'<span class="{edit.kind}"><span>{reference}</span><span>{hypothesis}</span></span>'
+
+
+def _player(utterance_id: str, audio: Audio | None) -> str:
+    recording = audio(utterance_id) if audio else None
+    if recording is None:
+        return ""
+    told = (
+        "<p class=note>As recorded, before augmentation.</p>" if COPY_MARK in utterance_id else ""
+    )
+    return f'<audio controls src="{data_uri(recording)}"></audio>{told}'
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
+    """A table of HTML, whose rows' first cells are their names."""
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    body = "".join(
+        f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>'
+        for row in rows
+    )
+    head = f"<thead><tr>{head}</tr></thead>" if names else ""
+    return f'<div class="scrolled"><table class="{kind}">{head}<tbody>{body}</tbody></table></div>'
+
+
+LEGEND = (
+    '<p class="note legend">Above what was said, below what was recognised: '
+    '<span class="substitute"><span>substituted</span></span> '
+    '<span class="delete"><span>left out</span></span> '
+    '<span class="insert"><span>put in</span></span></p>'
+)

@@ -1,0 +1,143 @@
+"""Charts as inline SVG, whose colours come from the page's style sheet: see html_style.py."""
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+# Pixels, where the page is wide enough. A narrower one makes the line chart smaller; the heat map
+# is scrolled, since its numbers must be read.
+LINE_WIDTH, LINE_HEIGHT = 440, 250
+LEFT, RIGHT, TOP, BOTTOM = 56, 20, 12, 44
+LABEL_WIDTH = 30  # of a number below an axis
+CELL_WIDTH, CELL_HEIGHT = 52, 28
+
+# Opacity of the worst and the best cell: the number must be read on both.
+PALEST, STRONGEST = 0.04, 0.6
+
+
+def interval_bar(value: float, interval: tuple[float, float] | None, largest: float) -> str:
+    """One bar with its interval as a whisker; its number belongs beside it, as text.
+
+    Args:
+        value: 0 or more.
+        largest: what the whole width stands for.
+    """
+    scale = 100 / largest if largest > 0 else 0.0
+    bar = f'<rect width="{scale * value:.2f}%" height="14" y="3"/>'
+    if interval:
+        left, right = (f"{scale * end:.2f}%" for end in interval)
+        caps = "".join(f'<line x1="{x}" x2="{x}" y1="5" y2="15"/>' for x in (left, right))
+        whisker = f'<line x1="{left}" x2="{right}" y1="10" y2="10"/>{caps}'
+        bar += f'<g class="whisker">{whisker}</g>'
+    return f'<svg class="bar" width="100%" height="20" aria-hidden="true">{bar}</svg>'
+
+
+def line_chart(points: Sequence[tuple[float, float]], x_label: str, y_label: str) -> str:
+    """Rates over something positive, whose axis is logarithmic.
+
+    Args:
+        points: (x, rate), at least one.
+    """
+    points = sorted(points)
+    exponents = [math.log10(x) for x, _ in points]
+    rates = [rate for _, rate in points]
+    ticks = _ticks(min(rates), max(rates))
+    xs = [_place(each, exponents[0], exponents[-1], LEFT, LINE_WIDTH - RIGHT) for each in exponents]
+    bottom = LINE_HEIGHT - BOTTOM
+
+    def height(rate: float) -> float:
+        return _place(rate, ticks[0], ticks[-1], bottom, TOP)
+
+    ys = [height(rate) for rate in rates]
+    drawn = [
+        f'<line class="grid" x1="{LEFT}" x2="{LINE_WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        + _text(LEFT - 8, y + 4, f"{tick:.{_decimals(ticks)}%}", "end")
+        for tick, y in ((tick, height(tick)) for tick in ticks)
+    ]
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(xs, ys, strict=True))
+    drawn.append(f'<polyline class="curve" points="{path}"/>')
+    labelled = -math.inf
+    for (value, _), x, y in zip(points, xs, ys, strict=True):
+        drawn.append(f'<circle class="point" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
+        if x - labelled >= LABEL_WIDTH:
+            drawn.append(_text(x, bottom + 18, f"{value:g}", "middle"))
+            labelled = x
+    drawn.append(_text((LEFT + LINE_WIDTH) / 2, LINE_HEIGHT - 6, x_label, "middle"))
+    return _svg(LINE_WIDTH, LINE_HEIGHT, f"{y_label} over {x_label}", drawn, "shrinks")
+
+
+def heat_map(
+    points: Sequence[tuple[float, float, float]],
+    x_label: str,
+    y_label: str,
+    chosen: tuple[float, float] | None,
+) -> str:
+    """Rates over two settings: a cell for each point, the stronger its colour the lower its rate.
+
+    Colours go by rank, since a few settings are often far worse than all others.
+
+    Args:
+        points: (x, y, rate), at least one, of a grid that may have holes.
+        chosen: (x, y), whose nearest point is framed.
+    """
+    columns = sorted({x for x, _, _ in points})
+    rows = sorted({y for _, y, _ in points}, reverse=True)
+    ranks = sorted({rate for _, _, rate in points}, reverse=True)
+    bottom = len(rows) * CELL_HEIGHT
+    drawn = []
+    for x, y, rate in points:
+        left, top = LEFT + columns.index(x) * CELL_WIDTH, rows.index(y) * CELL_HEIGHT
+        share = (ranks.index(rate) + 1) / len(ranks)
+        drawn.append(
+            f'<rect class="cell" x="{left}" y="{top}" width="{CELL_WIDTH}" height="{CELL_HEIGHT}" '
+            f'fill-opacity="{PALEST + (STRONGEST - PALEST) * share:.2f}"/>'
+        )
+        drawn.append(_text(left + CELL_WIDTH / 2, top + 19, f"{100 * rate:.2f}", "middle"))
+    for i, x in enumerate(columns):
+        drawn.append(_text(LEFT + (i + 0.5) * CELL_WIDTH, bottom + 16, f"{x:g}", "middle"))
+    for i, y in enumerate(rows):
+        drawn.append(_text(LEFT - 8, i * CELL_HEIGHT + 19, f"{y:g}", "end"))
+    middle = LEFT + len(columns) * CELL_WIDTH / 2
+    drawn.append(_text(middle, bottom + 36, x_label, "middle"))
+    drawn.append(_text(2, bottom + 36, f"{y_label} \u2191", "start"))
+    if chosen:
+        column = columns.index(min(columns, key=lambda x: abs(x - chosen[0])))
+        row = rows.index(min(rows, key=lambda y: abs(y - chosen[1])))
+        drawn.append(
+            f'<rect class="chosen" x="{LEFT + column * CELL_WIDTH + 1}" '
+            f'y="{row * CELL_HEIGHT + 1}" width="{CELL_WIDTH - 2}" '
+            f'height="{CELL_HEIGHT - 2}" rx="5"/>'
+        )
+    width = LEFT + len(columns) * CELL_WIDTH + 2
+    return _svg(width, bottom + BOTTOM, f"WER over {x_label} and {y_label}", drawn, "scrolls")
+
+
+def _svg(width: int, height: int, label: str, drawn: Sequence[str], how: str) -> str:
+    return (
+        f'<svg class="chart {how}" viewBox="0 0 {width} {height}" width="{width}" '
+        f'height="{height}" role="img" aria-label="{escape(label)}">{"".join(drawn)}</svg>'
+    )
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _place(value: float, first: float, last: float, start: float, end: float) -> float:
+    """Where a value of [first, last] lies in [start, end]; in the middle if there is no range."""
+    share = (value - first) / (last - first) if last > first else 0.5
+    return start + share * (end - start)
+
+
+def _ticks(lowest: float, highest: float) -> list[float]:
+    """Four to seven round numbers around the range."""
+    span = max(highest - lowest, 0.001)
+    power = 10 ** math.floor(math.log10(span / 3))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= span / 4)
+    first, last = math.floor(lowest / step), math.ceil(highest / step)
+    return [step * i for i in range(first, max(last, first + 1) + 1)]
+
+
+def _decimals(ticks: Sequence[float]) -> int:
+    """Of the ticks in percent, so that no two look the same."""
+    return max(0, -math.floor(math.log10(100 * (ticks[1] - ticks[0])) + 1e-9))
