@@ -2,23 +2,38 @@
 
   python eval.py
   python eval.py --model_dir=model --test_data=data/test.tfrecords.* --report_dir=report
+  python eval.py --scorer=lm/kenlm.scorer --logits_cache=logits --compare=report/summary.json
 
 The model directory carries front end, alphabet and network; nothing of them is asked for again.
 """
 
 import time
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from absl import flags, logging
 
 import constants
 import model
-from speech import checkpoints, command_line, dataset, estimator, html_report, report, storage
-from speech.config import check_same_front_end, read_config
+from speech import (
+    checkpoints,
+    command_line,
+    comparison,
+    dataset,
+    decoder_flags,
+    estimator,
+    html_report,
+    logits_cache,
+    recordings,
+    report,
+    storage,
+    sweeps,
+)
+from speech.config import ModelConfig, check_same_front_end, read_config
 from speech.decoder import BeamSearchDecoder, BeamSettings, greedy_decode
-from speech.normalisation import Statistics
-from speech.recognition import recognise
+from speech.recognition import Recognition, recognise
 from speech.records import ShardSet, find_shards
+from speech.scorer import Scorer
 from utils import UserError
 
 FLAGS = flags.FLAGS
@@ -26,7 +41,11 @@ FLAGS = flags.FLAGS
 
 def define_flags() -> None:
     flags.DEFINE_string("model_dir", constants.MODEL_DIR, "The model that training.py made.")
-    flags.DEFINE_string("test_data", constants.TEST_DATA, "Test shards, a glob or gs:// glob.")
+    flags.DEFINE_list(
+        "test_data",
+        constants.TEST_DATA,
+        "Test shards, a glob or gs:// glob; or several, by commas.",
+    )
     flags.DEFINE_string(
         "checkpoint",
         None,
@@ -42,14 +61,25 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "eval_batch_size", constants.EVAL_BATCH_SIZE, "Over all cores.", lower_bound=1
     )
-    flags.DEFINE_integer(
-        "beam_width", constants.BEAM_WIDTH, "Prefixes that the beam search keeps.", lower_bound=1
-    )
     flags.DEFINE_string(
         "report_dir",
         constants.REPORT_DIR,
-        "Where summary.json, utterances.csv and report.html go; empty for none.",
+        "Where report.html, summary.json and utterances.csv go, or a folder of them for each of "
+        "several sets; empty for none.",
     )
+    flags.DEFINE_list(
+        "audio", [], "Folders of the recordings, which the report then plays; by commas."
+    )
+    flags.DEFINE_string(
+        "compare", None, "summary.json of another evaluation of the same set, to compare with."
+    )
+    flags.DEFINE_bool(
+        "sweep", False, "Report the WER over beam widths, and with a scorer over alpha and beta."
+    )
+    flags.DEFINE_string(
+        "logits_cache", "", "A folder to keep the network's output in; empty for none."
+    )
+    decoder_flags.define_decoder_flags()
     estimator.define_tpu_flags()
     command_line.define_logging_flag()
 
@@ -64,78 +94,175 @@ def asked_checkpoint() -> str:
     return checkpoints.average(FLAGS.model_dir, weights)
 
 
-def recognised(
-    predictor: Any,
-    checkpoint: str,
-    shards: ShardSet,
-    batching: dataset.Batching,
-    decoder: BeamSearchDecoder,
-    statistics: Statistics | None,
-) -> tuple[list[report.Result], list[report.Result]]:
-    """A test set in the corpus's order, by beam search and greedily; statistics: the model's."""
-    results, greedy = [], []
-    references = dataset.transcripts(shards)
-    for batch in recognise(predictor, checkpoint, shards, batching, references, statistics):
-        hypotheses = decoder.decode_batch(each.log_probs for each in batch)
-        for each, hypothesis in zip(batch, hypotheses, strict=True):
-            known = each.utterance_id, each.reference
-            best_path = greedy_decode(each.log_probs, decoder.alphabet)
-            results.append(report.compare(*known, hypothesis, each.loss))
-            greedy.append(report.compare(*known, best_path, each.loss))
-    return results, greedy
+@dataclass(frozen=True)
+class Decoding:
+    """How log-probabilities become text."""
+
+    settings: BeamSettings
+    scorer: Scorer | None
+    decoder: BeamSearchDecoder
 
 
-def main() -> None:
-    estimator.quieten(FLAGS.logging)
-    tpu = estimator.tpu_settings(FLAGS)
-    estimator.check_batch_sizes(tpu, eval_batch_size=FLAGS.eval_batch_size)
-    estimator.check_paths(tpu, test_data=FLAGS.test_data, model_dir=FLAGS.model_dir)
-    config = read_config(FLAGS.model_dir)
-    shards = find_shards(FLAGS.test_data)
-    settings = shards.index.settings
-    check_same_front_end(
-        config, settings.front_end, settings.alphabet, FLAGS.test_data, FLAGS.model_dir
-    )
-    with estimator.explained_errors(FLAGS.model_dir):
-        checkpoint = asked_checkpoint()
-    device = estimator.find_device(tpu)
+@dataclass(frozen=True)
+class TestSet:
+    """Shards to recognise, and where what is found goes."""
+
+    name: str
+    shards: ShardSet
+    report_dir: str  # empty: nowhere
+
+
+def find_test_sets(config: ModelConfig) -> list[TestSet]:
+    """The sets of --test_data, in its order."""
+    sets: list[TestSet] = []
+    for pattern in FLAGS.test_data:
+        shards = find_shards(pattern)
+        settings = shards.index.settings
+        check_same_front_end(
+            config, settings.front_end, settings.alphabet, pattern, FLAGS.model_dir
+        )
+        name = shards.name
+        if name in (each.name for each in sets):
+            raise UserError(f"--test_data has two sets {name}: evaluate them one after the other.")
+        folder = FLAGS.report_dir
+        if folder and len(FLAGS.test_data) > 1:
+            folder = storage.join(folder, name)
+        if folder:
+            storage.make_folder(folder)  # told of now, not after minutes of recognition
+        sets.append(TestSet(name, shards, folder))
+    return sets
+
+
+def recogniser(
+    config: ModelConfig, checkpoint: str
+) -> Callable[[ShardSet], Iterator[list[Recognition]]]:
+    """The network, as a function from a set to its output in batches."""
+    device = estimator.find_device(estimator.tpu_settings(FLAGS))
     if device.hosts > 1:
         raise UserError(
             f"The TPU {FLAGS.tpu_name} has {device.hosts} hosts, and TPUEstimator recognises on "
             "one host alone: name a TPU with one, or leave out --use_tpu."
         )
-    if FLAGS.report_dir:
-        storage.make_folder(FLAGS.report_dir)  # told of now, not after minutes of recognition
-    logging.info("%s", checkpoint)
+    run = estimator.RunSettings(FLAGS.model_dir, eval_batch_size=FLAGS.eval_batch_size)
+    predictor = estimator.build(model.model_fn_builder(config, FLAGS.model_dir), run, device)
+    batching = dataset.Batching(FLAGS.eval_batch_size, static=device.is_tpu)
+
+    def recognise_set(shards: ShardSet) -> Iterator[list[Recognition]]:
+        references = dataset.transcripts(shards)
+        return recognise(predictor, checkpoint, shards, batching, references, config.statistics)
+
+    return recognise_set
+
+
+def compared(
+    recognitions: Sequence[Recognition], decoder: BeamSearchDecoder
+) -> tuple[list[report.Result], list[report.Result]]:
+    """What beam search makes of a set, and what the best path does."""
+    results, greedy = [], []
+    hypotheses = decoder.decode_batch(each.log_probs for each in recognitions)
+    for each, hypothesis in zip(recognitions, hypotheses, strict=True):
+        known = each.utterance_id, each.reference
+        best_path = greedy_decode(each.log_probs, decoder.alphabet)
+        results.append(report.compare(*known, hypothesis, each.loss))
+        greedy.append(report.compare(*known, best_path, each.loss))
+    return results, greedy
+
+
+def sweep(
+    recognitions: Sequence[Recognition], decoding: Decoding
+) -> tuple[list[html_report.BeamPoint], list[html_report.WeightPoint]]:
+    """The WER over beam widths, and with a scorer over its weights."""
+    alphabet, settings, scorer = decoding.decoder.alphabet, decoding.settings, decoding.scorer
+    total = len({*sweeps.BEAM_WIDTHS, settings.beam_width})
+    total += len(sweeps.ALPHAS) * len(sweeps.BETAS) if scorer else 0
+    with command_line.progress_bar(total, " settings") as bar:
+        beams = sweeps.beam_points(recognitions, alphabet, settings, scorer, bar.update)
+        if not scorer:
+            return beams, []
+        return beams, sweeps.weight_points(recognitions, alphabet, settings, scorer, bar.update)
+
+
+def evaluate(
+    test_set: TestSet,
+    recognise_set: Callable[[ShardSet], Iterator[list[Recognition]]],
+    checkpoint: str,
+    decoding: Decoding,
+    audio: recordings.Audio | None,
+    others: list[report.Result] | None,
+) -> report.Summary:
+    """Recognises a set, prints its rates and writes its report."""
+    shards = test_set.shards
     if shards.index.skipped:
         logging.warning(
             "%d of the set's %d utterances were skipped in preparation and are in no rate below.",
             len(shards.index.skipped),
             shards.index.corpus_utterances,
         )
-    run = estimator.RunSettings(FLAGS.model_dir, eval_batch_size=FLAGS.eval_batch_size)
-    predictor = estimator.build(model.model_fn_builder(config, FLAGS.model_dir), run, device)
-    batching = dataset.Batching(FLAGS.eval_batch_size, static=device.is_tpu)
-    steps = checkpoints.steps_of(checkpoint)
-    decoder = BeamSearchDecoder(config.alphabet, BeamSettings(FLAGS.beam_width))
     started = time.monotonic()
-    with estimator.explained_errors(FLAGS.model_dir):
-        results, greedy = recognised(
-            predictor, checkpoint, shards, batching, decoder, config.statistics
-        )
-    seconds = time.monotonic() - started
-    settings_of_decoder = {"beam_width": FLAGS.beam_width}
-    summary = report.summarise(
-        results, greedy, seconds, shards.index.audio_seconds, steps, settings_of_decoder
+    recognitions = logits_cache.read_or_make(
+        FLAGS.logits_cache, checkpoint, shards, lambda: recognise_set(shards)
     )
-    if FLAGS.report_dir:
-        report.write(FLAGS.report_dir, summary, results)
-        print(f"Every utterance: {FLAGS.report_dir}/{report.UTTERANCES_FILE}")
-        page = html_report.Page(FLAGS.test_data, summary, results)
-        print(f"The report: {html_report.write(FLAGS.report_dir, page)}")
+    results, greedy = compared(recognitions, decoding.decoder)
+    summary = report.summarise(
+        results,
+        greedy,
+        time.monotonic() - started,
+        shards.index.audio_seconds,
+        checkpoints.steps_of(checkpoint),
+        decoder_flags.described(decoding.settings, decoding.scorer),
+    )
+    against = None
+    if others is not None:
+        against = comparison.compare_runs(results, others, FLAGS.compare)
+    beams, weights = sweep(recognitions, decoding) if FLAGS.sweep else ([], [])
+    if test_set.report_dir:
+        report.write(test_set.report_dir, summary, results)
+        print(f"Every utterance: {test_set.report_dir}/{report.UTTERANCES_FILE}")
+        chosen = None
+        if decoding.scorer:
+            chosen = decoder_flags.weights(decoding.settings, decoding.scorer)
+        page = html_report.Page(
+            test_set.name, summary, results, audio, beams, weights, chosen, against
+        )
+        print(f"The report: {html_report.write(test_set.report_dir, page)}")
     print(f"Greedily: WER {summary.greedy_wer:.2%} CER {summary.greedy_cer:.2%}")
+    if against:
+        print(against.line())
     print(summary.interval_line())
     print(summary.line())
+    return summary
+
+
+def main() -> None:
+    estimator.quieten(FLAGS.logging)
+    tpu = estimator.tpu_settings(FLAGS)
+    estimator.check_batch_sizes(tpu, eval_batch_size=FLAGS.eval_batch_size)
+    for pattern in FLAGS.test_data:
+        estimator.check_paths(tpu, test_data=pattern, model_dir=FLAGS.model_dir)
+    if FLAGS.compare and len(FLAGS.test_data) > 1:
+        raise UserError("--compare compares one set: give --test_data one, the other's.")
+    settings = decoder_flags.asked_settings(FLAGS)
+    config = read_config(FLAGS.model_dir)
+    scorer = decoder_flags.asked_scorer(FLAGS.scorer, config.alphabet, FLAGS.model_dir)
+    decoding = Decoding(settings, scorer, BeamSearchDecoder(config.alphabet, settings, scorer))
+    test_sets = find_test_sets(config)
+    audio = recordings.find_audio(FLAGS.audio) if FLAGS.audio else None
+    others = report.read_results(FLAGS.compare) if FLAGS.compare else None
+    with estimator.explained_errors(FLAGS.model_dir):
+        checkpoint = asked_checkpoint()
+        recognise_set = recogniser(config, checkpoint)
+        logging.info("%s", checkpoint)
+        summaries = []
+        for test_set in test_sets:
+            if len(test_sets) > 1:
+                print(f"{test_set.name}:")
+            summaries.append(evaluate(test_set, recognise_set, checkpoint, decoding, audio, others))
+    if FLAGS.report_dir and len(test_sets) > 1:
+        links = [
+            (each.name, f"{each.name}/{html_report.REPORT_FILE}", summary)
+            for each, summary in zip(test_sets, summaries, strict=True)
+        ]
+        print(f"All sets: {html_report.write_index(FLAGS.report_dir, links)}")
 
 
 if __name__ == "__main__":

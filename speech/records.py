@@ -19,6 +19,7 @@ import fnmatch
 import glob
 import json
 import os
+import posixpath
 import re
 import struct
 from collections import Counter
@@ -503,6 +504,11 @@ class ShardSet:
     pattern: str
     files: tuple[str, ...]  # paths, in the corpus's order
     index: Index  # of these shards alone
+
+    @property
+    def name(self) -> str:
+        """The set's name, as in NAME.tfrecords.00000000."""
+        return posixpath.basename(self.files[0]).rpartition(".")[0].removesuffix(".tfrecords")
 
 
 def find_shards(pattern: str) -> ShardSet:

@@ -95,6 +95,7 @@ def test_evaluation_prints_the_rates_and_writes_the_report(
     assert rates == sorted(rates, reverse=True)
 
 
+@pytest.mark.slow
 def test_another_network_is_trained_and_evaluated(shards: ShardSet, tmp_path: Path) -> None:
     """One whose batch normalisation has moving averages, which training alone moves."""
     folder = tmp_path / "model"

@@ -183,6 +183,7 @@ def test_checkpoint_holds_the_networks_variables_and_adams(trained: tuple[Any, P
     assert names == VARIABLES | slots | others
 
 
+@pytest.mark.slow
 def test_resumed_training_draws_the_dropout_of_undisturbed_training(
     tmp_path: Path, two: ShardSet
 ) -> None:

@@ -70,6 +70,7 @@ def test_spoken_corpus_goes_through_all_four_commands(tmp_path: Path) -> None:
 NOISE = {"train": range(12), "test": range(20, 24)}
 
 
+@pytest.mark.slow
 def test_coefficients_normalised_over_the_training_set_go_through_three_commands(
     tmp_path: Path, write_split: Callable[[Path, dict[str, str]], None]
 ) -> None:

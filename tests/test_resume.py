@@ -132,6 +132,7 @@ def test_the_run_has_seen_plateaus_and_a_best_look(undisturbed: Path) -> None:
     assert rates[2 * LOOK] < 0.55 * rates[2 * LOOK - 1]  # behind the second look
 
 
+@pytest.mark.slow
 def test_the_masks_of_dropout_matter(shards: ShardSet, undisturbed: Path, tmp_path: Path) -> None:
     """Otherwise it would not show if they differed."""
     flags_without = ["--dropout=0", "--train_steps=4", "--noreduce_lr_on_plateau", "--dev_data="]

@@ -198,6 +198,7 @@ def test_a_checkpoint_that_is_not_there_is_named_and_nothing_written(tmp_path: P
     assert not (tmp_path / "dev").exists()
 
 
+@pytest.mark.slow
 def test_a_look_is_written_into_a_bucket(emulator: Emulator, bucket: str, checkpoint: str) -> None:
     code = f"""
 import tensorflow as tf

@@ -78,7 +78,7 @@ def layer_and_loss(cell: str) -> bytes:
     )
 
 
-@pytest.mark.parametrize("topology", ["v2", "v5e"])
+@pytest.mark.parametrize("topology", [pytest.param("v2", marks=pytest.mark.slow), "v5e"])
 @pytest.mark.parametrize("cell", list(LAYERS))
 def test_recurrent_layer_and_loss_compile_with_their_gradients(
     compiler_python: str, cell: str, topology: str
@@ -114,7 +114,13 @@ def product(size: int, dtype: tf.DType) -> bytes:
     return lowered(lambda left, right: left @ right, matrix, matrix)
 
 
-@pytest.mark.parametrize("topology", list(TOPOLOGIES))
+@pytest.mark.parametrize(
+    "topology",
+    [
+        pytest.param(each, marks=[] if each in ("v2", "v5e") else [pytest.mark.slow])
+        for each in TOPOLOGIES
+    ],
+)
 def test_large_product_takes_little_longer_than_at_the_peak(
     compiler_python: str, topology: str
 ) -> None:

@@ -219,6 +219,7 @@ def values(folder: Path, step: int) -> dict[str, Array]:
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
+@pytest.mark.slow
 def test_loaded_variables_begin_with_the_sources_values_and_nothing_else_does(
     tmp_path: Path,
 ) -> None:

@@ -1,0 +1,113 @@
+"""Flags of the beam search and its scorer, which several doors have."""
+
+from typing import Any
+
+from absl import flags
+
+import constants
+from speech import scorer
+from speech.decoder import BeamSettings
+from speech.scorer import Scorer
+from utils import Alphabet, UserError
+
+DEFAULTS = BeamSettings()
+
+
+def define_decoder_flags() -> None:
+    """Mozilla DeepSpeech's names and defaults, where it has them."""
+    flags.DEFINE_string("scorer", None, "The language model that build_lm.py made; none without.")
+    flags.DEFINE_float(
+        "lm_alpha", None, "Weight of the language model; default: the scorer's.", lower_bound=0
+    )
+    flags.DEFINE_float("lm_beta", None, "Nats that each word gains; default: the scorer's.")
+    flags.DEFINE_float(
+        "unknown_penalty",
+        DEFAULTS.unknown_penalty,
+        "Nats that a word loses that isn't in the scorer's vocabulary.",
+        lower_bound=0,
+    )
+    flags.DEFINE_list(
+        "hot_words", [], "Words to listen for, and nats that each gains: word:7.5,other:3"
+    )
+    flags.DEFINE_integer(
+        "beam_width", constants.BEAM_WIDTH, "Prefixes that the beam search keeps.", lower_bound=1
+    )
+    flags.DEFINE_float(
+        "cutoff_prob",
+        DEFAULTS.cutoff_prob,
+        "In each frame, try only the most probable labels that sum up to it.",
+        lower_bound=0,
+        upper_bound=1,
+    )
+    flags.DEFINE_integer(
+        "cutoff_top_n",
+        DEFAULTS.cutoff_top_n,
+        "In each frame, try only so many labels, the most probable ones.",
+        lower_bound=1,
+    )
+
+
+def asked_settings(values: flags.FlagValues) -> BeamSettings:
+    """What the flags ask for.
+
+    Raises:
+        UserError: the flags disagree, or hot words can't be read.
+    """
+    if values.scorer is None and (values.lm_alpha is not None or values.lm_beta is not None):
+        raise UserError("--lm_alpha and --lm_beta weight a language model: give --scorer too.")
+    return BeamSettings(
+        values.beam_width,
+        values.cutoff_prob,
+        values.cutoff_top_n,
+        values.lm_alpha,
+        values.lm_beta,
+        values.unknown_penalty,
+        tuple(map(_hot_word, values.hot_words)),
+    )
+
+
+def _hot_word(text: str) -> tuple[str, float]:
+    word, _, boost = text.rpartition(":")
+    try:
+        return word.strip(), float(boost)
+    except ValueError:
+        raise UserError(
+            f"--hot_words has {text!r}: give words with a number each, as in word:7.5,other:3"
+        ) from None
+
+
+def asked_scorer(path: str | None, alphabet: Alphabet, model_dir: str) -> Scorer | None:
+    """The scorer of --scorer, if any.
+
+    Raises:
+        UserError: it can't be read, or is of another alphabet than the model.
+    """
+    if not path:
+        return None
+    found = scorer.read_scorer(path)
+    scorer.check_alphabet(found, alphabet, model_dir)
+    return found
+
+
+def described(settings: BeamSettings, found: Scorer | None) -> dict[str, Any]:
+    """The settings for a report: what was used, and nothing else."""
+    described: dict[str, Any] = {"beam_width": settings.beam_width}
+    if settings.cutoff_prob < 1:
+        described["cutoff_prob"] = settings.cutoff_prob
+    if settings.cutoff_top_n != DEFAULTS.cutoff_top_n:
+        described["cutoff_top_n"] = settings.cutoff_top_n
+    if found:
+        weighted = weights(settings, found)
+        described |= {"scorer": found.path, "alpha": weighted[0], "beta": weighted[1]}
+        described["unknown_penalty"] = settings.unknown_penalty
+    if settings.hot_words:
+        described["hot_words"] = ",".join(f"{word}:{boost:g}" for word, boost in settings.hot_words)
+    return described
+
+
+def weights(settings: BeamSettings, found: Scorer) -> tuple[float, float]:
+    """The alpha and beta that are used."""
+    return (
+        found.alpha if settings.alpha is None else settings.alpha,
+        found.beta if settings.beta is None else settings.beta,
+    )
