@@ -2,6 +2,7 @@
 # make test   lint and the test suite
 # make test-all   the same, and the tests that take minutes
 # make check-tpu   compiles the training step for TPUs, as check_tpu.py does: half an hour
+# make kenlm   compiles KenLM's programs, by which build_lm.py makes language models of any size
 # make bench SPEECH=FOLDER   what the README says of speed, measured on a folder of speech
 #
 # Each makes its environment in .venv, which needs Python 3.11 or 3.10 and the package index.
@@ -15,13 +16,18 @@ RUN = $(VENV)/bin/python
 INSTALLED = $(VENV)/installed
 # Where the demo lives; make demo DEMO=/elsewhere leaves the one in demo/ alone.
 DEMO = demo
+# KenLM's version in the package index, and what its compilation needs by Debian's names.
+KENLM_VERSION = 0.3.0
+KENLM_NEEDS = cmake make g++ libboost-program-options-dev libboost-system-dev libboost-thread-dev \
+	libboost-test-dev
+KENLM = .kenlm
 # More flags for the demo's training, as in make demo DEMO=demo-bfloat16 TRAINING=--bfloat16.
 TRAINING =
 
 # Two files of tests at a time; most tests keep one core busy.
 SIDE_BY_SIDE = -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all check-tpu bench lint clean
+.PHONY: demo test test-all check-tpu kenlm bench lint clean
 
 demo: $(INSTALLED)
 	$(RUN) examples/spoken_corpus.py --corpus_dir=$(DEMO)/corpus
@@ -47,6 +53,22 @@ test-all: lint
 check-tpu: $(INSTALLED)
 	$(RUN) check_tpu.py --num_tpu_cores=1 --bfloat16 --train_batch_size=8,32,64
 
+kenlm: $(KENLM)/bin/lmplz
+
+# lmplz comes last: it tells that all is there.
+$(KENLM)/bin/lmplz: | $(INSTALLED)
+	rm -rf $(KENLM)
+	mkdir -p $(KENLM)/source
+	$(RUN) -m pip download --quiet --no-deps --no-binary kenlm --dest $(KENLM) kenlm==$(KENLM_VERSION)
+	tar -xzf $(KENLM)/kenlm-$(KENLM_VERSION).tar.gz -C $(KENLM)/source --strip-components=1
+	{ cmake -S $(KENLM)/source -B $(KENLM)/build -DCMAKE_BUILD_TYPE=Release && \
+		cmake --build $(KENLM)/build --parallel $$(nproc) --target lmplz build_binary; } \
+		> $(KENLM)/log 2>&1 || { tail -n 20 $(KENLM)/log; echo 'error: KenLM was not compiled, see' \
+		'$(KENLM)/log. It needs Debian packages: sudo apt-get install $(KENLM_NEEDS)'; exit 1; }
+	mkdir $(KENLM)/bin
+	cp $(KENLM)/build/bin/build_binary $(KENLM)/build/bin/lmplz $(KENLM)/bin
+	rm -rf $(KENLM)/source $(KENLM)/build
+
 bench: $(INSTALLED)
 	@test -n '$(SPEECH)' || { echo 'error: say make bench SPEECH=FOLDER, a folder in the layout of' \
 		'LibriSpeech, such as data/LibriSpeech/dev-clean.'; exit 1; }
@@ -70,4 +92,4 @@ $(INSTALLED): setup.cfg
 	touch $@
 
 clean:
-	rm -rf $(VENV) .tpu-check demo
+	rm -rf $(VENV) .tpu-check $(KENLM) demo

@@ -167,3 +167,22 @@ RANDOM_SEED = 1
 # --- Decoding -------------------------------------------------------------------------------------
 
 BEAM_WIDTH = 100
+
+# --- Language model -------------------------------------------------------------------------------
+
+# DeepSpeech's numbers where it has them.
+LM_DIR = _location("LM_DIR", "lm")
+SCORER_FILE = "kenlm.scorer"
+KENLM_BINS = _location(
+    "KENLM_BINS", os.path.join(os.path.dirname(os.path.abspath(__file__)), ".kenlm", "bin")
+)  # where make kenlm puts its programs
+LM_TOP_K = 500000
+ARPA_ORDER = 5
+HIGHEST_ARPA_ORDER = 6  # that KenLM is compiled for
+MAX_ARPA_MEMORY = "85%"
+ARPA_PRUNE = "0|0|1"
+BINARY_TYPE = "trie"
+BINARY_A_BITS = 255
+BINARY_Q_BITS = 8
+LM_ALPHA = 0.931289039105002
+LM_BETA = 1.1834137581510284

@@ -1,0 +1,218 @@
+"""Text as people write it -> sentences of tokens, as a language model counts them."""
+
+import sys
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from absl import logging
+
+from speech.text_files import TextFile, read_blocks
+from utils import Alphabet, UserError
+
+# What stands for the space in a character-based model, whose tokens are separated by spaces.
+SPACE_TOKEN = "▁"  # U+2581, as SentencePiece writes it
+
+# Tokens that mean something else to a language model.
+RESERVED = frozenset({"<s>", "</s>", "<unk>"})
+
+APOSTROPHE = "'"
+TYPOGRAPHIC_APOSTROPHES = "\u2019\u02bc\uff07"
+
+# A line that shares a run of so many words with a transcript of the test set is left out, ...
+RUN_WORDS = 6
+# ... in a language without spaces a run of so many characters, about as much.
+RUN_CHARACTERS = 10
+
+
+class _Table(dict[int, str]):
+    """For str.translate: code point -> what stands for it, asked for when a text first has it."""
+
+    def __init__(self, of: Callable[[str], str]) -> None:
+        super().__init__()
+        self._of = of
+
+    def __missing__(self, code: int) -> str:
+        self[code] = found = self._of(chr(code))
+        return found
+
+
+class Normaliser:
+    """Writes text in an alphabet.
+
+    Text becomes NFC; typographic apostrophes become '; a character that the alphabet doesn't have
+    is written in lower case if the alphabet has that; every other one separates words.
+    """
+
+    def __init__(self, alphabet: Alphabet, characters: bool) -> None:
+        """characters: every character is a token of the model, instead of every word.
+
+        Raises:
+            UserError: there can be no such model of this alphabet.
+        """
+        self.outside: Counter[str] = Counter()  # character -> how often it separated words
+        self.has_space = " " in alphabet.characters
+        self._characters = characters
+        self._alphabet = frozenset(alphabet.characters)
+        self._brackets = {"<", ">"} <= self._alphabet
+        self._letters = _Table(lambda each: "\n" if each == "\n" else self._letter(each) or " ")
+        self._others = _Table(lambda each: "" if each.isspace() or self._letter(each) else each)
+        if not characters and not self.has_space:
+            raise UserError(
+                "The alphabet has no space, so that words can't be told apart: add it, or build a "
+                "character-based model with --characters."
+            )
+        if characters and SPACE_TOKEN in self._alphabet:
+            raise UserError(
+                f"The alphabet has {SPACE_TOKEN!r} (U+{ord(SPACE_TOKEN):04X}), which stands for "
+                "the space in a character-based model: take it out, or leave out --characters."
+            )
+
+    def _letter(self, character: str) -> str | None:
+        """How the alphabet writes a character; None: not at all."""
+        if character in self._alphabet:
+            return character
+        if character in TYPOGRAPHIC_APOSTROPHES and APOSTROPHE in self._alphabet:
+            return APOSTROPHE
+        lower = unicodedata.normalize("NFC", character.lower())
+        return lower if self._alphabet.issuperset(lower) else None
+
+    def sentences(self, text: str) -> Iterator[list[str]]:
+        """The words of each line, of the lines that have any."""
+        if not text.isascii():
+            text = unicodedata.normalize("NFC", text)
+        self.outside.update(text.translate(self._others))
+        for line in text.translate(self._letters).split("\n"):
+            words = line.split()
+            while APOSTROPHE in words:  # a quotation mark that stands alone
+                words.remove(APOSTROPHE)
+            if self._brackets:
+                words = [word for word in words if word not in RESERVED]
+            if words:
+                yield words
+
+    def tokens(self, words: list[str]) -> list[str]:
+        """What the model counts: the words, or in a character-based model their characters."""
+        if not self._characters:
+            return words
+        return list((SPACE_TOKEN if self.has_space else "").join(words))
+
+    def written(self, token: str) -> str | None:
+        """The token of another's model as it would be in one made here; None: it couldn't be."""
+        if self._characters and token == SPACE_TOKEN:
+            return token if self.has_space else None
+        text = unicodedata.normalize("NFC", token)
+        if text.translate(self._others) or token in RESERVED:
+            return None
+        text = text.translate(self._letters)
+        return text if len(text) == 1 or not self._characters else None
+
+
+class Excluded:
+    """Transcripts that a language model mustn't know, typically those it will be tested with."""
+
+    def __init__(self, has_space: bool) -> None:
+        """has_space: whether the language separates its words."""
+        self._has_space = has_space
+        self._run = RUN_WORDS if has_space else RUN_CHARACTERS
+        self._runs: set[tuple[str, ...]] = set()
+        self._whole: set[tuple[str, ...]] = set()
+
+    def add(self, words: list[str]) -> None:
+        units = [sys.intern(unit) for unit in self._units(words)]
+        if len(units) < self._run:
+            self._whole.add(tuple(units))
+        self._runs.update(self._runs_of(units))
+
+    def touches(self, words: list[str]) -> bool:
+        """Whether a line shares a run with a transcript, or is a whole one that is shorter."""
+        units = self._units(words)
+        return tuple(units) in self._whole or not self._runs.isdisjoint(self._runs_of(units))
+
+    def _units(self, words: list[str]) -> list[str]:
+        return words if self._has_space else list("".join(words))
+
+    def _runs_of(self, units: list[str]) -> Iterator[tuple[str, ...]]:
+        return zip(*(units[start:] for start in range(self._run)), strict=False)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a text held that a model is to be estimated from."""
+
+    sentences: int
+    left_out: int  # sentences, for what they share with the excluded transcripts
+    occurrences: Counter[str]  # token -> how often; in the order in which they came
+
+    @property
+    def tokens(self) -> int:
+        return self.occurrences.total()
+
+
+def read_excluded(files: Iterable[TextFile], normaliser: Normaliser) -> Excluded:
+    """The transcripts in the files, a line each.
+
+    Raises:
+        UserError: a file can't be read.
+    """
+    excluded = Excluded(normaliser.has_space)
+    for file in files:
+        for block in read_blocks(file):
+            for words in normaliser.sentences(block):
+                excluded.add(words)
+    normaliser.outside.clear()  # these are in no text that the model learns
+    return excluded
+
+
+def prepare(
+    files: Iterable[TextFile],
+    normaliser: Normaliser,
+    excluded: Excluded,
+    path: str,
+    most_tokens: int | None,
+) -> Prepared:
+    """Writes the files' sentences to `path`, one a line, tokens separated by spaces.
+
+    Args:
+        most_tokens: that the estimator takes; None: any number.
+
+    Raises:
+        UserError: a file can't be read, there are more tokens or none, or `path` can't be written.
+    """
+    sentences = left_out = 0
+    occurrences: Counter[str] = Counter()
+    try:
+        with open(path, "w", encoding="utf-8") as output:
+            for file in files:
+                before = sentences
+                for block in read_blocks(file):
+                    lines: list[str] = []
+                    for words in normaliser.sentences(block):
+                        if excluded.touches(words):
+                            left_out += 1
+                            continue
+                        tokens = normaliser.tokens(words)
+                        occurrences.update(tokens)
+                        lines.append(" ".join(tokens) + "\n")
+                    sentences += len(lines)
+                    output.writelines(lines)
+                    if most_tokens is not None and occurrences.total() > most_tokens:
+                        raise UserError(
+                            f"The text has more than {most_tokens:,} tokens, the most that the "
+                            "embedded estimator takes. Compile KenLM, which takes any number: "
+                            "make kenlm; or name its folder with --kenlm_bins."
+                        )
+                logging.info("%s: %d sentences", file.path, sentences - before)
+    except OSError as error:
+        raise UserError(
+            f"{path} can't be written: {error.strerror}. Make room, or choose another folder with "
+            "--output_dir."
+        ) from None
+    if not sentences:
+        why = f" (--exclude_txt left out {left_out:,} sentences)" if left_out else ""
+        raise UserError(
+            f"There are no words of the alphabet in the text{why}: name another with --input_txt, "
+            "or the right --alphabet."
+        )
+    return Prepared(sentences, left_out, occurrences)

@@ -1,0 +1,122 @@
+"""Files of text, also compressed and in LibriSpeech's layout -> blocks of whole lines."""
+
+import contextlib
+import gzip
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, cast
+
+from speech import storage
+from speech.corpora import TRANSCRIPT_SUFFIX
+from utils import UserError
+
+GZIP_MAGIC = b"\x1f\x8b"
+BLOCK = 1 << 20  # bytes that are read at a time
+
+# In LibriSpeech's transcripts every line begins with the utterance's id.
+_UTTERANCE_ID = re.compile(r"^[^\S\n]*\S+", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """A file of sentences, one a line."""
+
+    path: str  # local or gs://
+    flag: str  # that named it, for messages
+
+    @property
+    def transcripts(self) -> bool:
+        """Whether each line is an utterance's id and its transcript, as in LibriSpeech."""
+        return self.path.endswith(TRANSCRIPT_SUFFIX)
+
+
+def find_text(paths: list[str], flag: str) -> list[TextFile]:
+    """The files that are named, and LibriSpeech's transcripts in the folders that are.
+
+    Args:
+        flag: that names them.
+
+    Raises:
+        UserError: one is not there or is empty, or a folder has no transcripts.
+    """
+    return [TextFile(file, flag) for path in paths for file in _files_of(path, flag)]
+
+
+def _files_of(path: str, flag: str) -> list[str]:
+    size = storage.size(path) if not os.path.isdir(path) else None
+    if size:
+        return [path]
+    if size == 0:
+        raise UserError(f"{flag}={path} is empty: name a file of text, one sentence a line.")
+    below = [each for each, _ in storage.files_below(path) if each.endswith(TRANSCRIPT_SUFFIX)]
+    if below:
+        return sorted(below)
+    if os.path.isdir(path):
+        raise UserError(
+            f"{flag}={path} is a folder without *{TRANSCRIPT_SUFFIX}: name the files in it, "
+            "separated by commas."
+        )
+    raise UserError(f"{flag}={path} isn't there: check the path.")
+
+
+def read_blocks(file: TextFile) -> Iterator[str]:
+    """The text of a file in blocks of whole lines, without utterances' ids.
+
+    Raises:
+        UserError: it can't be read, is cut short, or isn't UTF-8; with the line.
+    """
+    lines = 0
+    try:
+        with open_text(file.path) as reader:
+            for block in _whole_lines(reader):
+                try:
+                    text = block.decode("utf-8" if lines else "utf-8-sig")
+                except UnicodeDecodeError as error:
+                    line = lines + block[: error.start].count(b"\n") + 1
+                    raise UserError(
+                        f"{file.flag}={file.path}, line {line}, is not UTF-8 ({error.reason}: "
+                        f"0x{block[error.start]:02x}): save the text so."
+                    ) from None
+                lines += block.count(b"\n")
+                yield _UTTERANCE_ID.sub("", text) if file.transcripts else text
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(
+            f"{file.flag}={file.path} can't be read: {reason(error)}. Check that it is whole and "
+            "may be read."
+        ) from None
+
+
+def reason(error: Exception) -> str:
+    """Why a file can't be read, without its name."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+@contextlib.contextmanager
+def open_text(path: str) -> Iterator[BinaryIO]:
+    """The bytes of a file of text, of a gzipped one decompressed.
+
+    Raises:
+        OSError: it can't be read; so does reading it, which also raises EOFError or zlib.error if
+            it is damaged.
+        UserError: the same of the bucket.
+    """
+    with storage.open_reader(path) as reader:
+        magic = reader.read(len(GZIP_MAGIC))
+        reader.seek(0)
+        yield cast(BinaryIO, gzip.GzipFile(fileobj=reader)) if magic == GZIP_MAGIC else reader
+
+
+def _whole_lines(reader: BinaryIO) -> Iterator[bytes]:
+    """Blocks that end with a line; the last one needn't."""
+    pieces: list[bytes] = []  # of a line that goes on
+    while block := reader.read(BLOCK):
+        end = block.rfind(b"\n") + 1
+        if end:
+            yield b"".join([*pieces, block[:end]])
+            pieces = []
+        pieces.append(block[end:])
+    if last := b"".join(pieces):
+        yield last

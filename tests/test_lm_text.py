@@ -1,0 +1,138 @@
+"""Text becomes sentences in the alphabet, without those that a test set knows."""
+
+from pathlib import Path
+
+import pytest
+from full_disk import full_disk
+from ngrams import write_lines
+
+from speech.lm_text import Excluded, Normaliser, prepare
+from speech.text_files import TextFile
+from utils import ENGLISH, Alphabet, UserError
+
+FLAG = "--input_txt"
+
+
+def words(text: str, alphabet: Alphabet = ENGLISH) -> list[list[str]]:
+    return list(Normaliser(alphabet, characters=False).sentences(text))
+
+
+def split(text: str) -> list[str]:
+    return text.split()
+
+
+def test_capitals_become_small_and_marks_separate_words() -> None:
+    assert words("Oh, NO!\n\n ... \nyes-and\tno") == [["oh", "no"], ["yes", "and", "no"]]
+
+
+def test_apostrophes_of_all_kinds_are_one() -> None:
+    assert words("don\u2019t don't donʼt") == [["don't"] * 3]  # noqa: RUF001 - that is the point
+
+
+def test_a_quotation_mark_alone_is_no_word() -> None:
+    assert words("he said ' hello '") == [["he", "said", "hello"]]
+
+
+def test_capitals_of_the_alphabet_stay() -> None:
+    alphabet = Alphabet(tuple("abcN "))
+    assert words("NAB Cab cAn", alphabet) == [["Nab", "cab", "ca"]]
+
+
+def test_letters_are_composed() -> None:
+    alphabet = Alphabet(tuple("aä "))
+    assert words("a\u0308A\u0308 ä", alphabet) == [["ää", "ä"]]
+
+
+def test_a_capital_whose_small_letter_is_two_characters_separates() -> None:
+    assert words("aİb") == [["a", "b"]]
+
+
+def test_characters_outside_the_alphabet_are_counted() -> None:
+    normaliser = Normaliser(ENGLISH, characters=False)
+    assert list(normaliser.sentences("Oh, 2 or 3?\r\n2\u2028so")) == [["oh", "or"], ["so"]]
+    assert normaliser.outside == {"2": 2, "3": 1, ",": 1, "?": 1}
+
+
+def test_marks_of_a_model_are_no_words() -> None:
+    alphabet = Alphabet(tuple("abcdefghijklmnopqrstuvwxyz <>/"))
+    assert words("<s> a <unk> b </s> <b>", alphabet) == [["a", "b", "<b>"]]
+
+
+def test_characters_are_tokens_and_the_space_is_one() -> None:
+    normaliser = Normaliser(ENGLISH, characters=True)
+    assert normaliser.tokens(["so", "am", "i"]) == list("so▁am▁i")
+
+
+def test_a_language_without_spaces_has_none() -> None:
+    normaliser = Normaliser(Alphabet(tuple("今天气很好")), characters=True)
+    (found,) = normaliser.sentences("今天, 天气很好。")
+    assert normaliser.tokens(found) == list("今天天气很好")
+
+
+def test_an_alphabet_that_cannot_have_such_a_model_is_refused() -> None:
+    with pytest.raises(UserError, match="--characters"):
+        Normaliser(Alphabet(tuple("今天")), characters=False)
+    with pytest.raises(UserError, match="U\\+2581"):
+        Normaliser(Alphabet(tuple("a ▁")), characters=True)
+
+
+def test_a_line_with_six_words_of_a_transcript_is_left_out() -> None:
+    excluded = Excluded(has_space=True)
+    excluded.add(split("we all went home in the dark rain"))
+    assert excluded.touches(split("then we all went home in the car"))
+    assert not excluded.touches(split("home in the dark rain again"))
+    assert excluded.touches(split("went home in the dark rain"))
+    assert not excluded.touches(split("all we went home in the"))
+
+
+def test_a_line_that_is_a_whole_short_transcript_is_left_out() -> None:
+    excluded = Excluded(has_space=True)
+    excluded.add(split("good morning"))
+    assert excluded.touches(split("good morning"))
+    assert not excluded.touches(split("good morning everybody"))
+
+
+def test_without_spaces_ten_characters_are_a_run() -> None:
+    excluded = Excluded(has_space=False)
+    excluded.add(["abcdefghijkl"])
+    excluded.add(["short"])
+    assert excluded.touches(["xbcdefg", "hijky"])
+    assert not excluded.touches(["xbcdefghijy"])
+    assert excluded.touches(["sho", "rt"])
+
+
+def test_the_text_is_written_in_tokens_and_counted(tmp_path: Path) -> None:
+    paths = [
+        write_lines(tmp_path / "a", ["One two.", "---", "Two, two: three"]),
+        write_lines(tmp_path / "b.trans.txt", ["1-2-3 FOUR TWO"]),
+    ]
+    files = [TextFile(path, FLAG) for path in paths]
+    excluded = Excluded(has_space=True)
+    excluded.add(["one", "two"])
+    target = tmp_path / "prepared"
+    normaliser = Normaliser(ENGLISH, characters=False)
+    prepared = prepare(files, normaliser, excluded, str(target), most_tokens=None)
+    assert target.read_text() == "two two three\nfour two\n"
+    assert (prepared.sentences, prepared.left_out, prepared.tokens) == (2, 1, 5)
+    assert prepared.occurrences.most_common(1) == [("two", 3)]
+
+
+def test_text_that_no_model_can_be_made_of_is_refused(tmp_path: Path) -> None:
+    normaliser = Normaliser(ENGLISH, characters=False)
+
+    def attempt(lines: list[str], most_tokens: int | None = None) -> None:
+        file = TextFile(write_lines(tmp_path / "text", lines), FLAG)
+        target = str(tmp_path / "prepared")
+        prepare([file], normaliser, Excluded(has_space=True), target, most_tokens)
+
+    with pytest.raises(UserError, match="no words of the alphabet"):
+        attempt(["1234", "5"])
+    with pytest.raises(UserError, match=r"more than 3 tokens.*make kenlm"):
+        attempt(["a b c d"], most_tokens=3)
+
+
+def test_a_full_disk_is_told_of(tmp_path: Path) -> None:
+    file = TextFile(write_lines(tmp_path / "text", ["enough words"] * 1000), FLAG)
+    normaliser = Normaliser(ENGLISH, characters=False)
+    with full_disk(1000), pytest.raises(UserError, match=r"can't be written.*--output_dir"):
+        prepare([file], normaliser, Excluded(True), str(tmp_path / "prepared"), None)

@@ -1,0 +1,83 @@
+"""Text is read from plain and gzipped files and LibriSpeech's transcripts, in whole lines."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+from ngrams import write_lines
+
+from speech import text_files
+from speech.text_files import TextFile, find_text, read_blocks
+from utils import UserError
+
+FLAG = "--input_txt"
+
+
+def test_plain_and_gzipped_files_read_alike(tmp_path: Path) -> None:
+    plain = write_lines(tmp_path / "plain", ["one", "zwölf"])
+    packed = tmp_path / "packed"  # told by its content, not by its name
+    packed.write_bytes(gzip.compress(Path(plain).read_bytes()))
+    assert list(read_blocks(TextFile(plain, FLAG))) == ["one\nzwölf\n"]
+    assert list(read_blocks(TextFile(str(packed), FLAG))) == ["one\nzwölf\n"]
+
+
+def test_no_line_is_split_between_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_files, "BLOCK", 7)
+    lines = ["a b", "", "äöü" * 9, "last"]
+    path = write_lines(tmp_path / "text", lines)
+    with open(path, "a", encoding="utf-8") as file:
+        file.write("without an end")
+    blocks = list(read_blocks(TextFile(path, FLAG)))
+    assert "".join(blocks) == "".join(f"{line}\n" for line in lines) + "without an end"
+    assert len(blocks) > 2
+    assert all(block.endswith("\n") for block in blocks[:-1])
+
+
+def test_a_byte_order_mark_is_no_letter(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_bytes("\ufeffone\n".encode())
+    assert list(read_blocks(TextFile(str(path), FLAG))) == ["one\n"]
+
+
+def test_ids_of_utterances_are_no_words(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "1-2.trans.txt", ["1-2-0001 HELLO THERE", "1-2-0002", "1-2-3 A"])
+    (block,) = read_blocks(TextFile(path, FLAG))
+    assert block.split("\n") == [" HELLO THERE", "", " A", ""]
+
+
+def test_a_folder_is_its_transcripts(tmp_path: Path) -> None:
+    for chapter in ("2", "1"):
+        (tmp_path / "8" / chapter).mkdir(parents=True)
+        write_lines(tmp_path / "8" / chapter / f"8-{chapter}.trans.txt", ["8 A"])
+        write_lines(tmp_path / "8" / chapter / "notes.txt", ["B"])
+    found = find_text([str(tmp_path)], FLAG)
+    assert [Path(file.path).name for file in found] == ["8-1.trans.txt", "8-2.trans.txt"]
+    assert all(file.transcripts for file in found)
+
+
+def test_what_is_no_text_is_named(tmp_path: Path) -> None:
+    empty = write_lines(tmp_path / "empty", [])
+    for path, said in (
+        (empty, "is empty"),
+        (str(tmp_path / "gone"), "isn't there"),
+        (str(tmp_path), "is a folder without"),
+    ):
+        with pytest.raises(UserError, match=f"{FLAG}={path} {said}"):
+            find_text([path], FLAG)
+
+
+def test_a_line_that_is_not_utf_8_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_files, "BLOCK", 8)
+    path = tmp_path / "text"
+    path.write_bytes("one\ntwo\nthree\nfünf\n".encode("latin-1"))
+    with pytest.raises(UserError, match=f"{FLAG}={path}, line 4, is not UTF-8"):
+        list(read_blocks(TextFile(str(path), FLAG)))
+
+
+def test_a_gzipped_file_that_is_cut_short_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "text.gz"
+    whole = gzip.compress(b"some words\n" * 1000)
+    for damaged in (whole[:-12], whole[:30] + b"\0\0\0\0" + whole[34:]):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=f"{FLAG}={path} can't be read"):
+            list(read_blocks(TextFile(str(path), FLAG)))
