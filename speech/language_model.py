@@ -263,7 +263,7 @@ def _finish(
         scorer.write_scorer(
             target.package,
             arpa_path,
-            words,
+            [scorer.SPACE if word == scorer.SPACE_WORD else word for word in words],
             target.alphabet,
             target.alpha,
             target.beta,
@@ -292,5 +292,6 @@ def _finish(
         {path: os.path.getsize(path) for path in paths},
         time.monotonic() - started,
         estimator,
+        # What a process begins with counts too, and that is this process's memory at the time.
         resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
     )

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 
 from absl import logging
 
+from speech.scorer import SPACE_WORD
 from speech.text_files import TextFile, read_blocks
 from utils import Alphabet, UserError
-
-# What stands for the space in a character-based model, whose tokens are separated by spaces.
-SPACE_TOKEN = "▁"  # U+2581, as SentencePiece writes it
 
 # Tokens that mean something else to a language model.
 RESERVED = frozenset({"<s>", "</s>", "<unk>"})
@@ -63,11 +61,6 @@ class Normaliser:
                 "The alphabet has no space, so that words can't be told apart: add it, or build a "
                 "character-based model with --characters."
             )
-        if characters and SPACE_TOKEN in self._alphabet:
-            raise UserError(
-                f"The alphabet has {SPACE_TOKEN!r} (U+{ord(SPACE_TOKEN):04X}), which stands for "
-                "the space in a character-based model: take it out, or leave out --characters."
-            )
 
     def _letter(self, character: str) -> str | None:
         """How the alphabet writes a character; None: not at all."""
@@ -96,11 +89,12 @@ class Normaliser:
         """What the model counts: the words, or in a character-based model their characters."""
         if not self._characters:
             return words
-        return list((SPACE_TOKEN if self.has_space else "").join(words))
+        letters = (" " if self.has_space else "").join(words)
+        return [SPACE_WORD if letter == " " else letter for letter in letters]
 
     def written(self, token: str) -> str | None:
         """The token of another's model as it would be in one made here; None: it couldn't be."""
-        if self._characters and token == SPACE_TOKEN:
+        if self._characters and token == SPACE_WORD:
             return token if self.has_space else None
         text = unicodedata.normalize("NFC", token)
         if text.translate(self._others) or token in RESERVED:

@@ -4,7 +4,7 @@ import logging as python_logging
 from pathlib import Path
 
 import pytest
-from ngrams import read_model, write_lines
+from arpa_models import read_model, write_lines
 
 from speech import embedded_lm
 from speech.kenlm_programs import Estimation

@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 
 import pytest
-from ngrams import Model, read_model, sentences, sum_of_probabilities
+from arpa_models import Model, read_model, sentences, sum_of_probabilities
 
 from speech.kaldingram_worker import FALLBACK_DISCOUNT, estimate
 

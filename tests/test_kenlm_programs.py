@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from ngrams import needs_kenlm, read_model, sentences, sum_of_probabilities, write_lines
+from arpa_models import needs_kenlm, read_model, sentences, sum_of_probabilities, write_lines
 
 import constants
 from speech import kenlm_programs

@@ -4,7 +4,7 @@ import gzip
 from pathlib import Path
 
 import pytest
-from ngrams import needs_kenlm, read_model, sentences, write_lines
+from arpa_models import needs_kenlm, read_model, sentences, write_lines
 
 import constants
 from speech import kenlm_programs, language_model, scorer
@@ -63,6 +63,8 @@ def test_the_most_frequent_words_are_the_vocabulary(tmp_path: Path) -> None:
     assert (folder / "vocab-2.txt").read_text() == "a\nb\n"
     model = read_model(folder / "lm.arpa")
     assert {"a", "b"} <= model.keys() and not {"c", "d"} & model.keys()
+    packed = scorer.read_scorer(str(folder / "scorer"))
+    assert (packed.words, packed.alpha, packed.beta, packed.order) == (2, 1.0, 2.0, 3)
     assert built.text is not None
     assert (built.text.words, built.text.distinct, built.vocabulary) == (7, 4, 2)
     assert built.text.covered == pytest.approx(5 / 7)
@@ -100,6 +102,15 @@ def test_characters_are_the_vocabulary_of_their_model(tmp_path: Path) -> None:
     build(["今天天气很好", "我们很好"], target(folder, alphabet=chinese, characters=True))
     assert set((folder / "vocab-1000.txt").read_text().split()) == set(chinese.characters)
     assert "天 气" in read_model(folder / "lm.arpa")
+
+
+def test_the_space_is_a_character_among_others(tmp_path: Path) -> None:
+    folder = tmp_path / "lm"
+    build(["so am I"], target(folder, characters=True))
+    assert set((folder / "vocab-1000.txt").read_text().split()) == {*"soami", "<space>"}
+    packed = scorer.read_scorer(str(folder / "scorer"))
+    assert packed.characters and packed.words == 6
+    assert packed.unknown not in packed.letters["word"]
 
 
 def test_a_failure_leaves_what_was_there_and_nothing_else(

@@ -4,7 +4,7 @@ import gzip
 from pathlib import Path
 
 import pytest
-from ngrams import write_lines
+from arpa_models import write_lines
 
 from speech import text_files
 from speech.text_files import TextFile, find_text, read_blocks
