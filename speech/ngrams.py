@@ -96,7 +96,9 @@ class _ArpaReader:
             block = self._section(order, count, last=order == len(counts))
             sequences.append(np.pad(block, ((0, 0), (0, len(counts) - order))))
             lengths.append(np.full(len(block), order))
-        if not self._next().startswith("\\end\\"):
+        while not (line := self._next()):
+            pass
+        if line != "\\end\\":
             self._refuse(r"has more n-grams than it counts, or no \end\ behind them")
         ngrams, nodes = tries.build(np.concatenate(sequences), np.concatenate(lengths), DTYPE)
         ngrams["log_prob"] = np.nan

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from speech import ngrams, tries
+from speech import ngrams, storage, tries
 from speech.ngrams import NGrams
 from speech.tries import NONE, Trie
 from utils import Alphabet, UserError
@@ -105,7 +105,7 @@ def write_scorer(
         "nodes": [len(each) for each in arrays],
     }
     text = json.dumps(content).encode()
-    partial = f"{path}.partial"
+    partial = storage.partial_path(path)
     try:
         with open(partial, "wb") as file:
             file.write(MAGIC + HEADER.pack(VERSION, len(text), alpha, beta) + text)
