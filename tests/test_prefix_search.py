@@ -1,0 +1,208 @@
+"""The search with a language model, against all texts there are and a slow reading of ARPA."""
+
+import itertools
+import math
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from speech.decoder import BeamSearchDecoder, BeamSettings, Hypothesis
+from speech.scorer import Scorer, read_scorer, write_scorer
+from utils import Alphabet
+
+Array = npt.NDArray[np.float32]
+
+LETTERS = Alphabet(("a", "b", " "))
+WORDS = ("a", "ab", "ba")
+UNIGRAMS = {"<s>": (-99, -0.4), "</s>": (-0.9, 0), "<unk>": (-1.7, 0)}
+
+# Of the words of the vocabulary all but one are in the model.
+WORD_MODEL: dict[tuple[str, ...], tuple[float, float]] = {
+    **{(word,): weights for word, weights in UNIGRAMS.items()},
+    ("a",): (-0.6, -0.3),
+    ("ba",): (-1.1, -0.2),
+    ("<s>", "a"): (-0.2, -0.1),
+    ("a", "ba"): (-0.5, -0.6),
+    ("ba", "</s>"): (-0.1, 0),
+    ("<s>", "a", "ba"): (-0.05, 0),
+}
+CHARACTERS = Alphabet(("a", "b", "c"))
+CHARACTER_MODEL: dict[tuple[str, ...], tuple[float, float]] = {
+    **{(word,): weights for word, weights in UNIGRAMS.items()},
+    ("a",): (-0.4, -0.3),
+    ("b",): (-0.8, -0.2),
+    ("a", "b"): (-0.1, -0.4),
+    ("b", "</s>"): (-0.3, 0),
+    ("b", "b"): (-1.2, -0.2),
+    ("<s>", "b", "b"): (-0.4, 0),
+}
+PENALTY = 2.0
+
+
+def write_arpa(path: Path, model: dict[tuple[str, ...], tuple[float, float]]) -> None:
+    orders = range(1, max(map(len, model)) + 1)
+    lines = ["\\data\\", *(f"ngram {n}={sum(len(k) == n for k in model)}" for n in orders)]
+    for n in orders:
+        lines += ["", f"\\{n}-grams:"]
+        lines += [f"{p}\t{' '.join(k)}\t{b}" for k, (p, b) in model.items() if len(k) == n]
+    path.write_text("\n".join([*lines, "", "\\end\\", ""]))
+
+
+def back_off(model: dict[tuple[str, ...], tuple[float, float]], words: tuple[str, ...]) -> float:
+    """log10 of the last word's probability behind the others, as ARPA's definition says it."""
+    if words in model:
+        return model[words][0]
+    return model.get(words[:-1], (0, 0))[1] + back_off(model, words[1:])
+
+
+def gain(
+    model: dict[tuple[str, ...], tuple[float, float]],
+    words: list[str],
+    settings: BeamSettings,
+    vocabulary: tuple[str, ...],
+) -> float:
+    """Nats that a language model, words and hot words add to a text."""
+    boosts = dict(settings.hot_words)
+    total = 0.0
+    context: tuple[str, ...] = ("<s>",)
+    for word in [*words, "</s>"]:
+        known = word if (word,) in model else "<unk>"
+        total += (settings.alpha or 0) * math.log(10) * back_off(model, (*context, known))
+        context = (*context, known)[-2:]
+        if word == "</s>":
+            return total
+        total += (settings.beta or 0) + boosts.get(word, 0)
+        if word not in (*vocabulary, *boosts):
+            total -= settings.unknown_penalty
+    raise AssertionError("unreachable")
+
+
+def acoustic_probabilities(log_probs: Array, alphabet: Alphabet) -> dict[str, float]:
+    """The probability of every text, over all paths."""
+    found: dict[str, float] = defaultdict(float)
+    for path in itertools.product(range(alphabet.size), repeat=len(log_probs)):
+        text = alphabet.decode(label for label, _ in itertools.groupby(path))
+        found[text] += math.exp(sum(float(log_probs[t, label]) for t, label in enumerate(path)))
+    return found
+
+
+def expected_scores(
+    log_probs: Array, settings: BeamSettings, characters: bool
+) -> dict[str, tuple[float, float]]:
+    """Of every text: natural log of its probability with and without the language model."""
+    alphabet, model = (CHARACTERS, CHARACTER_MODEL) if characters else (LETTERS, WORD_MODEL)
+    vocabulary = alphabet.characters[:2] if characters else WORDS
+    sums: dict[str, float] = defaultdict(float)
+    for text, probability in acoustic_probabilities(log_probs, alphabet).items():
+        if characters or not (text.startswith(" ") or "  " in text):
+            sums[text.removesuffix(" ")] += probability
+    return {
+        text: (
+            math.log(probability)
+            + gain(model, list(text) if characters else text.split(), settings, vocabulary),
+            math.log(probability),
+        )
+        for text, probability in sums.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def scorers(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Scorer]:
+    """Of words, and (True) of characters, one of which is unknown."""
+    folder = tmp_path_factory.mktemp("scorers")
+    write_arpa(folder / "words.arpa", WORD_MODEL)
+    write_arpa(folder / "characters.arpa", CHARACTER_MODEL)
+    write_scorer(str(folder / "words"), str(folder / "words.arpa"), WORDS, LETTERS, 0.9, 1.2, False)
+    write_scorer(
+        str(folder / "characters"), str(folder / "characters.arpa"), "ab", CHARACTERS, 0.9, 1, True
+    )
+    return {
+        False: read_scorer(str(folder / "words")),
+        True: read_scorer(str(folder / "characters")),
+    }
+
+
+def random_log_probs(frames: int, scale: float, seed: int) -> Array:
+    logits = np.random.default_rng(seed).normal(size=(frames, 4)) * scale
+    return np.asarray(logits - np.log(np.exp(logits).sum(1, keepdims=True)), np.float32)
+
+
+def assert_best(found: list[Hypothesis], expected: dict[str, tuple[float, float]]) -> None:
+    order = sorted(expected, key=lambda text: -expected[text][0])
+    for each, text in zip(found, order, strict=False):
+        # Texts of equal scores may change places.
+        assert each.score == pytest.approx(expected[text][0], abs=1e-4)
+        assert each.score == pytest.approx(expected[each.text][0], abs=1e-4)
+        assert each.acoustic_score == pytest.approx(expected[each.text][1], abs=1e-4)
+    assert len(found) == min(len(order), 5)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    characters=st.booleans(),
+    frames=st.integers(0, 5),
+    scale=st.floats(0.1, 4),
+    seed=st.integers(0, 2**32 - 1),
+    alpha=st.floats(0, 3),
+    beta=st.floats(-1, 4),
+    hot=st.sampled_from([(), (("ba", 3.0),), (("bb", 2.5), ("a", 1.0))]),
+)
+def test_best_texts_and_their_scores_are_those_of_all_texts(
+    scorers: dict[bool, Scorer], characters: bool, frames: int, hot: Any, **drawn: Any
+) -> None:
+    hot_words = () if characters else hot
+    weights = {"alpha": drawn["alpha"], "beta": drawn["beta"], "unknown_penalty": PENALTY}
+    settings_ = BeamSettings(1000, hot_words=hot_words, **weights)
+    log_probs = random_log_probs(frames, drawn["scale"], drawn["seed"])
+    scorer = scorers[characters]
+    decoder = BeamSearchDecoder(scorer.alphabet, settings_, scorer)
+    expected = expected_scores(log_probs, settings_, characters)
+    assert_best(decoder.n_best(log_probs, 5), expected)
+
+
+def test_weights_are_the_scorers_unless_others_are_asked_for(scorers: dict[bool, Scorer]) -> None:
+    log_probs = random_log_probs(5, 1.0, 0)
+    asked = BeamSettings(alpha=0.9, beta=1.2)
+    found = [
+        BeamSearchDecoder(LETTERS, each, scorers[False]).n_best(log_probs, 3)
+        for each in (BeamSettings(), asked, BeamSettings(alpha=0.1))
+    ]
+    assert found[0] == found[1] != found[2]
+
+
+def test_hot_word_without_a_language_model() -> None:
+    log_probs = random_log_probs(5, 0.5, 3)
+    sums = acoustic_probabilities(log_probs, LETTERS)
+    plain = BeamSearchDecoder(LETTERS).n_best(log_probs, 1)[0]
+    hot = BeamSearchDecoder(LETTERS, BeamSettings(1000, hot_words=(("bb", 6.0),)))
+    best = hot.n_best(log_probs, 1)[0]
+    assert "bb" in best.text.split() and "bb" not in plain.text.split()
+    times = best.text.split().count("bb")
+    assert best.score == pytest.approx(best.acoustic_score + 6 * times, abs=1e-5)
+    whole = sums[best.text] + sums[f"{best.text} "]
+    assert best.acoustic_score == pytest.approx(math.log(whole), abs=1e-4)
+
+
+def test_closed_vocabulary_is_an_infinite_penalty(scorers: dict[bool, Scorer]) -> None:
+    settings_ = BeamSettings(1000, unknown_penalty=math.inf)
+    for seed in range(20):
+        log_probs = random_log_probs(5, 1.0, seed)
+        text = BeamSearchDecoder(LETTERS, settings_, scorers[False]).decode(log_probs)
+        assert set(text.split()) <= set(WORDS)
+
+
+def test_cutoffs_try_the_most_probable_labels_alone() -> None:
+    log_probs = np.log(np.array([[0.45, 0.3, 0.2, 0.05]] * 3, np.float32))
+    for cut in (BeamSettings(cutoff_top_n=1), BeamSettings(cutoff_prob=0.4)):
+        texts = {each.text for each in BeamSearchDecoder(LETTERS, cut).n_best(log_probs, 100)}
+        assert texts == {"", "a", "aa"}
+    for cut in (BeamSettings(cutoff_top_n=2), BeamSettings(cutoff_prob=0.7)):
+        texts = {each.text for each in BeamSearchDecoder(LETTERS, cut).n_best(log_probs, 100)}
+        # Two of the same letter want a blank between, and so two labels more.
+        assert texts == {"", "a", "b", "aa", "ab", "ba", "bb", "aba", "bab"}
