@@ -23,7 +23,7 @@ def define_decoder_flags() -> None:
     flags.DEFINE_float(
         "unknown_penalty",
         DEFAULTS.unknown_penalty,
-        "Nats that a word loses that isn't in the scorer's vocabulary.",
+        "Nats that a word loses that isn't in the scorer's vocabulary; long ones lose more.",
         lower_bound=0,
     )
     flags.DEFINE_list(

@@ -37,6 +37,10 @@ Records = npt.NDArray[Any]
 # Where in `Search.counts` something stands.
 NODES, HISTORIES, BEAM, HELD = 0, 1, 2, 3
 
+# Letters of a word, roughly. If a word paid for leaving the vocabulary once only, unsure utterances
+# would become a single unknown word, which saves the language model's cost of all the others.
+UNKNOWN_LETTERS = 6
+
 # A prefix, a node of the tree.
 NODE = np.dtype(
     [
@@ -74,7 +78,9 @@ class Words(NamedTuple):
     space: int  # the label between words; NONE: every character is a word
     alpha: float  # weight of the language model
     beta: float  # nats that each word gains
-    unknown_penalty: float  # nats that a word loses outside the vocabulary
+    # Nats that a word loses with the first letter that leaves the vocabulary, and with every
+    # UNKNOWN_LETTERS letters more.
+    unknown_penalty: float
     largest_boost: float  # of a hot word, in nats
 
 
@@ -359,7 +365,9 @@ def _factor(search: Search, words: Words, node: int, label: int, context: Intege
             gain = _word_gain(search, words, here.letters, here.history, context)
             here.space_factor = np.exp(gain)
         return here.space_factor
-    if here.letters == NONE or find_child(words.letters, here.letters, label) != NONE:
+    if here.letters == NONE:
+        return np.exp(-words.unknown_penalty / UNKNOWN_LETTERS)
+    if find_child(words.letters, here.letters, label) != NONE:
         return 1.0
     # Outside the vocabulary, whatever follows; told now, so that the beam knows of it.
     return np.exp(-words.unknown_penalty)

@@ -78,9 +78,18 @@ def gain(
         if word == "</s>":
             return total
         total += (settings.beta or 0) + boosts.get(word, 0)
-        if word not in (*vocabulary, *boosts):
-            total -= settings.unknown_penalty
+        total -= settings.unknown_penalty * unknown_share(word, (*vocabulary, *boosts))
     raise AssertionError("unreachable")
+
+
+def unknown_share(word: str, vocabulary: tuple[str, ...]) -> float:
+    """How often the penalty counts: once, and a sixth for each letter behind the first strange."""
+    if word in vocabulary:
+        return 0
+    inside = max(
+        n for n in range(len(word) + 1) if any(each.startswith(word[:n]) for each in vocabulary)
+    )
+    return 1 + max(len(word) - inside - 1, 0) / 6
 
 
 def acoustic_probabilities(log_probs: Array, alphabet: Alphabet) -> dict[str, float]:
