@@ -68,7 +68,8 @@ article header { display: flex; flex-wrap: wrap; justify-content: space-between;
 article header span { color: var(--muted); }
 audio { display: block; width: 100%; max-width: 30rem; height: 2.5rem; margin-top: .5rem; }
 .alignment { margin: .5rem 0; line-height: 1.35; }
-.alignment > span { display: inline-block; vertical-align: bottom; margin: 0 .1rem .45rem;
+.alignment > span { display: inline-block; max-width: 100%; overflow-wrap: anywhere;
+  vertical-align: bottom; margin: 0 .1rem .45rem;
   padding: 0 .2rem; border-radius: .25rem; }
 .alignment > span > span { display: block; min-height: 1.35em; }
 .equal > span + span { color: var(--muted); }
