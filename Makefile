@@ -3,7 +3,8 @@
 # make test-all   the same, and the tests that take minutes
 # make check-tpu   compiles the training step for TPUs, as check_tpu.py does: half an hour
 # make kenlm   compiles KenLM's programs, by which build_lm.py makes language models of any size
-# make bench SPEECH=FOLDER   what the README says of speed, measured on a folder of speech
+# make bench SPEECH=FOLDER   what the README says of speed, measured on a folder of speech; decoders
+#             take the output of MODEL=FOLDER for TEST=SHARDS, by default the demo's
 #
 # Each makes its environment in .venv, which needs Python 3.11 or 3.10 and the package index.
 
@@ -23,6 +24,9 @@ KENLM_NEEDS = cmake make g++ libboost-program-options-dev libboost-system-dev li
 KENLM = .kenlm
 # More flags for the demo's training, as in make demo DEMO=demo-bfloat16 TRAINING=--bfloat16.
 TRAINING =
+# What make bench decodes.
+MODEL = $(DEMO)/model
+TEST = $(DEMO)/shards/test.tfrecords.*
 
 # Two files of tests at a time; most tests keep one core busy.
 SIDE_BY_SIDE = -n 2 --dist loadfile --no-loadscope-reorder
@@ -76,6 +80,9 @@ bench: $(INSTALLED)
 	$(RUN) benchmarks/prepare_memory.py --files_path='$(SPEECH)'
 	$(RUN) benchmarks/read.py --files_path='$(SPEECH)'
 	$(RUN) benchmarks/step.py
+	$(RUN) -m pip install --quiet --editable '.[cpu,demo,dev,bench]'
+	$(RUN) benchmarks/decode.py --model_dir='$(MODEL)' --test_data='$(TEST)' \
+		--input_txt='$(SPEECH)/**/*.trans.txt'
 
 lint: $(INSTALLED)
 	$(RUN) -m ruff format --check .
