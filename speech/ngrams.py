@@ -11,12 +11,11 @@ import math
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from speech import tries
-from speech.tries import ROOT, Integers, find_child
+from speech.tries import ROOT, Integers, compiled, find_child
 from utils import UserError
 
 BEGIN = "<s>"
@@ -37,7 +36,7 @@ NGrams = npt.NDArray[Any]  # [nodes + 1]
 DTYPE = np.dtype([*tries.FIELDS, ("log_prob", "<f4"), ("back_off", "<f4")])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def log_probability(ngrams: NGrams, word: int, context: Integers, length: int) -> Any:
     """Natural log of the probability of a word, float64.
 

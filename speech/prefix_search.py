@@ -26,7 +26,7 @@ from speech import tries
 from speech.ngrams import DTYPE as NGRAMS
 from speech.ngrams import NGrams, log_probability
 from speech.scorer import LETTERS
-from speech.tries import NONE, ROOT, Trie, find_child
+from speech.tries import NONE, ROOT, Trie, compiled, find_child
 
 Bools = npt.NDArray[np.bool_]
 Doubles = npt.NDArray[np.float64]
@@ -110,7 +110,6 @@ def begin(words: Words, width: int, nodes: int) -> Search:
     return search
 
 
-@numba.njit(cache=True, nogil=True)
 def advance(
     search: Search,
     words: Words,
@@ -126,40 +125,48 @@ def advance(
         cutoff_prob: of a frame's labels the most probable ones are tried that sum up to it,
         cutoff_top_n: and no more than so many.
     """
+    order = np.argsort(-probabilities[:, :-1], axis=1, kind="stable").astype(np.int32)
+    _advance(search, words, probabilities, order[:, :cutoff_top_n], cutoff_prob)
+
+
+@numba.njit(cache=True, nogil=True)
+def _advance(
+    search: Search, words: Words, probabilities: Floats, order: Integers, cutoff_prob: float
+) -> None:
+    """Goes through the frames; order: labels, each frame's most probable one first."""
     width, labels = len(search.beam) // 2, probabilities.shape[1] - 1
-    has_child = np.zeros((2 * width, labels), np.bool_)
+    has_child = np.empty((2 * width, labels), np.bool_)
     candidates = np.empty(width * (labels + 2), CANDIDATE)
     total = np.empty(len(candidates))
+    scratch = np.empty(len(candidates))
     chosen = np.empty(2 * width, np.int32)
+    taken = np.empty(2 * width, np.bool_)
+    nodes = np.empty(2 * width, np.int32)
     context = np.empty(max(words.order - 1, 1), np.int32)
-    for frame in probabilities:
-        tried = _tried(frame[:-1], cutoff_prob, cutoff_top_n)
+    for i in range(len(probabilities)):
+        frame = probabilities[i]
+        tried = order[i, : _tried(frame, order[i], cutoff_prob)]
         count = _stay(search, frame, has_child, candidates, total)
         count = _extend(search, words, frame, tried, has_child, context, candidates, total, count)
-        best = _choose_best(total[:count], width, chosen)
-        held = _hold_parents(search, candidates, chosen, best)
-        _renew(search, words, context, candidates, total, chosen, best, held)
+        limit = _largest_but(total[:count], width, scratch)
+        best = _choose_best(total[:count], limit, width, chosen)
+        held = _hold_parents(search, candidates, chosen, best, taken)
+        _renew(search, words, context, candidates, total, chosen, best, held, nodes)
 
 
-@numba.njit(cache=True, nogil=True)
-def _tried(frame: Floats, cutoff_prob: float, cutoff_top_n: int) -> Any:
-    """The labels to try, the most probable one first: int64 [tried].
-
-    Args:
-        frame: float32 [labels], without the blank.
-    """
-    order = np.argsort(-frame)
-    most = min(cutoff_top_n, len(order))
+@compiled
+def _tried(frame: Floats, order: Integers, cutoff_prob: float) -> Any:
+    """How many labels of the order are to be tried."""
     if cutoff_prob < 1.0:
         total = 0.0
-        for i in range(most):
+        for i in range(len(order)):
             total += frame[order[i]]
             if total >= cutoff_prob:
-                return order[: i + 1]
-    return order[:most]
+                return i + 1
+    return len(order)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _stay(
     search: Search, frame: Floats, has_child: Bools, candidates: Records, total: Doubles
 ) -> Any:
@@ -182,7 +189,7 @@ def _stay(
     return count
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _source(search: Search, i: int, label: int) -> Any:
     """The probability of the prefix at place i from which a label can be added."""
     here = search.beam[i]
@@ -191,12 +198,12 @@ def _source(search: Search, i: int, label: int) -> Any:
     return here.blank + here.spoken
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _extend(
     search: Search,
     words: Words,
     frame: Floats,
-    tried: npt.NDArray[np.int64],
+    tried: Integers,
     has_child: Bools,
     context: Integers,
     candidates: Records,
@@ -204,21 +211,30 @@ def _extend(
     count: int,
 ) -> Any:
     """Adds the prefixes of the beam with a label more, where they may be among the best."""
-    beam = search.counts[BEAM]
-    # If all of the beam may stay, what is less probable than each of it can't come in.
-    threshold = total[:beam].min() if 2 * beam == len(search.beam) else 0.0
+    beam, threshold = search.counts[BEAM], 0.0
+    if 2 * beam == len(search.beam):
+        # All of the beam may stay: what is less probable than each of it can't come in.
+        threshold = np.inf
+        for i in range(beam):
+            threshold = min(threshold, total[i])
+    # What a label may gain: only one that ends a word gains anything.
     largest = np.exp(max(words.beta, 0.0) + words.largest_boost) if words.known else 1.0
     for i in range(beam):
-        before = search.beam[i].blank + search.beam[i].spoken
+        here = search.beam[i]
+        node, blank, both = here.node, here.blank, here.blank + here.spoken
+        last = search.tree[node].label
         for c in tried:
-            if before * frame[c] * largest <= threshold:
+            if both * frame[c] * largest <= threshold:
                 break
             if has_child[i, c]:
                 continue
-            new = _source(search, i, c) * frame[c]
-            if new * largest <= threshold:
+            # Without a blank between it the last label again would be a repeat.
+            new = (blank if c == last else both) * frame[c]
+            ends_word = c == words.space or words.space == NONE
+            if new * (largest if ends_word else 1.0) <= threshold:
                 continue
-            new *= _factor(search, words, search.beam[i].node, c, context)
+            if words.known:
+                new *= _factor(search, words, node, c, context)
             if new > threshold:
                 candidates[count].place, candidates[count].label = i, c
                 candidates[count].blank, candidates[count].spoken = 0.0, new
@@ -227,17 +243,51 @@ def _extend(
     return count
 
 
-@numba.njit(cache=True, nogil=True)
-def _choose_best(total: Doubles, width: int, chosen: Integers) -> Any:
-    """Puts the places of the most probable candidates into `chosen`; how many they are."""
-    count = len(total)
-    if count <= width:
-        chosen[:count] = np.arange(count)
-        return count
-    limit = np.partition(total, count - width)[count - width]
-    equal = width - (total > limit).sum()
+@compiled
+def _largest_but(total: Doubles, width: int, scratch: Doubles) -> Any:
+    """The value that width - 1 of the candidates exceed or equal; 0, if there are fewer.
+
+    Hoare, "Algorithm 65: find" (Communications of the ACM 4, 1961). np.partition does the same, but
+    is compiled for as long as the rest of this module.
+    """
+    low, high, rank = 0, len(total) - 1, width - 1
+    if rank > high:
+        return 0.0
+    for i in range(len(total)):
+        scratch[i] = total[i]
+    while low < high:
+        pivot = scratch[(low + high) >> 1]
+        i, j = low, high
+        while i <= j:
+            while scratch[i] > pivot:
+                i += 1
+            while scratch[j] < pivot:
+                j -= 1
+            if i <= j:
+                scratch[i], scratch[j] = scratch[j], scratch[i]
+                i += 1
+                j -= 1
+        if rank <= j:
+            high = j
+        elif rank >= i:
+            low = i
+        else:
+            break
+    return scratch[rank]
+
+
+@compiled
+def _choose_best(total: Doubles, limit: float, width: int, chosen: Integers) -> Any:
+    """Puts the places of the most probable candidates into `chosen`; how many they are.
+
+    Args:
+        limit: all above it are chosen, and as many of those equal to it as have room.
+    """
+    equal = width
+    for i in range(len(total)):
+        equal -= total[i] > limit
     best = 0
-    for i in range(count):
+    for i in range(len(total)):
         if total[i] < limit or (total[i] == limit and equal == 0):
             continue
         equal -= total[i] == limit
@@ -246,10 +296,12 @@ def _choose_best(total: Doubles, width: int, chosen: Integers) -> Any:
     return best
 
 
-@numba.njit(cache=True, nogil=True)
-def _hold_parents(search: Search, candidates: Records, chosen: Integers, best: int) -> Any:
+@compiled
+def _hold_parents(
+    search: Search, candidates: Records, chosen: Integers, best: int, taken: Bools
+) -> Any:
     """Puts the chosen ones' parents behind them where they aren't chosen; how many all are."""
-    taken = np.zeros(search.counts[HELD], np.bool_)
+    taken[: search.counts[HELD]] = False
     for i in range(best):
         if candidates[chosen[i]].label == NONE:
             taken[chosen[i]] = True
@@ -266,7 +318,7 @@ def _hold_parents(search: Search, candidates: Records, chosen: Integers, best: i
     return held
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _renew(
     search: Search,
     words: Words,
@@ -276,9 +328,9 @@ def _renew(
     chosen: Integers,
     best: int,
     held: int,
+    nodes: Integers,
 ) -> None:
     """Makes the chosen candidates the beam, and those behind them the held ones."""
-    nodes = np.empty(held, np.int32)
     scale = 0.0
     for i in range(held):
         candidate = candidates[chosen[i]]
@@ -297,7 +349,7 @@ def _renew(
     search.counts[BEAM], search.counts[HELD] = best, held
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _child(search: Search, words: Words, node: int, label: int, context: Integers) -> Any:
     """The prefix that is `label` longer, made if it isn't there."""
     child = search.tree[node].first_child
@@ -319,7 +371,7 @@ def _child(search: Search, words: Words, node: int, label: int, context: Integer
     return child
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _follow_words(search: Search, words: Words, node: int) -> None:
     """Sets the present word and the ones before, which are the parent's so far."""
     letters, label = search.tree[node].letters, search.tree[node].label
@@ -331,7 +383,7 @@ def _follow_words(search: Search, words: Words, node: int) -> None:
         search.tree[node].letters = find_child(words.letters, letters, label)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _begin_word(search: Search, node: int, word: int) -> None:
     """A word begins behind this prefix, and `word` lies before it."""
     history = search.counts[HISTORIES]
@@ -341,7 +393,7 @@ def _begin_word(search: Search, node: int, word: int) -> None:
     search.tree[node].history, search.tree[node].letters = history, ROOT
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _known_word(words: Words, letters: int) -> Any:
     """The language model's number of the word whose letters end in this node."""
     if letters > ROOT and words.letters[letters].word != NONE:
@@ -349,11 +401,9 @@ def _known_word(words: Words, letters: int) -> Any:
     return words.unknown
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _factor(search: Search, words: Words, node: int, label: int, context: Integers) -> Any:
-    """The language model's share when a prefix is followed by a label."""
-    if not words.known:
-        return 1.0
+    """The language model's share, where words are known, when a prefix is followed by a label."""
     here = search.tree[node]
     if words.space == NONE:
         letters = find_child(words.letters, ROOT, label)
@@ -373,7 +423,7 @@ def _factor(search: Search, words: Words, node: int, label: int, context: Intege
     return np.exp(-words.unknown_penalty)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _word_gain(search: Search, words: Words, letters: int, history: int, context: Integers) -> Any:
     """Nats that a whole word gains, its letters in this node of the vocabulary."""
     word = _known_word(words, letters)
@@ -386,7 +436,7 @@ def _word_gain(search: Search, words: Words, letters: int, history: int, context
     return gain + words.letters[letters].boost
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _log_probability(
     search: Search, words: Words, word: int, history: int, context: Integers
 ) -> Any:
@@ -425,7 +475,7 @@ def finish(search: Search, words: Words) -> tuple[Integers, Doubles, Doubles]:
     return nodes, scores, gains
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _last_gain(search: Search, words: Words, node: int, context: Integers) -> Any:
     """Nats of the present word and the sentence's end."""
     letters, history = search.tree[node].letters, search.tree[node].history

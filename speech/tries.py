@@ -24,6 +24,10 @@ NONE = -1
 
 ROOT = 0
 
+# Compiles what allocates no arrays, on which the GIL is not held. numba needn't count references to
+# arrays there (_nrt), which would take longer than the work: every call counts each array's.
+compiled = numba.njit(cache=True, nogil=True, _nrt=False)
+
 
 def build(
     sequences: Integers, lengths: npt.NDArray[np.int64], dtype: npt.DTypeLike
@@ -91,7 +95,7 @@ def sequences_of(trie: Trie, nodes: Integers) -> tuple[Integers, npt.NDArray[np.
     return np.take_along_axis(backwards, places, axis=1).astype(np.int32), lengths
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def find_child(trie: Trie, node: int, label: int) -> int:
     """The child of `node` by `label`, or NONE."""
     low, high = trie[node].first_child, trie[node + 1].first_child
