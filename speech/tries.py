@@ -26,7 +26,7 @@ ROOT = 0
 
 # Compiles what allocates no arrays, on which the GIL is not held. numba needn't count references to
 # arrays there (_nrt), which would take longer than the work: every call counts each array's.
-compiled = numba.njit(cache=True, nogil=True, _nrt=False)
+compiled: Any = numba.njit(cache=True, nogil=True, _nrt=False)  # type: ignore[call-overload]
 
 
 def build(
