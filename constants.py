@@ -186,3 +186,12 @@ BINARY_A_BITS = 255
 BINARY_Q_BITS = 8
 LM_ALPHA = 0.931289039105002
 LM_BETA = 1.1834137581510284
+
+# --- Tuning a language model's weights ------------------------------------------------------------
+
+# DeepSpeech's numbers, but for the patience, which it has none of.
+LM_TRIALS = 2400
+LM_ALPHA_MAX = 5.0
+LM_BETA_MAX = 5.0
+LM_PATIENCE = 300  # trials without a better one after which the search ends
+TUNING_DIR = _location("TUNING_DIR", "tuning")  # where its picture and table go

@@ -1,0 +1,128 @@
+"""Trials a minute in the search for alpha and beta, against computing the network anew for each.
+
+  python benchmarks/tune.py --model_dir=model --scorer=lm/kenlm.scorer
+
+All rows are measured in turn, in every round of one run, on the same development set.
+
+  a trial       what tune_lm.py does: the next pair of weights, decoding the set, counting errors;
+                the mean of several, since the weights change how long a search takes
+  recomputing   the network's pass over the set and then the same trial, as Mozilla DeepSpeech's
+                lm_optimizer.py has it. Once with the model, once with the network that DeepSpeech
+                has (deep_speech_lstm, untrained: what it takes doesn't depend on what it learnt)
+
+The real lm_optimizer.py would take longer: it also computes the features anew, and restores the
+checkpoint; this recomputation reads shards.
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import constants
+
+# isort: split
+# Behind constants, which sets TensorFlow's environment.
+from dataclasses import replace
+from typing import Any
+
+from absl import flags, logging
+
+import model
+from speech import checkpoints, command_line, estimator, logits_cache, recogniser, tuning
+from speech.config import ModelConfig, NetworkConfig, read_config
+from speech.decoder import BeamSettings
+from speech.recogniser import Recogniser
+from speech.records import ShardSet
+from speech.scorer import check_alphabet, read_scorer
+
+FLAGS = flags.FLAGS
+
+DEEP_SPEECH = "deep_speech_lstm"
+
+CPU = estimator.TpuSettings(use_tpu=False, name="local", zone=None, project=None, cores=1)
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("model_dir", constants.MODEL_DIR, "A trained model.")
+    flags.DEFINE_string("dev_data", constants.DEV_DATA, "Shards of a development set.")
+    flags.DEFINE_string("scorer", f"{constants.LM_DIR}/{constants.SCORER_FILE}", "A scorer.")
+    flags.DEFINE_integer("beam_width", constants.BEAM_WIDTH, "Prefixes kept.", lower_bound=1)
+    flags.DEFINE_integer("eval_batch_size", 8, "Utterances at a time.", lower_bound=1)
+    flags.DEFINE_integer("trials", 20, "Of a round, of which the mean counts.", lower_bound=1)
+    flags.DEFINE_integer("rounds", 3, "Of which the median counts.", lower_bound=1)
+    command_line.define_logging_flag()
+
+
+def ready(config: ModelConfig, checkpoint: Any, model_dir: str) -> Recogniser:
+    network = model.model_fn_builder(config, model_dir)
+    size = FLAGS.eval_batch_size
+    return recogniser.on_device(network, config, checkpoint, model_dir, size, CPU)
+
+
+def seconds_of_pass(network: Recogniser, shards: ShardSet) -> float:
+    start = time.perf_counter()
+    assert sum(len(batch) for batch in network.recognise(shards)) == shards.index.records
+    return time.perf_counter() - start
+
+
+def seconds_of_trial(objective: tuning.Objective, seed: int) -> float:
+    """The mean of the first ones of a search."""
+    settings = tuning.SearchSettings(
+        trials=FLAGS.trials,
+        alpha_max=constants.LM_ALPHA_MAX,
+        beta_max=constants.LM_BETA_MAX,
+        patience=FLAGS.trials,
+        random_seed=seed,
+    )
+    start = time.perf_counter()
+    made = sum(1 for _ in tuning.search(objective, [], settings))
+    return (time.perf_counter() - start) / made
+
+
+def row(name: str, seconds: float, alone: float) -> str:
+    return f"{name:<44}{seconds:>9.2f}{60 / seconds:>13.1f}{seconds / alone:>9.1f}x"
+
+
+def main() -> None:
+    estimator.quieten(FLAGS.logging)
+    config = read_config(FLAGS.model_dir)
+    scorer = read_scorer(FLAGS.scorer)
+    check_alphabet(scorer, config.alphabet, FLAGS.model_dir)
+    shards = recogniser.find_set(FLAGS.dev_data, config, FLAGS.model_dir)
+    checkpoint = checkpoints.find_checkpoint(FLAGS.model_dir, None)
+    with tempfile.TemporaryDirectory() as folder:
+        own = ready(config, checkpoint, FLAGS.model_dir)
+        theirs = NetworkConfig(config.network.bins, config.network.labels, DEEP_SPEECH)
+        # Without a checkpoint the estimator gives the variables their first values.
+        other = ready(replace(config, network=theirs), None, folder)
+        recognitions = logits_cache.read_or_make(
+            "", checkpoint, shards, lambda: own.recognise(shards)
+        )
+        objective = tuning.Objective(
+            recognitions, scorer, BeamSettings(FLAGS.beam_width), tuning.WER
+        )
+        objective.trial(tuning.Weights(1.0, 1.0))  # compiles the search
+        rounds = []
+        for number in range(FLAGS.rounds):
+            logging.info("Round %d of %d", number + 1, FLAGS.rounds)
+            trial = seconds_of_trial(objective, number)
+            passes = [seconds_of_pass(network, shards) for network in (own, other)]
+            rounds.append([trial, *(seconds + trial for seconds in passes)])
+    alone, with_own, with_other = (statistics.median(each) for each in zip(*rounds, strict=True))
+    print(
+        f"{shards.index.records} utterances, {shards.index.audio_seconds / 60:.1f} minutes, beam "
+        f"{FLAGS.beam_width}, {FLAGS.rounds} rounds\n"
+        f"{'':<44}{'seconds':>9}{'trials/min':>13}{'ratio':>10}"
+    )
+    print(row("a trial on the kept output", alone, alone))
+    print(row(f"recomputing {config.network.name}, the model's", with_own, alone))
+    print(row(f"recomputing {DEEP_SPEECH}, DeepSpeech's", with_other, alone))
+
+
+if __name__ == "__main__":
+    define_flags()
+    command_line.run(main)

@@ -1,0 +1,224 @@
+"""Development set + scorer -> the scorer's alpha and beta.
+
+  python tune_lm.py
+  python tune_lm.py --model_dir=model --scorer=lm/kenlm.scorer --dev_data=data/dev.tfrecords.*
+
+The network recognises the development set once; every trial decodes its output with other weights.
+"""
+
+import contextlib
+import math
+import sys
+from collections.abc import Iterator
+
+from absl import flags, logging
+
+import constants
+import model
+from speech import (
+    checkpoints,
+    command_line,
+    contour,
+    estimator,
+    logits_cache,
+    recogniser,
+    storage,
+    tuning,
+)
+from speech.config import read_config
+from speech.decoder import BeamSettings
+from speech.recognition import Recognition
+from speech.report import format_interval
+from speech.scorer import Scorer, check_alphabet, read_scorer, write_weights
+from speech.significance import paired_difference
+from speech.tuning import Trial, Weights
+from utils import UserError
+
+FLAGS = flags.FLAGS
+
+TRIALS_FILE = "trials.csv"
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("model_dir", constants.MODEL_DIR, "The model that training.py made.")
+    flags.DEFINE_string(
+        "scorer",
+        f"{constants.LM_DIR}/{constants.SCORER_FILE}",
+        "The scorer that build_lm.py made; it gets the best weights.",
+    )
+    flags.DEFINE_string(
+        "dev_data", constants.DEV_DATA, "Development shards, a glob or gs:// glob; never test data."
+    )
+    flags.DEFINE_string("checkpoint", None, "best, latest, average, or a path, as of eval.py.")
+    flags.DEFINE_enum(
+        "metric",
+        None,
+        tuning.METRICS,
+        "What is to be low; default: wer, and cer with a scorer of characters.",
+    )
+    flags.DEFINE_integer("n_trials", constants.LM_TRIALS, "At most.", lower_bound=1)
+    flags.DEFINE_integer(
+        "patience",
+        constants.LM_PATIENCE,
+        "Trials without a better one after which the search ends.",
+        lower_bound=1,
+    )
+    flags.DEFINE_float("lm_alpha_max", constants.LM_ALPHA_MAX, "Largest alpha that is tried.")
+    flags.DEFINE_float("lm_beta_max", constants.LM_BETA_MAX, "Largest beta that is tried.")
+    decoder = BeamSettings()
+    flags.DEFINE_integer(
+        "beam_width",
+        constants.BEAM_WIDTH,
+        "Prefixes that the beam search keeps: as many as will be used with the scorer.",
+        lower_bound=1,
+    )
+    flags.DEFINE_float("cutoff_prob", decoder.cutoff_prob, "Sum of a frame's labels tried.")
+    flags.DEFINE_integer("cutoff_top_n", decoder.cutoff_top_n, "Labels tried, at most, a frame.")
+    flags.DEFINE_float(
+        "unknown_penalty", decoder.unknown_penalty, "Nats that a word outside the vocabulary loses."
+    )
+    flags.DEFINE_integer(
+        "eval_batch_size", constants.EVAL_BATCH_SIZE, "Over all cores.", lower_bound=1
+    )
+    flags.DEFINE_string(
+        "logits_cache", "", "Folder where the network's output is kept; empty: nowhere."
+    )
+    flags.DEFINE_integer("random_seed", constants.RANDOM_SEED, "Of the search.", lower_bound=0)
+    flags.DEFINE_string(
+        "output_dir",
+        constants.TUNING_DIR,
+        f"Where {contour.CONTOUR_FILE} and {TRIALS_FILE} go; empty for none.",
+    )
+    flags.DEFINE_bool("write", True, "Write the best weights into the scorer.")
+    estimator.define_tpu_flags()
+    command_line.define_logging_flag()
+
+
+def search_settings() -> tuning.SearchSettings:
+    for flag in ("lm_alpha_max", "lm_beta_max"):
+        value = getattr(FLAGS, flag)
+        if not 0 < value < math.inf:
+            raise UserError(f"--{flag}={value}: give a number above 0.")
+    return tuning.SearchSettings(
+        FLAGS.n_trials, FLAGS.lm_alpha_max, FLAGS.lm_beta_max, FLAGS.patience, FLAGS.random_seed
+    )
+
+
+def recognised(scorer: Scorer) -> list[Recognition]:
+    """The network's output for the development set."""
+    tpu = estimator.tpu_settings(FLAGS)
+    estimator.check_batch_sizes(tpu, eval_batch_size=FLAGS.eval_batch_size)
+    estimator.check_paths(tpu, dev_data=FLAGS.dev_data, model_dir=FLAGS.model_dir)
+    config = read_config(FLAGS.model_dir)
+    check_alphabet(scorer, config.alphabet, FLAGS.model_dir)
+    shards = recogniser.find_set(FLAGS.dev_data, config, FLAGS.model_dir)
+    with estimator.explained_errors(FLAGS.model_dir):
+        checkpoint = checkpoints.find_checkpoint(FLAGS.model_dir, FLAGS.checkpoint)
+    logging.info("%s", checkpoint)
+
+    def make() -> Iterator[list[Recognition]]:
+        network = model.model_fn_builder(config, FLAGS.model_dir)
+        return recogniser.on_device(
+            network, config, checkpoint, FLAGS.model_dir, FLAGS.eval_batch_size, tpu
+        ).recognise(shards)
+
+    return logits_cache.read_or_make(FLAGS.logits_cache, checkpoint, shards, make)
+
+
+def run_trials(
+    trials: list[Trial], objective: tuning.Objective, scorer: Scorer, metric: str
+) -> bool:
+    """Fills `trials`, the first of them with the scorer's own weights; False: Ctrl-C ended it."""
+    first = [
+        Weights(scorer.alpha, scorer.beta),
+        Weights(constants.LM_ALPHA, constants.LM_BETA),
+        Weights(0.0, 0.0),
+    ]
+    settings = search_settings()
+    bar = command_line.progress_bar(FLAGS.n_trials, "trial")
+    # Ctrl-C ends the search, not what it has found.
+    with bar, contextlib.suppress(KeyboardInterrupt):
+        for trial in tuning.search(objective, first, settings):
+            if not trials or trial.errors < tuning.best_of(trials).errors:
+                line = f"trial {len(trials) + 1:>4}  {told(trial, metric)}"
+                bar.write(line, file=sys.stderr)
+            trials.append(trial)
+            bar.update()
+        return True
+    return False
+
+
+def told(trial: Trial, metric: str) -> str:
+    weights = trial.weights
+    return f"alpha {weights.alpha:.4f}  beta {weights.beta:.4f}  {metric.upper()} {trial.rate:.2%}"
+
+
+def write_outputs(trials: list[Trial], metric: str) -> None:
+    for name, content in {
+        TRIALS_FILE: tuning.table(trials, metric).encode(),
+        contour.CONTOUR_FILE: contour.draw(trials, metric),
+    }.items():
+        path = storage.join(FLAGS.output_dir, name)
+        storage.write_bytes(path, content)
+        print(path)
+
+
+def print_comparison(old: Trial, best: Trial, metric: str) -> None:
+    """The table of old and new."""
+    print(f"{'':<8}{'alpha':>9}{'beta':>9}{metric.upper():>9}  95% interval")
+    for name, trial in {"before": old, "best": best}.items():
+        print(
+            f"{name:<8}{trial.weights.alpha:>9.4f}{trial.weights.beta:>9.4f}{trial.rate:>9.2%}"
+            f"  {format_interval(trial.interval)}"
+        )
+    difference = paired_difference(
+        [each.total for each in old.utterances],
+        [each.total for each in best.utterances],
+        [each.length for each in best.utterances],
+    )
+    print(
+        f"Difference {100 * difference.rate:+.2f} points, "
+        f"95% interval {100 * difference.low:+.2f} to {100 * difference.high:+.2f}"
+    )
+
+
+def main() -> None:
+    estimator.quieten(FLAGS.logging)
+    scorer = read_scorer(FLAGS.scorer)
+    metric = FLAGS.metric or (tuning.CER if scorer.characters else tuning.WER)
+    settings = BeamSettings(
+        FLAGS.beam_width,
+        FLAGS.cutoff_prob,
+        FLAGS.cutoff_top_n,
+        unknown_penalty=FLAGS.unknown_penalty,
+    )
+    search_settings()  # told of now, like the next, not after minutes of recognition
+    if FLAGS.output_dir:
+        storage.make_folder(FLAGS.output_dir)
+    objective = tuning.Objective(recognised(scorer), scorer, settings, metric)
+    trials: list[Trial] = []
+    finished = run_trials(trials, objective, scorer, metric)
+    if not trials:
+        raise KeyboardInterrupt
+    old, best = trials[0], tuning.best_of(trials)
+    if FLAGS.output_dir:
+        write_outputs(trials, metric)
+    print_comparison(old, best, metric)
+    if not finished:
+        print(
+            f"Stopped after {len(trials)} trials: {FLAGS.scorer} is unchanged; "
+            f"its best weights so far are alpha {best.weights.alpha} and beta {best.weights.beta}."
+        )
+        raise KeyboardInterrupt
+    if best is old:
+        print(f"No trial of {len(trials)} was better than the weights in {FLAGS.scorer}.")
+    elif FLAGS.write:
+        write_weights(FLAGS.scorer, best.weights.alpha, best.weights.beta)
+        print(f"Written to {FLAGS.scorer} after {len(trials)} trials.")
+    else:
+        print(f"{FLAGS.scorer} is unchanged (--nowrite).")
+
+
+if __name__ == "__main__":
+    define_flags()
+    command_line.run(main)
