@@ -12,15 +12,18 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import optuna
 
 from speech import report
 from speech.decoder import BeamSearchDecoder, BeamSettings
-from speech.recognition import Recognition
 from speech.report import Errors
 from speech.scorer import Scorer
 from utils import UserError
+
+if TYPE_CHECKING:  # it brings TensorFlow, which decoding can do without
+    from speech.recognition import Recognition
 
 WER = "wer"
 CER = "cer"
@@ -61,7 +64,7 @@ class Objective:
 
     def __init__(
         self,
-        recognitions: Sequence[Recognition],
+        recognitions: "Sequence[Recognition]",
         scorer: Scorer,
         settings: BeamSettings,
         metric: str,
