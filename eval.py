@@ -19,20 +19,20 @@ from speech import (
     checkpoints,
     command_line,
     comparison,
-    dataset,
     decoder_flags,
     estimator,
     html_report,
     logits_cache,
+    recogniser,
     recordings,
     report,
     storage,
     sweeps,
 )
-from speech.config import ModelConfig, check_same_front_end, read_config
+from speech.config import ModelConfig, read_config
 from speech.decoder import BeamSearchDecoder, BeamSettings, greedy_decode
-from speech.recognition import Recognition, recognise
-from speech.records import ShardSet, find_shards
+from speech.recognition import Recognition
+from speech.records import ShardSet
 from speech.scorer import Scorer
 from utils import UserError
 
@@ -116,11 +116,7 @@ def find_test_sets(config: ModelConfig) -> list[TestSet]:
     """The sets of --test_data, in its order."""
     sets: list[TestSet] = []
     for pattern in FLAGS.test_data:
-        shards = find_shards(pattern)
-        settings = shards.index.settings
-        check_same_front_end(
-            config, settings.front_end, settings.alphabet, pattern, FLAGS.model_dir
-        )
+        shards = recogniser.find_set(pattern, config, FLAGS.model_dir)
         name = shards.name
         if name in (each.name for each in sets):
             raise UserError(f"--test_data has two sets {name}: evaluate them one after the other.")
@@ -131,27 +127,6 @@ def find_test_sets(config: ModelConfig) -> list[TestSet]:
             storage.make_folder(folder)  # told of now, not after minutes of recognition
         sets.append(TestSet(name, shards, folder))
     return sets
-
-
-def recogniser(
-    config: ModelConfig, checkpoint: str
-) -> Callable[[ShardSet], Iterator[list[Recognition]]]:
-    """The network, as a function from a set to its output in batches."""
-    device = estimator.find_device(estimator.tpu_settings(FLAGS))
-    if device.hosts > 1:
-        raise UserError(
-            f"The TPU {FLAGS.tpu_name} has {device.hosts} hosts, and TPUEstimator recognises on "
-            "one host alone: name a TPU with one, or leave out --use_tpu."
-        )
-    run = estimator.RunSettings(FLAGS.model_dir, eval_batch_size=FLAGS.eval_batch_size)
-    predictor = estimator.build(model.model_fn_builder(config, FLAGS.model_dir), run, device)
-    batching = dataset.Batching(FLAGS.eval_batch_size, static=device.is_tpu)
-
-    def recognise_set(shards: ShardSet) -> Iterator[list[Recognition]]:
-        references = dataset.transcripts(shards)
-        return recognise(predictor, checkpoint, shards, batching, references, config.statistics)
-
-    return recognise_set
 
 
 def compared(
@@ -192,12 +167,6 @@ def evaluate(
 ) -> report.Summary:
     """Recognises a set, prints its rates and writes its report."""
     shards = test_set.shards
-    if shards.index.skipped:
-        logging.warning(
-            "%d of the set's %d utterances were skipped in preparation and are in no rate below.",
-            len(shards.index.skipped),
-            shards.index.corpus_utterances,
-        )
     started = time.monotonic()
     recognitions = logits_cache.read_or_make(
         FLAGS.logits_cache, checkpoint, shards, lambda: recognise_set(shards)
@@ -250,7 +219,11 @@ def main() -> None:
     others = report.read_results(FLAGS.compare) if FLAGS.compare else None
     with estimator.explained_errors(FLAGS.model_dir):
         checkpoint = asked_checkpoint()
-        recognise_set = recogniser(config, checkpoint)
+        network = model.model_fn_builder(config, FLAGS.model_dir)
+        size = FLAGS.eval_batch_size
+        recognise_set = recogniser.on_device(
+            network, config, checkpoint, FLAGS.model_dir, size, tpu
+        ).recognise
         logging.info("%s", checkpoint)
         summaries = []
         for test_set in test_sets:
