@@ -92,7 +92,7 @@ class _ArpaReader:
         counts = self._header()
         sequences, lengths = [], []
         for order, count in enumerate(counts, start=1):
-            block = self._section(order, count, last=order == len(counts))
+            block = self._section(order, count)
             sequences.append(np.pad(block, ((0, 0), (0, len(counts) - order))))
             lengths.append(np.full(len(block), order))
         while not (line := self._next()):
@@ -107,8 +107,13 @@ class _ArpaReader:
 
     def _header(self) -> list[int]:
         """Numbers of n-grams, order by order."""
-        while self._next() != "\\data\\":
-            pass
+        for self._line_number, line in enumerate(self._lines, start=1):
+            if line.strip() == "\\data\\":
+                break
+        else:
+            raise UserError(
+                rf"{self._path} is no ARPA file: no line of it is \data\. Name another."
+            )
         counts: list[int] = []
         while line := self._next():
             name, _, count = line.partition("=")
@@ -119,7 +124,7 @@ class _ArpaReader:
             self._refuse("counts no n-grams")
         return counts
 
-    def _section(self, order: int, count: int, last: bool) -> npt.NDArray[np.int32]:
+    def _section(self, order: int, count: int) -> npt.NDArray[np.int32]:
         """N-grams of one order, read backwards: int32 [n-grams, order]."""
         while not (line := self._next()):
             pass
@@ -132,15 +137,22 @@ class _ArpaReader:
             if len(words) != order or len(fields) > order + 2:
                 self._refuse(f"has {' '.join(fields)!r} among its {order}-grams")
             try:
-                self._log_probs.append(float(fields[0]))
-                self._back_offs.append(float(fields[order + 1]) if len(fields) > order + 1 else 0.0)
+                log_prob = float(fields[0])
+                back_off = float(fields[order + 1]) if len(fields) > order + 1 else 0.0
                 if order == 1:
-                    self._words[_same_unknown(words[0])] = len(self._words)
+                    self._add_word(_same_unknown(words[0]))
                 numbers.extend([self._words[_same_unknown(word)] for word in reversed(words)])
             except ValueError:
                 self._refuse(f"has {' '.join(fields)!r}, in which a number can't be read")
             except KeyError as error:
                 self._refuse(f"has no unigram of {error.args[0]!r}")
+            if log_prob > 0 or not math.isfinite(log_prob + back_off):
+                self._refuse(
+                    f"has {' '.join(fields)!r}, whose numbers are no logarithms of a probability "
+                    "and a back-off weight"
+                )
+            self._log_probs.append(log_prob)
+            self._back_offs.append(back_off)
         if order == 1 and UNKNOWN not in self._words:
             self._words[UNKNOWN] = len(self._words)
             self._log_probs.append(NEVER / NATURAL)
@@ -149,6 +161,11 @@ class _ArpaReader:
         if order == 1 and not {BEGIN, END} <= self._words.keys():
             self._refuse(f"has no {BEGIN} or no {END} among its unigrams")
         return np.frombuffer(numbers, np.int32).reshape(-1, order)
+
+    def _add_word(self, word: str) -> None:
+        if word in self._words:
+            self._refuse(f"has the unigram of {word!r} twice")
+        self._words[word] = len(self._words)
 
     def _next(self) -> str:
         self._line_number += 1

@@ -52,8 +52,8 @@ def build(
     for depth in range(longest):
         fresh[1:] |= filled[1:, depth] != filled[:-1, depth]
         there = lengths > depth  # [sequences]
-        # The first of those that are long enough makes the node; shorter ones stand before it.
-        starts = there & (fresh | ~np.concatenate(([False], there[:-1])))  # [sequences]
+        # The first of those with the same labels so far makes the node.
+        starts = there & fresh  # [sequences]
         node = (nodes - 1 + np.cumsum(starts)).astype(np.int32)  # [sequences]
         labels.append(filled[starts, depth])
         parents.append(parent[starts])
