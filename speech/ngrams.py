@@ -107,7 +107,8 @@ class _ArpaReader:
 
     def _header(self) -> list[int]:
         """Numbers of n-grams, order by order."""
-        for self._line_number, line in enumerate(self._lines, start=1):
+        for line in self._lines:
+            self._line_number += 1
             if line.strip() == "\\data\\":
                 break
         else:

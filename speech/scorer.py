@@ -10,6 +10,7 @@ loading takes no time and processes share them:
     arrays      the words' letters and the n-grams, see LETTERS and ngrams.DTYPE
 """
 
+import contextlib
 import json
 import math
 import os
@@ -24,7 +25,7 @@ import numpy.typing as npt
 from speech import ngrams, storage, tries
 from speech.ngrams import NGrams
 from speech.tries import NONE, Trie
-from utils import Alphabet, UserError
+from utils import Alphabet, AlphabetError, UserError
 
 MAGIC = b"deep speech lm\r\n"
 VERSION = 1
@@ -111,10 +112,13 @@ def write_scorer(
             file.write(MAGIC + HEADER.pack(VERSION, len(text), alpha, beta) + text)
             for each in arrays:
                 file.write(bytes(-file.tell() % ALIGNMENT))
-                each.tofile(file)
+                file.write(each.data)
         os.replace(partial, path)
     except OSError as error:
         raise UserError(f"The scorer {path} can't be written: {error.strerror}.") from None
+    finally:
+        with contextlib.suppress(OSError):  # gone, if the file is whole
+            os.remove(partial)
 
 
 def _letters(words: Sequence[str], alphabet: Alphabet, number_of: dict[str, int]) -> Trie:
@@ -135,22 +139,29 @@ def read_scorer(path: str) -> Scorer:
     Raises:
         UserError: there is none, it isn't one, it is cut off, or of a newer version.
     """
+    if storage.in_bucket(path):
+        raise UserError(
+            f"The scorer {path} lies in a bucket, where it can't be mapped into memory: copy it to "
+            "this machine."
+        )
     try:
         with open(path, "rb") as file:
             start = file.read(len(MAGIC) + HEADER.size)
-            if not start.startswith(MAGIC) or len(start) < len(MAGIC) + HEADER.size:
+            if not start.startswith(MAGIC):
                 raise UserError(
                     f"{path} is no scorer: make one with build_lm.py. (One of Mozilla's has "
                     "another format; build_lm.py --input_arpa packs its language model.)"
                 )
+            if len(start) < len(MAGIC) + HEADER.size:
+                raise _cut_off(path)
             version, length, alpha, beta = HEADER.unpack(start[len(MAGIC) :])
             if version != VERSION:
                 raise UserError(
                     f"The scorer {path} is of version {version}, and version {VERSION} is the one "
                     "that can be read here: make it anew with build_lm.py, or update this program."
                 )
-            text = file.read(length)
             size = os.fstat(file.fileno()).st_size
+            text = file.read(max(0, min(length, size)))
     except OSError as error:
         raise UserError(f"The scorer {path} can't be read: {error.strerror}.") from None
     if len(text) < length:
@@ -173,7 +184,7 @@ def read_scorer(path: str) -> Scorer:
             content["unknown"],
             _mapped(path, LETTERS, letters_at, content["nodes"][0]),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AlphabetError) as error:
         raise UserError(
             f"The scorer {path} is damaged ({error!r}): copy it again, or make it anew."
         ) from None
@@ -205,10 +216,9 @@ def check_alphabet(scorer: Scorer, alphabet: Alphabet, model: str) -> None:
     if ours == theirs:
         what = "the same characters in another order"
     else:
-        what = (
-            f"{sorted(theirs - ours)} more and {sorted(ours - theirs)} less than the model's "
-            f"{len(ours)}"
-        )
+        differences = ((theirs - ours, "more"), (ours - theirs, "less"))
+        named = " and ".join(f"{sorted(each)} {word}" for each, word in differences if each)
+        what = f"{named} than the model's {len(ours)}"
     raise UserError(
         f"The scorer {scorer.path} is of another alphabet than the model in {model}, with {what}: "
         "make one with build_lm.py --alphabet and the alphabet that the model was trained with."

@@ -3,7 +3,6 @@
 import itertools
 import math
 import random
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -72,13 +71,15 @@ def suffixes_added(orders: list[Table]) -> list[Table]:
     return orders
 
 
-def write_table(path: Path, orders: list[Table], with_back_off: Callable[[str], bool]) -> str:
+def write_table(path: Path, orders: list[Table], back_offs: float = 1) -> str:
+    """back_offs: the share of back-off weights that are written."""
+    rng = random.Random(0)
     lines = ["\\data\\"]
     lines += [f"ngram {order}={len(each)}" for order, each in enumerate(orders, start=1)]
     for order, each in enumerate(orders, start=1):
         lines += ["", f"\\{order}-grams:"]
         for ngram, (log_prob, back_off) in each.items():
-            tail = f"\t{back_off}" if order < len(orders) and with_back_off(ngram) else ""
+            tail = f"\t{back_off}" if order < len(orders) and rng.random() < back_offs else ""
             lines.append(f"{log_prob}\t{ngram}{tail}")
     return write_lines(path, [*lines, "", "\\end\\"])
 
@@ -113,7 +114,7 @@ def test_random_models_say_what_kenlm_says(tmp_path: Path, order: int, unknown: 
     for seed in range(4):
         rng = random.Random(f"{order} {unknown} {seed}")
         orders = suffixes_added(random_table(rng, order, unknown))
-        path = write_table(tmp_path / "a.arpa", orders, lambda _: rng.random() < 0.7)
+        path = write_table(tmp_path / "a.arpa", orders, back_offs=0.7)
         assert_as_kenlm(path, [*WORDS, STRANGE], rng)
 
 
@@ -131,7 +132,7 @@ def test_ngrams_whose_suffixes_were_pruned_say_what_kenlm_says(tmp_path: Path, o
             for ngram in rng.sample(free, min(len(free), 4)):
                 del shorter[ngram]
                 pruned += 1
-        path = write_table(tmp_path / "a.arpa", orders, lambda _: True)
+        path = write_table(tmp_path / "a.arpa", orders)
         assert np.isnan(read_arpa(path)[0]["log_prob"][1:-1]).any()
         assert_as_kenlm(path, [*WORDS, STRANGE], rng)
     assert pruned > 20
@@ -153,7 +154,6 @@ def test_unigrams_alone_are_read(tmp_path: Path) -> None:
     path = write_table(
         tmp_path / "a.arpa",
         [{"<s>": (-99, 0), "a": (-0.5, 0), "</s>": (-0.25, 0), "<unk>": (-2, 0)}],
-        lambda _: True,
     )
     model, order, words = read_arpa(path)
     assert (order, words) == (1, ["<s>", "a", "</s>", "<unk>"])
@@ -175,7 +175,7 @@ def test_an_order_may_have_no_ngrams(tmp_path: Path) -> None:
 
 
 def test_what_is_around_the_model_does_not_matter(tmp_path: Path) -> None:
-    """Text before it, blank lines, blanks at the ends, Windows' line ends, nothing behind \\end\\."""
+    """Text before it, blank lines, blanks at the ends, Windows' line ends, no last line end."""
     path = tmp_path / "a.arpa"
     path.write_text(SMALL)
     plain = read_arpa(str(path))
