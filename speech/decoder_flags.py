@@ -1,5 +1,6 @@
 """Flags of the beam search and its scorer, which several doors have."""
 
+import math
 from typing import Any
 
 from absl import flags
@@ -53,8 +54,11 @@ def asked_settings(values: flags.FlagValues) -> BeamSettings:
     Raises:
         UserError: the flags disagree, or hot words can't be read.
     """
-    if values.scorer is None and (values.lm_alpha is not None or values.lm_beta is not None):
+    if not values.scorer and (values.lm_alpha is not None or values.lm_beta is not None):
         raise UserError("--lm_alpha and --lm_beta weight a language model: give --scorer too.")
+    for name in ("lm_alpha", "lm_beta", "unknown_penalty"):
+        if not math.isfinite(values[name].value or 0):
+            raise UserError(f"--{name}={values[name].value} is no number to weight with: give one.")
     return BeamSettings(
         values.beam_width,
         values.cutoff_prob,
@@ -69,11 +73,13 @@ def asked_settings(values: flags.FlagValues) -> BeamSettings:
 def _hot_word(text: str) -> tuple[str, float]:
     word, _, boost = text.rpartition(":")
     try:
-        return word.strip(), float(boost)
+        if word.strip() and math.isfinite(nats := float(boost)):
+            return word.strip(), nats
     except ValueError:
-        raise UserError(
-            f"--hot_words has {text!r}: give words with a number each, as in word:7.5,other:3"
-        ) from None
+        pass
+    raise UserError(
+        f"--hot_words has {text!r}: give words with a number each, as in word:7.5,other:3"
+    )
 
 
 def asked_scorer(path: str | None, alphabet: Alphabet, model_dir: str) -> Scorer | None:

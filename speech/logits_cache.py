@@ -69,7 +69,7 @@ def _packed(recognitions: list[Recognition]) -> bytes:
         utterance_id=np.array([each.utterance_id for each in recognitions]),
         reference=np.array([each.reference for each in recognitions]),
         loss=np.array([each.loss for each in recognitions], np.float64),  # NaN: None
-        frames=np.array([len(each) for each in log_probs]),
+        frames=np.array([len(each) for each in log_probs], np.int64),
         log_probs=np.concatenate(log_probs) if log_probs else np.zeros((0, 0), np.float32),
     )
     return content.getvalue()
@@ -79,8 +79,11 @@ def _read(path: str) -> list[Recognition]:
     try:
         with np.load(io.BytesIO(storage.read_bytes(path))) as content:
             columns = {name: content[name] for name in content.files}
-        ends = np.cumsum(columns["frames"])[:-1]
-        log_probs = np.split(columns["log_probs"], ends)
+        ends = np.cumsum(columns["frames"])
+        starts = ends - columns["frames"]
+        log_probs = [
+            columns["log_probs"][start:end] for start, end in zip(starts, ends, strict=True)
+        ]
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise UserError(
             f"{path} in --logits_cache is damaged ({error!r}): remove it, and it is made anew."
