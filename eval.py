@@ -123,8 +123,6 @@ def find_test_sets(config: ModelConfig) -> list[TestSet]:
         folder = FLAGS.report_dir
         if folder and len(FLAGS.test_data) > 1:
             folder = storage.join(folder, name)
-        if folder:
-            storage.make_folder(folder)  # told of now, not after minutes of recognition
         sets.append(TestSet(name, shards, folder))
     return sets
 
@@ -225,6 +223,9 @@ def main() -> None:
             network, config, checkpoint, FLAGS.model_dir, size, tpu
         ).recognise
         logging.info("%s", checkpoint)
+        for test_set in test_sets:
+            if test_set.report_dir:
+                storage.make_folder(test_set.report_dir)  # told of before minutes of recognition
         summaries = []
         for test_set in test_sets:
             if len(test_sets) > 1:

@@ -1,23 +1,56 @@
 """The door eval.py, as people run it, on a model of a few steps."""
 
 import csv
+import functools
 import importlib
 import json
+import os
 import re
-from dataclasses import replace
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import faked_tpu
+import numpy as np
 import pytest
+import soundfile
+from absl import flags as absl_flags
 from doors import TINY_NETWORK, assert_error, run_door
+from scorers import pack_unigrams
 from tiny_shards import random_utterances, write_shards
 
 from speech.records import ShardSet, Skipped, index_path
-from utils import UserError
+from utils import Alphabet, UserError
 
 BINS = 4
 FRAMES = [200, 300, 210, 290, 220, 280, 230, 270, 240, 260, 250, 255]
+
+
+# Called with flags, does what the door does with them, in this process.
+Evaluate = Callable[..., None]
+
+
+@pytest.fixture
+def evaluate(monkeypatch: pytest.MonkeyPatch) -> Evaluate:
+    door = importlib.import_module("eval")
+
+    def run(*arguments: str) -> None:
+        values = absl_flags.FlagValues()
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("integer", "float", "string", "bool", "enum", "list"):
+                define = functools.partial(
+                    getattr(absl_flags, f"DEFINE_{name}"), flag_values=values
+                )
+                patch.setattr(absl_flags, f"DEFINE_{name}", define)
+            door.define_flags()
+        values(["eval.py", *arguments])
+        monkeypatch.setattr(door, "FLAGS", values)
+        monkeypatch.setattr(door.estimator, "quieten", lambda logging: None)
+        door.main()
+
+    return run
 
 
 def two_words(folder: Path, bins: int = BINS) -> ShardSet:
@@ -211,25 +244,191 @@ def test_batch_that_the_cores_do_not_divide_is_refused(trained: tuple[Path, floa
 
 
 def test_tpu_of_several_hosts_is_refused(
-    shards: ShardSet, trained: tuple[Path, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shards: ShardSet, trained: tuple[Path, float], tmp_path: Path, evaluate: Evaluate
 ) -> None:
-    door = importlib.import_module("eval")
-    values = {
-        "model_dir": str(trained[0]),
-        "test_data": shards.pattern,
-        "report_dir": str(tmp_path / "report"),
-        "eval_batch_size": 32,
-        "logging": "error",
-        "use_tpu": True,
-        "tpu_name": "local",
-        "tpu_zone": None,
-        "gcp_project": None,
-        "num_tpu_cores": 32,
-        "checkpoint": None,
-        "average_checkpoints": None,
-    }
-    monkeypatch.setattr(door, "FLAGS", SimpleNamespace(**values))
     told = "TPU local has 4 hosts.*leave out --use_tpu"
+    report = tmp_path / "report"
+    flags = [f"--model_dir={trained[0]}", f"--test_data={shards.pattern}", "--use_tpu"]
     with faked_tpu.topology(cores=32, hosts=4), pytest.raises(UserError, match=told):
-        door.main()
-    assert not (tmp_path / "report").exists()
+        evaluate(*flags, "--tpu_name=local", "--num_tpu_cores=32", f"--report_dir={report}")
+    assert not report.exists()
+
+
+# --- With a scorer, several sets, and another evaluation ------------------------------------------
+
+VOCABULARY = {"a": -1.0, "abc": -1.5, "abcbc": -2.0, "cab": -0.5}
+# Many words, and none that the scorer doesn't know, whatever the network says.
+WEIGHTS = ("--lm_beta=20", "--unknown_penalty=200")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Two sets, evaluated at once with a scorer."""
+
+    result: subprocess.CompletedProcess[str]
+    others: ShardSet
+    scorer: str
+    logits: Path
+    report: Path
+
+
+@pytest.fixture(scope="module")
+def evaluated(
+    shards: ShardSet, trained: tuple[Path, float], tmp_path_factory: pytest.TempPathFactory
+) -> Evaluated:
+    folder = tmp_path_factory.mktemp("evaluated")
+    others = random_utterances(FRAMES[:3], BINS, seed=1, letters="ab")
+    other_set = write_shards(folder / "shards", others, name="other.tfrecords", longest=(300, 12))
+    scorer = pack_unigrams(folder, VOCABULARY, alpha=0.25, beta=1)
+    (folder / "audio").mkdir()
+    soundfile.write(folder / "audio" / "utterance-0001.flac", np.zeros(160), 16000)
+    result = run_door(
+        "eval.py",
+        f"--model_dir={trained[0]}",
+        f"--test_data={shards.pattern},{other_set.pattern}",
+        f"--scorer={scorer}",
+        *WEIGHTS,
+        "--hot_words=abc:2",
+        f"--logits_cache={folder / 'logits'}",
+        f"--report_dir={folder / 'report'}",
+        f"--audio={folder / 'audio'}",
+    )
+    assert result.returncode == 0, result.stderr
+    return Evaluated(result, other_set, scorer, folder / "logits", folder / "report")
+
+
+def hypotheses(report: Path) -> list[str]:
+    with open(report / "utterances.csv", newline="", encoding="utf-8") as file:
+        return [row["hypothesis"] for row in csv.DictReader(file)]
+
+
+def summary_of(report: Path) -> dict[str, Any]:
+    return dict(json.loads((report / "summary.json").read_text()))
+
+
+def test_with_a_scorer_words_are_the_vocabularys(evaluated: Evaluated) -> None:
+    words = " ".join(hypotheses(evaluated.report / "tiny")).split()
+    assert len(words) > 12 and set(words) <= VOCABULARY.keys()
+    assert summary_of(evaluated.report / "tiny")["decoder"] == {
+        "beam_width": 100,
+        "scorer": evaluated.scorer,
+        "alpha": 0.25,
+        "beta": 20.0,
+        "unknown_penalty": 200.0,
+        "hot_words": "abc:2",
+    }
+
+
+def test_each_of_several_sets_has_its_rates_and_its_report(evaluated: Evaluated) -> None:
+    report, printed = evaluated.report, evaluated.result.stdout
+    assert sorted(os.listdir(report)) == ["index.html", "other", "tiny"]
+    index = (report / "index.html").read_text()
+    at = [printed.index(f"{name}:\n") for name in ("tiny", "other")]
+    assert at[0] < at[1]
+    for name, utterances in (("tiny", 12), ("other", 3)):
+        assert sorted(os.listdir(report / name)) == [
+            "report.html",
+            "summary.json",
+            "utterances.csv",
+        ]
+        summary = summary_of(report / name)
+        assert summary["utterances"] == utterances
+        assert f"WER {summary['wer']:.2%} CER {summary['cer']:.2%}" in printed
+        assert f'<a href="{name}/report.html"' in index and f"{summary['wer']:.2%}" in index
+        page = (report / name / "report.html").read_text()
+        # Of the utterance that has a recording.
+        assert page.count("<audio controls") in (1, 2) and "data:audio/flac;base64," in page
+    assert f"All sets: {report}/index.html" in printed
+    assert evaluated.result.stderr.count("Kept the network's output in") == 2
+
+
+def test_kept_output_gives_the_same_rates_without_recognition(
+    shards: ShardSet, trained: tuple[Path, float], evaluated: Evaluated, tmp_path: Path
+) -> None:
+    """Also compares with the evaluation before, and sweeps."""
+    before = evaluated.report / "tiny"
+    result = run_door(
+        "eval.py",
+        f"--model_dir={trained[0]}",
+        f"--test_data={shards.pattern}",
+        f"--scorer={evaluated.scorer}",
+        *WEIGHTS,
+        "--beam_width=90",
+        f"--logits_cache={evaluated.logits}",
+        f"--report_dir={tmp_path}",
+        f"--compare={before}/summary.json",
+        "--sweep",
+    )
+    assert result.returncode == 0, result.stderr
+    assert f"The network's output is in {evaluated.logits}/model.ckpt-3-" in result.stderr
+    # The hot word and the wider beam are all that changed.
+    summary, other = summary_of(tmp_path), summary_of(before)
+    assert summary["decoder"].pop("beam_width") == 90 and "hot_words" not in summary["decoder"]
+    for key in ("loss", "greedy_wer", "greedy_cer", "utterances", "words", "checkpoint_step"):
+        assert summary[key] == other[key]
+    points = f"{100 * (summary['wer'] - other['wer']):+.2f}"
+    assert f"Against {before}/summary.json: WER {points} points" in result.stdout
+    page = (tmp_path / "report.html").read_text()
+    assert "Against another run" in page
+    assert "WER by beam width" in page and '<th scope="row">90</th>' in page
+    assert "framed: nearest to alpha 0.25, beta 20" in page
+    assert "36/36" in result.stderr  # 5 beam widths and the own one, 6 alphas, 5 betas
+
+
+def test_comparison_with_another_set_names_an_utterance(
+    shards: ShardSet,
+    trained: tuple[Path, float],
+    evaluated: Evaluated,
+    tmp_path: Path,
+    evaluate: Evaluate,
+) -> None:
+    other = evaluated.report / "other"
+    flags = [f"--model_dir={trained[0]}", f"--test_data={shards.pattern}", f"--compare={other}"]
+    told = f"utterance utterance-0000 has another reference in {other}.*the same shards"
+    with pytest.raises(UserError, match=told):
+        evaluate(*flags, f"--logits_cache={evaluated.logits}", f"--report_dir={tmp_path}")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--scorer=NOWHERE"], "The scorer NOWHERE can't be read: No such file"),
+        (["--scorer=LM/lm.arpa"], "LM/lm.arpa is no scorer: make one with build_lm.py"),
+        (["--scorer=LM/kenlm.scorer"], "another alphabet than the model in MODEL, with .*less"),
+        (["--lm_alpha=1"], "--lm_alpha and --lm_beta weight a language model"),
+        (["--hot_words=foo"], "--hot_words has 'foo'"),
+        (["--hot_words=Foo:3"], "hot word 'Foo' has \\['F'\\]"),
+        (["--compare=NOWHERE"], "NOWHERE is no report.*Name the --report_dir"),
+        (["--compare=NOWHERE", "--test_data=a,b"], "--compare compares one set"),
+        (["--audio=LM"], "LM holds no recordings"),
+        (["--test_data=SHARDS,SHARDS"], "two sets tiny: evaluate them one after the other"),
+        (["--test_data=SHARDS,NOWHERE*"], r"No shards match NOWHERE\*"),
+    ],
+    ids=lambda flags: " ".join(flags) if isinstance(flags, list) else "",
+)
+def test_what_can_not_be_meant_is_told_before_recognition(
+    shards: ShardSet,
+    trained: tuple[Path, float],
+    tmp_path: Path,
+    evaluate: Evaluate,
+    flags: list[str],
+    told: str,
+) -> None:
+    folder = tmp_path / "lm"
+    folder.mkdir()
+    pack_unigrams(folder, {"a": -1}, alphabet=Alphabet(("a", " ")))
+    places = {
+        "NOWHERE": str(tmp_path / "nowhere"),
+        "LM": str(folder),
+        "MODEL": str(trained[0]),
+        "SHARDS": shards.pattern,
+    }
+    for name, place in places.items():
+        flags = [flag.replace(name, place) for flag in flags]
+        told = told.replace(name, re.escape(place))
+    report = tmp_path / "report"
+    common = [f"--model_dir={trained[0]}", f"--test_data={shards.pattern}"]
+    with pytest.raises(UserError, match=told):
+        evaluate(*common, f"--report_dir={report}", *flags)
+    assert not report.exists()
