@@ -114,6 +114,8 @@ class TestSet:
 
 def find_test_sets(config: ModelConfig) -> list[TestSet]:
     """The sets of --test_data, in its order."""
+    if not FLAGS.test_data:
+        raise UserError("--test_data is empty: name the shards to evaluate with, a glob.")
     sets: list[TestSet] = []
     for pattern in FLAGS.test_data:
         shards = recogniser.find_set(pattern, config, FLAGS.model_dir)

@@ -201,28 +201,31 @@ def test_shards_that_are_not_there_are_named(trained: tuple[Path, float]) -> Non
     assert_error(result, "No shards match /no/such/test.*", "prepare_libri.py")
 
 
-def test_missing_model_directory_is_named(shards: ShardSet, tmp_path: Path) -> None:
+def test_missing_model_directory_is_named(
+    shards: ShardSet, tmp_path: Path, evaluate: Evaluate
+) -> None:
     folder = tmp_path / "nowhere"
-    result = run_door("eval.py", f"--model_dir={folder}", f"--test_data={shards.pattern}")
-    assert_error(result, str(folder), "python training.py")
+    with pytest.raises(UserError, match=rf"{folder}.*python training\.py"):
+        evaluate(f"--model_dir={folder}", f"--test_data={shards.pattern}")
 
 
 def test_model_directory_without_checkpoint_is_named(
-    shards: ShardSet, trained: tuple[Path, float], tmp_path: Path
+    shards: ShardSet, trained: tuple[Path, float], tmp_path: Path, evaluate: Evaluate
 ) -> None:
     (tmp_path / "config.json").write_text((trained[0] / "config.json").read_text())
-    result = run_door("eval.py", f"--model_dir={tmp_path}", f"--test_data={shards.pattern}")
-    assert_error(result, str(tmp_path), "no checkpoint", f"training.py --model_dir={tmp_path}")
+    told = rf"{tmp_path} has no checkpoint.*training\.py --model_dir={tmp_path}"
+    with pytest.raises(UserError, match=told):
+        evaluate(f"--model_dir={tmp_path}", f"--test_data={shards.pattern}")
 
 
 def test_shards_of_another_front_end_are_refused(
-    trained: tuple[Path, float], tmp_path: Path
+    trained: tuple[Path, float], tmp_path: Path, evaluate: Evaluate
 ) -> None:
     others = two_words(tmp_path, bins=6)
-    result = run_door("eval.py", f"--model_dir={trained[0]}", f"--test_data={others.pattern}")
-    assert_error(
-        result, others.pattern, str(trained[0]), "mel_filters 4 in the model, 6 in the shards"
-    )
+    told = "mel_filters 4 in the model, 6 in the shards"
+    with pytest.raises(UserError, match=told) as error:
+        evaluate(f"--model_dir={trained[0]}", f"--test_data={others.pattern}")
+    assert others.pattern in str(error.value) and str(trained[0]) in str(error.value)
 
 
 def test_missing_tpu_is_told(shards: ShardSet, trained: tuple[Path, float]) -> None:
@@ -231,16 +234,20 @@ def test_missing_tpu_is_told(shards: ShardSet, trained: tuple[Path, float]) -> N
 
 
 def test_tpu_of_another_machine_wants_model_and_shards_in_a_bucket(
-    shards: ShardSet, trained: tuple[Path, float]
+    shards: ShardSet, trained: tuple[Path, float], evaluate: Evaluate
 ) -> None:
     flags = [f"--model_dir={trained[0]}", f"--test_data={shards.pattern}", "--report_dir="]
-    result = run_door("eval.py", "--use_tpu", "--tpu_name=my-tpu", *flags)
-    assert_error(result, f"--test_data={shards.pattern}", "--tpu_name=my-tpu", "gs://")
+    with pytest.raises(UserError, match="gs://") as error:
+        evaluate("--use_tpu", "--tpu_name=my-tpu", *flags)
+    for part in (f"--test_data={shards.pattern}", "--tpu_name=my-tpu"):
+        assert part in str(error.value)
 
 
-def test_batch_that_the_cores_do_not_divide_is_refused(trained: tuple[Path, float]) -> None:
-    flags = [f"--model_dir={trained[0]}", "--eval_batch_size=12"]
-    assert_error(run_door("eval.py", "--use_tpu", *flags), "--eval_batch_size=12", "8 cores")
+def test_batch_that_the_cores_do_not_divide_is_refused(
+    trained: tuple[Path, float], evaluate: Evaluate
+) -> None:
+    with pytest.raises(UserError, match=r"--eval_batch_size=12.*8 cores"):
+        evaluate("--use_tpu", f"--model_dir={trained[0]}", "--eval_batch_size=12")
 
 
 def test_tpu_of_several_hosts_is_refused(
@@ -354,6 +361,7 @@ def test_kept_output_gives_the_same_rates_without_recognition(
         f"--scorer={evaluated.scorer}",
         *WEIGHTS,
         "--beam_width=90",
+        "--cutoff_top_n=8",
         f"--logits_cache={evaluated.logits}",
         f"--report_dir={tmp_path}",
         f"--compare={before}/summary.json",
@@ -361,7 +369,7 @@ def test_kept_output_gives_the_same_rates_without_recognition(
     )
     assert result.returncode == 0, result.stderr
     assert f"The network's output is in {evaluated.logits}/model.ckpt-3-" in result.stderr
-    # The hot word and the wider beam are all that changed.
+    # The hot word, the wider beam and labels that are hardly probable are all that changed.
     summary, other = summary_of(tmp_path), summary_of(before)
     assert summary["decoder"].pop("beam_width") == 90 and "hot_words" not in summary["decoder"]
     for key in ("loss", "greedy_wer", "greedy_cer", "utterances", "words", "checkpoint_step"):
@@ -402,6 +410,7 @@ def test_comparison_with_another_set_names_an_utterance(
         (["--compare=NOWHERE"], "NOWHERE is no report.*Name the --report_dir"),
         (["--compare=NOWHERE", "--test_data=a,b"], "--compare compares one set"),
         (["--audio=LM"], "LM holds no recordings"),
+        (["--test_data="], "--test_data is empty: name the shards"),
         (["--test_data=SHARDS,SHARDS"], "two sets tiny: evaluate them one after the other"),
         (["--test_data=SHARDS,NOWHERE*"], r"No shards match NOWHERE\*"),
     ],

@@ -10,7 +10,7 @@ from scorers import pack_unigrams
 
 from speech import sweeps
 from speech.decoder import BeamSettings
-from speech.html_report import BeamPoint, WeightPoint
+from speech.html_report import BeamPoint
 from speech.recognition import Recognition
 from speech.scorer import read_scorer
 from utils import ENGLISH
@@ -76,7 +76,7 @@ def test_every_alpha_with_every_beta_has_its_rate(tmp_path: Path) -> None:
         errors = each.alpha * np.log(10) < np.log(1.5)
         # A second word costs as much of the language model again, and the space ln 9.
         errors += 2 * (each.beta - each.alpha * np.log(10) < np.log(9))
-        assert each == WeightPoint(each.alpha, each.beta, pytest.approx(errors / 3))
+        assert each.wer == pytest.approx(errors / 3)
 
 
 def test_beams_are_swept_with_the_scorer_too(tmp_path: Path) -> None:
