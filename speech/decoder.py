@@ -31,6 +31,9 @@ HotWords = tuple[tuple[str, float], ...]  # words, and nats that they gain
 # in bfloat16, narrow enough to catch logits that never went through log_softmax.
 SUM_TOLERANCE = 0.1
 
+# Nats that a word may gain at once. What is more probable by such a factor hides all else.
+LARGEST_GAIN = 100
+
 # Searches of a batch run beside each other; no more of them than cores.
 THREADS = os.cpu_count() or 1
 
@@ -57,10 +60,17 @@ class BeamSettings:
                 f"cutoff_prob is {self.cutoff_prob} and cutoff_top_n {self.cutoff_top_n}: give a "
                 "probability above 0, up to 1, and 1 label or more."
             )
-        if self.unknown_penalty < 0:
+        if not self.unknown_penalty >= 0:
             raise UserError(
                 f"The penalty for unknown words is {self.unknown_penalty}: give 0 or more."
             )
+        gains = {"alpha": self.alpha or 0, "beta": self.beta or 0, **dict(self.hot_words)}
+        for name, gain in gains.items():
+            if not abs(gain) <= LARGEST_GAIN:
+                raise UserError(
+                    f"{name!r} has the weight {gain}: give one from -{LARGEST_GAIN} to "
+                    f"{LARGEST_GAIN}; it is in nats, powers of e."
+                )
 
 
 @dataclass(frozen=True)

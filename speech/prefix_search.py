@@ -41,6 +41,8 @@ NODES, HISTORIES, BEAM, HELD = 0, 1, 2, 3
 # would become a single unknown word, which saves the language model's cost of all the others.
 UNKNOWN_LETTERS = 6
 
+SMALLEST = np.float32(1e-37)  # a probability
+
 # A prefix, a node of the tree.
 NODE = np.dtype(
     [
@@ -53,7 +55,10 @@ NODE = np.dtype(
         ("history", "i4"),  # of the words before
         ("factor", "f8"),  # the language model's share of the step from the parent
         ("gain", "f8"),  # natural log of all its shares since the root
-        ("space_factor", "f8"),  # that of a space to come; NaN: not known yet
+        # Shares of what may come, NaN where they aren't known yet: of a space, and of a letter that
+        # leaves the vocabulary.
+        ("space_factor", "f8"),
+        ("strange_factor", "f8"),
     ],
     align=True,
 )
@@ -104,7 +109,7 @@ def begin(words: Words, width: int, nodes: int) -> Search:
         np.empty(nodes + 1, HISTORY),
         np.zeros(2 * width, PLACE),
     )
-    search.tree[ROOT] = (NONE, NONE, NONE, NONE, 0, 0, 0, 1.0, 0.0, np.nan)
+    search.tree[ROOT] = (NONE, NONE, NONE, NONE, 0, 0, 0, 1.0, 0.0, np.nan, np.nan)
     search.histories[0] = (words.begin, NONE)
     search.beam[0] = (ROOT, 1.0, 0.0)
     return search
@@ -175,7 +180,8 @@ def _stay(
     has_child[:count] = False
     for i in range(count):
         here, node = search.beam[i], search.tree[search.beam[i].node]
-        blank, spoken = (here.blank + here.spoken) * frame[-1], 0.0
+        # A blank is never impossible: if all else is, the beam is to stay as it is.
+        blank, spoken = (here.blank + here.spoken) * max(frame[-1], SMALLEST), 0.0
         if here.node != ROOT:
             last = node.label
             spoken = here.spoken * frame[last]
@@ -363,7 +369,8 @@ def _child(search: Search, words: Words, node: int, label: int, context: Integer
     new.parent, new.label, new.first_child, new.position = node, label, NONE, NONE
     new.sibling, parent.first_child = parent.first_child, child
     new.letters, new.history = parent.letters, parent.history
-    new.factor, new.gain, new.space_factor = 1.0, parent.gain, np.nan
+    new.factor, new.gain = 1.0, parent.gain
+    new.space_factor, new.strange_factor = np.nan, np.nan
     if words.known:
         new.factor = _factor(search, words, node, label, context)
         new.gain += np.log(new.factor)
@@ -419,34 +426,34 @@ def _factor(search: Search, words: Words, node: int, label: int, context: Intege
         return np.exp(-words.unknown_penalty / UNKNOWN_LETTERS)
     if find_child(words.letters, here.letters, label) != NONE:
         return 1.0
-    # Outside the vocabulary, whatever follows; told now, so that the beam knows of it.
-    return np.exp(-words.unknown_penalty)
+    if np.isnan(here.strange_factor):
+        # What an unknown word costs is told as soon as it is one. Told at its end, it would keep
+        # the word from ending.
+        gain = _log_share(search, words, words.unknown, here.history, context)
+        here.strange_factor = np.exp(gain - words.unknown_penalty)
+    return here.strange_factor
 
 
 @compiled
 def _word_gain(search: Search, words: Words, letters: int, history: int, context: Integers) -> Any:
-    """Nats that a whole word gains, its letters in this node of the vocabulary."""
-    word = _known_word(words, letters)
-    gain = words.alpha * _log_probability(search, words, word, history, context) + words.beta
-    if letters == NONE:
-        # Of a longer word the penalty was told with the first letter that left the vocabulary.
-        return gain - words.unknown_penalty if words.space == NONE else gain
-    if words.letters[letters].word == NONE:
+    """Nats that a prefix gains when the word whose letters end in this node ends."""
+    if letters == NONE and words.space != NONE:
+        return words.beta  # what else it costs was told with the letter that left the vocabulary
+    gain = words.beta + _log_share(search, words, _known_word(words, letters), history, context)
+    if letters == NONE or words.letters[letters].word == NONE:
         return gain - words.unknown_penalty
     return gain + words.letters[letters].boost
 
 
 @compiled
-def _log_probability(
-    search: Search, words: Words, word: int, history: int, context: Integers
-) -> Any:
-    """Natural log of a word's probability behind a history."""
+def _log_share(search: Search, words: Words, word: int, history: int, context: Integers) -> Any:
+    """Natural log of a word's probability behind a history, weighted."""
     length = 0
     while length < words.order - 1 and history != NONE:
         context[length] = search.histories[history].word
         history = search.histories[history].earlier
         length += 1
-    return log_probability(words.ngrams, word, context, length)
+    return words.alpha * log_probability(words.ngrams, word, context, length)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -487,7 +494,7 @@ def _last_gain(search: Search, words: Words, node: int, context: Integers) -> An
         search.histories[new].word = _known_word(words, letters)
         search.histories[new].earlier = history
         history = new
-    return gain + words.alpha * _log_probability(search, words, words.end, history, context)
+    return gain + _log_share(search, words, words.end, history, context)
 
 
 @numba.njit(cache=True, nogil=True)

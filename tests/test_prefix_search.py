@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from speech.decoder import BeamSearchDecoder, BeamSettings, Hypothesis
 from speech.scorer import Scorer, read_scorer, write_scorer
-from utils import Alphabet
+from utils import Alphabet, UserError
 
 Array = npt.NDArray[np.float32]
 
@@ -215,3 +215,31 @@ def test_cutoffs_try_the_most_probable_labels_alone() -> None:
         texts = {each.text for each in BeamSearchDecoder(LETTERS, cut).n_best(log_probs, 100)}
         # Two of the same letter want a blank between, and so two labels more.
         assert texts == {"", "a", "b", "aa", "ab", "ba", "bb", "aba", "bab"}
+
+
+def test_frames_that_allow_nothing_leave_the_beam_as_it_is(scorers: dict[bool, Scorer]) -> None:
+    """The vocabulary forbids "b" alone, and the network everything else."""
+    with np.errstate(divide="ignore"):
+        log_probs = np.log(np.eye(4, dtype=np.float32)[[0, 1, 1, 2, 1]])
+    closed = BeamSettings(1000, unknown_penalty=math.inf)
+    decoder = BeamSearchDecoder(LETTERS, closed, scorers[False])
+    best = decoder.n_best(log_probs, 1)[0]
+    assert set(best.text.split()) <= set(WORDS) and math.isfinite(best.score)
+
+
+@pytest.mark.parametrize(
+    "settings_",
+    [{"alpha": math.nan}, {"beta": 800.0}, {"beta": math.inf}, {"hot_words": (("ab", 1000.0),)}],
+)
+def test_weights_beyond_all_measure_are_refused(settings_: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"weight (nan|inf|800|1000)"):
+        BeamSettings(**settings_)
+
+
+def test_largest_weights_can_be_searched_with(scorers: dict[bool, Scorer]) -> None:
+    for weights in ({"beta": 100.0}, {"beta": -100.0}, {"alpha": 100.0}):
+        settings_ = BeamSettings(100, hot_words=(("ab", 100.0),), **weights)
+        best = BeamSearchDecoder(LETTERS, settings_, scorers[False]).n_best(
+            random_log_probs(60, 1.0, 1), 1
+        )[0]
+        assert math.isfinite(best.score) and 0 < best.confidence <= 1
