@@ -237,7 +237,8 @@ def test_weights_beyond_all_measure_are_refused(settings_: dict[str, Any]) -> No
 
 
 def test_largest_weights_can_be_searched_with(scorers: dict[bool, Scorer]) -> None:
-    for weights in ({"beta": 100.0}, {"beta": -100.0}, {"alpha": 100.0}):
+    largest: list[dict[str, Any]] = [{"beta": 100.0}, {"beta": -100.0}, {"alpha": 100.0}]
+    for weights in largest:
         settings_ = BeamSettings(100, hot_words=(("ab", 100.0),), **weights)
         best = BeamSearchDecoder(LETTERS, settings_, scorers[False]).n_best(
             random_log_probs(60, 1.0, 1), 1
