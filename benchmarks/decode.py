@@ -21,7 +21,8 @@ median of the rounds. The peers:
 "this" has its defaults too, by which nothing is pruned but the beam. The weights mean the same to
 all, and so that the others have a lexicon like flashlight's, --unknown_penalty all but forbids them
 words outside the vocabulary. Each decoder runs in one thread but "this" on all cores; the column
-"cores" is the processor's time over the clock's: how many a decoder kept busy.
+"cores" is the processor's time over the clock's: how many a decoder kept busy; "log P" is what a
+search without a language model looks for, the mean over the utterances.
 """
 
 import glob
@@ -57,12 +58,10 @@ from flashlight.lib.text.dictionary import Dictionary
 from kaldingram.train import NgramCounts
 
 import model
-from speech import checkpoints, command_line, dataset, estimator, report
-from speech.config import check_same_front_end, read_config
+from speech import checkpoints, command_line, estimator, recogniser, report
+from speech.config import read_config
 from speech.decoder import THREADS, BeamSearchDecoder, BeamSettings, LogProbs
 from speech.ngrams import UNKNOWN
-from speech.recognition import recognise
-from speech.records import find_shards
 from speech.scorer import SPACE, Scorer, read_scorer, write_scorer
 from utils import Alphabet, UserError
 
@@ -131,6 +130,7 @@ class Row:
     name: str
     speed: float  # utterances per second
     wer: float
+    log_prob: float  # natural log of the texts' probabilities, over all alignments: the mean
     cores: float  # kept busy
 
 
@@ -140,19 +140,12 @@ class Row:
 def recognised() -> Speech:
     """The network's output for --test_data."""
     config = read_config(FLAGS.model_dir)
-    shards = find_shards(FLAGS.test_data)
-    settings = shards.index.settings
-    check_same_front_end(
-        config, settings.front_end, settings.alphabet, FLAGS.test_data, FLAGS.model_dir
-    )
+    shards = recogniser.find_set(FLAGS.test_data, config, FLAGS.model_dir)
     checkpoint = checkpoints.find_checkpoint(FLAGS.model_dir, FLAGS.checkpoint)
-    run = estimator.RunSettings(FLAGS.model_dir, eval_batch_size=constants.EVAL_BATCH_SIZE)
-    model_fn = model.model_fn_builder(config, FLAGS.model_dir)
-    predictor = estimator.build(model_fn, run, estimator.Device())
-    batching = dataset.Batching(run.eval_batch_size, static=False)
-    references = dataset.transcripts(shards)
-    batches = recognise(predictor, checkpoint, shards, batching, references, config.statistics)
-    everything = [each for batch in batches for each in batch]
+    network = model.model_fn_builder(config, FLAGS.model_dir)
+    size, here = constants.EVAL_BATCH_SIZE, estimator.TpuSettings(False, "", None, None, 1)
+    opened = recogniser.on_device(network, config, checkpoint, FLAGS.model_dir, size, here)
+    everything = [each for batch in opened.recognise(shards) for each in batch]
     print(f"{checkpoint}, {len(everything)} utterances of {FLAGS.test_data}")
     return Speech(
         config.alphabet,
@@ -329,6 +322,7 @@ def measure(speech: Speech, found: dict[str, Decode]) -> list[Row]:
             name,
             len(speech.references) / statistics.median(seconds[name]),
             word_error_rate(speech.references, texts[name]),
+            mean_log_prob(speech, texts[name]),
             statistics.median(busy[name]),
         )
         for name in found
@@ -340,15 +334,27 @@ def word_error_rate(references: Sequence[str], texts: Sequence[str]) -> float:
     return sum(errors, report.Errors()).rate
 
 
+def mean_log_prob(speech: Speech, texts: Sequence[str]) -> float:
+    """What a search without a language model is to find the largest of."""
+    losses = []
+    for log_probs, text in zip(speech.log_probs, texts, strict=True):
+        labels = tf.RaggedTensor.from_tensor(tf.constant([speech.alphabet.encode(text)], tf.int32))
+        frames, time_major = [len(log_probs)], log_probs[:, None]  # [frames, 1, labels]
+        loss = tf.nn.ctc_loss(labels.to_sparse(), time_major, None, frames, blank_index=-1)
+        losses.append(float(loss[0]))
+    return -statistics.mean(losses)
+
+
 def table(rows: list[Row]) -> str:
     """The lines of a table; each row's speed over that of each peer."""
     speed = {row.name: row.speed for row in rows}
     compared = [name for name in (TENSORFLOW, PYCTCDECODE, FLASHLIGHT, THIS) if name in speed]
-    heads = ["", "utterances/s", *(f"x {name}" for name in compared), "WER", "cores"]
+    heads = ["", "utterances/s", *(f"x {name}" for name in compared), "WER", "log P", "cores"]
     lines = [heads]
     for row in rows:
         ratios = [f"{row.speed / speed[name]:.2f}" for name in compared]
-        lines.append([row.name, f"{row.speed:.2f}", *ratios, f"{row.wer:.2%}", f"{row.cores:.2f}"])
+        quality = [f"{row.wer:.2%}", f"{row.log_prob:.2f}", f"{row.cores:.2f}"]
+        lines.append([row.name, f"{row.speed:.2f}", *ratios, *quality])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(

@@ -7,8 +7,9 @@ All rows are measured in turn, in every round of one run, on the same developmen
   a trial       what tune_lm.py does: the next pair of weights, decoding the set, counting errors;
                 the mean of several, since the weights change how long a search takes
   recomputing   the network's pass over the set and then the same trial, as Mozilla DeepSpeech's
-                lm_optimizer.py has it. Once with the model, once with the network that DeepSpeech
-                has (deep_speech_lstm, untrained: what it takes doesn't depend on what it learnt)
+                lm_optimizer.py has it: with the model, with this project's default network, and
+                with the one that DeepSpeech has (these two untrained: what they take doesn't depend
+                on what they learnt)
 
 The real lm_optimizer.py would take longer: it also computes the features anew, and restores the
 checkpoint; this recomputation reads shards.
@@ -41,7 +42,8 @@ from speech.scorer import check_alphabet, read_scorer
 
 FLAGS = flags.FLAGS
 
-DEEP_SPEECH = "deep_speech_lstm"
+# Name of a network -> whose it is.
+UNTRAINED = {"deep_speech_1": "the default", "deep_speech_lstm": "DeepSpeech's"}
 
 CPU = estimator.TpuSettings(use_tpu=False, name="local", zone=None, project=None, cores=1)
 
@@ -96,9 +98,12 @@ def main() -> None:
     checkpoint = checkpoints.find_checkpoint(FLAGS.model_dir, None)
     with tempfile.TemporaryDirectory() as folder:
         own = ready(config, checkpoint, FLAGS.model_dir)
-        theirs = NetworkConfig(config.network.bins, config.network.labels, DEEP_SPEECH)
-        # Without a checkpoint the estimator gives the variables their first values.
-        other = ready(replace(config, network=theirs), None, folder)
+        networks = {f"{config.network.name}, the model's": own}
+        for name, whose in UNTRAINED.items():
+            network = NetworkConfig(config.network.bins, config.network.labels, name)
+            # Without a checkpoint the estimator gives the variables their first values.
+            untrained = ready(replace(config, network=network), None, f"{folder}/{name}")
+            networks[f"{name}, {whose}"] = untrained
         recognitions = logits_cache.read_or_make(
             "", checkpoint, shards, lambda: own.recognise(shards)
         )
@@ -110,17 +115,17 @@ def main() -> None:
         for number in range(FLAGS.rounds):
             logging.info("Round %d of %d", number + 1, FLAGS.rounds)
             trial = seconds_of_trial(objective, number)
-            passes = [seconds_of_pass(network, shards) for network in (own, other)]
+            passes = [seconds_of_pass(network, shards) for network in networks.values()]
             rounds.append([trial, *(seconds + trial for seconds in passes)])
-    alone, with_own, with_other = (statistics.median(each) for each in zip(*rounds, strict=True))
+    alone, *recomputed = (statistics.median(each) for each in zip(*rounds, strict=True))
     print(
         f"{shards.index.records} utterances, {shards.index.audio_seconds / 60:.1f} minutes, beam "
         f"{FLAGS.beam_width}, {FLAGS.rounds} rounds\n"
         f"{'':<44}{'seconds':>9}{'trials/min':>13}{'ratio':>10}"
     )
     print(row("a trial on the kept output", alone, alone))
-    print(row(f"recomputing {config.network.name}, the model's", with_own, alone))
-    print(row(f"recomputing {DEEP_SPEECH}, DeepSpeech's", with_other, alone))
+    for name, seconds in zip(networks, recomputed, strict=True):
+        print(row(f"recomputing {name}", seconds, alone))
 
 
 if __name__ == "__main__":
