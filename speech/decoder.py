@@ -211,7 +211,7 @@ def _hot_words_alone(alphabet: Alphabet, hot_words: HotWords) -> Words:
     if not hot_words:
         return prefix_search.no_words()
     if SPACE not in alphabet.characters:
-        raise UserError("Hot words want an alphabet with a space, or a scorer of characters.")
+        raise UserError("Hot words want an alphabet with a space, which words are told apart by.")
     # Every node ends a word; which one is all the same.
     letters, nodes = tries.build(*_labels(alphabet, hot_words), LETTERS)
     letters["boost"][nodes] = [boost for _, boost in hot_words]
@@ -225,6 +225,11 @@ def _hot_words_alone(alphabet: Alphabet, hot_words: HotWords) -> Words:
 
 def _with_hot_words(alphabet: Alphabet, hot_words: HotWords, scorer: Scorer) -> tries.Trie:
     """The vocabulary with hot words in it."""
+    if scorer.characters and any(len(word) > 1 for word, _ in hot_words):
+        raise UserError(
+            f"The scorer {scorer.path} is one of characters, to which each is a word: give single "
+            "characters as hot words, or a scorer of words."
+        )
     ends = np.flatnonzero(scorer.letters["word"] != tries.NONE).astype(np.int32)  # [words]
     known, lengths = tries.sequences_of(scorer.letters, ends)
     hot, hot_lengths = _labels(alphabet, hot_words)

@@ -273,7 +273,8 @@ def _sweeps(page: Page) -> str:
         shown += (
             "<h3>WER by the scorer's weights, in percent</h3>"
             f"<div class=scrolled>{svg_charts.heat_map(triples, 'alpha', 'beta', chosen)}</div>"
-            f"<p class=note>The stronger the colour, the lower the rate{framed}.</p>"
+            f"<p class=note>The stronger the colour, the lower the rate{framed}. Weights are to be "
+            "chosen on development data (tune_lm.py), not here.</p>"
         )
     return shown
 

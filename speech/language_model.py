@@ -223,6 +223,11 @@ def _workspace(target: Target) -> Iterator[str]:
     """A folder for what isn't whole, in output_dir; nobody else writes there meanwhile."""
     for folder in (target.output_dir, os.path.dirname(target.package)):
         storage.make_folder(folder or ".")
+    names = (ARPA_FILE, BINARY_FILE, target.vocabulary_file)
+    if target.package in [os.path.join(target.output_dir, name) for name in names]:
+        raise UserError(
+            f"--package={target.package} is what another file is called: choose another name."
+        )
     if os.path.isdir(target.package):
         raise UserError(f"--package={target.package} is a folder: add a name for the scorer.")
     folder = os.path.join(target.output_dir, ".build_lm.partial")

@@ -77,9 +77,8 @@ class Normaliser:
             text = unicodedata.normalize("NFC", text)
         self.outside.update(text.translate(self._others))
         for line in text.translate(self._letters).split("\n"):
-            words = line.split()
-            while APOSTROPHE in words:  # a quotation mark that stands alone
-                words.remove(APOSTROPHE)
+            # An apostrophe that stands alone was a quotation mark.
+            words = [word for word in line.split() if word != APOSTROPHE]
             if self._brackets:
                 words = [word for word in words if word not in RESERVED]
             if words:

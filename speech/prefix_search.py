@@ -16,6 +16,11 @@ that falls out while a child of it stays is held as long: it isn't made longer, 
 child through it still counts. A textbook's search loses that, some nats in an unsure utterance.
 """
 
+# WHY not a library: ctc-beam-decoder 0.2.0 (C++) ranks a prefix's alignments with and without an
+# ending blank apart, as pyctcdecode does, and so misses texts that TensorFlow's operation finds; it
+# has neither language models of characters nor DeepSpeech's cutoffs. fast-ctc-decode takes no
+# language model. benchmarks/decode.py compares with others.
+
 from typing import Any, NamedTuple
 
 import numba
@@ -161,13 +166,18 @@ def _advance(
 
 @compiled
 def _tried(frame: Floats, order: Integers, cutoff_prob: float) -> Any:
-    """How many labels of the order are to be tried."""
-    if cutoff_prob < 1.0:
-        total = 0.0
-        for i in range(len(order)):
-            total += frame[order[i]]
+    """How many labels of the order are to be tried; the blank counts, and is always tried."""
+    if cutoff_prob == 1.0:
+        return len(order)
+    total, blank = 0.0, frame[-1]
+    for i in range(len(order)):
+        if blank >= frame[order[i]]:
+            total, blank = total + blank, -1.0
             if total >= cutoff_prob:
-                return i + 1
+                return i
+        total += frame[order[i]]
+        if total >= cutoff_prob:
+            return i + 1
     return len(order)
 
 

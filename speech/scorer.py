@@ -5,12 +5,13 @@ loading takes no time and processes share them:
 
     16 bytes    MAGIC
     48 bytes    version and length of the JSON, two little-endian int64; alpha and beta, two
-                float64; 16 bytes that are 0
+                float64; the CRC-32C of all that follows, a uint32; 12 bytes that are 0
     JSON        the alphabet, the order, and the lengths of the arrays
     arrays      the words' letters and the n-grams, see LETTERS and ngrams.DTYPE
 """
 
 import contextlib
+import functools
 import json
 import math
 import os
@@ -19,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
@@ -30,10 +32,13 @@ from utils import Alphabet, AlphabetError, UserError
 MAGIC = b"deep speech lm\r\n"
 VERSION = 1
 
-# Version, length of the JSON, alpha, beta.
-HEADER = struct.Struct("<qqdd16x")
+# Version, length of the JSON, alpha, beta, checksum.
+HEADER = struct.Struct("<qqddI12x")
 WEIGHTS = struct.Struct("<dd")
 WEIGHTS_AT = len(MAGIC) + 16
+
+# Bytes that are checked at a time.
+PIECE = 1 << 24
 
 # Arrays begin at multiples of it, as memory wants them.
 ALIGNMENT = 64
@@ -92,7 +97,7 @@ def write_scorer(
             "The alphabet has no space to separate words by: add one to it, or make a language "
             "model of characters, with --characters."
         )
-    _check_weights(alpha, beta)
+    check_weights(alpha, beta)
     model, order, model_words = ngrams.read_arpa(arpa_path)
     number_of = {word: number for number, word in enumerate(model_words)}
     arrays = (_letters(words, alphabet, number_of), model)
@@ -106,13 +111,17 @@ def write_scorer(
         "nodes": [len(each) for each in arrays],
     }
     text = json.dumps(content).encode()
+    pieces, position = [np.frombuffer(text, np.uint8)], len(MAGIC) + HEADER.size + len(text)
+    for each in arrays:
+        padding = np.zeros(-position % ALIGNMENT, np.uint8)
+        pieces += [padding, each.view(np.uint8)]
+        position += len(padding) + each.nbytes
+    checksum = functools.reduce(_extended, pieces, 0)
     partial = storage.partial_path(path)
     try:
         with open(partial, "wb") as file:
-            file.write(MAGIC + HEADER.pack(VERSION, len(text), alpha, beta) + text)
-            for each in arrays:
-                file.write(bytes(-file.tell() % ALIGNMENT))
-                file.write(each.data)
+            file.write(MAGIC + HEADER.pack(VERSION, len(text), alpha, beta, checksum))
+            file.writelines(piece.data for piece in pieces)
         os.replace(partial, path)
     except OSError as error:
         raise UserError(f"The scorer {path} can't be written: {error.strerror}.") from None
@@ -154,7 +163,7 @@ def read_scorer(path: str) -> Scorer:
                 )
             if len(start) < len(MAGIC) + HEADER.size:
                 raise _cut_off(path)
-            version, length, alpha, beta = HEADER.unpack(start[len(MAGIC) :])
+            version, length, alpha, beta, checksum = HEADER.unpack(start[len(MAGIC) :])
             if version != VERSION:
                 raise UserError(
                     f"The scorer {path} is of version {version}, and version {VERSION} is the one "
@@ -171,6 +180,11 @@ def read_scorer(path: str) -> Scorer:
         (letters_at, model_at), end = _places(content["nodes"], len(start) + length)
         if size < end:
             raise _cut_off(path)
+        if (
+            _extended(0, np.memmap(path, np.uint8, "r", len(start), (end - len(start),)))
+            != checksum
+        ):
+            raise ValueError("its checksum is another")
         return Scorer(
             path,
             Alphabet.from_json(content["alphabet"]),
@@ -198,6 +212,13 @@ def _places(lengths: Sequence[int], position: int) -> tuple[list[int], int]:
         places.append(position)
         position += dtype.itemsize * length
     return places, position
+
+
+def _extended(checksum: int, content: npt.NDArray[np.uint8]) -> int:
+    """A CRC-32C with more bytes; a second for some GB."""
+    for at in range(0, len(content), PIECE):
+        checksum = google_crc32c.extend(checksum, content[at : at + PIECE].tobytes())
+    return checksum
 
 
 def _mapped(path: str, dtype: np.dtype[Any], position: int, length: int) -> npt.NDArray[Any]:
@@ -231,7 +252,7 @@ def write_weights(path: str, alpha: float, beta: float) -> None:
     Raises:
         UserError: it isn't a scorer, or can't be written.
     """
-    _check_weights(alpha, beta)
+    check_weights(alpha, beta)
     read_scorer(path)
     try:
         with open(path, "r+b") as file:
@@ -241,7 +262,8 @@ def write_weights(path: str, alpha: float, beta: float) -> None:
         raise UserError(f"The scorer {path} can't be written: {error.strerror}.") from None
 
 
-def _check_weights(alpha: float, beta: float) -> None:
+def check_weights(alpha: float, beta: float) -> None:
+    """Raises UserError if these can't be a scorer's weights."""
     if not (math.isfinite(alpha) and math.isfinite(beta) and alpha >= 0):
         raise UserError(
             f"alpha is {alpha} and beta {beta}: give finite numbers, and an alpha of 0 or more."

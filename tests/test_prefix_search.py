@@ -211,6 +211,10 @@ def test_cutoffs_try_the_most_probable_labels_alone() -> None:
     for cut in (BeamSettings(cutoff_top_n=1), BeamSettings(cutoff_prob=0.4)):
         texts = {each.text for each in BeamSearchDecoder(LETTERS, cut).n_best(log_probs, 100)}
         assert texts == {"", "a", "aa"}
+    silent = np.log(np.array([[0.02, 0.05, 0.01, 0.92]] * 3, np.float32))
+    for cutoff_prob, expected in ((0.9, {""}), (0.95, {"", "b", "bb"})):
+        decoder = BeamSearchDecoder(LETTERS, BeamSettings(cutoff_prob=cutoff_prob))
+        assert {each.text for each in decoder.n_best(silent, 100)} == expected
     for cut in (BeamSettings(cutoff_top_n=2), BeamSettings(cutoff_prob=0.7)):
         texts = {each.text for each in BeamSearchDecoder(LETTERS, cut).n_best(log_probs, 100)}
         # Two of the same letter want a blank between, and so two labels more.
@@ -244,3 +248,10 @@ def test_largest_weights_can_be_searched_with(scorers: dict[bool, Scorer]) -> No
             random_log_probs(60, 1.0, 1), 1
         )[0]
         assert math.isfinite(best.score) and 0 < best.confidence <= 1
+
+
+def test_hot_words_of_a_scorer_of_characters_are_characters(scorers: dict[bool, Scorer]) -> None:
+    hot = BeamSearchDecoder(CHARACTERS, BeamSettings(hot_words=(("c", 90.0),)), scorers[True])
+    assert "c" in hot.decode(random_log_probs(5, 0.5, 2))
+    with pytest.raises(UserError, match=r"single characters"):
+        BeamSearchDecoder(CHARACTERS, BeamSettings(hot_words=(("ab", 3.0),)), scorers[True])

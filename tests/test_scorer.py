@@ -310,3 +310,13 @@ def test_a_place_that_can_not_be_written_is_told(
         write_scorer(path, arpa, WORDS, ENGLISH, 1, 1, characters=False)
     assert sorted(os.listdir(tmp_path)) == ["lm.arpa", "packed"]
     assert os.listdir(packed.parent) == ["kenlm.scorer"]
+
+
+def test_damage_anywhere_behind_the_head_is_told(packed: Path) -> None:
+    content = packed.read_bytes()
+    for position in (70, len(content) // 2, len(content) - 1):
+        packed.write_bytes(
+            content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
+        )
+        with pytest.raises(UserError, match=r"damaged|no scorer|cut off"):
+            read_scorer(str(packed))
