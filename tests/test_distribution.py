@@ -235,6 +235,7 @@ def test_two_replicas_train_what_one_device_does(
     assert len(list((tmp_path / "together").glob("*.v2"))) == 1  # one replica writes the curves
 
 
+@pytest.mark.slow
 def test_values_of_another_model_reach_both_replicas(
     shards: ShardSet, two_cpus: Replicas, tmp_path: Path
 ) -> None:

@@ -114,6 +114,7 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return found
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_of_repeated_utterances(
     trained: tuple[Any, Path], two: ShardSet, tmp_path: Path
 ) -> None:
@@ -246,6 +247,7 @@ def test_unalignable_utterance_is_counted_and_trains_nothing(tmp_path: Path) -> 
     assert metrics["ctc_loss"] == pytest.approx(found[0]["ctc_loss"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_float32_variables(tmp_path: Path, two: ShardSet) -> None:
     training = replace(TRAINING, bfloat16=True, dropout=0.1)
     rough = predictions(train(tmp_path / "m", two, 2, training), two)

@@ -114,6 +114,7 @@ def variables(checkpoint: Path) -> dict[str, np.ndarray]:
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
+@pytest.mark.slow
 def test_training_from_the_bucket_is_killed_and_ends_as_on_local_files(
     emulator: Emulator, filled_bucket: str, shards: Path, tmp_path: Path
 ) -> None:
@@ -238,6 +239,7 @@ def test_bucket_that_may_only_be_read_is_told_of_before_training_reads_shards(
     assert not shards_read(emulator)
 
 
+@pytest.mark.slow
 def test_training_leaves_no_trace_of_its_check_in_the_model_s_folder(
     emulator: Emulator, filled_bucket: str
 ) -> None:

@@ -178,6 +178,7 @@ def test_training_asked_to_stop_saves_at_once_and_goes_on_as_if_it_never_was(
     assert_same_training(folder, undisturbed)
 
 
+@pytest.mark.slow
 def test_second_training_of_the_same_model_is_refused(shards: ShardSet, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     first = subprocess.Popen(
