@@ -20,6 +20,7 @@ from speech import (
     checkpoints,
     command_line,
     contour,
+    decoder_flags,
     estimator,
     logits_cache,
     recogniser,
@@ -66,18 +67,7 @@ def define_flags() -> None:
     )
     flags.DEFINE_float("lm_alpha_max", constants.LM_ALPHA_MAX, "Largest alpha that is tried.")
     flags.DEFINE_float("lm_beta_max", constants.LM_BETA_MAX, "Largest beta that is tried.")
-    decoder = BeamSettings()
-    flags.DEFINE_integer(
-        "beam_width",
-        constants.BEAM_WIDTH,
-        "Prefixes that the beam search keeps: as many as will be used with the scorer.",
-        lower_bound=1,
-    )
-    flags.DEFINE_float("cutoff_prob", decoder.cutoff_prob, "Sum of a frame's labels tried.")
-    flags.DEFINE_integer("cutoff_top_n", decoder.cutoff_top_n, "Labels tried, at most, a frame.")
-    flags.DEFINE_float(
-        "unknown_penalty", decoder.unknown_penalty, "Nats that a word outside the vocabulary loses."
-    )
+    decoder_flags.define_search_flags()
     flags.DEFINE_integer(
         "eval_batch_size", constants.EVAL_BATCH_SIZE, "Over all cores.", lower_bound=1
     )
@@ -141,11 +131,12 @@ def run_trials(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with bar, contextlib.suppress(KeyboardInterrupt):
         for trial in tuning.search(objective, first, settings):
-            if not trials or trial.errors < tuning.best_of(trials).errors:
-                line = f"trial {len(trials) + 1:>4}  {told(trial, metric)}"
-                bar.write(line, file=sys.stderr)
-            trials.append(trial)
+            better = not trials or trial.errors < tuning.best_of(trials).errors
+            trials.append(trial)  # kept before it is told of, whenever a signal comes
             bar.update()
+            if better:
+                line = f"trial {len(trials):>4}  {told(trial, metric)}"
+                bar.write(line, file=sys.stderr)
         return True
     return False
 

@@ -21,15 +21,14 @@ def define_decoder_flags() -> None:
         "lm_alpha", None, "Weight of the language model; default: the scorer's.", lower_bound=0
     )
     flags.DEFINE_float("lm_beta", None, "Nats that each word gains; default: the scorer's.")
-    flags.DEFINE_float(
-        "unknown_penalty",
-        DEFAULTS.unknown_penalty,
-        "Nats that a word loses that isn't in the scorer's vocabulary; long ones lose more.",
-        lower_bound=0,
-    )
     flags.DEFINE_list(
         "hot_words", [], "Words to listen for, and nats that each gains: word:7.5,other:3"
     )
+    define_search_flags()
+
+
+def define_search_flags() -> None:
+    """Those that don't weight anything, which the search for weights has as well."""
     flags.DEFINE_integer(
         "beam_width", constants.BEAM_WIDTH, "Prefixes that the beam search keeps.", lower_bound=1
     )
@@ -45,6 +44,12 @@ def define_decoder_flags() -> None:
         DEFAULTS.cutoff_top_n,
         "In each frame, try only so many labels, the most probable ones.",
         lower_bound=1,
+    )
+    flags.DEFINE_float(
+        "unknown_penalty",
+        DEFAULTS.unknown_penalty,
+        "Nats that a word loses that isn't in the scorer's vocabulary; long ones lose more.",
+        lower_bound=0,
     )
 
 
