@@ -323,6 +323,8 @@ def corpus_digest(utterances: list[Utterance]) -> str:
     digest = hashlib.sha256()
     for each in utterances:
         digest.update(repr((each.utterance_id, each.transcript, each.audio_bytes)).encode())
+        if each.start_seconds or each.seconds is not None:
+            digest.update(repr((each.start_seconds, each.seconds)).encode())
     return digest.hexdigest()
 
 
