@@ -38,18 +38,21 @@ LIBRISPEECH_DIR = f"{DATA_DIR}/LibriSpeech"
 # Where LibriSpeech's archives come from.
 LIBRISPEECH_URL = _location("LIBRISPEECH_URL", "https://www.openslr.org/resources/12").rstrip("/")
 
+# Names of the three sets' shards.
+TRAIN_SET, DEV_SET, TEST_SET = "train.tfrecords", "dev.tfrecords", "test.tfrecords"
+
 # The sets of a bare `python prepare_libri.py`: LibriSpeech split -> name of its shards.
 LIBRISPEECH_SETS = {
-    "train-clean-100": "train.tfrecords",
-    "dev-clean": "dev.tfrecords",
-    "test-clean": "test.tfrecords",
+    "train-clean-100": TRAIN_SET,
+    "dev-clean": DEV_SET,
+    "test-clean": TEST_SET,
 }
 
 # Where training.py and eval.py look for shards: in the bucket if there is one.
 SHARDS_DIR = f"{BUCKET}/data" if BUCKET else DATA_DIR
-TRAIN_DATA = _location("TRAIN_DATA", f"{SHARDS_DIR}/train.tfrecords.*")
-DEV_DATA = _location("DEV_DATA", f"{SHARDS_DIR}/dev.tfrecords.*")
-TEST_DATA = _location("TEST_DATA", f"{SHARDS_DIR}/test.tfrecords.*")
+TRAIN_DATA = _location("TRAIN_DATA", f"{SHARDS_DIR}/{TRAIN_SET}.*")
+DEV_DATA = _location("DEV_DATA", f"{SHARDS_DIR}/{DEV_SET}.*")
+TEST_DATA = _location("TEST_DATA", f"{SHARDS_DIR}/{TEST_SET}.*")
 MODEL_DIR = _location("MODEL_DIR", f"{BUCKET}/model" if BUCKET else "model")
 
 REPORT_DIR = _location("REPORT_DIR", "report")

@@ -91,6 +91,15 @@ class Lengths:
         return {name: seconds[name] / 3600 for name in sorted(seconds, key=lambda n: seconds[n])}
 
 
+def check_local(paths: Iterable[str]) -> None:
+    """Raises UserError if one of the corpus's paths is in a bucket."""
+    if any(map(storage.in_bucket, paths)):
+        raise UserError(
+            "--stats reads the headers of local files, not of those in a bucket: give it a local "
+            "copy with --files_path."
+        )
+
+
 def measure(utterances: Sequence[Utterance], settings: ShardSettings) -> Lengths:
     """The lengths of a corpus, from its files' headers; the settings' limits are left aside."""
     measured = []
