@@ -57,11 +57,19 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Sentence:
+    """One choice of a line's alternatives."""
+
+    text: str
+    command_id: int  # its number in the file, from 1
+    line: str
+
+
+@dataclass(frozen=True)
 class Command:
     """A sentence to be spoken once, and how."""
 
-    sentence: str
-    command_id: int  # the sentence's number in its file, from 1
+    sentence: Sentence
     speaker: str
     voice: str  # eSpeak NG's
     rate: int  # words per minute
@@ -103,22 +111,26 @@ def speakers_of(language: str) -> dict[str, str]:
 def plan_corpus(settings: Settings) -> dict[str, list[Command]]:
     """Set -> what is spoken; the sets share no sentence, or of few sentences no speaker."""
     rng = random.Random(settings.random_seed)
-    all_of_them = [each for line in settings.sentences for each in alternatives(line)]
-    numbered = list(enumerate(all_of_them, start=1))
-    rng.shuffle(numbered)
+    sentences = [
+        Sentence(text, number, line)
+        for number, (line, text) in enumerate(
+            ((line, text) for line in settings.sentences for text in alternatives(line)), start=1
+        )
+    ]
+    rng.shuffle(sentences)
     speakers = list(speakers_of(settings.language).items())
     wanted = settings.utterances
     held_out = wanted[DEV] + wanted[TEST]
-    if 2 * held_out > len(numbered):  # too few to hold out any
+    if 2 * held_out > len(sentences):  # too few to hold out any
         rng.shuffle(speakers)
         of_sets = zip(SETS, _dealt(speakers), strict=True)
-        return {name: _spoken(numbered, those, wanted[name], rng) for name, those in of_sets}
-    sentences = {
-        DEV: numbered[: wanted[DEV]],
-        TEST: numbered[wanted[DEV] : held_out],
-        TRAIN: numbered[held_out:],
+        return {name: _spoken(sentences, those, wanted[name], rng) for name, those in of_sets}
+    of_set = {
+        DEV: sentences[: wanted[DEV]],
+        TEST: sentences[wanted[DEV] : held_out],
+        TRAIN: sentences[held_out:],
     }
-    return {name: _spoken(sentences[name], speakers, wanted[name], rng) for name in SETS}
+    return {name: _spoken(of_set[name], speakers, wanted[name], rng) for name in SETS}
 
 
 def _dealt(speakers: list[tuple[str, str]]) -> list[list[tuple[str, str]]]:
@@ -128,18 +140,24 @@ def _dealt(speakers: list[tuple[str, str]]) -> list[list[tuple[str, str]]]:
 
 
 def _spoken(
-    sentences: Sequence[tuple[int, str]],  # numbered
+    sentences: Sequence[Sentence],
     speakers: Sequence[tuple[str, str]],
     count: int,
     rng: random.Random,
 ) -> list[Command]:
-    """Commands in which the sentences take turns, by speakers that chance chooses."""
+    """Commands by speakers that chance chooses.
+
+    The lines take turns, so that one of many alternatives leaves time for the others, and so do
+    the sentences of each.
+    """
+    lines = list(dict.fromkeys(each.line for each in sentences))
+    of_line = [itertools.cycle([s for s in sentences if s.line == line]) for line in lines]
     planned = []
     for number in range(count):
-        command_id, sentence = sentences[number % len(sentences)]
+        sentence = next(of_line[number % len(of_line)])
         speaker, voice = rng.choice(speakers)
         rate, pitch = rng.randint(*RATES), rng.randint(*PITCHES)
-        planned.append(Command(sentence, command_id, speaker, voice, rate, pitch))
+        planned.append(Command(sentence, speaker, voice, rate, pitch))
     return planned
 
 
@@ -177,7 +195,9 @@ def _paths(name: str, commands: Sequence[Command], layout: str) -> Iterator[Path
         if layout == CSV:
             yield Path("wav", f"{name}-{take:04d}.wav")
         else:
-            yield Path(FOLDER_OF[name], f"{each.speaker}_{each.command_id}_{name}{take}.wav")
+            yield Path(
+                FOLDER_OF[name], f"{each.speaker}_{each.sentence.command_id}_{name}{take}.wav"
+            )
 
 
 def _speak(
@@ -186,7 +206,9 @@ def _speak(
     """Writes the recordings, with progress on standard error; returns minutes of audio."""
     samples_written = 0
     for done, (command, path) in enumerate(zip(commands, paths, strict=True), start=1):
-        spoken = synthesizer.speak(command.sentence, command.voice, command.rate, command.pitch)
+        spoken = synthesizer.speak(
+            command.sentence.text, command.voice, command.rate, command.pitch
+        )
         samples = to_corpus_rate(spoken)
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, samples, constants.SAMPLE_RATE, subtype="PCM_16")
@@ -199,7 +221,7 @@ def _speak(
 
 def _write_deepspeech_csv(path: Path, commands: Sequence[Command], wavs: Sequence[Path]) -> None:
     rows = [
-        (wav.relative_to(path.parent).as_posix(), wav.stat().st_size, command.sentence)
+        (wav.relative_to(path.parent).as_posix(), wav.stat().st_size, command.sentence.text)
         for command, wav in zip(commands, wavs, strict=True)
     ]
     _write_rows(path, ("wav_filename", "wav_filesize", "transcript"), rows)
@@ -208,7 +230,7 @@ def _write_deepspeech_csv(path: Path, commands: Sequence[Command], wavs: Sequenc
 def _write_commands(corpus_dir: Path, plan: dict[str, list[Command]], language: str) -> None:
     for folder in sorted(set(FOLDER_OF.values())):
         commands = [each for name in SETS if FOLDER_OF[name] == folder for each in plan[name]]
-        rows = sorted({(each.command_id, each.sentence) for each in commands})
+        rows = sorted({(each.sentence.command_id, each.sentence.text) for each in commands})
         _write_rows(corpus_dir / folder / "commands.csv", ("id", language), rows)
 
 
