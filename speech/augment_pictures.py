@@ -14,8 +14,9 @@ from absl import flags
 
 import constants
 from speech import augment, signal_augment, storage
+from speech.audio import read_audio
 from speech.augment_grammar import SIGNAL_KINDS, parse_signal
-from speech.features import FrontEnd, extract, read_audio
+from speech.features import FrontEnd, extract
 from utils import UserError
 
 if TYPE_CHECKING:

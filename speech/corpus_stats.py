@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from speech import prepare, storage
+from speech.audio import audio_length
 from speech.command_line import progress_bar
 from speech.corpora import Utterance
-from speech.features import audio_length
 from speech.records import ShardSettings, histogram
 from utils import UserError
 

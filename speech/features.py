@@ -1,4 +1,4 @@
-"""Front end: audio -> features.
+"""Front end: samples -> features.
 
 There are four kinds: log mel filterbank energies, mel-frequency cepstral coefficients, the log
 power spectrum, and the samples themselves. The recipes are python_speech_features' `fbank`, `mfcc`
@@ -7,8 +7,6 @@ here in chunks that stay in the processor's cache, which is several times faster
 float64: a float32 FFT alone is 1e-4 away where quiet bins stand beside loud ones.
 """
 
-import io
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,17 +15,12 @@ from typing import Any
 import numpy as np
 import scipy.fft
 import scipy.sparse
-import soundfile
-import soxr
 from python_speech_features.base import get_filterbanks
 
 import constants
-from speech import storage
+from speech.audio import INT16_SCALE, round_half_up
 from speech.normalisation import normalise
 from utils import UserError
-
-# soundfile gives samples in [-1, 1); the front end's energies are at the scale of 16-bit samples.
-INT16_SCALE = 32768.0
 
 # Frames whose spectra are computed at once: 96 x 1024 float64 samples stay in the L2 cache.
 CHUNK_FRAMES = 96
@@ -36,12 +29,6 @@ CHUNK_FRAMES = 96
 # the system, from which they have to be fetched anew, page by page; it stops doing so once a larger
 # block was freed (mallopt(3), M_MMAP_THRESHOLD), as this one is at once.
 np.empty(8 * 2**20, np.uint8)
-
-# How soundfile names the samples that int16 holds without loss.
-INT16_SUBTYPE = "PCM_16"
-
-# soundfile's count of samples where the header doesn't tell it, as in a flac encoded into a pipe.
-UNKNOWN_LENGTH = 2**63 - 1
 
 # Kinds of features, and those of them that need mel filters.
 FBANK, MFCC, SPECTROGRAM, WAVEFORM = FEATURES = ("fbank", "mfcc", "spectrogram", "waveform")
@@ -55,10 +42,6 @@ UTTERANCE, CORPUS, NONE = NORMALISATIONS = ("utterance", "corpus", "none")
 LIFTER = 22  # of cepstral coefficients: their weights are 1 + LIFTER / 2 sin(pi n / LIFTER)
 DELTA_FRAMES = 2  # on either side, from which a delta is computed
 MOST_DELTAS = 2  # orders
-
-
-class AudioError(UserError):
-    """An audio file that can't be used; the message names it and says why."""
 
 
 @dataclass(frozen=True)
@@ -160,88 +143,17 @@ class FrontEnd:
 
     @property
     def window_samples(self) -> int:
-        return _round_half_up(self.window_seconds * self.sample_rate)
+        return round_half_up(self.window_seconds * self.sample_rate)
 
     @property
     def step_samples(self) -> int:
-        return _round_half_up(self.step_seconds * self.sample_rate)
+        return round_half_up(self.step_seconds * self.sample_rate)
 
     def frames(self, samples: int) -> int:
         """Number of frames of an utterance of `samples` samples (python_speech_features' count)."""
         if samples <= self.window_samples:
             return 1
         return 1 + -(-(samples - self.window_samples) // self.step_samples)
-
-
-def _round_half_up(value: float) -> int:
-    return int(np.floor(value + 0.5))
-
-
-def read_audio(path: str, sample_rate: int) -> np.ndarray:
-    """Samples of a sound file, local or in a bucket: mono, at `sample_rate` Hz, at int16 scale.
-
-    Channels are averaged; other rates are resampled (soxr, high quality).
-
-    Returns:
-        [samples], possibly with no samples: int16 if the file holds just these, else float32.
-
-    Raises:
-        AudioError: the file is missing, not audio, or shorter than its header promises.
-        UserError: the bucket can't be reached.
-    """
-    try:
-        with soundfile.SoundFile(_as_soundfile_opens(path)) as file:
-            promised, file_rate = file.frames, file.samplerate
-            _refuse_unknown_length(path, promised)
-            as_it_is = (file.subtype, file.channels, file_rate) == (INT16_SUBTYPE, 1, sample_rate)
-            audio = file.read(dtype="int16" if as_it_is else "float32", always_2d=True)
-    except (OSError, soundfile.SoundFileError) as error:
-        raise AudioError(f"{path} can't be read as audio: {_cause(error)}") from None
-    if len(audio) != promised:  # [samples, channels]
-        raise AudioError(
-            f"{path} is cut short: its header promises {promised} samples, {len(audio)} are there."
-        )
-    if as_it_is:
-        return audio[:, 0]  # [samples]
-    mono = audio.mean(axis=1)  # [samples]
-    if file_rate != sample_rate and len(mono):
-        mono = soxr.resample(mono, file_rate, sample_rate, quality="HQ")
-    return mono * np.float32(INT16_SCALE)
-
-
-def _as_soundfile_opens(path: str) -> bytes | io.BytesIO:
-    if storage.in_bucket(path):
-        return io.BytesIO(storage.read_bytes(path))
-    return os.fsencode(path)  # of text it takes only UTF-8, which a file's name needn't be
-
-
-def _cause(error: Exception) -> str:
-    """What soundfile has against a file, without what it calls one that isn't local."""
-    return error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
-
-
-def audio_length(path: str, sample_rate: int) -> int:
-    """Samples that `read_audio` gives for a good file, as its header alone tells.
-
-    A file that is cut short or damaged behind its header is not found out.
-
-    Raises:
-        AudioError: the file is missing, not audio, or its header doesn't tell its length.
-    """
-    try:
-        header = soundfile.info(os.fsencode(path))
-    except (OSError, soundfile.SoundFileError) as error:
-        raise AudioError(f"{path} can't be read as audio: {_cause(error)}") from None
-    _refuse_unknown_length(path, header.frames)
-    return _round_half_up(header.frames * sample_rate / header.samplerate)  # as soxr does
-
-
-def _refuse_unknown_length(path: str, promised: int) -> None:
-    if promised == UNKNOWN_LENGTH:
-        raise AudioError(
-            f"{path} can't be read as audio: its header doesn't tell its length. Encode it "
-            "again, into a file and not a pipe."
-        )
 
 
 def extract(samples: np.ndarray, front_end: FrontEnd) -> np.ndarray:

@@ -21,9 +21,10 @@ from absl import logging
 from tqdm import tqdm
 
 from speech import storage
+from speech.audio import AudioError, read_audio
 from speech.command_line import progress_bar
 from speech.corpora import Utterance
-from speech.features import CORPUS, AudioError, extract, read_audio
+from speech.features import CORPUS, extract
 from speech.lock import Lock, exclusive
 from speech.normalisation import Sums
 from speech.records import (

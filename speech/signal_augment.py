@@ -19,8 +19,8 @@ import soundfile
 import soxr
 
 from speech import storage
+from speech.audio import INT16_SCALE, read_audio
 from speech.augment_grammar import Specification, parse_signal
-from speech.features import INT16_SCALE, read_audio
 from utils import UserError
 
 LARGEST_SAMPLE = 32767

@@ -1,4 +1,4 @@
-"""The front end against python_speech_features, and reading of audio files."""
+"""The front end against python_speech_features."""
 
 import json
 from dataclasses import asdict, replace
@@ -8,23 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import python_speech_features
-import soundfile
-from emulator import Emulator
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from python_speech_features import base, sigproc
 
+from speech.audio import INT16_SCALE, read_audio
 from speech.features import (
     FEATURES,
-    INT16_SCALE,
     NONE,
-    AudioError,
     FrontEnd,
-    audio_length,
     empty_filters,
     extract,
     filterbank_energies,
-    read_audio,
 )
 from utils import UserError
 
@@ -409,138 +404,3 @@ def test_a_front_end_of_the_first_version_is_read() -> None:
         "energy_floor": 1e-6,
     }
     assert FrontEnd.from_json(first) == TELEPHONE
-
-
-# --- Audio files ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
-def test_samples_are_at_the_scale_of_16_bits(tmp_path: Path, subtype: str) -> None:
-    path = str(tmp_path / "a.flac")
-    wave = np.array([0.5, -0.5, 0.25, -1.0])
-    soundfile.write(path, wave, 16000, subtype=subtype)
-    samples = read_audio(path, 16000)
-    np.testing.assert_allclose(samples.astype(float), wave * INT16_SCALE, atol=1)
-
-
-def test_16_bit_samples_come_back_exactly(tmp_path: Path) -> None:
-    path = str(tmp_path / "a.flac")
-    written = np.array([0, 1, -1, 32767, -32768, 1234], np.int16)
-    soundfile.write(path, written, 16000)
-    samples = read_audio(path, 16000)
-    assert samples.dtype == np.int16
-    np.testing.assert_array_equal(samples, written)
-
-
-def test_channels_are_averaged(tmp_path: Path) -> None:
-    path = str(tmp_path / "stereo.flac")
-    left, right = noise(1000, 1).astype(np.int16), noise(1000, 2).astype(np.int16)
-    soundfile.write(path, np.stack([left, right], axis=1), 16000)
-    expected = (left.astype(float) + right) / 2
-    np.testing.assert_allclose(read_audio(path, 16000), expected, atol=0.01)
-
-
-@pytest.mark.parametrize("rate", [8000, 44100, 48000])
-def test_other_rates_are_resampled(tmp_path: Path, rate: int) -> None:
-    path = str(tmp_path / "sine.flac")
-    soundfile.write(path, sine(440, rate, 1.0), rate)
-    samples = read_audio(path, 16000)
-    assert len(samples) == 16000
-    expected = sine(440, 16000, 1.0) * INT16_SCALE
-    inside = slice(800, -800)  # the filter rings at both ends
-    np.testing.assert_allclose(samples[inside], expected[inside], atol=0.01 * INT16_SCALE)
-
-
-def test_a_wav_without_samples_gives_none(tmp_path: Path) -> None:
-    path = str(tmp_path / "empty.wav")
-    soundfile.write(path, np.zeros(0), 8000)
-    assert read_audio(path, 16000).shape == (0,)
-
-
-def flac_bytes(tmp_path: Path) -> bytes:
-    path = tmp_path / "whole.flac"
-    soundfile.write(path, noise(16000) / INT16_SCALE, 16000)
-    return path.read_bytes()
-
-
-def length_unknown(flac: bytes) -> bytes:
-    """A flac as an encoder writes it into a pipe: STREAMINFO's 36 bits of samples are 0."""
-    return flac[:21] + bytes([flac[21] & 0xF0, 0, 0, 0, 0]) + flac[26:]
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda flac: flac[: len(flac) // 2],
-        lambda flac: flac[:-10],
-        lambda flac: flac[:60],
-        lambda flac: flac[:10],
-        lambda flac: b"",
-        lambda flac: b"ID,TEXT\n1,hello\n",
-        lambda flac: flac[:2000] + bytes(2000) + flac[4000:],
-        length_unknown,
-    ],
-    ids=["half", "end", "header", "ten bytes", "no bytes", "text", "hole", "length unknown"],
-)
-def test_a_damaged_file_is_named(tmp_path: Path, damage: Any) -> None:
-    path = tmp_path / "damaged.flac"
-    path.write_bytes(damage(flac_bytes(tmp_path)))
-    with pytest.raises(AudioError, match=r"damaged\.flac (can't be read as audio|is cut short)"):
-        read_audio(str(path), 16000)
-
-
-@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000])
-@pytest.mark.parametrize("samples", [1, 2, 441, 4410, 7999])
-def test_the_header_tells_how_many_samples_there_will_be(
-    tmp_path: Path, rate: int, samples: int
-) -> None:
-    path = str(tmp_path / "a.flac")
-    soundfile.write(path, noise(samples) / INT16_SCALE, rate)
-    assert audio_length(path, 16000) == len(read_audio(path, 16000))
-
-
-@pytest.mark.parametrize("content", [b"", b"not a flac"])
-def test_a_header_that_tells_nothing_is_named(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "damaged.flac"
-    for damaged in (content, length_unknown(flac_bytes(tmp_path))):
-        path.write_bytes(damaged)
-        with pytest.raises(AudioError, match=r"damaged\.flac can't be read as audio"):
-            audio_length(str(path), 16000)
-    with pytest.raises(AudioError, match=r"nothing\.flac"):
-        audio_length(str(tmp_path / "nothing.flac"), 16000)
-
-
-def test_a_wav_cut_short_is_refused_or_read_to_its_end(tmp_path: Path) -> None:
-    """libsndfile believes a wav's length over its header's; a flac's loss is noticed above."""
-    path = tmp_path / "cut.wav"
-    soundfile.write(path, noise(16000) / INT16_SCALE, 16000)
-    path.write_bytes(path.read_bytes()[:16044])
-    assert len(read_audio(str(path), 16000)) == 8000
-
-
-def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
-    with pytest.raises(AudioError, match=r"nothing\.flac"):
-        read_audio(str(tmp_path / "nothing.flac"), 16000)
-    with pytest.raises(AudioError, match=str(tmp_path)):
-        read_audio(str(tmp_path), 16000)
-
-
-def test_audio_in_a_bucket_is_that_of_the_same_file_here(
-    emulator: Emulator, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in emulator.environment.items():
-        monkeypatch.setenv(name, value)
-    path = str(tmp_path / "a.flac")
-    soundfile.write(path, np.random.default_rng(1).normal(size=5000) * 0.1, 16000)
-    content = Path(path).read_bytes()
-    there = f"{bucket}/a.flac"
-    name = there.removeprefix(f"gs://{emulator.bucket}/")
-    emulator.put(name, content)
-    np.testing.assert_array_equal(read_audio(there, 16000), read_audio(path, 16000))
-    # The same words every time, and the object's name in them: they go into the index.
-    emulator.put(name, b"no audio")
-    with pytest.raises(AudioError) as error:
-        read_audio(there, 16000)
-    assert str(error.value) == f"{there} can't be read as audio: Format not recognised."
-    with pytest.raises(UserError, match=r"b\.flac isn't there"):
-        read_audio(f"{bucket}/b.flac", 16000)

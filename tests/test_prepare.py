@@ -24,8 +24,9 @@ from hypothesis import strategies as st
 
 from speech import lock
 from speech import prepare as engine
+from speech.audio import read_audio
 from speech.corpora import Utterance, librispeech, with_copies
-from speech.features import FrontEnd, extract, read_audio
+from speech.features import FrontEnd, extract
 from speech.prepare import labels_to_align, prepare, summary
 from speech.records import Index, ShardSettings, encode_example, read_index
 from speech.signal_augment import NO_COPIES, Copies, copies_of

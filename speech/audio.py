@@ -1,0 +1,315 @@
+"""Audio files -> samples.
+
+soundfile (libsndfile) reads wav, flac, mp3, ogg (Vorbis, Opus), aiff, au and the like; what it
+doesn't know, m4a, webm, wma, amr or the sound of a video, is decoded by the program ffmpeg. Either
+way the channels are averaged and other rates are resampled by soxr.
+
+Checked against known signals in tests/test_audio.py, at 8, 16, 22.05, 44.1 and 48 kHz and with one,
+two and six channels: wav of 8 to 32 bits and of floating point, flac, aiff, au, caf, mp3 (two
+channels at most) and ogg Vorbis, ogg Opus at the three of these rates that it has; also mp3 without
+a header of its length or with a wrong one. Through ffmpeg, at 44.1 or 48 kHz: m4a, aac, webm, wma,
+amr and 3gp, ogg flac, and the sound of mp4, mkv and avi.
+
+What is not noticed: an ogg, wav, wma or mp3 without a length in its header that ends too early, and
+the later parts of several mp3 or ogg files that were joined into one. The sound of a video starts
+at its own first sample, even if the picture starts earlier.
+"""
+
+import io
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+
+import numpy as np
+import soundfile
+import soxr
+
+from speech import storage
+from utils import UserError
+
+# Files that a folder of recordings is searched for, in lower case.
+SUFFIXES = (
+    *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc", ".au", ".snd"),
+    *(".caf", ".sph", ".w64", ".mp2", ".spx", ".m4a", ".m4b", ".aac", ".ac3", ".webm", ".mka"),
+    *(".wma", ".amr", ".3gp", ".ape", ".wv", ".tta", ".mp4", ".mkv", ".mov", ".avi", ".flv"),
+)
+
+# soundfile gives samples in [-1, 1); the front end's energies are at the scale of 16-bit samples.
+INT16_SCALE = 32768.0
+
+# How soundfile names the samples that int16 holds without loss.
+INT16_SUBTYPE = "PCM_16"
+
+# soundfile's count of samples where the header doesn't tell it, as in a flac encoded into a pipe.
+UNKNOWN_LENGTH = 2**63 - 1
+
+# soundfile's names of what libsndfile's seek misses: seen 1 s off in mp3, and at an ogg's end.
+INEXACT_SEEK = ("MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III", "VORBIS", "OPUS")
+SKIPPED_AT_ONCE = 2**16  # samples that are decoded to get to where a stretch starts
+
+# Samples that may be missing at the end of an mp3: some encoders count the header as one of its
+# frames of 1152 samples, and where the header doesn't tell of the encoder's delay, it is cut off.
+MP3, MPEG_SLACK = "MP3", 2 * 1152
+
+# How far a stretch may reach beyond its file: a list's seconds are rounded, and an encoder's frames
+# make a file a little shorter or longer than what went in.
+STRETCH_SLACK = 0.05  # seconds
+
+# What ffmpeg may take a file for: no pictures or texts, and no lists that name other files.
+FFMPEG_FORMATS = (
+    *("aac", "ac3", "aiff", "amr", "ape", "asf", "avi", "caf", "dts", "eac3", "flv", "matroska"),
+    *("mov", "mp3", "mpc", "mpc8", "mpeg", "mpegts", "ogg", "rm", "tta", "wav", "wv"),
+)
+# What it says of a damaged file before it goes on with the rest.
+FFMPEG_WENT_ON = ("File ended prematurely", "EBML number", "CRC mismatch")
+# What it says in words that need its command to be understood.
+FFMPEG_MEANS = {
+    "Format not on whitelist": "no format of sound",
+    "matches no streams": "it holds no sound",
+}
+INSTALL_FFMPEG = "install ffmpeg, or pip install -e '.[ffmpeg]'"
+
+
+class AudioError(UserError):
+    """An audio file that can't be used; the message names it and says why."""
+
+
+def read_audio(
+    path: str, sample_rate: int, start_seconds: float = 0.0, seconds: float | None = None
+) -> np.ndarray:
+    """Samples of a sound file or of a stretch of it: mono, at `sample_rate` Hz, at int16 scale.
+
+    Channels are averaged; other rates are resampled (soxr, high quality). Of several streams, as in
+    a video, the first is taken. Of mp3, ogg and whatever ffmpeg decodes, all that lies before a
+    stretch is decoded as well. libsndfile prints what it finds wrong in an mp3 to stderr.
+
+    Args:
+        path: local or gs://.
+        start_seconds: where the stretch starts.
+        seconds: its length; None: to the end.
+
+    Returns:
+        [samples], possibly with no samples: int16 if the file holds just these, else float32.
+
+    Raises:
+        AudioError: the file is missing, not audio, damaged, shorter than its header promises or
+            than the stretch, or ffmpeg is needed and not there.
+        UserError: the bucket can't be reached.
+    """
+    try:
+        with _opened(path) as file:
+            file_rate, promised = file.samplerate, file.frames
+            start, stop = _stretch(path, file, start_seconds, seconds)
+            as_it_is = (file.subtype, file.channels, file_rate) == (INT16_SUBTYPE, 1, sample_rate)
+            _go_to(file, start)
+            kind = "int16" if as_it_is else "float32"
+            audio = file.read(stop - start, dtype=kind, always_2d=True)  # [samples, channels]
+            slack = MPEG_SLACK if file.subtype.startswith("MPEG") else 0
+    except soundfile.SoundFileError as error:
+        raise AudioError(
+            f"{path} can't be read as audio: damaged or cut short ({_cause(error)})."
+        ) from None
+    except (OSError, MemoryError) as error:
+        raise AudioError(f"{path} can't be read as audio: {_reason(error)}.") from None
+    if len(audio) < stop - start - slack:
+        raise AudioError(
+            f"{path} is cut short: its header promises {promised} samples, {start + len(audio)} "
+            "are there."
+        )
+    if as_it_is:
+        return audio[:, 0]  # [samples]
+    mono = audio.mean(axis=1)  # [samples]
+    if not np.isfinite(mono).all():
+        raise AudioError(f"{path} can't be used: some of its samples are no finite numbers.")
+    if file_rate != sample_rate and len(mono):
+        mono = soxr.resample(mono, file_rate, sample_rate, quality="HQ")
+    return mono * np.float32(INT16_SCALE)
+
+
+def audio_length(
+    path: str, sample_rate: int, start_seconds: float = 0.0, seconds: float | None = None
+) -> int:
+    """Samples that `read_audio` gives for a good file or a stretch of it.
+
+    The header alone tells, so that a file that is cut short or damaged behind it isn't found out;
+    an mp3 is looked through, and may have MPEG_SLACK samples less than its header says. What only
+    ffmpeg reads is decoded.
+
+    Raises:
+        AudioError: the file is missing, not audio, shorter than the stretch, its header doesn't
+            tell its length, or ffmpeg is needed and not there.
+        UserError: the bucket can't be reached.
+    """
+    try:
+        with _opened(path) as file:
+            start, stop = _stretch(path, file, start_seconds, seconds)
+            return round_half_up((stop - start) * sample_rate / file.samplerate)  # as soxr does
+    except OSError as error:
+        raise AudioError(f"{path} can't be read as audio: {_reason(error)}.") from None
+
+
+def round_half_up(value: float) -> int:
+    return int(np.floor(value + 0.5))
+
+
+class _OfUnknownSize(io.BytesIO):
+    """An mp3 that doesn't tell its size to the decoder.
+
+    From the size it would guess how many samples there are where the header doesn't say, and give
+    no more than these: a quarter of all was seen at a variable bit rate. Now it counts them.
+    """
+
+    _asked = 0  # for the size: first by libsndfile, which takes no empty file, then by its decoder
+    _at_end = False
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        self._at_end = (offset, whence) == (0, os.SEEK_END)
+        self._asked += self._at_end
+        return super().seek(offset, whence)
+
+    def tell(self) -> int:
+        return 0 if self._at_end and self._asked > 1 else super().tell()
+
+
+def _opened(path: str) -> soundfile.SoundFile:
+    """The file, or what ffmpeg makes of it.
+
+    Raises:
+        AudioError: neither soundfile nor ffmpeg can read it, or ffmpeg isn't there.
+        OSError: the local file can't be opened.
+        UserError: the bucket can't be reached.
+    """
+    content = storage.read_bytes(path) if storage.in_bucket(path) else None
+    try:
+        # Of text soundfile takes only UTF-8, which a file's name needn't be.
+        file = soundfile.SoundFile(os.fsencode(path) if content is None else io.BytesIO(content))
+        if file.format != MP3:
+            return file
+        file.close()
+        return soundfile.SoundFile(_OfUnknownSize(content or storage.read_bytes(path)))
+    except soundfile.SoundFileError as error:
+        if not (_size(path) if content is None else len(content)):
+            raise AudioError(f"{path} can't be read as audio: the file is empty.") from None
+        return soundfile.SoundFile(io.BytesIO(_decoded(path, content, _cause(error))))
+
+
+def _size(path: str) -> int:
+    """Bytes of a local file; OSError if it can't be opened."""
+    with open(path, "rb") as file:
+        return file.seek(0, os.SEEK_END)
+
+
+def _reason(error: OSError | MemoryError) -> str:
+    """What the system has against a file, without its name."""
+    return str(getattr(error, "strerror", None) or error)
+
+
+def _cause(error: soundfile.SoundFileError) -> str:
+    """What soundfile has against a file, without what it calls one that isn't local."""
+    words = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
+    return str(words).rstrip(".")
+
+
+def _stretch(
+    path: str, file: soundfile.SoundFile, start_seconds: float, seconds: float | None
+) -> tuple[int, int]:
+    """Where a stretch starts and stops, in the file's own samples."""
+    if file.frames == UNKNOWN_LENGTH:
+        raise AudioError(
+            f"{path} can't be read as audio: its header doesn't tell its length. Encode it "
+            "again, into a file and not a pipe."
+        )
+    length = file.frames / file.samplerate
+    stop_seconds = max(start_seconds, length) if seconds is None else start_seconds + seconds
+    if not 0 <= start_seconds <= stop_seconds <= length + STRETCH_SLACK:
+        stop = "its end" if seconds is None else f"{stop_seconds:g} s"
+        raise AudioError(
+            f"{path} lasts {length:g} s: the stretch from {start_seconds:g} s to {stop} isn't in "
+            "it."
+        )
+    return (
+        min(round_half_up(start_seconds * file.samplerate), file.frames),
+        min(round_half_up(stop_seconds * file.samplerate), file.frames),
+    )
+
+
+def _go_to(file: soundfile.SoundFile, start: int) -> None:
+    """Makes sample `start` the next to be read."""
+    if start and file.seekable() and file.subtype not in INEXACT_SEEK:
+        file.seek(start)
+        return
+    while start:
+        skipped = len(file.read(min(start, SKIPPED_AT_ONCE), dtype="float32"))
+        if not skipped:
+            return  # what is to be read is missing, too
+        start -= skipped
+
+
+def _decoded(path: str, content: bytes | None, refusal: str) -> bytes:
+    """What ffmpeg decodes of a file: the bytes of an au file at its own rate, in float32.
+
+    Args:
+        content: of a file in a bucket. ffmpeg gets it as a file, because an m4a's index may be its
+            end, and a pipe can't be sought.
+        refusal: what soundfile has against the file.
+
+    Raises:
+        AudioError: it can't be decoded, or ffmpeg isn't there.
+    """
+    program = _ffmpeg()
+    if program is None:
+        raise AudioError(
+            f"{path} can't be read as audio: soundfile says '{refusal}'. For what it doesn't know, "
+            f"{INSTALL_FFMPEG}."
+        )
+    if content is None:
+        sound, complaint = _run_ffmpeg(program, path)
+    else:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(content)
+            file.flush()
+            sound, complaint = _run_ffmpeg(program, file.name)
+    if complaint:
+        raise AudioError(
+            f"{path} can't be read as audio: soundfile says '{refusal}', ffmpeg '{complaint}'."
+        )
+    return sound
+
+
+def _ffmpeg() -> str | None:
+    """The program on the PATH, or else the one that the package imageio-ffmpeg brings."""
+    program = shutil.which("ffmpeg")
+    if program is not None:
+        return program
+    try:
+        import imageio_ffmpeg
+
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except (ImportError, RuntimeError):  # not installed, or without a program for this system
+        return None
+
+
+def _run_ffmpeg(program: str, path: str) -> tuple[bytes, str]:
+    """An au file, and what ffmpeg says against the file; empty if it is good.
+
+    It reads nothing but this file: no network, no other file that this one names, not our stdin.
+    """
+    address = f"file:{path}"  # so that a name with a colon or a dash at its start is one
+    command = [
+        *(program, "-nostdin", "-v", "error", "-xerror"),
+        *("-protocol_whitelist", "file", "-format_whitelist", ",".join(FFMPEG_FORMATS)),
+        *("-i", address, "-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"),
+    ]
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
+    said = ended.stderr.decode(errors="replace")
+    # In lines such as "[mov,mp4 @ 0x55cc] moov atom not found" the first ones name the cause. An
+    # address in memory would make the same file's message another one every time.
+    lines = [re.sub(r"^(\[.*?\] )+", "", line).strip() for line in said.splitlines()]
+    causes = [line.replace(address, "the file").rstrip(".") for line in lines if line]
+    if ended.returncode == 0:
+        damage = [line for line in causes if any(words in line for words in FFMPEG_WENT_ON)]
+        return ended.stdout, damage[0] if damage else ""
+    cause = causes[0] if causes else f"exit code {ended.returncode}"
+    return b"", next((ours for words, ours in FFMPEG_MEANS.items() if words in cause), cause)
