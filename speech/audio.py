@@ -45,7 +45,7 @@ INT16_SUBTYPE = "PCM_16"
 # soundfile's count of samples where the header doesn't tell it, as in a flac encoded into a pipe.
 UNKNOWN_LENGTH = 2**63 - 1
 
-# soundfile's names of what libsndfile's seek misses: seen 1 s off in mp3, and at an ogg's end.
+# soundfile's names of that in which libsndfile's seek misses: seen in mp3, and at a Vorbis' end.
 INEXACT_SEEK = ("MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III", "VORBIS", "OPUS")
 SKIPPED_AT_ONCE = 2**16  # samples that are decoded to get to where a stretch starts
 
@@ -173,7 +173,17 @@ class _OfUnknownSize(io.BytesIO):
         return 0 if self._at_end and self._asked > 1 else super().tell()
 
 
-def _opened(path: str) -> soundfile.SoundFile:
+class _SoundFile(soundfile.SoundFile):
+    """One that can't be sought where that leads astray.
+
+    soundfile seeks after each read as well, to where it is; in an mp3 what follows would be wrong.
+    """
+
+    def seekable(self) -> bool:
+        return bool(super().seekable()) and self.subtype not in INEXACT_SEEK
+
+
+def _opened(path: str) -> _SoundFile:
     """The file, or what ffmpeg makes of it.
 
     Raises:
@@ -184,15 +194,15 @@ def _opened(path: str) -> soundfile.SoundFile:
     content = storage.read_bytes(path) if storage.in_bucket(path) else None
     try:
         # Of text soundfile takes only UTF-8, which a file's name needn't be.
-        file = soundfile.SoundFile(os.fsencode(path) if content is None else io.BytesIO(content))
+        file = _SoundFile(os.fsencode(path) if content is None else io.BytesIO(content))
         if file.format != MP3:
             return file
         file.close()
-        return soundfile.SoundFile(_OfUnknownSize(content or storage.read_bytes(path)))
+        return _SoundFile(_OfUnknownSize(content or storage.read_bytes(path)))
     except soundfile.SoundFileError as error:
         if not (_size(path) if content is None else len(content)):
             raise AudioError(f"{path} can't be read as audio: the file is empty.") from None
-        return soundfile.SoundFile(io.BytesIO(_decoded(path, content, _cause(error))))
+        return _SoundFile(io.BytesIO(_decoded(path, content, _cause(error))))
 
 
 def _size(path: str) -> int:
@@ -213,7 +223,7 @@ def _cause(error: soundfile.SoundFileError) -> str:
 
 
 def _stretch(
-    path: str, file: soundfile.SoundFile, start_seconds: float, seconds: float | None
+    path: str, file: _SoundFile, start_seconds: float, seconds: float | None
 ) -> tuple[int, int]:
     """Where a stretch starts and stops, in the file's own samples."""
     if file.frames == UNKNOWN_LENGTH:
@@ -235,9 +245,9 @@ def _stretch(
     )
 
 
-def _go_to(file: soundfile.SoundFile, start: int) -> None:
+def _go_to(file: _SoundFile, start: int) -> None:
     """Makes sample `start` the next to be read."""
-    if start and file.seekable() and file.subtype not in INEXACT_SEEK:
+    if start and file.seekable():
         file.seek(start)
         return
     while start:
