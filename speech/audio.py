@@ -103,7 +103,7 @@ def read_audio(
             file_rate, promised = file.samplerate, file.frames
             start, stop = _stretch(path, file, start_seconds, seconds)
             as_it_is = (file.subtype, file.channels, file_rate) == (INT16_SUBTYPE, 1, sample_rate)
-            _go_to(file, start)
+            reached = _go_to(file, start)
             kind = "int16" if as_it_is else "float32"
             audio = file.read(stop - start, dtype=kind, always_2d=True)  # [samples, channels]
             slack = MPEG_SLACK if file.subtype.startswith("MPEG") else 0
@@ -113,10 +113,10 @@ def read_audio(
         ) from None
     except (OSError, MemoryError) as error:
         raise AudioError(f"{path} can't be read as audio: {_reason(error)}.") from None
-    if len(audio) < stop - start - slack:
+    there = reached + len(audio)
+    if there < stop - slack:
         raise AudioError(
-            f"{path} is cut short: its header promises {promised} samples, {start + len(audio)} "
-            "are there."
+            f"{path} is cut short: its header promises {promised} samples, {there} are there."
         )
     if as_it_is:
         return audio[:, 0]  # [samples]
@@ -245,16 +245,17 @@ def _stretch(
     )
 
 
-def _go_to(file: _SoundFile, start: int) -> None:
-    """Makes sample `start` the next to be read."""
+def _go_to(file: _SoundFile, start: int) -> int:
+    """Makes sample `start` the next to be read, or the file's end; returns which one it is."""
     if start and file.seekable():
-        file.seek(start)
-        return
-    while start:
-        skipped = len(file.read(min(start, SKIPPED_AT_ONCE), dtype="float32"))
+        return int(file.seek(start))
+    reached = 0
+    while reached < start:
+        skipped = len(file.read(min(start - reached, SKIPPED_AT_ONCE), dtype="float32"))
         if not skipped:
-            return  # what is to be read is missing, too
-        start -= skipped
+            break
+        reached += skipped
+    return reached
 
 
 def _decoded(path: str, content: bytes | None, refusal: str) -> bytes:
