@@ -7,8 +7,8 @@ way the channels are averaged and other rates are resampled by soxr.
 Checked against known signals in tests/test_audio.py, at 8, 16, 22.05, 44.1 and 48 kHz and with one,
 two and six channels: wav of 8 to 32 bits and of floating point, flac, aiff, au, caf, mp3 (two
 channels at most) and ogg Vorbis, ogg Opus at the three of these rates that it has; also mp3 without
-a header of its length or with a wrong one. Through ffmpeg, at 44.1 or 48 kHz: m4a, aac, webm, wma,
-amr and 3gp, ogg flac, and the sound of mp4, mkv and avi.
+a header of its length or with a wrong one. Through ffmpeg, at 48 kHz: m4a, aac, webm, wma, ogg
+flac, and the sound of mp4, mkv and avi; amr and 3gp at their 8 kHz. Other formats aren't checked.
 
 What is not noticed: an ogg, wav, wma or mp3 without a length in its header that ends too early, and
 the later parts of several mp3 or ogg files that were joined into one. The sound of a video starts
@@ -45,7 +45,7 @@ INT16_SUBTYPE = "PCM_16"
 # soundfile's count of samples where the header doesn't tell it, as in a flac encoded into a pipe.
 UNKNOWN_LENGTH = 2**63 - 1
 
-# soundfile's names of that in which libsndfile's seek misses: seen in mp3, and at a Vorbis' end.
+# soundfile's names of that in which libsndfile's seek misses: seen in mp3 and in Vorbis.
 INEXACT_SEEK = ("MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III", "VORBIS", "OPUS")
 SKIPPED_AT_ONCE = 2**16  # samples that are decoded to get to where a stretch starts
 
@@ -319,8 +319,8 @@ def _run_ffmpeg(program: str, path: str) -> tuple[bytes, str]:
     # address in memory would make the same file's message another one every time.
     lines = [re.sub(r"^(\[.*?\] )+", "", line).strip() for line in said.splitlines()]
     causes = [line.replace(address, "the file").rstrip(".") for line in lines if line]
-    if ended.returncode == 0:
+    if ended.returncode == 0 and ended.stdout:
         damage = [line for line in causes if any(words in line for words in FFMPEG_WENT_ON)]
         return ended.stdout, damage[0] if damage else ""
-    cause = causes[0] if causes else f"exit code {ended.returncode}"
+    cause = causes[0] if causes else f"nothing, with exit code {ended.returncode}"
     return b"", next((ours for words, ours in FFMPEG_MEANS.items() if words in cause), cause)

@@ -606,6 +606,19 @@ def test_the_ffmpeg_on_the_path_comes_first(
         read_audio(path, 16000)
 
 
+@pytest.mark.parametrize("read", [read_audio, audio_length])
+def test_an_ffmpeg_that_gives_nothing_is_no_file_without_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[..., object]
+) -> None:
+    program = tmp_path / "ffmpeg"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    path = write(tmp_path / "a.m4a", b"\0\0\0\x1cftypM4A " + bytes(100))
+    with pytest.raises(AudioError, match="ffmpeg 'nothing, with exit code 0'"):
+        read(path, 16000)
+
+
 def test_an_m4a_in_a_bucket_is_that_of_the_same_file_here(
     emulator: Emulator, bucket: str, encoded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
