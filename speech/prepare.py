@@ -127,24 +127,32 @@ class UnusableError(Exception):
 
 
 def label_and_audio(
-    utterance: Utterance, settings: ShardSettings, read: Callable[[str, int], Audio]
+    utterance: Utterance,
+    settings: ShardSettings,
+    read: Callable[[str, int, float, float | None], Audio],
 ) -> tuple[list[int], Audio]:
-    """The label of an utterance, and what `read` gives of its audio's path and the sample rate.
+    """The label of an utterance, and what `read` gives of its audio.
+
+    Args:
+        read: as `audio.read_audio`.
 
     Raises:
         UnusableError: one of them is missing or can't be read.
     """
-    if utterance.audio_path is None:
+    path = utterance.audio_path
+    if path is None:
         raise UnusableError(NO_AUDIO, "a transcript without audio")
     if utterance.transcript is None:
-        raise UnusableError(NO_TRANSCRIPT, utterance.audio_path)
+        raise UnusableError(NO_TRANSCRIPT, path)
     try:
         label = settings.alphabet.encode(utterance.transcript, utterance.utterance_id)
-        return label, read(utterance.audio_path, settings.front_end.sample_rate)
+        rate = settings.front_end.sample_rate
+        return label, read(path, rate, utterance.start_seconds, utterance.seconds)
     except AlphabetError as error:
         raise UnusableError(UNKNOWN_CHARACTER, str(error)) from None
     except AudioError as error:
-        raise UnusableError(UNREADABLE, str(error)) from None
+        reason = UNREADABLE if storage.exists(path) else NO_AUDIO
+        raise UnusableError(reason, str(error)) from None
 
 
 def labels_to_align(label: list[int]) -> int:

@@ -408,10 +408,10 @@ def test_names_that_are_not_utf_8_can_be_in_an_index(
     assert run(librispeech([str(tmp_path / "speech")]), tmp_path / "set") == index
 
 
-def test_a_link_into_nowhere_is_unreadable_and_no_more(tmp_path: Path) -> None:
+def test_a_link_into_nowhere_is_no_audio(tmp_path: Path) -> None:
     (tmp_path / "a.flac").symlink_to(tmp_path / "nowhere")
     index = run([Utterance("1", str(tmp_path / "a.flac"), "a", "1")], tmp_path / "set")
-    assert [skipped.reason for skipped in index.skipped] == [engine.UNREADABLE]
+    assert [skipped.reason for skipped in index.skipped] == [engine.NO_AUDIO]
 
 
 # --- --starting_position --------------------------------------------------------------------------
