@@ -82,6 +82,10 @@ class Alphabet:
                 f"{text.index(character)} in the transcript{utterance} is not in the alphabet."
             ) from None
 
+    def missing(self, text: str) -> list[str]:
+        """The characters of `text` that the alphabet doesn't have, sorted."""
+        return sorted(set(unicodedata.normalize("NFC", text)) - self._label_of.keys())
+
     def decode(self, labels: Iterable[int]) -> str:
         """The text of `labels`. Blanks are dropped; repeats are kept (see speech/decoder.py)."""
         return "".join(self.characters[label] for label in labels if label != self.blank)

@@ -1,0 +1,249 @@
+"""Transcripts as people wrote them -> what an alphabet writes.
+
+Only what isn't said is dropped: punctuation and invisible characters. Digits and symbols that are
+read in some way (%, &, €) stay, so that they are reported as characters that the alphabet lacks.
+"""
+
+# ruff: noqa: RUF001, RUF003 - letters of many scripts are the point
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal, get_args
+
+from speech import spoken_numbers
+from utils import Alphabet, UserError
+
+Form = Literal["NFC", "NFKC"]
+FORMS: tuple[Form, ...] = get_args(Form)
+
+APOSTROPHE = "'"
+# What people type for it: quotation marks, accents, the modifier letter, its wide form.
+APOSTROPHES = "\u2018\u2019\u201b\u02bc\u0060\u00b4\uff07"
+
+# Marks of direction, zero-width space, word joiner, soft hyphen and byte order mark.
+INVISIBLE = re.compile("[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
+# These decide how Persian and Indic letters join; no language of LANGUAGES writes them.
+JOINERS = "\u200c\u200d"
+
+# Unicode's punctuation that is said, in one way or another.
+SAID = frozenset("%‰‱&@#§¶*/\\†‡′″٪\u066b\u066c\uff05\uff06\uff20\uff03")
+
+# Signs that lengthen a line of Arabic.
+TATWEEL = "\u0640"
+
+# Marks on Arabic letters but for the hamza and the madda, which are the letters' own (U+0653 to
+# U+0655), and on Hebrew ones.
+HARAKAT = "\u0610-\u061a\u064b-\u0652\u0656-\u065f\u0670\u06d6-\u06ed\u08d3-\u08ff"
+HEBREW_POINTS = "\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7"
+POINTS = re.compile(f"[{HARAKAT}{HEBREW_POINTS}]")
+
+# Scripts whose letters are themselves without their marks. In others marks are vowels.
+MARKED_SCRIPTS = ("LATIN", "GREEK", "CYRILLIC")
+
+# Between digits these belong to a number, a date or a time, which is reported as it is.
+BETWEEN_DIGITS = re.compile(r"(?<=\d)[.,:/'\-\u2013\u2019\u066b\u066c](?=\d)")
+_PROTECTED = re.compile(f"({BETWEEN_DIGITS.pattern})")
+
+
+@dataclass(frozen=True)
+class Language:
+    """What transcripts of a language are written with."""
+
+    code: str  # ISO 639-1
+    name: str
+    letters: str  # lower case, in label order
+    apostrophe: bool = False  # written inside words; where it isn't, it is dropped
+    own_letters: str = ""  # letters that aren't another one with a diacritic
+    dotless_i: bool = False  # the small letter of I is ı, that of İ is i
+
+
+LATIN = "abcdefghijklmnopqrstuvwxyz"
+
+LANGUAGES = {
+    each.code: each
+    for each in (
+        Language("en", "English", LATIN, apostrophe=True),
+        Language("es", "Spanish", "abcdefghijklmnñopqrstuvwxyzáéíóúü", own_letters="ñ"),
+        # As it is written without the signs of vowels: see alphabet_of.
+        Language("ar", "Arabic", "ءآأؤإئابةتثجحخدذرزسشصضطظعغفقكلمنهوىي"),
+        Language("ru", "Russian", "абвгдеёжзийклмнопрстуфхцчшщъыьэюя", own_letters="й"),
+        Language("de", "German", LATIN + "äöüß", own_letters="äöü"),
+        Language("fr", "French", LATIN + "àâæçèéêëîïôœùûüÿ", apostrophe=True),
+        Language("it", "Italian", LATIN + "àèéìíîòóùú", apostrophe=True),
+        Language(
+            "tr",
+            "Turkish",
+            "abcçdefgğhıijklmnoöprsştuüvyzâîû",
+            own_letters="çğöşü",
+            dotless_i=True,
+        ),
+    )
+}
+
+
+def language_of(code: str) -> Language:
+    """The rules of a language.
+
+    Raises:
+        UserError: there are none.
+    """
+    if code not in LANGUAGES:
+        known = ", ".join(f"{each.code} ({each.name})" for each in LANGUAGES.values())
+        raise UserError(
+            f"--language={code} has no rules here; there are some for {known}. Without --language "
+            "transcripts are only brought into their Unicode form, and their spaces into order."
+        )
+    return LANGUAGES[code]
+
+
+def alphabet_of(code: str) -> Alphabet:
+    """A language's letters, the space, and the apostrophe where it is written inside words.
+
+    The Arabic one is of text without harakat: give --strip_diacritics, or an alphabet that has
+    them.
+
+    Raises:
+        UserError: the language has no rules here.
+    """
+    language = language_of(code)
+    return Alphabet((*language.letters, " ", *([APOSTROPHE] if language.apostrophe else [])))
+
+
+@dataclass(frozen=True)
+class TranscriptRules:
+    """How transcripts are rewritten."""
+
+    language: str | None = None  # of LANGUAGES; None: only Unicode's form and spaces are touched
+    form: Form = "NFC"  # Unicode's
+    # Drops marks on letters, but on no letter that the language calls one of its own. Without a
+    # language the marks of Latin, Greek, Cyrillic, Hebrew and Arabic letters.
+    strip_diacritics: bool = False
+    spell_numbers: bool = False  # plain numbers in words; see speech/spoken_numbers.py
+
+    def __post_init__(self) -> None:
+        """Raises UserError if these rules can't be followed."""
+        if self.form not in FORMS:
+            raise UserError(f"The Unicode form {self.form!r} is none of {', '.join(FORMS)}.")
+        if self.language is not None:
+            language_of(self.language)
+        if self.spell_numbers:
+            if self.language is None:
+                raise UserError(
+                    "--spell_numbers wants to know in which language: give --language, one of "
+                    f"{', '.join(LANGUAGES)}."
+                )
+            spoken_numbers.check(self.language)
+
+    def apply(self, text: str) -> str:
+        """The transcript as these rules write it; in NFC or NFKC, without spaces at its ends.
+
+        What is rewritten already stays as it is. The one exception are numbers: what kept one
+        from being spelt, such as the dot of an ordinal, is gone then.
+        """
+        if self.spell_numbers and self.language is not None:
+            text = spoken_numbers.spell_numbers(INVISIBLE.sub("", text), self.language)
+        # What one step drops may make neighbours of what another one rewrites.
+        while (rewritten := self._rewritten(text)) != text:
+            text = rewritten
+        return text
+
+    def _rewritten(self, text: str) -> str:
+        text = INVISIBLE.sub("", unicodedata.normalize(self.form, text))
+        if self.language is not None:
+            text = _in_language(text, LANGUAGES[self.language])
+        if self.strip_diacritics:
+            text = without_diacritics(text, LANGUAGES[self.language] if self.language else None)
+        return unicodedata.normalize(self.form, " ".join(text.split()))
+
+
+def _in_language(text: str, language: Language) -> str:
+    """In lower case, without what isn't said."""
+    if language.dotless_i:
+        text = text.replace("I", "ı").replace("İ", "i")
+    text = text.lower().translate(_table(language))
+    if language.apostrophe:
+        text = _without_quotation_marks(text)
+    return "".join(
+        # Of the pattern's one group every other part is what it found.
+        part if i % 2 else part.translate(_punctuation())
+        for i, part in enumerate(_PROTECTED.split(text))
+    )
+
+
+@cache
+def _table(language: Language) -> dict[int, str]:
+    """For str.translate: apostrophes of all kinds, and what vanishes."""
+    apostrophe = APOSTROPHE if language.apostrophe else ""
+    vanish = JOINERS + (TATWEEL if language.code == "ar" else "")
+    return {
+        **{ord(each): apostrophe for each in APOSTROPHE + APOSTROPHES},
+        **{ord(each): "" for each in vanish},
+    }
+
+
+class _Punctuation(dict[int, int | str]):
+    """For str.translate: a space for punctuation that isn't said."""
+
+    def __missing__(self, code: int) -> int | str:
+        character = chr(code)
+        silent = unicodedata.category(character).startswith("P") and character not in SAID
+        self[code] = " " if silent and character != APOSTROPHE else code
+        return self[code]
+
+
+@cache
+def _punctuation() -> _Punctuation:
+    return _Punctuation()
+
+
+# Apostrophes that stand for one quotation mark, one where a quotation could begin or end, and one
+# that touches no letter.
+_SEVERAL = re.compile("'{2,}")
+_QUOTATION = re.compile(r"(?P<begin>(?<![\w'])'(?=[^\s']))|(?P<end>(?<=[^\s'])'(?![\w']))")
+_ALONE = re.compile(r"(?<!\w)'(?!\w)")
+
+
+def _without_quotation_marks(text: str) -> str:
+    """Apostrophes in pairs around words go; one at a word's end alone (po', dogs') stays."""
+    if APOSTROPHE not in text:
+        return text
+    text = _SEVERAL.sub(" ", text)
+    begins: list[int] = []
+    pairs: set[int] = set()
+    for found in _QUOTATION.finditer(text):
+        if found["begin"]:
+            begins.append(found.start())
+        elif begins:
+            pairs |= {begins.pop(), found.start()}
+    text = "".join(" " if i in pairs else each for i, each in enumerate(text))
+    return _ALONE.sub(" ", text)
+
+
+def without_diacritics(text: str, language: Language | None = None) -> str:
+    """The text without marks on its letters, in Unicode's composed form.
+
+    Args:
+        language: whose own letters are kept; None: none are.
+    """
+    own = language.own_letters if language else ""
+    kept: list[str] = []
+    for character in unicodedata.normalize("NFC", text):
+        if character.lower() in own:
+            kept.append(character)
+            continue
+        for part in unicodedata.normalize("NFD", character):
+            if not _is_diacritic(part, kept):
+                kept.append(part)
+    return unicodedata.normalize("NFC", "".join(kept))
+
+
+def _is_diacritic(character: str, before: list[str]) -> bool:
+    """Whether a character is a mark that its letter can do without."""
+    if POINTS.match(character):
+        return True
+    if not unicodedata.combining(character):
+        return False
+    letter = next((each for each in reversed(before) if not unicodedata.combining(each)), "")
+    return bool(letter) and unicodedata.name(letter, "").startswith(MARKED_SCRIPTS)
