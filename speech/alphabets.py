@@ -1,0 +1,289 @@
+"""The characters of a corpus: which there are, which are suspicious, and the alphabet's file."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from speech import storage, transcripts
+from utils import Alphabet, AlphabetError, UserError
+
+SPACE = " "
+CIRCLE = "\u25cc"  # what a mark is shown on
+FIRST_ISOLATE, END_ISOLATE = "\u2068", "\u2069"
+
+EXAMPLES = 3  # places that are told of each character
+NAMED_PLACES = 3  # of utterances with a character that the alphabet lacks
+
+# The header of the rows of `rows`.
+ROW_NAMES = ("place", "utterance_id", "character", "code_point", "transcript")
+
+# Japanese is written in all of these, and they aren't taken for each other.
+EAST_ASIAN = ("CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA")
+# Scripts whose marks are no part of what is usually written.
+POINTED = ("ARABIC", "HEBREW")
+
+
+class Transcribed(Protocol):
+    """An utterance of speech.corpora, as far as it matters here.
+
+    If it has a `place`, such as train.csv:17, messages name that instead of its id.
+    """
+
+    @property
+    def utterance_id(self) -> str: ...
+
+    @property
+    def transcript(self) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class CharacterCount:
+    """How often a character occurs."""
+
+    character: str
+    occurrences: int
+    utterances: int
+    examples: tuple[str, ...]  # places of the first utterances that have it
+
+
+@dataclass(frozen=True)
+class UnknownCharacter:
+    """A character that an alphabet lacks, and who has it."""
+
+    character: str
+    utterances: tuple[Transcribed, ...]  # in the corpus's order
+
+    def line(self) -> str:
+        """What to tell of it: its name, how many utterances have it, and where the first are."""
+        places = [isolated(_place(each)) for each in self.utterances[:NAMED_PLACES]]
+        more = len(self.utterances) - len(places)
+        told = ", ".join(places) + (f", ... and {more:,} more" if more else "")
+        count = f"{len(self.utterances):,} utterance{'' if len(self.utterances) == 1 else 's'}"
+        return (
+            f"{isolated(shown(self.character))} ({code_point(self.character)}, "
+            f"{name(self.character)}): {count}: {told}"
+        )
+
+
+# --- Counting -------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Tally:
+    occurrences: int = 0
+    utterances: int = 0
+    examples: list[str] = field(default_factory=list)
+
+
+def count_characters(utterances: Iterable[Transcribed]) -> list[CharacterCount]:
+    """The characters of all transcripts in Unicode's composed form, by their code points.
+
+    Utterances without a transcript have none.
+    """
+    tallies: dict[str, _Tally] = {}
+    for utterance in utterances:
+        found = Counter(unicodedata.normalize("NFC", utterance.transcript or ""))
+        for character, occurrences in found.items():
+            tally = tallies.setdefault(character, _Tally())
+            tally.occurrences += occurrences
+            tally.utterances += 1
+            if len(tally.examples) < EXAMPLES:
+                tally.examples.append(_place(utterance))
+    return [
+        CharacterCount(character, tally.occurrences, tally.utterances, tuple(tally.examples))
+        for character, tally in sorted(tallies.items())
+    ]
+
+
+def unknown_characters(
+    utterances: Iterable[Transcribed], alphabet: Alphabet
+) -> list[UnknownCharacter]:
+    """Every character that the alphabet lacks with every utterance that has it.
+
+    The one that most utterances have is first. They are compared in Unicode's composed form.
+    """
+    lacking: dict[str, list[Transcribed]] = {}
+    for utterance in utterances:
+        for character in alphabet.missing(utterance.transcript or ""):
+            lacking.setdefault(character, []).append(utterance)
+    ordered = sorted(lacking.items(), key=lambda each: (-len(each[1]), each[0]))
+    return [UnknownCharacter(character, tuple(found)) for character, found in ordered]
+
+
+def rows(unknown: Sequence[UnknownCharacter]) -> list[tuple[str, ...]]:
+    """All of them for a CSV file, by ROW_NAMES; an utterance has a row for each character."""
+    return [
+        (
+            getattr(utterance, "place", ""),
+            utterance.utterance_id,
+            each.character,
+            code_point(each.character),
+            utterance.transcript or "",
+        )
+        for each in unknown
+        for utterance in each.utterances
+    ]
+
+
+def _place(utterance: Transcribed) -> str:
+    return getattr(utterance, "place", "") or utterance.utterance_id
+
+
+# --- Showing --------------------------------------------------------------------------------------
+
+
+def table(counts: Sequence[CharacterCount], language: str | None = None) -> str:
+    """The characters for a terminal, a line each, with why one is suspicious.
+
+    Args:
+        language: one of transcripts.LANGUAGES; letters that it doesn't have are suspicious.
+
+    Raises:
+        UserError: the language has no rules.
+    """
+    cells = [("", "code", "name", "count", "utterances", "examples", "suspicious")]
+    reasons = suspicions(counts, language)
+    cells += [
+        (
+            isolated(shown(each.character)),
+            code_point(each.character),
+            name(each.character),
+            f"{each.occurrences:,}",
+            f"{each.utterances:,}",
+            ", ".join(map(isolated, each.examples)),
+            reasons[each.character],
+        )
+        for each in counts
+    ]
+    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(
+            _padded(cell, width, right=column in (3, 4))
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in cells
+    )
+
+
+def suspicions(counts: Sequence[CharacterCount], language: str | None = None) -> dict[str, str]:
+    """Why each character is suspicious; empty if it isn't. Arguments and errors are `table`'s."""
+    scripts: Counter[str] = Counter()
+    for each in counts:
+        if unicodedata.category(each.character).startswith("L"):
+            scripts[_script(each.character)] += each.occurrences
+    main = max(scripts, key=lambda script: scripts[script], default="")
+    ours: tuple[str, ...] = (SPACE, transcripts.APOSTROPHE)
+    if language is not None:
+        ours = transcripts.alphabet_of(language).characters
+    letters = None if language is None else transcripts.LANGUAGES[language].name
+    return {
+        each.character: "" if each.character in ours else _suspicion(each.character, main, letters)
+        for each in counts
+    }
+
+
+def _suspicion(character: str, main: str, language: str | None) -> str:
+    """main: the corpus's script; language: the name of one whose alphabet lacks the character."""
+    category = unicodedata.category(character)
+    if category.startswith("L"):
+        if _script(character) != main:
+            return f"{_script(character).capitalize()} among {main.capitalize()}"
+        return f"not {language}" if language else ""
+    if category.startswith("M"):
+        return "mark" if _script(character) != main or main in POINTED else ""
+    kinds = {"N": "digit", "S": "symbol", "P": "punctuation", "Z": "unusual space"}
+    return kinds.get(category[0], "invisible" if category == "Cf" else "no character")
+
+
+def _script(character: str) -> str:
+    """The first word of its name, which is the script's."""
+    script = unicodedata.name(character, "UNNAMED").split()[0]
+    return EAST_ASIAN[0] if script in EAST_ASIAN else script
+
+
+def name(character: str) -> str:
+    """Unicode's name; of controls, which have none, "control"."""
+    unnamed = "control" if unicodedata.category(character) == "Cc" else "unnamed"
+    return unicodedata.name(character, unnamed)
+
+
+def code_point(character: str) -> str:
+    return f"U+{ord(character):04X}"
+
+
+def shown(character: str) -> str:
+    """The character where it can be seen: a mark on a circle, what is invisible in words."""
+    category = unicodedata.category(character)
+    if category.startswith("M"):
+        return f"{CIRCLE}{character}"
+    if category.startswith(("Z", "C")):
+        return {"Z": "space", "C": "invisible"}[category[0]]
+    return character
+
+
+def isolated(text: str) -> str:
+    """The text so that, where it is written from right to left, it moves nothing beside it."""
+    if any(unicodedata.bidirectional(each) in ("R", "AL", "AN") for each in text):
+        return f"{FIRST_ISOLATE}{text}{END_ISOLATE}"
+    return text
+
+
+def _width(text: str) -> int:
+    """Columns in a terminal."""
+    return sum(
+        0
+        if unicodedata.category(each) in ("Mn", "Me", "Cf")
+        else 1 + (unicodedata.east_asian_width(each) in "WF")
+        for each in text
+    )
+
+
+def _padded(cell: str, width: int, right: bool) -> str:
+    padding = " " * (width - _width(cell))
+    return padding + cell if right else cell + padding
+
+
+# --- Writing --------------------------------------------------------------------------------------
+
+
+def write_alphabet(path: str, characters: Iterable[str], comments: Sequence[str] = ()) -> Alphabet:
+    """Writes an alphabet's file: the space first, then the others by their code points.
+
+    A file that is there is left as it is if it has the same characters in the same order.
+
+    Args:
+        comments: lines for its beginning, without the #.
+
+    Returns:
+        the alphabet, which Alphabet.from_file reads from the file.
+
+    Raises:
+        UserError: the characters are no alphabet, the file is there with others, or it can't be
+            written.
+    """
+    alphabet = Alphabet(tuple(sorted(characters, key=lambda each: (each != SPACE, each))))
+    if broken := sorted({"\n", "\r"}.intersection(alphabet.characters)):
+        raise AlphabetError(
+            f"{path} can't hold the character {broken[0]!r}, which ends a line: remove it from "
+            "the transcripts."
+        )
+    lines = ["\\#" if each == "#" else each for each in alphabet.characters]
+    if storage.exists(path):
+        if _lines(storage.read_text(path)) != lines:
+            raise UserError(
+                f"{path} is there with another alphabet: remove it, or name another file."
+            )
+        return alphabet
+    # A comment comes first in any case: a byte order mark there would be taken for one.
+    head = ["One character a line.", *(line for each in comments for line in each.splitlines())]
+    text = "".join(f"{line}\n" for line in [*(f"# {line}" for line in head), *lines])
+    storage.write_text(path, text)
+    return alphabet
+
+
+def _lines(text: str) -> list[str]:
+    """The characters' lines in an alphabet's file."""
+    lines = (line.rstrip("\r") for line in text.removeprefix("\ufeff").split("\n"))
+    return [line for line in lines if line and not line.startswith("#")]
