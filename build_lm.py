@@ -59,7 +59,10 @@ def define_flags() -> None:
         "Make a model of characters instead of words, for a language without spaces.",
     )
     flags.DEFINE_string(
-        "alphabet", None, "File with one character a line. Default: a-z, space and apostrophe."
+        "alphabet",
+        None,
+        "File with one character a line, or utf-8, as the shards' one. Default: a-z, space and "
+        "apostrophe.",
     )
     define_kenlm_flags()
     flags.DEFINE_string(
@@ -164,7 +167,7 @@ def target() -> language_model.Target:
     return language_model.Target(
         output_dir=FLAGS.output_dir,
         package=package,
-        alphabet=utils.Alphabet.from_file(FLAGS.alphabet) if FLAGS.alphabet else utils.ENGLISH,
+        alphabet=utils.read_alphabet(FLAGS.alphabet),
         characters=FLAGS.characters,
         top_k=FLAGS.top_k,
         alpha=FLAGS.default_alpha,

@@ -159,7 +159,7 @@ def main() -> None:
         prepare_tasks.verify_and_upload(present_sets(), FLAGS.verify, FLAGS.upload_to)
         return
     making = prepare_flags.asked_making(FLAGS)
-    alphabet = utils.Alphabet.from_file(FLAGS.alphabet) if FLAGS.alphabet else utils.ENGLISH
+    alphabet = utils.read_alphabet(FLAGS.alphabet)
     for folders, tfrecords_file in asked_sets():
         whole = for_evaluation(folders)
         settings = prepare_flags.asked_settings(FLAGS, alphabet, whole)

@@ -3,7 +3,7 @@
 import json
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -82,6 +82,14 @@ class Alphabet:
                 f"{text.index(character)} in the transcript{utterance} is not in the alphabet."
             ) from None
 
+    def labels_of(self, character: str) -> list[int]:
+        """Labels of one character as it is, whatever its neighbours would make of it in NFC.
+
+        Raises:
+            KeyError: the alphabet doesn't have it.
+        """
+        return [self._label_of[character]]
+
     def missing(self, text: str) -> list[str]:
         """The characters of `text` that the alphabet doesn't have, sorted."""
         return sorted(set(unicodedata.normalize("NFC", text)) - self._label_of.keys())
@@ -90,21 +98,30 @@ class Alphabet:
         """The text of `labels`. Blanks are dropped; repeats are kept (see speech/decoder.py)."""
         return "".join(self.characters[label] for label in labels if label != self.blank)
 
-    def to_json(self) -> list[str]:
-        """The characters in label order, for an index or a config."""
+    def __str__(self) -> str:
+        """The characters in label order, for messages."""
+        return "".join(self.characters)
+
+    def to_json(self) -> list[str] | str:
+        """The characters in label order, or UTF8_NAME, for an index or a config."""
         return list(self.characters)
 
-    @classmethod
-    def from_json(cls, characters: Any) -> "Alphabet":
-        """The alphabet that `to_json` made: a list of characters, or the JSON text of one."""
-        if isinstance(characters, str):
+    @staticmethod
+    def from_json(characters: Any) -> "Alphabet":
+        """The alphabet that `to_json` made, or the JSON text of that."""
+        if isinstance(characters, str) and characters != UTF8_NAME:
             try:
                 characters = json.loads(characters)
             except json.JSONDecodeError as error:
                 raise AlphabetError(f"The alphabet's JSON can't be read: {error}.") from None
+        if characters == UTF8_NAME:
+            return UTF_8
         if not isinstance(characters, (list, tuple)):
-            raise AlphabetError(f"An alphabet in JSON is a list of characters, not {characters!r}.")
-        return cls(tuple(characters))
+            raise AlphabetError(
+                f"An alphabet in JSON is a list of characters, not {characters!r}, or "
+                f'"{UTF8_NAME}".'
+            )
+        return Alphabet(tuple(characters))
 
     @classmethod
     def from_file(cls, path: str) -> "Alphabet":
@@ -141,6 +158,84 @@ class Alphabet:
             return cls(tuple(characters))
         except AlphabetError as error:
             raise AlphabetError(f"{path}: {error}") from None
+
+
+# How flags, indexes and configs name the alphabet of bytes.
+UTF8_NAME = "utf-8"
+
+# What stands for bytes that are no character.
+REPLACEMENT = "\ufffd"
+
+
+@dataclass(frozen=True)
+class Utf8Alphabet(Alphabet):
+    """All text there is, written in the 256 bytes of UTF-8; the blank is label 256.
+
+    For scripts of more characters than a network can put out, such as Chinese, as DeepSpeech's
+    --bytes_output_mode. A character has one to four labels.
+    """
+
+    # Names of the labels: the characters of one byte, and the numbers of the other bytes, as E4.
+    characters: tuple[str, ...] = field(
+        default=tuple(chr(byte) if byte < 0x80 else f"{byte:02X}" for byte in range(256)),
+        init=False,
+        repr=False,
+    )
+
+    def __post_init__(self) -> None:
+        """These names need no check."""
+
+    def encode(self, text: str, utterance_id: str = "") -> list[int]:
+        """Labels of `text`: the bytes of its composed form (NFC).
+
+        Raises:
+            AlphabetError: half a surrogate pair, which is no character; no other text.
+        """
+        text = unicodedata.normalize("NFC", text)
+        try:
+            return list(text.encode())
+        except UnicodeEncodeError as error:
+            utterance = f" of utterance {utterance_id}" if utterance_id else ""
+            raise AlphabetError(
+                f"The character U+{ord(text[error.start]):04X} at position {error.start} in the "
+                f"transcript{utterance} is half a surrogate pair, which UTF-8 doesn't have."
+            ) from None
+
+    def labels_of(self, character: str) -> list[int]:
+        """The bytes of one character as it is; of REPLACEMENT, which stands for others, none."""
+        return [] if character == REPLACEMENT else list(character.encode())
+
+    def missing(self, text: str) -> list[str]:
+        """Halves of surrogate pairs in `text`, sorted; all else can be written."""
+        return sorted(each for each in set(text) if "\ud800" <= each <= "\udfff")
+
+    def decode(self, labels: Iterable[int]) -> str:
+        """The text of `labels`. Blanks are dropped; repeats are kept (see speech/decoder.py).
+
+        Each run of bytes that is no character becomes one U+FFFD. Dropped, what a network puts in
+        by mistake would be missing from error rates, and nobody would see it.
+        """
+        return bytes(label for label in labels if label != self.blank).decode(errors="replace")
+
+    def __str__(self) -> str:
+        return f"{UTF8_NAME} (bytes)"
+
+    def to_json(self) -> str:
+        return UTF8_NAME
+
+
+UTF_8 = Utf8Alphabet()
+
+
+def read_alphabet(value: str | None) -> Alphabet:
+    """The alphabet that a flag --alphabet names: a file, UTF8_NAME, or without a value English.
+
+    Raises:
+        AlphabetError: the file can't be read, or holds no alphabet.
+    """
+    if not value:
+        return ENGLISH
+    return UTF_8 if value == UTF8_NAME else Alphabet.from_file(value)
 
 
 # 26 letters, space, apostrophe: 29 classes with the blank.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from speech import storage, transcripts
+from speech.scripts import script_of
 from utils import Alphabet, AlphabetError, UserError
 
 SPACE = " "
@@ -19,8 +20,6 @@ NAMED_PLACES = 3  # of utterances with a character that the alphabet lacks
 # The header of the rows of `rows`.
 ROW_NAMES = ("place", "utterance_id", "character", "code_point", "transcript")
 
-# Japanese is written in all of these, and they aren't taken for each other.
-EAST_ASIAN = ("CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA")
 # Scripts whose marks are no part of what is usually written.
 POINTED = ("ARABIC", "HEBREW")
 
@@ -172,7 +171,7 @@ def suspicions(counts: Sequence[CharacterCount], language: str | None = None) ->
     scripts: Counter[str] = Counter()
     for each in counts:
         if unicodedata.category(each.character).startswith("L"):
-            scripts[_script(each.character)] += each.occurrences
+            scripts[script_of(each.character)] += each.occurrences
     main = max(scripts, key=lambda script: scripts[script], default="")
     ours: tuple[str, ...] = (SPACE, transcripts.APOSTROPHE)
     if language is not None:
@@ -188,19 +187,13 @@ def _suspicion(character: str, main: str, language: str | None) -> str:
     """main: the corpus's script; language: the name of one whose alphabet lacks the character."""
     category = unicodedata.category(character)
     if category.startswith("L"):
-        if _script(character) != main:
-            return f"{_script(character).capitalize()} among {main.capitalize()}"
+        if script_of(character) != main:
+            return f"{script_of(character).capitalize()} among {main.capitalize()}"
         return f"not {language}" if language else ""
     if category.startswith("M"):
-        return "mark" if _script(character) != main or main in POINTED else ""
+        return "mark" if script_of(character) != main or main in POINTED else ""
     kinds = {"N": "digit", "S": "symbol", "P": "punctuation", "Z": "unusual space"}
     return kinds.get(category[0], "invisible" if category == "Cf" else "no character")
-
-
-def _script(character: str) -> str:
-    """The first word of its name, which is the script's."""
-    script = unicodedata.name(character, "UNNAMED").split()[0]
-    return EAST_ASIAN[0] if script in EAST_ASIAN else script
 
 
 def name(character: str) -> str:

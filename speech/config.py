@@ -326,5 +326,4 @@ def differing_fields(saved: Any, other: Any, where: str, prefix: str = "") -> li
 def _differing_alphabets(saved: Alphabet, other: Alphabet, where: str) -> list[str]:
     if saved == other:
         return []
-    before, now = "".join(saved.characters), "".join(other.characters)
-    return [f"alphabet {before!r} in the model, {now!r} {where}"]
+    return [f"alphabet {str(saved)!r} in the model, {str(other)!r} {where}"]

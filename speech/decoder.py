@@ -21,7 +21,7 @@ import numpy.typing as npt
 from speech import prefix_search, tries
 from speech.prefix_search import Words
 from speech.scorer import LETTERS, SPACE, Scorer
-from utils import Alphabet, UserError
+from utils import UTF_8, Alphabet, UserError
 
 LogProbs = npt.NDArray[np.float32]  # [frames, labels], natural logarithms
 Probabilities = npt.NDArray[np.float32]  # [frames, labels]
@@ -195,6 +195,7 @@ def _words(alphabet: Alphabet, settings: BeamSettings, scorer: Scorer | None) ->
         scorer.end,
         scorer.unknown,
         tries.NONE if scorer.characters else alphabet.characters.index(SPACE),
+        prefix_search.CONTINUATION_BYTES if alphabet == UTF_8 else prefix_search.NO_LABELS,
         scorer.alpha if settings.alpha is None else settings.alpha,
         scorer.beta if settings.beta is None else settings.beta,
         settings.unknown_penalty,
@@ -255,7 +256,7 @@ def _labels(
         UserError: a word has other characters than the alphabet, a space, or none.
     """
     for word, _ in hot_words:
-        strange = sorted(set(word) - (set(alphabet.characters) - {SPACE}))
+        strange = sorted({*alphabet.missing(word), *set(word) & {SPACE}})
         if strange or not word:
             raise UserError(
                 f"The hot word {word!r} has {strange or 'no letters'}: give single words, of the "
@@ -273,7 +274,7 @@ def _checked_probabilities(log_probs: LogProbs, alphabet: Alphabet) -> Probabili
     if log_probs.ndim != 2 or log_probs.shape[1] != alphabet.size:
         raise UserError(
             f"The log-probabilities have the shape {list(log_probs.shape)}, not "
-            f"[frames, {alphabet.size}] for the alphabet's {len(alphabet.characters)} characters "
+            f"[frames, {alphabet.size}] for the alphabet's {alphabet.blank} labels "
             "and the blank: decode with the alphabet that the network was trained with."
         )
     # Logits may overflow here; _require_normalised tells of it in the user's terms.

@@ -1,5 +1,6 @@
 """What a network says of an utterance, as a picture: each label's probability over time."""
 
+import codecs
 import unicodedata
 from dataclasses import dataclass
 from functools import cache
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from utils import Alphabet
+from utils import UTF_8, Alphabet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,10 +86,11 @@ def figure(sample: Sample, alphabet: Alphabet) -> "Figure":
         drawn.text(*where, text, fontfamily=FONT, parse_math=False, **how)
 
     write(drawable(sample.utterance_id), 0, 28, fontsize=9, color="dimgray")
-    centres = np.array([at for at, _ in path]) * map_width / outputs
+    over = characters_over(path, alphabet)
+    centres = np.array([at for at, _ in over]) * map_width / outputs
     places = spread(centres, CHARACTER, map_width)
-    text = [character_name(label, alphabet) for _, label in path[: len(places)]]
-    if len(text) < len(path):
+    text = [character for _, character in over[: len(places)]]
+    if len(text) < len(over):
         text[-1] = MORE
     for character, place in zip(text, places, strict=True):
         # Each by itself: a script that is written from right to left stays in the order of time.
@@ -149,6 +151,16 @@ def best_path(log_probs: LogProbs, alphabet: Alphabet) -> list[tuple[float, int]
             path.append(((start + end) / 2, label))
         start = end
     return path
+
+
+def characters_over(path: list[tuple[float, int]], alphabet: Alphabet) -> list[tuple[float, str]]:
+    """What to write over the map for a `best_path`: of bytes each character at its last one."""
+    if alphabet != UTF_8:
+        return [(at, character_name(label, alphabet)) for at, label in path]
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    over = [(at, each) for at, label in path for each in decoder.decode(bytes([label]))]
+    over += [(path[-1][0], each) for each in decoder.decode(b"", final=True)]
+    return [(at, visible(character)) for at, character in over]
 
 
 def shown_labels(log_probs: LogProbs) -> list[int]:
@@ -230,6 +242,11 @@ def character_name(label: int, alphabet: Alphabet) -> str:
     if label == alphabet.blank:
         return BLANK
     character = alphabet.characters[label]
+    return character if len(character) > 1 else visible(character)  # the number of a byte is long
+
+
+def visible(character: str) -> str:
+    """A character where it can be seen; a box without a glyph."""
     if character == " ":
         return SPACE
     if unicodedata.category(character).startswith("M") and _is_drawable(character):

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from absl import logging
 
 from speech.scorer import SPACE_WORD
+from speech.scripts import written_without_spaces
 from speech.text_files import TextFile, read_blocks
-from utils import Alphabet, UserError
+from utils import UTF_8, Alphabet, UserError
 
 # Tokens that mean something else to a language model.
 RESERVED = frozenset({"<s>", "</s>", "<unk>"})
 
 APOSTROPHE = "'"
 TYPOGRAPHIC_APOSTROPHES = "\u2019\u02bc\uff07"
+JOINERS = "\u200c\u200d"  # of Persian and Indic letters
 
 # A line that shares a run of so many words with a transcript of the test set is left out, ...
 RUN_WORDS = 6
@@ -41,6 +43,9 @@ class Normaliser:
 
     Text becomes NFC; typographic apostrophes become '; a character that the alphabet doesn't have
     is written in lower case if the alphabet has that; every other one separates words.
+
+    UTF_8 has them all. Of it letters, marks, digits, apostrophes and the joiners of Persian and
+    Indic letters make words, in lower case, as transcripts are to be.
     """
 
     def __init__(self, alphabet: Alphabet, characters: bool) -> None:
@@ -50,13 +55,16 @@ class Normaliser:
             UserError: there can be no such model of this alphabet.
         """
         self.outside: Counter[str] = Counter()  # character -> how often it separated words
-        self.has_space = " " in alphabet.characters
+        self._of_bytes = alphabet == UTF_8
+        self._spaced = " " in alphabet.characters
+        # Whether the language separates words: with UTF_8, a model of characters is for others.
+        self.has_space = self._spaced and not (self._of_bytes and characters)
         self._characters = characters
         self._alphabet = frozenset(alphabet.characters)
         self._brackets = {"<", ">"} <= self._alphabet
         self._letters = _Table(lambda each: "\n" if each == "\n" else self._letter(each) or " ")
         self._others = _Table(lambda each: "" if each.isspace() or self._letter(each) else each)
-        if not characters and not self.has_space:
+        if not characters and not self._spaced:
             raise UserError(
                 "The alphabet has no space, so that words can't be told apart: add it, or build a "
                 "character-based model with --characters."
@@ -64,6 +72,11 @@ class Normaliser:
 
     def _letter(self, character: str) -> str | None:
         """How the alphabet writes a character; None: not at all."""
+        if self._of_bytes:
+            if character in TYPOGRAPHIC_APOSTROPHES:
+                return APOSTROPHE
+            lower = unicodedata.normalize("NFC", character.lower())
+            return lower if _in_words(character) else None
         if character in self._alphabet:
             return character
         if character in TYPOGRAPHIC_APOSTROPHES and APOSTROPHE in self._alphabet:
@@ -88,18 +101,32 @@ class Normaliser:
         """What the model counts: the words, or in a character-based model their characters."""
         if not self._characters:
             return words
-        letters = (" " if self.has_space else "").join(words)
-        return [SPACE_WORD if letter == " " else letter for letter in letters]
+        letters = (" " if self._spaced else "").join(words)
+        return [
+            SPACE_WORD if letter == " " else letter
+            for i, letter in enumerate(letters)
+            if not (letter == " " and self._of_bytes and _amid_east_asian(letters, i))
+        ]
 
     def written(self, token: str) -> str | None:
         """The token of another's model as it would be in one made here; None: it couldn't be."""
         if self._characters and token == SPACE_WORD:
-            return token if self.has_space else None
+            return token if self._spaced else None
         text = unicodedata.normalize("NFC", token)
         if text.translate(self._others) or token in RESERVED:
             return None
         text = text.translate(self._letters)
         return text if len(text) == 1 or not self._characters else None
+
+
+def _in_words(character: str) -> bool:
+    """Whether a character of any script belongs to a word."""
+    return character in APOSTROPHE + JOINERS or unicodedata.category(character)[0] in "LMN"
+
+
+def _amid_east_asian(text: str, i: int) -> bool:
+    """Whether Chinese or Japanese stands on both sides of a place, where no space is written."""
+    return all(map(written_without_spaces, text[i - 1 : i] + text[i + 1 : i + 2]))
 
 
 class Excluded:

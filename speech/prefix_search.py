@@ -56,7 +56,9 @@ NODE = np.dtype(
         ("first_child", "i4"),
         ("sibling", "i4"),
         ("position", "i4"),  # in the beam or behind it, or NONE
-        ("letters", "i4"),  # the present word's node in Words.letters; NONE: outside of it
+        # The present word's node in Words.letters; NONE: outside of it. A character that is a word
+        # ends where the trie knows it, as no character's labels begin with another's.
+        ("letters", "i4"),
         ("history", "i4"),  # of the words before
         ("factor", "f8"),  # the language model's share of the step from the parent
         ("gain", "f8"),  # natural log of all its shares since the root
@@ -74,6 +76,10 @@ PLACE = np.dtype([("node", "i4"), ("blank", "f8"), ("spoken", "f8")], align=True
 # What may be the next beam: a place in the present one, as it is (NONE) or with a label more.
 CANDIDATE = np.dtype([("place", "i4"), ("label", "i4"), ("blank", "f8"), ("spoken", "f8")])
 
+# Labels with which no character begins, first and last: in UTF-8 the further bytes of one.
+CONTINUATION_BYTES = (0x80, 0xBF)
+NO_LABELS = (NONE, NONE)
+
 
 class Words(NamedTuple):
     """What the search knows of words. All arrays are read-only."""
@@ -86,6 +92,8 @@ class Words(NamedTuple):
     end: int
     unknown: int
     space: int  # the label between words; NONE: every character is a word
+    # Labels from the first to the second only go on with a character; see CONTINUATION_BYTES.
+    inner: tuple[int, int]
     alpha: float  # weight of the language model
     beta: float  # nats that each word gains
     # Nats that a word loses with the first letter that leaves the vocabulary, and with every
@@ -393,11 +401,35 @@ def _follow_words(search: Search, words: Words, node: int) -> None:
     """Sets the present word and the ones before, which are the parent's so far."""
     letters, label = search.tree[node].letters, search.tree[node].label
     if words.space == NONE:
-        _begin_word(search, node, _known_word(words, find_child(words.letters, ROOT, label)))
+        letters = _so_far(words, letters, label)
+        if letters == NONE:
+            return
+        letters = find_child(words.letters, letters, label)
+        if letters == NONE:
+            # It counts as a word at once; further labels of it are still outside.
+            _begin_word(search, node, words.unknown)
+            search.tree[node].letters = NONE
+        elif words.letters[letters].word != NONE:
+            _begin_word(search, node, words.letters[letters].word)
+        else:
+            search.tree[node].letters = letters
     elif label == words.space:
         _begin_word(search, node, _known_word(words, letters))
     elif letters != NONE:
         search.tree[node].letters = find_child(words.letters, letters, label)
+
+
+@compiled
+def _so_far(words: Words, letters: int, label: int) -> Any:
+    """The node of a character, which is a word, that a label goes on with: ROOT if it begins one,
+    NONE if it goes on with one outside of the vocabulary."""
+    return ROOT if letters == NONE and not _goes_on(words, label) else letters
+
+
+@compiled
+def _goes_on(words: Words, label: int) -> Any:
+    """Whether no character begins with a label."""
+    return words.inner[0] <= label <= words.inner[1]
 
 
 @compiled
@@ -423,8 +455,7 @@ def _factor(search: Search, words: Words, node: int, label: int, context: Intege
     """The language model's share, where words are known, when a prefix is followed by a label."""
     here = search.tree[node]
     if words.space == NONE:
-        letters = find_child(words.letters, ROOT, label)
-        return np.exp(_word_gain(search, words, letters, here.history, context))
+        return _character_factor(search, words, node, label, context)
     if label == words.space:
         if here.letters == ROOT:
             return 0.0  # a word has letters
@@ -433,7 +464,8 @@ def _factor(search: Search, words: Words, node: int, label: int, context: Intege
             here.space_factor = np.exp(gain)
         return here.space_factor
     if here.letters == NONE:
-        return np.exp(-words.unknown_penalty / UNKNOWN_LETTERS)
+        # A letter of several labels counts with its first one.
+        return 1.0 if _goes_on(words, label) else np.exp(-words.unknown_penalty / UNKNOWN_LETTERS)
     if find_child(words.letters, here.letters, label) != NONE:
         return 1.0
     if np.isnan(here.strange_factor):
@@ -442,6 +474,21 @@ def _factor(search: Search, words: Words, node: int, label: int, context: Intege
         gain = _log_share(search, words, words.unknown, here.history, context)
         here.strange_factor = np.exp(gain - words.unknown_penalty)
     return here.strange_factor
+
+
+@compiled
+def _character_factor(
+    search: Search, words: Words, node: int, label: int, context: Integers
+) -> Any:
+    """`_factor` where each character is a word, and may have several labels."""
+    here = search.tree[node]
+    letters = _so_far(words, here.letters, label)
+    if letters == NONE:
+        return 1.0
+    letters = find_child(words.letters, letters, label)
+    if letters != NONE and words.letters[letters].word == NONE:
+        return 1.0  # the character has more labels
+    return np.exp(_word_gain(search, words, letters, here.history, context))
 
 
 @compiled
@@ -497,7 +544,8 @@ def _last_gain(search: Search, words: Words, node: int, context: Integers) -> An
     """Nats of the present word and the sentence's end."""
     letters, history = search.tree[node].letters, search.tree[node].history
     gain = 0.0
-    if letters != ROOT:
+    # A character outside of the vocabulary has been told of already.
+    if letters != ROOT and not (letters == NONE and words.space == NONE):
         gain = _word_gain(search, words, letters, history, context)
         # For a moment, as if a word began here.
         new = search.counts[HISTORIES]
@@ -526,7 +574,21 @@ def no_words() -> Words:
     nothing = np.zeros((1, 1), np.int32), np.ones(1, np.int64)
     letters, _ = tries.build(*nothing, LETTERS)
     ngrams, _ = tries.build(*nothing, NGRAMS)
-    return Words(False, read_only(letters), read_only(ngrams), 1, 0, 0, 0, NONE, 0.0, 0.0, 0.0, 0.0)
+    return Words(
+        False,
+        read_only(letters),
+        read_only(ngrams),
+        order=1,
+        begin=0,
+        end=0,
+        unknown=0,
+        space=NONE,
+        inner=NO_LABELS,
+        alpha=0.0,
+        beta=0.0,
+        unknown_penalty=0.0,
+        largest_boost=0.0,
+    )
 
 
 def read_only(array: Records) -> Records:

@@ -50,7 +50,10 @@ def define_shard_flags() -> None:
     )
     flags.DEFINE_bool("pad", True, "Store records padded; --nopad saves about a quarter.")
     flags.DEFINE_string(
-        "alphabet", None, "File with one character a line. Default: a-z, space and apostrophe."
+        "alphabet",
+        None,
+        "File with one character a line, or utf-8 for the bytes of any text. Default: a-z, space "
+        "and apostrophe.",
     )
     flags.DEFINE_multi_string(
         "augment",

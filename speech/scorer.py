@@ -27,7 +27,7 @@ import numpy.typing as npt
 from speech import ngrams, storage, tries
 from speech.ngrams import NGrams
 from speech.tries import NONE, Trie
-from utils import Alphabet, AlphabetError, UserError
+from utils import UTF_8, Alphabet, AlphabetError, UserError
 
 MAGIC = b"deep speech lm\r\n"
 VERSION = 1
@@ -234,7 +234,9 @@ def check_alphabet(scorer: Scorer, alphabet: Alphabet, model: str) -> None:
     if scorer.alphabet == alphabet:
         return
     ours, theirs = set(alphabet.characters), set(scorer.alphabet.characters)
-    if ours == theirs:
+    if UTF_8 in (scorer.alphabet, alphabet):
+        what = f"{str(scorer.alphabet)!r} instead of {str(alphabet)!r}"
+    elif ours == theirs:
         what = "the same characters in another order"
     else:
         differences = ((theirs - ours, "more"), (ours - theirs, "less"))

@@ -21,7 +21,7 @@ from speech.config import (
     differing_fields,
     read_config,
 )
-from utils import Alphabet, UserError
+from utils import UTF_8, Alphabet, UserError
 
 Shape = tuple[int, ...]
 
@@ -203,12 +203,15 @@ def _check_alphabet(source: Source, alphabet: Alphabet) -> None:
     before, now = source.config.alphabet, alphabet
     if before == now:
         return
-    gone = "".join(each for each in before.characters if each not in now.characters)
-    new = "".join(each for each in now.characters if each not in before.characters)
-    differences = [
-        *([f"{gone!r} only in the model"] if gone else []),
-        *([f"{new!r} only in the shards"] if new else []),
-    ] or ["the same characters in another order"]
+    if UTF_8 in (before, now):
+        differences = [f"{before} in the model", f"{now} in the shards"]
+    else:
+        gone = "".join(each for each in before.characters if each not in now.characters)
+        new = "".join(each for each in now.characters if each not in before.characters)
+        differences = [
+            *([f"{gone!r} only in the model"] if gone else []),
+            *([f"{new!r} only in the shards"] if new else []),
+        ] or ["the same characters in another order"]
     raise UserError(
         f"The alphabet of the shards isn't that of the model of --init_checkpoint, "
         f"{source.checkpoint}: {', '.join(differences)}. Give --drop_layers=1, and the layer that "

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from speech.scorer import SPACE
-from utils import Alphabet, UserError
+from speech.scripts import written_without_spaces
+from utils import UTF_8, Alphabet, UserError
 
 LogProbs = npt.NDArray[np.float32]  # [frames, labels], natural logarithms
 Integers = npt.NDArray[np.int64]
@@ -34,7 +35,8 @@ def word_times(
     Args:
         log_probs: natural-log probabilities, float32 [frames, labels], blank last.
         text: what was recognised, or is known to be said; words are separated by spaces. Of an
-            alphabet without a space each character is a word.
+            alphabet without a space each character is a word, and so is each Chinese or Japanese
+            one of UTF_8. What UTF_8 couldn't read (U+FFFD) takes no time.
         frame_seconds: how long a frame is; 1 gives times in frames.
 
     Raises:
@@ -42,25 +44,39 @@ def word_times(
             not.
     """
     # Not Alphabet.encode, whose NFC would join a letter and an accent that are two labels.
-    label_of = {character: label for label, character in enumerate(alphabet.characters)}
-    strange = sorted(set(text) - set(label_of))
+    labels, ends = [], [0]  # of the characters so far
+    strange = set()
+    for character in text:
+        try:
+            labels += alphabet.labels_of(character)
+        except (KeyError, UnicodeEncodeError):
+            strange.add(character)
+        ends.append(len(labels))
     if strange:
-        raise UserError(f"The text {text!r} has {strange}, which the alphabet has not.")
-    labels = np.array([label_of[character] for character in text], np.int64)
-    frames = letter_frames(log_probs, labels)  # [letters, 2]
-    spaced = SPACE in alphabet.characters
-    ends = [i for i, letter in enumerate(text) if spaced and letter == SPACE]
-    words, start = [], 0
-    for end in [*ends, len(text)] if spaced else range(1, len(text) + 1):
-        if end > start:
-            first, last = frames[start, 0], frames[end - 1, 1]
-            words.append(
-                TimedWord(
-                    text[start:end], first * frame_seconds, (last + 1 - first) * frame_seconds
-                )
-            )
-        start = end + spaced
+        raise UserError(f"The text {text!r} has {sorted(strange)}, which the alphabet has not.")
+    frames = letter_frames(log_probs, np.array(labels, np.int64))  # [labels, 2]
+    words, behind = [], 0  # behind: the frame behind the last word
+    for start, end in _spans(text, alphabet):
+        here = frames[ends[start] : ends[end]]  # [labels of the word, 2]
+        first, behind = (here[0, 0], here[-1, 1] + 1) if len(here) else (behind, behind)
+        words.append(
+            TimedWord(text[start:end], first * frame_seconds, (behind - first) * frame_seconds)
+        )
     return words
+
+
+def _spans(text: str, alphabet: Alphabet) -> list[tuple[int, int]]:
+    """Where in a text its words begin and end."""
+    if SPACE not in alphabet.characters:
+        return [(i, i + 1) for i in range(len(text))]
+    spans, start = [], 0
+    for i, character in enumerate([*text, SPACE]):
+        alone = alphabet == UTF_8 and written_without_spaces(character)
+        if alone or character == SPACE:
+            spans += [(start, i)] if i > start else []
+            spans += [(i, i + 1)] if alone else []
+            start = i + 1
+    return spans
 
 
 def letter_frames(log_probs: LogProbs, labels: Integers) -> Integers:

@@ -28,7 +28,7 @@ from speech.config import (
 )
 from speech.features import FrontEnd
 from speech.normalisation import Statistics
-from utils import ENGLISH, Alphabet, UserError
+from utils import ENGLISH, UTF_8, Alphabet, UserError
 
 CONFIG = ModelConfig(
     FrontEnd(), ENGLISH, NetworkConfig(bins=80, labels=29), TrainingConfig(augment=("time_mask",))
@@ -101,6 +101,14 @@ def test_config_comes_back_from_its_folder(tmp_path: Path) -> None:
     save_config(folder, CONFIG)
     assert read_config(folder) == CONFIG
     assert [path.name for path in Path(folder).iterdir()] == [CONFIG_FILE]
+
+
+def test_a_model_of_bytes_comes_back_and_is_told_from_others() -> None:
+    config = replace(CONFIG, alphabet=UTF_8)
+    again = ModelConfig.from_json(config.to_json(), "config.json")
+    assert again.alphabet == UTF_8 and '"alphabet": "utf-8"' in config.to_json()
+    with pytest.raises(UserError, match=r"alphabet 'utf-8 \(bytes\)' in the model, \"abc.* asked"):
+        check_same_model(config, CONFIG, "model")
 
 
 def test_training_may_change_and_the_model_may_not(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from speech import heat_map as module
 from speech.decoder import greedy_decode
 from speech.heat_map import Sample, heat_map
-from utils import ENGLISH, Alphabet
+from utils import ENGLISH, UTF_8, Alphabet
 
 ROOT = Path(__file__).resolve().parent.parent
 BLANK = ENGLISH.blank
@@ -163,6 +163,20 @@ def test_any_script_is_drawn_without_a_warning(
     axes = module.figure(sample, alphabet).axes[0]
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names == ["a", name_beside, "␣", "∅"]
+
+
+def test_of_bytes_characters_stand_above_and_bytes_beside() -> None:
+    labels = [*"aع".encode(), 0xE4, 0x20, UTF_8.blank]
+    sample = sample_of(labels, UTF_8.size)
+    assert texts(sample, UTF_8)[1:] == ["a", "ع", "\ufffd", "␣"]
+    path = [(each + 0.5, label) for each, label in enumerate(labels[:-1])]
+    assert module.characters_over(path, UTF_8) == [
+        (0.5, "a"), (2.5, "ع"), (4.5, "\ufffd"), (4.5, "␣")
+    ]  # fmt: skip
+    assert module.characters_over(path[:2], UTF_8) == [(0.5, "a"), (1.5, "\ufffd")]
+    assert [module.row_name(each, UTF_8) for each in (0x61, 0x20, 0xE4, 10, 256)] == [
+        "a", "␣", "E4", "U+000A", "∅"
+    ]  # fmt: skip
 
 
 def test_matplotlib_is_imported_only_to_draw_and_neither_pyplot_nor_tensorflow() -> None:

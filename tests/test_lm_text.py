@@ -8,7 +8,7 @@ from full_disk import full_disk
 
 from speech.lm_text import Excluded, Normaliser, prepare
 from speech.text_files import TextFile
-from utils import ENGLISH, Alphabet, UserError
+from utils import ENGLISH, UTF_8, Alphabet, UserError
 
 FLAG = "--input_txt"
 
@@ -67,6 +67,21 @@ def test_a_language_without_spaces_has_none() -> None:
     normaliser = Normaliser(Alphabet(tuple("今天气很好")), characters=True)
     (found,) = normaliser.sentences("今天, 天气很好。")
     assert normaliser.tokens(found) == list("今天天气很好")
+
+
+def test_of_bytes_letters_marks_digits_and_apostrophes_make_words() -> None:
+    text = "Don’t «PAY» 5%: مُحَمَّد، हिन्दी می\u200cشود-ÉTÉ <s>"  # noqa: RUF001
+    assert words(text, UTF_8) == [["don't", "pay", "5", "مُحَمَّد", "हिन्दी", "می\u200cشود", "été", "s"]]
+
+
+def test_of_bytes_no_space_parts_chinese_from_chinese() -> None:
+    normaliser = Normaliser(UTF_8, characters=True)
+    (found,) = normaliser.sentences("今天、天气 OK 很好。 مرحبا يا")
+    assert normaliser.tokens(found) == [
+        *"今天天气", "<space>", *"ok", "<space>", *"很好", "<space>", *"مرحبا", "<space>", *"يا"
+    ]  # fmt: skip
+    assert not normaliser.has_space and Normaliser(UTF_8, characters=False).has_space
+    assert normaliser.written("<space>") == "<space>" and normaliser.written("天气") is None
 
 
 def test_without_a_space_in_the_alphabet_there_are_no_words() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from speech.decoder import BeamSearchDecoder, BeamSettings, Hypothesis
 from speech.scorer import Scorer, read_scorer, write_scorer
-from utils import Alphabet, UserError
+from utils import UTF_8, Alphabet, UserError
 
 Array = npt.NDArray[np.float32]
 
@@ -173,6 +173,99 @@ def test_best_texts_and_their_scores_are_those_of_all_texts(
     decoder = BeamSearchDecoder(scorer.alphabet, settings_, scorer)
     expected = expected_scores(log_probs, settings_, characters)
     assert_best(decoder.n_best(log_probs, 5), expected)
+
+
+# --- Characters of several bytes ------------------------------------------------------------------
+
+# Three of its bytes begin and end the characters; "è" is one that the model doesn't know.
+KNOWN = {"é": "a", "a": "b"}  # what CHARACTER_MODEL says of the other is said of the one
+USED = (0x61, 0xA8, 0xA9, 0xC3, UTF_8.blank)
+
+
+@pytest.fixture(scope="module")
+def byte_scorer(tmp_path_factory: pytest.TempPathFactory) -> Scorer:
+    folder = tmp_path_factory.mktemp("bytes")
+    named = {old: new for new, old in KNOWN.items()}
+    write_arpa(
+        folder / "lm.arpa",
+        {tuple(named.get(w, w) for w in words): p for words, p in CHARACTER_MODEL.items()},
+    )
+    path = str(folder / "scorer")
+    write_scorer(path, str(folder / "lm.arpa"), list(KNOWN), UTF_8, 0.9, 1, True)
+    return read_scorer(path)
+
+
+def byte_gain(labels: tuple[int, ...], settings: BeamSettings) -> float:
+    """`gain` of bytes, by reading them one by one."""
+    known = [each.encode() for each in (*KNOWN, *dict(settings.hot_words))]
+    found, read, outside = [], b"", False
+    for byte in labels:
+        if outside and 0x80 <= byte <= 0xBF:
+            continue
+        read, outside = read + bytes([byte]), False
+        if read in known or not any(each.startswith(read) for each in known):
+            found.append(read.decode() if read in known else "?")
+            read, outside = b"", read not in known
+    found += ["?"] if read else []
+    words = [KNOWN.get(each, each) for each in found]
+    return gain(CHARACTER_MODEL, words, settings, tuple(KNOWN.values()))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    frames=st.integers(0, 5),
+    scale=st.floats(0.1, 4),
+    seed=st.integers(0, 2**32 - 1),
+    alpha=st.floats(0, 3),
+    beta=st.floats(-1, 4),
+    hot=st.sampled_from([(), (("è", 3.0),)]),
+)
+def test_characters_of_several_bytes_are_words(
+    byte_scorer: Scorer, frames: int, scale: float, seed: int, alpha: float, beta: float, hot: Any
+) -> None:
+    settings_ = BeamSettings(3000, alpha=alpha, beta=beta, unknown_penalty=PENALTY, hot_words=hot)
+    logits = np.full((frames, UTF_8.size), -np.inf)
+    logits[:, USED] = np.random.default_rng(seed).normal(size=(frames, len(USED))) * scale
+    log_probs = np.asarray(logits - np.log(np.exp(logits).sum(1, keepdims=True)), np.float32)
+    sums: dict[tuple[int, ...], float] = defaultdict(float)
+    for path in itertools.product(USED, repeat=frames):
+        labels = tuple(each for each, _ in itertools.groupby(path) if each != UTF_8.blank)
+        sums[labels] += math.exp(sum(float(log_probs[t, each]) for t, each in enumerate(path)))
+    expected = {
+        labels: math.log(probability) + byte_gain(labels, settings_)
+        for labels, probability in sums.items()
+    }
+    best = sorted(expected, key=lambda labels: -expected[labels])[:5]
+    found = BeamSearchDecoder(UTF_8, settings_, byte_scorer).n_best(log_probs, 5)
+    assert [each.score for each in found] == pytest.approx(
+        [expected[each] for each in best], abs=1e-4
+    )
+    assert found[0].text == UTF_8.decode(best[0])
+
+
+@pytest.mark.parametrize("characters", [False, True])
+@pytest.mark.parametrize("text", ["éa", "жa aж", "жжжé é", "aé ééж a", "ж a"])
+def test_a_text_gains_the_same_in_bytes_as_in_characters(
+    tmp_path: Path, characters: bool, text: str
+) -> None:
+    names = {"a": "é", "ab": "éa", "ba": "aé"} if not characters else {"a": "é", "b": "a"}
+    model = CHARACTER_MODEL if characters else WORD_MODEL
+    write_arpa(
+        tmp_path / "lm", {tuple(names.get(w, w) for w in words): p for words, p in model.items()}
+    )
+    scores = []
+    for alphabet in (Alphabet(("a", "é", "ж", " ")), UTF_8):
+        path = str(tmp_path / f"{alphabet.size}.scorer")
+        words = list(names.values())
+        write_scorer(path, str(tmp_path / "lm"), words, alphabet, 0.9, 1.2, characters)
+        # All of it is sure, blanks between repeats too: what is left is the language model.
+        labels = [each for label in alphabet.encode(text) for each in (label, alphabet.blank)]
+        with np.errstate(divide="ignore"):
+            log_probs = np.log(np.eye(alphabet.size, dtype=np.float32)[labels])
+        (best,) = BeamSearchDecoder(alphabet, None, read_scorer(path)).n_best(log_probs, 1)
+        assert best.text == text
+        scores.append(best.score)
+    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
 
 
 def test_weights_are_the_scorers_unless_others_are_asked_for(scorers: dict[bool, Scorer]) -> None:

@@ -11,7 +11,7 @@ from full_disk import full_disk
 
 from speech import ngrams, scorer, tries
 from speech.scorer import HEADER, LETTERS, MAGIC, Scorer, read_scorer, write_scorer, write_weights
-from utils import ENGLISH, Alphabet, UserError
+from utils import ENGLISH, UTF_8, Alphabet, UserError
 
 START = len(MAGIC) + HEADER.size
 ARPA = r"""\data\
@@ -214,6 +214,16 @@ def test_a_damaged_length_is_told(packed: Path, length: int, told: str) -> None:
 
 
 # --- Alphabets ------------------------------------------------------------------------------------
+
+
+def test_a_scorer_of_bytes_comes_back_and_is_told_from_others(arpa: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "bytes.scorer")
+    write_scorer(path, arpa, ["b", " ", "字"], UTF_8, 1, 0, characters=True)
+    found = read_scorer(path)
+    assert found.alphabet == UTF_8 and found.words == 3
+    scorer.check_alphabet(found, UTF_8, "model")
+    with pytest.raises(UserError, match=r"with 'utf-8 \(bytes\)' instead of 'ab'"):
+        scorer.check_alphabet(found, Alphabet(("a", "b")), "model")
 
 
 def test_another_alphabet_is_told_with_what_differs(packed: Path) -> None:

@@ -21,7 +21,7 @@ from speech.config import ModelConfig, NetworkConfig, TrainingConfig, read_confi
 from speech.features import FrontEnd
 from speech.records import ShardSet
 from speech.transfer import DROPPED, FRESH, LOADED, Source, Transfer
-from utils import ENGLISH, Alphabet, UserError
+from utils import ENGLISH, UTF_8, Alphabet, UserError
 
 Array = npt.NDArray[np.float32]
 
@@ -127,8 +127,9 @@ def test_wrong_shape_of_the_first_layer_leaves_nothing_to_drop() -> None:
         (Alphabet(ENGLISH.characters[:-1]), [f"{ENGLISH.characters[-1]!r} only in the model"]),
         (Alphabet((*ENGLISH.characters[:-1], "ä")), ["only in the model", "'ä' only in"]),
         (Alphabet(ENGLISH.characters[::-1]), ["the same characters in another order"]),
+        (UTF_8, [f"{''.join(ENGLISH.characters)} in the model", "utf-8 (bytes) in the shards"]),
     ],
-    ids=["more", "fewer", "others", "order"],
+    ids=["more", "fewer", "others", "order", "bytes"],
 )
 def test_other_alphabet_is_refused_if_its_layer_is_kept(
     alphabet: Alphabet, parts: list[str]

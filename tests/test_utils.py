@@ -1,6 +1,7 @@
 """The alphabet: labels and back, its file, its JSON, and what it says about a bad character."""
 
 import json
+import pickle
 import re
 import unicodedata
 from pathlib import Path
@@ -9,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils import ENGLISH, Alphabet, AlphabetError, UserError
+from utils import (
+    ENGLISH,
+    REPLACEMENT,
+    UTF_8,
+    Alphabet,
+    AlphabetError,
+    UserError,
+    Utf8Alphabet,
+    read_alphabet,
+)
 
 CHARACTERS = st.characters(exclude_categories=["Cs"]).filter(
     lambda character: unicodedata.normalize("NFC", character) == character
@@ -95,6 +105,73 @@ def test_what_can_not_be_an_alphabet_is_refused(characters: tuple[str, ...], mes
         Alphabet(characters)
 
 
+def test_what_the_alphabet_lacks_is_told_composed_and_once() -> None:
+    assert Alphabet(("e", "é")).missing("e\u0301e xx") == [" ", "x"]
+    assert Alphabet(("e",)).missing("e\u0301") == ["é"]
+
+
+# --- Bytes ----------------------------------------------------------------------------------------
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_text_comes_back_from_its_bytes_composed(text: str) -> None:
+    labels = UTF_8.encode(text)
+    composed = unicodedata.normalize("NFC", text)
+    assert bytes(labels) == composed.encode()
+    assert UTF_8.decode(labels) == composed
+    assert UTF_8.missing(text) == []
+    without = composed.replace(REPLACEMENT, "")
+    assert [label for c in composed for label in UTF_8.labels_of(c)] == list(without.encode())
+
+
+def test_bytes_have_257_classes_and_the_blank_last() -> None:
+    assert (UTF_8.size, UTF_8.blank) == (257, 256)
+    assert UTF_8.encode("a 你") == [0x61, 0x20, 0xE4, 0xBD, 0xA0]
+    assert UTF_8.decode([256, 0x61, 256, 0x61]) == "aa"
+    assert [UTF_8.characters[each] for each in (0x20, 0x61, 0x80, 0xE4)] == [" ", "a", "80", "E4"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        ([0x61, 0xE4, 0xBD, 0x62], "a\ufffdb"),  # a character cut short is one
+        ([0x61, 0x80, 0x80], "a\ufffd\ufffd"),
+        ([0xE4, 0xBD], "\ufffd"),
+        ([0xC3, 0xC3, 0xA9], "\ufffdé"),
+        ([0xED, 0xA0, 0x80, 0xFF], "\ufffd" * 4),
+    ],
+)
+def test_bytes_that_are_no_character_are_seen(labels: list[int], text: str) -> None:
+    assert UTF_8.decode(labels) == text
+
+
+@given(st.lists(st.integers(0, 256)))
+def test_any_labels_have_a_text(labels: list[int]) -> None:
+    assert len(UTF_8.decode(labels)) <= len(labels)
+
+
+def test_half_a_surrogate_pair_is_named() -> None:
+    with pytest.raises(AlphabetError, match=r"U\+D800 at position 1 .* of utterance 1-2"):
+        UTF_8.encode("a\ud800", "1-2")
+    assert UTF_8.missing("a\ud800") == ["\ud800"]
+
+
+def test_bytes_are_named_in_json_and_come_back() -> None:
+    assert UTF_8.to_json() == "utf-8"
+    for content in ("utf-8", '"utf-8"'):
+        assert Alphabet.from_json(content) == UTF_8
+    assert UTF_8 == Utf8Alphabet() != ENGLISH
+    assert pickle.loads(pickle.dumps(UTF_8)) == UTF_8
+
+
+def test_a_flag_names_a_file_or_bytes_or_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "alphabet.txt"
+    path.write_text("a\nb\n")
+    assert read_alphabet(str(path)) == Alphabet(("a", "b"))
+    assert read_alphabet("utf-8") is UTF_8
+    assert read_alphabet(None) == read_alphabet("") == ENGLISH
+
+
 # --- JSON -----------------------------------------------------------------------------------------
 
 
@@ -111,7 +188,7 @@ def test_json_comes_back_as_list_and_as_text(alphabet: Alphabet) -> None:
         ("", "can't be read"),
         ("3", "is a list of characters, not 3"),
         ('{"a": 0}', "is a list of characters"),
-        ('"abc"', "is a list of characters, not 'abc'"),
+        ('"abc"', "is a list of characters, not 'abc', or \"utf-8\""),
         (None, "is a list of characters, not None"),
         (["a", 1], "1 is not one character"),
         ('["a", "a"]', "more than once"),

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speech.word_times import TimedWord, letter_frames, word_times
-from utils import ENGLISH, Alphabet, UserError
+from utils import ENGLISH, UTF_8, Alphabet, UserError
 
 Array = npt.NDArray[np.float32]
 
@@ -49,6 +49,57 @@ def test_without_a_space_each_character_is_a_word() -> None:
         TimedWord("你", 1.0, 1.0),
         TimedWord("好", 2.0, 2.0),
     ]
+
+
+def byte_log_probs(*labels: int) -> Array:
+    """[frames, 257] whose best path these labels are."""
+    probabilities = np.full((len(labels), UTF_8.size), 1e-4, np.float32)
+    probabilities[np.arange(len(labels)), labels] = 1 - 1e-4 * UTF_8.blank
+    return np.log(probabilities)
+
+
+def test_characters_of_several_bytes_last_from_the_first_to_the_last() -> None:
+    frames = byte_log_probs(256, *"é".encode(), 256, *"ж".encode(), 0x20, 0x61, 0x61)
+    assert word_times(frames, "éж a", UTF_8) == [
+        TimedWord("éж", 1.0, 5.0),
+        TimedWord("a", 7.0, 2.0),
+    ]
+
+
+def test_of_bytes_each_chinese_character_is_a_word() -> None:
+    frames = byte_log_probs(0x61, *"你".encode(), 256, *"好".encode(), 0x20, 0x62)
+    assert word_times(frames, "a你好 b", UTF_8) == [
+        TimedWord("a", 0.0, 1.0),
+        TimedWord("你", 1.0, 3.0),
+        TimedWord("好", 5.0, 3.0),
+        TimedWord("b", 9.0, 1.0),
+    ]
+
+
+def test_bytes_that_are_no_character_take_no_time() -> None:
+    labels = [0x61, 0xE4, 0x61, 0x20, 0xE4, 0x20, 0x62]
+    text = UTF_8.decode(labels)
+    assert word_times(byte_log_probs(*labels), text, UTF_8) == [
+        TimedWord("a\ufffda", 0.0, 3.0),
+        TimedWord("\ufffd", 3.0, 0.0),
+        TimedWord("b", 6.0, 1.0),
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from([0x20, 0x61, 0xC3, 0xA9, 0xE4, 256]), max_size=12))
+def test_whatever_bytes_were_recognised_have_times(labels: list[int]) -> None:
+    path = [each for each, _ in itertools.groupby(labels)]
+    text = UTF_8.decode(path)
+    found = word_times(byte_log_probs(*labels), text, UTF_8)
+    assert [each.text for each in found] == text.split()
+    starts = [each.start for each in found]
+    assert starts == sorted(starts) and all(each.duration >= 0 for each in found)
+
+
+def test_characters_that_the_alphabet_lacks_are_told() -> None:
+    with pytest.raises(UserError, match=r"\['x'\], which the alphabet has not"):
+        word_times(log_probs("ab", AB), "ax", AB)
 
 
 def test_empty_text_has_no_words() -> None:

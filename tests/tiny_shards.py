@@ -88,7 +88,7 @@ def _write_shard(
 ) -> Shard:
     path = shard_path(tfrecords_file, start)
     frames = [len(each.features) for each in utterances]
-    labels = [len(each.transcript) for each in utterances]
+    labels = [len(settings.alphabet.encode(each.transcript)) for each in utterances]
     with ShardWriter(path) as writer:
         for each in utterances:
             writer.write(
