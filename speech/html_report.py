@@ -1,9 +1,9 @@
 """An evaluation as one HTML file: nothing in it comes from the network, and nothing is a script.
 
-Everything that a corpus or a recogniser wrote is escaped; `dir="auto"` shows each text in its own
-direction.
+Everything that a corpus or a recogniser wrote is escaped, and shown in its own direction.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -26,6 +26,7 @@ CONFUSIONS = 12
 SPEAKERS = 40
 
 OPEN_BOX = "\u2423"  # a space that is seen
+CIRCLE = "\u25cc"  # what a mark is shown on
 
 
 @dataclass(frozen=True)
@@ -256,7 +257,9 @@ def _confusion_list(title: str, confusions: Sequence[Confusion]) -> str:
 
 
 def _word(text: str) -> str:
-    return f"<bdi>{escape(text.replace(' ', OPEN_BOX))}</bdi>"
+    # A mark alone would stand on what is before it.
+    base = CIRCLE if unicodedata.category(text[0]).startswith("M") else ""
+    return f"<bdi>{base}{escape(text.replace(' ', OPEN_BOX))}</bdi>"
 
 
 def _sweeps(page: Page) -> str:
@@ -311,7 +314,27 @@ def _count(number: int, of: str) -> str:
 
 def _alignment(result: Result) -> str:
     edits = analysis.align_words(result.reference, result.hypothesis)
-    return f'<p class="alignment" dir="auto">{" ".join(map(_edit, edits))}</p>'
+    direction = text_direction(result.reference) or text_direction(result.hypothesis) or "ltr"
+    return f'<p class="alignment" dir="{direction}">{" ".join(map(_edit, edits))}</p>'
+
+
+def text_direction(text: str) -> str:
+    """ "rtl" or "ltr", as most words run, or the first if both are as many; empty if none tells.
+
+    Browsers' dir="auto" asks the first letter alone, and so would turn a sentence that begins with
+    another script's name, or with a word that was put in.
+    """
+    strong = [each for each in map(_first_direction, text.split()) if each]
+    if not strong:
+        return ""
+    return max("ltr", "rtl", key=lambda each: (strong.count(each), each == strong[0]))
+
+
+def _first_direction(word: str) -> str:
+    """The direction of the first character that has one."""
+    directions = {"L": "ltr", "R": "rtl", "AL": "rtl"}
+    found = (directions.get(unicodedata.bidirectional(each), "") for each in word)
+    return next(filter(None, found), "")
 
 
 def _edit(edit: Edit) -> str:

@@ -71,7 +71,10 @@ audio { display: block; width: 100%; max-width: 30rem; height: 2.5rem; margin-to
 .alignment > span { display: inline-block; max-width: 100%; overflow-wrap: anywhere;
   vertical-align: bottom; margin: 0 .1rem .45rem;
   padding: 0 .2rem; border-radius: .25rem; }
-.alignment > span > span { display: block; min-height: 1.35em; }
+/* A word of another direction runs in its own, and stands at the side where the others do. */
+.alignment > span > span { display: block; min-height: 1.35em;
+  unicode-bidi: plaintext; text-align: left; }
+.alignment[dir=rtl] > span > span { text-align: right; }
 .equal > span + span { color: var(--muted); }
 .substitute { color: var(--substitute); background: var(--substitute-back); }
 .delete { color: var(--delete); background: var(--delete-back); }

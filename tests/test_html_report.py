@@ -147,12 +147,42 @@ def test_every_text_is_shown_in_its_own_direction() -> None:
     parsed = Parsed(render(page_of(RESULTS, SUMMARY)))
     alignments = parsed.all("p", **{"class": "alignment"})
     assert len(alignments) == len(RESULTS)
-    assert all(alignment["dir"] == "auto" for alignment in alignments)
-    # The signs of left-out words and the errors' marks mustn't decide: the first strong letter
-    # of the Arabic utterance is its own.
-    html = render(page_of(RESULTS[3:4], SUMMARY))
-    found = re.findall(r'<p class="alignment" dir="auto">(.*?)</p>', html)[0]
-    assert ARABIC.split()[0] in re.sub("<.*?>", " ", found).split()[0]
+    directions = [alignment["dir"] for alignment in alignments]
+    assert directions.count("rtl") == 1 and directions.count("ltr") == len(RESULTS) - 1
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "direction"),
+    [
+        (ARABIC, "the " + ARABIC, "rtl"),  # what was put in mustn't turn it
+        (f"file_12.csv {ARABIC}", "", "rtl"),
+        ("please call محمد now", ARABIC, "ltr"),
+        ("محمد ok", "", "rtl"),
+        ("ok محمد", "", "ltr"),
+        ("", ARABIC, "rtl"),
+        ("1 2", "3", "ltr"),
+        ("", "", "ltr"),
+    ],
+)
+def test_words_run_as_most_of_what_was_said(
+    reference: str, hypothesis: str, direction: str
+) -> None:
+    html = render(page_of(results_of((reference, hypothesis)), SUMMARY))
+    (alignment,) = Parsed(html).all("p", **{"class": "alignment"})
+    assert alignment["dir"] == direction
+
+
+def test_words_of_a_right_to_left_text_are_in_the_order_they_were_said() -> None:
+    html = render(page_of(results_of(("فتح file.csv الباب", "فتح c++ الباب")), SUMMARY))
+    found = re.findall(r'<p class="alignment" dir="rtl">(.*?)</p>', html)[0]
+    assert re.sub(r"(<.*?>|\s)+", " ", found).split() == (
+        ["فتح", "فتح", "file.csv", "c++", "الباب", "الباب"]
+    )
+
+
+def test_a_mark_alone_stands_on_a_circle() -> None:
+    parsed = Parsed(render(page_of(results_of(("فُتح", "فَتح")), SUMMARY)))
+    assert "\u25cc\u064f \u2192 \u25cc\u064e 1" in parsed.words
 
 
 def test_both_schemes_and_narrow_screens_are_styled() -> None:
@@ -224,7 +254,7 @@ def test_confusions_are_listed_with_their_counts() -> None:
 def alignment_of(reference: str, hypothesis: str) -> list[tuple[str, str, str]]:
     """(kind, above, below) of every word of an utterance alone in its report."""
     html = render(page_of(results_of((reference, hypothesis)), SUMMARY))
-    found = re.findall(r'<p class="alignment" dir="auto">(.*?)</p>', html)[0]
+    found = re.findall(r'<p class="alignment" dir="ltr">(.*?)</p>', html)[0]
     pattern = r'<span class="(\w+)"><span>(.*?)</span><span>(.*?)</span></span>'
     return re.findall(pattern, found)
 
