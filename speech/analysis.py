@@ -183,12 +183,12 @@ def _length_name(number: int) -> str:
 def by_speaker(results: Sequence[Result]) -> list[Group]:
     """By the speaker, the part of an id before its first dash, highest word error rate first.
 
-    Empty if an id has no dash, since then the ids don't tell.
+    Empty if an id has no dash, or a slash before it, which begins a path: then the ids don't tell.
     """
     groups: dict[str, list[Result]] = defaultdict(list)
     for result in results:
         speaker, dash, _ = result.utterance_id.partition(ID_SEPARATOR)
-        if not dash:
+        if not dash or "/" in speaker:
             return []
         groups[speaker].append(result)
     found = [_group(speaker, spoken) for speaker, spoken in groups.items()]

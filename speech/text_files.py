@@ -1,4 +1,4 @@
-"""Files of text, also compressed and in LibriSpeech's layout -> blocks of whole lines."""
+"""Files of text, also compressed, and corpora's transcripts -> blocks of whole lines."""
 
 import contextlib
 import gzip
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from speech import storage
-from speech.corpora import TRANSCRIPT_SUFFIX
+from speech.corpora import TRANSCRIPT_SUFFIX, formats
 from utils import UserError
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -22,7 +22,7 @@ _UTTERANCE_ID = re.compile(r"^[^\S\n]*\S+", re.MULTILINE)
 
 @dataclass(frozen=True)
 class TextFile:
-    """A file of sentences, one a line."""
+    """A file of sentences, one a line, or the table of a corpus."""
 
     path: str  # local or gs://
     flag: str  # that named it, for messages
@@ -31,6 +31,11 @@ class TextFile:
     def transcripts(self) -> bool:
         """Whether each line is an utterance's id and its transcript, as in LibriSpeech."""
         return self.path.endswith(TRANSCRIPT_SUFFIX)
+
+    @property
+    def table(self) -> bool:
+        """Whether it is a corpus's table, such as train.csv, of which the transcripts count."""
+        return self.path.lower().endswith(formats.TABLE_SUFFIXES)
 
 
 def find_text(paths: list[str], flag: str) -> list[TextFile]:
@@ -65,9 +70,14 @@ def _files_of(path: str, flag: str) -> list[str]:
 def read_blocks(file: TextFile) -> Iterator[str]:
     """The text of a file in blocks of whole lines, without utterances' ids.
 
+    Of a corpus's table it is the transcripts, one a line.
+
     Raises:
         UserError: it can't be read, is cut short, or isn't UTF-8; with the line.
     """
+    if file.table:
+        yield _transcripts(file)
+        return
     lines = 0
     try:
         with open_text(file.path) as reader:
@@ -87,6 +97,15 @@ def read_blocks(file: TextFile) -> Iterator[str]:
             f"{file.flag}={file.path} can't be read: {reason(error)}. Check that it is whole and "
             "may be read."
         ) from None
+
+
+def _transcripts(file: TextFile) -> str:
+    try:
+        utterances = formats.read([file.path], None, formats.Reading(), file.flag)
+    except UserError as error:
+        raise UserError(f"{file.flag}: {error}") from None
+    lines = (" ".join(each.transcript.split()) for each in utterances if each.transcript)
+    return "".join(f"{line}\n" for line in lines)
 
 
 def reason(error: Exception) -> str:

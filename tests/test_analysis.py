@@ -201,6 +201,12 @@ def test_ids_without_a_dash_have_no_speakers() -> None:
     assert by_speaker([]) == []
 
 
+def test_ids_that_begin_with_a_path_have_no_speakers() -> None:
+    known = [compare("anna-ru/wav/x-1", "a", "a", 1.0), compare("ben-ru/wav/x", "a", "b", 1.0)]
+    assert [group.name for group in by_speaker(known)] == ["ben", "anna"]
+    assert by_speaker([*known, compare("ru/wav/x-1", "a", "a", 1.0)]) == []
+
+
 def test_cosine_of_the_set_hides_what_utterances_confuse() -> None:
     results = results_of([("a", "b"), ("b", "a")])
     assert cosine_of_set(results) == pytest.approx(1.0)

@@ -1,4 +1,4 @@
-"""Corpora: what people have -> a sorted list of utterances."""
+"""Corpora: what people have -> a sorted list of utterances. By their formats' names: formats.py."""
 
 from speech.corpora.librispeech import TRANSCRIPT_SUFFIX, librispeech
 from speech.corpora.utterance import COPY_MARK, Utterance, with_copies

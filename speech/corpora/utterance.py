@@ -32,6 +32,11 @@ class Utterance:
         return self.utterance_id.removesuffix(f"{COPY_MARK}{self.copy}")
 
 
+def transcript_of(text: str) -> str | None:
+    """A transcript as it is written; None if there is nothing in it but blanks."""
+    return text if text.strip() else None
+
+
 def with_copies(utterances: list[Utterance], copies: int) -> list[Utterance]:
     """Each utterance and right behind it its copies, for augmentation; what lacks audio or
     transcript has none.

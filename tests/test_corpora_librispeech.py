@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from emulator import Emulator
 
-from speech.corpora import Utterance, librispeech, with_copies
+from speech.corpora import Utterance, librispeech
 from speech.prepare import corpus_digest
 from utils import UserError
 
@@ -257,35 +257,3 @@ def test_a_folder_of_splits_in_a_bucket_is_refused(in_bucket: str, bucket: str) 
 def test_a_bucket_that_is_not_there_is_named(in_bucket: str) -> None:
     with pytest.raises(UserError, match="gs://no-such-bucket/speech isn't there"):
         librispeech(["gs://no-such-bucket/speech"])
-
-
-# --- Copies ---------------------------------------------------------------------------------------
-
-
-def test_copies_stand_right_behind_their_utterance(split: Path) -> None:
-    utterances = listed(split)
-    copied = with_copies(utterances, 2)
-    assert [each.utterance_id for each in copied[:4]] == [
-        *("777-1-0000", "777-1-0000#1", "777-1-0000#2", "84-10-0000")
-    ]
-    assert copied[::3] == utterances
-    assert [each.copy for each in copied] == [0, 1, 2] * len(utterances)
-    for original, copy in zip(copied[::3], copied[2::3], strict=True):
-        assert copy.recorded_id == original.recorded_id == original.utterance_id
-        assert replace(copy, utterance_id=original.utterance_id, copy=0) == original
-    assert with_copies(utterances, 0) == utterances
-
-
-def test_what_has_no_audio_or_transcript_has_no_copies(split: Path) -> None:
-    (split / "84/2/84-2-0000.flac").unlink()
-    (split / "84/2/84-2-0002.flac").write_bytes(b"")
-    ids = [
-        each.utterance_id for each in with_copies(listed(split), 1) if "-2-" in each.utterance_id
-    ]
-    assert ids == ["84-2-0000", "84-2-0001", "84-2-0001#1", "84-2-0002"]
-
-
-def test_an_utterance_with_the_name_of_a_copy_is_refused(split: Path) -> None:
-    (split / "84/2/84-2-0001#1.flac").write_bytes(b"")
-    with pytest.raises(UserError, match="84-2-0001#1 has the name that a copy of 84-2-0001"):
-        with_copies(listed(split), 1)

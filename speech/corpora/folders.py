@@ -1,0 +1,85 @@
+"""Folders of audio with a text beside each file -> utterances."""
+
+import os
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+
+from speech import storage
+from speech.corpora.audio_paths import AudioPaths
+from speech.corpora.reading import Reading, decode, refuse_problems
+from speech.corpora.utterance import Utterance, transcript_of
+from speech.recordings import AUDIO_SUFFIXES
+from utils import UserError
+
+TEXT_SUFFIX = ".txt"
+
+_Recording = tuple[str | None, int | None]  # path, bytes
+_NO_RECORDING: list[_Recording] = [(None, None)]
+
+
+def read(path: str, reading: Reading) -> list[Utterance]:
+    """Utterances of a folder in which NAME.txt says what NAME.wav, or another audio file, holds.
+
+    The speaker is the folder right below, if a file lies in one. Audio without text and a text
+    without audio are kept, so that they can be counted. Of a text's lines one is made.
+
+    Raises:
+        UserError: a folder or a text can't be read.
+    """
+    audio = AudioPaths(path)
+    recordings: defaultdict[str, list[_Recording]] = defaultdict(list)
+    texts: dict[str, str] = {}  # path without suffix -> path
+    for found, size in storage.files_below(path):
+        stem, suffix = os.path.splitext(found)
+        if os.path.basename(found).startswith("."):
+            continue
+        if suffix.lower() in AUDIO_SUFFIXES:
+            recordings[stem].append((found, size))
+        elif suffix.lower() == TEXT_SUFFIX:
+            texts[stem] = found
+    transcripts = _read_all(path, texts)
+    utterances = []
+    for stem in sorted(recordings.keys() | texts.keys()):
+        speaker = _speaker(path, stem)
+        place = texts.get(stem, "")
+        for recording, size in recordings.get(stem, _NO_RECORDING):
+            named = recording or place
+            utterances.append(
+                Utterance(
+                    audio.utterance_id(named, speaker),
+                    recording,
+                    transcripts.get(stem),
+                    speaker,
+                    size,
+                    place=place or named,
+                )
+            )
+    return utterances
+
+
+def _speaker(folder: str, stem: str) -> str:
+    first, slash, _ = os.path.relpath(stem, folder).replace(os.sep, "/").partition("/")
+    return first if slash else ""
+
+
+def _read_all(folder: str, texts: dict[str, str]) -> dict[str, str | None]:
+    """The texts by their keys."""
+    with ThreadPoolExecutor(storage.PARALLEL_REQUESTS) as readers:
+        read_texts = list(readers.map(_read_text, texts.values()))
+    refuse_problems(folder, [str(each) for each in read_texts if isinstance(each, UserError)])
+    return {
+        stem: transcript_of(each)
+        for stem, each in zip(texts, read_texts, strict=True)
+        if isinstance(each, str)
+    }
+
+
+def _read_text(path: str) -> str | UserError:
+    """The text of a file in one line, or what is wrong with it."""
+    try:
+        text = decode(path, storage.read_bytes(path))
+    except OSError as error:
+        return UserError(f"{path} can't be read: {error.strerror}.")
+    except UserError as error:
+        return error
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())

@@ -1,0 +1,193 @@
+"""Corpora by their formats' names: what people have -> one list of utterances."""
+
+import codecs
+import os
+from collections.abc import Callable
+from dataclasses import replace
+
+from speech import storage
+from speech.corpora import (
+    commands,
+    common_voice,
+    deepspeech_csv,
+    folders,
+    json_lines,
+    tables,
+)
+from speech.corpora.librispeech import TRANSCRIPT_SUFFIX, librispeech
+from speech.corpora.reading import Reading
+from speech.corpora.utterance import Utterance
+from speech.recordings import AUDIO_SUFFIXES
+from utils import UserError
+
+__all__ = ["FORMATS", "TABLE_SUFFIXES", "Reader", "Reading", "detect", "read"]
+
+# A corpus's path and what its reader may be told -> its utterances, in any order. An id may come
+# again: `read` numbers such ones.
+Reader = Callable[[str, Reading], list[Utterance]]
+
+FORMATS: dict[str, Reader] = {
+    "librispeech": lambda path, reading: librispeech([path]),
+    "csv": deepspeech_csv.read,
+    "common_voice": common_voice.read,
+    "json": json_lines.read,
+    "commands": commands.read,
+    "folder": folders.read,
+}
+
+JSON_SUFFIXES = (".json", ".jsonl", ".manifest")
+TABLE_SUFFIXES = (".csv", ".tsv", *JSON_SUFFIXES)
+
+FILES_PATH = "--files_path"
+
+
+def read(
+    paths: list[str], format_name: str | None, reading: Reading, flag: str = FILES_PATH
+) -> list[Utterance]:
+    """The utterances of one or several corpora, sorted by id.
+
+    Of utterances with the same id all but the first get a number, as in "ru/wav/x (2)", in the
+    order of the places where the corpora tell of them; so their order doesn't depend on that of
+    the paths.
+
+    Args:
+        paths: tables or folders, local or gs://.
+        format_name: of FORMATS, for all of them; None: each one's is found out.
+        flag: that names the paths, for messages.
+
+    Raises:
+        UserError: a path isn't there, is named twice, can't be read, or holds no utterance.
+    """
+    if not paths:
+        raise UserError(f"There is no corpus to read. Name a table or a folder with {flag}.")
+    if format_name is not None and format_name not in FORMATS:
+        raise UserError(
+            f"--format={format_name} is not known: choose among {', '.join(sorted(FORMATS))}."
+        )
+    _check_once(paths, flag)
+    found: list[Utterance] = []
+    for path in paths:
+        _check_there(path, flag)
+        chosen = format_name or detect(path, flag)
+        utterances = FORMATS[chosen](path, reading)
+        if not utterances:
+            raise UserError(
+                f"{path} holds no utterances of the format {chosen}. Name another corpus with "
+                f"{flag}."
+            )
+        found += utterances
+    return _with_unique_ids(found)
+
+
+def detect(path: str, flag: str = FILES_PATH) -> str:
+    """The name of a corpus's format, told by its header or by what its folder holds.
+
+    A table that is like none, but is called .csv, .tsv or .json, is taken to be one: its reader
+    says what it lacks.
+
+    Args:
+        flag: as of `read`.
+
+    Raises:
+        UserError: it can't be told.
+    """
+    if os.path.isdir(path) or (storage.in_bucket(path) and not storage.size(path)):
+        return _detect_folder(path, flag)
+    return _detect_file(path, flag)
+
+
+def _detect_file(path: str, flag: str) -> str:
+    beginning = _beginning(path)
+    if beginning.lstrip().startswith(("{", "[")):
+        return "json"
+    for name in tables.formats_of(tables.header_columns(beginning)):
+        # An id is in many tables.
+        if name != "commands" or os.path.basename(path) == commands.TABLE:
+            return name
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in JSON_SUFFIXES:
+        return "json"
+    of_suffix = {".csv": "csv", ".tsv": "common_voice"}
+    if suffix not in of_suffix:
+        raise UserError(
+            f"{path} is no table of a known format ({', '.join(sorted(FORMATS))}): docs/corpora.md "
+            f"shows them. Name one with {flag}."
+        )
+    return "commands" if os.path.basename(path) == commands.TABLE else of_suffix[suffix]
+
+
+def _beginning(path: str) -> str:
+    """The first lines of a file, in whatever encoding."""
+    try:
+        with storage.open_reader(path) as reader:
+            content = reader.read(tables.HEADER_CHARACTERS)
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror}. Check its rights.") from None
+    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16" if utf16 else "utf-8-sig", errors="replace")
+    return text.replace("\0", "")
+
+
+def _detect_folder(path: str, flag: str) -> str:
+    files = [found for found, _ in storage.files_below(path)]
+    names = {os.path.relpath(found, path) for found in files}
+    if commands.TABLE in names:
+        return "commands"
+    if any(name.endswith(TRANSCRIPT_SUFFIX) for name in names):
+        return "librispeech"
+    audio = {os.path.splitext(name)[0] for name in names if name.lower().endswith(AUDIO_SUFFIXES)}
+    if any(f"{stem}{folders.TEXT_SUFFIX}" in names for stem in audio):
+        return "folder"
+    inside = sorted(name for name in names if name.lower().endswith(TABLE_SUFFIXES))
+    if inside:
+        named = ",".join(storage.join(path, name) for name in inside)
+        raise UserError(
+            f"{path} is a folder with tables. Name those you want with {flag}, as in "
+            f"{flag}={named}."
+        )
+    raise UserError(
+        f"{path} is a folder without {commands.TABLE}, *{TRANSCRIPT_SUFFIX}, or "
+        f"*{folders.TEXT_SUFFIX} beside audio: docs/corpora.md shows what can be read. Name "
+        f"another with {flag}."
+    )
+
+
+def _check_once(paths: list[str], flag: str) -> None:
+    known: dict[str, str] = {}
+    for path in paths:
+        whole = path.rstrip("/") if storage.in_bucket(path) else os.path.abspath(path)
+        if whole in known:
+            raise UserError(f"{flag} names {path} twice: leave one of them out.")
+        known[whole] = path
+
+
+def _check_there(path: str, flag: str) -> None:
+    there = storage.exists(path)
+    if not there and storage.in_bucket(path):
+        there = next(iter(storage.files_below(path)), None) is not None
+    if not there:
+        raise UserError(f"{path} isn't there. Name a table or a folder with {flag}.")
+
+
+def _with_unique_ids(utterances: list[Utterance]) -> list[Utterance]:
+    taken = {each.utterance_id for each in utterances}
+    numbered: list[Utterance] = []
+    last, number = None, 1
+    for each in sorted(utterances, key=_order):
+        number = number + 1 if each.utterance_id == last else 1
+        last = utterance_id = each.utterance_id
+        if number > 1:
+            while (utterance_id := f"{each.utterance_id} ({number})") in taken:
+                number += 1
+            taken.add(utterance_id)
+        numbered.append(replace(each, utterance_id=utterance_id))
+    return sorted(numbered, key=lambda each: each.utterance_id)
+
+
+def _order(utterance: Utterance) -> tuple[str, str, int, str]:
+    """By id, and equal ids by where they stand: line 9 of a table before its line 10."""
+    table, colon, line = utterance.place.rpartition(":")
+    audio_path = utterance.audio_path or ""
+    if colon and line.isdecimal():
+        return utterance.utterance_id, table, int(line), audio_path
+    return utterance.utterance_id, utterance.place, 0, audio_path
