@@ -47,6 +47,14 @@ def asterisk_en() -> str:
     return folder
 
 
+@pytest.fixture
+def asterisk_ru() -> str:
+    folder = os.path.join(CORPORA, "asterisk-ru")
+    if not os.path.isdir(folder):
+        pytest.skip(f"no real speech at {folder}")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def emulator() -> Iterator[Emulator]:
     """Google Cloud Storage on this machine; see tests/emulator.py."""

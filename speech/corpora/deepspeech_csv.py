@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import re
+import wave
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -30,6 +31,7 @@ UNREADABLE = "unreadable audio"
 EMPTY = "no samples"
 
 WAV_HEADER_BYTES = 44  # at least
+SAMPLE_BYTES = 2
 NAME_CHARACTERS = 80  # of an id, at most, in the name of a file that is written for it
 
 
@@ -117,13 +119,19 @@ def write_csv(path: str, utterances: list[Utterance], sample_rate: int) -> Writt
             except _UnusableError as error:
                 left_out[str(error)].append(each.utterance_id)
             progress.update()
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(HEADER)
-    writer.writerows(rows)
-    storage.write_text(path, table.getvalue())
+    storage.write_text(path, _csv([HEADER, *rows]))
     within = os.path.basename(wav_folder(path)) + "/"
     return Written(len(rows), sum(row[0].startswith(within) for row in rows), dict(left_out))
+
+
+def _csv(rows: list[tuple[str, ...] | tuple[str, int, str]]) -> str:
+    table = io.StringIO()
+    plain = csv.writer(table, lineterminator="\n")
+    quoted = csv.writer(table, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in rows:
+        # Of itself the writer quotes only the line end that it writes.
+        (quoted if "\r" in "".join(map(str, row)) else plain).writerow(row)
+    return table.getvalue()
 
 
 def wav_folder(path: str) -> str:
@@ -150,14 +158,14 @@ def _is_wav(utterance: Utterance, path: str, sample_rate: int) -> bool:
         return False
     try:
         path.encode()  # else a table in UTF-8 can't name it
-        header = soundfile.info(path)
-    except (OSError, ValueError, soundfile.SoundFileError):
+        with wave.open(path) as file:
+            form = (file.getnchannels(), file.getsampwidth(), file.getframerate())
+            promised = file.getnframes() * SAMPLE_BYTES
+    except (OSError, EOFError, ValueError, wave.Error):
         return False
-    # A file that is cut short isn't one: reading it will tell.
-    return (header.format, header.subtype, header.channels, header.samplerate) == (
-        *("WAV", INT16_SUBTYPE, 1),
-        sample_rate,
-    ) and 0 < 2 * header.frames <= os.path.getsize(path) - WAV_HEADER_BYTES
+    # Of a file that is cut short, what is there is written anew: TensorFlow refuses such files.
+    there = os.path.getsize(path) - WAV_HEADER_BYTES
+    return form == (1, SAMPLE_BYTES, sample_rate) and 0 < promised <= there
 
 
 def _file_name(utterance: Utterance, sample_rate: int) -> str:

@@ -1,0 +1,15 @@
+"""Small recordings for tests."""
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+
+def write_sound(path: Path, seconds: float = 0.05, sample_rate: int = 16000) -> Path:
+    """Noise of the name's own, in the format that the suffix says."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(zlib.crc32(path.name.encode()))
+    soundfile.write(path, rng.normal(size=round(seconds * sample_rate)) * 0.1, sample_rate)
+    return path

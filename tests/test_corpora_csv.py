@@ -1,0 +1,272 @@
+"""DeepSpeech's CSV files are read, and written so that Mozilla's programs can read them."""
+
+import csv
+import os
+import wave
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sounds import write_sound
+
+from speech import prepare, storage
+from speech.corpora import Utterance, deepspeech_csv
+from speech.corpora.deepspeech_csv import Written, wav_folder, write_csv
+from speech.corpora.reading import Reading
+from speech.features import read_audio
+from utils import UserError
+
+RATE = 16000
+
+
+def table(tmp_path: Path, *rows: str, header: str = "wav_filename,wav_filesize,transcript") -> str:
+    path = tmp_path / "ru" / "train.csv"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(f"{row}\n" for row in (header, *rows)), encoding="utf-8")
+    return str(path)
+
+
+def listed(path: str, **told: str) -> list[Utterance]:
+    return deepspeech_csv.read(path, Reading(**told))
+
+
+def test_a_row_is_an_utterance(tmp_path: Path) -> None:
+    wav = write_sound(tmp_path / "ru/wav/x.wav")
+    path = table(tmp_path, "wav/x.wav,17,Да «Нет»")
+    (found,) = listed(path)
+    assert found == Utterance(
+        "ru/wav/x",
+        str(wav),
+        "Да «Нет»",
+        "",
+        wav.stat().st_size,
+        stated_bytes=17,
+        place=f"{path}:2",
+    )
+
+
+def test_paths_start_at_the_audio_root_if_there_is_one(tmp_path: Path) -> None:
+    wav = write_sound(tmp_path / "audio/wav/x.wav")
+    (found,) = listed(table(tmp_path, "wav/x.wav,1,a"), audio_root=str(tmp_path / "audio"))
+    assert (found.audio_path, found.utterance_id) == (str(wav), "audio/wav/x")
+
+
+def test_audio_that_is_not_there_keeps_its_path(tmp_path: Path) -> None:
+    (found,) = listed(table(tmp_path, "wav/x.wav,1,a"))
+    assert found.audio_path == str(tmp_path / "ru/wav/x.wav")
+    assert found.audio_bytes is None
+
+
+@pytest.mark.parametrize("size", ["", "1.5", "many", "-3", "²"])
+def test_a_size_that_is_no_number_states_nothing(tmp_path: Path, size: str) -> None:
+    (found,) = listed(table(tmp_path, f"x.wav,{size},a"))
+    assert found.stated_bytes is None
+
+
+def test_empty_transcripts_are_none(tmp_path: Path) -> None:
+    found = listed(table(tmp_path, "x.wav,1,", 'y.wav,1," "', "z.wav,1, a"))
+    assert [each.transcript for each in found] == [None, None, " a"]
+
+
+def test_speakers_come_from_their_column_or_a_client_id(tmp_path: Path) -> None:
+    header = "wav_filename,wav_filesize,transcript,Speaker,client_id"
+    hashed = "0123456789abcdef" * 8
+    path = table(
+        tmp_path, f"x.wav,1,a,anna,{hashed}", f"y.wav,1,a,,{hashed}", "z.wav,1,a,,", header=header
+    )
+    assert [(each.speaker, each.utterance_id) for each in listed(path)] == [
+        ("anna", "anna-ru/x"),
+        ("0123456789", "0123456789-ru/y"),
+        ("", "ru/z"),
+    ]
+
+
+def test_all_bad_rows_are_in_one_error(tmp_path: Path) -> None:
+    path = table(tmp_path, "x.wav,1", " ,1,a", "y.wav,1,a")
+    with pytest.raises(UserError) as error:
+        listed(path)
+    assert str(error.value) == (
+        f"{path} can't be used: line 2: 2 fields instead of 3; line 3: wav_filename is empty. Mend "
+        "or remove them."
+    )
+
+
+def test_real_speech_is_read_whole(asterisk_ru: str) -> None:
+    for name, count in (("train", 200), ("dev", 25), ("test", 25)):
+        found = listed(f"{asterisk_ru}/{name}.csv")
+        assert len(found) == count
+        assert all(each.stated_bytes == each.audio_bytes for each in found)
+        assert all(each.audio_bytes and each.transcript for each in found)
+        assert len({each.utterance_id for each in found}) == count
+        assert {each.utterance_id.split("/")[0] for each in found} == {"asterisk_ru"}
+
+
+# --- Writing --------------------------------------------------------------------------------------
+
+
+def utterance(path: Path, transcript: str | None = "a", **changed: object) -> Utterance:
+    size = path.stat().st_size if path.exists() else None
+    known = Utterance(f"me-here/{path.stem}", str(path), transcript, "me", size)
+    return replace(known, **changed)  # type: ignore[arg-type]
+
+
+def written(tmp_path: Path, *utterances: Utterance) -> tuple[Written, list[dict[str, str]]]:
+    path = tmp_path / "out" / "all.csv"
+    result = write_csv(str(path), list(utterances), RATE)
+    with open(path, encoding="utf-8", newline="") as file:
+        return result, list(csv.DictReader(file))
+
+
+def mozillas_samples(tmp_path: Path, row: dict[str, str]) -> np.ndarray:
+    """Samples of a row as Mozilla's programs read them, which know 16-bit mono WAV alone."""
+    path = tmp_path / "out" / row["wav_filename"]
+    assert path.stat().st_size == int(row["wav_filesize"])
+    with wave.open(str(path)) as file:
+        assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, RATE)
+        return np.frombuffer(file.readframes(file.getnframes()), np.int16)
+
+
+def test_recordings_that_will_do_are_named_where_they_lie(tmp_path: Path) -> None:
+    inside, outside = (write_sound(tmp_path / name) for name in ("out/wav/x.wav", "else/y.wav"))
+    result, rows = written(tmp_path, utterance(inside), utterance(outside))
+    assert [row["wav_filename"] for row in rows] == ["wav/x.wav", str(outside)]
+    assert result == Written(2, 0, {})
+    assert set(os.listdir(tmp_path / "out")) == {"all.csv", "wav"}
+    for row, path in zip(rows, (inside, outside), strict=True):
+        np.testing.assert_array_equal(mozillas_samples(tmp_path, row), read_audio(str(path), RATE))
+
+
+def test_other_recordings_are_decoded_beside_the_table(tmp_path: Path) -> None:
+    sounds = [
+        write_sound(tmp_path / "in/a.flac"),
+        write_sound(tmp_path / "in/b.mp3"),
+        write_sound(tmp_path / "in/c.wav", sample_rate=8000),
+        tmp_path / "in/d.wav",
+        tmp_path / "in/e.wav",
+    ]
+    soundfile.write(sounds[3], np.full((800, 2), 0.25), RATE)
+    soundfile.write(sounds[4], np.array([0.5, 2.0, -2.0]), RATE, subtype="FLOAT")
+    result, rows = written(tmp_path, *map(utterance, sounds))
+    assert (result.rows, result.decoded, result.folder_needed) == (5, 5, True)
+    for row, path in zip(rows, sounds, strict=True):
+        assert row["wav_filename"].startswith(f"all_wav/me-here_{path.stem}-")
+        expected = np.clip(read_audio(str(path), RATE), -32768, 32767)
+        assert np.abs(mozillas_samples(tmp_path, row) - expected).max() <= 0.5
+    assert mozillas_samples(tmp_path, rows[4]).tolist() == [16384, 32767, -32768]
+
+
+def test_a_stretch_is_cut_out(tmp_path: Path) -> None:
+    path = write_sound(tmp_path / "out/x.wav", seconds=0.5)
+    samples = read_audio(str(path), RATE)
+    first = utterance(path, start_seconds=0.1, seconds=0.2)
+    last = utterance(path, utterance_id="me-here/x@0.4", start_seconds=0.4)
+    start = utterance(path, utterance_id="me-here/x@0", seconds=0.1)
+    behind = utterance(path, utterance_id="me-here/x@1", start_seconds=1.0)
+    result, rows = written(tmp_path, first, last, start, behind)
+    cut = [mozillas_samples(tmp_path, row).tolist() for row in rows]
+    assert cut == [samples[1600:4800].tolist(), samples[6400:].tolist(), samples[:1600].tolist()]
+    assert result.left_out == {"no samples": ["me-here/x@1"]}
+
+
+def test_what_can_not_be_used_is_left_out_by_reason(tmp_path: Path) -> None:
+    good = write_sound(tmp_path / "good.wav")
+    short = write_sound(tmp_path / "short.flac")
+    short.write_bytes(short.read_bytes()[:-100])
+    (tmp_path / "none.wav").write_bytes(b"")
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), RATE)
+    result, rows = written(
+        tmp_path,
+        utterance(good),
+        utterance(good, None, utterance_id="1"),
+        utterance(good, audio_path=None, utterance_id="2"),
+        utterance(short),
+        *(utterance(tmp_path / f"{name}.wav") for name in ("none", "gone", "empty")),
+    )
+    assert [row["wav_filename"] for row in rows] == [str(good)]
+    assert result.left_out == {
+        prepare.NO_TRANSCRIPT: ["1"],
+        prepare.NO_AUDIO: ["2"],
+        prepare.UNREADABLE: ["me-here/short", "me-here/none", "me-here/gone"],
+        prepare.EMPTY: ["me-here/empty"],
+    }
+
+
+def test_of_a_wav_that_is_cut_short_the_rest_is_written_anew(tmp_path: Path) -> None:
+    short = write_sound(tmp_path / "out/short.wav")
+    whole = read_audio(str(short), RATE)
+    short.write_bytes(short.read_bytes()[:-100])
+    result, (row,) = written(tmp_path, utterance(short))
+    assert result.decoded == 1
+    np.testing.assert_array_equal(mozillas_samples(tmp_path, row), whole[:-50])
+
+
+def test_what_an_earlier_run_decoded_is_not_decoded_again(tmp_path: Path) -> None:
+    first, second = (write_sound(tmp_path / name) for name in ("a.flac", "b.flac"))
+    _, before = written(tmp_path, utterance(first))
+    made = tmp_path / "out" / before[0]["wav_filename"]
+    made.write_bytes(made.read_bytes() + b"kept")
+    (made.parent / f".{made.name}.partial").write_bytes(b"of a killed run")
+    _, after = written(tmp_path, utterance(first), utterance(second))
+    assert after[0]["wav_filename"] == before[0]["wav_filename"]
+    assert made.read_bytes().endswith(b"kept") and len(after) == 2
+    write_sound(first, seconds=0.1)  # another recording by now
+    _, anew = written(tmp_path, utterance(first))
+    assert len(mozillas_samples(tmp_path, anew[0])) == 1600
+
+
+def test_files_for_ids_of_any_letters_and_length_are_apart(tmp_path: Path) -> None:
+    path = write_sound(tmp_path / "a.flac")
+    ids = ["й" * 300, "ц" * 300, "a/b", "a_b", "..", "me-" + "x" * 300]
+    _, rows = written(tmp_path, *(utterance(path, utterance_id=each) for each in ids))
+    names = [os.path.basename(row["wav_filename"]) for row in rows]
+    assert len(set(names)) == len(ids)
+    assert all(name.isascii() and name[0].isalnum() and len(name) < 120 for name in names)
+
+
+def test_a_table_in_a_bucket_is_refused() -> None:
+    with pytest.raises(UserError, match=r"gs://b/train.csv lies in a bucket.*name a local file"):
+        write_csv("gs://b/train.csv", [], RATE)
+
+
+def test_recordings_in_a_bucket_are_decoded(tmp_path: Path, own_bucket: str) -> None:
+    path = write_sound(tmp_path / "x.wav")
+    storage.write_bytes(f"{own_bucket}/x.wav", path.read_bytes())
+    _, (row,) = written(tmp_path, utterance(path, audio_path=f"{own_bucket}/x.wav"))
+    assert row["wav_filename"].startswith("all_wav/")
+    np.testing.assert_array_equal(mozillas_samples(tmp_path, row), read_audio(str(path), RATE))
+
+
+TRANSCRIPTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
+TRICKY = st.sampled_from(
+    [',"', '"', "a\r\nb", "\r", "שלום, עולם", "\ufeffa", "a;b\tc", "'", "\u2028"]
+)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists((TRANSCRIPTS | TRICKY).filter(lambda text: bool(text.strip())), max_size=4))
+def test_what_is_written_is_read_again(tmp_path: Path, transcripts: list[str]) -> None:
+    sounds = [tmp_path / "out/x.wav", tmp_path / "y.flac"]
+    for sound in sounds:
+        if not sound.exists():
+            write_sound(sound)
+    utterances = [
+        utterance(sounds[number % 2], text, utterance_id=f"me-here/{number}")
+        for number, text in enumerate(transcripts)
+    ]
+    path = str(tmp_path / "out/all.csv")
+    assert write_csv(path, utterances, RATE).rows == len(transcripts)
+    found = listed(path)
+    assert [each.transcript for each in found] == transcripts
+    for before, after in zip(utterances, found, strict=True):
+        assert after.stated_bytes == after.audio_bytes
+        np.testing.assert_array_equal(
+            read_audio(str(after.audio_path), RATE), read_audio(str(before.audio_path), RATE)
+        )
+
+
+def test_the_folder_is_called_like_the_table() -> None:
+    assert wav_folder("/data/ru/train.csv") == "/data/ru/train_wav"
