@@ -38,7 +38,7 @@ def define_flags() -> None:
         "input_txt",
         [],
         "Files of text, plain or gzipped, one sentence a line; also LibriSpeech's *.trans.txt, or "
-        "folders of them.",
+        "folders of them, and the tables of other corpora (.csv, .tsv, .json).",
     )
     flags.DEFINE_list(
         "exclude_txt",

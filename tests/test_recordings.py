@@ -37,6 +37,25 @@ def test_copy_has_the_recording_it_was_made_from(tmp_path: Path) -> None:
     assert audio("1-1-1#x") is None
 
 
+def test_of_files_of_one_name_the_path_in_the_id_tells(tmp_path: Path) -> None:
+    for path in ("my-ru/wav/1.wav", "en/wav/1.wav", "en/more/1.wav"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(path)
+    audio = find_audio([str(tmp_path)])
+    assert audio("anna-my-ru/wav/1") == audio("my_ru/wav/1") == b"my-ru/wav/1.wav"
+    assert audio("anna-en/wav/1#2") == audio("en/wav/1 (3)") == b"en/wav/1.wav"
+    assert audio("en/more/1 (2)#1") == b"en/more/1.wav"
+    assert audio("other/1") is None  # it may be any of them
+    assert find_audio([str(tmp_path / "en/more")])("en/more/1") == b"en/more/1.wav"
+
+
+def test_stretches_have_no_recording_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "1.wav").write_bytes(b"all of it")
+    audio = find_audio([str(tmp_path)])
+    assert audio("ru/1") == b"all of it"
+    assert [audio(each) for each in ("ru/1@12.5", "ru/1@0 (2)", "ru/1@3#1")] == [None] * 3
+
+
 def test_first_folder_and_within_it_flac_go_first(tmp_path: Path) -> None:
     for folder, name in (("a", "1.wav"), ("a", "1.FLAC"), ("b", "1.flac"), ("b", "2.mp3")):
         (tmp_path / folder).mkdir(exist_ok=True)

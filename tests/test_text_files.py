@@ -55,6 +55,33 @@ def test_a_folder_is_its_transcripts(tmp_path: Path) -> None:
     assert all(file.transcripts for file in found)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "train.csv",
+            'wav_filename,wav_filesize,transcript\nb.wav,1,"x,\ny"\na.wav,1,one\nc.wav,1,\n',
+        ),
+        ("train.TSV", "client_id\tpath\tsentence\n\tb\tx, y\n\ta\tone\n\tc\t\n"),
+        ("train.json", '{"key": "b", "text": "x, y"}\n{"key": "a", "text": "one"}\n'),
+    ],
+)
+def test_tables_are_their_transcripts_one_a_line(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    (found,) = find_text([str(tmp_path / name)], FLAG)
+    assert found.table and not found.transcripts
+    assert list(read_blocks(found)) == ["one\nx, y\n"]
+
+
+def test_tables_that_can_not_be_read_are_named_with_the_flag(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "words.csv", ["a,b", "c,d"])
+    with pytest.raises(UserError, match=f"^{FLAG}: {path} lacks the column wav_filename"):
+        list(read_blocks(TextFile(path, FLAG)))
+    path = write_lines(tmp_path / "no.csv", ["wav_filename,transcript"])
+    with pytest.raises(UserError, match=f"Name another corpus with {FLAG}"):
+        list(read_blocks(TextFile(path, FLAG)))
+
+
 def test_what_is_no_text_is_named(tmp_path: Path) -> None:
     empty = write_lines(tmp_path / "empty", [])
     for path, said in (
