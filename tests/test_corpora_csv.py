@@ -61,7 +61,7 @@ def test_audio_that_is_not_there_keeps_its_path(tmp_path: Path) -> None:
     assert found.audio_bytes is None
 
 
-@pytest.mark.parametrize("size", ["", "1.5", "many", "-3", "²"])
+@pytest.mark.parametrize("size", ["", "1.5", "many", "-3", "²", "9" * 5000])
 def test_a_size_that_is_no_number_states_nothing(tmp_path: Path, size: str) -> None:
     (found,) = listed(table(tmp_path, f"x.wav,{size},a"))
     assert found.stated_bytes is None
@@ -151,7 +151,7 @@ def test_other_recordings_are_decoded_beside_the_table(tmp_path: Path) -> None:
     soundfile.write(sounds[3], np.full((800, 2), 0.25), RATE)
     soundfile.write(sounds[4], np.array([0.5, 2.0, -2.0]), RATE, subtype="FLOAT")
     result, rows = written(tmp_path, *map(utterance, sounds))
-    assert (result.rows, result.decoded, result.folder_needed) == (5, 5, True)
+    assert (result.rows, result.decoded) == (5, 5)
     for row, path in zip(rows, sounds, strict=True):
         assert row["wav_filename"].startswith(f"all_wav/me-here_{path.stem}-")
         expected = np.clip(read_audio(str(path), RATE), -32768, 32767)
@@ -246,7 +246,9 @@ TRICKY = st.sampled_from(
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.lists((TRANSCRIPTS | TRICKY).filter(lambda text: bool(text.strip())), max_size=4))
 def test_what_is_written_is_read_again(tmp_path: Path, transcripts: list[str]) -> None:
     sounds = [tmp_path / "out/x.wav", tmp_path / "y.flac"]

@@ -122,6 +122,7 @@ def test_corpora_in_a_bucket_are_found_out(corpora: dict[str, Path], own_bucket:
         ]
         assert all(str(each.audio_path).startswith("gs://") for each in listed(there))
     assert "is a folder with tables" in refusal(f"{own_bucket}/csv")
+    assert detect(own_bucket.rpartition("/")[0]) == "librispeech"  # all of the bucket
     assert "isn't there. Name a table" in refusal(f"{own_bucket}/nothing")
 
 
@@ -131,7 +132,7 @@ def test_corpora_in_a_bucket_are_found_out(corpora: dict[str, Path], own_bucket:
         ("gone.csv", None, "gone.csv isn't there. Name a table or a folder with --input_txt."),
         ("a.pdf", "nothing", "a.pdf is no table of a known format (commands, common_voice, csv,"),
         ("a.csv", CSV, "a.csv holds no utterances of the format csv. Name another corpus with --i"),
-        ("a.csv", "", "a.csv is empty."),
+        ("a.csv", "", "a.csv is empty: fill it, or name another file."),
     ],
 )
 def test_what_can_not_be_read_is_named(

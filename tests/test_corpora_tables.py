@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speech.corpora.tables import header_columns, read_csv, read_tsv, separator_of
@@ -79,6 +79,7 @@ def test_columns_without_a_name_are_nobodys(tmp_path: Path) -> None:
 FIELDS = st.text(st.characters(codec="utf-8", exclude_characters="\t\n\r\0"))
 
 
+@settings(deadline=None)
 @given(st.lists(FIELDS.filter(lambda text: bool(text.strip())), min_size=1, max_size=5))
 def test_tsv_takes_quotes_and_all_else_as_letters(sentences: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:

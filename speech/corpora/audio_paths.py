@@ -21,6 +21,7 @@ class AudioPaths:
     def __init__(self, root: str) -> None:
         """root: folder, local or gs://, that relative paths start at."""
         self._root = _normalised(root)
+        self._root_parts = _parts(self._root)
         self._listed: dict[str, dict[str, int | None]] = {}  # folders of buckets -> their files
 
     def find(self, name: str) -> tuple[str, int | None]:
@@ -58,9 +59,9 @@ class AudioPaths:
 
     def _below(self, path: str) -> list[str]:
         """The parts of a path, without suffix, from the root's folder or one beside it on."""
-        parts, root = _parts(os.path.splitext(path)[0]), _parts(self._root)
-        above = root[:-1]
-        for start in (root, above):
+        parts = _parts(os.path.splitext(path)[0])
+        above = self._root_parts[:-1]
+        for start in (self._root_parts, above):
             if start and parts[: len(start)] == start:
                 return parts[len(above) :]
         return parts[-LAST_PARTS:]

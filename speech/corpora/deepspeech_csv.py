@@ -30,6 +30,8 @@ NO_TRANSCRIPT = "no transcript"
 UNREADABLE = "unreadable audio"
 EMPTY = "no samples"
 
+_SIZE = re.compile(r"[0-9]{1,18}")  # bytes
+
 WAV_HEADER_BYTES = 44  # at least
 SAMPLE_BYTES = 2
 NAME_CHARACTERS = 80  # of an id, at most, in the name of a file that is written for it
@@ -64,7 +66,7 @@ def read(path: str, reading: Reading) -> list[Utterance]:
                 transcript_of(row.fields["transcript"]),
                 speaker,
                 size,
-                stated_bytes=int(stated) if stated.isascii() and stated.isdecimal() else None,
+                stated_bytes=int(stated) if _SIZE.fullmatch(stated) else None,
                 place=table.place(row),
             )
         )
@@ -79,11 +81,6 @@ class Written:
     rows: int  # utterances in the table
     decoded: int  # of them, those whose audio was written anew, now or by an earlier run
     left_out: dict[str, list[str]]  # reason -> ids of the utterances that are not in it
-
-    @property
-    def folder_needed(self) -> bool:
-        """Whether the table names files in `wav_folder`."""
-        return self.decoded > 0
 
 
 class _UnusableError(Exception):

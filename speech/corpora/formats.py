@@ -91,7 +91,7 @@ def detect(path: str, flag: str = FILES_PATH) -> str:
     Raises:
         UserError: it can't be told.
     """
-    if os.path.isdir(path) or (storage.in_bucket(path) and not storage.size(path)):
+    if os.path.isdir(path) or _bucket_folder(path):
         return _detect_folder(path, flag)
     return _detect_file(path, flag)
 
@@ -162,11 +162,12 @@ def _check_once(paths: list[str], flag: str) -> None:
 
 
 def _check_there(path: str, flag: str) -> None:
-    there = storage.exists(path)
-    if not there and storage.in_bucket(path):
-        there = next(iter(storage.files_below(path)), None) is not None
-    if not there:
+    if not _bucket_folder(path) and not storage.exists(path):
         raise UserError(f"{path} isn't there. Name a table or a folder with {flag}.")
+
+
+def _bucket_folder(path: str) -> bool:
+    return storage.in_bucket(path) and next(storage.files_below(path), None) is not None
 
 
 def _with_unique_ids(utterances: list[Utterance]) -> list[Utterance]:

@@ -38,7 +38,7 @@ def read_text(path: str) -> str:
             f"{path} can't be read: {error.strerror}. Check that it is there and may be read."
         ) from None
     if not content:
-        raise UserError(f"{path} is empty.")
+        raise UserError(f"{path} is empty: fill it, or name another file.")
     return decode(path, content)
 
 
