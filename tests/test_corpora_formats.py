@@ -1,10 +1,13 @@
 """Corpora of any format become one list of utterances with ids that are unique."""
 
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sounds import write_sound
 
 from speech import storage
@@ -148,6 +151,59 @@ def test_flags_that_can_not_be_are_told(corpora: dict[str, Path], tmp_path: Path
     assert "Name a table or a folder with --files_path" in refusal()
     assert "--format=wav is not known: choose among commands, " in refusal(table, format_name="wav")
     assert "--files_path names" in refusal(table, f"{tmp_path}/json/../csv/train.csv")
+
+
+PIECES = st.sampled_from(
+    [
+        *(b"wav_filename", b"transcript", b"path", b"sentence", b"id", b"es", b'{"key": "x"', b"7"),
+        *(
+            b'"text": "a"',
+            b"}",
+            b"[",
+            b"]",
+            b",",
+            b";",
+            b"\t",
+            b"\n",
+            b"\r",
+            b'"',
+            b"\\ud800",
+            b"\0",
+        ),
+        *(
+            b"\xff\xfe",
+            b"\xef\xbb\xbf",
+            "é".encode(),
+            b"\xe9",
+            b"gs:/",
+            b"/",
+            b"\\u0000",
+            b"-",
+            b"1e999",
+        ),
+    ]
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(PIECES | st.binary(max_size=3), max_size=30), st.sampled_from(sorted(FORMATS)))
+def test_whatever_is_in_a_table_is_read_or_refused(pieces: list[bytes], name: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder) / ("commands.csv" if name == "commands" else "a.tsv")
+        table.write_bytes(b"".join(pieces))
+        for chosen in (name, None):
+            found = read_or_message(str(table), chosen)
+            if isinstance(found, str):
+                assert len(found.splitlines()) == 1
+            else:
+                assert found and all(each.utterance_id.encode() for each in found)
+
+
+def read_or_message(path: str, format_name: str | None) -> list[Utterance] | str:
+    try:
+        return read([path], format_name, Reading())
+    except UserError as error:
+        return str(error)
 
 
 # --- Equal ids ------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speech.corpora.tables import header_columns, read_csv, read_tsv, separator_of
+from speech.corpora.tables import header_columns, read_csv, read_tsv, separator_of, shown
 from utils import UserError
 
 HEADER = "wav_filename,wav_filesize,transcript"
@@ -70,6 +70,11 @@ def test_headers_that_lack_a_column_are_told(tmp_path: Path, header: str, said: 
 def test_a_table_of_empty_lines_has_no_columns(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="its first line names none"):
         read_csv(table(tmp_path, "\n \n"), "csv")
+
+
+def test_strange_names_are_shown_in_part() -> None:
+    assert shown(["a", "b\n\x00c"]) == "a, b??c"
+    assert shown(["x" * 50] * 22) == ", ".join(["x" * 40] * 20) + ", and 2 more"
 
 
 def test_columns_without_a_name_are_nobodys(tmp_path: Path) -> None:

@@ -116,7 +116,9 @@ def _texts(path: str, language: str | None) -> dict[str, tuple[str, str]]:
         if not command:
             table.refuse(row, "id is empty")
         elif command in texts:
-            table.refuse(row, f"id {command} is there already, at {texts[command][0]}")
+            table.refuse(
+                row, f"id {tables.shown([command])} is there already, at {texts[command][0]}"
+            )
         else:
             texts[command] = (table.place(row), row.fields[column])
     refuse_problems(path, table.problems)
@@ -125,7 +127,7 @@ def _texts(path: str, language: str | None) -> dict[str, tuple[str, str]]:
 
 def _text_column(table: tables.Table, language: str | None) -> str:
     columns = [name for name in table.columns if name and name != ID_COLUMN]
-    named = ", ".join(columns)
+    named = tables.shown(columns)
     if not columns:
         raise UserError(
             f"{table.path} has no column of texts: write them behind the ids, with the language "

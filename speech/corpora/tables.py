@@ -13,6 +13,10 @@ SEPARATORS = ",;\t"
 # A header is looked for in so many characters.
 HEADER_CHARACTERS = 1 << 16
 
+# A message shows so many names, and of each so much.
+SHOWN_NAMES = 20
+SHOWN_CHARACTERS = 40
+
 # What the tables of each format must have; by these a table's format is told.
 COLUMNS = {
     "csv": ("wav_filename", "transcript"),
@@ -87,14 +91,19 @@ def _check_columns(path: str, columns: list[str], format_name: str) -> None:
         other = f" It may be of the format {' or '.join(others)}." if others else ""
         raise UserError(
             f"{path} lacks the column {' and '.join(missing)}: its first line names "
-            f"{', '.join(columns) or 'none'}, and a table of the format {format_name} needs "
+            f"{shown(columns) or 'none'}, and a table of the format {format_name} needs "
             f"{', '.join(needed)}.{other}"
         )
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if twice:
-        raise UserError(
-            f"{path} has the column {', '.join(twice)} more than once: rename all but one."
-        )
+        raise UserError(f"{path} has the column {shown(twice)} more than once: rename all but one.")
+
+
+def shown(names: list[str]) -> str:
+    """Names out of a file, as a message shows them: what isn't text may have very strange ones."""
+    short = [name[:SHOWN_CHARACTERS] for name in names[:SHOWN_NAMES]]
+    more = [f"and {len(names) - SHOWN_NAMES} more"] if len(names) > SHOWN_NAMES else []
+    return "".join(each if each.isprintable() else "?" for each in ", ".join(short + more))
 
 
 def formats_of(columns: list[str]) -> list[str]:
