@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from speech import analysis, storage, svg_charts
+from speech import analysis, html_parts, storage, svg_charts
 from speech.analysis import Confusion, Edit, Group
 from speech.comparison import Change, Comparison, format_p, points
 from speech.corpora import COPY_MARK
-from speech.html_style import STYLE
+from speech.html_parts import count, document, heading, table
 from speech.recordings import Audio, data_uri
 from speech.report import Result, Setting, Summary, format_interval
 
@@ -97,13 +97,13 @@ def write_index(folder: str, sets: Sequence[tuple[str, str, Summary]]) -> str:
     ]
     names = ["test set", "WER", "95% interval", "CER", "95% interval", "utterances", "words"]
     path = storage.join(folder, INDEX_FILE)
-    storage.write_text(path, _document("Test sets", [_table(names, rows)]))
+    storage.write_text(path, document("Test sets", [table(names, rows)]))
     return path
 
 
 def render(page: Page) -> str:
     """The whole file."""
-    sections = [
+    parts = [
         ("summary", "Summary", _summary(page)),
         ("comparison", "Against another run", _comparison(page)),
         ("lengths", "By length of utterance", _bars("words", analysis.by_length(page.results))),
@@ -113,23 +113,7 @@ def render(page: Page) -> str:
         ("sweeps", "Decoder settings", _sweeps(page)),
         ("utterances", "Utterances", _utterances(page)),
     ]
-    shown = [section for section in sections if section[2]]
-    links = " ".join(f'<a href="#{name}">{title}</a>' for name, title, _ in shown)
-    body = [f'<section id="{name}"><h2>{title}</h2>{html}</section>' for name, title, html in shown]
-    return _document(page.title, [f"<nav>{links}</nav>", *body])
-
-
-def _document(title: str, body: Sequence[str]) -> str:
-    """A page; its policy forbids browsers to fetch or run anything."""
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-        "style-src 'unsafe-inline'; media-src data:; img-src data:\">"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
-        f'<body><h1 dir="auto">{escape(title)}</h1>\n' + "\n".join(body) + "\n</body></html>\n"
-    )
+    return document(page.title, html_parts.sections(parts))
 
 
 def _summary(page: Page) -> str:
@@ -159,8 +143,8 @@ def _summary(page: Page) -> str:
         *((f"decoder: {name}", value) for name, value in summary.decoder.items()),
     ]
     return (
-        _table(["", "rate", "95% interval", "greedily"], rates)
-        + _table([], [[escape(name), _setting(value)] for name, value in facts])
+        table(["", "rate", "95% interval", "greedily"], rates)
+        + table([], [[escape(name), _setting(value)] for name, value in facts])
         + "<p class=note>Intervals: bootstrap over utterances. The cosine of word counts looks at "
         "which words there are and how often; it ignores their order and is no accuracy.</p>"
     )
@@ -193,7 +177,7 @@ def _comparison(page: Page) -> str:
     return (
         f"<p>There: <bdi class=wraps>{escape(found.other)}</bdi>. Of {len(page.results):,} "
         f"utterances {len(found.changes):,} were recognised differently.</p>"
-        + _table(names, rows)
+        + table(names, rows)
         + "<p class=note>Points below 0: better here. Paired bootstrap over utterances; p, "
         "one-sided, is the share of samples without a difference in this direction.</p>"
         + (f"<h3>What changed most</h3>{LEGEND}{changes}" if changes else "")
@@ -202,9 +186,9 @@ def _comparison(page: Page) -> str:
 
 def _change(change: Change, audio: Audio | None) -> str:
     more = "more" if change.words > 0 else "fewer"
-    told = f"{_count(abs(change.words), 'error')} {more}" if change.words else "as many errors"
+    told = f"{count(abs(change.words), 'error')} {more}" if change.words else "as many errors"
     return (
-        f"<article>{_heading(change.after.utterance_id, told)}"
+        f"<article>{heading(change.after.utterance_id, told)}"
         f"<h4>there: {_errors(change.before)}</h4>{_alignment(change.before)}"
         f"<h4>here: {_errors(change.after)}</h4>{_alignment(change.after)}"
         f"{_player(change.after.utterance_id, audio)}</article>"
@@ -233,7 +217,7 @@ def _bars(name: str, groups: Sequence[Group]) -> str:
         ]
         for group in groups
     ]
-    return _table([name, "", "WER, 95% interval", "utterances"], rows, "bars")
+    return table([name, "", "WER, 95% interval", "utterances"], rows, "bars")
 
 
 def _confusions(found: analysis.Confusions) -> str:
@@ -253,7 +237,7 @@ def _confusion_list(title: str, confusions: Sequence[Confusion]) -> str:
     ]
     left_out = len(confusions) - len(rows)
     more = f"<p class=note>and {left_out:,} more</p>" if left_out else ""
-    return f"<div><h3>{title}</h3>{_table([], rows) if rows else '<p>none</p>'}{more}</div>"
+    return f"<div><h3>{title}</h3>{table([], rows) if rows else '<p>none</p>'}{more}</div>"
 
 
 def _word(text: str) -> str:
@@ -268,7 +252,7 @@ def _sweeps(page: Page) -> str:
         pairs = [(float(each.beam_width), each.wer) for each in page.beam_points]
         shown += "<h3>WER by beam width</h3>" + svg_charts.line_chart(pairs, "beam width", "WER")
         numbers = [[f"{width:g}", f"{rate:.2%}"] for width, rate in sorted(pairs)]
-        shown += _table(["beam width", "WER"], numbers)
+        shown += table(["beam width", "WER"], numbers)
     if page.weight_points:
         triples = [(each.alpha, each.beta, each.wer) for each in page.weight_points]
         chosen = page.chosen
@@ -294,22 +278,14 @@ def _utterances(page: Page) -> str:
 
 def _example(result: Result, audio: Audio | None) -> str:
     return (
-        f"<article>{_heading(result.utterance_id, _errors(result))}"
+        f"<article>{heading(result.utterance_id, _errors(result))}"
         f"{_alignment(result)}{_player(result.utterance_id, audio)}</article>"
     )
 
 
-def _heading(utterance_id: str, told: str) -> str:
-    return f"<header><b><bdi>{escape(utterance_id)}</bdi></b> <span>{told}</span></header>"
-
-
 def _errors(result: Result) -> str:
     errors, words = result.words.total, result.words.length
-    return f"WER {result.words.rate:.1%}: {_count(errors, 'error')} in {_count(words, 'word')}"
-
-
-def _count(number: int, of: str) -> str:
-    return f"{number:,} {of}{'' if number == 1 else 's'}"
+    return f"WER {result.words.rate:.1%}: {count(errors, 'error')} in {count(words, 'word')}"
 
 
 def _alignment(result: Result) -> str:
@@ -350,17 +326,6 @@ def _player(utterance_id: str, audio: Audio | None) -> str:
         "<p class=note>As recorded, before augmentation.</p>" if COPY_MARK in utterance_id else ""
     )
     return f'<audio controls src="{data_uri(recording)}"></audio>{told}'
-
-
-def _table(names: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
-    """A table of HTML, whose rows' first cells are their names."""
-    head = "".join(f'<th scope="col">{name}</th>' for name in names)
-    body = "".join(
-        f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>'
-        for row in rows
-    )
-    head = f"<thead><tr>{head}</tr></thead>" if names else ""
-    return f'<div class="scrolled"><table class="{kind}">{head}<tbody>{body}</tbody></table></div>'
 
 
 LEGEND = (
