@@ -1,4 +1,4 @@
-"""The style sheet of the HTML report: light and dark, and narrow screens."""
+"""The style sheet of the HTML pages: light and dark, and narrow screens."""
 
 STYLE = """
 :root {
@@ -60,6 +60,11 @@ td:has(.wraps) { white-space: normal; }
 .grid { stroke: var(--rule); }
 .curve { fill: none; stroke: var(--accent); stroke-width: 2; }
 .point, .cell { fill: var(--accent); }
+.column { fill: var(--bar); }
+.waveform { display: block; margin-top: .5rem; }
+.wave { fill: var(--accent); stroke: var(--accent); stroke-width: .3; }
+.silent { fill: var(--rule); }
+.cut { stroke: var(--delete); stroke-width: 1; vector-effect: non-scaling-stroke; }
 .chosen { fill: none; stroke: var(--text); stroke-width: 2.5; }
 
 article { background: var(--panel); border-radius: .5rem; padding: .75rem 1rem; margin: .75rem 0; }
@@ -89,6 +94,14 @@ audio { display: block; width: 100%; max-width: 30rem; height: 2.5rem; margin-to
 .insert::before { content: "+"; }
 .legend > span { display: inline-block; padding: 0 .35rem; border-radius: .25rem; }
 .legend > span::before { display: inline; padding-inline-end: .3em; font-size: inherit; }
+.charts { display: grid; gap: 0 2rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(18rem, 100%), 1fr)); }
+article p { margin: .25rem 0; overflow-wrap: anywhere; }
+.transcript { font-size: 1.05rem; }
+mark { color: var(--delete); background: var(--delete-back); border-radius: .2rem;
+  outline: 1px solid var(--delete); font-weight: 600; }
+.error { color: var(--delete); font-weight: 600; }
+.warning { color: var(--substitute); }
 @media (max-width: 36rem) {
   th, td { padding-inline-end: .75rem; font-size: .9rem; }
   /* The bars below their numbers, as wide as the screen. */

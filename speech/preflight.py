@@ -162,7 +162,7 @@ class Examined:
     flaws: tuple[Flaw, ...] = ()
     seconds: float = 0.0  # of audio; 0: there is none
     speech_seconds: float = 0.0  # without the silence at the edges; 0: there is no speech
-    labels: int = 0
+    labels: int = 0  # of the transcript; 0: it is empty
     digest: bytes = b""  # of the samples; empty where there are none, or nothing is to be heard
 
 
@@ -217,7 +217,7 @@ def examine_utterance(utterance: Utterance, settings: ShardSettings) -> Examined
     """
     flaws = list(_flaws_of_text(utterance, settings.alphabet))
     text = _text(utterance)
-    labels = len(text)
+    labels = len(text) if text.strip() else 0
     rate = settings.front_end.sample_rate
     size = _size(utterance)
     if size is None:

@@ -4,12 +4,22 @@ import math
 from collections.abc import Sequence
 from html import escape
 
+import numpy as np
+
 # Pixels, where the page is wide enough. A narrower one makes the line chart smaller; the heat map
 # is scrolled, since its numbers must be read.
 LINE_WIDTH, LINE_HEIGHT = 440, 250
 LEFT, RIGHT, TOP, BOTTOM = 56, 20, 12, 44
 LABEL_WIDTH = 30  # of a number below an axis
 CELL_WIDTH, CELL_HEIGHT = 52, 28
+
+# The histogram's bars, at most, and what lies beyond this many times the 99th percentile: one long
+# utterance would squeeze all others into a corner.
+MOST_BARS = 40
+FAR_OUT = 2.0
+
+# A waveform's own units; it is as wide as the page.
+WAVE_WIDTH, WAVE_HEIGHT = 300, 60
 
 # Opacity of the worst and the best cell: the number must be read on both.
 PALEST, STRONGEST = 0.04, 0.6
@@ -110,6 +120,85 @@ def heat_map(
         )
     width = LEFT + len(columns) * CELL_WIDTH + 2
     return _svg(width, bottom + BOTTOM, f"WER over {x_label} and {y_label}", drawn, "scrolls")
+
+
+def histogram(values: np.ndarray, x_label: str) -> str:
+    """How many utterances have which value; the last bar holds what lies far beyond.
+
+    Args:
+        values: [utterances], positive, at least one.
+    """
+    end = min(float(values.max()), FAR_OUT * float(np.percentile(values, 99)))
+    width = _bar_width(end)
+    bars = int(end / width) + 1
+    held = np.bincount(np.minimum((values / width).astype(int), bars - 1), minlength=bars)
+    bottom = LINE_HEIGHT - BOTTOM
+    step = (LINE_WIDTH - LEFT - RIGHT) / bars
+    drawn = [
+        f'<line class="grid" x1="{LEFT}" x2="{LINE_WIDTH - RIGHT}" y1="{y}" y2="{y}"/>'
+        + _text(LEFT - 8, y + 4, f"{number:,}", "end")
+        for number, y in ((0, bottom), (int(held.max()), TOP))
+    ]
+    labelled = -math.inf
+    for bar, number in enumerate(held.tolist()):
+        left, height = LEFT + bar * step, (bottom - TOP) * number / held.max()
+        if number:  # any utterance at all is to be seen
+            height = max(height, 1.5)
+            drawn.append(
+                f'<rect class="column" x="{left:.1f}" y="{bottom - height:.1f}" '
+                f'width="{max(step - 1, 0.5):.1f}" height="{height:.1f}"/>'
+            )
+        if left - labelled >= 2 * LABEL_WIDTH:
+            drawn.append(_text(left, bottom + 18, f"{bar * width:g}", "middle"))
+            labelled = left
+    beyond = int((values >= bars * width).sum())
+    more = f" (in the last bar also {beyond:,} longer)" if beyond else ""
+    drawn.append(_text((LEFT + LINE_WIDTH) / 2, LINE_HEIGHT - 6, f"{x_label}{more}", "middle"))
+    return _svg(LINE_WIDTH, LINE_HEIGHT, f"utterances over {x_label}", drawn, "shrinks")
+
+
+def _bar_width(end: float) -> float:
+    """The smallest of ..., 0.1, 0.2, 0.5, 1, 2, 5, ... of which MOST_BARS reach the end."""
+    power = 10.0 ** math.floor(math.log10(end / MOST_BARS))
+    return next(factor * power for factor in (1, 2, 5, 10) if end / (factor * power) < MOST_BARS)
+
+
+def waveform(
+    samples: np.ndarray, marked: np.ndarray, spoken: tuple[float, float], label: str
+) -> str:
+    """A recording from first to last sample, full scale from top to bottom.
+
+    Args:
+        samples: [samples] in [-1, 1], at least one.
+        marked: bool [samples], such as those that are clipped; what holds one is drawn as a line.
+        spoken: where speech begins and ends, as shares of the length; the rest is shaded.
+        label: what is seen, in words.
+    """
+    columns = min(WAVE_WIDTH, len(samples))
+    edges = np.arange(columns) * len(samples) // columns  # [columns]
+    scale = WAVE_WIDTH / columns
+    middle = WAVE_HEIGHT / 2
+    highs = middle - middle * np.clip(np.maximum.reduceat(samples, edges), -1, 1)
+    lows = middle - middle * np.clip(np.minimum.reduceat(samples, edges), -1, 1)
+    there = [f"{x * scale:g},{y:.1f}" for x, y in enumerate(highs.tolist())]
+    back = [f"{x * scale:g},{y + 0.5:.1f}" for x, y in enumerate(lows.tolist())][::-1]
+    begin, end = (WAVE_WIDTH * share for share in spoken)
+    lines = "".join(
+        f"M{x * scale:g},0V{WAVE_HEIGHT}"
+        for x in np.flatnonzero(np.logical_or.reduceat(marked, edges)).tolist()
+    )
+    shades = "".join(
+        f'<rect class="silent" x="{x:.1f}" width="{width:.1f}" height="{WAVE_HEIGHT}"/>'
+        for x, width in ((0.0, begin), (end, WAVE_WIDTH - end))
+        if width > 0
+    )
+    return (
+        f'<svg class="waveform" viewBox="0 0 {WAVE_WIDTH} {WAVE_HEIGHT}" width="100%" '
+        f'height="{WAVE_HEIGHT}" preserveAspectRatio="none" role="img" '
+        f'aria-label="{escape(label)}">{shades}'
+        + (f'<path class="cut" d="{lines}"/>' if lines else "")
+        + f'<path class="wave" d="M{" ".join(there + back)}Z"/></svg>'
+    )
 
 
 def _svg(width: int, height: int, label: str, drawn: Sequence[str], how: str) -> str:

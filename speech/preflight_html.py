@@ -1,0 +1,306 @@
+"""A pre-flight's findings as one HTML file: the worst of each kind are to be seen and heard.
+
+Nothing in it comes from the network. Everything that a corpus holds is escaped; `dir="auto"` shows
+each transcript in its own direction.
+"""
+
+import io
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+import soundfile
+
+from speech import html_parts, sound_checks, storage, svg_charts
+from speech.corpora import Utterance
+from speech.features import AudioError
+from speech.html_parts import count, document, heading, table
+from speech.preflight import (
+    CLIPPING,
+    CONTRADICTION,
+    DUPLICATE,
+    EMPTY,
+    ERROR,
+    EXTREME_LENGTH,
+    KINDS,
+    LABEL_TOO_LONG,
+    LEAKED_AUDIO,
+    LEAKED_TRANSCRIPT,
+    MISSING,
+    NO_SPEECH,
+    NO_TRANSCRIPT,
+    OFFSET,
+    SHARED_SPEAKER,
+    SILENCE,
+    SILENT_EDGE,
+    SPEECH_RANGE,
+    SPEECH_RATE,
+    TOO_LONG,
+    TOO_SHORT,
+    UNALIGNABLE,
+    UNKNOWN_CHARACTERS,
+    UNREADABLE,
+    WARNING,
+    WRONG_SIZE,
+    Finding,
+    Findings,
+    SetNumbers,
+    place,
+    read_utterance,
+)
+from speech.preflight_report import in_utf8, verdict
+from speech.recordings import data_uri
+from speech.records import ShardSettings
+from speech.sound_checks import FULL_SCALE
+
+PAGE_FILE = "check.html"
+
+WORST = 8  # findings of a kind that are shown
+PLAYED_SECONDS = 20.0  # of a recording, at most
+PLAYERS_BYTES = 15 * 2**20  # of all players' recordings; a third more as text in the page
+
+# What each kind means for a training, and what to do.
+ADVICE = {
+    MISSING: "It is skipped. Fetch the file, or take the line out.",
+    UNREADABLE: "It is skipped. Fetch or encode the file again.",
+    EMPTY: "It is skipped. The file was never filled, or its stretch is empty.",
+    NO_TRANSCRIPT: "Without one it is skipped; with an empty one it teaches to write nothing.",
+    UNKNOWN_CHARACTERS: "It is skipped. Normalise the text, or give the alphabet these characters.",
+    TOO_LONG: "It is skipped. Cut it, or raise --max_sequence_length.",
+    LABEL_TOO_LONG: "It is skipped. Cut it, or raise --max_label_length.",
+    UNALIGNABLE: "It is skipped: CTC writes one label an output. The transcript is too long for "
+    "the audio.",
+    SILENCE: "There is a transcript and nothing to hear.",
+    LEAKED_AUDIO: "A rate over it says nothing: take it out of one of the sets.",
+    CONTRADICTION: "At least one of the transcripts is wrong.",
+    WRONG_SIZE: "The file isn't the one that the list was made of, or was cut short on its way.",
+    SPEECH_RATE: "Most likely the transcript belongs to other audio, or a part is missing.",
+    NO_SPEECH: "The level hardly changes: listen whether anybody speaks.",
+    CLIPPING: "The shaded lines are cut-off samples. A few do no harm; recorded more quietly is "
+    "better.",
+    OFFSET: "The recording device is at fault; a high-pass filter mends it.",
+    SILENT_EDGE: "The shaded parts cost time and padding. Cut them off.",
+    TOO_SHORT: "No word is that short.",
+    EXTREME_LENGTH: "All others are padded to it, unless it is left out by --max_sequence_length.",
+    DUPLICATE: "It counts twice. Take one out unless this is meant.",
+    LEAKED_TRANSCRIPT: "For sentences that are read out: what is learned by heart is tested. For "
+    "commands it is as it should be.",
+    SHARED_SPEAKER: "A rate over it tells nothing of voices that were never heard.",
+}
+
+
+def write(folder: str, found: Findings, settings_of: dict[str, ShardSettings]) -> str:
+    """Writes check.html into a folder.
+
+    Returns:
+        the file's path.
+
+    Raises:
+        UserError: it can't be written, or a bucket can't be reached.
+    """
+    path = storage.join(folder, PAGE_FILE)
+    storage.write_text(path, render(found, settings_of))
+    return path
+
+
+def render(found: Findings, settings_of: dict[str, ShardSettings]) -> str:
+    """The whole file; reads the recordings of the findings that it shows.
+
+    Args:
+        settings_of: of each set, as `preflight.examine` had them.
+    """
+    shown = {kind: found.of_kind(kind)[:WORST] for kind in KINDS}
+    recordings = _Recordings(settings_of, _take_turns(list(shown.values())))
+    parts = [
+        ("summary", "Summary", _summary(found)),
+        ("numbers", "Lengths and speech rates", _numbers(found.sets)),
+    ]
+    for kind in KINDS:
+        articles = "".join(_article(each, recordings) for each in shown[kind])
+        if articles:
+            number = len(found.of_kind(kind))
+            cut = f" The worst {WORST} of {number:,}." if number > WORST else ""
+            note = f'<p class="note">{escape(ADVICE[kind])}{cut}</p>'
+            parts.append((_anchor(kind), kind.capitalize(), note + articles))
+    return in_utf8(document("Pre-flight of a corpus", html_parts.sections(parts)))
+
+
+def _anchor(kind: str) -> str:
+    return kind.replace(" ", "-").replace(",", "")
+
+
+# --- Summary --------------------------------------------------------------------------------------
+
+
+def _summary(found: Findings) -> str:
+    told = f"<p><b>{escape(verdict(found).capitalize())}.</b></p>"
+    names = ["set", "utterances", "hours", "speakers", "median", "longest", "labels a second"]
+    rows = [
+        [
+            f"<bdi>{escape(each.name)}</bdi>",
+            f"{each.utterances:,}",
+            f"{each.hours:.2f}",
+            f"{each.speakers:,}" if each.speakers else "unknown",
+            f"{np.median(each.seconds):.1f} s" if len(each.seconds) else "",
+            f"{each.seconds.max():.1f} s" if len(each.seconds) else "",
+            f"{np.median(each.rates):.1f}" if len(each.rates) else "",
+        ]
+        for each in found.sets
+    ]
+    return told + table(names, rows) + _counts(found)
+
+
+def _counts(found: Findings) -> str:
+    """Kinds and sets, errors first."""
+    if not found.findings:
+        return ""
+    names = ["found", "", *(f"<bdi>{escape(each.name)}</bdi>" for each in found.sets)]
+    rows = []
+    for severity in (ERROR, WARNING):
+        for kind in KINDS:
+            those = [each for each in found.of_kind(kind) if each.severity == severity]
+            if those:
+                counts = [sum(each.set == one.name for each in those) for one in found.sets]
+                rows.append(
+                    [
+                        f'<a href="#{_anchor(kind)}">{kind}</a>',
+                        f'<span class="{severity}">{severity}</span>',
+                        *(f"{number:,}" if number else "\u2013" for number in counts),
+                    ]
+                )
+    return table(names, rows)
+
+
+def _numbers(sets: Sequence[SetNumbers]) -> str:
+    shown = ""
+    for each in sets:
+        charts = [
+            svg_charts.histogram(values, label)
+            for values, label in (
+                (each.seconds, "seconds"),
+                (each.rates, "labels a second of speech"),
+            )
+            if len(values)
+        ]
+        if charts:
+            name = f"<h3><bdi>{escape(each.name)}</bdi></h3>"
+            shown += f'{name}<div class="charts">{"".join(charts)}</div>'
+    return shown
+
+
+# --- What was found -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Recording:
+    """A recording as it is shown."""
+
+    picture: str
+    numbers: str
+    player: str  # empty: there are enough players
+
+
+class _Recordings:
+    """The recordings of the findings that are shown; each is played once, the worst first."""
+
+    def __init__(self, settings_of: dict[str, ShardSettings], findings: Sequence[Finding]) -> None:
+        self._left = PLAYERS_BYTES
+        self._found: dict[tuple[str, str], _Recording | None] = {}
+        self._played: set[tuple[str, str]] = set()
+        for each in findings:
+            key = _key(each)
+            if key not in self._found:
+                rate = settings_of[each.set].front_end.sample_rate
+                self._found[key] = self._read(each.utterance, rate)
+
+    def of(self, finding: Finding) -> str:
+        """Picture, numbers and player; what was shown further up has no second player."""
+        key = _key(finding)
+        recording = self._found[key]
+        if recording is None:
+            return ""
+        player = recording.player or '<p class="note">No player: the page holds enough.</p>'
+        if key in self._played:
+            player = '<p class="note">To be heard further up.</p>' if recording.player else player
+        self._played.add(key)
+        return f"{recording.picture}{player}<p class=note>{recording.numbers}</p>"
+
+    def _read(self, utterance: Utterance, rate: int) -> _Recording | None:
+        if utterance.audio_path is None:
+            return None
+        try:
+            samples = read_utterance(utterance, rate)
+        except AudioError:
+            return None  # as its finding says
+        if not len(samples):
+            return None
+        sound = sound_checks.measure(samples, rate)
+        most = int(PLAYED_SECONDS * rate)
+        recording = _encoded(samples[:most], rate)
+        player = ""
+        if len(recording) <= self._left:
+            self._left -= len(recording)
+            cut = " The first 20 s." if len(samples) > most else ""
+            player = f'<audio controls src="{data_uri(recording)}"></audio>'
+            player += f'<p class="note">{cut}</p>' if cut else ""
+        numbers = (
+            f"{sound.seconds:.2f} s \u00b7 loud parts {sound.loud:.0f} dBFS \u00b7 floor "
+            f"{sound.floor:.0f} dBFS \u00b7 {count(sound.clipped, 'cut-off sample')}"
+        )
+        # Where the level hardly changes, nothing tells speech from silence.
+        known = sound.range >= SPEECH_RANGE
+        spoken = (sound.silent_start / sound.seconds, 1 - sound.silent_end / sound.seconds)
+        picture = svg_charts.waveform(
+            samples / np.float32(FULL_SCALE),
+            sound_checks.clipped_samples(samples),
+            spoken if known else (0.0, 1.0),
+            f"waveform, {sound.seconds:.1f} s",
+        )
+        return _Recording(picture, numbers, player)
+
+
+def _key(finding: Finding) -> tuple[str, str]:
+    return finding.set, finding.utterance.utterance_id
+
+
+def _take_turns(lists: Sequence[Sequence[Finding]]) -> list[Finding]:
+    """The worst of each list, then the second of each, and so on."""
+    return [each[turn] for turn in range(WORST) for each in lists if turn < len(each)]
+
+
+def _encoded(samples: np.ndarray, rate: int) -> bytes:
+    """A flac, which every browser plays."""
+    file = io.BytesIO()
+    rounded = np.clip(np.rint(samples), -32768, 32767).astype(np.int16)
+    soundfile.write(file, rounded, rate, format="FLAC")
+    return file.getvalue()
+
+
+def _article(finding: Finding, recordings: _Recordings) -> str:
+    utterance = finding.utterance
+    told = f'<span class="{finding.severity}">{finding.severity}</span> in '
+    told += f"<bdi>{escape(finding.set)}</bdi>"
+    where = escape(place(utterance))
+    return (
+        f"<article>{heading(utterance.utterance_id, told)}<p>{escape(finding.detail)}</p>"
+        f"{_transcript(finding)}{recordings.of(finding)}"
+        f'<p class="note"><bdi class="wraps">{where}</bdi></p></article>'
+    )
+
+
+def _transcript(finding: Finding) -> str:
+    """What was said, with the characters marked that the alphabet lacks."""
+    text = unicodedata.normalize("NFC", finding.utterance.transcript or "")
+    if not text.strip():
+        return ""
+    shown = "".join(_marked(c) if c in finding.characters else escape(c) for c in text)
+    return f'<p class="transcript" dir="auto">{shown}</p>'
+
+
+def _marked(character: str) -> str:
+    name = f"U+{ord(character):04X} {unicodedata.name(character, 'unnamed')}"
+    # Spaces, marks and the like are hardly seen.
+    seen = unicodedata.category(character)[0] in "LNPS"
+    return f'<mark title="{escape(name)}">{escape(character) if seen else name.split()[0]}</mark>'
