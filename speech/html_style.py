@@ -64,7 +64,7 @@ td:has(.wraps) { white-space: normal; }
 .waveform { display: block; margin-top: .5rem; }
 .wave { fill: var(--accent); stroke: var(--accent); stroke-width: .3; }
 .silent { fill: var(--rule); }
-.cut { stroke: var(--delete); stroke-width: 1; vector-effect: non-scaling-stroke; }
+.cut { stroke: var(--delete); stroke-width: 2; vector-effect: non-scaling-stroke; }
 .chosen { fill: none; stroke: var(--text); stroke-width: 2.5; }
 
 article { background: var(--panel); border-radius: .5rem; padding: .75rem 1rem; margin: .75rem 0; }

@@ -139,9 +139,16 @@ class Findings:
     def warnings(self) -> int:
         return len(self.findings) - self.errors
 
-    def of_kind(self, kind: str) -> list[Finding]:
-        """The worst first."""
-        return [each for each in self.findings if each.kind == kind]
+    def of_kind(self, kind: str, set_name: str | None = None) -> list[Finding]:
+        """The worst first; of all sets or of one."""
+        return [
+            each for each in self.findings if each.kind == kind and set_name in (None, each.set)
+        ]
+
+    def unknown_characters(self, set_name: str | None = None) -> list[tuple[str, int]]:
+        """(character, utterances that it is in), the most frequent first."""
+        found = self.of_kind(UNKNOWN_CHARACTERS, set_name)
+        return Counter(character for each in found for character in each.characters).most_common()
 
 
 @dataclass(frozen=True)
@@ -278,12 +285,17 @@ def _flaws_of_text(utterance: Utterance, alphabet: Alphabet) -> Iterator[Flaw]:
     unknown = Counter(character for character in _text(utterance) if character not in known)
     if unknown:
         told = [
-            f"{character!r} (U+{ord(character):04X}, {unicodedata.name(character, 'unnamed')})"
-            + (f" {count} times" if count > 1 else "")
+            character_name(character) + (f" {count} times" if count > 1 else "")
             for character, count in unknown.most_common()
         ]
         badness = float(unknown.total())
         yield Flaw(UNKNOWN_CHARACTERS, ERROR, ", ".join(told), badness, "".join(unknown))
+
+
+def character_name(character: str) -> str:
+    """As it looks, on a dotted circle if it needs another letter, and as Unicode calls it."""
+    seen = f"'\u25cc{character}'" if unicodedata.combining(character) else repr(character)
+    return f"{seen} (U+{ord(character):04X}, {unicodedata.name(character, 'unnamed')})"
 
 
 def _size(utterance: Utterance) -> int | None:

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import groupby
 
 import numpy as np
 import soundfile
@@ -47,10 +48,11 @@ from speech.preflight import (
     Finding,
     Findings,
     SetNumbers,
+    character_name,
     place,
     read_utterance,
 )
-from speech.preflight_report import in_utf8, verdict
+from speech.preflight_report import CHARACTERS, in_utf8, verdict
 from speech.recordings import data_uri
 from speech.records import ShardSettings
 from speech.sound_checks import FULL_SCALE
@@ -78,8 +80,7 @@ ADVICE = {
     WRONG_SIZE: "The file isn't the one that the list was made of, or was cut short on its way.",
     SPEECH_RATE: "Most likely the transcript belongs to other audio, or a part is missing.",
     NO_SPEECH: "The level hardly changes: listen whether anybody speaks.",
-    CLIPPING: "The shaded lines are cut-off samples. A few do no harm; recorded more quietly is "
-    "better.",
+    CLIPPING: "The red marks are cut-off samples. A few do no harm; record more quietly.",
     OFFSET: "The recording device is at fault; a high-pass filter mends it.",
     SILENT_EDGE: "The shaded parts cost time and padding. Cut them off.",
     TOO_SHORT: "No word is that short.",
@@ -123,8 +124,14 @@ def render(found: Findings, settings_of: dict[str, ShardSettings]) -> str:
             number = len(found.of_kind(kind))
             cut = f" The worst {WORST} of {number:,}." if number > WORST else ""
             note = f'<p class="note">{escape(ADVICE[kind])}{cut}</p>'
-            parts.append((_anchor(kind), kind.capitalize(), note + articles))
+            parts.append(
+                (_anchor(kind), _capital(kind), note + _characters(kind, found) + articles)
+            )
     return in_utf8(document("Pre-flight of a corpus", html_parts.sections(parts)))
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _anchor(kind: str) -> str:
@@ -135,7 +142,7 @@ def _anchor(kind: str) -> str:
 
 
 def _summary(found: Findings) -> str:
-    told = f"<p><b>{escape(verdict(found).capitalize())}.</b></p>"
+    told = f"<p><b>{escape(_capital(verdict(found)))}.</b></p>"
     names = ["set", "utterances", "hours", "speakers", "median", "longest", "labels a second"]
     rows = [
         [
@@ -171,6 +178,17 @@ def _counts(found: Findings) -> str:
                     ]
                 )
     return table(names, rows)
+
+
+def _characters(kind: str, found: Findings) -> str:
+    """What an alphabet would have to have besides."""
+    if kind != UNKNOWN_CHARACTERS:
+        return ""
+    counts = found.unknown_characters()
+    rows = [[escape(character_name(each)), f"{number:,}"] for each, number in counts[:CHARACTERS]]
+    more = len(counts) - len(rows)
+    told = f"<p class=note>and {count(more, 'character')} more</p>" if more else ""
+    return table(["character", "utterances"], rows) + told
 
 
 def _numbers(sets: Sequence[SetNumbers]) -> str:
@@ -295,12 +313,34 @@ def _transcript(finding: Finding) -> str:
     text = unicodedata.normalize("NFC", finding.utterance.transcript or "")
     if not text.strip():
         return ""
-    shown = "".join(_marked(c) if c in finding.characters else escape(c) for c in text)
+    # A letter with its marks is one piece: cut in two it would be shown as another.
+    shown = ""
+    for unknown, group in groupby(
+        _letters(text), lambda piece: bool(set(piece) & set(finding.characters))
+    ):
+        together = "".join(group)
+        shown += _marked(together, finding.characters) if unknown else escape(together)
     return f'<p class="transcript" dir="auto">{shown}</p>'
 
 
-def _marked(character: str) -> str:
-    name = f"U+{ord(character):04X} {unicodedata.name(character, 'unnamed')}"
-    # Spaces, marks and the like are hardly seen.
-    seen = unicodedata.category(character)[0] in "LNPS"
-    return f'<mark title="{escape(name)}">{escape(character) if seen else name.split()[0]}</mark>'
+def _letters(text: str) -> list[str]:
+    """Characters with the marks behind them."""
+    letters: list[str] = []
+    for character in text:
+        if letters and unicodedata.category(character).startswith("M"):
+            letters[-1] += character
+        else:
+            letters.append(character)
+    return letters
+
+
+def _marked(text: str, unknown: str) -> str:
+    names = "; ".join(character_name(each) for each in dict.fromkeys(text) if each in unknown)
+    shown = "".join(_seen(character) for character in text)
+    return f'<mark title="{escape(names)}">{shown}</mark>'
+
+
+def _seen(character: str) -> str:
+    """Spaces, signs of control and the like by their number."""
+    hidden = unicodedata.category(character)[0] in "CZ"
+    return f"<bdi>U+{ord(character):04X}</bdi>" if hidden else escape(character)

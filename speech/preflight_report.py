@@ -2,11 +2,20 @@
 
 import csv
 import io
-from collections import Counter
 from collections.abc import Sequence
 
 from speech import storage
-from speech.preflight import ERROR, KINDS, WARNING, Finding, Findings, SetNumbers, place
+from speech.preflight import (
+    ERROR,
+    KINDS,
+    UNKNOWN_CHARACTERS,
+    WARNING,
+    Finding,
+    Findings,
+    SetNumbers,
+    character_name,
+    place,
+)
 
 TABLE_FILE = "check.csv"
 COLUMNS = (
@@ -15,6 +24,8 @@ COLUMNS = (
 )
 
 EXAMPLES = 3  # of a kind and set, the worst first
+CHARACTERS = 20  # that are unknown, the most frequent first
+KIND_WIDTH = max(map(len, KINDS))
 LONGEST_TRANSCRIPT = 80  # characters that are shown
 # Around a transcript: the first strong letter of each decides its direction, not the terminal's.
 ISOLATE, POP = "\u2068", "\u2069"
@@ -22,7 +33,7 @@ ISOLATE, POP = "\u2068", "\u2069"
 
 def report(found: Findings) -> str:
     """Set by set what was found, and a last line that sums it up."""
-    blocks = [_of_set(numbers, found.findings) for numbers in found.sets]
+    blocks = [_of_set(numbers, found) for numbers in found.sets]
     return "\n\n".join([*blocks, verdict(found)])
 
 
@@ -34,22 +45,30 @@ def verdict(found: Findings) -> str:
     return f"found {_count(found.errors, ERROR)} and {_count(found.warnings, WARNING)} {where}"
 
 
-def _of_set(numbers: SetNumbers, findings: Sequence[Finding]) -> str:
+def _of_set(numbers: SetNumbers, found: Findings) -> str:
     head = f"{numbers.name}: {_count(numbers.utterances, 'utterance')}, {numbers.hours:.2f} hours"
     if numbers.speakers:
         head += f", {_count(numbers.speakers, 'speaker')}"
-    own = [each for each in findings if each.set == numbers.name]
-    if not own:
-        return f"{head}\n  nothing found"
-    counts = Counter((each.severity, each.kind) for each in own)
     lines = [head]
     for severity in (ERROR, WARNING):
         for kind in KINDS:
-            if counts[severity, kind]:
-                lines.append(f"  {severity:<8} {kind:<27}{counts[severity, kind]:>8,}")
-                those = [each for each in own if (each.severity, each.kind) == (severity, kind)]
-                lines += [f"    {_example(each)}" for each in those[:EXAMPLES]]
-    return "\n".join(lines)
+            those = [e for e in found.of_kind(kind, numbers.name) if e.severity == severity]
+            if not those:
+                continue
+            lines.append(f"  {severity:<8} {kind:<{KIND_WIDTH}} {len(those):>8,}")
+            lines += [f"    {_example(each)}" for each in those[:EXAMPLES]]
+            if kind == UNKNOWN_CHARACTERS:
+                lines.append(f"    in all: {_characters(found.unknown_characters(numbers.name))}")
+    return "\n".join(lines if len(lines) > 1 else [head, "  nothing found"])
+
+
+def _characters(counts: Sequence[tuple[str, int]]) -> str:
+    told = [
+        f"{character_name(character)} in {_count(n, 'utterance')}"
+        for character, n in counts[:CHARACTERS]
+    ]
+    more = len(counts) - len(told)
+    return ", ".join([*told, f"and {more:,} more"] if more else told)
 
 
 def _example(finding: Finding) -> str:

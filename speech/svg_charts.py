@@ -20,6 +20,7 @@ FAR_OUT = 2.0
 
 # A waveform's own units; it is as wide as the page.
 WAVE_WIDTH, WAVE_HEIGHT = 300, 60
+MARK_HEIGHT = 9
 
 # Opacity of the worst and the best cell: the number must be read on both.
 PALEST, STRONGEST = 0.04, 0.6
@@ -139,7 +140,7 @@ def histogram(values: np.ndarray, x_label: str) -> str:
         + _text(LEFT - 8, y + 4, f"{number:,}", "end")
         for number, y in ((0, bottom), (int(held.max()), TOP))
     ]
-    labelled = -math.inf
+    tick = next(each for each in (1, 2, 5, 10, 20) if each * step >= 1.5 * LABEL_WIDTH)
     for bar, number in enumerate(held.tolist()):
         left, height = LEFT + bar * step, (bottom - TOP) * number / held.max()
         if number:  # any utterance at all is to be seen
@@ -148,11 +149,10 @@ def histogram(values: np.ndarray, x_label: str) -> str:
                 f'<rect class="column" x="{left:.1f}" y="{bottom - height:.1f}" '
                 f'width="{max(step - 1, 0.5):.1f}" height="{height:.1f}"/>'
             )
-        if left - labelled >= 2 * LABEL_WIDTH:
+        if bar % tick == 0:
             drawn.append(_text(left, bottom + 18, f"{bar * width:g}", "middle"))
-            labelled = left
     beyond = int((values >= bars * width).sum())
-    more = f" (in the last bar also {beyond:,} longer)" if beyond else ""
+    more = f" (in the last bar also {beyond:,} beyond)" if beyond else ""
     drawn.append(_text((LEFT + LINE_WIDTH) / 2, LINE_HEIGHT - 6, f"{x_label}{more}", "middle"))
     return _svg(LINE_WIDTH, LINE_HEIGHT, f"utterances over {x_label}", drawn, "shrinks")
 
@@ -170,7 +170,7 @@ def waveform(
 
     Args:
         samples: [samples] in [-1, 1], at least one.
-        marked: bool [samples], such as those that are clipped; what holds one is drawn as a line.
+        marked: bool [samples], such as those that are clipped; drawn at top and bottom.
         spoken: where speech begins and ends, as shares of the length; the rest is shaded.
         label: what is seen, in words.
     """
@@ -184,7 +184,7 @@ def waveform(
     back = [f"{x * scale:g},{y + 0.5:.1f}" for x, y in enumerate(lows.tolist())][::-1]
     begin, end = (WAVE_WIDTH * share for share in spoken)
     lines = "".join(
-        f"M{x * scale:g},0V{WAVE_HEIGHT}"
+        f"M{x * scale:g},0v{MARK_HEIGHT}M{x * scale:g},{WAVE_HEIGHT}v-{MARK_HEIGHT}"
         for x in np.flatnonzero(np.logical_or.reduceat(marked, edges)).tolist()
     )
     shades = "".join(
@@ -196,8 +196,9 @@ def waveform(
         f'<svg class="waveform" viewBox="0 0 {WAVE_WIDTH} {WAVE_HEIGHT}" width="100%" '
         f'height="{WAVE_HEIGHT}" preserveAspectRatio="none" role="img" '
         f'aria-label="{escape(label)}">{shades}'
+        f'<path class="wave" d="M{" ".join(there + back)}Z"/>'
         + (f'<path class="cut" d="{lines}"/>' if lines else "")
-        + f'<path class="wave" d="M{" ".join(there + back)}Z"/></svg>'
+        + "</svg>"
     )
 
 
