@@ -453,9 +453,9 @@ class _Entry:
 
     @property
     def rate(self) -> float:
-        """Labels a second of speech; 0: unknown."""
+        """Labels a second of speech; 0: unknown. A few frames are no measure of a second."""
         seconds = self.examined.speech_seconds
-        return self.examined.labels / seconds if seconds else 0.0
+        return self.examined.labels / max(seconds, SHORTEST_SECONDS) if seconds else 0.0
 
     def found(self, kind: str, severity: str, detail: str, badness: float) -> Finding:
         return Finding(self.set, self.utterance, kind, severity, detail, badness)

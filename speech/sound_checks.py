@@ -22,6 +22,9 @@ FLOOR_PERCENTILE, LOUD_PERCENTILE = 10, 95
 # follow each other: a click is shorter.
 SPEECH_FRAMES = 3
 
+# Frames that must be as loud as what is called the loudest part; half of a shorter recording.
+LOUDEST_FRAMES = 5
+
 # Samples at the top that follow each other, so that a single peak isn't taken for a cut one.
 CLIPPED_RUN = 3
 # The top is full scale, less what resampling makes of a cut peak, ...
@@ -39,7 +42,7 @@ class Sound:
     seconds: float
     floor: float  # dBFS
     loud: float  # dBFS
-    loudest: float  # dBFS, of its loudest 0.1 s
+    loudest: float  # dBFS, which 0.1 s of it have at least
     silent_start: float  # seconds before speech
     silent_end: float  # seconds behind speech
     clipped: int  # samples
@@ -66,7 +69,7 @@ def measure(samples: np.ndarray, sample_rate: int) -> Sound:
     floor, loud = np.percentile(levels, [FLOOR_PERCENTILE, LOUD_PERCENTILE])
     speech = np.flatnonzero(speech_frames(levels))
     start, end = (speech[0], len(levels) - 1 - speech[-1]) if len(speech) else (0, 0)
-    frames_of_loudest = min(5, len(levels))
+    frames_of_loudest = max(min(LOUDEST_FRAMES, len(levels) // 2), 1)
     return Sound(
         seconds=len(samples) / sample_rate,
         floor=float(floor),

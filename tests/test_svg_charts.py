@@ -3,11 +3,12 @@
 from itertools import pairwise
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speech.svg_charts import heat_map, interval_bar, line_chart
+from speech.svg_charts import heat_map, histogram, interval_bar, line_chart, waveform
 
 RATES = st.floats(0, 3)
 
@@ -100,3 +101,61 @@ def test_cell_nearest_to_the_choice_is_framed(chosen: tuple[float, float]) -> No
     cell = elements(svg, "rect", "cell")[3]  # alpha 1, beta 2
     assert number(frame, "x") == number(cell, "x") + 1
     assert number(frame, "y") == number(cell, "y") + 1
+
+
+# --- Histogram and waveform -----------------------------------------------------------------------
+
+
+def test_columns_are_as_high_as_their_counts() -> None:
+    svg = histogram(np.array([1.0] * 4 + [2.0] * 2 + [3.0]), "seconds")
+    heights = [number(each, "height") for each in elements(svg, "rect", "column")]
+    assert heights[0] == pytest.approx(2 * heights[1], abs=0.2)
+    assert heights[0] == pytest.approx(4 * heights[2], abs=0.2)
+    assert {"0", "4", "1", "seconds"} <= set(texts(svg))
+
+
+def test_one_far_out_is_told_and_squeezes_nobody() -> None:
+    values = np.append(np.linspace(1, 10, 999), 5000)
+    svg = histogram(values, "seconds")
+    assert len(elements(svg, "rect", "column")) > 15
+    assert "seconds (in the last bar also 1 beyond)" in texts(svg)
+
+
+@given(st.lists(st.floats(1e-3, 1e5), min_size=1, max_size=30))
+def test_columns_stay_inside_whatever_the_values(values: list[float]) -> None:
+    svg = histogram(np.array(values), "seconds")
+    columns = elements(svg, "rect", "column")
+    assert 1 <= len(columns) <= 41
+    for each in columns:
+        assert number(each, "x") >= 56 and number(each, "x") + number(each, "width") <= 420.1
+        assert number(each, "y") + 0.1 >= 12 and number(each, "height") <= 194.1
+
+
+def test_a_waveform_reaches_from_its_lowest_to_its_highest_sample() -> None:
+    samples = np.zeros(3000, np.float32)
+    samples[1500:1510] = 0.5
+    samples[2000:2010] = -1
+    svg = waveform(samples, np.zeros(3000, bool), (0.0, 1.0), "w")
+    (wave,) = elements(svg, "path", "wave")
+    points = [point.split(",") for point in (wave.get("d") or "").strip("MZ").split()]
+    heights = [float(y) for _, y in points]
+    assert len(points) == 600
+    assert min(heights) == 15 and max(heights) == 60.5
+    assert float(points[150][0]) == 150 and float(points[150][1]) == 15
+
+
+def test_marks_stand_where_samples_are_marked_and_shades_where_nobody_speaks() -> None:
+    marked = np.zeros(3000, bool)
+    marked[1500:1520] = True
+    svg = waveform(np.zeros(3000), marked, (0.25, 0.9), "w")
+    (cut,) = elements(svg, "path", "cut")
+    assert (cut.get("d") or "").startswith("M150,0v") and "M151,0v" in (cut.get("d") or "")
+    shades = [(number(e, "x"), number(e, "width")) for e in elements(svg, "rect", "silent")]
+    assert shades == [(0, 75), (270, 30)]
+
+
+@pytest.mark.parametrize("length", [1, 7, 299, 301])
+def test_waveforms_of_few_samples_are_as_wide(length: int) -> None:
+    svg = waveform(np.ones(length), np.zeros(length, bool), (0.0, 1.0), "w")
+    (wave,) = elements(svg, "path", "wave")
+    assert (wave.get("d") or "").count(",") == 2 * min(length, 300)
