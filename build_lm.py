@@ -17,7 +17,15 @@ from absl import flags, logging
 
 import constants
 import utils
-from speech import command_line, kenlm_programs, language_model, scorer, storage, text_files
+from speech import (
+    command_line,
+    kenlm_programs,
+    language_model,
+    scorer,
+    storage,
+    text_files,
+    transcript_flags,
+)
 from speech.kenlm_programs import Estimation, Packing
 
 FLAGS = flags.FLAGS
@@ -30,6 +38,10 @@ FLAGS_OF_ESTIMATION = (
     "max_arpa_memory",
     "arpa_prune",
     "discount_fallback",
+    "language",
+    "unicode_form",
+    "strip_diacritics",
+    "spell_numbers",
 )
 
 
@@ -64,6 +76,7 @@ def define_flags() -> None:
         "File with one character a line, or utf-8, as the shards' one. Default: a-z, space and "
         "apostrophe.",
     )
+    transcript_flags.define_transcript_flags()
     define_kenlm_flags()
     flags.DEFINE_string(
         "package",
@@ -169,6 +182,7 @@ def target() -> language_model.Target:
         package=package,
         alphabet=utils.read_alphabet(FLAGS.alphabet),
         characters=FLAGS.characters,
+        rules=transcript_flags.asked_rules(FLAGS),
         top_k=FLAGS.top_k,
         alpha=FLAGS.default_alpha,
         beta=FLAGS.default_beta,

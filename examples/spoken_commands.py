@@ -9,7 +9,7 @@ has all, and the sets share no voice.
 
 Layouts: `csv` writes train.csv, dev.csv and test.csv as Mozilla DeepSpeech reads them, with the
 recordings in wav/. `commands` writes the folders known (training and development) and unseen
-(test), each with SPEAKER_ID_TAKE.wav and commands.csv, whose columns are id and the language.
+(test), each with SPEAKER_TAKE_ID.wav and commands.csv, whose columns are id and the language.
 
 The library and its voices come with the wheel espeakng-loader: pip install -e ".[demo]".
 """
@@ -196,7 +196,7 @@ def _paths(name: str, commands: Sequence[Command], layout: str) -> Iterator[Path
             yield Path("wav", f"{name}-{take:04d}.wav")
         else:
             yield Path(
-                FOLDER_OF[name], f"{each.speaker}_{each.sentence.command_id}_{name}{take}.wav"
+                FOLDER_OF[name], f"{each.speaker}_{name}{take}_{each.sentence.command_id}.wav"
             )
 
 

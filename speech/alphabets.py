@@ -1,5 +1,8 @@
 """The characters of a corpus: which there are, which are suspicious, and the alphabet's file."""
 
+import csv
+import io
+import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,6 +18,7 @@ CIRCLE = "\u25cc"  # what a mark is shown on
 FIRST_ISOLATE, END_ISOLATE = "\u2068", "\u2069"
 
 EXAMPLES = 3  # places that are told of each character
+NAMED_CHARACTERS = 10  # that the alphabet lacks; all are in a file
 NAMED_PLACES = 3  # of utterances with a character that the alphabet lacks
 
 # The header of the rows of `rows`.
@@ -130,6 +134,25 @@ def _place(utterance: Transcribed) -> str:
     return getattr(utterance, "place", "") or utterance.utterance_id
 
 
+def report_unknown(unknown: Sequence[UnknownCharacter], path: str) -> str:
+    """Writes every utterance that has a character which the alphabet lacks to a CSV file.
+
+    Returns:
+        what to tell of them: a line a character, of the most frequent ones, and the file's name.
+
+    Raises:
+        UserError: the file can't be written.
+    """
+    content = io.StringIO()
+    csv.writer(content).writerows([ROW_NAMES, *rows(unknown)])
+    storage.make_folder(os.path.dirname(path))
+    storage.write_text(path, content.getvalue())
+    lines = [each.line() for each in unknown[:NAMED_CHARACTERS]]
+    if more := len(unknown) - len(lines):
+        lines.append(f"and {more:,} characters more")
+    return "\n".join([*(f"  {line}" for line in lines), f"  All of them: {path}"])
+
+
 # --- Showing --------------------------------------------------------------------------------------
 
 
@@ -151,7 +174,7 @@ def table(counts: Sequence[CharacterCount], language: str | None = None) -> str:
             name(each.character),
             f"{each.occurrences:,}",
             f"{each.utterances:,}",
-            ", ".join(map(isolated, each.examples)),
+            ", ".join(isolated(os.path.basename(place)) for place in each.examples),
             reasons[each.character],
         )
         for each in counts
@@ -236,6 +259,30 @@ def _width(text: str) -> int:
 def _padded(cell: str, width: int, right: bool) -> str:
     padding = " " * (width - _width(cell))
     return padding + cell if right else cell + padding
+
+
+def sift(
+    counts: Sequence[CharacterCount], language: str | None = None
+) -> tuple[list[str], list[str]]:
+    """The characters that an alphabet should have, and a line about each suspicious one.
+
+    Raises:
+        UserError: as `table`, or no character is left.
+    """
+    reasons = suspicions(counts, language)
+    kept = [each.character for each in counts if not reasons[each.character]]
+    if not kept:
+        raise UserError(
+            "There is no character to make an alphabet of: the transcripts have none that isn't "
+            "suspicious."
+        )
+    left_out = [
+        f"left out: {shown(each.character)} ({code_point(each.character)}, {name(each.character)}) "
+        f"in {each.utterances:,} utterances: {reasons[each.character]}"
+        for each in counts
+        if reasons[each.character]
+    ]
+    return kept, left_out
 
 
 # --- Writing --------------------------------------------------------------------------------------

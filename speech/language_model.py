@@ -13,6 +13,7 @@ from absl import logging
 from speech import arpa, embedded_lm, kenlm_programs, lm_text, lock, scorer, storage
 from speech.kenlm_programs import Estimation, Packing, Programs
 from speech.text_files import TextFile
+from speech.transcripts import TranscriptRules
 from utils import Alphabet, UserError
 
 BINARY_FILE = "lm.binary"
@@ -30,6 +31,7 @@ class Target:
     package: str  # path of the scorer's file; empty: none
     alphabet: Alphabet
     characters: bool  # every character is a token, instead of every word
+    rules: TranscriptRules  # that the text is written by before the alphabet writes it
     top_k: int  # most words of the vocabulary
     alpha: float  # the scorer's weights
     beta: float
@@ -137,7 +139,7 @@ def build(
             program fails.
     """
     started = time.monotonic()
-    normaliser = lm_text.Normaliser(target.alphabet, target.characters)
+    normaliser = lm_text.Normaliser(target.alphabet, target.characters, target.rules)
     if programs is None:
         embedded_lm.check(estimation)
     with _workspace(target) as folder:

@@ -11,12 +11,14 @@ from absl import logging
 from speech.scorer import SPACE_WORD
 from speech.scripts import written_without_spaces
 from speech.text_files import TextFile, read_blocks
+from speech.transcripts import TranscriptRules
 from utils import UTF_8, Alphabet, UserError
 
 # Tokens that mean something else to a language model.
 RESERVED = frozenset({"<s>", "</s>", "<unk>"})
 
 APOSTROPHE = "'"
+AS_IT_IS = TranscriptRules()
 TYPOGRAPHIC_APOSTROPHES = "\u2019\u02bc\uff07"
 JOINERS = "\u200c\u200d"  # of Persian and Indic letters
 
@@ -48,8 +50,12 @@ class Normaliser:
     Indic letters make words, in lower case, as transcripts are to be.
     """
 
-    def __init__(self, alphabet: Alphabet, characters: bool) -> None:
-        """characters: every character is a token of the model, instead of every word.
+    def __init__(
+        self, alphabet: Alphabet, characters: bool, rules: TranscriptRules = AS_IT_IS
+    ) -> None:
+        """Args:
+            characters: every character is a token of the model, instead of every word.
+            rules: by which text is written before the alphabet writes it.
 
         Raises:
             UserError: there can be no such model of this alphabet.
@@ -60,6 +66,7 @@ class Normaliser:
         # Whether the language separates words: with UTF_8, a model of characters is for others.
         self.has_space = self._spaced and not (self._of_bytes and characters)
         self._characters = characters
+        self._rules = rules
         self._alphabet = frozenset(alphabet.characters)
         self._brackets = {"<", ">"} <= self._alphabet
         self._letters = _Table(lambda each: "\n" if each == "\n" else self._letter(each) or " ")
@@ -86,6 +93,8 @@ class Normaliser:
 
     def sentences(self, text: str) -> Iterator[list[str]]:
         """The words of each line, of the lines that have any."""
+        if self._rules != AS_IT_IS:
+            text = "\n".join(map(self._rules.apply, text.split("\n")))
         if not text.isascii():
             text = unicodedata.normalize("NFC", text)
         self.outside.update(text.translate(self._others))

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from speech import prepare, sound_checks, storage
+from speech.audio import AudioError, read_audio
 from speech.command_line import progress_bar
 from speech.corpora import Utterance
-from speech.features import AudioError, read_audio
 from speech.records import ShardSettings
 from speech.sound_checks import Sound
 from speech.workers import DeadWorkerError, map_in_order
@@ -226,14 +226,13 @@ def examine_utterance(utterance: Utterance, settings: ShardSettings) -> Examined
     text = _text(utterance)
     labels = len(text) if text.strip() else 0
     rate = settings.front_end.sample_rate
-    size = _size(utterance)
-    if size is None:
-        where = utterance.audio_path or "a transcript without audio"
-        detail = f"{where} is not there" if utterance.audio_path else where
+    path, size = utterance.audio_path, _size(utterance)
+    if path is None or size is None:
+        detail = f"{path} is not there" if path else "a transcript without audio"
         return Examined((*flaws, Flaw(MISSING, ERROR, detail)), labels=labels)
     flaws += _flaws_of_bytes(utterance, size)
     try:
-        samples = read_utterance(utterance, rate)
+        samples = read_audio(path, rate, utterance.start_seconds, utterance.seconds)
     except AudioError as error:
         return Examined((*flaws, Flaw(UNREADABLE, ERROR, str(error))), labels=labels)
     flaws += _flaws_of_length(len(samples), utterance, settings)
@@ -251,24 +250,6 @@ def examine_utterance(utterance: Utterance, settings: ShardSettings) -> Examined
     )
 
 
-def read_utterance(utterance: Utterance, sample_rate: int) -> np.ndarray:
-    """Samples of an utterance, as `read_audio` gives them.
-
-    Raises:
-        AudioError: they can't be read, or the stretch begins behind the file's end.
-    """
-    assert utterance.audio_path is not None
-    samples = read_audio(utterance.audio_path, sample_rate)
-    start = round(utterance.start_seconds * sample_rate)
-    if start and start >= len(samples):
-        raise AudioError(
-            f"{utterance.audio_path} has {len(samples) / sample_rate:.2f} s; the utterance is to "
-            f"begin at {utterance.start_seconds:.2f} s."
-        )
-    end = None if utterance.seconds is None else start + round(utterance.seconds * sample_rate)
-    return samples[start:end]
-
-
 def _text(utterance: Utterance) -> str:
     """The transcript as it is compared, one character a label; empty if there is none."""
     return unicodedata.normalize("NFC", utterance.transcript or "")
@@ -281,8 +262,8 @@ def _flaws_of_text(utterance: Utterance, alphabet: Alphabet) -> Iterator[Flaw]:
     if not utterance.transcript.strip():
         yield Flaw(NO_TRANSCRIPT, WARNING, "the transcript is empty: silence is learned")
         return
-    known = set(alphabet.characters)
-    unknown = Counter(character for character in _text(utterance) if character not in known)
+    text = _text(utterance)
+    unknown = Counter({each: text.count(each) for each in alphabet.missing(text)})
     if unknown:
         told = [
             character_name(character) + (f" {count} times" if count > 1 else "")
@@ -351,9 +332,10 @@ def _flaws_of_length(samples: int, utterance: Utterance, settings: ShardSettings
     if samples > 0 and seconds < SHORTEST_SECONDS:
         yield Flaw(TOO_SHORT, WARNING, f"{seconds:.3f} s of audio", -seconds)
     frames = front_end.frames(samples)
-    # Preparation's rules compare labels with each other only, so that any will do: also those of
-    # characters that the alphabet lacks.
-    label = [ord(character) for character in _text(utterance)]
+    text, alphabet = _text(utterance), settings.alphabet
+    # Preparation's rules compare labels with each other only, so that for characters that the
+    # alphabet lacks any will do.
+    label = list(map(ord, text)) if alphabet.missing(text) else alphabet.encode(text)
     unlimited = replace(settings, max_sequence_length=max(frames, settings.max_sequence_length))
     reasons = {}
     for rules in (

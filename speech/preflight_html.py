@@ -15,8 +15,8 @@ import numpy as np
 import soundfile
 
 from speech import html_parts, sound_checks, storage, svg_charts
+from speech.audio import AudioError, read_audio
 from speech.corpora import Utterance
-from speech.features import AudioError
 from speech.html_parts import count, document, heading, table
 from speech.preflight import (
     CLIPPING,
@@ -50,7 +50,6 @@ from speech.preflight import (
     SetNumbers,
     character_name,
     place,
-    read_utterance,
 )
 from speech.preflight_report import CHARACTERS, in_utf8, verdict
 from speech.recordings import data_uri
@@ -246,10 +245,11 @@ class _Recordings:
         return f"{recording.picture}{player}<p class=note>{recording.numbers}</p>"
 
     def _read(self, utterance: Utterance, rate: int) -> _Recording | None:
-        if utterance.audio_path is None:
+        path = utterance.audio_path
+        if path is None:
             return None
         try:
-            samples = read_utterance(utterance, rate)
+            samples = read_audio(path, rate, utterance.start_seconds, utterance.seconds)
         except AudioError:
             return None  # as its finding says
         if not len(samples):

@@ -8,11 +8,13 @@ read in some way (%, &, €) stay, so that they are reported as characters that 
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal, get_args
 
 from speech import spoken_numbers
+from speech.corpora import Utterance
 from utils import Alphabet, UserError
 
 Form = Literal["NFC", "NFKC"]
@@ -156,6 +158,13 @@ class TranscriptRules:
         if self.strip_diacritics:
             text = without_diacritics(text, LANGUAGES[self.language] if self.language else None)
         return unicodedata.normalize(self.form, " ".join(text.split()))
+
+
+def rewritten(utterances: Iterable[Utterance], rules: TranscriptRules) -> list[Utterance]:
+    """The utterances with transcripts as the rules write them; of nothing but punctuation, none."""
+    return [
+        replace(each, transcript=rules.apply(each.transcript or "") or None) for each in utterances
+    ]
 
 
 def _in_language(text: str, language: Language) -> str:

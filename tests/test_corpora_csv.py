@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from sounds import write_sound
 
 from speech import prepare, storage
+from speech.audio import read_audio
 from speech.corpora import Utterance, deepspeech_csv
 from speech.corpora.deepspeech_csv import Written, wav_folder, write_csv
 from speech.corpora.reading import Reading
-from speech.features import read_audio
 from utils import UserError
 
 RATE = 16000

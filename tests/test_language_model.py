@@ -11,6 +11,7 @@ from speech import kenlm_programs, language_model, scorer
 from speech.kenlm_programs import Estimation, Packing, Programs
 from speech.language_model import Built, Target, parse_prune
 from speech.text_files import TextFile
+from speech.transcripts import TranscriptRules
 from utils import ENGLISH, Alphabet, UserError
 
 PACKING = Packing("trie", 255, 8)
@@ -23,6 +24,7 @@ def target(folder: Path, **changes: object) -> Target:
         "package": str(folder / "scorer"),
         "alphabet": ENGLISH,
         "characters": False,
+        "rules": TranscriptRules(),
         "top_k": 1000,
         "alpha": 1.0,
         "beta": 2.0,

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from absl import logging
 
 from speech import storage
+from speech.audio import SUFFIXES
 from speech.corpora import tables
 from speech.corpora.audio_paths import AudioPaths
 from speech.corpora.reading import NAMED_PROBLEMS, Reading, refuse_problems
 from speech.corpora.utterance import Utterance, transcript_of
-from speech.recordings import AUDIO_SUFFIXES
 from utils import UserError
 
 TABLE = "commands.csv"
@@ -86,7 +86,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 def _recordings(folder: str) -> Iterator[tuple[str, int | None]]:
     for path, size in storage.files_below(folder):
         hidden = os.path.basename(path).startswith(".")
-        if path.lower().endswith(AUDIO_SUFFIXES) and not hidden:
+        if path.lower().endswith(SUFFIXES) and not hidden:
             yield path, size
 
 
@@ -146,10 +146,7 @@ def _text_column(table: tables.Table, language: str | None) -> str:
 
 def _check_ids(folder: str, pattern: str, utterances: list[Utterance], nameless: list[str]) -> None:
     if not utterances:
-        raise UserError(
-            f"{folder} holds no recordings ({', '.join(AUDIO_SUFFIXES)}): name their folder with "
-            "--audio_root."
-        )
+        raise UserError(f"{folder} holds no recordings: name their folder with --audio_root.")
     if len(nameless) == len(utterances):
         raise UserError(
             f"No recording in {folder} has an id in its name, as {pattern} finds one: the first "

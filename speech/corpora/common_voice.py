@@ -3,11 +3,11 @@
 import os
 
 from speech import storage
+from speech.audio import SUFFIXES
 from speech.corpora import tables
 from speech.corpora.audio_paths import AudioPaths
 from speech.corpora.reading import Reading, refuse_problems
 from speech.corpora.utterance import Utterance, transcript_of
-from speech.recordings import AUDIO_SUFFIXES
 
 CLIPS = "clips"  # folder beside the tables
 SUFFIX = ".mp3"  # which a path may lack
@@ -34,7 +34,7 @@ def read(path: str, reading: Reading) -> list[Utterance]:
         if not name:
             table.refuse(row, "path is empty")
             continue
-        if not name.lower().endswith(AUDIO_SUFFIXES):
+        if not name.lower().endswith(SUFFIXES):
             name += SUFFIX
         found, size = audio.find(name if reading.audio_root else storage.join(CLIPS, name))
         speaker = speaker_of(row.fields.get("client_id", ""))

@@ -13,13 +13,13 @@ import numpy as np
 import soundfile
 
 from speech import storage
+from speech.audio import INT16_SUBTYPE, AudioError, read_audio
 from speech.command_line import progress_bar
 from speech.corpora import tables
 from speech.corpora.audio_paths import AudioPaths
 from speech.corpora.common_voice import speaker_of
 from speech.corpora.reading import Reading, refuse_problems
 from speech.corpora.utterance import Utterance, transcript_of
-from speech.features import INT16_SUBTYPE, AudioError, read_audio
 from utils import UserError
 
 HEADER = ("wav_filename", "wav_filesize", "transcript")
@@ -31,6 +31,8 @@ UNREADABLE = "unreadable audio"
 EMPTY = "no samples"
 
 _SIZE = re.compile(r"[0-9]{1,18}")  # bytes
+
+NAMED_IDS = 5  # of utterances that are left out, for each reason
 
 WAV_HEADER_BYTES = 44  # at least
 SAMPLE_BYTES = 2
@@ -81,6 +83,15 @@ class Written:
     rows: int  # utterances in the table
     decoded: int  # of them, those whose audio was written anew, now or by an earlier run
     left_out: dict[str, list[str]]  # reason -> ids of the utterances that are not in it
+
+    def lines(self) -> list[str]:
+        """What to tell of the audio, and of the utterances that are left out."""
+        told = [f"{self.decoded} recordings were decoded"] if self.decoded else []
+        return told + [
+            f"{len(ids)} left out, {reason}: {', '.join(ids[:NAMED_IDS])}"
+            + (f", ... and {len(ids) - NAMED_IDS} more" if len(ids) > NAMED_IDS else "")
+            for reason, ids in self.left_out.items()
+        ]
 
 
 class _UnusableError(Exception):
@@ -190,13 +201,11 @@ def _samples(utterance: Utterance, sample_rate: int) -> np.ndarray:
     """The samples of an utterance's stretch of its file, at int16 scale: [samples]."""
     assert utterance.audio_path is not None
     try:
-        samples = read_audio(utterance.audio_path, sample_rate)
+        return read_audio(
+            utterance.audio_path, sample_rate, utterance.start_seconds, utterance.seconds
+        )
     except AudioError:
         raise _UnusableError(UNREADABLE) from None
-    start = round(utterance.start_seconds * sample_rate)
-    if utterance.seconds is None:
-        return samples[start:]
-    return samples[start : start + round(utterance.seconds * sample_rate)]
 
 
 def _relative(wav: str, path: str) -> str:

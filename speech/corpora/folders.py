@@ -5,10 +5,10 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
 from speech import storage
+from speech.audio import SUFFIXES
 from speech.corpora.audio_paths import AudioPaths
 from speech.corpora.reading import Reading, decode, refuse_problems
 from speech.corpora.utterance import Utterance, transcript_of
-from speech.recordings import AUDIO_SUFFIXES
 from utils import UserError
 
 TEXT_SUFFIX = ".txt"
@@ -33,7 +33,7 @@ def read(path: str, reading: Reading) -> list[Utterance]:
         stem, suffix = os.path.splitext(found)
         if os.path.basename(found).startswith("."):
             continue
-        if suffix.lower() in AUDIO_SUFFIXES:
+        if suffix.lower() in SUFFIXES:
             recordings[stem].append((found, size))
         elif suffix.lower() == TEXT_SUFFIX:
             texts[stem] = found

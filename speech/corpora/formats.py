@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from speech import storage
+from speech.audio import SUFFIXES
 from speech.corpora import (
     commands,
     common_voice,
@@ -17,7 +18,6 @@ from speech.corpora import (
 from speech.corpora.librispeech import TRANSCRIPT_SUFFIX, librispeech
 from speech.corpora.reading import Reading
 from speech.corpora.utterance import Utterance
-from speech.recordings import AUDIO_SUFFIXES
 from utils import UserError
 
 __all__ = ["FORMATS", "TABLE_SUFFIXES", "Reader", "Reading", "detect", "read"]
@@ -135,7 +135,7 @@ def _detect_folder(path: str, flag: str) -> str:
         return "commands"
     if any(name.endswith(TRANSCRIPT_SUFFIX) for name in names):
         return "librispeech"
-    audio = {os.path.splitext(name)[0] for name in names if name.lower().endswith(AUDIO_SUFFIXES)}
+    audio = {os.path.splitext(name)[0] for name in names if name.lower().endswith(SUFFIXES)}
     if any(f"{stem}{folders.TEXT_SUFFIX}" in names for stem in audio):
         return "folder"
     inside = sorted(name for name in names if name.lower().endswith(TABLE_SUFFIXES))

@@ -1,0 +1,313 @@
+"""Any corpus -> shards: Mozilla DeepSpeech's CSV, Common Voice, manifests, folders.
+
+  python prepare_csv.py --train_files=ru/train.csv --dev_files=ru/dev.csv --test_files=ru/test.csv \
+      --language=ru
+  python prepare_csv.py --files_path=commands --split=70/20/10 --language=es
+  python prepare_csv.py --files_path=more.jsonl --tfrecords_file=data/more.tfrecords
+
+The formats are in docs/corpora.md, alphabets and the rules of languages in docs/alphabets.md. With
+the same flags, --check looks for what would spoil a training, --make_alphabet lists the characters
+there are, and --write_csv exports. The same command run again continues where it was stopped.
+"""
+
+import os
+from dataclasses import dataclass, replace
+
+from absl import flags, logging
+
+import constants
+import utils
+from speech import (
+    alphabets,
+    command_line,
+    corpora,
+    corpus_stats,
+    preflight,
+    preflight_html,
+    preflight_report,
+    prepare_flags,
+    prepare_tasks,
+    storage,
+    transcript_flags,
+    transcripts,
+)
+from speech.corpora import commands, deepspeech_csv, formats, splits
+from speech.records import ShardSettings, index_path
+from speech.signal_augment import NO_COPIES
+
+FLAGS = flags.FLAGS
+
+# Set -> name of its shards.
+SETS = {
+    "train": constants.TRAIN_SET,
+    "dev": constants.DEV_SET,
+    "test": constants.TEST_SET,
+}
+
+
+@dataclass(frozen=True)
+class CorpusSet:
+    """What becomes one set of shards."""
+
+    name: str  # of SETS, or of the shards
+    tfrecords_file: str  # path that the shards' names begin with
+    utterances: list[corpora.Utterance]
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is for evaluation, for which no utterance is too long."""
+        return self.name in ("dev", "test")
+
+
+def define_flags() -> None:
+    define_corpus_flags()
+    transcript_flags.define_transcript_flags()
+    flags.DEFINE_bool(
+        "check",
+        False,
+        "Prepare nothing: read everything and report what would spoil a training, in "
+        f"{constants.REPORT_DIR}/.",
+    )
+    flags.DEFINE_bool(
+        "make_alphabet",
+        False,
+        "Prepare nothing: list the transcripts' characters and write them to --alphabet, by "
+        "default alphabet.txt in --tfrecords_dir.",
+    )
+    flags.DEFINE_string(
+        "write_csv", None, "Prepare nothing: write the sets to this folder as DeepSpeech's CSV."
+    )
+    prepare_flags.define_shard_flags()
+    prepare_flags.define_front_end_flags()
+    prepare_flags.define_task_flags()
+    command_line.define_logging_flag()
+
+
+def define_corpus_flags() -> None:
+    """Where the corpus is, how to read it, and where its shards go."""
+    flags.DEFINE_list(
+        "files_path", [], "Tables or folders, local or gs://, merged into one set; or see --split."
+    )
+    flags.DEFINE_list("train_files", [], "The same, of the training set.")
+    flags.DEFINE_list("dev_files", [], "The same, of the development set.")
+    flags.DEFINE_list("test_files", [], "The same, of the test set.")
+    flags.DEFINE_string(
+        "split",
+        None,
+        "Divide --files_path into training, development and test set, e.g. 70/20/10 percent; "
+        "nobody speaks in two of them.",
+    )
+    flags.DEFINE_enum(
+        "format", None, list(formats.FORMATS), "Of the files; default: what they look like."
+    )
+    flags.DEFINE_string("audio_root", None, "Folder that a table's paths of audio are relative to.")
+    flags.DEFINE_string(
+        "id_pattern",
+        None,
+        "Regular expression for names of recordings that carry a command's id: "
+        f"(?P<id>...) and perhaps (?P<speaker>...). Default: {commands.DEFAULT_PATTERN}",
+    )
+    flags.DEFINE_string(
+        "tfrecords_file", None, "Path that the shards' names begin with, of the set --files_path."
+    )
+    flags.DEFINE_string(
+        "tfrecords_dir",
+        constants.DATA_DIR,
+        f"Folder of the shards of several sets: {', '.join(SETS.values())}.",
+    )
+
+
+def asked_sets() -> list[CorpusSet]:
+    """The sets that the flags name, their transcripts written by the language's rules."""
+    if FLAGS.split:
+        shares = splits.parse_shares(FLAGS.split)
+        found = splits.split(read(FLAGS.files_path, "--files_path"), shares, FLAGS.random_seed)
+    elif FLAGS.files_path:
+        name = os.path.basename(tfrecords_file())
+        return [CorpusSet(name, tfrecords_file(), read(FLAGS.files_path, "--files_path"))]
+    else:
+        found = {name: read(paths, f"--{name}_files") for name, paths in named_sets().items()}
+    return [CorpusSet(name, shards_of(name), those) for name, those in found.items() if those]
+
+
+def named_sets() -> dict[str, list[str]]:
+    """Set -> its files, of those that have a flag of their own and were named."""
+    named = {name: FLAGS[f"{name}_files"].value for name in SETS}
+    return {name: paths for name, paths in named.items() if paths}
+
+
+def shards_of(name: str) -> str:
+    return storage.join(FLAGS.tfrecords_dir, SETS[name])
+
+
+def tfrecords_file() -> str:
+    """The path that the shards' names of the set --files_path begin with.
+
+    Where no shards are written the name of the files does as well.
+    """
+    if FLAGS.tfrecords_file:
+        return str(FLAGS.tfrecords_file)
+    if FLAGS.check or FLAGS.make_alphabet or FLAGS.write_csv or FLAGS.stats:
+        return os.path.splitext(os.path.basename(os.path.abspath(FLAGS.files_path[0])))[0]
+    raise utils.UserError(
+        f"--files_path={','.join(FLAGS.files_path)} needs a name for its shards: give "
+        f"--tfrecords_file, as in {shards_of('train')}; or make several sets of it by --split."
+    )
+
+
+def read(paths: list[str], flag: str) -> list[corpora.Utterance]:
+    """The utterances of a set, their transcripts written by the language's rules."""
+    reading = formats.Reading(FLAGS.audio_root, FLAGS.id_pattern, FLAGS.language)
+    utterances = formats.read(paths, FLAGS.format, reading, flag)
+    logging.info("%s: %d utterances", ", ".join(paths), len(utterances))
+    return transcripts.rewritten(utterances, transcript_flags.asked_rules(FLAGS))
+
+
+def asked_alphabet() -> utils.Alphabet:
+    """That of --alphabet, or else of --language, or else English."""
+    if FLAGS.language and not FLAGS.alphabet:
+        return transcripts.alphabet_of(FLAGS.language)
+    return utils.read_alphabet(FLAGS.alphabet)
+
+
+def settings_of(corpus_set: CorpusSet, alphabet: utils.Alphabet) -> ShardSettings:
+    settings = prepare_flags.asked_settings(FLAGS, alphabet, corpus_set.whole)
+    return replace(settings, copies=NO_COPIES) if corpus_set.whole else settings
+
+
+def present_sets() -> list[str]:
+    """The tfrecords_file of each prepared set that the flags name, by default of all there are."""
+    if FLAGS.tfrecords_file:
+        return [FLAGS.tfrecords_file]
+    names = [shards_of(name) for name in named_sets() or SETS]
+    there = [name for name in names if storage.exists(index_path(name))]
+    if not there:
+        raise utils.UserError(
+            f"There are no shards at {', '.join(names)}: prepare them first, or name those that "
+            "are there with --tfrecords_file or --tfrecords_dir."
+        )
+    return there
+
+
+def check_flags() -> None:
+    prepare_flags.check_tasks(FLAGS, "check", "make_alphabet", "write_csv")
+    prepare_flags.check_augmentation(FLAGS)
+    if FLAGS.tfrecords_file:
+        prepare_flags.check_name(FLAGS.tfrecords_file)
+    if FLAGS.verify or FLAGS.upload_to is not None:
+        return
+    named = [f"--{name}_files" for name in named_sets()]
+    if FLAGS.files_path and named:
+        raise utils.UserError(
+            f"--files_path is one set and {', '.join(named)} another: name several sets by "
+            "--train_files, --dev_files and --test_files alone."
+        )
+    if not FLAGS.files_path and not named:
+        raise utils.UserError(
+            "There is no corpus: name its tables or folders by --train_files, --dev_files and "
+            "--test_files, or by --files_path (docs/corpora.md)."
+        )
+    if FLAGS.split and not FLAGS.files_path:
+        raise utils.UserError(
+            f"--split={FLAGS.split} divides --files_path, {', '.join(named)} are divided already: "
+            "leave one of them out."
+        )
+    if FLAGS.tfrecords_file and (FLAGS.split or named):
+        raise utils.UserError(
+            f"--tfrecords_file={FLAGS.tfrecords_file} is the name of one set: name the folder of "
+            f"several by --tfrecords_dir, in which they are {', '.join(SETS.values())}."
+        )
+    if FLAGS.starting_position and (FLAGS.split or len(named) > 1):
+        raise utils.UserError("--starting_position is of one set: name one.")
+    if FLAGS.spell_numbers and not FLAGS.language:
+        raise utils.UserError("--spell_numbers needs to know in what words: give --language.")
+    if FLAGS.stats:
+        for paths in (FLAGS.files_path, *named_sets().values()):
+            corpus_stats.check_local(paths)
+
+
+def main() -> None:
+    check_flags()
+    if FLAGS.verify or FLAGS.upload_to is not None:
+        prepare_tasks.verify_and_upload(present_sets(), FLAGS.verify, FLAGS.upload_to)
+        return
+    sets = asked_sets()
+    if FLAGS.make_alphabet:
+        make_alphabet(sets)
+    elif FLAGS.write_csv:
+        write_csv(sets)
+    elif FLAGS.check:
+        check(sets)
+    else:
+        prepare(sets)
+
+
+def make_alphabet(sets: list[CorpusSet]) -> None:
+    """Lists the characters of all sets, and writes those that aren't suspicious."""
+    counts = alphabets.count_characters(each for found in sets for each in found.utterances)
+    print(alphabets.table(counts, FLAGS.language))
+    path = FLAGS.alphabet or storage.join(FLAGS.tfrecords_dir, "alphabet.txt")
+    kept, left_out = alphabets.sift(counts, FLAGS.language)
+    alphabets.write_alphabet(path, kept, left_out)
+    print(f"\n{path}: {len(kept)} characters, {len(left_out)} suspicious ones are left out")
+
+
+def write_csv(sets: list[CorpusSet]) -> None:
+    for each in sets:
+        path = storage.join(FLAGS.write_csv, f"{each.name}.csv")
+        written = deepspeech_csv.write_csv(path, each.utterances, FLAGS.sample_rate)
+        print("\n  ".join([f"{path}: {written.rows} utterances", *written.lines()]))
+
+
+def check(sets: list[CorpusSet]) -> None:
+    """Prints and writes what would spoil a training; raises UserError if anything would."""
+    alphabet = asked_alphabet()
+    settings = {each.name: settings_of(each, alphabet) for each in sets}
+    found = preflight.examine(
+        {each.name: each.utterances for each in sets}, settings, FLAGS.workers
+    )
+    print(preflight_report.report(found))
+    print(preflight_report.write_table(constants.REPORT_DIR, found))
+    print(preflight_html.write(constants.REPORT_DIR, found, settings))
+    if found.errors:
+        raise utils.UserError(preflight_report.verdict(found))
+
+
+def prepare(sets: list[CorpusSet]) -> None:
+    alphabet = asked_alphabet()
+    report_unknown_characters(sets, alphabet)
+    making = prepare_flags.asked_making(FLAGS)
+    for each in sets:
+        settings = settings_of(each, alphabet)
+        utterances = corpora.with_copies(each.utterances, settings.copies.augmented_copies)
+        if FLAGS.stats:
+            prepare_tasks.report_stats(utterances, each.tfrecords_file, settings, each.whole)
+        else:
+            prepare_tasks.prepare_set(utterances, each.tfrecords_file, settings, making)
+
+
+def report_unknown_characters(sets: list[CorpusSet], alphabet: utils.Alphabet) -> None:
+    """Tells of all characters that the alphabet lacks, before hours are spent on the others.
+
+    Raises:
+        UserError: there are some, and with --strict there mustn't be.
+    """
+    unknown = alphabets.unknown_characters(
+        [each for found in sets for each in found.utterances], alphabet
+    )
+    if not unknown:
+        return
+    path = storage.join(constants.REPORT_DIR, "unknown_characters.csv")
+    told = (
+        "The alphabet lacks characters of the transcripts:\n"
+        f"{alphabets.report_unknown(unknown, path)}\n"
+        "See --language, --strip_diacritics, --spell_numbers, and --make_alphabet."
+    )
+    if FLAGS.strict:
+        raise utils.UserError(told)
+    logging.warning("%s The utterances that have them are skipped.", told)
+
+
+if __name__ == "__main__":
+    define_flags()
+    command_line.run(main)

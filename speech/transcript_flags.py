@@ -1,0 +1,35 @@
+"""Flags of how transcripts and texts are written, which several doors have."""
+
+from absl import flags
+
+from speech import transcripts
+from speech.transcripts import TranscriptRules
+
+
+def define_transcript_flags() -> None:
+    flags.DEFINE_string(
+        "language",
+        None,
+        "Write the text by this language's rules of capitals and punctuation: "
+        f"{', '.join(transcripts.LANGUAGES)}. Default: as it is.",
+    )
+    flags.DEFINE_enum(
+        "unicode_form", transcripts.FORMS[0], transcripts.FORMS, "That the text is brought into."
+    )
+    flags.DEFINE_bool(
+        "strip_diacritics",
+        False,
+        "Leave out accents, harakat and other marks, but no letter that is --language's own.",
+    )
+    flags.DEFINE_bool("spell_numbers", False, "Write numbers as words of --language.")
+
+
+def asked_rules(values: flags.FlagValues) -> TranscriptRules:
+    """What the flags ask for.
+
+    Raises:
+        UserError: these rules can't be followed.
+    """
+    return TranscriptRules(
+        values.language, values.unicode_form, values.strip_diacritics, values.spell_numbers
+    )
