@@ -1,4 +1,5 @@
 # make demo   a spoken corpus, shards, training, word error rate: the whole pipeline, no data needed
+# make examples   commands in English, Spanish and Arabic, from a text file to a word error rate
 # make test   lint and the test suite
 # make test-all   the same, and the tests that take minutes
 # make check-tpu   compiles the training step for TPUs, as check_tpu.py does: half an hour
@@ -31,7 +32,7 @@ TEST = $(DEMO)/shards/test.tfrecords.*
 # Two files of tests at a time; most tests keep one core busy.
 SIDE_BY_SIDE = -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all check-tpu kenlm bench lint clean
+.PHONY: demo examples test test-all check-tpu kenlm bench lint clean
 
 demo: $(INSTALLED)
 	$(RUN) examples/spoken_corpus.py --corpus_dir=$(DEMO)/corpus
@@ -46,6 +47,10 @@ demo: $(INSTALLED)
 		--augment='frequency_mask[n=2,size=4~4]' --augment='time_mask[n=2,size=40~40]' $(TRAINING)
 	$(RUN) eval.py --model_dir=$(DEMO)/model --test_data='$(DEMO)/shards/test.tfrecords.*' \
 		--report_dir=$(DEMO)/report
+
+examples: $(INSTALLED)
+	for language in en es ar; do PATH="$(abspath $(VENV))/bin:$$PATH" \
+		sh examples/commands/$$language.sh $(DEMO)/commands-$$language || exit 1; done
 
 test: lint
 	$(RUN) -m pytest $(SIDE_BY_SIDE) -m 'not slow'

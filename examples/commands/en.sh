@@ -21,19 +21,19 @@ sets="--train_files=$there/corpus/train.csv --dev_files=$there/corpus/dev.csv
 python prepare_csv.py $sets --check
 
 # 3. Its characters, and the shards.
-python prepare_csv.py $sets --make_alphabet --tfrecords_dir="$there/shards"
-python prepare_csv.py $sets --alphabet="$there/shards/alphabet.txt" --tfrecords_dir="$there/shards" \
+python prepare_csv.py $sets --make_alphabet --alphabet="$there/alphabet.txt"
+python prepare_csv.py $sets --alphabet="$there/alphabet.txt" --tfrecords_dir="$there/shards" \
     --max_sequence_length=450 --max_label_length=80
 
 # 4. What is said: a language model of the four sentences.
-python build_lm.py --input_txt=examples/commands/input.txt --language=en --alphabet="$there/shards/alphabet.txt" \
+python build_lm.py --input_txt=examples/commands/input.txt --language=en --alphabet="$there/alphabet.txt" \
     --arpa_order=3 --arpa_prune=0 --discount_fallback --output_dir="$there/lm"
 
 # 5. Training, which ends when the development set gets no better.
 python training.py --train_data="$there/shards/train.tfrecords.*" --dev_data="$there/shards/dev.tfrecords.*" \
-    --model_dir="$there/model" --conv_channels=8,16 --stride_size=3 --recurrent_unit_size=128 \
-    --train_batch_size=16 --max_epochs=40 --eval_steps=50 --early_stop --es_epochs=8 \
-    --learning_rate=2e-3 --clip_gradients=50 $TRAINING
+    --model_dir="$there/model" --network=conv_gru --conv_channels=128 --recurrent_unit_size=96 --stride_size=3 \
+    --train_batch_size=16 --max_epochs=10 --eval_steps=25 --early_stop --es_epochs=3 \
+    --learning_rate=2e-3 --learning_rate_decay_factor=0.8 --clip_gradients=50 $TRAINING
 
 # 6. How well it does, on voices that it never heard.
 python eval.py --model_dir="$there/model" --test_data="$there/shards/test.tfrecords.*" \

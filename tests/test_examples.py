@@ -1,0 +1,34 @@
+"""The tutorials of examples/commands, at a small size: every command of theirs is run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("espeakng_loader")
+
+ROOT = Path(__file__).resolve().parent.parent
+SPEAKING = "--train_utterances=24 --dev_utterances=4 --test_utterances=4"
+TRAINING = "--train_steps=4 --eval_steps=2 --conv_channels=4 --recurrent_unit_size=8"
+
+
+@pytest.mark.parametrize("language", ["en", "es", pytest.param("ar", marks=pytest.mark.slow)])
+def test_a_tutorial_goes_from_its_text_to_a_word_error_rate(language: str, tmp_path: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("DEEP_SPEECH_")}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    outcome = subprocess.run(
+        ["sh", f"examples/commands/{language}.sh", str(tmp_path / "made")],
+        cwd=ROOT,
+        env={**environment, "SPEAKING": SPEAKING, "TRAINING": TRAINING},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    assert "found 0 errors" in outcome.stdout
+    assert outcome.stdout.splitlines()[-1].startswith("WER ")
+    assert " (4 utterances, " in outcome.stdout.splitlines()[-1]
+    for made in ("report/check.html", "report/report.html", "lm/kenlm.scorer", "alphabet.txt"):
+        assert (tmp_path / "made" / made).is_file()
