@@ -52,11 +52,7 @@ class CorpusSet:
     name: str  # of SETS, or of the shards
     tfrecords_file: str  # path that the shards' names begin with
     utterances: list[corpora.Utterance]
-
-    @property
-    def whole(self) -> bool:
-        """Whether it is for evaluation, for which no utterance is too long."""
-        return self.name in ("dev", "test")
+    whole: bool  # it is for evaluation, where no utterance is too long and none has copies
 
 
 def define_flags() -> None:
@@ -121,13 +117,20 @@ def asked_sets() -> list[CorpusSet]:
     """The sets that the flags name, their transcripts written by the language's rules."""
     if FLAGS.split:
         shares = splits.parse_shares(FLAGS.split)
-        found = splits.split(read(FLAGS.files_path, "--files_path"), shares, FLAGS.random_seed)
+        utterances = read(FLAGS.files_path, "--files_path")
+        # Not by --random_seed: other copies would come with another test set.
+        found = splits.split(utterances, shares, constants.RANDOM_SEED)
     elif FLAGS.files_path:
         name = os.path.basename(tfrecords_file())
-        return [CorpusSet(name, tfrecords_file(), read(FLAGS.files_path, "--files_path"))]
+        utterances = read(FLAGS.files_path, "--files_path")
+        return [CorpusSet(name, tfrecords_file(), utterances, whole=False)]
     else:
         found = {name: read(paths, f"--{name}_files") for name, paths in named_sets().items()}
-    return [CorpusSet(name, shards_of(name), those) for name, those in found.items() if those]
+    return [
+        CorpusSet(name, shards_of(name), utterances, whole=name != "train")
+        for name, utterances in found.items()
+        if utterances
+    ]
 
 
 def named_sets() -> dict[str, list[str]]:
@@ -170,9 +173,9 @@ def asked_alphabet() -> utils.Alphabet:
     return utils.read_alphabet(FLAGS.alphabet)
 
 
-def settings_of(corpus_set: CorpusSet, alphabet: utils.Alphabet) -> ShardSettings:
-    settings = prepare_flags.asked_settings(FLAGS, alphabet, corpus_set.whole)
-    return replace(settings, copies=NO_COPIES) if corpus_set.whole else settings
+def settings_of(alphabet: utils.Alphabet, whole: bool) -> ShardSettings:
+    settings = prepare_flags.asked_settings(FLAGS, alphabet, whole)
+    return replace(settings, copies=NO_COPIES) if whole else settings
 
 
 def present_sets() -> list[str]:
@@ -194,6 +197,9 @@ def check_flags() -> None:
     prepare_flags.check_augmentation(FLAGS)
     if FLAGS.tfrecords_file:
         prepare_flags.check_name(FLAGS.tfrecords_file)
+    for flag in ("split", "write_csv"):
+        if FLAGS[flag].value == "":
+            raise utils.UserError(f"--{flag}= is empty: give a value, or leave it out.")
     if FLAGS.verify or FLAGS.upload_to is not None:
         return
     named = [f"--{name}_files" for name in named_sets()]
@@ -218,7 +224,9 @@ def check_flags() -> None:
             f"several by --tfrecords_dir, in which they are {', '.join(SETS.values())}."
         )
     if FLAGS.starting_position and (FLAGS.split or len(named) > 1):
-        raise utils.UserError("--starting_position is of one set: name one.")
+        raise utils.UserError(
+            f"--starting_position={FLAGS.starting_position} is of one set: name that one alone."
+        )
     if FLAGS.spell_numbers and not FLAGS.language:
         raise utils.UserError("--spell_numbers needs to know in what words: give --language.")
     if FLAGS.stats:
@@ -231,15 +239,26 @@ def main() -> None:
     if FLAGS.verify or FLAGS.upload_to is not None:
         prepare_tasks.verify_and_upload(present_sets(), FLAGS.verify, FLAGS.upload_to)
         return
-    sets = asked_sets()
     if FLAGS.make_alphabet:
-        make_alphabet(sets)
-    elif FLAGS.write_csv:
+        make_alphabet(asked_sets())
+        return
+    # What the flags ask for is looked at before a large corpus is read.
+    alphabet = asked_alphabet()
+    of_training, of_evaluation = settings_of(alphabet, False), settings_of(alphabet, True)
+    sets = asked_sets()
+    if FLAGS.write_csv:
         write_csv(sets)
-    elif FLAGS.check:
-        check(sets)
+        return
+    settings = {each.name: of_evaluation if each.whole else of_training for each in sets}
+    if FLAGS.check:
+        check(sets, settings)
+    elif FLAGS.stats:
+        for each in sets:
+            prepare_tasks.report_stats(
+                each.utterances, each.tfrecords_file, settings[each.name], each.whole
+            )
     else:
-        prepare(sets)
+        prepare(sets, settings)
 
 
 def make_alphabet(sets: list[CorpusSet]) -> None:
@@ -259,13 +278,10 @@ def write_csv(sets: list[CorpusSet]) -> None:
         print("\n  ".join([f"{path}: {written.rows} utterances", *written.lines()]))
 
 
-def check(sets: list[CorpusSet]) -> None:
+def check(sets: list[CorpusSet], settings: dict[str, ShardSettings]) -> None:
     """Prints and writes what would spoil a training; raises UserError if anything would."""
-    alphabet = asked_alphabet()
-    settings = {each.name: settings_of(each, alphabet) for each in sets}
-    found = preflight.examine(
-        {each.name: each.utterances for each in sets}, settings, FLAGS.workers
-    )
+    utterances = {each.name: each.utterances for each in sets}
+    found = preflight.examine(utterances, settings, FLAGS.workers)
     print(preflight_report.report(found))
     print(preflight_report.write_table(constants.REPORT_DIR, found))
     print(preflight_html.write(constants.REPORT_DIR, found, settings))
@@ -273,17 +289,13 @@ def check(sets: list[CorpusSet]) -> None:
         raise utils.UserError(preflight_report.verdict(found))
 
 
-def prepare(sets: list[CorpusSet]) -> None:
-    alphabet = asked_alphabet()
-    report_unknown_characters(sets, alphabet)
+def prepare(sets: list[CorpusSet], settings: dict[str, ShardSettings]) -> None:
+    report_unknown_characters(sets, settings[sets[0].name].alphabet)
     making = prepare_flags.asked_making(FLAGS)
     for each in sets:
-        settings = settings_of(each, alphabet)
-        utterances = corpora.with_copies(each.utterances, settings.copies.augmented_copies)
-        if FLAGS.stats:
-            prepare_tasks.report_stats(utterances, each.tfrecords_file, settings, each.whole)
-        else:
-            prepare_tasks.prepare_set(utterances, each.tfrecords_file, settings, making)
+        made_of = settings[each.name]
+        utterances = corpora.with_copies(each.utterances, made_of.copies.augmented_copies)
+        prepare_tasks.prepare_set(utterances, each.tfrecords_file, made_of, making)
 
 
 def report_unknown_characters(sets: list[CorpusSet], alphabet: utils.Alphabet) -> None:

@@ -85,7 +85,7 @@ def prepare_utterance(utterance: Utterance, settings: ShardSettings) -> Prepared
     try:
         label, samples = label_and_audio(utterance, settings, read_audio)
     except UnusableError as error:
-        return Prepared(reason=error.reason, detail=error.detail)
+        return Prepared(reason=error.reason, detail=_placed(utterance, error.detail))
     if utterance.copy:
         samples = augment_copy(
             samples,
@@ -97,7 +97,8 @@ def prepare_utterance(utterance: Utterance, settings: ShardSettings) -> Prepared
     frames = settings.front_end.frames(len(samples))
     reason, detail = unusable(len(samples), frames, label, settings)
     if reason:
-        return Prepared(reason=reason, detail=f"{utterance.audio_path}: {detail}")
+        detail = f"{utterance.audio_path}: {detail}"
+        return Prepared(reason=reason, detail=_placed(utterance, detail))
     features = extract(samples, settings.front_end)  # [frames, bins]
     payload = encode_example(
         features,
@@ -115,6 +116,11 @@ def prepare_utterance(utterance: Utterance, settings: ShardSettings) -> Prepared
         audio_seconds=len(samples) / settings.front_end.sample_rate,
         sums=Sums.of(features) if settings.front_end.normalisation == CORPUS else None,
     )
+
+
+def _placed(utterance: Utterance, detail: str) -> str:
+    """The detail behind the place where the corpus tells of the utterance."""
+    return f"{utterance.place}: {detail}" if utterance.place else detail
 
 
 class UnusableError(Exception):

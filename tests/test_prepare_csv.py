@@ -324,6 +324,8 @@ def test_write_csv_exports_what_prepares_to_the_same_shards(german: Path) -> Non
         ([*SETS, "--spell_numbers"], ["--language"]),
         ([*SETS, "--check", "--stats"], ["--check and --stats"]),
         (["--verify"], ["data/train.tfrecords", "prepare them first"]),
+        (["--files_path=de/train.csv", "--split="], ["--split="]),
+        ([*SETS, "--write_csv="], ["--write_csv="]),
         ([*SETS, "--starting_position=1"], ["--starting_position"]),
         ([*SETS, "--alphabet=none.txt"], ["none.txt"]),
         ([*SETS, "--format=folder"], ["de/train.csv"]),
