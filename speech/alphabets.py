@@ -11,11 +11,10 @@ from typing import Protocol
 
 from speech import storage, transcripts
 from speech.scripts import script_of
+from speech.showing import code_point, isolated, place, shown, unicode_name
 from utils import Alphabet, AlphabetError, UserError
 
 SPACE = " "
-CIRCLE = "\u25cc"  # what a mark is shown on
-FIRST_ISOLATE, END_ISOLATE = "\u2068", "\u2069"
 
 EXAMPLES = 3  # places that are told of each character
 NAMED_CHARACTERS = 10  # that the alphabet lacks; all are in a file
@@ -31,7 +30,7 @@ POINTED = ("ARABIC", "HEBREW")
 class Transcribed(Protocol):
     """An utterance of speech.corpora, as far as it matters here.
 
-    If it has a `place`, such as train.csv:17, messages name that instead of its id.
+    Messages name its `showing.place`.
     """
 
     @property
@@ -60,13 +59,13 @@ class UnknownCharacter:
 
     def line(self) -> str:
         """What to tell of it: its name, how many utterances have it, and where the first are."""
-        places = [isolated(_place(each)) for each in self.utterances[:NAMED_PLACES]]
+        places = [isolated(place(each)) for each in self.utterances[:NAMED_PLACES]]
         more = len(self.utterances) - len(places)
         told = ", ".join(places) + (f", ... and {more:,} more" if more else "")
         count = f"{len(self.utterances):,} utterance{'' if len(self.utterances) == 1 else 's'}"
         return (
             f"{isolated(shown(self.character))} ({code_point(self.character)}, "
-            f"{name(self.character)}): {count}: {told}"
+            f"{unicode_name(self.character)}): {count}: {told}"
         )
 
 
@@ -93,7 +92,7 @@ def count_characters(utterances: Iterable[Transcribed]) -> list[CharacterCount]:
             tally.occurrences += occurrences
             tally.utterances += 1
             if len(tally.examples) < EXAMPLES:
-                tally.examples.append(_place(utterance))
+                tally.examples.append(place(utterance))
     return [
         CharacterCount(character, tally.occurrences, tally.utterances, tuple(tally.examples))
         for character, tally in sorted(tallies.items())
@@ -128,10 +127,6 @@ def rows(unknown: Sequence[UnknownCharacter]) -> list[tuple[str, ...]]:
         for each in unknown
         for utterance in each.utterances
     ]
-
-
-def _place(utterance: Transcribed) -> str:
-    return getattr(utterance, "place", "") or utterance.utterance_id
 
 
 def report_unknown(unknown: Sequence[UnknownCharacter], path: str) -> str:
@@ -171,10 +166,10 @@ def table(counts: Sequence[CharacterCount], language: str | None = None) -> str:
         (
             isolated(shown(each.character)),
             code_point(each.character),
-            name(each.character),
+            unicode_name(each.character),
             f"{each.occurrences:,}",
             f"{each.utterances:,}",
-            ", ".join(isolated(os.path.basename(place)) for place in each.examples),
+            ", ".join(isolated(os.path.basename(example)) for example in each.examples),
             reasons[each.character],
         )
         for each in counts
@@ -219,33 +214,6 @@ def _suspicion(character: str, main: str, language: str | None) -> str:
     return kinds.get(category[0], "invisible" if category == "Cf" else "no character")
 
 
-def name(character: str) -> str:
-    """Unicode's name; of controls, which have none, "control"."""
-    unnamed = "control" if unicodedata.category(character) == "Cc" else "unnamed"
-    return unicodedata.name(character, unnamed)
-
-
-def code_point(character: str) -> str:
-    return f"U+{ord(character):04X}"
-
-
-def shown(character: str) -> str:
-    """The character where it can be seen: a mark on a circle, what is invisible in words."""
-    category = unicodedata.category(character)
-    if category.startswith("M"):
-        return f"{CIRCLE}{character}"
-    if category.startswith(("Z", "C")):
-        return {"Z": "space", "C": "invisible"}[category[0]]
-    return character
-
-
-def isolated(text: str) -> str:
-    """The text so that, where it is written from right to left, it moves nothing beside it."""
-    if any(unicodedata.bidirectional(each) in ("R", "AL", "AN") for each in text):
-        return f"{FIRST_ISOLATE}{text}{END_ISOLATE}"
-    return text
-
-
 def _width(text: str) -> int:
     """Columns in a terminal."""
     return sum(
@@ -277,8 +245,9 @@ def sift(
             "suspicious."
         )
     left_out = [
-        f"left out: {shown(each.character)} ({code_point(each.character)}, {name(each.character)}) "
-        f"in {each.utterances:,} utterances: {reasons[each.character]}"
+        f"left out: {shown(each.character)} ({code_point(each.character)}, "
+        f"{unicode_name(each.character)}) in {each.utterances:,} utterances: "
+        f"{reasons[each.character]}"
         for each in counts
         if reasons[each.character]
     ]

@@ -1,7 +1,6 @@
 """What a network says of an utterance, as a picture: each label's probability over time."""
 
 import codecs
-import unicodedata
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from speech.showing import CIRCLE, code_point, is_mark
 from utils import UTF_8, Alphabet
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ Pixels = npt.NDArray[np.uint8]  # [height, width, 3]: red, green, blue
 
 # The one font that comes with matplotlib: pictures look the same on all machines.
 FONT = "DejaVu Sans"
-SPACE, BLANK, MISSING, CIRCLE, MORE = "␣", "∅", "□", "◌", "…"
+SPACE, BLANK, MISSING, MORE = "␣", "∅", "□", "…"
 
 # Sizes in pixels. A long utterance's picture is wider, so that there is room for 17 characters a
 # second, which is fast speech.
@@ -156,7 +156,7 @@ def best_path(log_probs: LogProbs, alphabet: Alphabet) -> list[tuple[float, int]
 def characters_over(path: list[tuple[float, int]], alphabet: Alphabet) -> list[tuple[float, str]]:
     """What to write over the map for a `best_path`: of bytes each character at its last one."""
     if alphabet != UTF_8:
-        return [(at, character_name(label, alphabet)) for at, label in path]
+        return [(at, label_name(label, alphabet)) for at, label in path]
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     over = [(at, each) for at, label in path for each in decoder.decode(bytes([label]))]
     over += [(path[-1][0], each) for each in decoder.decode(b"", final=True)]
@@ -237,7 +237,7 @@ def _is_drawable(character: str) -> bool:
     return character.isprintable() and _font().get_char_index(ord(character)) != 0
 
 
-def character_name(label: int, alphabet: Alphabet) -> str:
+def label_name(label: int, alphabet: Alphabet) -> str:
     """How a label's character is written where it can be seen; a box without a glyph."""
     if label == alphabet.blank:
         return BLANK
@@ -249,12 +249,12 @@ def visible(character: str) -> str:
     """A character where it can be seen; a box without a glyph."""
     if character == " ":
         return SPACE
-    if unicodedata.category(character).startswith("M") and _is_drawable(character):
+    if is_mark(character) and _is_drawable(character):
         return f"{CIRCLE}{character}"  # a mark that needs a letter to stand on
     return drawable(character)
 
 
 def row_name(label: int, alphabet: Alphabet) -> str:
-    """The `character_name`, or the code point where there is only a box."""
-    name = character_name(label, alphabet)
-    return f"U+{ord(alphabet.characters[label]):04X}" if name == MISSING else name
+    """The `label_name`, or the code point where there is only a box."""
+    name = label_name(label, alphabet)
+    return code_point(alphabet.characters[label]) if name == MISSING else name

@@ -15,6 +15,7 @@ from speech.corpora import COPY_MARK
 from speech.html_parts import count, document, heading, table
 from speech.recordings import Audio, data_uri
 from speech.report import Result, Setting, Summary, format_interval
+from speech.showing import CIRCLE, is_mark
 
 REPORT_FILE = "report.html"
 INDEX_FILE = "index.html"
@@ -26,7 +27,6 @@ CONFUSIONS = 12
 SPEAKERS = 40
 
 OPEN_BOX = "\u2423"  # a space that is seen
-CIRCLE = "\u25cc"  # what a mark is shown on
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ def _confusion_list(title: str, confusions: Sequence[Confusion]) -> str:
 
 def _word(text: str) -> str:
     # A mark alone would stand on what is before it.
-    base = CIRCLE if unicodedata.category(text[0]).startswith("M") else ""
+    base = CIRCLE if is_mark(text[0]) else ""
     return f"<bdi>{base}{escape(text.replace(' ', OPEN_BOX))}</bdi>"
 
 
