@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -19,8 +20,9 @@ from speech.audio import AudioError, read_audio
 from speech.command_line import progress_bar
 from speech.corpora import Utterance
 from speech.records import ShardSettings
+from speech.showing import described, enclosed, place
 from speech.sound_checks import Sound
-from speech.workers import DeadWorkerError, map_in_order
+from speech.workers import DeadWorkerError, map_in_processes
 from utils import Alphabet, UserError
 
 ERROR, WARNING = "error", "warning"
@@ -87,22 +89,31 @@ ENOUGH = 20
 # is at least that of a corpus where half of the lengths lie within a factor of 1.5.
 EXTREME_RANGES, SMALLEST_RANGE = 3.0, float(np.log(1.5))
 
+# Of one transcript, that are told of: without the language's alphabet all of them are unknown.
+NAMED_CHARACTERS = 3
+
 # How a wav says that its length isn't known, as one that was written into a pipe: these and above.
 UNKNOWN_RIFF_BYTES = 0x7FFFF000
 RIFF_SLACK = 8  # bytes: some writers count a chunk's padding and leave it out
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What is wrong with an utterance."""
+class Flaw:
+    """What is wrong, whoever has it."""
 
-    set: str
-    utterance: Utterance
     kind: str  # of KINDS
     severity: str  # ERROR or WARNING
     detail: str  # in words
     badness: float = 0.0  # the larger, the worse among those of its kind
     characters: str = ""  # of the transcript, that the alphabet lacks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding(Flaw):
+    """What is wrong with an utterance."""
+
+    set: str
+    utterance: Utterance
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,27 +150,27 @@ class Findings:
     def warnings(self) -> int:
         return len(self.findings) - self.errors
 
+    @cached_property
+    def _of_kinds(self) -> dict[str, list[Finding]]:
+        found: defaultdict[str, list[Finding]] = defaultdict(list)
+        for each in self.findings:
+            found[each.kind].append(each)
+        return dict(found)
+
     def of_kind(self, kind: str, set_name: str | None = None) -> list[Finding]:
         """The worst first; of all sets or of one."""
-        return [
-            each for each in self.findings if each.kind == kind and set_name in (None, each.set)
-        ]
+        found = self._of_kinds.get(kind, [])
+        return [each for each in found if set_name in (None, each.set)]
 
     def unknown_characters(self, set_name: str | None = None) -> list[tuple[str, int]]:
         """(character, utterances that it is in), the most frequent first."""
         found = self.of_kind(UNKNOWN_CHARACTERS, set_name)
-        return Counter(character for each in found for character in each.characters).most_common()
+        return _most_frequent(character for each in found for character in each.characters)
 
 
-@dataclass(frozen=True)
-class Flaw:
-    """A Finding without the utterance that it is of."""
-
-    kind: str
-    severity: str
-    detail: str
-    badness: float = 0.0
-    characters: str = ""
+def _most_frequent(characters: Iterable[str]) -> list[tuple[str, int]]:
+    """(character, how often), the most frequent first, equally frequent ones by code point."""
+    return sorted(Counter(characters).items(), key=lambda each: (-each[1], each[0]))
 
 
 @dataclass(frozen=True)
@@ -178,6 +189,8 @@ def examine(
 ) -> Findings:
     """Reads every recording once and finds what would spoil a training.
 
+    Recordings are read in other processes, since one may end the process that reads it.
+
     Args:
         sets: name -> utterances without augmented copies, the training set first: what is in two
             sets is found in the later one.
@@ -187,26 +200,17 @@ def examine(
     Raises:
         UserError: a bucket can't be reached.
     """
-    tasks = [(each, settings_of[name]) for name, utterances in sets.items() for each in utterances]
+    tasks = [(name, each) for name, utterances in sets.items() for each in utterances]
     with (
-        closing(_examined_in_order(tasks, workers)) as outcomes,
+        closing(_examined_in_order(tasks, settings_of, workers)) as outcomes,
         progress_bar(len(tasks), "utt") as progress,
     ):
         examined = []
         for each in outcomes:
             examined.append(each)
             progress.update()
-    taken = iter(examined)
-    corpus = [
-        _Entry(name, utterance, next(taken))
-        for name, utterances in sets.items()
-        for utterance in utterances
-    ]
-    found = [
-        Finding(each.set, each.utterance, *_fields(flaw))
-        for each in corpus
-        for flaw in each.examined.flaws
-    ]
+    corpus = [_Entry(*task, outcome) for task, outcome in zip(tasks, examined, strict=True)]
+    found = [each.found(flaw) for each in corpus for flaw in each.examined.flaws]
     for rule in (_same_audio, _same_transcripts, _shared_speakers, _odd_rates, _extreme_lengths):
         found += rule(corpus)
     found.sort(key=lambda each: (KINDS.index(each.kind), each.severity, -each.badness))
@@ -224,7 +228,7 @@ def examine_utterance(utterance: Utterance, settings: ShardSettings) -> Examined
     """
     flaws = list(_flaws_of_text(utterance, settings.alphabet))
     text = _text(utterance)
-    labels = len(text) if text.strip() else 0
+    labels = len(text)
     rate = settings.front_end.sample_rate
     path, size = utterance.audio_path, _size(utterance)
     if path is None or size is None:
@@ -259,24 +263,19 @@ def _flaws_of_text(utterance: Utterance, alphabet: Alphabet) -> Iterator[Flaw]:
     if utterance.transcript is None:
         yield Flaw(NO_TRANSCRIPT, ERROR, "audio without transcript")
         return
-    if not utterance.transcript.strip():
-        yield Flaw(NO_TRANSCRIPT, WARNING, "the transcript is empty: silence is learned")
-        return
     text = _text(utterance)
-    unknown = Counter({each: text.count(each) for each in alphabet.missing(text)})
+    lacking = set(alphabet.missing(text))
+    unknown = _most_frequent(each for each in text if each in lacking)
     if unknown:
         told = [
-            character_name(character) + (f" {count} times" if count > 1 else "")
-            for character, count in unknown.most_common()
+            described(character) + (f" {count} times" if count > 1 else "")
+            for character, count in unknown[:NAMED_CHARACTERS]
         ]
-        badness = float(unknown.total())
-        yield Flaw(UNKNOWN_CHARACTERS, ERROR, ", ".join(told), badness, "".join(unknown))
-
-
-def character_name(character: str) -> str:
-    """As it looks, on a dotted circle if it needs another letter, and as Unicode calls it."""
-    seen = f"'\u25cc{character}'" if unicodedata.combining(character) else repr(character)
-    return f"{seen} (U+{ord(character):04X}, {unicodedata.name(character, 'unnamed')})"
+        if more := len(unknown) - len(told):
+            told.append(f"and {more} more")
+        badness = float(sum(count for _, count in unknown))
+        characters = "".join(character for character, _ in unknown)
+        yield Flaw(UNKNOWN_CHARACTERS, ERROR, ", ".join(told), badness, characters)
 
 
 def _size(utterance: Utterance) -> int | None:
@@ -391,22 +390,27 @@ def _digest(samples: np.ndarray) -> bytes:
 
 # --- All of them ----------------------------------------------------------------------------------
 
-Task = tuple[Utterance, ShardSettings]
+Task = tuple[str, Utterance]  # the set's name
 
 
-def _examined_in_order(tasks: Sequence[Task], workers: int) -> Generator[Examined, None, None]:
+def _examined_in_order(
+    tasks: Sequence[Task], settings_of: dict[str, ShardSettings], workers: int
+) -> Generator[Examined, None, None]:
     """In the tasks' order; what kills the process that reads it is unreadable."""
+    # The settings go to each process once: a large alphabet with every task would take longer than
+    # the audio.
+    attempt = partial(_examined_or_error, settings_of=settings_of)
     done = 0
     while done < len(tasks):
         try:
-            with closing(map_in_order(_examined_or_error, tasks[done:], workers)) as outcomes:
+            with closing(map_in_processes(attempt, tasks[done:], workers)) as outcomes:
                 for outcome in outcomes:
                     if isinstance(outcome, UserError):
                         raise outcome
                     done += 1
                     yield outcome
         except DeadWorkerError as death:
-            utterance, _ = tasks[done]
+            _, utterance = tasks[done]
             if death.exit_code is None or death.exit_code >= 0:
                 raise UserError(
                     f"A worker process ended (exit code {death.exit_code}, see above) at "
@@ -417,10 +421,11 @@ def _examined_in_order(tasks: Sequence[Task], workers: int) -> Generator[Examine
             yield Examined((Flaw(UNREADABLE, ERROR, detail),), labels=len(_text(utterance)))
 
 
-def _examined_or_error(task: Task) -> Examined | UserError:
+def _examined_or_error(task: Task, settings_of: dict[str, ShardSettings]) -> Examined | UserError:
     """An error that isn't the utterance's, such as a bucket out of reach, ends no process."""
+    name, utterance = task
     try:
-        return examine_utterance(*task)
+        return examine_utterance(utterance, settings_of[name])
     except UserError as error:
         return error
 
@@ -439,12 +444,8 @@ class _Entry:
         seconds = self.examined.speech_seconds
         return self.examined.labels / max(seconds, SHORTEST_SECONDS) if seconds else 0.0
 
-    def found(self, kind: str, severity: str, detail: str, badness: float) -> Finding:
-        return Finding(self.set, self.utterance, kind, severity, detail, badness)
-
-
-def _fields(flaw: Flaw) -> tuple[str, str, str, float, str]:
-    return flaw.kind, flaw.severity, flaw.detail, flaw.badness, flaw.characters
+    def found(self, flaw: Flaw) -> Finding:
+        return Finding(**vars(flaw), set=self.set, utterance=self.utterance)
 
 
 def _numbers(name: str, corpus: Iterable[_Entry]) -> SetNumbers:
@@ -456,11 +457,6 @@ def _numbers(name: str, corpus: Iterable[_Entry]) -> SetNumbers:
         np.array([each.examined.seconds for each in entries if each.examined.seconds]),
         np.array([each.rate for each in entries if each.rate]),
     )
-
-
-def place(utterance: Utterance) -> str:
-    """Where the corpus tells of it, or else the file that it is."""
-    return utterance.place or utterance.audio_path or utterance.utterance_id
 
 
 def _named(entry: _Entry) -> str:
@@ -484,23 +480,36 @@ def _comparable(entry: _Entry) -> str:
 
 
 def _same_audio(corpus: Sequence[_Entry]) -> Iterator[Finding]:
-    """Each recording but the first is compared with the first, and with the first that says
-    something else."""
+    """Each recording but the first is a copy of the first."""
     for entries in _grouped(corpus, lambda each: each.examined.digest).values():
+        yield from _contradictions(entries)
         first = entries[0]
         for each in entries[1:]:
             seconds = each.examined.seconds
             if each.set != first.set:
                 detail = f"also in {_named(first)}: what is learned is tested"
-                yield each.found(LEAKED_AUDIO, ERROR, detail, seconds)
+                yield each.found(Flaw(LEAKED_AUDIO, ERROR, detail, seconds))
             else:
                 detail = f"also in {_named(first)}"
-                yield each.found(DUPLICATE, WARNING, detail, seconds)
-            if _comparable(each) and _comparable(first) and _comparable(each) != _comparable(first):
-                detail = (
-                    f"{_named(first)} has the same audio and says \u2068{_text(first.utterance)}"
-                )
-                yield each.found(CONTRADICTION, ERROR, f"{detail}\u2069", seconds)
+                yield each.found(Flaw(DUPLICATE, WARNING, detail, seconds))
+
+
+def _contradictions(entries: Sequence[_Entry]) -> Iterator[Finding]:
+    """Of those with the same audio: who says something else than most of them do. Of texts that
+    equally many say the first one counts."""
+    texts: defaultdict[str, list[_Entry]] = defaultdict(list)
+    for each in entries:
+        if _comparable(each):
+            texts[_comparable(each)].append(each)
+    if len(texts) < 2:
+        return
+    first, *others = max(texts.values(), key=len)  # of equally many the first ones
+    who = f"{_named(first)} has" if not others else f"{_named(first)} and {len(others)} more have"
+    says = "says" if not others else "say"
+    detail = f"{who} the same audio and {says} {enclosed(_text(first.utterance))}"
+    for each in entries:
+        if _comparable(each) not in ("", _comparable(first)):
+            yield each.found(Flaw(CONTRADICTION, ERROR, detail, each.examined.seconds))
 
 
 def _same_transcripts(corpus: Sequence[_Entry]) -> Iterator[Finding]:
@@ -514,7 +523,7 @@ def _same_transcripts(corpus: Sequence[_Entry]) -> Iterator[Finding]:
             counts = Counter(each.set for each in entries)
             told = ", ".join(f"{count} in {name}" for name, count in counts.items())
             labels = float(fresh[0].examined.labels)
-            yield fresh[0].found(LEAKED_TRANSCRIPT, WARNING, told, labels)
+            yield fresh[0].found(Flaw(LEAKED_TRANSCRIPT, WARNING, told, labels))
 
 
 def _shared_speakers(corpus: Sequence[_Entry]) -> Iterator[Finding]:
@@ -523,10 +532,8 @@ def _shared_speakers(corpus: Sequence[_Entry]) -> Iterator[Finding]:
         if len(counts) > 1:
             told = ", ".join(f"{count} in {name}" for name, count in counts.items())
             other = next(each for each in entries if each.set != entries[0].set)
-            size = float(len(entries))
-            yield other.found(
-                SHARED_SPEAKER, WARNING, f"speaker {other.utterance.speaker}: {told}", size
-            )
+            detail = f"speaker {other.utterance.speaker}: {told}"
+            yield other.found(Flaw(SHARED_SPEAKER, WARNING, detail, float(len(entries))))
 
 
 def _odd_rates(corpus: Sequence[_Entry]) -> Iterator[Finding]:
@@ -558,7 +565,7 @@ def _odd_rates(corpus: Sequence[_Entry]) -> Iterator[Finding]:
         detail = f"{each.rate:.1f} labels a second of speech{usual}: {why}"
         bound = np.log(FASTEST_RATE if too_long else SLOWEST_RATE)
         badness = max(abs(deviation), OUTLIER + abs(float(np.log(each.rate) - bound)))
-        yield each.found(SPEECH_RATE, WARNING, detail, float(badness))
+        yield each.found(Flaw(SPEECH_RATE, WARNING, detail, float(badness)))
 
 
 def _extreme_lengths(corpus: Sequence[_Entry]) -> Iterator[Finding]:
@@ -571,4 +578,4 @@ def _extreme_lengths(corpus: Sequence[_Entry]) -> Iterator[Finding]:
     for each, logarithm in zip(entries, logarithms, strict=True):
         if logarithm > limit:
             detail = f"{each.examined.seconds:.1f} s, half of all are below {np.exp(middle):.1f} s"
-            yield each.found(EXTREME_LENGTH, WARNING, detail, each.examined.seconds)
+            yield each.found(Flaw(EXTREME_LENGTH, WARNING, detail, each.examined.seconds))

@@ -19,41 +19,20 @@ from speech.audio import AudioError, read_audio
 from speech.corpora import Utterance
 from speech.html_parts import count, document, heading, table
 from speech.preflight import (
-    CLIPPING,
-    CONTRADICTION,
-    DUPLICATE,
-    EMPTY,
     ERROR,
-    EXTREME_LENGTH,
     KINDS,
-    LABEL_TOO_LONG,
-    LEAKED_AUDIO,
-    LEAKED_TRANSCRIPT,
-    MISSING,
-    NO_SPEECH,
-    NO_TRANSCRIPT,
-    OFFSET,
-    SHARED_SPEAKER,
-    SILENCE,
-    SILENT_EDGE,
     SPEECH_RANGE,
-    SPEECH_RATE,
-    TOO_LONG,
-    TOO_SHORT,
-    UNALIGNABLE,
     UNKNOWN_CHARACTERS,
     UNREADABLE,
     WARNING,
-    WRONG_SIZE,
     Finding,
     Findings,
     SetNumbers,
-    character_name,
-    place,
 )
-from speech.preflight_report import CHARACTERS, in_utf8, verdict
+from speech.preflight_report import CHARACTERS, advice, in_utf8, verdict
 from speech.recordings import data_uri
 from speech.records import ShardSettings
+from speech.showing import code_point, described, is_mark, place
 from speech.sound_checks import FULL_SCALE
 
 PAGE_FILE = "check.html"
@@ -61,34 +40,6 @@ PAGE_FILE = "check.html"
 WORST = 8  # findings of a kind that are shown
 PLAYED_SECONDS = 20.0  # of a recording, at most
 PLAYERS_BYTES = 15 * 2**20  # of all players' recordings; a third more as text in the page
-
-# What each kind means for a training, and what to do.
-ADVICE = {
-    MISSING: "It is skipped. Fetch the file, or take the line out.",
-    UNREADABLE: "It is skipped. Fetch or encode the file again.",
-    EMPTY: "It is skipped. The file was never filled, or its stretch is empty.",
-    NO_TRANSCRIPT: "Without one it is skipped; with an empty one it teaches to write nothing.",
-    UNKNOWN_CHARACTERS: "It is skipped. Normalise the text, or give the alphabet these characters.",
-    TOO_LONG: "It is skipped. Cut it, or raise --max_sequence_length.",
-    LABEL_TOO_LONG: "It is skipped. Cut it, or raise --max_label_length.",
-    UNALIGNABLE: "It is skipped: CTC writes one label an output. The transcript is too long for "
-    "the audio.",
-    SILENCE: "There is a transcript and nothing to hear.",
-    LEAKED_AUDIO: "A rate over it says nothing: take it out of one of the sets.",
-    CONTRADICTION: "At least one of the transcripts is wrong.",
-    WRONG_SIZE: "The file isn't the one that the list was made of, or was cut short on its way.",
-    SPEECH_RATE: "Most likely the transcript belongs to other audio, or a part is missing.",
-    NO_SPEECH: "The level hardly changes: listen whether anybody speaks.",
-    CLIPPING: "The red marks are cut-off samples. A few do no harm; record more quietly.",
-    OFFSET: "The recording device is at fault; a high-pass filter mends it.",
-    SILENT_EDGE: "The shaded parts cost time and padding. Cut them off.",
-    TOO_SHORT: "No word is that short.",
-    EXTREME_LENGTH: "All others are padded to it, unless it is left out by --max_sequence_length.",
-    DUPLICATE: "It counts twice. Take one out unless this is meant.",
-    LEAKED_TRANSCRIPT: "For sentences that are read out: what is learned by heart is tested. For "
-    "commands it is as it should be.",
-    SHARED_SPEAKER: "A rate over it tells nothing of voices that were never heard.",
-}
 
 
 def write(folder: str, found: Findings, settings_of: dict[str, ShardSettings]) -> str:
@@ -106,13 +57,16 @@ def write(folder: str, found: Findings, settings_of: dict[str, ShardSettings]) -
 
 
 def render(found: Findings, settings_of: dict[str, ShardSettings]) -> str:
-    """The whole file; reads the recordings of the findings that it shows.
+    """The whole file; reads the recordings of the findings that it shows, but no unreadable ones.
 
     Args:
         settings_of: of each set, as `preflight.examine` had them.
     """
     shown = {kind: found.of_kind(kind)[:WORST] for kind in KINDS}
-    recordings = _Recordings(settings_of, _take_turns(list(shown.values())))
+    # What ended the process that read it would end this one.
+    unreadable = {_key(each) for each in found.of_kind(UNREADABLE)}
+    turns = [each for each in _take_turns(list(shown.values())) if _key(each) not in unreadable]
+    recordings = _Recordings(settings_of, turns)
     parts = [
         ("summary", "Summary", _summary(found)),
         ("numbers", "Lengths and speech rates", _numbers(found.sets)),
@@ -120,9 +74,10 @@ def render(found: Findings, settings_of: dict[str, ShardSettings]) -> str:
     for kind in KINDS:
         articles = "".join(_article(each, recordings) for each in shown[kind])
         if articles:
-            number = len(found.of_kind(kind))
+            those = found.of_kind(kind)
+            number = len(those)
             cut = f" The worst {WORST} of {number:,}." if number > WORST else ""
-            note = f'<p class="note">{escape(ADVICE[kind])}{cut}</p>'
+            note = f'<p class="note">{escape(advice(kind, those))}{cut}</p>'
             parts.append(
                 (_anchor(kind), _capital(kind), note + _characters(kind, found) + articles)
             )
@@ -184,7 +139,7 @@ def _characters(kind: str, found: Findings) -> str:
     if kind != UNKNOWN_CHARACTERS:
         return ""
     counts = found.unknown_characters()
-    rows = [[escape(character_name(each)), f"{number:,}"] for each, number in counts[:CHARACTERS]]
+    rows = [[escape(described(each)), f"{number:,}"] for each, number in counts[:CHARACTERS]]
     more = len(counts) - len(rows)
     told = f"<p class=note>and {count(more, 'character')} more</p>" if more else ""
     return table(["character", "utterances"], rows) + told
@@ -235,7 +190,7 @@ class _Recordings:
     def of(self, finding: Finding) -> str:
         """Picture, numbers and player; what was shown further up has no second player."""
         key = _key(finding)
-        recording = self._found[key]
+        recording = self._found.get(key)
         if recording is None:
             return ""
         player = recording.player or '<p class="note">No player: the page holds enough.</p>'
@@ -327,7 +282,7 @@ def _letters(text: str) -> list[str]:
     """Characters with the marks behind them."""
     letters: list[str] = []
     for character in text:
-        if letters and unicodedata.category(character).startswith("M"):
+        if letters and is_mark(character):
             letters[-1] += character
         else:
             letters.append(character)
@@ -335,7 +290,7 @@ def _letters(text: str) -> list[str]:
 
 
 def _marked(text: str, unknown: str) -> str:
-    names = "; ".join(character_name(each) for each in dict.fromkeys(text) if each in unknown)
+    names = "; ".join(described(each) for each in dict.fromkeys(text) if each in unknown)
     shown = "".join(_seen(character) for character in text)
     return f'<mark title="{escape(names)}">{shown}</mark>'
 
@@ -343,4 +298,4 @@ def _marked(text: str, unknown: str) -> str:
 def _seen(character: str) -> str:
     """Spaces, signs of control and the like by their number."""
     hidden = unicodedata.category(character)[0] in "CZ"
-    return f"<bdi>U+{ord(character):04X}</bdi>" if hidden else escape(character)
+    return f"<bdi>{code_point(character)}</bdi>" if hidden else escape(character)

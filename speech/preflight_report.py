@@ -6,16 +6,36 @@ from collections.abc import Sequence
 
 from speech import storage
 from speech.preflight import (
+    CLIPPING,
+    CONTRADICTION,
+    DUPLICATE,
+    EMPTY,
     ERROR,
+    EXTREME_LENGTH,
     KINDS,
+    LABEL_TOO_LONG,
+    LEAKED_AUDIO,
+    LEAKED_TRANSCRIPT,
+    MISSING,
+    NO_SPEECH,
+    NO_TRANSCRIPT,
+    OFFSET,
+    SHARED_SPEAKER,
+    SILENCE,
+    SILENT_EDGE,
+    SPEECH_RATE,
+    TOO_LONG,
+    TOO_SHORT,
+    UNALIGNABLE,
     UNKNOWN_CHARACTERS,
+    UNREADABLE,
     WARNING,
+    WRONG_SIZE,
     Finding,
     Findings,
     SetNumbers,
-    character_name,
-    place,
 )
+from speech.showing import described, enclosed, place
 
 TABLE_FILE = "check.csv"
 COLUMNS = (
@@ -27,8 +47,36 @@ EXAMPLES = 3  # of a kind and set, the worst first
 CHARACTERS = 20  # that are unknown, the most frequent first
 KIND_WIDTH = max(map(len, KINDS))
 LONGEST_TRANSCRIPT = 80  # characters that are shown
-# Around a transcript: the first strong letter of each decides its direction, not the terminal's.
-ISOLATE, POP = "\u2068", "\u2069"
+
+# What each kind means for a training, and what to do.
+ADVICE = {
+    MISSING: "It is skipped. Fetch the file, or take the line out.",
+    UNREADABLE: "It is skipped. Fetch or encode the file again.",
+    EMPTY: "It is skipped. The file was never filled, or its stretch is empty.",
+    NO_TRANSCRIPT: "It is skipped. Write down what is said, or take the line out.",
+    UNKNOWN_CHARACTERS: "It is skipped. Normalise the text, or give the alphabet these characters.",
+    TOO_LONG: "It is skipped. Cut it, or raise --max_sequence_length.",
+    LABEL_TOO_LONG: "It is skipped. Cut it, or raise --max_label_length.",
+    UNALIGNABLE: "It is skipped: CTC writes one label an output. The transcript is too long for "
+    "the audio.",
+    SILENCE: "There is a transcript and nothing to hear.",
+    LEAKED_AUDIO: "A rate over it says nothing: take it out of one of the sets.",
+    CONTRADICTION: "At least one of the transcripts is wrong.",
+    WRONG_SIZE: "The file isn't the one that the list was made of, or was cut short on its way.",
+    SPEECH_RATE: "Most likely the transcript belongs to other audio, or a part is missing.",
+    NO_SPEECH: "The level hardly changes: listen whether anybody speaks.",
+    CLIPPING: "The red marks are cut-off samples. A few do no harm; record more quietly.",
+    OFFSET: "The recording device is at fault; a high-pass filter mends it.",
+    SILENT_EDGE: "The shaded parts cost time and padding. Cut them off.",
+    TOO_SHORT: "No word is that short.",
+    EXTREME_LENGTH: "All others are padded to it, unless it is left out by --max_sequence_length.",
+    DUPLICATE: "It counts twice. Take one out unless this is meant.",
+    LEAKED_TRANSCRIPT: "For sentences that are read out: what is learned by heart is tested. For "
+    "commands it is as it should be.",
+    SHARED_SPEAKER: "A rate over it tells nothing of voices that were never heard.",
+}
+# What is found where a limit is passed; the finding's badness is what the flag would have to be.
+LIMITS = {TOO_LONG: "--max_sequence_length", LABEL_TOO_LONG: "--max_label_length"}
 
 
 def report(found: Findings) -> str:
@@ -56,15 +104,27 @@ def _of_set(numbers: SetNumbers, found: Findings) -> str:
             if not those:
                 continue
             lines.append(f"  {severity:<8} {kind:<{KIND_WIDTH}} {len(those):>8,}")
+            lines.append(f"    {advice(kind, those)}")
             lines += [f"    {_example(each)}" for each in those[:EXAMPLES]]
             if kind == UNKNOWN_CHARACTERS:
                 lines.append(f"    in all: {_characters(found.unknown_characters(numbers.name))}")
     return "\n".join(lines if len(lines) > 1 else [head, "  nothing found"])
 
 
+def advice(kind: str, findings: Sequence[Finding]) -> str:
+    """What a kind means for a training, and what to do.
+
+    Args:
+        findings: of the kind, the worst first, at least one.
+    """
+    if kind not in LIMITS:
+        return ADVICE[kind]
+    return f"{ADVICE[kind]} The longest needs {LIMITS[kind]}={findings[0].badness:.0f}."
+
+
 def _characters(counts: Sequence[tuple[str, int]]) -> str:
     told = [
-        f"{character_name(character)} in {_count(n, 'utterance')}"
+        f"{described(character)} in {_count(n, 'utterance')}"
         for character, n in counts[:CHARACTERS]
     ]
     more = len(counts) - len(told)
@@ -77,7 +137,7 @@ def _example(finding: Finding) -> str:
     transcript = " ".join((finding.utterance.transcript or "").split())
     if len(transcript) > LONGEST_TRANSCRIPT:
         transcript = f"{transcript[:LONGEST_TRANSCRIPT]}..."
-    return f"{told}  {ISOLATE}{transcript}{POP}" if transcript else told
+    return f"{told}  {enclosed(transcript)}" if transcript else told
 
 
 def _count(number: int, of: str) -> str:

@@ -37,20 +37,30 @@ class DeadWorkerError(Exception):
 def map_in_order(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int
 ) -> Generator[Result, None, None]:
-    """`function` of every item, in the items' order.
+    """`function` of every item, in the items' order; with one worker in this process.
+
+    The rest is as of `map_in_processes`.
+    """
+    if workers <= 1:
+        yield from map(function, items)
+    else:
+        yield from map_in_processes(function, items, workers)
+
+
+def map_in_processes(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int
+) -> Generator[Result, None, None]:
+    """`function` of every item, in the items' order, never in this process.
 
     Close the iterator (contextlib.closing) to end its processes early.
 
     Args:
         function: picklable, as are its argument and its result.
-        workers: processes; with 1 the work is done in this one.
+        workers: processes, at least 1.
 
     Raises:
         DeadWorkerError: a process was killed, or `function` raised in it.
     """
-    if workers <= 1:
-        yield from map(function, items)
-        return
     with contextlib.ExitStack() as running:
         pool = [
             running.enter_context(contextlib.closing(_Worker(function)))

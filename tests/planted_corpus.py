@@ -158,7 +158,6 @@ def _cut(path: Path, less: int) -> None:
 
 def _plant_texts(corpus: Corpus) -> None:
     corpus.plant(corpus.add("untold", text=None), NO_TRANSCRIPT, severity=ERROR)
-    corpus.plant(corpus.add("blank", text="  "), NO_TRANSCRIPT, severity=WARNING)
     unknown = corpus.add(
         "unknown", voice("unknown", 2), "caf\u00e9 42 \u0634 na\u00efve caf\u00e9s"
     )

@@ -5,8 +5,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -21,10 +22,9 @@ from planted_corpus import (
 )
 
 from speech import preflight
-from speech.corpora import Utterance
+from speech.audio import read_audio
 from speech.corpora.librispeech import librispeech
 from speech.preflight import Finding, Findings, examine, examine_utterance
-from speech.records import ShardSettings
 from utils import ENGLISH, Alphabet, UserError
 
 
@@ -113,12 +113,14 @@ def test_details_have_the_numbers(found: Findings, utterance_id: str, kind: str,
     assert told in finding(found, utterance_id, kind).detail
 
 
-def test_all_unknown_characters_are_named_the_most_frequent_first(found: Findings) -> None:
+def test_unknown_characters_are_all_known_and_the_most_frequent_first(found: Findings) -> None:
     unknown = finding(found, "unknown", preflight.UNKNOWN_CHARACTERS)
-    assert unknown.characters == "\u00e942\u0634\u00ef"
-    assert "'\u00e9' (U+00E9, LATIN SMALL LETTER E WITH ACUTE) 2 times, '4' (U+0034" in (
-        unknown.detail
+    assert unknown.characters == "\u00e924\u00ef\u0634"
+    assert unknown.detail == (
+        "'\u00e9' (U+00E9, LATIN SMALL LETTER E WITH ACUTE) 2 times, '2' (U+0032, DIGIT TWO), "
+        "'4' (U+0034, DIGIT FOUR), and 2 more"
     )
+    assert found.unknown_characters() == [(each, 1) for each in "24\u00e9\u00ef\u0634"]
 
 
 def test_silent_recordings_are_no_duplicates_of_each_other(tmp_path: Path) -> None:
@@ -201,6 +203,60 @@ def test_case_and_spaces_make_no_other_transcript(tmp_path: Path) -> None:
     corpus.add("one", voice("a", 1), "turn on")
     corpus.add("two", voice("a", 1), " turn  on ")
     assert {each.kind for each in found_in(corpus).findings} == {preflight.DUPLICATE}
+
+
+@pytest.mark.parametrize(
+    ("texts", "odd"),
+    [
+        # The first one says nothing, or is wrong; equally many: the first counts.
+        ((None, "yes", "no"), {"2": "train: 1 (train.csv:3) has the same audio and says "}),
+        (("no", "yes", "yes"), {"0": "train: 1 (train.csv:3) and 1 more have the same audio "}),
+        (("a", "b", "c"), dict.fromkeys("12", "train: 0 (train.csv:2) has the same audio ")),
+        ((None, "yes", "Yes"), {}),
+        ((None, None, "no"), {}),
+    ],
+)
+def test_who_says_other_than_most_with_the_same_audio_is_found(
+    tmp_path: Path, texts: tuple[str | None, ...], odd: dict[str, str]
+) -> None:
+    corpus = Corpus(tmp_path)
+    for number, text in enumerate(texts):
+        corpus.add(f"{number}", voice("same", 1), text)
+    contradictions = found_in(corpus).of_kind(preflight.CONTRADICTION)
+    assert [each.utterance.utterance_id for each in contradictions] == list(odd)
+    for each in contradictions:
+        assert each.detail.startswith(odd[each.utterance.utterance_id])
+
+
+def test_a_recording_may_be_too_long_for_a_shard_and_for_the_corpus(tmp_path: Path) -> None:
+    corpus = clean_corpus(tmp_path)
+    corpus.add("monologue", voice("monologue", 94))
+    kinds = {each.kind for each in found_in(corpus).findings}
+    assert {preflight.TOO_LONG, preflight.EXTREME_LENGTH} <= kinds
+    shorter = clean_corpus(tmp_path)
+    shorter.add("speech", voice("speech", 17))  # 1699 of 1729 frames
+    kinds = {each.kind for each in found_in(shorter).findings}
+    assert preflight.EXTREME_LENGTH in kinds and preflight.TOO_LONG not in kinds
+
+
+@dataclass(frozen=True)
+class CountedAlphabet(Alphabet):
+    """Counts how often it is sent to another process."""
+
+    sent: ClassVar[list[str]] = []
+
+    def __getstate__(self) -> dict[str, object]:
+        self.sent.append("once more")
+        return dict(vars(self))
+
+
+def test_the_alphabet_is_sent_to_each_process_once(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    for number in range(5):
+        corpus.add(f"{number}")
+    settings = replace(SETTINGS, alphabet=CountedAlphabet(ENGLISH.characters))
+    assert examine(corpus.sets, dict.fromkeys(corpus.sets, settings), 2).findings == ()
+    assert len(CountedAlphabet.sent) == 2
 
 
 def test_unknown_speakers_are_not_the_same(tmp_path: Path) -> None:
@@ -294,46 +350,56 @@ def test_a_wav_without_a_known_length_is_no_cut_one(tmp_path: Path) -> None:
     assert examine_utterance(utterance, SETTINGS).flaws == ()
 
 
-def deadly(utterance: Utterance, settings: ShardSettings) -> preflight.Examined:
-    """Examines, but for the recording that ends its process, as a fault in a C library does."""
-    if "deadly" in utterance.utterance_id:
+def deadly(path: str, *stretch: object) -> np.ndarray:
+    """Reads, but for the recording that ends its process, as a fault in a C library does."""
+    if "deadly" in path:
         os.kill(os.getpid(), signal.SIGKILL)
-    return examine_utterance(utterance, settings)
+    return read_audio(path, *stretch)  # type: ignore[arg-type]
 
 
 DEADLY_RUN = """
 import sys
 sys.path[:0] = [{root!r}, {tests!r}]
 from pathlib import Path
-from unittest import mock
 from planted_corpus import Corpus
 from test_preflight import deadly, found_in
-from speech import preflight
+from speech import preflight, preflight_html
 
 # Worker processes import this file anew, under another name.
-preflight.examine_utterance = deadly
+preflight.read_audio = preflight_html.read_audio = deadly
 
 if __name__ == "__main__":
     corpus = Corpus(Path(sys.argv[1]))
     for name in ("a", "deadly-b", "c", "deadly-d"):
         corpus.add(name)
-    for each in found_in(corpus, 2).findings:
-        print(each.utterance.utterance_id, each.kind, each.detail.split(": ")[1])
+    # Found by other rules, too: the page reads it for none of them.
+    corpus.add("deadly-e", stated_bytes=9)
+    found = found_in(corpus, int(sys.argv[2]))
+    for each in found.of_kind(preflight.UNREADABLE):
+        print(each.utterance.utterance_id, each.detail.split(": ")[1])
+    print(preflight_html.render(found, corpus.settings_of).count("<article"))
 """
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_recording_that_kills_its_reader_is_found_and_the_others_are_read(
-    tmp_path: Path,
+    tmp_path: Path, workers: int
 ) -> None:
     tests = os.path.dirname(__file__)
     script = tmp_path / "run.py"
     script.write_text(DEADLY_RUN.format(root=os.path.dirname(tests), tests=tests))
     run = subprocess.run(
-        [sys.executable, script, tmp_path], capture_output=True, text=True, check=False
+        [sys.executable, script, tmp_path, str(workers)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert run.stdout.splitlines() == [
-        f"{name} unreadable audio signal 9 ended the reading process"
-        for name in ("deadly-b", "deadly-d")
+        *(
+            f"{name} signal 9 ended the reading process"
+            for name in ("deadly-b", "deadly-d", "deadly-e")
+        ),
+        "3",
     ], run.stderr
 
 

@@ -16,6 +16,8 @@ from test_html_report import ATTACK, Parsed
 from speech import preflight, preflight_html
 from speech.preflight import Findings, examine
 from speech.preflight_html import render
+from speech.preflight_report import ADVICE
+from speech.showing import place
 
 ARABIC = "\u0627\u0650\u0628\u0639\u062b \u0644\u064a"
 
@@ -54,7 +56,7 @@ def test_elements_are_closed_and_every_kind_has_its_section_and_advice(
     assert {link["href"] for link in parsed.all("a")} == {f"#{name}" for name in sections}
     assert len(sections) == 2 + len(preflight.KINDS)
     for kind in preflight.KINDS:
-        assert preflight_html.ADVICE[kind] in parsed.words
+        assert ADVICE[kind] in parsed.words
         assert kind[1:] in parsed.words
     assert f"Found {found.errors} errors and {found.warnings} warnings" in parsed.words
 
@@ -81,7 +83,7 @@ def test_every_finding_among_the_worst_has_an_article_with_its_detail(
     assert len(parsed.all("article")) == len(found.findings)
     for each in found.findings:
         assert " ".join(each.detail.split()) in parsed.words
-        assert preflight.place(each.utterance) in parsed.words
+        assert place(each.utterance) in parsed.words
 
 
 def test_recordings_are_played_once_and_at_most_20_seconds(html: str, found: Findings) -> None:

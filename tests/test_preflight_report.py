@@ -11,7 +11,8 @@ from planted_corpus import SETTINGS, Corpus, clean_corpus, planted_corpus, voice
 
 from speech import preflight
 from speech.preflight import Findings, examine
-from speech.preflight_report import COLUMNS, ISOLATE, POP, report, table, verdict, write_table
+from speech.preflight_report import ADVICE, COLUMNS, report, table, verdict, write_table
+from speech.showing import enclosed
 
 ARABIC = "\u0627\u0628\u0639\u062b \u0644\u064a \u0631\u0633\u0627\u0644\u0629"
 
@@ -28,7 +29,7 @@ def found(planted: Corpus) -> Findings:
 
 def test_every_kind_of_a_set_is_told_with_its_count_errors_first(found: Findings) -> None:
     train, dev, test, last = report(found).split("\n\n")
-    assert train.startswith("train: 55 utterances, 0.0")
+    assert train.startswith("train: 54 utterances, 0.0")
     assert dev.startswith("dev: 5 utterances") and test.startswith("test: 6 utterances")
     assert " 1 speaker\n" in dev and " 2 speakers\n" in test
     rows = [line.split() for line in train.splitlines() if line[2:7].strip() in ("error", "warni")]
@@ -39,7 +40,7 @@ def test_every_kind_of_a_set_is_told_with_its_count_errors_first(found: Findings
         those = [e for e in found.of_kind(kind, "train") if e.severity == severity]
         assert len(those) == number
     assert sum(told.values()) == sum(each.set == "train" for each in found.findings)
-    assert last == (f"found {found.errors} errors and {found.warnings} warnings in 66 utterances")
+    assert last == (f"found {found.errors} errors and {found.warnings} warnings in 65 utterances")
 
 
 def test_counts_stand_below_each_other(found: Findings) -> None:
@@ -53,12 +54,13 @@ def test_at_most_three_examples_each_with_its_place(tmp_path: Path) -> None:
         corpus.add(f"{number}", np.zeros(16000), text="a b")
     lines = report(examine({"train": corpus.sets["train"]}, corpus.settings_of, 1)).splitlines()
     assert lines[1].split() == ["error", "silence", "5"]
-    assert [line.split(": ")[0].strip() for line in lines[2:5]] == [
+    assert lines[2].strip() == ADVICE[preflight.SILENCE]
+    assert [line.split(": ")[0].strip() for line in lines[3:6]] == [
         "train.csv:2",
         "train.csv:3",
         "train.csv:4",
     ]
-    assert lines[5:] == ["", "found 5 errors and 0 warnings in 5 utterances"]
+    assert lines[6:] == ["", "found 5 errors and 0 warnings in 5 utterances"]
 
 
 def test_a_clean_set_says_so(tmp_path: Path) -> None:
@@ -74,15 +76,35 @@ def test_arabic_is_isolated_at_the_end_of_its_line(tmp_path: Path) -> None:
     corpus.add("arabic", voice("arabic", 1), ARABIC)
     text = report(examine({"train": corpus.sets["train"]}, corpus.settings_of, 1))
     (line,) = [line for line in text.splitlines() if ARABIC in line]
-    assert line.endswith(f"  {ISOLATE}{ARABIC}{POP}")
+    assert line.endswith(f"  {enclosed(ARABIC)}")
     assert "    in all: '\u0627' (U+0627, ARABIC LETTER ALEF) in 1 utterance, " in text
+
+
+def test_limits_that_are_passed_are_told_with_what_would_do(found: Findings) -> None:
+    text = report(found)
+    assert (
+        "Cut it, or raise --max_sequence_length. The longest needs --max_sequence_length=" in text
+    )
+    assert "--max_sequence_length=3999.\n" in text and "--max_label_length=154.\n" in text
+
+
+def test_a_forgotten_language_makes_no_endless_report(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    for number in range(5):
+        text = "".join(chr(0x4E00 + 100 * number + each) for each in range(100))
+        corpus.add(f"{number}", voice(f"{number}", 9), text)
+    found = examine({"train": corpus.sets["train"]}, corpus.settings_of, 1)
+    text = report(found)
+    assert len(text) < 4000 and "in 1 utterance, and 480 more\n" in text
+    for row in csv.DictReader(io.StringIO(table(found))):
+        assert len(row["detail"]) < 200 and row["detail"].endswith(", and 97 more")
 
 
 def test_long_transcripts_are_cut_in_the_terminal_alone(found: Findings) -> None:
     (long,) = found.of_kind(preflight.TOO_LONG)
     transcript = long.utterance.transcript
     assert transcript is not None
-    assert f"{ISOLATE}{transcript[:80]}...{POP}" in report(found)
+    assert enclosed(f"{transcript[:80]}...") in report(found)
     assert transcript in table(found)
 
 

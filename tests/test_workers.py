@@ -12,7 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from speech.workers import ITEMS_AT_ONCE, RESULTS_AHEAD, DeadWorkerError, map_in_order
+from speech.workers import (
+    ITEMS_AT_ONCE,
+    RESULTS_AHEAD,
+    DeadWorkerError,
+    map_in_order,
+    map_in_processes,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -72,6 +78,11 @@ def test_the_work_is_shared_and_one_worker_is_this_process() -> None:
     assert set(map_in_order(process_id, range(4), 1)) == {os.getpid()}
     processes = set(map_in_order(process_id, range(50), 2))
     assert len(processes) == 2 and os.getpid() not in processes
+
+
+def test_one_process_is_another_one_where_it_has_to_be() -> None:
+    (process,) = set(map_in_processes(process_id, range(4), 1))
+    assert process != os.getpid()
 
 
 @pytest.mark.parametrize(
