@@ -20,7 +20,7 @@ from speech.audio import AudioError, read_audio
 from speech.command_line import progress_bar
 from speech.corpora import Utterance
 from speech.records import ShardSettings
-from speech.showing import described, enclosed, place
+from speech.showing import described, enclosed, isolated, place
 from speech.sound_checks import Sound
 from speech.workers import DeadWorkerError, map_in_processes
 from utils import Alphabet, UserError
@@ -460,7 +460,8 @@ def _numbers(name: str, corpus: Iterable[_Entry]) -> SetNumbers:
 
 
 def _named(entry: _Entry) -> str:
-    return f"{entry.set}: {entry.utterance.utterance_id} ({place(entry.utterance)})"
+    utterance = entry.utterance
+    return f"{entry.set}: {isolated(utterance.utterance_id)} ({isolated(place(utterance))})"
 
 
 def _grouped(

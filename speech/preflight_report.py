@@ -1,4 +1,4 @@
-"""A pre-flight's findings as text for the terminal, and as a table of all of them."""
+"""A pre-flight's findings in words: for the terminal, as a table of all, and what to do."""
 
 import csv
 import io
@@ -35,7 +35,7 @@ from speech.preflight import (
     Findings,
     SetNumbers,
 )
-from speech.showing import described, enclosed, place
+from speech.showing import described, enclosed, isolated, place
 
 TABLE_FILE = "check.csv"
 COLUMNS = (
@@ -65,9 +65,9 @@ ADVICE = {
     WRONG_SIZE: "The file isn't the one that the list was made of, or was cut short on its way.",
     SPEECH_RATE: "Most likely the transcript belongs to other audio, or a part is missing.",
     NO_SPEECH: "The level hardly changes: listen whether anybody speaks.",
-    CLIPPING: "The red marks are cut-off samples. A few do no harm; record more quietly.",
+    CLIPPING: "A few cut-off samples, red in check.html, do no harm. Record more quietly.",
     OFFSET: "The recording device is at fault; a high-pass filter mends it.",
-    SILENT_EDGE: "The shaded parts cost time and padding. Cut them off.",
+    SILENT_EDGE: "It costs time and padding: cut off what is shaded in check.html.",
     TOO_SHORT: "No word is that short.",
     EXTREME_LENGTH: "All others are padded to it, unless it is left out by --max_sequence_length.",
     DUPLICATE: "It counts twice. Take one out unless this is meant.",
@@ -75,8 +75,8 @@ ADVICE = {
     "commands it is as it should be.",
     SHARED_SPEAKER: "A rate over it tells nothing of voices that were never heard.",
 }
-# What is found where a limit is passed; the finding's badness is what the flag would have to be.
-LIMITS = {TOO_LONG: "--max_sequence_length", LABEL_TOO_LONG: "--max_label_length"}
+# What is found where a limit is passed; the badness is what the limit would have to be.
+PASSED_LIMITS = (TOO_LONG, LABEL_TOO_LONG)
 
 
 def report(found: Findings) -> str:
@@ -117,9 +117,9 @@ def advice(kind: str, findings: Sequence[Finding]) -> str:
     Args:
         findings: of the kind, the worst first, at least one.
     """
-    if kind not in LIMITS:
+    if kind not in PASSED_LIMITS:
         return ADVICE[kind]
-    return f"{ADVICE[kind]} The longest needs {LIMITS[kind]}={findings[0].badness:.0f}."
+    return f"{ADVICE[kind]} The longest needs {findings[0].badness:.0f}."
 
 
 def _characters(counts: Sequence[tuple[str, int]]) -> str:
@@ -133,7 +133,7 @@ def _characters(counts: Sequence[tuple[str, int]]) -> str:
 
 def _example(finding: Finding) -> str:
     """Where it is, what it is, and last what was said, which may run from right to left."""
-    told = f"{place(finding.utterance)}: {finding.detail}"
+    told = f"{isolated(place(finding.utterance))}: {finding.detail}"
     transcript = " ".join((finding.utterance.transcript or "").split())
     if len(transcript) > LONGEST_TRANSCRIPT:
         transcript = f"{transcript[:LONGEST_TRANSCRIPT]}..."

@@ -71,21 +71,21 @@ def test_a_clean_set_says_so(tmp_path: Path) -> None:
     assert verdict(found) == "found nothing wrong in 32 utterances"
 
 
-def test_arabic_is_isolated_at_the_end_of_its_line(tmp_path: Path) -> None:
+def test_arabic_is_isolated_at_both_ends_of_its_line(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path)
-    corpus.add("arabic", voice("arabic", 1), ARABIC)
+    corpus.add("arabic", voice("arabic", 1), ARABIC, place=f"{ARABIC}.csv:2")
     text = report(examine({"train": corpus.sets["train"]}, corpus.settings_of, 1))
     (line,) = [line for line in text.splitlines() if ARABIC in line]
+    assert line.startswith(f"    {enclosed(f'{ARABIC}.csv:2')}: ")
     assert line.endswith(f"  {enclosed(ARABIC)}")
     assert "    in all: '\u0627' (U+0627, ARABIC LETTER ALEF) in 1 utterance, " in text
 
 
 def test_limits_that_are_passed_are_told_with_what_would_do(found: Findings) -> None:
     text = report(found)
-    assert (
-        "Cut it, or raise --max_sequence_length. The longest needs --max_sequence_length=" in text
-    )
-    assert "--max_sequence_length=3999.\n" in text and "--max_label_length=154.\n" in text
+    skipped = "\n    It is skipped. Cut it, or raise "
+    assert f"{skipped}--max_sequence_length. The longest needs 3999.\n" in text
+    assert f"{skipped}--max_label_length. The longest needs 154.\n" in text
 
 
 def test_a_forgotten_language_makes_no_endless_report(tmp_path: Path) -> None:
