@@ -279,12 +279,16 @@ def _prepare_in_order(
                 raise outcome
             yield outcome
     except DeadWorkerError as death:
-        utterance = utterances[death.position]
-        raise UserError(
-            f"A worker process died ({_cause(death.exit_code)}) at {utterance.utterance_id}, "
-            f"{utterance.audio_path}. Run the same command again: it continues. If it happens "
-            "again, use fewer --workers, or leave that recording out."
-        ) from None
+        raise worker_died(death, utterances[death.position]) from None
+
+
+def worker_died(death: DeadWorkerError, utterance: Utterance) -> UserError:
+    """What to say of a process that ended at an utterance, of work that a repeat continues."""
+    return UserError(
+        f"A worker process died ({_cause(death.exit_code)}) at {utterance.utterance_id}, "
+        f"{utterance.audio_path}. Run the same command again: it continues. If it happens "
+        "again, use fewer --workers, or leave that recording out."
+    )
 
 
 def _prepared_or_error(utterance: Utterance, settings: ShardSettings) -> Prepared | UserError:

@@ -134,7 +134,7 @@ def test_patterns_that_find_nothing_are_told(corpus: Path, pattern: str, said: s
 
 
 def test_what_is_missing_is_told(corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"mirror holds no recordings .*with --audio_root"):
+    with pytest.raises(UserError, match=r"mirror holds no recordings: .*with --audio_root"):
         listed(corpus)
     (corpus / "commands.csv").write_text("id\n1\n")
     with pytest.raises(UserError, match=r"has no column of texts: .*as in id,es"):

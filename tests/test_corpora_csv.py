@@ -18,6 +18,7 @@ from speech.audio import read_audio
 from speech.corpora import Utterance, deepspeech_csv
 from speech.corpora.deepspeech_csv import Written, wav_folder, write_csv
 from speech.corpora.reading import Reading
+from speech.lock import exclusive
 from utils import UserError
 
 RATE = 16000
@@ -169,7 +170,7 @@ def test_a_stretch_is_cut_out(tmp_path: Path) -> None:
     result, rows = written(tmp_path, first, last, start, behind)
     cut = [mozillas_samples(tmp_path, row).tolist() for row in rows]
     assert cut == [samples[1600:4800].tolist(), samples[6400:].tolist(), samples[:1600].tolist()]
-    assert result.left_out == {"no samples": ["me-here/x@1"]}
+    assert result.left_out == {prepare.UNREADABLE: ["me-here/x@1"]}
 
 
 def test_what_can_not_be_used_is_left_out_by_reason(tmp_path: Path) -> None:
@@ -189,8 +190,8 @@ def test_what_can_not_be_used_is_left_out_by_reason(tmp_path: Path) -> None:
     assert [row["wav_filename"] for row in rows] == [str(good)]
     assert result.left_out == {
         prepare.NO_TRANSCRIPT: ["1"],
-        prepare.NO_AUDIO: ["2"],
-        prepare.UNREADABLE: ["me-here/short", "me-here/none", "me-here/gone"],
+        prepare.NO_AUDIO: ["2", "me-here/gone"],
+        prepare.UNREADABLE: ["me-here/short", "me-here/none"],
         prepare.EMPTY: ["me-here/empty"],
     }
 
@@ -210,10 +211,12 @@ def test_what_an_earlier_run_decoded_is_not_decoded_again(tmp_path: Path) -> Non
     made = tmp_path / "out" / before[0]["wav_filename"]
     made.write_bytes(made.read_bytes() + b"kept")
     (made.parent / f".{made.name}.partial").write_bytes(b"of a killed run")
+    (tmp_path / "out/all.csv").unlink()
     _, after = written(tmp_path, utterance(first), utterance(second))
     assert after[0]["wav_filename"] == before[0]["wav_filename"]
     assert made.read_bytes().endswith(b"kept") and len(after) == 2
     write_sound(first, seconds=0.1)  # another recording by now
+    (tmp_path / "out/all.csv").unlink()
     _, anew = written(tmp_path, utterance(first))
     assert len(mozillas_samples(tmp_path, anew[0])) == 1600
 
@@ -240,6 +243,106 @@ def test_recordings_in_a_bucket_are_decoded(tmp_path: Path, own_bucket: str) -> 
     np.testing.assert_array_equal(mozillas_samples(tmp_path, row), read_audio(str(path), RATE))
 
 
+@pytest.mark.parametrize("rate", [0, -16000])
+def test_a_rate_that_is_none_is_told(tmp_path: Path, rate: int) -> None:
+    with pytest.raises(UserError, match=f"--sample_rate={rate} is no rate"):
+        write_csv(str(tmp_path / "all.csv"), [], rate)
+
+
+def test_speakers_have_a_column_if_anybody_is_known(tmp_path: Path) -> None:
+    wav = write_sound(tmp_path / "out/x.wav")
+    known = utterance(wav, speaker="anna, 2"), utterance(wav, utterance_id="here/y", speaker="")
+    _, rows = written(tmp_path, *known)
+    assert [row["speaker"] for row in rows] == ["anna, 2", ""]
+    table = tmp_path / "out/all.csv"
+    assert [each.speaker for each in listed(str(table))] == ["anna, 2", ""]
+    table.unlink()
+    _, rows = written(tmp_path, known[1])
+    assert list(rows[0]) == ["wav_filename", "wav_filesize", "transcript"]
+
+
+def decoded_files(tmp_path: Path) -> list[str]:
+    return [path.name for path in (tmp_path / "out").rglob("*_wav/*")]
+
+
+def test_the_table_that_is_read_is_never_written_over(tmp_path: Path) -> None:
+    write_sound(tmp_path / "out/x.flac")
+    (tmp_path / "out/all.csv").write_text("wav_filename,transcript,mood\nx.flac,a,glad\n")
+    (tmp_path / "linked").symlink_to(tmp_path / "out")
+    source = tmp_path / "out/all.csv"
+    before = source.read_bytes()
+    for path in (source, tmp_path / "linked/all.csv"):
+        with pytest.raises(UserError, match=r"all.csv is a table that is read here.*--write_csv"):
+            write_csv(str(path), listed(str(source)), RATE)
+    assert source.read_bytes() == before and not decoded_files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "there", ["", "wav_filename,wav_filesize,transcript\ny.wav,9,b\n", "mine\n"]
+)
+def test_what_is_there_already_is_refused_before_anything_is_decoded(
+    tmp_path: Path, there: str
+) -> None:
+    path = write_sound(tmp_path / "x.flac")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/all.csv").write_text(there)
+    with pytest.raises(UserError, match=r"all.csv is there already.*another folder with --write_c"):
+        written(tmp_path, utterance(path))
+    assert (tmp_path / "out/all.csv").read_text() == there and not decoded_files(tmp_path)
+
+
+def test_a_folder_called_like_the_table_is_told(tmp_path: Path) -> None:
+    (tmp_path / "all.csv").mkdir()
+    with pytest.raises(UserError, match=r"all.csv is there and can't be read: Is a directory"):
+        write_csv(str(tmp_path / "all.csv"), [], RATE)
+
+
+def test_what_another_run_wrote_meanwhile_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "out/all.csv"
+
+    def read_slowly(*arguments: object) -> np.ndarray:
+        table.write_text("another's\n")
+        return np.ones(9, np.int16)
+
+    monkeypatch.setattr(deepspeech_csv, "read_audio", read_slowly)
+    with pytest.raises(UserError, match=r"all.csv is there already"):
+        written(tmp_path, utterance(write_sound(tmp_path / "x.flac")))
+    assert table.read_text() == "another's\n"
+
+
+def test_a_finished_export_can_be_repeated(tmp_path: Path) -> None:
+    (tmp_path / "bad.flac").write_bytes(b"bad")
+    given = [utterance(write_sound(tmp_path / f"{n}.flac"), f"text {n}") for n in range(3)]
+    given.append(utterance(tmp_path / "bad.flac"))
+    first = written(tmp_path, *given)
+    assert written(tmp_path, *given) == first
+    with pytest.raises(UserError, match="is there already"):
+        written(tmp_path, *given[1:])
+
+
+def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with (
+        exclusive(str(tmp_path / "out/.all.csv.lock")),
+        pytest.raises(UserError, match=r"Another run .* is writing this table: .*--write_csv"),
+    ):
+        written(tmp_path)
+
+
+def test_workers_write_what_one_process_writes(tmp_path: Path) -> None:
+    (tmp_path / "bad.flac").write_bytes(b"bad")
+    given = [utterance(write_sound(tmp_path / f"{n}.flac"), f"text {n}") for n in range(5)]
+    given.insert(2, utterance(tmp_path / "bad.flac"))
+    one, several = (str(tmp_path / name / "all.csv") for name in ("one", "several"))
+    assert write_csv(one, given, RATE) == write_csv(several, given, RATE, workers=2)
+    assert Path(one).read_bytes() == Path(several).read_bytes()
+    assert {path.name: path.read_bytes() for path in Path(wav_folder(one)).iterdir()} == {
+        path.name: path.read_bytes() for path in Path(wav_folder(several)).iterdir()
+    }
+
+
 TRANSCRIPTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 TRICKY = st.sampled_from(
     [',"', '"', "a\r\nb", "\r", "שלום, עולם", "\ufeffa", "a;b\tc", "'", "\u2028"]
@@ -260,6 +363,7 @@ def test_what_is_written_is_read_again(tmp_path: Path, transcripts: list[str]) -
         for number, text in enumerate(transcripts)
     ]
     path = str(tmp_path / "out/all.csv")
+    storage.remove(path)
     assert write_csv(path, utterances, RATE).rows == len(transcripts)
     found = listed(path)
     assert [each.transcript for each in found] == transcripts

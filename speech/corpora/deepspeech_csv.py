@@ -7,7 +7,10 @@ import os
 import re
 import wave
 from collections import defaultdict
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import soundfile
@@ -20,15 +23,21 @@ from speech.corpora.audio_paths import AudioPaths
 from speech.corpora.common_voice import speaker_of
 from speech.corpora.reading import Reading, refuse_problems
 from speech.corpora.utterance import Utterance, transcript_of
+from speech.lock import exclusive
+from speech.prepare import (
+    EMPTY,
+    NO_AUDIO,
+    NO_TRANSCRIPT,
+    UNREADABLE,
+    UnusableError,
+    worker_died,
+)
+from speech.workers import DeadWorkerError, map_in_order
 from utils import UserError
 
 HEADER = ("wav_filename", "wav_filesize", "transcript")
-
-# Why an utterance is not written, in the words of speech.prepare.
-NO_AUDIO = "no audio"
-NO_TRANSCRIPT = "no transcript"
-UNREADABLE = "unreadable audio"
-EMPTY = "no samples"
+SPEAKER_COLUMN = "speaker"  # behind them, if anybody's is known
+WRITE_CSV = "--write_csv"  # the flag that names the folder of the tables
 
 _SIZE = re.compile(r"[0-9]{1,18}")  # bytes
 
@@ -57,7 +66,7 @@ def read(path: str, reading: Reading) -> list[Utterance]:
             table.refuse(row, "wav_filename is empty")
             continue
         found, size = audio.find(name)
-        speaker = row.fields.get("speaker", "").strip() or speaker_of(
+        speaker = row.fields.get(SPEAKER_COLUMN, "").strip() or speaker_of(
             row.fields.get("client_id", "")
         )
         stated = row.fields.get("wav_filesize", "").strip()
@@ -94,52 +103,131 @@ class Written:
         ]
 
 
-class _UnusableError(Exception):
-    """Why an utterance can't be written."""
+@dataclass(frozen=True)
+class _Row:
+    """A row of a table that is written."""
+
+    wav_filename: str
+    wav_filesize: int
+    transcript: str
+    speaker: str  # "": unknown
 
 
-def write_csv(path: str, utterances: list[Utterance], sample_rate: int) -> Written:
-    """Writes a table that Mozilla's programs read: 16-bit mono WAV files at one rate.
+def check_target(path: str, utterances: list[Utterance], sample_rate: int) -> None:
+    """Decodes nothing and writes nothing: whether `write_csv` may write this table.
 
-    A recording that is such a file is named where it lies, relative to the table if it is below
-    the table's folder. All others, stretches among them, are decoded into `wav_folder` beside
-    the table; a file that an earlier run has written is taken as it is. Utterances without audio
-    or transcript are left out.
-
-    Args:
-        path: local; it appears when all audio is there.
-        sample_rate: Hz.
+    The arguments are those of `write_csv`.
 
     Raises:
-        UserError: the path lies in a bucket, or a file can't be written.
+        UserError: the path lies in a bucket, the rate is none, or the path is that of a table that
+            the utterances come from, or of any other file but the very table that would be written.
     """
     if storage.in_bucket(path):
         raise UserError(
             f"{path} lies in a bucket, where Mozilla's programs don't read: name a local file."
         )
+    if sample_rate <= 0:
+        raise UserError(
+            f"--sample_rate={sample_rate} is no rate: give samples a second, as in "
+            "--sample_rate=16000."
+        )
+    known = _content(path)
+    if known is None:
+        return
+    if any(
+        os.path.exists(table) and os.path.samefile(table, path) for table in _tables(utterances)
+    ):
+        raise UserError(
+            f"{path} is a table that is read here, and would be written over: name another folder "
+            f"with {WRITE_CSV}."
+        )
+    # Of a finished export all audio is there, and what isn't there couldn't be read then.
+    there = (_row_or_reason(each, path, sample_rate, decode=False) for each in utterances)
+    _refuse_other(path, known, _csv([row for row in there if isinstance(row, _Row)]))
+
+
+def write_csv(
+    path: str, utterances: list[Utterance], sample_rate: int, workers: int = 1
+) -> Written:
+    """Writes a table that Mozilla's programs read: 16-bit mono WAV files at one rate.
+
+    A recording that is such a file is named where it lies, relative to the table if it is below
+    the table's folder. All others, stretches among them, are decoded into `wav_folder` beside
+    the table; a file that an earlier run has written is taken as it is. Utterances without audio
+    or transcript are left out. If anybody's speaker is known, the table has a column for it.
+
+    Args:
+        path: local; it appears when all audio is there. What is there already is never replaced;
+            only the very same table may be, of an earlier run.
+        sample_rate: Hz.
+        workers: processes that decode; 1 stays in this one.
+
+    Raises:
+        UserError: as `check_target`, another run is writing the table, or a file can't be written.
+    """
+    check_target(path, utterances, sample_rate)
     storage.make_folder(os.path.dirname(path))
-    rows: list[tuple[str, int, str]] = []
-    left_out: defaultdict[str, list[str]] = defaultdict(list)
-    with progress_bar(len(utterances), "utt") as progress:
-        for each in utterances:
-            try:
-                rows.append(_row(path, each, sample_rate))
-            except _UnusableError as error:
-                left_out[str(error)].append(each.utterance_id)
-            progress.update()
-    storage.write_text(path, _csv([HEADER, *rows]))
+    with exclusive(storage.hidden_path(path, ".lock"), "this table", WRITE_CSV):
+        rows: list[_Row] = []
+        left_out: defaultdict[str, list[str]] = defaultdict(list)
+        made = _in_order(path, utterances, sample_rate, workers)
+        with closing(made), progress_bar(len(utterances), "utt") as progress:
+            for each, row in zip(utterances, made, strict=True):
+                if isinstance(row, _Row):
+                    rows.append(row)
+                else:
+                    left_out[row].append(each.utterance_id)
+                progress.update()
+        content = _csv(rows)
+        known = _content(path)
+        if known is None:
+            storage.write_bytes(path, content)
+        else:
+            _refuse_other(path, known, content)
     within = os.path.basename(wav_folder(path)) + "/"
-    return Written(len(rows), sum(row[0].startswith(within) for row in rows), dict(left_out))
+    decoded = sum(row.wav_filename.startswith(within) for row in rows)
+    return Written(len(rows), decoded, dict(left_out))
 
 
-def _csv(rows: list[tuple[str, ...] | tuple[str, int, str]]) -> str:
+def _tables(utterances: list[Utterance]) -> set[str]:
+    """The tables that utterances come from, and texts beside recordings."""
+    split = (each.place.rpartition(":") for each in utterances)
+    return {table if line.isdecimal() else f"{table}{colon}{line}" for table, colon, line in split}
+
+
+def _content(path: str) -> bytes | None:
+    """What is in a table that is to be written; None: it isn't there."""
+    try:
+        return storage.read_bytes(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UserError(
+            f"{path} is there and can't be read: {error.strerror}. Remove it, or name another "
+            f"folder with {WRITE_CSV}."
+        ) from None
+
+
+def _refuse_other(path: str, known: bytes, content: bytes) -> None:
+    if known != content:
+        raise UserError(
+            f"{path} is there already, and isn't what would be written: name another folder with "
+            f"{WRITE_CSV}, or remove it."
+        )
+
+
+def _csv(rows: list[_Row]) -> bytes:
+    speakers = any(row.speaker for row in rows)
     table = io.StringIO()
     plain = csv.writer(table, lineterminator="\n")
     quoted = csv.writer(table, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    plain.writerow((*HEADER, SPEAKER_COLUMN) if speakers else HEADER)
     for row in rows:
+        fields = [row.wav_filename, str(row.wav_filesize), row.transcript]
+        fields += [row.speaker] if speakers else []
         # Of itself the writer quotes only the line end that it writes.
-        (quoted if "\r" in "".join(map(str, row)) else plain).writerow(row)
-    return table.getvalue()
+        (quoted if "\r" in "".join(fields) else plain).writerow(fields)
+    return table.getvalue().encode()
 
 
 def wav_folder(path: str) -> str:
@@ -147,17 +235,56 @@ def wav_folder(path: str) -> str:
     return os.path.splitext(path)[0] + "_wav"
 
 
-def _row(path: str, utterance: Utterance, sample_rate: int) -> tuple[str, int, str]:
+def _in_order(
+    path: str, utterances: list[Utterance], sample_rate: int, workers: int
+) -> Generator[_Row | str, None, None]:
+    """The row of each utterance, or why it has none; its audio is written."""
+    attempt = partial(_row_or_error, path=path, sample_rate=sample_rate)
+    try:
+        for outcome in map_in_order(attempt, utterances, workers):
+            if isinstance(outcome, UserError):
+                raise outcome
+            yield outcome
+    except DeadWorkerError as death:
+        raise worker_died(death, utterances[death.position]) from None
+
+
+def _row_or_error(utterance: Utterance, path: str, sample_rate: int) -> _Row | str | UserError:
+    """An error that isn't the utterance's, such as a full disk, ends no process."""
+    try:
+        return _row_or_reason(utterance, path, sample_rate)
+    except UserError as error:
+        return error
+
+
+def _row_or_reason(
+    utterance: Utterance, path: str, sample_rate: int, decode: bool = True
+) -> _Row | str:
+    """The row of an utterance, or why it has none.
+
+    Args:
+        decode: whether audio is written that isn't there; else it counts as unreadable.
+    """
+    try:
+        return _row(utterance, path, sample_rate, decode)
+    except UnusableError as error:
+        return error.reason
+
+
+def _row(utterance: Utterance, path: str, sample_rate: int, decode: bool) -> _Row:
     if utterance.audio_path is None:
-        raise _UnusableError(NO_AUDIO)
+        raise UnusableError(NO_AUDIO, "a transcript without audio")
     if utterance.transcript is None:
-        raise _UnusableError(NO_TRANSCRIPT)
+        raise UnusableError(NO_TRANSCRIPT, utterance.audio_path)
     wav = utterance.audio_path
     if not _is_wav(utterance, wav, sample_rate):
         wav = os.path.join(wav_folder(path), _file_name(utterance, sample_rate))
         if not os.path.exists(wav):
-            storage.write_bytes(wav, _wav(utterance, wav, sample_rate))
-    return _relative(wav, path), os.path.getsize(wav), utterance.transcript
+            if not decode:
+                raise UnusableError(UNREADABLE, utterance.audio_path)
+            storage.write_bytes(wav, _wav(utterance, utterance.audio_path, sample_rate))
+    size = os.path.getsize(wav)
+    return _Row(_relative(wav, path), size, utterance.transcript, utterance.speaker)
 
 
 def _is_wav(utterance: Utterance, path: str, sample_rate: int) -> bool:
@@ -187,25 +314,23 @@ def _file_name(utterance: Utterance, sample_rate: int) -> str:
     return f"{name.lstrip('.-_') or 'utterance'}-{digest}.wav"
 
 
-def _wav(utterance: Utterance, path: str, sample_rate: int) -> bytes:
-    samples = _samples(utterance, sample_rate)
+def _wav(utterance: Utterance, audio_path: str, sample_rate: int) -> bytes:
+    samples = _samples(utterance, audio_path, sample_rate)
     if not len(samples):
-        raise _UnusableError(EMPTY)
+        raise UnusableError(EMPTY, audio_path)
     whole = np.clip(np.rint(samples), -(2**15), 2**15 - 1).astype(np.int16)
     file = io.BytesIO()
     soundfile.write(file, whole, sample_rate, format="WAV", subtype=INT16_SUBTYPE)
     return file.getvalue()
 
 
-def _samples(utterance: Utterance, sample_rate: int) -> np.ndarray:
+def _samples(utterance: Utterance, audio_path: str, sample_rate: int) -> np.ndarray:
     """The samples of an utterance's stretch of its file, at int16 scale: [samples]."""
-    assert utterance.audio_path is not None
     try:
-        return read_audio(
-            utterance.audio_path, sample_rate, utterance.start_seconds, utterance.seconds
-        )
-    except AudioError:
-        raise _UnusableError(UNREADABLE) from None
+        return read_audio(audio_path, sample_rate, utterance.start_seconds, utterance.seconds)
+    except AudioError as error:
+        reason = UNREADABLE if storage.exists(audio_path) else NO_AUDIO
+        raise UnusableError(reason, str(error)) from None
 
 
 def _relative(wav: str, path: str) -> str:
