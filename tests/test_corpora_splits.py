@@ -1,5 +1,6 @@
 """A corpus is dealt out to sets by its speakers."""
 
+import logging
 import random
 from itertools import chain
 
@@ -88,6 +89,30 @@ def test_unknown_speakers_count_each_for_itself_by_recording() -> None:
     assert [each.utterance_id for each in split(elsewhere)["dev"]] == [
         each.utterance_id for each in sets["dev"]
     ]
+
+
+def test_another_name_of_the_corpus_folder_changes_no_set() -> None:
+    def unknown(folder: str) -> list[Utterance]:
+        return [Utterance(f"{folder}/wav/{n}", f"/{folder}/{n}.wav", "a", "") for n in range(60)]
+
+    def numbers(sets: dict[str, list[Utterance]]) -> dict[str, list[str]]:
+        return {name: [each.utterance_id[-2:] for each in sets[name]] for name in SETS}
+
+    assert numbers(split(unknown("ru"))) == numbers(split(unknown("russian")))
+    both = unknown("ru") + unknown("de")
+    assert {name: set(those) for name, those in split(both).items()} == {
+        name: set(those) for name, those in split(both[::-1]).items()
+    }
+
+
+def test_unknown_speakers_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    known = spoken({f"s{number}": 3 for number in range(4)})
+    unknown = [Utterance(f"x/{n}", f"/x/{n}.wav", "a", "") for n in range(5)]
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        split(known)
+        assert not caplog.text
+        split(known + unknown)
+    assert "Nobody says who speaks in 5 of 17 utterances: the same voice will be" in caplog.text
 
 
 def test_too_few_speakers_are_told() -> None:

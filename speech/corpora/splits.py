@@ -4,6 +4,8 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 
+from absl import logging
+
 from speech.corpora.utterance import Utterance
 from utils import UserError
 
@@ -40,8 +42,9 @@ def split(
 ) -> dict[str, list[Utterance]]:
     """Deals the speakers out to the sets, so that each set has about its share of the utterances.
 
-    The order of the utterances doesn't matter. Utterances whose speaker is unknown count each as
-    a speaker of its own, but those of one recording stay together.
+    Neither the order of the utterances nor the place of their corpus or its folder's name matters.
+    Utterances whose speaker is unknown count each as a speaker of its own, but those of one
+    recording stay together; a warning tells how many there are.
 
     A speaker with more utterances than the smallest set is to have is dealt out before the
     others, the one with most first; the others come in the order of a hash of their name and the
@@ -53,6 +56,7 @@ def split(
     Raises:
         UserError: there are fewer speakers than sets with a share.
     """
+    _warn_of_unknown(utterances)
     speakers: defaultdict[str, list[Utterance]] = defaultdict(list)
     for each in utterances:
         speakers[_voice(each)].append(each)
@@ -90,15 +94,35 @@ def _voice(utterance: Utterance) -> str:
     return f"recording {utterance.audio_path or utterance.utterance_id}"
 
 
+def _warn_of_unknown(utterances: Sequence[Utterance]) -> None:
+    unknown = sum(not each.speaker for each in utterances)
+    if unknown:
+        logging.warning(
+            "Nobody says who speaks in %d of %d utterances: "
+            "the same voice will be in several sets.",
+            unknown,
+            len(utterances),
+        )
+
+
 def _in_order(
     speakers: dict[str, list[Utterance]], smallest_room: int, random_seed: int
 ) -> list[str]:
-    def order(speaker: str) -> tuple[int, str]:
+    def order(speaker: str) -> tuple[int, str, str]:
         spoken = speakers[speaker]
-        # Of an unknown speaker the ids, since paths are others on another machine.
-        name = spoken[0].speaker or min(each.utterance_id for each in spoken)
+        first_id = min(each.utterance_id for each in spoken)
+        name = spoken[0].speaker or _below_folder(first_id)
         large = 100 * len(spoken) > smallest_room
         digest = hashlib.sha256(repr((random_seed, name)).encode()).hexdigest()
-        return (-len(spoken) if large else 0), digest
+        return (-len(spoken) if large else 0), digest, first_id
 
     return sorted(speakers, key=order)
+
+
+def _below_folder(utterance_id: str) -> str:
+    """What of an unknown speaker's id stays when the corpus is moved or its folder renamed.
+
+    Paths are others on another machine, and an id begins with the name of the folder.
+    """
+    folder, slash, below = utterance_id.partition("/")
+    return below if slash else folder
