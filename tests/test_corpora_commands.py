@@ -20,7 +20,7 @@ def corpus(tmp_path: Path) -> Path:
     return corpus
 
 
-def listed(corpus: Path, *names: str, **told: str | None) -> list[Utterance]:
+def listed(corpus: Path, *names: str, **told: str) -> list[Utterance]:
     for name in names:
         write_sound(corpus / name)
     return commands.read(str(corpus), Reading(**told))
@@ -79,8 +79,14 @@ def test_one_of_several_languages_is_chosen(corpus: Path) -> None:
     assert [each.transcript for each in listed(corpus, "m_1.wav", language="De")] == ["an"]
     with pytest.raises(UserError, match="several columns of texts, es, de: choose one with --lang"):
         listed(corpus)
-    with pytest.raises(UserError, match="no column --language=fr: it has es, de"):
+    with pytest.raises(UserError, match="texts, es, de, and none of them is called --language=fr"):
         listed(corpus, language="fr")
+
+
+@pytest.mark.parametrize("column", ["text", "es"])
+def test_the_only_column_is_taken_in_any_language(corpus: Path, column: str) -> None:
+    (corpus / "commands.csv").write_text(f"id,{column}\n1,enciende\n")
+    assert [each.transcript for each in listed(corpus, "m_1.wav", language="pl")] == ["enciende"]
 
 
 def test_recordings_may_lie_in_an_audio_root(corpus: Path, tmp_path: Path) -> None:

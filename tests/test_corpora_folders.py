@@ -67,6 +67,7 @@ def test_texts_that_can_not_be_read_are_named_together(corpus: Path) -> None:
         listed(corpus)
     assert "y.txt, line 2, is not UTF-8" in str(error.value)
     assert "z.txt can't be read: No such file" in str(error.value)
+    assert ".." not in str(error.value) and ".;" not in str(error.value)
 
 
 def test_a_folder_in_a_bucket_is_the_same_corpus(corpus: Path, own_bucket: str) -> None:

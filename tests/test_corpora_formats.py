@@ -12,7 +12,7 @@ from sounds import write_sound
 
 from speech import storage
 from speech.corpora import Utterance, formats
-from speech.corpora.formats import FORMATS, Reading, detect, read
+from speech.corpora.formats import FORMATS, Reading, check_apart, detect, read
 from utils import UserError
 
 WriteSplit = Callable[[Path, dict[str, str]], None]
@@ -151,6 +151,69 @@ def test_flags_that_can_not_be_are_told(corpora: dict[str, Path], tmp_path: Path
     assert "Name a table or a folder with --files_path" in refusal()
     assert "--format=wav is not known: choose among commands, " in refusal(table, format_name="wav")
     assert "--files_path names" in refusal(table, f"{tmp_path}/json/../csv/train.csv")
+
+
+@pytest.mark.parametrize("format_name", ["csv", "common_voice", "json"])
+def test_a_folder_for_a_format_of_tables_names_those_in_it(
+    corpora: dict[str, Path], format_name: str
+) -> None:
+    table = corpora["csv"]
+    message = refusal(table.parent, format_name=format_name, flag="--train_files")
+    assert message == (
+        f"{table.parent} is a folder, and --format={format_name} wants tables: name those in it "
+        f"with --train_files, as in --train_files={table}."
+    )
+
+
+@pytest.mark.parametrize("format_name", ["librispeech", "folder", "commands"])
+def test_a_table_for_a_format_of_folders_is_told(
+    corpora: dict[str, Path], format_name: str
+) -> None:
+    message = refusal(corpora["csv"], format_name=format_name, flag="--train_files")
+    assert f"--format={format_name} wants" in message and "folder" in message
+    assert "--train_files, or leave out --format." in message
+
+
+def test_the_flag_that_named_a_corpus_is_in_its_reader_s_messages(tmp_path: Path) -> None:
+    (tmp_path / "split").mkdir()
+    message = refusal(tmp_path / "split", format_name="librispeech", flag="--dev_files")
+    assert "--dev_files" in message and "--files_path" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "said"),
+    [
+        ("csv", "id_pattern", "--id_pattern=x means nothing to the format csv, only to commands:"),
+        ("librispeech", "audio_root", "only to csv and common_voice and json and commands:"),
+        ("folder", "audio_root", "--audio_root=x means nothing to the format folder"),
+    ],
+)
+def test_settings_without_a_use_are_refused(
+    corpora: dict[str, Path], name: str, setting: str, said: str
+) -> None:
+    for chosen in (name, None):
+        with pytest.raises(UserError) as error:
+            read([str(corpora[name])], chosen, Reading(**{setting: "x"}))
+        assert said in str(error.value)
+
+
+def test_a_setting_that_one_of_several_corpora_has_a_use_for_is_taken(
+    corpora: dict[str, Path],
+) -> None:
+    paths = [str(corpora["csv"]), str(corpora["commands"])]
+    assert len(read(paths, None, Reading(id_pattern=r"(?P<id>\d)"))) == 2
+
+
+def test_a_path_in_two_sets_is_told(corpora: dict[str, Path], tmp_path: Path) -> None:
+    table = str(corpora["csv"])
+    check_apart({"--train_files": [table], "--dev_files": [f"{table}.other"], "--test_files": []})
+    with pytest.raises(UserError) as error:
+        check_apart({"--train_files": [table], "--test_files": [f"{tmp_path}/x/../csv/train.csv"]})
+    assert "csv/train.csv is named by --train_files and by --test_files" in str(error.value)
+    with pytest.raises(UserError, match="--train_files and by --dev_files"):
+        check_apart({"--train_files": ["gs://b/ru/"], "--dev_files": ["gs://b/ru"]})
+    with pytest.raises(UserError, match="--dev_files names a twice"):
+        check_apart({"--train_files": ["b"], "--dev_files": ["a", "a"]})
 
 
 PIECES = st.sampled_from(

@@ -53,6 +53,14 @@ def test_all_bad_rows_are_kept_as_problems(tmp_path: Path) -> None:
     ]
 
 
+def test_a_field_that_is_too_long_is_not_called_a_matter_of_quotes(tmp_path: Path) -> None:
+    found = read_csv(table(tmp_path, f"{HEADER}\na,1,{'x' * 700_000}\nb,1,y\n"), "csv")
+    assert found.problems == [
+        "line 2: a field has more than 131072 characters: split it, or close the quote before it"
+    ]
+    assert [row.line for row in found.rows] == [3]
+
+
 @pytest.mark.parametrize(
     ("header", "said"),
     [

@@ -133,15 +133,18 @@ def _text_column(table: tables.Table, language: str | None) -> str:
             f"{table.path} has no column of texts: write them behind the ids, with the language "
             f"in the first line, as in {ID_COLUMN},es."
         )
-    if language is None:
-        if len(columns) > 1:
-            raise UserError(
-                f"{table.path} has several columns of texts, {named}: choose one with --language."
-            )
+    if len(columns) == 1:
         return columns[0]
-    if language.strip().lower() not in columns:
-        raise UserError(f"{table.path} has no column --language={language}: it has {named}.")
-    return language.strip().lower()
+    several = f"{table.path} has several columns of texts, {named}"
+    if language is None:
+        raise UserError(f"{several}: choose one with --language.")
+    chosen = language.strip().lower()
+    if chosen not in columns:
+        raise UserError(
+            f"{several}, and none of them is called --language={language}: call that of the "
+            f"language {chosen}, or choose another."
+        )
+    return chosen
 
 
 def _check_ids(folder: str, pattern: str, utterances: list[Utterance], nameless: list[str]) -> None:

@@ -66,7 +66,8 @@ def _read_all(folder: str, texts: dict[str, str]) -> dict[str, str | None]:
     """The texts by their keys."""
     with ThreadPoolExecutor(storage.PARALLEL_REQUESTS) as readers:
         read_texts = list(readers.map(_read_text, texts.values()))
-    refuse_problems(folder, [str(each) for each in read_texts if isinstance(each, UserError)])
+    errors = [str(each) for each in read_texts if isinstance(each, UserError)]
+    refuse_problems(folder, [each.removesuffix(".") for each in errors])
     return {
         stem: transcript_of(each)
         for stem, each in zip(texts, read_texts, strict=True)

@@ -2,7 +2,7 @@
 
 import codecs
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from speech import storage
@@ -20,14 +20,14 @@ from speech.corpora.reading import Reading
 from speech.corpora.utterance import Utterance
 from utils import UserError
 
-__all__ = ["FORMATS", "TABLE_SUFFIXES", "Reader", "Reading", "detect", "read"]
+__all__ = ["FORMATS", "TABLE_SUFFIXES", "Reader", "Reading", "check_apart", "detect", "read"]
 
 # A corpus's path and what its reader may be told -> its utterances, in any order. An id may come
 # again: `read` numbers such ones.
 Reader = Callable[[str, Reading], list[Utterance]]
 
 FORMATS: dict[str, Reader] = {
-    "librispeech": lambda path, reading: librispeech([path]),
+    "librispeech": lambda path, reading: librispeech([path], reading.flag),
     "csv": deepspeech_csv.read,
     "common_voice": common_voice.read,
     "json": json_lines.read,
@@ -37,6 +37,15 @@ FORMATS: dict[str, Reader] = {
 
 JSON_SUFFIXES = (".json", ".jsonl", ".manifest")
 TABLE_SUFFIXES = (".csv", ".tsv", *JSON_SUFFIXES)
+
+# Setting of a Reading -> the formats that have a use for it.
+USED_BY = {
+    "audio_root": ("csv", "common_voice", "json", "commands"),
+    "id_pattern": ("commands",),
+}
+# Formats that are tables, and those that are folders; commands are named by either.
+OF_TABLES = ("csv", "common_voice", "json")
+OF_FOLDERS = ("librispeech", "folder")
 
 FILES_PATH = "--files_path"
 
@@ -56,7 +65,9 @@ def read(
         flag: that names the paths, for messages.
 
     Raises:
-        UserError: a path isn't there, is named twice, can't be read, or holds no utterance.
+        UserError: a path isn't there, is named twice, can't be read, is a folder where the format
+            wants a table or the other way round, or holds no utterance; or none of the formats has
+            a use for what is to be told to it.
     """
     if not paths:
         raise UserError(f"There is no corpus to read. Name a table or a folder with {flag}.")
@@ -64,12 +75,18 @@ def read(
         raise UserError(
             f"--format={format_name} is not known: choose among {', '.join(sorted(FORMATS))}."
         )
-    _check_once(paths, flag)
-    found: list[Utterance] = []
+    check_apart({flag: paths})
+    chosen_formats = []
     for path in paths:
         _check_there(path, flag)
-        chosen = format_name or detect(path, flag)
-        utterances = FORMATS[chosen](path, reading)
+        if format_name:
+            _check_kind(path, format_name, flag)
+        chosen_formats.append(format_name or detect(path, flag))
+    _check_used(reading, chosen_formats)
+    told = replace(reading, flag=flag)
+    found: list[Utterance] = []
+    for path, chosen in zip(paths, chosen_formats, strict=True):
+        utterances = FORMATS[chosen](path, told)
         if not utterances:
             raise UserError(
                 f"{path} holds no utterances of the format {chosen}. Name another corpus with "
@@ -91,7 +108,7 @@ def detect(path: str, flag: str = FILES_PATH) -> str:
     Raises:
         UserError: it can't be told.
     """
-    if os.path.isdir(path) or _bucket_folder(path):
+    if _is_folder(path):
         return _detect_folder(path, flag)
     return _detect_file(path, flag)
 
@@ -138,12 +155,11 @@ def _detect_folder(path: str, flag: str) -> str:
     audio = {os.path.splitext(name)[0] for name in names if name.lower().endswith(SUFFIXES)}
     if any(f"{stem}{folders.TEXT_SUFFIX}" in names for stem in audio):
         return "folder"
-    inside = sorted(name for name in names if name.lower().endswith(TABLE_SUFFIXES))
-    if inside:
-        named = ",".join(storage.join(path, name) for name in inside)
+    tables_there = _tables_in(path, names)
+    if tables_there:
         raise UserError(
             f"{path} is a folder with tables. Name those you want with {flag}, as in "
-            f"{flag}={named}."
+            f"{flag}={tables_there}."
         )
     raise UserError(
         f"{path} is a folder without {commands.TABLE}, *{TRANSCRIPT_SUFFIX}, or "
@@ -152,18 +168,76 @@ def _detect_folder(path: str, flag: str) -> str:
     )
 
 
-def _check_once(paths: list[str], flag: str) -> None:
-    known: dict[str, str] = {}
-    for path in paths:
-        whole = path.rstrip("/") if storage.in_bucket(path) else os.path.abspath(path)
-        if whole in known:
-            raise UserError(f"{flag} names {path} twice: leave one of them out.")
-        known[whole] = path
+def _tables_in(folder: str, names: Iterable[str]) -> str:
+    """The paths of the tables among a folder's files, as a flag takes them."""
+    inside = sorted(name for name in names if name.lower().endswith(TABLE_SUFFIXES))
+    return ",".join(storage.join(folder, name) for name in inside)
+
+
+def check_apart(paths_of: Mapping[str, Sequence[str]]) -> None:
+    """Whether each table or folder is named once in all sets.
+
+    Args:
+        paths_of: flag of a set -> the paths it names, local or gs://.
+
+    Raises:
+        UserError: one is named twice, by the same flag or by two, however it is written.
+    """
+    known: dict[str, str] = {}  # path -> flag
+    for flag, paths in paths_of.items():
+        for path in paths:
+            whole = path.rstrip("/") if storage.in_bucket(path) else os.path.abspath(path)
+            if known.get(whole) == flag:
+                raise UserError(f"{flag} names {path} twice: leave one of them out.")
+            if whole in known:
+                raise UserError(
+                    f"{path} is named by {known[whole]} and by {flag}, and no set may have what "
+                    "another has: leave one of them out."
+                )
+            known[whole] = flag
+
+
+def _check_kind(path: str, format_name: str, flag: str) -> None:
+    """Whether a path is a table or a folder, as its format wants it."""
+    if _is_folder(path):
+        if format_name in OF_TABLES:
+            names = [os.path.relpath(found, path) for found, _ in storage.files_below(path)]
+            there = _tables_in(path, names)
+            example = f", as in {flag}={there}" if there else ""
+            raise UserError(
+                f"{path} is a folder, and --format={format_name} wants tables: name those in it "
+                f"with {flag}{example}."
+            )
+    elif format_name in OF_FOLDERS:
+        raise UserError(
+            f"{path} is a file, and --format={format_name} wants a folder: name one with {flag}, "
+            "or leave out --format."
+        )
+    elif format_name == "commands" and not path.endswith(commands.TABLE):
+        raise UserError(
+            f"{path} is no {commands.TABLE}, which --format=commands wants: name the folder that "
+            f"holds it with {flag}, or leave out --format."
+        )
+
+
+def _check_used(reading: Reading, chosen_formats: Sequence[str]) -> None:
+    for setting, users in USED_BY.items():
+        value = getattr(reading, setting)
+        if value and not set(users) & set(chosen_formats):
+            chosen = " and ".join(dict.fromkeys(chosen_formats))
+            raise UserError(
+                f"--{setting}={value} means nothing to the format {chosen}, only to "
+                f"{' and '.join(users)}: leave it out, or choose another --format."
+            )
 
 
 def _check_there(path: str, flag: str) -> None:
     if not _bucket_folder(path) and not storage.exists(path):
         raise UserError(f"{path} isn't there. Name a table or a folder with {flag}.")
+
+
+def _is_folder(path: str) -> bool:
+    return os.path.isdir(path) or _bucket_folder(path)
 
 
 def _bucket_folder(path: str) -> bool:

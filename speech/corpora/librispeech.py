@@ -23,13 +23,16 @@ class _Found:
     speakers: dict[str, str] = field(default_factory=dict)
 
 
-def librispeech(folders: list[str]) -> list[Utterance]:
+def librispeech(folders: list[str], flag: str = "--files_path") -> list[Utterance]:
     """Utterances of one or several splits in LibriSpeech's layout, sorted by their id.
 
     The layout is speaker/chapter/SPEAKER-CHAPTER-NNNN.flac beside SPEAKER-CHAPTER.trans.txt, whose
     lines are an id, a space, and the transcript in capitals. Transcripts come back in lower case.
     An utterance with only audio or only a transcript is kept, so that it can be counted. Its
     speaker is the folder SPEAKER, which in LibriSpeech is also the first part of its id.
+
+    Args:
+        flag: that names the folders, for messages.
 
     Raises:
         UserError: a folder is missing or holds no utterance, an id occurs twice, or a transcript
@@ -38,12 +41,12 @@ def librispeech(folders: list[str]) -> list[Utterance]:
     found = _Found()
     for folder in folders:
         before = len(found.audio) + len(found.transcripts)
-        _list_split(folder, found)
+        _list_split(folder, found, flag)
         if len(found.audio) + len(found.transcripts) == before:
             raise UserError(
                 f"{folder} holds no utterances: LibriSpeech's layout is "
                 f"{os.path.join(folder, 'SPEAKER', 'CHAPTER', '*' + AUDIO_SUFFIX)} with a "
-                f"*{TRANSCRIPT_SUFFIX} beside. Give the folder of a split with --files_path."
+                f"*{TRANSCRIPT_SUFFIX} beside. Give the folder of a split with {flag}."
             )
     return [
         Utterance(
@@ -57,18 +60,18 @@ def librispeech(folders: list[str]) -> list[Utterance]:
     ]
 
 
-def _list_split(folder: str, found: _Found) -> None:
+def _list_split(folder: str, found: _Found, flag: str) -> None:
     if not storage.in_bucket(folder) and not os.path.isdir(folder):
         split = os.path.basename(os.path.normpath(folder))
         raise UserError(
-            f"{folder} is not a folder. Name one with --files_path, or fetch LibriSpeech: python "
+            f"{folder} is not a folder. Name one with {flag}, or fetch LibriSpeech: python "
             f"prepare_libri.py --download={split if split in ARCHIVE_MD5 else 'train-clean-100'}"
         )
     texts = []
     for path, size in storage.files_below(folder):
         parent, name = os.path.split(path)
         if name.endswith((AUDIO_SUFFIX, TRANSCRIPT_SUFFIX)):
-            _check_depth(folder, parent)
+            _check_depth(folder, parent, flag)
         if name.endswith(AUDIO_SUFFIX):
             utterance_id = name[: -len(AUDIO_SUFFIX)]
             if utterance_id in found.audio:
@@ -96,13 +99,13 @@ def _first_part(utterance_id: str) -> str:
     return utterance_id.split("-")[0]
 
 
-def _check_depth(folder: str, parent: str) -> None:
+def _check_depth(folder: str, parent: str, flag: str) -> None:
     """A folder of splits would become one set in which training and test speech are mixed."""
     below = os.path.relpath(parent, folder).split(os.sep)
     if len(below) > 2:
         raise UserError(
             f"{parent} lies deeper below {folder} than SPEAKER/CHAPTER: {folder} seems to hold "
-            f"several splits. Name those you want with --files_path, as in "
+            f"several splits. Name those you want with {flag}, as in "
             f"{os.path.join(folder, *below[:-2])}, separated by commas."
         )
 

@@ -20,7 +20,9 @@ class Reading:
     # Folder that the relative paths of a table start at; None: the one that the format says.
     audio_root: str | None = None
     id_pattern: str | None = None  # regular expression with a group `id`: see corpora.commands
-    language: str | None = None  # column of commands.csv that holds the text
+    # Of several columns of commands.csv the one that holds the text.
+    language: str | None = None
+    flag: str = "--files_path"  # that names the corpus, for messages; `formats.read` sets it
 
 
 def read_text(path: str) -> str:

@@ -145,10 +145,20 @@ def _csv_rows(text: str) -> _Rows:
         except StopIteration:
             return
         except csv.Error as error:
-            yield line, csv.Error(f"its quotes don't match ({error})")
+            yield line, _explained(error)
             continue
         if _any(fields):
             yield line, fields
+
+
+def _explained(error: csv.Error) -> csv.Error:
+    # Of this error the module has no class of its own.
+    if str(error).startswith("field larger than field limit"):
+        limit = csv.field_size_limit()
+        return csv.Error(
+            f"a field has more than {limit} characters: split it, or close the quote before it"
+        )
+    return csv.Error(f"its quotes don't match ({error})")
 
 
 def _tsv_rows(text: str) -> _Rows:
