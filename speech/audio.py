@@ -15,12 +15,14 @@ the later parts of several mp3 or ogg files that were joined into one. The sound
 at its own first sample, even if the picture starts earlier.
 """
 
+import hashlib
 import io
 import os
 import re
 import shutil
 import subprocess
 import tempfile
+from dataclasses import dataclass
 
 import numpy as np
 import soundfile
@@ -53,6 +55,10 @@ SKIPPED_AT_ONCE = 2**16  # samples that are decoded to get to where a stretch st
 # frames of 1152 samples, and where the header doesn't tell of the encoder's delay, it is cut off.
 MP3, MPEG_SLACK = "MP3", 2 * 1152
 
+# Of what ffmpeg decoded so many bytes at most are kept for the file's next stretch: 50 minutes of
+# two channels at 44.1 kHz. It is no way out to let ffmpeg seek: in an m4a it was off by 16 ms.
+KEPT_BYTES = 2**30
+
 # How far a stretch may reach beyond its file: a list's seconds are rounded, and an encoder's frames
 # make a file a little shorter or longer than what went in.
 STRETCH_SLACK = 0.05  # seconds
@@ -69,6 +75,9 @@ FFMPEG_MEANS = {
     "Format not on whitelist": "no format of sound",
     "matches no streams": "it holds no sound",
 }
+# What libsndfile says of a file that is called .mp3 and holds no sound: it is there.
+NOT_REGULAR = "File does not exist or is not a regular file"
+NOT_RECOGNISED = "Format not recognised"
 INSTALL_FFMPEG = "install ffmpeg, or pip install -e '.[ffmpeg]'"
 
 
@@ -82,8 +91,9 @@ def read_audio(
     """Samples of a sound file or of a stretch of it: mono, at `sample_rate` Hz, at int16 scale.
 
     Channels are averaged; other rates are resampled (soxr, high quality). Of several streams, as in
-    a video, the first is taken. Of mp3, ogg and whatever ffmpeg decodes, all that lies before a
-    stretch is decoded as well. libsndfile prints what it finds wrong in an mp3 to stderr.
+    a video, the first is taken. Of mp3 and ogg all that lies before a stretch is decoded as well;
+    what ffmpeg decodes for a stretch is the whole file, and is kept (KEPT_BYTES) until another file
+    is read. libsndfile prints what it finds wrong in an mp3 to stderr.
 
     Args:
         path: local or gs://.
@@ -99,7 +109,7 @@ def read_audio(
         UserError: the bucket can't be reached.
     """
     try:
-        with _opened(path) as file:
+        with _opened(path, bool(start_seconds) or seconds is not None) as file:
             file_rate, promised = file.samplerate, file.frames
             start, stop = _stretch(path, file, start_seconds, seconds)
             as_it_is = (file.subtype, file.channels, file_rate) == (INT16_SUBTYPE, 1, sample_rate)
@@ -143,7 +153,7 @@ def audio_length(
         UserError: the bucket can't be reached.
     """
     try:
-        with _opened(path) as file:
+        with _opened(path, bool(start_seconds) or seconds is not None) as file:
             start, stop = _stretch(path, file, start_seconds, seconds)
             return round_half_up((stop - start) * sample_rate / file.samplerate)  # as soxr does
     except OSError as error:
@@ -183,14 +193,32 @@ class _SoundFile(soundfile.SoundFile):
         return bool(super().seekable()) and self.subtype not in INEXACT_SEEK
 
 
-def _opened(path: str) -> _SoundFile:
+@dataclass(frozen=True)
+class _Decoded:
+    """What ffmpeg has made of a file."""
+
+    path: str
+    state: tuple[int, int] | str  # bytes and time of a local file, a digest of one in a bucket
+    sound: bytes
+
+
+_kept: _Decoded | None = None  # of the file that was read last, if stretches of it are wanted
+
+
+def _opened(path: str, stretch: bool) -> _SoundFile:
     """The file, or what ffmpeg makes of it.
+
+    Args:
+        stretch: only a part of it is wanted, so that the next one may be wanted soon.
 
     Raises:
         AudioError: neither soundfile nor ffmpeg can read it, or ffmpeg isn't there.
         OSError: the local file can't be opened.
         UserError: the bucket can't be reached.
     """
+    global _kept
+    if _kept and _kept.path != path:
+        _kept = None
     content = storage.read_bytes(path) if storage.in_bucket(path) else None
     try:
         # Of text soundfile takes only UTF-8, which a file's name needn't be.
@@ -202,13 +230,27 @@ def _opened(path: str) -> _SoundFile:
     except soundfile.SoundFileError as error:
         if not (_size(path) if content is None else len(content)):
             raise AudioError(f"{path} can't be read as audio: the file is empty.") from None
-        return _SoundFile(io.BytesIO(_decoded(path, content, _cause(error))))
+        state = _state(path, content)
+        kept = _kept
+        if kept is None or (kept.path, kept.state) != (path, state):
+            _kept = None  # before another one needs its memory
+            kept = _Decoded(path, state, _decoded(path, content, _cause(error)))
+            _kept = kept if stretch and len(kept.sound) <= KEPT_BYTES else None
+        return _SoundFile(io.BytesIO(kept.sound))
 
 
 def _size(path: str) -> int:
     """Bytes of a local file; OSError if it can't be opened."""
     with open(path, "rb") as file:
         return file.seek(0, os.SEEK_END)
+
+
+def _state(path: str, content: bytes | None) -> tuple[int, int] | str:
+    """What changes when a file does."""
+    if content is not None:
+        return hashlib.sha256(content).hexdigest()
+    there = os.stat(path)
+    return there.st_size, there.st_mtime_ns
 
 
 def _reason(error: OSError | MemoryError) -> str:
@@ -219,7 +261,7 @@ def _reason(error: OSError | MemoryError) -> str:
 def _cause(error: soundfile.SoundFileError) -> str:
     """What soundfile has against a file, without what it calls one that isn't local."""
     words = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
-    return str(words).rstrip(".")
+    return NOT_RECOGNISED if NOT_REGULAR in words else str(words).rstrip(".")
 
 
 def _stretch(

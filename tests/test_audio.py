@@ -14,6 +14,7 @@ import soundfile
 from emulator import Emulator
 from scipy.signal import resample_poly
 
+from speech import audio
 from speech.audio import INT16_SCALE, SUFFIXES, AudioError, audio_length, read_audio
 from utils import UserError
 
@@ -556,6 +557,44 @@ def test_what_is_no_sound_is_refused_in_a_line_whatever_its_name(
         assert len(message) < 200 and "\n" not in message and "0x" not in message
     with pytest.raises(AudioError, match="the file is empty"):
         read_audio(write(encoded / f"empty{suffix}", b""), 16000)
+
+
+def test_stretches_of_a_file_decode_it_once(
+    encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
+    run = audio._run_ffmpeg
+
+    def counted(program: str, path: str) -> tuple[bytes, str]:
+        runs.append(path)
+        return run(program, path)
+
+    monkeypatch.setattr(audio, "_run_ffmpeg", counted)
+    path = str(shutil.copy(encoded / "a.m4a", tmp_path / "long.m4a"))
+    whole = read_audio(path, 48000)
+    runs.clear()
+    for start in (2.0, 0.5, 1.0):
+        first = round(start * 48000)
+        samples = read_audio(path, 48000, start, 0.25)
+        np.testing.assert_array_equal(samples, whole[first : first + 12000])
+        assert audio_length(path, 48000, start, 0.25) == 12000
+    assert runs == [path]
+    shutil.copy(encoded / "a.webm", path)  # another recording by now
+    assert not np.array_equal(read_audio(path, 48000, 1.0, 0.25), samples)
+    assert len(runs) == 2
+    read_audio(str(encoded / "source.wav"), 48000)
+    assert audio._kept is None
+    monkeypatch.setattr(audio, "KEPT_BYTES", 1000)
+    for _ in range(2):
+        read_audio(path, 48000, 1.0, 0.25)
+    assert len(runs) == 4
+
+
+@pytest.mark.parametrize("suffix", [".mp3", ".MP3", ".wav", ".m4a"])
+def test_a_page_is_told_as_such_and_not_as_missing(tmp_path: Path, suffix: str) -> None:
+    page = write(tmp_path / f"page{suffix}", b"<!DOCTYPE html>\n<html>404</html>\n" * 100)
+    with pytest.raises(AudioError, match="soundfile says 'Format not recognised'"):
+        read_audio(page, 16000)
 
 
 def test_a_film_without_sound_is_told_from_what_is_no_film(encoded: Path) -> None:
