@@ -213,6 +213,7 @@ def check_flags() -> None:
             "There is no corpus: name its tables or folders by --train_files, --dev_files and "
             "--test_files, or by --files_path (docs/corpora.md)."
         )
+    formats.check_apart({f"--{name}_files": paths for name, paths in named_sets().items()})
     if FLAGS.split and not FLAGS.files_path:
         raise utils.UserError(
             f"--split={FLAGS.split} divides --files_path, {', '.join(named)} are divided already: "
@@ -272,9 +273,12 @@ def make_alphabet(sets: list[CorpusSet]) -> None:
 
 
 def write_csv(sets: list[CorpusSet]) -> None:
+    paths = {each.name: storage.join(FLAGS.write_csv, f"{each.name}.csv") for each in sets}
     for each in sets:
-        path = storage.join(FLAGS.write_csv, f"{each.name}.csv")
-        written = deepspeech_csv.write_csv(path, each.utterances, FLAGS.sample_rate)
+        deepspeech_csv.check_target(paths[each.name], each.utterances, FLAGS.sample_rate)
+    for each in sets:
+        path = paths[each.name]
+        written = deepspeech_csv.write_csv(path, each.utterances, FLAGS.sample_rate, FLAGS.workers)
         print("\n  ".join([f"{path}: {written.rows} utterances", *written.lines()]))
 
 

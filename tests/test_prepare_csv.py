@@ -323,6 +323,8 @@ def test_write_csv_exports_what_prepares_to_the_same_shards(german: Path) -> Non
         ([*SETS, "--language=xx"], ["--language=xx", "de (German)"]),
         ([*SETS, "--spell_numbers"], ["--language"]),
         ([*SETS, "--check", "--stats"], ["--check and --stats"]),
+        ([*SETS, "--write_csv=de"], ["de/train.csv", "--write_csv"]),
+        (["--train_files=de/dev.csv", "--test_files=./de/dev.csv"], ["--test_files", "dev.csv"]),
         (["--verify"], ["data/train.tfrecords", "prepare them first"]),
         (["--files_path=de/train.csv", "--split="], ["--split="]),
         ([*SETS, "--write_csv="], ["--write_csv="]),
