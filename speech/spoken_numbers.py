@@ -15,6 +15,8 @@ from utils import UserError
 
 # Without separators a longer one is more probably a telephone number or a code.
 MOST_DIGITS = 7
+# With separators: what the words of every language reach to.
+MOST_GROUPED_DIGITS = 15
 
 # What may stand before and behind a plain number.
 BEFORE = "\"'«“„‘‹([¿¡"
@@ -60,7 +62,12 @@ TURKISH_WORDS = re.compile(
 
 
 def check(language: str) -> None:
-    """Raises UserError unless numbers of a language of STYLES can be spelt."""
+    """Raises UserError unless numbers of a language can be spelt."""
+    if language not in STYLES:
+        raise UserError(
+            f"--spell_numbers doesn't know how numbers are written in --language={language}, only "
+            f"in {', '.join(STYLES)}: leave them in digits, without --spell_numbers."
+        )
     try:
         from num2words import CONVERTER_CLASSES
     except ModuleNotFoundError:
@@ -109,10 +116,13 @@ def _spelt(found: re.Match[str], style: NumberStyle, language: str) -> str | Non
     fraction = groups.get("fraction")
     digits = "".join(each for each in written if each.isdecimal())
     grouped = digits != written
+    # Before int, which reads no more than some thousands of them.
+    if len(digits) > (MOST_GROUPED_DIGITS if grouped else MOST_DIGITS):
+        return None
     number = int(digits)
     if len(digits) > 1 and digits.startswith("0"):
         return None
-    if not grouped and (len(digits) > MOST_DIGITS or number in style.years):
+    if not grouped and number in style.years:
         return None
     if (
         style.ordinal_dot

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import Literal, get_args
 
 from speech import spoken_numbers
@@ -53,9 +53,9 @@ _PROTECTED = re.compile(f"({BETWEEN_DIGITS.pattern})")
 class Language:
     """What transcripts of a language are written with."""
 
-    code: str  # ISO 639-1
+    code: str  # ISO 639
     name: str
-    letters: str  # lower case, in label order
+    letters: str  # lower case, in label order; empty: they aren't known here
     apostrophe: bool = False  # written inside words; where it isn't, it is dropped
     own_letters: str = ""  # letters that aren't another one with a diacritic
     dotless_i: bool = False  # the small letter of I is ı, that of İ is i
@@ -63,6 +63,7 @@ class Language:
 
 LATIN = "abcdefghijklmnopqrstuvwxyz"
 
+# Languages whose letters are known here.
 LANGUAGES = {
     each.code: each
     for each in (
@@ -85,19 +86,41 @@ LANGUAGES = {
 }
 
 
+# Their codes of three letters in ISO 639-2 and 639-3.
+LONG_CODES = {
+    **{"eng": "en", "spa": "es", "ara": "ar", "rus": "ru", "deu": "de", "ger": "de"},
+    **{"fra": "fr", "fre": "fr", "ita": "it", "tur": "tr"},
+}
+
+# Azerbaijani has the Turkish i and ı too.
+DOTLESS_I = ("az", "aze")
+
+_CODE = re.compile("[a-z]{2,3}")
+
+
 def language_of(code: str) -> Language:
-    """The rules of a language.
+    """The rules of a language; of one that isn't in LANGUAGES those that most languages share.
+
+    Args:
+        code: ISO 639's, of two or three letters, in capitals or small.
 
     Raises:
-        UserError: there are none.
+        UserError: it is no such code.
     """
-    if code not in LANGUAGES:
-        known = ", ".join(f"{each.code} ({each.name})" for each in LANGUAGES.values())
+    lower = code.lower()
+    lower = LONG_CODES.get(lower, lower)
+    if lower in LANGUAGES:
+        return LANGUAGES[lower]
+    if not _CODE.fullmatch(lower):
         raise UserError(
-            f"--language={code} has no rules here; there are some for {known}. Without --language "
-            "transcripts are only brought into their Unicode form, and their spaces into order."
+            f"--language={code} is no language's code, which ISO 639 writes in two or three "
+            f"letters: give one, as in pl. Letters are known here of {_known()}."
         )
-    return LANGUAGES[code]
+    return Language(lower, lower, "", apostrophe=True, dotless_i=lower in DOTLESS_I)
+
+
+def _known() -> str:
+    return ", ".join(f"{each.code} ({each.name})" for each in LANGUAGES.values())
 
 
 def alphabet_of(code: str) -> Alphabet:
@@ -107,9 +130,14 @@ def alphabet_of(code: str) -> Alphabet:
     them.
 
     Raises:
-        UserError: the language has no rules here.
+        UserError: it is no language's code, or the language's letters aren't known here.
     """
     language = language_of(code)
+    if not language.letters:
+        raise UserError(
+            f"--language={code} has no ready alphabet; there is one for {_known()}. Give one by "
+            "--alphabet, or make one of the corpus by prepare_csv.py --make_alphabet."
+        )
     return Alphabet((*language.letters, " ", *([APOSTROPHE] if language.apostrophe else [])))
 
 
@@ -117,7 +145,7 @@ def alphabet_of(code: str) -> Alphabet:
 class TranscriptRules:
     """How transcripts are rewritten."""
 
-    language: str | None = None  # of LANGUAGES; None: only Unicode's form and spaces are touched
+    language: str | None = None  # see language_of; None: only Unicode's form and spaces are touched
     form: Form = "NFC"  # Unicode's
     # Drops marks on letters, but on no letter that the language calls one of its own. Without a
     # language the marks of Latin, Greek, Cyrillic, Hebrew and Arabic letters.
@@ -128,15 +156,18 @@ class TranscriptRules:
         """Raises UserError if these rules can't be followed."""
         if self.form not in FORMS:
             raise UserError(f"The Unicode form {self.form!r} is none of {', '.join(FORMS)}.")
-        if self.language is not None:
-            language_of(self.language)
+        language = self._language  # is refused here, if it is none
         if self.spell_numbers:
-            if self.language is None:
+            if language is None:
                 raise UserError(
                     "--spell_numbers wants to know in which language: give --language, one of "
-                    f"{', '.join(LANGUAGES)}."
+                    f"{', '.join(spoken_numbers.STYLES)}."
                 )
-            spoken_numbers.check(self.language)
+            spoken_numbers.check(language.code)
+
+    @cached_property
+    def _language(self) -> Language | None:
+        return None if self.language is None else language_of(self.language)
 
     def apply(self, text: str) -> str:
         """The transcript as these rules write it; in NFC or NFKC, without spaces at its ends.
@@ -144,8 +175,8 @@ class TranscriptRules:
         What is rewritten already stays as it is. The one exception are numbers: what kept one
         from being spelt, such as the dot of an ordinal, is gone then.
         """
-        if self.spell_numbers and self.language is not None:
-            text = spoken_numbers.spell_numbers(INVISIBLE.sub("", text), self.language)
+        if self.spell_numbers and self._language is not None:
+            text = spoken_numbers.spell_numbers(INVISIBLE.sub("", text), self._language.code)
         # What one step drops may make neighbours of what another one rewrites.
         while (rewritten := self._rewritten(text)) != text:
             text = rewritten
@@ -153,10 +184,10 @@ class TranscriptRules:
 
     def _rewritten(self, text: str) -> str:
         text = INVISIBLE.sub("", unicodedata.normalize(self.form, text))
-        if self.language is not None:
-            text = _in_language(text, LANGUAGES[self.language])
+        if self._language is not None:
+            text = _in_language(text, self._language)
         if self.strip_diacritics:
-            text = without_diacritics(text, LANGUAGES[self.language] if self.language else None)
+            text = without_diacritics(text, self._language)
         return unicodedata.normalize(self.form, " ".join(text.split()))
 
 
@@ -185,7 +216,7 @@ def _in_language(text: str, language: Language) -> str:
 def _table(language: Language) -> dict[int, str]:
     """For str.translate: apostrophes of all kinds, and what vanishes."""
     apostrophe = APOSTROPHE if language.apostrophe else ""
-    vanish = JOINERS + (TATWEEL if language.code == "ar" else "")
+    vanish = TATWEEL + (JOINERS if language.letters else "")
     return {
         **{ord(each): apostrophe for each in APOSTROPHE + APOSTROPHES},
         **{ord(each): "" for each in vanish},
@@ -238,21 +269,25 @@ def without_diacritics(text: str, language: Language | None = None) -> str:
     """
     own = language.own_letters if language else ""
     kept: list[str] = []
+    letter = ""  # the last character that is no mark
     for character in unicodedata.normalize("NFC", text):
         if character.lower() in own:
             kept.append(character)
+            letter = character
             continue
         for part in unicodedata.normalize("NFD", character):
-            if not _is_diacritic(part, kept):
-                kept.append(part)
+            if _is_diacritic(part, letter):
+                continue
+            kept.append(part)
+            if not unicodedata.combining(part):
+                letter = part
     return unicodedata.normalize("NFC", "".join(kept))
 
 
-def _is_diacritic(character: str, before: list[str]) -> bool:
-    """Whether a character is a mark that its letter can do without."""
+def _is_diacritic(character: str, letter: str) -> bool:
+    """Whether a character is a mark that its letter, empty if there is none, can do without."""
     if POINTS.match(character):
         return True
     if not unicodedata.combining(character):
         return False
-    letter = next((each for each in reversed(before) if not unicodedata.combining(each)), "")
     return bool(letter) and unicodedata.name(letter, "").startswith(MARKED_SCRIPTS)

@@ -3,6 +3,7 @@
 
 import re
 import sys
+import time
 import unicodedata
 from unittest import mock
 
@@ -11,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speech import transcripts
-from speech.transcripts import LANGUAGES, TranscriptRules, alphabet_of, without_diacritics
+from speech.transcripts import (
+    LANGUAGES,
+    TranscriptRules,
+    alphabet_of,
+    language_of,
+    without_diacritics,
+)
 from utils import ENGLISH, UserError
 
 # What the rules have something to do with, besides any character at all.
@@ -26,7 +33,7 @@ TEXTS = st.text(
 )
 RULES = st.builds(
     TranscriptRules,
-    st.sampled_from([None, *LANGUAGES]),
+    st.sampled_from([None, *LANGUAGES, "az", "el", "pl", "fa"]),
     st.sampled_from(transcripts.FORMS),
     st.booleans(),
 )
@@ -153,6 +160,61 @@ def test_no_language_keeps_no_letters_of_its_own() -> None:
     assert without_diacritics("El\u0301 Ñandú") == "El Nandu"
 
 
+def test_a_mark_belongs_to_the_last_letter_however_many_marks_are_between() -> None:
+    assert without_diacritics("e\u0301\u0323\u0301 क\u093c\u0301\u0301") == "e क\u093c\u0301\u0301"
+    assert without_diacritics("ñ\u0301\u0301", LANGUAGES["es"]) == "ñ"
+
+
+def test_time_grows_with_a_run_of_marks_and_not_with_its_square() -> None:
+    def seconds(marks: int) -> float:
+        begin = time.process_time()
+        assert len(without_diacritics("क" + "\u0951" * marks)) == marks + 1
+        return time.process_time() - begin
+
+    seconds(1000)
+    assert seconds(30_000) < 60 * min(seconds(2000) for _ in range(3)) + 0.1
+
+
+# --- Languages without letters here ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "expected"),
+    [
+        ("pl", "„Zażółć GĘŚLĄ jaźń”, rzekł – d’Artagnan!", "zażółć gęślą jaźń rzekł d'artagnan"),
+        ("PL", "'ŁÓDŹ' 5%", "łódź 5%"),
+        ("uk", "П\u02bcЯТЬ, об’єкт?", "п'ять об'єкт"),
+        ("el", "ΟΔΥΣΣΕΥΣ, «Σοφός»·", "οδυσσευς σοφός"),
+        ("az", "İSTİ QIŞ, I", "isti qış ı"),
+        ("lt", "ĮSIJUNGĖ", "įsijungė"),
+        ("fa", "می\u200cخواهم، کتـــاب؟", "می\u200cخواهم کتاب"),
+        ("hi", "क्या\u200d? हाँ।", "क्या\u200d हाँ"),
+        ("yue", "你好，world！", "你好 world"),
+    ],
+)
+def test_any_other_language_is_written_small_and_without_punctuation(
+    language: str, text: str, expected: str
+) -> None:
+    assert written(language, text) == expected
+
+
+def test_any_other_language_has_no_letters_of_its_own() -> None:
+    assert written("pl", "Zażółć gęślą jaźń, Čapek", strip=True) == "zazołc gesla jazn capek"
+
+
+def test_codes_are_the_same_in_capitals_and_in_three_letters() -> None:
+    for code in ("RU", "Ru", "rus"):
+        assert language_of(code) is LANGUAGES["ru"] and alphabet_of(code) == alphabet_of("ru")
+    assert written("TUR", "I") == written("AZE", "I") == "ı"
+    assert {language_of(code).code for code in transcripts.LONG_CODES} == set(LANGUAGES)
+
+
+def test_any_other_language_has_no_ready_alphabet() -> None:
+    told = r"--language=PL has no ready alphabet; .*de \(German\).* --alphabet, .*--make_alphabet"
+    with pytest.raises(UserError, match=told):
+        alphabet_of("PL")
+
+
 # --- Alphabets ------------------------------------------------------------------------------------
 
 
@@ -226,6 +288,38 @@ def test_every_small_number_is_in_the_languages_letters(language: str, number: i
     assert found and not alphabet_of(language).missing(found)
 
 
+@pytest.mark.parametrize(("language", "separator"), [
+    ("en", ","), ("es", "."), ("ar", "٬"), ("ru", " "), ("de", "."), ("fr", " "), ("it", "."),
+    ("tr", "."),
+])  # fmt: skip
+def test_numbers_that_have_no_words_stay_in_digits(language: str, separator: str) -> None:
+    for groups in range(1, 5):
+        text = separator.join(["1", *["234"] * groups])
+        assert not re.search(r"\d", spelt(language, text)), text
+    for groups in (5, 6, 7, 11, 12, 14, 25, 2000):
+        text = separator.join(["1", *["000"] * groups])
+        assert re.sub(r"\D", "", spelt(language, text)) == re.sub(r"\D", "", text)
+
+
+@given(st.sampled_from(list(LANGUAGES)), st.integers(1000, 10**15 - 1))
+def test_every_grouped_number_with_words_is_in_the_languages_letters(
+    language: str, number: int
+) -> None:
+    text = f"{number:,}".replace(",", "\u00a0")
+    found = written(language, text, strip=language == "ar", spell=True)
+    assert found and not alphabet_of(language).missing(found)
+
+
+def test_a_run_of_thousands_of_digits_stays() -> None:
+    for text in ("9" * 5000, "0" * 5000, f"{'9' * 5000}.5"):
+        assert spelt("en", text) == text
+
+
+def test_numbers_are_spelt_of_known_languages_only() -> None:
+    with pytest.raises(UserError, match=r"--language=pl, only in en, .*without --spell_numbers"):
+        TranscriptRules("PL", spell_numbers=True)
+
+
 def test_without_num2words_the_remedy_is_told() -> None:
     with (
         mock.patch.dict(sys.modules, {"num2words": None}),
@@ -247,9 +341,10 @@ def test_a_language_that_num2words_lacks_is_named() -> None:
 # --- What can't be done ---------------------------------------------------------------------------
 
 
-def test_other_languages_are_refused_with_those_that_are_there() -> None:
-    for attempt in (lambda: TranscriptRules("xx"), lambda: alphabet_of("xx")):
-        with pytest.raises(UserError, match=r"--language=xx .* en \(English\).* tr \(Turkish\)"):
+@pytest.mark.parametrize("code", ["german", "x", "", "d1", "pl-PL", "рус", "pl "])
+def test_what_is_no_code_is_refused_with_the_languages_that_are_there(code: str) -> None:
+    for attempt in (lambda: TranscriptRules(code), lambda: alphabet_of(code)):
+        with pytest.raises(UserError, match=rf"--language={code} is .*en \(English\).*\(Turkish\)"):
             attempt()
 
 
