@@ -73,8 +73,8 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "alphabet",
         None,
-        "File with one character a line, or utf-8, as the shards' one. Default: a-z, space and "
-        "apostrophe.",
+        "File with one character a line, or utf-8, as the shards' one. Default: --language's, or "
+        "a-z, space and apostrophe.",
     )
     transcript_flags.define_transcript_flags()
     define_kenlm_flags()
@@ -180,7 +180,7 @@ def target() -> language_model.Target:
     return language_model.Target(
         output_dir=FLAGS.output_dir,
         package=package,
-        alphabet=utils.read_alphabet(FLAGS.alphabet),
+        alphabet=transcript_flags.asked_alphabet(FLAGS),
         characters=FLAGS.characters,
         rules=transcript_flags.asked_rules(FLAGS),
         top_k=FLAGS.top_k,

@@ -15,6 +15,7 @@ from absl import flags, logging
 import constants
 import utils
 from speech import (
+    alphabets,
     command_line,
     corpora,
     corpus_stats,
@@ -159,7 +160,7 @@ def main() -> None:
         prepare_tasks.verify_and_upload(present_sets(), FLAGS.verify, FLAGS.upload_to)
         return
     making = prepare_flags.asked_making(FLAGS)
-    alphabet = utils.read_alphabet(FLAGS.alphabet)
+    alphabet = alphabets.read_alphabet(FLAGS.alphabet)
     for folders, tfrecords_file in asked_sets():
         whole = for_evaluation(folders)
         settings = prepare_flags.asked_settings(FLAGS, alphabet, whole)

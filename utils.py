@@ -124,21 +124,21 @@ class Alphabet:
         return Alphabet(tuple(characters))
 
     @classmethod
-    def from_file(cls, path: str) -> "Alphabet":
-        """Reads one character a line, UTF-8. `# ...` is a comment, `\\#` the character itself.
+    def from_bytes(cls, content: bytes, path: str) -> "Alphabet":
+        """That of a file: one character a line, UTF-8. `# ...` is a comment, `\\#` the character.
 
         A byte order mark, Windows line ends and empty lines are tolerated. A line that holds a
-        space is the space.
+        space is the space. speech/alphabets.py reads and writes such files.
+
+        Args:
+            path: the file's, for messages.
 
         Raises:
             AlphabetError: names the file and the line.
         """
         characters = []
         try:
-            with open(path, encoding="utf-8-sig") as file:
-                lines = file.read().split("\n")
-        except OSError as error:
-            raise AlphabetError(f"The alphabet {path} can't be read: {error.strerror}.") from None
+            lines = content.decode("utf-8-sig").split("\n")
         except UnicodeDecodeError as error:
             raise AlphabetError(
                 f"The alphabet {path} is not UTF-8 ({error}): save it so."
@@ -225,17 +225,6 @@ class Utf8Alphabet(Alphabet):
 
 
 UTF_8 = Utf8Alphabet()
-
-
-def read_alphabet(value: str | None) -> Alphabet:
-    """The alphabet that a flag --alphabet names: a file, UTF8_NAME, or without a value English.
-
-    Raises:
-        AlphabetError: the file can't be read, or holds no alphabet.
-    """
-    if not value:
-        return ENGLISH
-    return UTF_8 if value == UTF8_NAME else Alphabet.from_file(value)
 
 
 # 26 letters, space, apostrophe: 29 classes with the blank.

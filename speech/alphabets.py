@@ -1,18 +1,21 @@
-"""The characters of a corpus: which there are, which are suspicious, and the alphabet's file."""
+"""The characters of a corpus: which there are, which are suspicious, which an alphabet lacks; and
+the alphabet's file."""
 
+import contextlib
 import csv
 import io
+import itertools
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from speech import storage, transcripts
 from speech.scripts import script_of
 from speech.showing import code_point, isolated, place, shown, unicode_name
-from utils import Alphabet, AlphabetError, UserError
+from utils import ENGLISH, UTF8_NAME, UTF_8, Alphabet, AlphabetError, UserError
 
 SPACE = " "
 
@@ -20,8 +23,9 @@ EXAMPLES = 3  # places that are told of each character
 NAMED_CHARACTERS = 10  # that the alphabet lacks; all are in a file
 NAMED_PLACES = 3  # of utterances with a character that the alphabet lacks
 
-# The header of the rows of `rows`.
-ROW_NAMES = ("place", "utterance_id", "character", "code_point", "transcript")
+# Of the file of utterances with characters that the alphabet lacks; several have spaces between.
+COLUMNS = ("place", "utterance_id", "characters", "code_points", "transcript")
+BLOCK = 1000  # of its rows that are written at once
 
 # Scripts whose marks are no part of what is usually written.
 POINTED = ("ARABIC", "HEBREW")
@@ -48,25 +52,6 @@ class CharacterCount:
     occurrences: int
     utterances: int
     examples: tuple[str, ...]  # places of the first utterances that have it
-
-
-@dataclass(frozen=True)
-class UnknownCharacter:
-    """A character that an alphabet lacks, and who has it."""
-
-    character: str
-    utterances: tuple[Transcribed, ...]  # in the corpus's order
-
-    def line(self) -> str:
-        """What to tell of it: its name, how many utterances have it, and where the first are."""
-        places = [isolated(place(each)) for each in self.utterances[:NAMED_PLACES]]
-        more = len(self.utterances) - len(places)
-        told = ", ".join(places) + (f", ... and {more:,} more" if more else "")
-        count = f"{len(self.utterances):,} utterance{'' if len(self.utterances) == 1 else 's'}"
-        return (
-            f"{isolated(shown(self.character))} ({code_point(self.character)}, "
-            f"{unicode_name(self.character)}): {count}: {told}"
-        )
 
 
 # --- Counting -------------------------------------------------------------------------------------
@@ -99,53 +84,135 @@ def count_characters(utterances: Iterable[Transcribed]) -> list[CharacterCount]:
     ]
 
 
-def unknown_characters(
-    utterances: Iterable[Transcribed], alphabet: Alphabet
-) -> list[UnknownCharacter]:
-    """Every character that the alphabet lacks with every utterance that has it.
-
-    The one that most utterances have is first. They are compared in Unicode's composed form.
-    """
-    lacking: dict[str, list[Transcribed]] = {}
-    for utterance in utterances:
-        for character in alphabet.missing(utterance.transcript or ""):
-            lacking.setdefault(character, []).append(utterance)
-    ordered = sorted(lacking.items(), key=lambda each: (-len(each[1]), each[0]))
-    return [UnknownCharacter(character, tuple(found)) for character, found in ordered]
+# --- What an alphabet lacks -----------------------------------------------------------------------
 
 
-def rows(unknown: Sequence[UnknownCharacter]) -> list[tuple[str, ...]]:
-    """All of them for a CSV file, by ROW_NAMES; an utterance has a row for each character."""
-    return [
-        (
-            getattr(utterance, "place", ""),
-            utterance.utterance_id,
-            each.character,
-            code_point(each.character),
-            utterance.transcript or "",
+@dataclass(frozen=True)
+class UnknownCharacter:
+    """A character that an alphabet lacks."""
+
+    character: str
+    utterances: int  # that have it
+    places: tuple[str, ...]  # of the first of them, NAMED_PLACES at most
+
+    def line(self) -> str:
+        """What to tell of it: its name, how many utterances have it, and where the first are."""
+        more = self.utterances - len(self.places)
+        told = ", ".join(map(isolated, self.places)) + (f", ... and {more:,} more" if more else "")
+        count = f"{self.utterances:,} utterance{'' if self.utterances == 1 else 's'}"
+        return (
+            f"{isolated(shown(self.character))} ({code_point(self.character)}, "
+            f"{unicode_name(self.character)}): {count}: {told}"
         )
-        for each in unknown
-        for utterance in each.utterances
-    ]
 
 
-def report_unknown(unknown: Sequence[UnknownCharacter], path: str) -> str:
-    """Writes every utterance that has a character which the alphabet lacks to a CSV file.
+@dataclass(frozen=True)
+class Unknown:
+    """What an alphabet lacks of a corpus."""
+
+    characters: tuple[UnknownCharacter, ...]  # the one that most utterances have is first
+    utterances: int  # that have any
+    transcripts: int  # utterances with a transcript
+    path: str  # of the file that has all these utterances
+
+    @property
+    def everything(self) -> bool:
+        """Whether no transcript is left that the alphabet can write."""
+        return self.utterances == self.transcripts
+
+    def text(self) -> str:
+        """A line for each of the most frequent characters, and one for utterances and file."""
+        lines = [each.line() for each in self.characters[:NAMED_CHARACTERS]]
+        if more := len(self.characters) - len(lines):
+            lines.append(f"and {more:,} characters more")
+        whole = f"{self.utterances:,} of {self.transcripts:,} utterances with a transcript"
+        return "\n".join(f"  {line}" for line in [*lines, f"{whole} have them: {self.path}"])
+
+
+def report_unknown(
+    utterances: Iterable[Transcribed], alphabet: Alphabet, path: str
+) -> Unknown | None:
+    """Writes every utterance with characters that the alphabet lacks to a CSV file, by COLUMNS.
+
+    Characters are compared in Unicode's composed form. Of the utterances no more than a block is
+    kept in memory.
+
+    Args:
+        path: of the file, local or gs://; it isn't made if nothing is lacking.
 
     Returns:
-        what to tell of them: a line a character, of the most frequent ones, and the file's name.
+        what to tell of them; None if the alphabet lacks nothing.
 
     Raises:
         UserError: the file can't be written.
     """
+    tallies: dict[str, _Tally] = {}
+    transcribed = 0
+
+    def lacking() -> Iterator[tuple[str, ...]]:
+        nonlocal transcribed
+        for utterance in utterances:
+            if not utterance.transcript:
+                continue
+            transcribed += 1
+            if missing := alphabet.missing(utterance.transcript):
+                _tally(tallies, missing, utterance)
+                yield (
+                    *(getattr(utterance, "place", ""), utterance.utterance_id),
+                    *(" ".join(missing), " ".join(map(code_point, missing))),
+                    utterance.transcript,
+                )
+
+    written = _write_rows(path, lacking())
+    if not written:
+        return None
+    characters = sorted(
+        (
+            UnknownCharacter(character, tally.utterances, tuple(tally.examples))
+            for character, tally in tallies.items()
+        ),
+        key=lambda each: (-each.utterances, each.character),
+    )
+    return Unknown(tuple(characters), written, transcribed, path)
+
+
+def _tally(tallies: dict[str, _Tally], missing: Sequence[str], utterance: Transcribed) -> None:
+    for character in missing:
+        tally = tallies.setdefault(character, _Tally())
+        tally.utterances += 1
+        if len(tally.examples) < NAMED_PLACES:
+            tally.examples.append(place(utterance))
+
+
+def _write_rows(path: str, rows: Iterator[tuple[str, ...]]) -> int:
+    """Writes a CSV file with the header COLUMNS, unless there are no rows; returns their number."""
+    written = 0
+    with contextlib.ExitStack() as stack:
+        writer: storage.Writer | None = None
+        try:
+            while block := list(itertools.islice(rows, BLOCK)):
+                if writer is None:
+                    storage.make_folder(os.path.dirname(path))
+                    writer = stack.enter_context(contextlib.closing(storage.open_writer(path)))
+                    writer.write(_csv([COLUMNS]))
+                writer.write(_csv(block))
+                written += len(block)
+            if writer is not None:
+                writer.commit()
+        except OSError as error:
+            raise UserError(f"{path} can't be written: {error.strerror}.") from None
+    return written
+
+
+def _csv(rows: Iterable[tuple[str, ...]]) -> bytes:
     content = io.StringIO()
-    csv.writer(content).writerows([ROW_NAMES, *rows(unknown)])
-    storage.make_folder(os.path.dirname(path))
-    storage.write_text(path, content.getvalue())
-    lines = [each.line() for each in unknown[:NAMED_CHARACTERS]]
-    if more := len(unknown) - len(lines):
-        lines.append(f"and {more:,} characters more")
-    return "\n".join([*(f"  {line}" for line in lines), f"  All of them: {path}"])
+    csv.writer(content, lineterminator="\n").writerows(rows)
+    return in_utf8(content.getvalue()).encode()
+
+
+def in_utf8(text: str) -> str:
+    """What can be written: the name of a file needn't be UTF-8."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 # --- Showing --------------------------------------------------------------------------------------
@@ -154,11 +221,14 @@ def report_unknown(unknown: Sequence[UnknownCharacter], path: str) -> str:
 def table(counts: Sequence[CharacterCount], language: str | None = None) -> str:
     """The characters for a terminal, a line each, with why one is suspicious.
 
+    Without a language, capitals beside small letters are told of in a last line.
+
     Args:
-        language: one of transcripts.LANGUAGES; letters that it doesn't have are suspicious.
+        language: a code, see transcripts.language_of; letters that one of transcripts.LANGUAGES
+            doesn't have are suspicious.
 
     Raises:
-        UserError: the language has no rules.
+        UserError: it is no language's code.
     """
     cells = [("", "code", "name", "count", "utterances", "examples", "suspicious")]
     reasons = suspicions(counts, language)
@@ -175,12 +245,27 @@ def table(counts: Sequence[CharacterCount], language: str | None = None) -> str:
         for each in counts
     ]
     widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
+    lines = [
         "  ".join(
             _padded(cell, width, right=column in (3, 4))
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in cells
+    ]
+    hint = "" if language else _capitals(counts)
+    return "\n".join([*lines, *(["", hint] if hint else [])])
+
+
+def _capitals(counts: Sequence[CharacterCount]) -> str:
+    """What to tell of letters that are there as capitals and small; empty if there are none."""
+    characters = {each.character for each in counts}
+    both = [each for each in sorted(characters) if each != each.lower() in characters]
+    if not both:
+        return ""
+    examples = ", ".join(f"{each} and {each.lower()}" for each in both[:EXAMPLES])
+    return (
+        f"{len(both):,} letters are there as capitals and small ({examples}), with a label each. "
+        "--language=CODE, as in pl, writes all of them small."
     )
 
 
@@ -192,11 +277,11 @@ def suspicions(counts: Sequence[CharacterCount], language: str | None = None) ->
             scripts[script_of(each.character)] += each.occurrences
     main = max(scripts, key=lambda script: scripts[script], default="")
     ours: tuple[str, ...] = (SPACE, transcripts.APOSTROPHE)
-    if language is not None:
-        ours = transcripts.alphabet_of(language).characters
-    letters = None if language is None else transcripts.LANGUAGES[language].name
+    named = None
+    if language is not None and (rules := transcripts.language_of(language)).letters:
+        ours, named = transcripts.alphabet_of(language).characters, rules.name
     return {
-        each.character: "" if each.character in ours else _suspicion(each.character, main, letters)
+        each.character: "" if each.character in ours else _suspicion(each.character, main, named)
         for each in counts
     }
 
@@ -235,14 +320,15 @@ def sift(
     """The characters that an alphabet should have, and a line about each suspicious one.
 
     Raises:
-        UserError: as `table`, or no character is left.
+        UserError: as `table`, or no letter is left.
     """
     reasons = suspicions(counts, language)
     kept = [each.character for each in counts if not reasons[each.character]]
-    if not kept:
+    if not set(kept) - {SPACE, transcripts.APOSTROPHE}:
+        given = f"--language={language} and " if language else ""
         raise UserError(
-            "There is no character to make an alphabet of: the transcripts have none that isn't "
-            "suspicious."
+            "There is no letter to make an alphabet of: the transcripts have none that isn't "
+            f"suspicious. Check {given}that the corpus's transcripts are what is said."
         )
     left_out = [
         f"left out: {shown(each.character)} ({code_point(each.character)}, "
@@ -254,7 +340,30 @@ def sift(
     return kept, left_out
 
 
-# --- Writing --------------------------------------------------------------------------------------
+# --- The file -------------------------------------------------------------------------------------
+
+
+def read_alphabet(value: str | None) -> Alphabet:
+    """The alphabet that a flag --alphabet names.
+
+    Args:
+        value: a file, local or gs://, or UTF8_NAME; empty or None: English.
+
+    Raises:
+        UserError: the file can't be read, or holds no alphabet.
+    """
+    if not value:
+        return ENGLISH
+    if value == UTF8_NAME:
+        return UTF_8
+    try:
+        content = storage.read_bytes(value)
+    except OSError as error:
+        raise AlphabetError(
+            f"The alphabet {value} can't be read: {error.strerror}. Check the path given by "
+            "--alphabet."
+        ) from None
+    return Alphabet.from_bytes(content, value)
 
 
 def write_alphabet(path: str, characters: Iterable[str], comments: Sequence[str] = ()) -> Alphabet:
@@ -266,18 +375,24 @@ def write_alphabet(path: str, characters: Iterable[str], comments: Sequence[str]
         comments: lines for its beginning, without the #.
 
     Returns:
-        the alphabet, which Alphabet.from_file reads from the file.
+        the alphabet, which `read_alphabet` reads from the file.
 
     Raises:
-        UserError: the characters are no alphabet, the file is there with others, or it can't be
-            written.
+        UserError: the characters are no alphabet, the file is there with others, its name means
+            something else, or it can't be written.
     """
-    alphabet = Alphabet(tuple(sorted(characters, key=lambda each: (each != SPACE, each))))
-    if broken := sorted({"\n", "\r"}.intersection(alphabet.characters)):
-        raise AlphabetError(
-            f"{path} can't hold the character {broken[0]!r}, which ends a line: remove it from "
-            "the transcripts."
+    if path == UTF8_NAME:
+        raise UserError(
+            f"--alphabet={path} means the bytes of UTF-8, for which no file is made: name a file, "
+            f"as in alphabet.txt or ./{path}."
         )
+    alphabet = Alphabet(tuple(sorted(characters, key=lambda each: (each != SPACE, each))))
+    for each in alphabet.characters:
+        if each in "\n\r" or unicodedata.category(each) == "Cs":
+            raise AlphabetError(
+                f"{path} can't hold the character {each!r}, which ends a line or is half a "
+                "surrogate pair: remove it from the transcripts."
+            )
     lines = ["\\#" if each == "#" else each for each in alphabet.characters]
     if storage.exists(path):
         if _lines(storage.read_text(path)) != lines:
@@ -288,7 +403,7 @@ def write_alphabet(path: str, characters: Iterable[str], comments: Sequence[str]
     # A comment comes first in any case: a byte order mark there would be taken for one.
     head = ["One character a line.", *(line for each in comments for line in each.splitlines())]
     text = "".join(f"{line}\n" for line in [*(f"# {line}" for line in head), *lines])
-    storage.write_text(path, text)
+    storage.write_text(path, in_utf8(text))
     return alphabet
 
 

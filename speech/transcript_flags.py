@@ -2,16 +2,17 @@
 
 from absl import flags
 
-from speech import transcripts
+from speech import alphabets, transcripts
 from speech.transcripts import TranscriptRules
+from utils import Alphabet
 
 
 def define_transcript_flags() -> None:
     flags.DEFINE_string(
         "language",
         None,
-        "Write the text by this language's rules of capitals and punctuation: "
-        f"{', '.join(transcripts.LANGUAGES)}. Default: as it is.",
+        "Write the text by this language's rules of capitals and punctuation: a code of ISO 639; "
+        f"{', '.join(transcripts.LANGUAGES)} also have an alphabet. Default: as it is.",
     )
     flags.DEFINE_enum(
         "unicode_form", transcripts.FORMS[0], transcripts.FORMS, "That the text is brought into."
@@ -33,3 +34,14 @@ def asked_rules(values: flags.FlagValues) -> TranscriptRules:
     return TranscriptRules(
         values.language, values.unicode_form, values.strip_diacritics, values.spell_numbers
     )
+
+
+def asked_alphabet(values: flags.FlagValues) -> Alphabet:
+    """That of --alphabet, or else of --language, or else English.
+
+    Raises:
+        UserError: the file can't be read, or there is no ready alphabet of the language.
+    """
+    if values.language and not values.alphabet:
+        return transcripts.alphabet_of(values.language)
+    return alphabets.read_alphabet(values.alphabet)

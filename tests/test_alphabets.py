@@ -1,7 +1,12 @@
 """A corpus's characters: counted, shown, suspected, written as an alphabet, and missed in one."""
 # ruff: noqa: RUF001 - letters that look alike are the point
 
+import csv
+import os
+import time
+import tracemalloc
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speech import alphabets
-from speech.alphabets import count_characters, unknown_characters, write_alphabet
+from speech.alphabets import (
+    Unknown,
+    count_characters,
+    read_alphabet,
+    report_unknown,
+    write_alphabet,
+)
 from speech.corpora import Utterance
-from utils import ENGLISH, Alphabet, AlphabetError, UserError
+from utils import ENGLISH, UTF_8, Alphabet, AlphabetError, UserError
 
 
 @dataclass(frozen=True)
@@ -96,6 +107,15 @@ def test_what_is_written_from_right_to_left_is_isolated_and_nothing_else() -> No
     assert latin.startswith("a ") and latin.endswith("id, \u2068אב\u2069")
 
 
+def test_capitals_beside_small_letters_are_told_of_unless_a_language_says_what_to_do() -> None:
+    counts = count_characters(corpus("Ala ma kota. Kot ma Alę, Ż"))
+    *_, space, hint = alphabets.table(counts).splitlines()
+    assert space == "" and hint.startswith("2 letters are there as capitals and small (A and a, K")
+    assert "--language=CODE" in hint
+    for text, language in (("ala", None), ("ALA 5", None), ("Ala", "pl"), ("你好", None)):
+        assert "capitals" not in alphabets.table(count_characters(corpus(text)), language)
+
+
 @given(st.characters(exclude_categories=["Cs"]))
 def test_any_character_can_be_shown(character: str) -> None:
     counts = [alphabets.CharacterCount(character, 1, 1, ("id",))]
@@ -133,8 +153,24 @@ def test_letters_that_a_language_does_not_have_are_suspicious() -> None:
     assert suspected("el niño ç", "es") == {"ç": "not Spanish"}
     assert suspected("it's", "de") == {"'": "punctuation"}
     assert suspected("it's", "en") == {}
-    with pytest.raises(UserError, match="--language=xx"):
-        suspected("a", "xx")
+    with pytest.raises(UserError, match="--language=german"):
+        suspected("a", "german")
+
+
+def test_without_known_letters_a_language_suspects_no_letter_of_the_corpus() -> None:
+    text = "zażółć d'artagnan qx, 5 д"
+    found = {",": "punctuation", "5": "digit", "д": "Cyrillic among Latin"}
+    assert suspected(text, "pl") == suspected(text, "PL") == suspected(text) == found
+    assert suspected("привет q", "RU") == {"q": "Latin among Cyrillic"}
+
+
+def test_no_alphabet_is_made_without_a_letter() -> None:
+    for text, language in (("привет мир", "de"), ("l'été", "ru"), ("д'д", "fr"), ("' 5", None)):
+        named = f"--language={language}" if language else "no letter"
+        with pytest.raises(UserError, match=named):
+            alphabets.sift(count_characters(corpus(text)), language)
+    kept, left_out = alphabets.sift(count_characters(corpus("кот, 7 кот")), "ru")
+    assert kept == [" ", "к", "о", "т"] and len(left_out) == 2
 
 
 # --- Writing --------------------------------------------------------------------------------------
@@ -153,7 +189,7 @@ def test_what_is_written_is_read(
 ) -> None:
     path = tmp_path_factory.mktemp("alphabet") / "alphabet.txt"
     alphabet = write_alphabet(str(path), characters, comments)
-    assert Alphabet.from_file(str(path)) == alphabet
+    assert read_alphabet(str(path)) == alphabet
     assert set(alphabet.characters) == characters
     assert write_alphabet(str(path), characters) == alphabet
 
@@ -185,37 +221,139 @@ def test_another_alphabet_is_not_overwritten_and_the_same_is_left_alone(tmp_path
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("characters", [[], ["ab"], ["a", "\n"], ["\r"], ["a\u0301"]])
+@pytest.mark.parametrize("characters", [[], ["ab"], ["a", "\n"], ["\r"], ["a\u0301"], ["\ud800"]])
 def test_what_is_no_alphabet_is_not_written(tmp_path: Path, characters: list[str]) -> None:
     with pytest.raises(AlphabetError):
         write_alphabet(str(tmp_path / "alphabet.txt"), characters)
     assert not list(tmp_path.iterdir())
 
 
+def test_the_name_of_the_bytes_names_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"--alphabet=utf-8 .* \./utf-8"):
+        write_alphabet("utf-8", "ab")
+    assert not list(tmp_path.iterdir())
+    assert write_alphabet("./utf-8", "ab") == read_alphabet("./utf-8") == Alphabet(("a", "b"))
+
+
+def test_a_flag_names_a_file_or_bytes_or_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "alphabet.txt"
+    path.write_text("a\nb\n")
+    assert read_alphabet(str(path)) == Alphabet(("a", "b"))
+    assert read_alphabet("utf-8") is UTF_8
+    assert read_alphabet(None) == read_alphabet("") == ENGLISH
+
+
+def test_an_alphabet_in_a_bucket_is_written_and_read(own_bucket: str) -> None:
+    written = write_alphabet(f"{own_bucket}/alphabet.txt", "bž ")
+    assert read_alphabet(f"{own_bucket}/alphabet.txt") == written == Alphabet((" ", "b", "ž"))
+    with pytest.raises(UserError, match=r"none\.txt"):
+        read_alphabet(f"{own_bucket}/none.txt")
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
+    told = r"letters\.txt can't be read: No such file.* Check the path given by --alphabet"
+    with pytest.raises(UserError, match=told):
+        read_alphabet(str(tmp_path / "letters.txt"))
+    with pytest.raises(UserError, match="can't be read: Is a directory"):
+        read_alphabet(str(tmp_path))
+
+
 # --- What an alphabet lacks -----------------------------------------------------------------------
 
 
-def test_all_unknown_characters_are_found_with_all_their_utterances() -> None:
-    utterances = corpus(*["für 5"] * 5, "plain", None, "über")
-    found = unknown_characters(utterances, ENGLISH)
-    assert [(each.character, len(each.utterances)) for each in found] == [("ü", 6), ("5", 5)]
-    assert [each.line() for each in found] == [
-        "ü (U+00FC, LATIN SMALL LETTER U WITH DIAERESIS): 6 utterances: "
+def reported(
+    tmp_path: Path, utterances: list[Placed], alphabet: Alphabet = ENGLISH
+) -> tuple[Unknown | None, list[dict[str, str]]]:
+    """What is told, and the rows of the file."""
+    path = tmp_path / "report" / "unknown.csv"
+    found = report_unknown(iter(utterances), alphabet, str(path))
+    if found is None:
+        assert not path.parent.exists()
+        return None, []
+    assert found.path == str(path)
+    with open(path, encoding="utf-8", newline="") as file:
+        return found, list(csv.DictReader(file))
+
+
+def test_all_unknown_characters_are_found_with_all_their_utterances(tmp_path: Path) -> None:
+    found, rows = reported(tmp_path, corpus(*["für 5"] * 5, "plain", None, "über", ""))
+    assert found is not None
+    assert [(each.character, each.utterances) for each in found.characters] == [("ü", 6), ("5", 5)]
+    assert found.text().splitlines() == [
+        "  ü (U+00FC, LATIN SMALL LETTER U WITH DIAERESIS): 6 utterances: "
         "train.csv:2, train.csv:3, train.csv:4, ... and 3 more",
-        "5 (U+0035, DIGIT FIVE): 5 utterances: "
+        "  5 (U+0035, DIGIT FIVE): 5 utterances: "
         "train.csv:2, train.csv:3, train.csv:4, ... and 2 more",
+        f"  6 of 7 utterances with a transcript have them: {found.path}",
     ]
-    assert len(alphabets.rows(found)) == 11
-    assert alphabets.rows(found)[5] == ("train.csv:9", "id9", "ü", "U+00FC", "über")
+    assert (found.utterances, found.transcripts, found.everything) == (6, 7, False)
+    assert len(rows) == 6
+    assert rows[0] == {
+        "place": "train.csv:2",
+        "utterance_id": "id2",
+        "characters": "5 ü",
+        "code_points": "U+0035 U+00FC",
+        "transcript": "für 5",
+    }
+    assert rows[5]["place"] == "train.csv:9" and rows[5]["transcript"] == "über"
 
 
-def test_one_utterance_is_told_as_one_and_arabic_is_isolated() -> None:
-    (found,) = unknown_characters([Placed("هه", "aب")], ENGLISH)
-    assert found.line() == (
+def test_no_more_than_the_most_frequent_characters_are_told(tmp_path: Path) -> None:
+    found, rows = reported(tmp_path, corpus("абвгдежзийклмн", "б"))
+    assert found is not None and found.everything and len(rows) == 2
+    lines = found.text().splitlines()
+    assert len(lines) == 12 and lines[0].startswith("  б") and "and 4 characters more" in lines[10]
+
+
+def test_one_utterance_is_told_as_one_and_arabic_is_isolated(tmp_path: Path) -> None:
+    found, rows = reported(tmp_path, [Placed("هه", "aب")])
+    assert found is not None
+    assert found.characters[0].line() == (
         "\u2068ب\u2069 (U+0628, ARABIC LETTER BEH): 1 utterance: \u2068هه\u2069"
     )
-    assert alphabets.rows([found]) == [("", "هه", "ب", "U+0628", "aب")]
+    assert list(rows[0].values()) == ["", "هه", "ب", "U+0628", "aب"]
 
 
-def test_composed_letters_of_the_alphabet_are_known() -> None:
-    assert unknown_characters(corpus("e\u0301"), Alphabet(("é",))) == []
+def test_composed_letters_of_the_alphabet_are_known(tmp_path: Path) -> None:
+    assert reported(tmp_path, corpus("e\u0301", None), Alphabet(("é",))) == (None, [])
+
+
+def test_names_that_are_no_utf8_are_written_all_the_same(tmp_path: Path) -> None:
+    found, rows = reported(tmp_path, [Placed("a\udcff", "ü \ud800", "b\udcfe.csv:2")])
+    assert found is not None and "b\udcfe.csv:2" in found.text()
+    assert rows[0]["utterance_id"] == "a\\udcff" and rows[0]["place"] == "b\\udcfe.csv:2"
+    path = tmp_path / "alphabet.txt"
+    write_alphabet(str(path), "ab", ["from b\udcfe.csv"])
+    assert read_alphabet(str(path)) == Alphabet(("a", "b"))
+
+
+def test_a_file_that_can_not_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "unknown.csv").mkdir()
+    with pytest.raises(UserError, match=r"unknown\.csv can't be written: Is a directory"):
+        report_unknown(corpus("ü"), ENGLISH, str(tmp_path / "unknown.csv"))
+    assert os.listdir(tmp_path) == ["unknown.csv"]
+
+
+def test_a_large_corpus_of_another_script_takes_little_time_room_and_memory(
+    tmp_path: Path,
+) -> None:
+    def many(number: int) -> Iterator[Placed]:
+        for i in range(number):
+            yield Placed(f"id{i}", "съешь же ещё этих мягких французских булок", f"ru.csv:{i}")
+
+    path = tmp_path / "unknown.csv"
+    begin = time.process_time()
+    found = report_unknown(many(30_000), ENGLISH, str(path))
+    assert time.process_time() - begin < 5
+    assert found is not None and found.everything and found.utterances == 30_000
+    assert path.stat().st_size < 30_000 * 400
+    peaks = []
+    for number in (2000, 8000):
+        tracemalloc.start()
+        report_unknown(many(number), ENGLISH, str(path))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]

@@ -71,6 +71,23 @@ def test_what_is_wrong_is_told_with_the_remedy(tmp_path: Path) -> None:
     assert not (tmp_path / "lm").exists()
 
 
+def test_a_languages_text_is_written_in_its_letters(tmp_path: Path) -> None:
+    lines = ["Ёжик съел яблоко, и кот...", "Кот съел ёжика?", "ПТИЦА — поёт!"] * 20
+    result = run_door(
+        DOOR,
+        f"--input_txt={write_lines(tmp_path / 'text', lines)}",
+        f"--output_dir={tmp_path / 'lm'}",
+        "--language=RU",
+        "--arpa_order=2",
+        "--arpa_prune=0",
+        "--discount_fallback",
+        environment=WITHOUT_KENLM,
+    )
+    assert result.returncode == 0, result.stderr
+    learnt = (tmp_path / "lm" / "vocab-500000.txt").read_text(encoding="utf-8").split()
+    assert set(learnt) == {"ёжик", "ёжика", "съел", "яблоко", "и", "кот", "птица", "поёт"}
+
+
 @needs_kenlm
 def test_kenlm_makes_the_model_where_it_is(tmp_path: Path) -> None:
     text = write_lines(tmp_path / "text", sentences(300))

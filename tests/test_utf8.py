@@ -6,35 +6,34 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from arpa_models import WITHOUT_KENLM, write_lines
+from arpa_models import write_lines
 from conftest import WriteSplit
 from doors import TINY_NETWORK, run_door
 
+import constants
+from speech import text_files
 from speech.config import read_config
 from speech.decoder import BeamSearchDecoder, BeamSettings, greedy_decode
+from speech.kenlm_programs import Estimation, Packing
+from speech.language_model import Target, build
 from speech.records import ShardSet, find_shards
 from speech.scorer import Scorer, read_scorer
+from speech.transcripts import TranscriptRules
 from speech.word_times import word_times
 from utils import UTF_8
 
 Array = npt.NDArray[np.float32]
 
 
-def language_model(folder: Path, lines: list[str], *flags: str) -> Scorer:
-    """What build_lm.py makes of some lines."""
-    result = run_door(
-        "build_lm.py",
-        "--alphabet=utf-8",
-        f"--input_txt={write_lines(folder / 'text', lines)}",
-        f"--output_dir={folder}",
-        "--arpa_order=3",
-        "--arpa_prune=0",
-        "--discount_fallback",
-        *flags,
-        environment=WITHOUT_KENLM,
-    )
-    assert result.returncode == 0, result.stderr
-    return read_scorer(str(folder / "kenlm.scorer"))
+def language_model(folder: Path, lines: list[str], characters: bool = False) -> Scorer:
+    """Of words or characters of some lines."""
+    text = text_files.find_text([write_lines(folder / "text", lines)], "--input_txt")
+    package = str(folder / constants.SCORER_FILE)
+    rules = TranscriptRules()
+    target = Target(str(folder), package, UTF_8, characters, rules, 100, 0.9, 1.2)
+    estimation = Estimation(3, (0, 0, 0), discount_fallback=True, memory="85%")
+    build(text, [], estimation, Packing("trie", 255, 8), None, target)
+    return read_scorer(package)
 
 
 def heard(text: str, instead: str) -> Array:
@@ -50,8 +49,8 @@ def heard(text: str, instead: str) -> Array:
 
 def test_a_model_of_chinese_characters_mends_what_was_heard(tmp_path: Path) -> None:
     lines = ["今天天气很好。", "天气很好，今天。", "你好世界"] * 20  # noqa: RUF001
-    scorer = language_model(tmp_path, lines, "--characters")
-    assert set((tmp_path / "vocab-500000.txt").read_text().split()) == set("天好气很今你世界")
+    scorer = language_model(tmp_path, lines, characters=True)
+    assert set((tmp_path / "vocab-100.txt").read_text().split()) == set("天好气很今你世界")
     log_probs = heard("今天天气很好", "今夨天気很妤")
     assert greedy_decode(log_probs, UTF_8) == "今夨天気很妤"
     assert BeamSearchDecoder(UTF_8).decode(log_probs) == "今夨天気很妤"
@@ -79,7 +78,7 @@ def test_a_model_of_arabic_words_mends_what_was_heard(tmp_path: Path) -> None:
 def test_a_sequence_of_bytes_that_is_no_text_costs_what_an_unknown_word_does(
     tmp_path: Path,
 ) -> None:
-    scorer = language_model(tmp_path, ["你好", "好你"] * 20, "--characters")
+    scorer = language_model(tmp_path, ["你好", "好你"] * 20, characters=True)
     log_probs = np.log(np.full((40, UTF_8.size), 1 / UTF_8.size, np.float32))
     (best,) = BeamSearchDecoder(UTF_8, BeamSettings(20), scorer).n_best(log_probs, 1)
     assert "\ufffd" not in best.text and np.isfinite(best.score)

@@ -4,7 +4,6 @@ import json
 import pickle
 import re
 import unicodedata
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -18,7 +17,6 @@ from utils import (
     AlphabetError,
     UserError,
     Utf8Alphabet,
-    read_alphabet,
 )
 
 CHARACTERS = st.characters(exclude_categories=["Cs"]).filter(
@@ -29,10 +27,8 @@ ALPHABETS = st.lists(CHARACTERS, min_size=1, max_size=50, unique=True).map(
 )
 
 
-def alphabet_of(tmp_path: Path, content: bytes) -> Alphabet:
-    path = tmp_path / "alphabet.txt"
-    path.write_bytes(content)
-    return Alphabet.from_file(str(path))
+def alphabet_of(content: bytes) -> Alphabet:
+    return Alphabet.from_bytes(content, "alphabet.txt")
 
 
 # --- Labels ---------------------------------------------------------------------------------------
@@ -164,14 +160,6 @@ def test_bytes_are_named_in_json_and_come_back() -> None:
     assert pickle.loads(pickle.dumps(UTF_8)) == UTF_8
 
 
-def test_a_flag_names_a_file_or_bytes_or_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "alphabet.txt"
-    path.write_text("a\nb\n")
-    assert read_alphabet(str(path)) == Alphabet(("a", "b"))
-    assert read_alphabet("utf-8") is UTF_8
-    assert read_alphabet(None) == read_alphabet("") == ENGLISH
-
-
 # --- JSON -----------------------------------------------------------------------------------------
 
 
@@ -230,8 +218,8 @@ def test_json_of_no_alphabet_is_refused(content: object, message: str) -> None:
         "composed",
     ],
 )
-def test_a_file_holds_one_character_a_line(tmp_path: Path, content: bytes, characters: str) -> None:
-    assert alphabet_of(tmp_path, content).characters == tuple(characters)
+def test_a_file_holds_one_character_a_line(content: bytes, characters: str) -> None:
+    assert alphabet_of(content).characters == tuple(characters)
 
 
 @pytest.mark.parametrize(
@@ -246,13 +234,6 @@ def test_a_file_holds_one_character_a_line(tmp_path: Path, content: bytes, chara
         (b"# nothing\n", r"alphabet\.txt: .*no characters"),
     ],
 )
-def test_a_bad_file_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_bad_file_is_named(content: bytes, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        alphabet_of(tmp_path, content)
-
-
-def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"letters\.txt can't be read: No such file"):
-        Alphabet.from_file(str(tmp_path / "letters.txt"))
-    with pytest.raises(UserError, match="can't be read: Is a directory"):
-        Alphabet.from_file(str(tmp_path))
+        alphabet_of(content)

@@ -1,0 +1,46 @@
+"""The flags of how transcripts are written become rules and an alphabet."""
+
+import functools
+from pathlib import Path
+
+import pytest
+from absl import flags
+
+from speech import transcript_flags, transcripts
+from speech.transcripts import TranscriptRules
+from utils import ENGLISH, UTF_8, Alphabet, UserError
+
+
+def parse(*arguments: str) -> flags.FlagValues:
+    values = flags.FlagValues()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("string", "enum", "bool"):
+            define = functools.partial(getattr(flags, f"DEFINE_{name}"), flag_values=values)
+            patch.setattr(flags, f"DEFINE_{name}", define)
+        transcript_flags.define_transcript_flags()
+    flags.DEFINE_string("alphabet", None, "The door's own.", flag_values=values)
+    values(["door.py", *arguments])
+    return values
+
+
+def test_every_flag_arrives() -> None:
+    assert transcript_flags.asked_rules(parse()) == TranscriptRules()
+    found = transcript_flags.asked_rules(
+        parse("--language=PL", "--unicode_form=NFKC", "--strip_diacritics")
+    )
+    assert found == TranscriptRules("PL", "NFKC", strip_diacritics=True)
+    with pytest.raises(UserError, match="--language=german"):
+        transcript_flags.asked_rules(parse("--language=german"))
+
+
+def test_the_alphabet_is_the_file_or_else_the_languages_or_else_english(tmp_path: Path) -> None:
+    path = tmp_path / "alphabet.txt"
+    path.write_text("a\nb\n")
+    asked = transcript_flags.asked_alphabet
+    assert asked(parse()) == ENGLISH
+    assert asked(parse("--language=RU")) == transcripts.alphabet_of("ru")
+    for language in ([], ["--language=ru"], ["--language=pl"]):
+        assert asked(parse(f"--alphabet={path}", *language)) == Alphabet(("a", "b"))
+        assert asked(parse("--alphabet=utf-8", *language)) is UTF_8
+    with pytest.raises(UserError, match="--language=pl has no ready alphabet"):
+        asked(parse("--language=pl"))
