@@ -7,9 +7,10 @@ import io
 import itertools
 import os
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Protocol
 
 from speech import storage, transcripts
@@ -69,11 +70,11 @@ def count_characters(utterances: Iterable[Transcribed]) -> list[CharacterCount]:
 
     Utterances without a transcript have none.
     """
-    tallies: dict[str, _Tally] = {}
+    tallies: defaultdict[str, _Tally] = defaultdict(_Tally)
     for utterance in utterances:
         found = Counter(unicodedata.normalize("NFC", utterance.transcript or ""))
         for character, occurrences in found.items():
-            tally = tallies.setdefault(character, _Tally())
+            tally = tallies[character]
             tally.occurrences += occurrences
             tally.utterances += 1
             if len(tally.examples) < EXAMPLES:
@@ -146,7 +147,9 @@ def report_unknown(
     Raises:
         UserError: the file can't be written.
     """
-    tallies: dict[str, _Tally] = {}
+    counts: Counter[str] = Counter()
+    places: defaultdict[str, list[str]] = defaultdict(list)
+    code_point_of = cache(code_point)
     transcribed = 0
 
     def lacking() -> Iterator[tuple[str, ...]]:
@@ -156,32 +159,24 @@ def report_unknown(
                 continue
             transcribed += 1
             if missing := alphabet.missing(utterance.transcript):
-                _tally(tallies, missing, utterance)
+                counts.update(missing)
+                for each in missing:
+                    if counts[each] <= NAMED_PLACES:
+                        places[each].append(place(utterance))
                 yield (
                     *(getattr(utterance, "place", ""), utterance.utterance_id),
-                    *(" ".join(missing), " ".join(map(code_point, missing))),
+                    *(" ".join(missing), " ".join(map(code_point_of, missing))),
                     utterance.transcript,
                 )
 
     written = _write_rows(path, lacking())
     if not written:
         return None
-    characters = sorted(
-        (
-            UnknownCharacter(character, tally.utterances, tuple(tally.examples))
-            for character, tally in tallies.items()
-        ),
-        key=lambda each: (-each.utterances, each.character),
-    )
+    characters = [
+        UnknownCharacter(character, number, tuple(places[character]))
+        for character, number in sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+    ]
     return Unknown(tuple(characters), written, transcribed, path)
-
-
-def _tally(tallies: dict[str, _Tally], missing: Sequence[str], utterance: Transcribed) -> None:
-    for character in missing:
-        tally = tallies.setdefault(character, _Tally())
-        tally.utterances += 1
-        if len(tally.examples) < NAMED_PLACES:
-            tally.examples.append(place(utterance))
 
 
 def _write_rows(path: str, rows: Iterator[tuple[str, ...]]) -> int:
