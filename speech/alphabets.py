@@ -31,6 +31,12 @@ BLOCK = 1000  # of its rows that are written at once
 # Scripts whose marks are no part of what is usually written.
 POINTED = ("ARABIC", "HEBREW")
 
+# Scripts in which transcripts.JOINERS decide how letters are written.
+JOINING = (
+    *("ARABIC", "BENGALI", "DEVANAGARI", "GUJARATI", "GURMUKHI", "KANNADA", "MALAYALAM", "ORIYA"),
+    *("SINHALA", "TAMIL", "TELUGU"),
+)
+
 
 class Transcribed(Protocol):
     """An utterance of speech.corpora, as far as it matters here.
@@ -290,6 +296,8 @@ def _suspicion(character: str, main: str, language: str | None) -> str:
         return f"not {language}" if language else ""
     if category.startswith("M"):
         return "mark" if script_of(character) != main or main in POINTED else ""
+    if character in transcripts.JOINERS and main in JOINING:
+        return ""
     kinds = {"N": "digit", "S": "symbol", "P": "punctuation", "Z": "unusual space"}
     return kinds.get(category[0], "invisible" if category == "Cf" else "no character")
 

@@ -149,6 +149,12 @@ def test_marks_are_vowels_in_some_scripts_and_points_in_others() -> None:
     assert suspected("مُحمد") == {"\u064f": "mark"}
 
 
+def test_joiners_belong_to_scripts_whose_letters_they_join() -> None:
+    for text, language in (("می\u200cخواهم", "fa"), ("می\u200cخواهم", None), ("क्\u200dया", "hi")):
+        assert suspected(text, language) == {}
+    assert suspected("ab\u200cc", "pl") == {"\u200c": "invisible"}
+
+
 def test_letters_that_a_language_does_not_have_are_suspicious() -> None:
     assert suspected("el niño ç", "es") == {"ç": "not Spanish"}
     assert suspected("it's", "de") == {"'": "punctuation"}
