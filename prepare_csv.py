@@ -166,13 +166,6 @@ def read(paths: list[str], flag: str) -> list[corpora.Utterance]:
     return transcripts.rewritten(utterances, transcript_flags.asked_rules(FLAGS))
 
 
-def asked_alphabet() -> utils.Alphabet:
-    """That of --alphabet, or else of --language, or else English."""
-    if FLAGS.language and not FLAGS.alphabet:
-        return transcripts.alphabet_of(FLAGS.language)
-    return utils.read_alphabet(FLAGS.alphabet)
-
-
 def settings_of(alphabet: utils.Alphabet, whole: bool) -> ShardSettings:
     settings = prepare_flags.asked_settings(FLAGS, alphabet, whole)
     return replace(settings, copies=NO_COPIES) if whole else settings
@@ -243,13 +236,13 @@ def main() -> None:
     if FLAGS.make_alphabet:
         make_alphabet(asked_sets())
         return
+    if FLAGS.write_csv:
+        write_csv(asked_sets())
+        return
     # What the flags ask for is looked at before a large corpus is read.
-    alphabet = asked_alphabet()
+    alphabet = transcript_flags.asked_alphabet(FLAGS)
     of_training, of_evaluation = settings_of(alphabet, False), settings_of(alphabet, True)
     sets = asked_sets()
-    if FLAGS.write_csv:
-        write_csv(sets)
-        return
     settings = {each.name: of_evaluation if each.whole else of_training for each in sets}
     if FLAGS.check:
         check(sets, settings)
@@ -306,20 +299,19 @@ def report_unknown_characters(sets: list[CorpusSet], alphabet: utils.Alphabet) -
     """Tells of all characters that the alphabet lacks, before hours are spent on the others.
 
     Raises:
-        UserError: there are some, and with --strict there mustn't be.
+        UserError: no transcript can be written, or with --strict not all.
     """
-    unknown = alphabets.unknown_characters(
-        [each for found in sets for each in found.utterances], alphabet
-    )
-    if not unknown:
-        return
     path = storage.join(constants.REPORT_DIR, "unknown_characters.csv")
+    utterances = (each for found in sets for each in found.utterances)
+    unknown = alphabets.report_unknown(utterances, alphabet, path)
+    if unknown is None:
+        return
     told = (
         "The alphabet lacks characters of the transcripts:\n"
-        f"{alphabets.report_unknown(unknown, path)}\n"
+        f"{unknown.text()}\n"
         "See --language, --strip_diacritics, --spell_numbers, and --make_alphabet."
     )
-    if FLAGS.strict:
+    if FLAGS.strict or unknown.everything:
         raise utils.UserError(told)
     logging.warning("%s The utterances that have them are skipped.", told)
 

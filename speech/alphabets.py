@@ -15,7 +15,7 @@ from typing import Protocol
 
 from speech import storage, transcripts
 from speech.scripts import script_of
-from speech.showing import code_point, isolated, place, shown, unicode_name
+from speech.showing import code_point, in_utf8, isolated, place, shown, unicode_name
 from utils import ENGLISH, UTF8_NAME, UTF_8, Alphabet, AlphabetError, UserError
 
 SPACE = " "
@@ -209,11 +209,6 @@ def _csv(rows: Iterable[tuple[str, ...]]) -> bytes:
     content = io.StringIO()
     csv.writer(content, lineterminator="\n").writerows(rows)
     return in_utf8(content.getvalue()).encode()
-
-
-def in_utf8(text: str) -> str:
-    """What can be written: the name of a file needn't be UTF-8."""
-    return text.encode(errors="backslashreplace").decode()
 
 
 # --- Showing --------------------------------------------------------------------------------------

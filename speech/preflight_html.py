@@ -29,10 +29,10 @@ from speech.preflight import (
     Findings,
     SetNumbers,
 )
-from speech.preflight_report import CHARACTERS, advice, in_utf8, verdict
+from speech.preflight_report import CHARACTERS, advice, verdict
 from speech.recordings import data_uri
 from speech.records import ShardSettings
-from speech.showing import code_point, described, is_mark, place
+from speech.showing import code_point, described, in_utf8, is_mark, place
 from speech.sound_checks import FULL_SCALE
 
 PAGE_FILE = "check.html"

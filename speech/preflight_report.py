@@ -35,7 +35,7 @@ from speech.preflight import (
     Findings,
     SetNumbers,
 )
-from speech.showing import described, enclosed, isolated, place
+from speech.showing import described, enclosed, in_utf8, isolated, place
 
 TABLE_FILE = "check.csv"
 COLUMNS = (
@@ -158,11 +158,6 @@ def table(found: Findings) -> str:
             ]
         )
     return in_utf8(text.getvalue())
-
-
-def in_utf8(text: str) -> str:
-    """What can be written: the name of a file needn't be UTF-8."""
-    return text.encode(errors="backslashreplace").decode()
 
 
 def write_table(folder: str, found: Findings) -> str:

@@ -51,3 +51,8 @@ def isolated(text: str) -> str:
 def enclosed(text: str) -> str:
     """The text so that its own first strong letter decides its direction, not the terminal's."""
     return f"{FIRST_ISOLATE}{text}{END_ISOLATE}"
+
+
+def in_utf8(text: str) -> str:
+    """What can be written: the name of a file needn't be UTF-8."""
+    return text.encode(errors="backslashreplace").decode()

@@ -14,8 +14,9 @@ import soundfile
 from planted_corpus import voice, words
 from sounds import write_sound
 
+from speech.alphabets import read_alphabet
 from speech.records import read_index
-from utils import UTF_8, Alphabet
+from utils import UTF_8
 
 SCRIPT = Path(__file__).resolve().parent.parent / "prepare_csv.py"
 
@@ -209,10 +210,29 @@ def test_strict_stops_at_unknown_characters_and_names_them_all(german: Path) -> 
     assert not list(german.glob("t.*"))
 
 
+def test_a_forgotten_language_is_told_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    write_table(tmp_path / "ru/all.csv", ["кот", "дом"])
+    told = refusal(tmp_path, "--files_path=ru/all.csv", "--tfrecords_file=t")
+    assert "о (U+043E" in told and "--language" in told
+    assert not list(tmp_path.glob("*t.*"))
+    made(tmp_path, "--files_path=ru/all.csv", "--tfrecords_file=t", "--language=ru", "--nopad")
+
+
+def test_a_language_without_rules_of_its_own_is_prepared_with_a_made_alphabet(
+    tmp_path: Path,
+) -> None:
+    write_table(tmp_path / "pl/all.csv", ["Cześć, Łucja!", "Do widzenia."])
+    flags = ("--files_path=pl/all.csv", "--tfrecords_file=t", "--language=pl", "--nopad")
+    assert "--make_alphabet" in refusal(tmp_path, *flags)
+    made(tmp_path, *flags[:1], "--language=pl", "--make_alphabet", "--alphabet=pl.txt")
+    made(tmp_path, *flags, "--alphabet=pl.txt")
+    assert set(transcripts_of(tmp_path / "t").values()) == {"cześć łucja", "do widzenia"}
+
+
 def test_make_alphabet_writes_what_prepares_the_corpus(german: Path) -> None:
     printed = made(german, *SETS, "--language=de", "--make_alphabet")
     assert "LATIN SMALL LETTER SHARP S" in printed and "data/alphabet.txt" in printed
-    written = Alphabet.from_file(str(german / "data/alphabet.txt"))
+    written = read_alphabet(str(german / "data/alphabet.txt"))
     assert written.characters[0] == " " and {"ü", "ß"} < set(written.characters)
     assert not list((german / "data").glob("*.tfrecords*"))
     made(german, *SETS, "--language=de", "--alphabet=data/alphabet.txt", "--nopad")
@@ -223,7 +243,7 @@ def test_make_alphabet_leaves_suspicious_characters_out_and_says_so(tmp_path: Pa
     write_table(tmp_path / "ru/all.csv", ["кот 7", "дом", "дoм"])  # a Latin o
     printed = made(tmp_path, "--files_path=ru/all.csv", "--make_alphabet", "--alphabet=a.txt")
     assert "digit" in printed and "Latin among Cyrillic" in printed
-    assert Alphabet.from_file(str(tmp_path / "a.txt")).characters == tuple(" дкмот")
+    assert read_alphabet(str(tmp_path / "a.txt")).characters == tuple(" дкмот")
     assert "left out: o (U+006F, LATIN SMALL LETTER O)" in (tmp_path / "a.txt").read_text()
 
 
