@@ -101,9 +101,9 @@ def test_a_table_that_is_like_none_tells_what_it_lacks(tmp_path: Path) -> None:
 
 
 def test_folders_of_tables_name_them_to_choose_from(asterisk_ru: str) -> None:
-    tables = ",".join(f"{asterisk_ru}/{name}.csv" for name in ("dev", "test", "train"))
+    tables = ", ".join(f"{asterisk_ru}/{name}.csv" for name in ("dev", "test", "train"))
     message = refusal(asterisk_ru)
-    assert f"with --files_path, as in --files_path={tables}." in message
+    assert f"with tables ({tables}): name those of one set with --files_path." in message
 
 
 def test_folders_of_audio_alone_are_not_guessed(corpora: dict[str, Path]) -> None:
@@ -161,7 +161,7 @@ def test_a_folder_for_a_format_of_tables_names_those_in_it(
     message = refusal(table.parent, format_name=format_name, flag="--train_files")
     assert message == (
         f"{table.parent} is a folder, and --format={format_name} wants tables: name those in it "
-        f"with --train_files, as in --train_files={table}."
+        f"with --train_files ({table})."
     )
 
 

@@ -18,6 +18,7 @@ from speech.corpora import (
 from speech.corpora.librispeech import TRANSCRIPT_SUFFIX, librispeech
 from speech.corpora.reading import Reading
 from speech.corpora.utterance import Utterance
+from speech.records import INDEX_SUFFIX
 from utils import UserError
 
 __all__ = ["FORMATS", "TABLE_SUFFIXES", "Reader", "Reading", "check_apart", "detect", "read"]
@@ -48,6 +49,7 @@ OF_TABLES = ("csv", "common_voice", "json")
 OF_FOLDERS = ("librispeech", "folder")
 
 FILES_PATH = "--files_path"
+NAMED_TABLES = 10  # of a folder, in a message
 
 
 def read(
@@ -158,8 +160,7 @@ def _detect_folder(path: str, flag: str) -> str:
     tables_there = _tables_in(path, names)
     if tables_there:
         raise UserError(
-            f"{path} is a folder with tables. Name those you want with {flag}, as in "
-            f"{flag}={tables_there}."
+            f"{path} is a folder with tables ({tables_there}): name those of one set with {flag}."
         )
     raise UserError(
         f"{path} is a folder without {commands.TABLE}, *{TRANSCRIPT_SUFFIX}, or "
@@ -169,9 +170,14 @@ def _detect_folder(path: str, flag: str) -> str:
 
 
 def _tables_in(folder: str, names: Iterable[str]) -> str:
-    """The paths of the tables among a folder's files, as a flag takes them."""
-    inside = sorted(name for name in names if name.lower().endswith(TABLE_SUFFIXES))
-    return ",".join(storage.join(folder, name) for name in inside)
+    """The paths of the first tables among a folder's files."""
+    inside = [
+        storage.join(folder, name)
+        for name in sorted(names)
+        if name.lower().endswith(TABLE_SUFFIXES) and not name.endswith(INDEX_SUFFIX)
+    ]
+    more = [f"and {len(inside) - NAMED_TABLES} more"] if len(inside) > NAMED_TABLES else []
+    return ", ".join(inside[:NAMED_TABLES] + more)
 
 
 def check_apart(paths_of: Mapping[str, Sequence[str]]) -> None:
@@ -203,10 +209,9 @@ def _check_kind(path: str, format_name: str, flag: str) -> None:
         if format_name in OF_TABLES:
             names = [os.path.relpath(found, path) for found, _ in storage.files_below(path)]
             there = _tables_in(path, names)
-            example = f", as in {flag}={there}" if there else ""
             raise UserError(
                 f"{path} is a folder, and --format={format_name} wants tables: name those in it "
-                f"with {flag}{example}."
+                f"with {flag}{f' ({there})' if there else ''}."
             )
     elif format_name in OF_FOLDERS:
         raise UserError(
