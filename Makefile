@@ -50,7 +50,7 @@ demo: $(INSTALLED)
 
 examples: $(INSTALLED)
 	for language in en es ar; do PATH="$(abspath $(VENV))/bin:$$PATH" \
-		sh examples/commands/$$language.sh $(DEMO)/commands-$$language || exit 1; done
+		sh examples/commands/$$language.sh "$(DEMO)/commands-$$language" || exit 1; done
 
 test: lint
 	$(RUN) -m pytest $(SIDE_BY_SIDE) -m 'not slow'

@@ -22,6 +22,7 @@ from speech import (
     command_line,
     corpora,
     corpus_stats,
+    csv_export,
     preflight,
     preflight_html,
     preflight_report,
@@ -31,7 +32,7 @@ from speech import (
     transcript_flags,
     transcripts,
 )
-from speech.corpora import commands, deepspeech_csv, formats, splits
+from speech.corpora import commands, formats, splits
 from speech.records import ShardSettings, index_path
 from speech.signal_augment import NO_COPIES
 
@@ -166,11 +167,6 @@ def read(paths: list[str], flag: str) -> list[corpora.Utterance]:
     return transcripts.rewritten(utterances, transcript_flags.asked_rules(FLAGS))
 
 
-def settings_of(alphabet: utils.Alphabet, whole: bool) -> ShardSettings:
-    settings = prepare_flags.asked_settings(FLAGS, alphabet, whole)
-    return replace(settings, copies=NO_COPIES) if whole else settings
-
-
 def present_sets() -> list[str]:
     """The tfrecords_file of each prepared set that the flags name, by default of all there are."""
     if FLAGS.tfrecords_file:
@@ -241,7 +237,11 @@ def main() -> None:
         return
     # What the flags ask for is looked at before a large corpus is read.
     alphabet = transcript_flags.asked_alphabet(FLAGS)
-    of_training, of_evaluation = settings_of(alphabet, False), settings_of(alphabet, True)
+    of_training = prepare_flags.asked_settings(FLAGS, alphabet, whole=False)
+    frames, labels = prepare_flags.longest(FLAGS, whole=True)
+    of_evaluation = replace(
+        of_training, max_sequence_length=frames, max_label_length=labels, copies=NO_COPIES
+    )
     sets = asked_sets()
     settings = {each.name: of_evaluation if each.whole else of_training for each in sets}
     if FLAGS.check:
@@ -268,11 +268,11 @@ def make_alphabet(sets: list[CorpusSet]) -> None:
 def write_csv(sets: list[CorpusSet]) -> None:
     paths = {each.name: storage.join(FLAGS.write_csv, f"{each.name}.csv") for each in sets}
     for each in sets:
-        deepspeech_csv.check_target(paths[each.name], each.utterances, FLAGS.sample_rate)
+        csv_export.check_target(paths[each.name], each.utterances, FLAGS.sample_rate)
     for each in sets:
         path = paths[each.name]
-        written = deepspeech_csv.write_csv(path, each.utterances, FLAGS.sample_rate, FLAGS.workers)
-        print("\n  ".join([f"{path}: {written.rows} utterances", *written.lines()]))
+        written = csv_export.write_csv(path, each.utterances, FLAGS.sample_rate, FLAGS.workers)
+        print("\n  ".join([f"{path}: rows: {written.rows}", *written.lines()]))
 
 
 def check(sets: list[CorpusSet], settings: dict[str, ShardSettings]) -> None:

@@ -97,9 +97,20 @@ def read_lines(path: str) -> tuple[str, ...]:
 
 
 def alternatives(line: str) -> Iterator[str]:
-    """Every sentence of a line, each with one alternative of every (this|that)."""
-    parts = [part.split("|") for part in re.split(r"[()]", line)]
-    return ("".join(chosen) for chosen in itertools.product(*parts))
+    """Every sentence of a line, each with one alternative of every (this|that).
+
+    Raises:
+        UserError: brackets lack another one or stand in each other, or | is outside of them.
+    """
+    parts = re.split(r"(\([^()]*\))", line)
+    if any(mark in part for part in parts[::2] for mark in "()|"):
+        raise UserError(
+            f"--sentences: {line!r} can't be read: alternatives stand in one pair of brackets, as "
+            "in (this|that), and not in others."
+        )
+    # Of the pattern's one group every other part is a pair of brackets.
+    choices = [part[1:-1].split("|") if i % 2 else [part] for i, part in enumerate(parts)]
+    return ("".join(chosen) for chosen in itertools.product(*choices))
 
 
 def speakers_of(language: str) -> dict[str, str]:
@@ -111,11 +122,12 @@ def speakers_of(language: str) -> dict[str, str]:
 def plan_corpus(settings: Settings) -> dict[str, list[Command]]:
     """Set -> what is spoken; the sets share no sentence, or of few sentences no speaker."""
     rng = random.Random(settings.random_seed)
+    line_of: dict[str, str] = {}  # sentence -> its line, the first that has it
+    for line in settings.sentences:
+        for text in alternatives(line):
+            line_of.setdefault(text, line)
     sentences = [
-        Sentence(text, number, line)
-        for number, (line, text) in enumerate(
-            ((line, text) for line in settings.sentences for text in alternatives(line)), start=1
-        )
+        Sentence(text, number, line) for number, (text, line) in enumerate(line_of.items(), start=1)
     ]
     rng.shuffle(sentences)
     speakers = list(speakers_of(settings.language).items())

@@ -198,7 +198,9 @@ def _write_rows(path: str, rows: Iterator[tuple[str, ...]]) -> int:
                     writer.write(_csv([COLUMNS]))
                 writer.write(_csv(block))
                 written += len(block)
-            if writer is not None:
+            if writer is None:
+                storage.remove(path)  # of an earlier run: nothing is lacking any more
+            else:
                 writer.commit()
         except OSError as error:
             raise UserError(f"{path} can't be written: {error.strerror}.") from None

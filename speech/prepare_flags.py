@@ -164,7 +164,7 @@ def asked_settings(values: flags.FlagValues, alphabet: Alphabet, whole: bool) ->
     Raises:
         UserError: the flags' values can't be.
     """
-    frames, labels = _longest(values, whole)
+    frames, labels = longest(values, whole)
     return ShardSettings(
         front_end=asked_front_end(values),
         alphabet=alphabet,
@@ -177,8 +177,12 @@ def asked_settings(values: flags.FlagValues, alphabet: Alphabet, whole: bool) ->
     )
 
 
-def _longest(values: flags.FlagValues, whole: bool) -> tuple[int, int]:
-    """Most frames and labels of a record."""
+def longest(values: flags.FlagValues, whole: bool) -> tuple[int, int]:
+    """Most frames and labels of a record.
+
+    Args:
+        whole: as of `asked_settings`.
+    """
     frames, labels = values.max_sequence_length, values.max_label_length
     if whole and not values["max_sequence_length"].present:
         frames = constants.EVALUATION_SEQUENCE_LENGTH

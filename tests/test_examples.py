@@ -19,7 +19,7 @@ def test_a_tutorial_goes_from_its_text_to_a_word_error_rate(language: str, tmp_p
     environment = {k: v for k, v in os.environ.items() if not k.startswith("DEEP_SPEECH_")}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     outcome = subprocess.run(
-        ["sh", f"examples/commands/{language}.sh", str(tmp_path / "made")],
+        ["sh", f"examples/commands/{language}.sh", str(tmp_path / "made here")],
         cwd=ROOT,
         env={**environment, "SPEAKING": SPEAKING, "TRAINING": TRAINING},
         check=False,
@@ -27,8 +27,7 @@ def test_a_tutorial_goes_from_its_text_to_a_word_error_rate(language: str, tmp_p
         text=True,
     )
     assert outcome.returncode == 0, outcome.stderr
-    assert "found 0 errors" in outcome.stdout or "found nothing wrong" in outcome.stdout
     assert outcome.stdout.splitlines()[-1].startswith("WER ")
     assert " (4 utterances, " in outcome.stdout.splitlines()[-1]
-    for made in ("report/check.html", "report/report.html", "lm/kenlm.scorer", "alphabet.txt"):
-        assert (tmp_path / "made" / made).is_file()
+    for made in ("report/check.html", "report/report.html", "lm/kenlm.scorer"):
+        assert (tmp_path / "made here" / made).is_file()

@@ -125,7 +125,7 @@ def test_the_same_command_again_does_nothing(german: Path) -> None:
     outcome = run(german, *flags)
     assert "nothing to do" in outcome.stderr
     assert (shard.read_bytes(), shard.stat().st_mtime_ns) == before
-    assert "language" not in refusal(german, *flags[:2], "--nopad", "--alphabet=utf-8")
+    assert "alphabet" in refusal(german, *flags[:2], "--nopad", "--alphabet=utf-8")
 
 
 def test_several_corpora_of_other_formats_become_one_set(german: Path) -> None:
@@ -171,6 +171,17 @@ def test_what_is_missing_or_broken_is_skipped_and_named(german: Path) -> None:
     printed = made(german, "--files_path=de/train.csv", "--tfrecords_file=t", "--language=de")
     assert sorted(skipped(german / "t")) == ["no audio", "unreadable audio"]
     assert "3 of 5" in printed
+
+
+def test_names_that_are_not_utf_8_are_prepared_and_exported(tmp_path: Path) -> None:
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/c/an\xffna")
+    os.makedirs(folder)
+    write_sound(tmp_path / "1.flac", 1.0).rename(Path(folder, "1.flac"))
+    Path(folder, "1.txt").write_text("one")
+    made(tmp_path, "--files_path=c", "--tfrecords_file=t", "--nopad")
+    assert list(transcripts_of(tmp_path / "t").values()) == ["one"]
+    assert "rows: 1" in made(tmp_path, "--files_path=c", "--write_csv=out")
+    assert "udcff" in (tmp_path / "out/c.csv").read_text(encoding="utf-8")
 
 
 def test_any_text_can_be_written_in_bytes(tmp_path: Path) -> None:
@@ -318,7 +329,7 @@ def test_write_csv_exports_what_prepares_to_the_same_shards(german: Path) -> Non
     table.write_text(table.read_text().replace("train-1.wav", "train-1.flac"))
     flags = ("--language=de", "--nopad")
     printed = made(german, "--train_files=de/train.csv", "--write_csv=csv", *flags[:1])
-    assert "csv/train.csv: 3 utterances" in printed and "1 recordings were decoded" in printed
+    assert "csv/train.csv: rows: 3" in printed and "decoded: 1" in printed
     made(german, "--files_path=de/train.csv", "--tfrecords_file=a", *flags)
     made(german, "--files_path=csv/train.csv", "--tfrecords_file=b", *flags)
     one, other = (transcripts_of(german / name) for name in "ab")
@@ -338,7 +349,8 @@ def test_write_csv_exports_what_prepares_to_the_same_shards(german: Path) -> Non
         (["--files_path=de", "--tfrecords_file=t"], ["de/dev.csv", "de/train.csv"]),
         (["--files_path=de/train.csv", "--split=70,20,10"], ["70,20,10", "--split=70/20/10"]),
         (["--train_files=de/train.csv", "--split=70/20/10"], ["--split=70/20/10", "--files_path"]),
-        (["--train_files=de/train.csv", "--files_path=de/dev.csv"], ["--files_path"]),
+        (["--train_files=de/train.csv", "--files_path=de/dev.csv"], ["is one set and --train_"]),
+        (["--train_files=de/train.csv,"], ["--train_files=de/train.csv,", "empty name"]),
         (["--train_files=de/train.csv", "--tfrecords_file=t"], ["--tfrecords_dir"]),
         ([*SETS, "--language=xx"], ["--language=xx", "de (German)"]),
         ([*SETS, "--spell_numbers"], ["--language"]),
@@ -359,7 +371,7 @@ def test_a_wrong_call_is_told_what_is_wrong(
     told = refusal(german, *flags)
     for part in parts:
         assert part in told
-    assert not list(german.glob("**/*.tfrecords*"))
+    assert not [*german.glob("**/*.tfrecords*"), *german.glob("**/t.*")]
 
 
 # --- Real speech ----------------------------------------------------------------------------------

@@ -7,32 +7,35 @@
 # More flags for its two long steps can be given in the variables SPEAKING and TRAINING.
 set -e
 there=${1:-demo/commands-en}
-export DEEP_SPEECH_REPORT_DIR=$there/report
+DEEP_SPEECH_REPORT_DIR="$there/report"
+export DEEP_SPEECH_REPORT_DIR
 
-# 1. Twenty-odd voices speak the sentences: train.csv, dev.csv and test.csv, as Mozilla DeepSpeech
-#    reads them. No voice is in two of them.
+# 1. 36 voices speak the sentences: train.csv, dev.csv and test.csv, as Mozilla DeepSpeech reads
+#    them. 24 voices train, six others are in each of the other sets.
 python examples/spoken_commands.py --sentences=examples/commands/input.txt --corpus_dir="$there/corpus" $SPEAKING
 
-sets="--train_files=$there/corpus/train.csv --dev_files=$there/corpus/dev.csv
-      --test_files=$there/corpus/test.csv --language=en"
+prepare() {
+    python prepare_csv.py --train_files="$there/corpus/train.csv" --dev_files="$there/corpus/dev.csv" \
+        --test_files="$there/corpus/test.csv" --language=en \
+        --max_sequence_length=450 --max_label_length=80 "$@"
+}
 
-# 2. Is anything wrong with it? report/check.html shows the worst. That the sets share sentences is
-#    only a warning; something that can't be trained with would end this script.
-python prepare_csv.py $sets --check
+# 2. Its characters. Is anything wrong with it? report/check.html shows the worst. That the sets share
+#    sentences is only a warning; something that can't be trained with would end this script.
+prepare --make_alphabet --alphabet="$there/alphabet.txt"
+prepare --alphabet="$there/alphabet.txt" --check
 
-# 3. Its characters, and the shards.
-python prepare_csv.py $sets --make_alphabet --alphabet="$there/alphabet.txt"
-python prepare_csv.py $sets --alphabet="$there/alphabet.txt" --tfrecords_dir="$there/shards" \
-    --max_sequence_length=450 --max_label_length=80
+# 3. The shards.
+prepare --alphabet="$there/alphabet.txt" --tfrecords_dir="$there/shards"
 
-# 4. What is said: a language model of the four sentences.
-python build_lm.py --input_txt=examples/commands/input.txt --language=en --alphabet="$there/alphabet.txt" \
-    --arpa_order=3 --arpa_prune=0 --discount_fallback --output_dir="$there/lm"
+# 4. What is said: a language model of the training sentences.
+python build_lm.py --input_txt="$there/corpus/train.csv" --language=en --alphabet="$there/alphabet.txt" \
+    --arpa_order=3 --discount_fallback --output_dir="$there/lm"
 
 # 5. Training, which ends when the development set gets no better.
 python training.py --train_data="$there/shards/train.tfrecords.*" --dev_data="$there/shards/dev.tfrecords.*" \
     --model_dir="$there/model" --network=conv_gru --conv_channels=128 --recurrent_unit_size=96 --stride_size=3 \
-    --train_batch_size=16 --max_epochs=10 --eval_steps=25 --early_stop --es_epochs=3 \
+    --train_batch_size=16 --max_epochs=20 --eval_steps=25 --early_stop --es_epochs=3 \
     --learning_rate=2e-3 --learning_rate_decay_factor=0.8 --clip_gradients=50 $TRAINING
 
 # 6. How well it does, on voices that it never heard.

@@ -12,6 +12,7 @@ from speech.corpora import tables
 from speech.corpora.audio_paths import AudioPaths
 from speech.corpora.reading import NAMED_PROBLEMS, Reading, refuse_problems
 from speech.corpora.utterance import Utterance, transcript_of
+from speech.showing import in_utf8
 from utils import UserError
 
 TABLE = "commands.csv"
@@ -97,7 +98,7 @@ def _parsed(pattern: re.Pattern[str], recording: str, folder: str) -> tuple[str,
     if found is None:
         return "", ""
     groups = found.groupdict()
-    return (groups.get("speaker") or "").strip(), _comparable(groups[ID_COLUMN] or "")
+    return in_utf8((groups.get("speaker") or "").strip()), _comparable(groups[ID_COLUMN] or "")
 
 
 def _comparable(command: str) -> str:

@@ -9,6 +9,7 @@ from speech.audio import SUFFIXES
 from speech.corpora.audio_paths import AudioPaths
 from speech.corpora.reading import Reading, decode, refuse_problems
 from speech.corpora.utterance import Utterance, transcript_of
+from speech.showing import in_utf8
 from utils import UserError
 
 TEXT_SUFFIX = ".txt"
@@ -59,7 +60,7 @@ def read(path: str, reading: Reading) -> list[Utterance]:
 
 def _speaker(folder: str, stem: str) -> str:
     first, slash, _ = os.path.relpath(stem, folder).replace(os.sep, "/").partition("/")
-    return first if slash else ""
+    return in_utf8(first) if slash else ""
 
 
 def _read_all(folder: str, texts: dict[str, str]) -> dict[str, str | None]:

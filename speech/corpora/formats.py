@@ -71,6 +71,10 @@ def read(
             wants a table or the other way round, or holds no utterance; or none of the formats has
             a use for what is to be told to it.
     """
+    if not all(paths):
+        raise UserError(
+            f"{flag}={','.join(paths)} has an empty name: leave out the comma beside it."
+        )
     if not paths:
         raise UserError(f"There is no corpus to read. Name a table or a folder with {flag}.")
     if format_name is not None and format_name not in FORMATS:
