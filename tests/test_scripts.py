@@ -1,6 +1,5 @@
 """Characters know their script."""
 
-
 import pytest
 
 from speech.scripts import EAST_ASIAN, script_of, written_without_spaces

@@ -1,6 +1,5 @@
 """Plain numbers become words, and what may be something else stays in digits."""
 
-
 import re
 import sys
 from unittest import mock
