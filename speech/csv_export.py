@@ -7,7 +7,6 @@ import os
 import re
 import wave
 from collections import defaultdict
-from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -16,20 +15,19 @@ import numpy as np
 import soundfile
 
 from speech import storage
-from speech.audio import INT16_SUBTYPE, AudioError, read_audio
+from speech.audio import INT16_SUBTYPE, read_audio
 from speech.command_line import progress_bar
 from speech.corpora import Utterance
 from speech.corpora.deepspeech_csv import SPEAKER_COLUMN
 from speech.lock import exclusive
 from speech.prepare import (
     EMPTY,
-    NO_AUDIO,
-    NO_TRANSCRIPT,
     UNREADABLE,
     UnusableError,
-    worker_died,
+    audio_of,
+    checked_transcript,
+    in_order,
 )
-from speech.workers import DeadWorkerError, map_in_order
 from utils import UserError
 
 HEADER = ("wav_filename", "wav_filesize", "transcript")
@@ -127,7 +125,8 @@ def write_csv(
     with exclusive(storage.hidden_path(path, ".lock"), "this table", WRITE_CSV):
         rows: list[_Row] = []
         left_out: defaultdict[str, list[str]] = defaultdict(list)
-        made = _in_order(path, utterances, sample_rate, workers)
+        work = partial(_row_or_reason, path=path, sample_rate=sample_rate)
+        made = in_order(work, utterances, workers)
         with closing(made), progress_bar(len(utterances), "utt") as progress:
             for each, row in zip(utterances, made, strict=True):
                 if isinstance(row, _Row):
@@ -192,28 +191,6 @@ def wav_folder(path: str) -> str:
     return os.path.splitext(path)[0] + "_wav"
 
 
-def _in_order(
-    path: str, utterances: list[Utterance], sample_rate: int, workers: int
-) -> Generator[_Row | str, None, None]:
-    """The row of each utterance, or why it has none; its audio is written."""
-    attempt = partial(_row_or_error, path=path, sample_rate=sample_rate)
-    try:
-        for outcome in map_in_order(attempt, utterances, workers):
-            if isinstance(outcome, UserError):
-                raise outcome
-            yield outcome
-    except DeadWorkerError as death:
-        raise worker_died(death, utterances[death.position]) from None
-
-
-def _row_or_error(utterance: Utterance, path: str, sample_rate: int) -> _Row | str | UserError:
-    """An error that isn't the utterance's, such as a full disk, ends no process."""
-    try:
-        return _row_or_reason(utterance, path, sample_rate)
-    except UserError as error:
-        return error
-
-
 def _row_or_reason(
     utterance: Utterance, path: str, sample_rate: int, decode: bool = True
 ) -> _Row | str:
@@ -229,10 +206,8 @@ def _row_or_reason(
 
 
 def _row(utterance: Utterance, path: str, sample_rate: int, decode: bool) -> _Row:
-    if utterance.audio_path is None:
-        raise UnusableError(NO_AUDIO, "a transcript without audio")
-    if utterance.transcript is None:
-        raise UnusableError(NO_TRANSCRIPT, utterance.audio_path)
+    transcript = checked_transcript(utterance)
+    assert utterance.audio_path is not None
     wav = utterance.audio_path
     if not _is_wav(utterance, wav, sample_rate):
         wav = os.path.join(wav_folder(path), _file_name(utterance, sample_rate))
@@ -241,7 +216,7 @@ def _row(utterance: Utterance, path: str, sample_rate: int, decode: bool) -> _Ro
                 raise UnusableError(UNREADABLE, utterance.audio_path)
             storage.write_bytes(wav, _wav(utterance, utterance.audio_path, sample_rate))
     size = os.path.getsize(wav)
-    return _Row(_relative(wav, path), size, utterance.transcript, utterance.speaker)
+    return _Row(_relative(wav, path), size, transcript, utterance.speaker)
 
 
 def _is_wav(utterance: Utterance, path: str, sample_rate: int) -> bool:
@@ -272,22 +247,13 @@ def _file_name(utterance: Utterance, sample_rate: int) -> str:
 
 
 def _wav(utterance: Utterance, audio_path: str, sample_rate: int) -> bytes:
-    samples = _samples(utterance, audio_path, sample_rate)
+    samples = audio_of(utterance, sample_rate, read_audio)
     if not len(samples):
         raise UnusableError(EMPTY, audio_path)
     whole = np.clip(np.rint(samples), -(2**15), 2**15 - 1).astype(np.int16)
     file = io.BytesIO()
     soundfile.write(file, whole, sample_rate, format="WAV", subtype=INT16_SUBTYPE)
     return file.getvalue()
-
-
-def _samples(utterance: Utterance, audio_path: str, sample_rate: int) -> np.ndarray:
-    """The samples of an utterance's stretch of its file, at int16 scale: [samples]."""
-    try:
-        return read_audio(audio_path, sample_rate, utterance.start_seconds, utterance.seconds)
-    except AudioError as error:
-        reason = UNREADABLE if storage.exists(audio_path) else NO_AUDIO
-        raise UnusableError(reason, str(error)) from None
 
 
 def _relative(wav: str, path: str) -> str:

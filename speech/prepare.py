@@ -61,6 +61,7 @@ UNALIGNABLE = "more labels than CTC can align"
 
 
 Audio = TypeVar("Audio")
+Outcome = TypeVar("Outcome")
 
 
 @dataclass(frozen=True)
@@ -132,30 +133,49 @@ class UnusableError(Exception):
         self.detail = detail
 
 
+# As audio.read_audio: path, sample rate, start in seconds, length in seconds or None.
+Read = Callable[[str, int, float, float | None], Audio]
+
+
 def label_and_audio(
-    utterance: Utterance,
-    settings: ShardSettings,
-    read: Callable[[str, int, float, float | None], Audio],
+    utterance: Utterance, settings: ShardSettings, read: "Read[Audio]"
 ) -> tuple[list[int], Audio]:
     """The label of an utterance, and what `read` gives of its audio.
-
-    Args:
-        read: as `audio.read_audio`.
 
     Raises:
         UnusableError: one of them is missing or can't be read.
     """
-    path = utterance.audio_path
-    if path is None:
-        raise UnusableError(NO_AUDIO, "a transcript without audio")
-    if utterance.transcript is None:
-        raise UnusableError(NO_TRANSCRIPT, path)
+    transcript = checked_transcript(utterance)
     try:
-        label = settings.alphabet.encode(utterance.transcript, utterance.utterance_id)
-        rate = settings.front_end.sample_rate
-        return label, read(path, rate, utterance.start_seconds, utterance.seconds)
+        label = settings.alphabet.encode(transcript, utterance.utterance_id)
     except AlphabetError as error:
         raise UnusableError(UNKNOWN_CHARACTER, str(error)) from None
+    return label, audio_of(utterance, settings.front_end.sample_rate, read)
+
+
+def checked_transcript(utterance: Utterance) -> str:
+    """The transcript of an utterance that has one, and names its audio.
+
+    Raises:
+        UnusableError: one of them is missing.
+    """
+    if utterance.audio_path is None:
+        raise UnusableError(NO_AUDIO, "a transcript without audio")
+    if utterance.transcript is None:
+        raise UnusableError(NO_TRANSCRIPT, utterance.audio_path)
+    return utterance.transcript
+
+
+def audio_of(utterance: Utterance, sample_rate: int, read: "Read[Audio]") -> Audio:
+    """What `read` gives of an utterance's audio, which may be a stretch of its file.
+
+    Raises:
+        UnusableError: it isn't there or can't be read.
+    """
+    path = utterance.audio_path
+    assert path is not None
+    try:
+        return read(path, sample_rate, utterance.start_seconds, utterance.seconds)
     except AudioError as error:
         reason = UNREADABLE if storage.exists(path) else NO_AUDIO
         raise UnusableError(reason, str(error)) from None
@@ -209,8 +229,9 @@ def prepare(
             return index
         size = settings.partition_size
         ranges = {start: utterances[start : start + size] for start in there.missing}
+        work = partial(prepare_utterance, settings=settings)
         with (
-            closing(_prepare_in_order(list(chain(*ranges.values())), settings, workers)) as records,
+            closing(in_order(work, list(chain(*ranges.values())), workers)) as records,
             progress_bar(sum(map(len, ranges.values())), "utt") as progress,
         ):
             for start, ranged in ranges.items():
@@ -269,32 +290,38 @@ def _missing_starts(index: Index, starting_position: int) -> list[int]:
     return missing
 
 
-def _prepare_in_order(
-    utterances: list[Utterance], settings: ShardSettings, workers: int
-) -> Generator[Prepared, None, None]:
-    attempt = partial(_prepared_or_error, settings=settings)
+def in_order(
+    work: Callable[[Utterance], Outcome], utterances: list[Utterance], workers: int
+) -> Generator[Outcome, None, None]:
+    """What `work`, which other processes can import, gives of each utterance.
+
+    Args:
+        workers: processes; 1 stays in this one.
+
+    Raises:
+        UserError: of `work`, or a process died; a repeat of the command continues.
+    """
+    attempt = partial(_outcome_or_error, work=work)
     try:
         for outcome in map_in_order(attempt, utterances, workers):
             if isinstance(outcome, UserError):
                 raise outcome
             yield outcome
     except DeadWorkerError as death:
-        raise worker_died(death, utterances[death.position]) from None
+        utterance = utterances[death.position]
+        raise UserError(
+            f"A worker process died ({_cause(death.exit_code)}) at {utterance.utterance_id}, "
+            f"{utterance.audio_path}. Run the same command again: it continues. If it happens "
+            "again, use fewer --workers, or leave that recording out."
+        ) from None
 
 
-def worker_died(death: DeadWorkerError, utterance: Utterance) -> UserError:
-    """What to say of a process that ended at an utterance, of work that a repeat continues."""
-    return UserError(
-        f"A worker process died ({_cause(death.exit_code)}) at {utterance.utterance_id}, "
-        f"{utterance.audio_path}. Run the same command again: it continues. If it happens "
-        "again, use fewer --workers, or leave that recording out."
-    )
-
-
-def _prepared_or_error(utterance: Utterance, settings: ShardSettings) -> Prepared | UserError:
+def _outcome_or_error(
+    utterance: Utterance, work: Callable[[Utterance], Outcome]
+) -> Outcome | UserError:
     """An error that isn't the utterance's, such as a bucket out of reach, ends no process."""
     try:
-        return prepare_utterance(utterance, settings)
+        return work(utterance)
     except UserError as error:
         return error
 

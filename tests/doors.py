@@ -19,16 +19,21 @@ def environment_of_door(more: Mapping[str, str]) -> dict[str, str]:
 
 
 def run_door(
-    door: str, *flags: str, seconds: float = 180, environment: Mapping[str, str] | None = None
+    door: str,
+    *flags: str,
+    seconds: float = 180,
+    environment: Mapping[str, str] | None = None,
+    folder: Path = ROOT,
 ) -> subprocess.CompletedProcess[str]:
-    """Runs `python door flags` in the repository; fails if it takes longer than `seconds`.
+    """Runs `python door flags`; fails if it takes longer than `seconds`.
 
     Args:
         environment: variables to set, such as `Emulator.environment`.
+        folder: that it is started in.
     """
     return subprocess.run(
-        [sys.executable, door, *flags],
-        cwd=ROOT,
+        [sys.executable, str(ROOT / door), *flags],
+        cwd=folder,
         env=environment_of_door(environment or {}),
         capture_output=True,
         text=True,

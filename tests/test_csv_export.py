@@ -24,13 +24,6 @@ from utils import UserError
 RATE = 16000
 
 
-def table(tmp_path: Path, *rows: str, header: str = "wav_filename,wav_filesize,transcript") -> str:
-    path = tmp_path / "ru" / "train.csv"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text("".join(f"{row}\n" for row in (header, *rows)), encoding="utf-8")
-    return str(path)
-
-
 def listed(path: str, **told: str) -> list[Utterance]:
     return deepspeech_csv.read(path, Reading(**told))
 

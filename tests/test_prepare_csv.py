@@ -4,13 +4,13 @@ import csv
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from doors import run_door
 from planted_corpus import voice, words
 from sounds import write_sound
 
@@ -18,23 +18,13 @@ from speech.alphabets import read_alphabet
 from speech.records import read_index
 from utils import UTF_8
 
-SCRIPT = Path(__file__).resolve().parent.parent / "prepare_csv.py"
-
 # Transcripts of a set, one a recording.
 GERMAN = ["Grüß Gott!", "Ja, gern.", "Nein -- nie"]
 
 
 def run(folder: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
     """The door, started in `folder`; its own environment decides no location."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("DEEP_SPEECH_")}
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), "--workers=1", *flags],
-        cwd=folder,
-        env=environment,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    return run_door("prepare_csv.py", "--workers=1", *flags, folder=folder)
 
 
 def made(folder: Path, *flags: str) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
+from doors import run_door
 from emulator import Emulator
 from tiny_shards import random_utterances, write_shards
 
@@ -27,15 +28,7 @@ SPOKEN = {"1-1-0000": "HELLO", "1-1-0001": "IT'S ME", "1-2-0000": "GOOD DAY", "2
 
 def run(folder: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
     """The door, started in `folder`; its own environment decides no location."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("DEEP_SPEECH_")}
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), "--workers=1", *flags],
-        cwd=folder,
-        env=environment,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    return run_door("prepare_libri.py", "--workers=1", *flags, folder=folder)
 
 
 def refusal(folder: Path, *flags: str) -> str:
