@@ -31,10 +31,21 @@ def run_door(
         environment: variables to set, such as `Emulator.environment`.
         folder: that it is started in.
     """
+    return _run([str(ROOT / door), *flags], seconds, environment or {}, folder)
+
+
+def run_module(module: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    """Runs `python -m module flags` in the project's folder."""
+    return _run(["-m", module, *flags], 180, {}, ROOT)
+
+
+def _run(
+    arguments: list[str], seconds: float, environment: Mapping[str, str], folder: Path
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(ROOT / door), *flags],
+        [sys.executable, *arguments],
         cwd=folder,
-        env=environment_of_door(environment or {}),
+        env=environment_of_door(environment),
         capture_output=True,
         text=True,
         timeout=seconds,

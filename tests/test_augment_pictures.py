@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from doors import ROOT, assert_error, run_door
+from doors import ROOT, assert_error, run_module
 
 from speech import augment_pictures
 from speech.augment_grammar import FEATURE_KINDS, SIGNAL_KINDS
@@ -96,7 +96,7 @@ def test_what_can_not_be_drawn_is_told(
 
 def test_the_module_is_a_door(tmp_path: Path) -> None:
     picture = str(tmp_path / "all.png")
-    outcome = run_door("-m", "speech.augment", "--show", f"--output={picture}")
+    outcome = run_module("speech.augment", "--show", f"--output={picture}")
     assert (outcome.returncode, outcome.stdout) == (0, picture + "\n"), outcome.stderr
     assert os.path.getsize(picture) > 100_000
-    assert_error(run_door("-m", "speech.augment"), "--show")
+    assert_error(run_module("speech.augment"), "--show")

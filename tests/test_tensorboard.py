@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,9 +112,15 @@ def test_what_was_not_decoded_has_no_scalar_and_what_is_no_number_shows(
     assert np.isnan(values["loss"][1])
 
 
+def await_next_second() -> None:
+    """TensorBoard orders event files by name: the second, then a counter without leading zeros."""
+    time.sleep(1 - time.time() % 1)
+
+
 def test_tensorboard_reads_one_look_after_another(tmp_path: Path, checkpoint: str) -> None:
     shown = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0})
     for step in (300, 600, 900):
+        await_next_second()
         look = replace(LOOK, step=step, wer=30 / step)
         tensorboard.write_look(str(tmp_path), look, [sample_of()], ENGLISH, checkpoint)
         shown.Reload()
