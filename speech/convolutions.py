@@ -92,6 +92,8 @@ def _two_dimensional(
         stride = 1
     hidden = tf.transpose(hidden, [0, 2, 1, 3])  # [batch, outputs, bins, channels]
     batch, outputs = tf.unstack(tf.shape(hidden)[:2])
+    # A batch that is known stays so: TensorFlow Lite wants it of a loop's tables.
+    batch = hidden.shape[0] or batch
     return tf.reshape(hidden, [batch, outputs, hidden.shape[2] * hidden.shape[3]])
 
 

@@ -189,7 +189,7 @@ def filterbank_energies(samples: np.ndarray, front_end: FrontEnd) -> np.ndarray:
     Returns:
         float32 [mel filters, frames], each at least the front end's energy floor.
     """
-    filters = _filters(front_end)
+    filters = mel_filters(front_end)
     return _energies(samples, front_end, front_end.mel_filters, lambda power: filters @ power.T)
 
 
@@ -201,7 +201,7 @@ def cepstra(samples: np.ndarray, front_end: FrontEnd) -> np.ndarray:
     Returns:
         float32 [coefficients, frames].
     """
-    filters, size = _filters(front_end), front_end.fft_size
+    filters, size = mel_filters(front_end), front_end.fft_size
 
     def total_and_filtered(power: np.ndarray) -> np.ndarray:
         return np.vstack([power.sum(axis=1) / size, filters @ power.T])
@@ -294,7 +294,7 @@ def empty_filters(front_end: FrontEnd) -> int:
     """How many mel filters lie between two of the FFT's frequencies, so that they are always 0."""
     if front_end.features not in FILTERED:
         return 0
-    return int((_filters(front_end).getnnz(axis=1) == 0).sum())
+    return int((mel_filters(front_end).getnnz(axis=1) == 0).sum())
 
 
 def _frames(
@@ -326,7 +326,7 @@ def _window(front_end: FrontEnd) -> np.ndarray:
 
 
 @lru_cache(maxsize=4)
-def _filters(front_end: FrontEnd) -> Any:
+def mel_filters(front_end: FrontEnd) -> Any:
     """python_speech_features' mel filters [mel filters, frequencies], without their many zeros.
 
     They are divided by the FFT's size, as the power spectrum would be otherwise.

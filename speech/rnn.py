@@ -260,7 +260,9 @@ def _project(
         float32 [frames, directions, batch, gates * units].
     """
     by_time = tf.transpose(tf.cast(inputs, compute_dtype), [1, 0, 2])  # [frames, batch, inputs]
-    shape = [*tf.unstack(tf.shape(by_time)[:2]), kernel.shape[2]]
+    frames, batch = tf.unstack(tf.shape(by_time)[:2])
+    # A batch that is known stays so: TensorFlow Lite wants it of the loop's tables.
+    shape = [frames, by_time.shape[1] or batch, kernel.shape[2]]
     flat = tf.reshape(by_time, [-1, inputs.shape[2]])  # [frames * batch, inputs]
     projected = []
     for direction, weights in enumerate(tf.unstack(tf.cast(kernel, compute_dtype))):
