@@ -1,0 +1,60 @@
+"""A model's network as exported graphs have it: log-probabilities of features or of samples."""
+
+import tensorflow as tf
+
+from speech import graph_features, networks
+from speech.config import ModelConfig
+from utils import UserError
+
+Tensors = tuple[tf.Tensor, tf.Tensor]
+
+
+class AcousticGraph(tf.Module):
+    """A network that computes in float32, whatever it was trained in."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.network = networks.build(config.network)
+        self._front_end, self._statistics = config.front_end, config.statistics
+
+    def of_features(self, features: tf.Tensor, feature_length: tf.Tensor) -> Tensors:
+        """Log-probabilities of a batch.
+
+        Args:
+            features: float32 [batch, frames, bins] as features.extract gives them: what is
+                normalised over a corpus is normalised here.
+            feature_length: int32 [batch], real frames.
+
+        Returns:
+            natural logarithms float32 [batch, outputs, labels], and their lengths int32 [batch].
+        """
+        if self._statistics is not None:
+            mean, deviation = self._statistics.mean, self._statistics.deviation
+            features = (features - tf.constant(mean)) / tf.constant(deviation)
+        logits, output_length = self.network(features, feature_length)
+        return tf.nn.log_softmax(logits), output_length
+
+    def of_samples(self, samples: tf.Tensor, sample_length: tf.Tensor) -> Tensors:
+        """The same of float32 [batch, samples] at int16 scale; sample_length: int32 [batch]."""
+        return self.of_features(
+            *graph_features.extract(samples, sample_length, self._front_end, tf.float64)
+        )
+
+
+def restored(config: ModelConfig, checkpoint: str) -> AcousticGraph:
+    """The graph with a checkpoint's variables.
+
+    Raises:
+        UserError: the checkpoint can't be read, or is one of another network.
+    """
+    graph = AcousticGraph(config)
+    try:
+        reader = tf.train.load_checkpoint(checkpoint)
+        for variable in graph.network.variables:
+            variable.assign(reader.get_tensor(variable.name.partition(":")[0]))
+    except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as error:
+        raise UserError(
+            f"The checkpoint {checkpoint} can't be read as a model of its config.json: {error}. "
+            "Take another one (--checkpoint)."
+        ) from None
+    return graph

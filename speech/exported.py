@@ -1,0 +1,147 @@
+"""A model ready to be used, whatever it is stored as: model directory, SavedModel, TensorFlow Lite.
+
+All take features as features.extract gives them, or samples at the front end's rate and int16
+scale, and give what speech/decoder.py makes text of.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from speech import checkpoints, features, saved_model, storage, tflite, tflite_metadata
+from speech.acoustic_graph import restored
+from speech.config import config_path, read_config
+from speech.description import Description
+from utils import UserError
+
+Floats = npt.NDArray[np.float32]
+Samples = npt.NDArray[np.int16] | Floats
+
+LITE_SUFFIX = ".tflite"
+
+
+class AcousticModel(Protocol):
+    """Natural-log probabilities of an utterance's labels, float32 [outputs, labels]."""
+
+    @property
+    def description(self) -> Description: ...
+
+    def of_features(self, features: Floats) -> Floats:
+        """features: float32 [frames, bins], of one frame at least."""
+
+    def of_samples(self, samples: Samples) -> Floats:
+        """samples: int16 or float32 [samples] at int16 scale, one at least."""
+
+
+def load(path: str, checkpoint: str | None = None) -> AcousticModel:
+    """The model that lies somewhere.
+
+    Args:
+        path: a model directory or a SavedModel, also gs://, or a file that ends with .tflite.
+        checkpoint: of a model directory; as of `checkpoints.find_checkpoint`.
+
+    Raises:
+        UserError: it is none of these, or can't be read.
+    """
+    if path.endswith(LITE_SUFFIX):
+        return LiteModel(path)
+    if storage.exists(storage.join(path, saved_model.GRAPH_FILE)):
+        return SavedModel(path)
+    if storage.exists(config_path(path)):
+        return CheckpointModel(path, checkpoints.find_checkpoint(path, checkpoint))
+    raise UserError(
+        f"{path} is no model: name a model directory of training.py, or a SavedModel or a "
+        f"{LITE_SUFFIX} file of export.py."
+    )
+
+
+class CheckpointModel:
+    """A checkpoint of a model directory."""
+
+    def __init__(self, model_dir: str, checkpoint: str) -> None:
+        """
+        Raises:
+            UserError: there is no config, or the checkpoint can't be read.
+        """
+        config = read_config(model_dir)
+        self.description = Description(config, checkpoints.steps_of(checkpoint))
+        graph = restored(config, checkpoint)
+        self._compute = tf.function(
+            graph.of_features,
+            [
+                tf.TensorSpec([1, None, config.front_end.bins], tf.float32),
+                tf.TensorSpec([1], tf.int32),
+            ],
+        )
+
+    def of_features(self, features: Floats) -> Floats:
+        log_probs, _ = self._compute(features[np.newaxis], np.array([len(features)], np.int32))
+        return log_probs.numpy()[0]
+
+    def of_samples(self, samples: Samples) -> Floats:
+        return self.of_features(features.extract(samples, self.description.config.front_end))
+
+
+class SavedModel:
+    """A folder that speech/saved_model.py has written."""
+
+    def __init__(self, folder: str) -> None:
+        """
+        Raises:
+            UserError: it can't be loaded, or isn't export.py's.
+        """
+        path = saved_model.description_path(folder)
+        if not storage.exists(path):
+            raise UserError(
+                f"{folder} is a SavedModel of someone else, it has no "
+                f"{saved_model.DESCRIPTION_FILE}: export one with export.py."
+            )
+        self.description = Description.from_json(storage.read_text(path), path)
+        try:
+            self._loaded: Any = tf.saved_model.load(folder)  # holds what its signatures need
+        except (tf.errors.OpError, OSError, ValueError) as error:
+            raise UserError(f"{folder} can't be loaded: {error}. Export it anew.") from None
+
+    def _run(self, signature: str, **inputs: Any) -> Floats:
+        outputs = self._loaded.signatures[signature](**inputs)
+        return outputs["log_probs"].numpy()[0]
+
+    def of_features(self, features: Floats) -> Floats:
+        return self._run(
+            saved_model.FEATURES,
+            features=tf.constant(features[np.newaxis]),
+            feature_length=tf.constant([len(features)]),
+        )
+
+    def of_samples(self, samples: Samples) -> Floats:
+        return self._run(
+            saved_model.SAMPLES,
+            samples=tf.constant(samples[np.newaxis], tf.float32),
+            sample_length=tf.constant([len(samples)]),
+        )
+
+
+class LiteModel:
+    """A file that speech/tflite.py has written, mapped into memory."""
+
+    def __init__(self, path: str) -> None:
+        """
+        Raises:
+            UserError: it can't be read, or isn't export.py's.
+        """
+        self.description = tflite_metadata.read_description(path)
+        try:
+            interpreter = tf.lite.Interpreter(model_path=path)
+            self._front_end = interpreter.get_signature_runner(tflite.FRONT_END)
+            self._network = interpreter.get_signature_runner(tflite.NETWORK)
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"{path} can't be loaded: {error}. Export it anew.") from None
+
+    def of_features(self, features: Floats) -> Floats:
+        return self._network(features=features[np.newaxis])["log_probs"][0]
+
+    def of_samples(self, samples: Samples) -> Floats:
+        batch = samples[np.newaxis].astype(np.float32)
+        return self.of_features(self._front_end(samples=batch)["features"][0])

@@ -1,0 +1,57 @@
+"""SavedModels: a graph that TensorFlow and TensorFlow Serving load without this project.
+
+Two signatures take float32 [batch, frames, bins] with int32 [batch] frames (`features`), or samples
+float32 [batch, samples] at int16 scale with int32 [batch] samples (`samples`, also the default).
+Both give log_probs float32 [batch, outputs, labels] and output_length int32 [batch].
+"""
+
+import tensorflow as tf
+
+from speech import storage
+from speech.acoustic_graph import AcousticGraph
+from speech.description import Description
+
+FEATURES, SAMPLES = "features", "samples"
+
+# TensorFlow's folder for what isn't its own.
+DESCRIPTION_FILE = "assets.extra/description.json"
+GRAPH_FILE = "saved_model.pb"
+
+
+def description_path(folder: str) -> str:
+    return storage.join(folder, DESCRIPTION_FILE)
+
+
+def save(graph: AcousticGraph, description: Description, folder: str) -> None:
+    """Writes a SavedModel in place of what is in the folder.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    bins = description.config.front_end.bins
+    signatures = {
+        FEATURES: _signature(graph.of_features, "features", [None, None, bins], "feature_length"),
+        SAMPLES: _signature(graph.of_samples, "samples", [None, None], "sample_length"),
+    }
+    signatures[tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY] = signatures[SAMPLES]
+    storage.remove_folder(folder)
+    tf.saved_model.save(graph, folder, signatures)
+    path = description_path(folder)
+    storage.make_folder(path.rpartition("/")[0])
+    storage.write_text(path, description.to_json())
+
+
+def _signature(
+    compute: tf.types.experimental.GenericFunction,
+    name: str,
+    shape: list[int | None],
+    length_name: str,
+) -> tf.types.experimental.ConcreteFunction:
+    @tf.function
+    def signature(values: tf.Tensor, length: tf.Tensor) -> dict[str, tf.Tensor]:
+        log_probs, output_length = compute(values, length)
+        return {"log_probs": log_probs, "output_length": output_length}
+
+    return signature.get_concrete_function(
+        tf.TensorSpec(shape, tf.float32, name), tf.TensorSpec([None], tf.int32, length_name)
+    )

@@ -1,0 +1,140 @@
+"""TensorFlow Lite files for small machines: built-in operations alone, one file with everything.
+
+A file has two signatures. `front_end` takes samples, float32 [1, samples] at int16 scale, and gives
+features, float32 [1, frames, bins]; `network` takes these and gives log_probs, float32 [1, outputs,
+labels]. They are two so that only the network is quantised. Description and alphabet are in the
+file's metadata (speech/tflite_metadata.py).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flatbuffers
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+from tensorflow.lite.python import schema_py_generated as schema
+
+from speech import graph_features
+from speech.acoustic_graph import AcousticGraph
+from speech.description import Description
+from speech.tflite_metadata import DESCRIPTION_NAME, IDENTIFIER
+
+FRONT_END, NETWORK = "front_end", "network"
+
+# What weights are stored in. int8: products are computed in int8 too, activations are quantised as
+# they come ("dynamic range").
+FLOAT32, FLOAT16, INT8 = PRECISIONS = ("float32", "float16", "int8")
+
+# Where kernels want their weights, in bytes from the start of the file.
+ALIGNMENT = 16
+
+
+def convert(graph: AcousticGraph, description: Description, precision: str) -> bytes:
+    """The content of a file; precision: of PRECISIONS."""
+    front_end = description.config.front_end
+
+    def features_of(samples: tf.Tensor) -> tf.Tensor:
+        length = tf.shape(samples)[1:]
+        return graph_features.extract(samples, length, front_end, tf.float32)[0]
+
+    def log_probs_of(features: tf.Tensor) -> tf.Tensor:
+        return graph.of_features(features, tf.shape(features)[1:2])[0]
+
+    model = _converted(
+        log_probs_of, "features", [1, None, front_end.bins], "log_probs", NETWORK, graph, precision
+    )
+    # The front end in full: an eighth of a filter's weight would be missing from every feature.
+    _append(
+        model,
+        _converted(
+            features_of, "samples", [1, None], "features", FRONT_END, tf.Module(), FLOAT32
+        ),
+    )
+    _share_equal_buffers(model)
+    _add_metadata(model, DESCRIPTION_NAME, description.to_json().encode())
+    return _packed(model)
+
+
+def _converted(
+    compute: Callable[[tf.Tensor], tf.Tensor],
+    takes: str,
+    shape: list[int | None],
+    gives: str,
+    signature: str,
+    owner: tf.Module,
+    precision: str,
+) -> Any:
+    """A function as a schema's ModelT with one signature; owner: of its variables."""
+    function = tf.function(lambda values: {gives: compute(values)})
+    concrete = function.get_concrete_function(tf.TensorSpec(shape, tf.float32, takes))
+    owner.function = function  # the converter looks for it there
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], owner)
+    del owner.function
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if precision != FLOAT32:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == FLOAT16:
+        converter.target_spec.supported_types = [tf.float16]
+    model = schema.ModelT.InitFromPackedBuf(bytearray(converter.convert()))
+    (only,) = model.signatureDefs
+    only.signatureKey = signature
+    return model
+
+
+def _append(model: Any, other: Any) -> None:
+    """Adds the graph and signature of another ModelT, which has no loops."""
+    first_code, first_buffer = len(model.operatorCodes), len(model.buffers)
+    (graph,), (signature,) = other.subgraphs, other.signatureDefs
+    for operator in graph.operators:
+        operator.opcodeIndex += first_code
+    for tensor in graph.tensors:
+        tensor.buffer += first_buffer
+    signature.subgraphIndex = len(model.subgraphs)
+    graph.name = signature.signatureKey
+    model.operatorCodes += other.operatorCodes
+    model.buffers += other.buffers
+    model.subgraphs.append(graph)
+    model.signatureDefs.append(signature)
+
+
+def _share_equal_buffers(model: Any) -> None:
+    """Lets tensors of the same bytes share them: the converter writes a loop's kernels twice."""
+    first: dict[bytes, int] = {}
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            data = model.buffers[tensor.buffer].data
+            if data is not None and len(data):
+                tensor.buffer = first.setdefault(bytes(data), tensor.buffer)
+    used = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
+    used |= {entry.buffer for entry in model.metadata or []}
+    for number, buffer in enumerate(model.buffers):
+        if number not in used:
+            buffer.data = None
+
+
+def _add_metadata(model: Any, name: str, content: bytes) -> None:
+    buffer, entry = schema.BufferT(), schema.MetadataT()
+    buffer.data = np.frombuffer(content, np.uint8)
+    entry.name, entry.buffer = name, len(model.buffers)
+    model.buffers.append(buffer)
+    model.metadata = [*(model.metadata or []), entry]
+
+
+class _Builder(flatbuffers.Builder):
+    """Aligns buffers, as the schema asks and Python's generated code doesn't."""
+
+    def CreateNumpyVector(self, x: npt.NDArray[Any]) -> int:  # noqa: N802
+        if x.dtype != np.uint8:
+            return int(super().CreateNumpyVector(x))
+        self.StartVector(1, len(x), ALIGNMENT)
+        self.head = self.head - len(x)
+        self.Bytes[self.head : self.head + len(x)] = x.tobytes()
+        self.vectorNumElems = len(x)
+        return int(self.EndVector())
+
+
+def _packed(model: Any) -> bytes:
+    builder = _Builder(1024)
+    builder.Finish(model.Pack(builder), IDENTIFIER)
+    return bytes(builder.Output())
