@@ -56,6 +56,7 @@ TEST_DATA = _location("TEST_DATA", f"{SHARDS_DIR}/{TEST_SET}.*")
 MODEL_DIR = _location("MODEL_DIR", f"{BUCKET}/model" if BUCKET else "model")
 
 REPORT_DIR = _location("REPORT_DIR", "report")
+EXPORT_DIR = _location("EXPORT_DIR", "export")
 
 # --- Front end: audio -> features -----------------------------------------------------------------
 

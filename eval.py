@@ -84,16 +84,6 @@ def define_flags() -> None:
     command_line.define_logging_flag()
 
 
-def asked_checkpoint() -> str:
-    """Path of the checkpoint that the flags ask for."""
-    if not FLAGS.average_checkpoints:
-        return checkpoints.find_checkpoint(FLAGS.model_dir, FLAGS.checkpoint)
-    if FLAGS.checkpoint:
-        raise UserError("--checkpoint and --average_checkpoints are two: give one.")
-    weights = checkpoints.parse_weights(FLAGS.average_checkpoints)
-    return checkpoints.average(FLAGS.model_dir, weights)
-
-
 @dataclass(frozen=True)
 class Decoding:
     """How log-probabilities become text."""
@@ -218,7 +208,9 @@ def main() -> None:
     audio = recordings.find_audio(FLAGS.audio) if FLAGS.audio else None
     others = report.read_results(FLAGS.compare) if FLAGS.compare else None
     with estimator.explained_errors(FLAGS.model_dir):
-        checkpoint = asked_checkpoint()
+        checkpoint = checkpoints.asked_checkpoint(
+            FLAGS.model_dir, FLAGS.checkpoint, FLAGS.average_checkpoints
+        )
         network = model.model_fn_builder(config, FLAGS.model_dir)
         size = FLAGS.eval_batch_size
         recognise_set = recogniser.on_device(

@@ -73,6 +73,19 @@ def find_checkpoint(model_dir: str, which: str | None) -> str:
     )
 
 
+def asked_checkpoint(model_dir: str, which: str | None, averaged: str | None) -> str:
+    """Path of the checkpoint that --checkpoint and --average_checkpoints ask for.
+
+    Raises:
+        UserError: both are given, or there is no such checkpoint.
+    """
+    if not averaged:
+        return find_checkpoint(model_dir, which)
+    if which:
+        raise UserError("--checkpoint and --average_checkpoints are two: give one.")
+    return average(model_dir, parse_weights(averaged))
+
+
 def keep_apart(checkpoint: str, folder: str) -> None:
     """Copies a checkpoint into a folder of its own, in place of the one that is there.
 

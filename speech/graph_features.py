@@ -1,4 +1,6 @@
-"""The front end as TensorFlow operations, for graphs that take samples: what features.extract gives.
+"""The front end as TensorFlow operations, for graphs that take samples.
+
+What comes out is what features.extract gives.
 
 On a server it is computed in float64, as preparation does. TensorFlow Lite has no float64; there
 every sample's product with the window is split into parts that float32 holds exactly, so that the
@@ -156,7 +158,7 @@ def _slope(values: tf.Tensor, frame_length: tf.Tensor) -> tf.Tensor:
 def _normalised(
     features: tf.Tensor, mask: tf.Tensor, frame_length: tf.Tensor, dtype: tf.DType
 ) -> tf.Tensor:
-    """Mean 0 and deviation 1 of every bin over the real frames; mask: float32 [batch, frames, 1]."""
+    """Every bin with mean 0 and deviation 1 over the real frames; mask: [batch, frames, 1]."""
     values, real = tf.cast(features, dtype), tf.cast(mask, dtype)
     count = tf.cast(frame_length, dtype)[:, tf.newaxis, tf.newaxis]  # [batch, 1, 1]
     for _ in range(2):  # what float32 leaves of the mean is taken away the second time

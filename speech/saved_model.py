@@ -6,10 +6,12 @@ Both give log_probs float32 [batch, outputs, labels] and output_length int32 [ba
 """
 
 import tensorflow as tf
+from absl import logging
 
 from speech import storage
 from speech.acoustic_graph import AcousticGraph
 from speech.description import Description
+from utils import UserError
 
 FEATURES, SAMPLES = "features", "samples"
 
@@ -26,8 +28,14 @@ def save(graph: AcousticGraph, description: Description, folder: str) -> None:
     """Writes a SavedModel in place of what is in the folder.
 
     Raises:
-        UserError: it can't be written.
+        UserError: it can't be written, or the folder holds something else.
     """
+    path = description_path(folder)
+    if not storage.exists(path) and any(True for _ in storage.files_below(folder)):
+        raise UserError(
+            f"{folder} holds files that aren't an exported model's, and would be replaced: move "
+            "them, or choose another --export_dir."
+        )
     bins = description.config.front_end.bins
     signatures = {
         FEATURES: _signature(graph.of_features, "features", [None, None, bins], "feature_length"),
@@ -35,8 +43,12 @@ def save(graph: AcousticGraph, description: Description, folder: str) -> None:
     }
     signatures[tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY] = signatures[SAMPLES]
     storage.remove_folder(folder)
-    tf.saved_model.save(graph, folder, signatures)
-    path = description_path(folder)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(min(verbosity, logging.WARNING))  # it tells of names inside the graph
+    try:
+        tf.saved_model.save(graph, folder, signatures)
+    finally:
+        logging.set_verbosity(verbosity)
     storage.make_folder(path.rpartition("/")[0])
     storage.write_text(path, description.to_json())
 

@@ -6,7 +6,10 @@ labels]. They are two so that only the network is quantised. Description and alp
 file's metadata (speech/tflite_metadata.py).
 """
 
-from collections.abc import Callable
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flatbuffers
@@ -44,12 +47,10 @@ def convert(graph: AcousticGraph, description: Description, precision: str) -> b
     model = _converted(
         log_probs_of, "features", [1, None, front_end.bins], "log_probs", NETWORK, graph, precision
     )
-    # The front end in full: an eighth of a filter's weight would be missing from every feature.
+    # Always float32: what quantisation rounds off the filters would be an error of every feature.
     _append(
         model,
-        _converted(
-            features_of, "samples", [1, None], "features", FRONT_END, tf.Module(), FLOAT32
-        ),
+        _converted(features_of, "samples", [1, None], "features", FRONT_END, tf.Module(), FLOAT32),
     )
     _share_equal_buffers(model)
     _add_metadata(model, DESCRIPTION_NAME, description.to_json().encode())
@@ -76,10 +77,26 @@ def _converted(
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == FLOAT16:
         converter.target_spec.supported_types = [tf.float16]
-    model = schema.ModelT.InitFromPackedBuf(bytearray(converter.convert()))
+    with _silence():
+        content = converter.convert()
+    model = schema.ModelT.InitFromPackedBuf(bytearray(content))
     (only,) = model.signatureDefs
     only.signatureKey = signature
     return model
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keeps the converter's statistics, written by C++, off standard error; errors are raised."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _append(model: Any, other: Any) -> None:
@@ -128,8 +145,9 @@ class _Builder(flatbuffers.Builder):
         if x.dtype != np.uint8:
             return int(super().CreateNumpyVector(x))
         self.StartVector(1, len(x), ALIGNMENT)
-        self.head = self.head - len(x)
-        self.Bytes[self.head : self.head + len(x)] = x.tobytes()
+        start = self.Head() - len(x)
+        self.Bytes[start : self.Head()] = x.tobytes()
+        self.head = start
         self.vectorNumElems = len(x)
         return int(self.EndVector())
 

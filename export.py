@@ -1,0 +1,172 @@
+"""Checkpoint -> SavedModel and TensorFlow Lite files, and a page about them.
+
+  python export.py --export_dir=export
+  python export.py --model_dir=model --export_dir=export --formats=tflite_int8
+  python export.py --export_dir=export --test_data=data/test.tfrecords.*   with a table of WERs
+
+What is written carries front end and alphabet; speech/exported.py reads it.
+"""
+
+from absl import flags, logging
+
+import constants
+from speech import (
+    checkpoints,
+    command_line,
+    estimator,
+    export_rates,
+    exported,
+    model_card,
+    recogniser,
+    saved_model,
+    storage,
+    tflite,
+)
+from speech.acoustic_graph import restored
+from speech.config import read_config
+from speech.description import Description, Naming
+from speech.model_card import Data, Form
+from speech.records import find_shards
+from utils import UserError
+
+FLAGS = flags.FLAGS
+
+CHECKPOINT, SAVED_MODEL = "checkpoint", "saved_model"
+
+# TensorFlow Lite's forms -> file and precision.
+LITE_FORMS = {
+    "tflite": ("model.tflite", tflite.FLOAT32),
+    "tflite_float16": ("model-float16.tflite", tflite.FLOAT16),
+    "tflite_int8": ("model-int8.tflite", tflite.INT8),
+}
+FORMATS = (SAVED_MODEL, *LITE_FORMS)
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("model_dir", constants.MODEL_DIR, "The model that training.py made.")
+    flags.DEFINE_string(
+        "checkpoint",
+        None,
+        "best (on the development data), latest, average, or a path; default: the best, if "
+        "training looked at development data, else the latest.",
+    )
+    flags.DEFINE_string(
+        "average_checkpoints",
+        None,
+        "Take the average of the last checkpoints: their number, as in 5, or a weight for each, "
+        "newest first, as in 3,2,1.",
+    )
+    flags.DEFINE_string("export_dir", constants.EXPORT_DIR, "The folder to write into.")
+    flags.DEFINE_list(
+        "formats", list(FORMATS), f"What to write, of {', '.join(FORMATS)}; by commas."
+    )
+    flags.DEFINE_string(
+        "train_data", None, "Shards it was trained on, a glob: the page tells how many hours."
+    )
+    flags.DEFINE_string(
+        "test_data", None, "Test shards, a glob: the page gets a table of each format's WER."
+    )
+    for name, meaning in (
+        ("model_name", "What the model is called."),
+        ("model_version", "Its version, as in 1.0.0."),
+        ("author_id", "Who made it."),
+        ("language", "The language it hears, as in en-US."),
+        ("license", "Under which it may be used, as in Apache-2.0."),
+        ("description", "A sentence about it."),
+    ):
+        flags.DEFINE_string(f"export_{name}", "", f"{meaning} Stands in the page and the files.")
+    command_line.define_logging_flag()
+
+
+def asked_formats() -> list[str]:
+    unknown = [each for each in FLAGS.formats if each not in FORMATS]
+    if unknown or not FLAGS.formats:
+        raise UserError(
+            f"--formats={','.join(FLAGS.formats)}: choose among {', '.join(FORMATS)}, by commas."
+        )
+    return list(dict.fromkeys(FLAGS.formats))
+
+
+def asked_naming() -> Naming:
+    return Naming(
+        FLAGS.export_model_name,
+        FLAGS.export_model_version,
+        FLAGS.export_author_id,
+        FLAGS.export_language,
+        FLAGS.export_license,
+        FLAGS.export_description,
+    )
+
+
+def write_forms(checkpoint: str, description: Description, formats: list[str]) -> list[Form]:
+    """Writes what is asked for into --export_dir."""
+    graph = restored(description.config, checkpoint)
+    storage.make_folder(FLAGS.export_dir)
+    forms = []
+    for name in formats:
+        if name == SAVED_MODEL:
+            path = SAVED_MODEL
+            whole = storage.join(FLAGS.export_dir, path)
+            saved_model.save(graph, description, whole)
+            size = sum(each or 0 for _, each in storage.files_below(whole))
+        else:
+            path, precision = LITE_FORMS[name]
+            content = tflite.convert(graph, description, precision)
+            storage.write_bytes(storage.join(FLAGS.export_dir, path), content)
+            size = len(content)
+        logging.info("%s: %.2f MB", storage.join(FLAGS.export_dir, path), size / 1e6)
+        forms.append(Form(name, path, size))
+    return forms
+
+
+def measured(
+    checkpoint: str, forms: list[Form], test: Data
+) -> tuple[list[Form], dict[str, export_rates.Rates]]:
+    """The forms with the checkpoint in front of them, and the rates of all."""
+    size = sum(storage.sizes(f"{checkpoint}.data-*").values())
+    models = {CHECKPOINT: exported.load(FLAGS.model_dir, checkpoint)}
+    for form in forms:
+        models[form.name] = exported.load(storage.join(FLAGS.export_dir, form.path))
+    with command_line.progress_bar(test.index.records, " utterances") as bar:
+        rates = export_rates.measure(models, find_shards(test.pattern), bar.update)
+    return [Form(CHECKPOINT, "", size), *forms], rates
+
+
+def main() -> None:
+    estimator.quieten(FLAGS.logging)
+    formats = asked_formats()
+    if FLAGS.test_data and storage.in_bucket(FLAGS.export_dir):
+        raise UserError(
+            f"--test_data can't be with --export_dir={FLAGS.export_dir}: TensorFlow Lite maps "
+            "files of this machine into memory. Export to a folder here, and copy it."
+        )
+    config = read_config(FLAGS.model_dir)
+    training = test = None
+    if FLAGS.train_data:
+        training = Data(FLAGS.train_data, find_shards(FLAGS.train_data).index)
+    if FLAGS.test_data:
+        found = recogniser.find_set(FLAGS.test_data, config, FLAGS.model_dir)
+        test = Data(FLAGS.test_data, found.index)
+    with estimator.explained_errors(FLAGS.model_dir):
+        checkpoint = checkpoints.asked_checkpoint(
+            FLAGS.model_dir, FLAGS.checkpoint, FLAGS.average_checkpoints
+        )
+        logging.info("%s", checkpoint)
+        description = Description(config, checkpoints.steps_of(checkpoint), asked_naming())
+        forms = write_forms(checkpoint, description, formats)
+        rates: dict[str, export_rates.Rates] = {}
+        if test:
+            forms, rates = measured(checkpoint, forms, test)
+    page = model_card.card(description, forms, training, test, rates)
+    path = storage.join(FLAGS.export_dir, model_card.CARD_FILE)
+    storage.write_text(path, page)
+    for form in forms:
+        own = rates.get(form.name)
+        heard = f" WER {own.wer:.2%} CER {own.cer:.2%}" if own else ""
+        print(f"{form.name}: {form.bytes / 1e6:.2f} MB{heard}")
+    print(f"The model's card: {path}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    command_line.run(main)

@@ -1,0 +1,111 @@
+"""Checkpoint, SavedModel and TensorFlow Lite file of one model, used alike."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tensorflow as tf
+from tiny_models import STEP, noise, write_model
+
+from speech import exported, features, saved_model, storage, tflite
+from speech.acoustic_graph import restored
+from speech.decoder import greedy_decode
+from speech.description import Description, Naming
+from speech.exported import AcousticModel
+from utils import UserError
+
+Floats = npt.NDArray[np.float32]
+
+
+def forms_of(folder: Path, precisions: tuple[str, ...]) -> dict[str, AcousticModel]:
+    """A model directory's model, exported and read back."""
+    loaded = exported.load(str(folder))
+    config = loaded.description.config
+    graph = restored(config, f"{folder}/model.ckpt-{STEP}")
+    description = Description(config, STEP, Naming("é", "1.0"))
+    saved_model.save(graph, description, str(folder / "saved"))
+    forms: dict[str, AcousticModel] = {
+        "checkpoint": loaded,
+        "saved_model": exported.load(str(folder / "saved")),
+    }
+    for precision in precisions:
+        path = str(folder / f"{precision}.tflite")
+        storage.write_bytes(path, tflite.convert(graph, description, precision))
+        forms[precision] = exported.load(path)
+    for name in ("saved_model", *precisions):
+        assert forms[name].description == description
+    return forms
+
+
+@pytest.mark.parametrize(
+    ("network", "normalisation"),
+    [("deep_speech_1", "utterance"), ("deep_speech_lstm", "none"), ("conv_gru", "corpus")],
+)
+def test_all_forms_hear_the_same(network: str, normalisation: str, tmp_path: Path) -> None:
+    config = write_model(tmp_path / "model", network, normalisation=normalisation)
+    forms = forms_of(tmp_path / "model", ("float32",))
+    # One frame; another number than before, which TensorFlow Lite has to make room for.
+    for samples in (noise(5000), noise(100), noise(16001)):
+        heard = features.extract(samples, config.front_end)
+        wanted = forms["checkpoint"].of_features(heard)
+        assert wanted.shape == (config.network.output_frames(len(heard)), config.alphabet.size)
+        for form in forms.values():
+            for log_probs in (form.of_features(heard), form.of_samples(samples)):
+                np.testing.assert_allclose(log_probs, wanted, rtol=0, atol=2e-4)
+                text = greedy_decode(log_probs, config.alphabet)
+                assert text == greedy_decode(wanted, config.alphabet)
+
+
+def test_saved_model_takes_batches_of_any_lengths(tmp_path: Path) -> None:
+    write_model(tmp_path / "model")
+    forms = forms_of(tmp_path / "model", ())
+    sounds = [noise(5000), noise(100), noise(9000)]
+    padded = np.full([3, 9100], 999.0, np.float32)
+    for row, each in enumerate(sounds):
+        padded[row, : len(each)] = each
+    loaded = tf.saved_model.load(str(tmp_path / "model" / "saved"))
+    outputs = loaded.signatures["serving_default"](
+        samples=tf.constant(padded), sample_length=tf.constant([len(each) for each in sounds])
+    )
+    rows = zip(sounds, outputs["log_probs"].numpy(), outputs["output_length"].numpy(), strict=True)
+    for samples, log_probs, length in rows:
+        wanted = forms["checkpoint"].of_samples(samples)
+        assert length == len(wanted)
+        np.testing.assert_allclose(log_probs[:length], wanted, rtol=0, atol=2e-4)
+
+
+def test_quantised_files_are_smaller_and_nearly_the_same(tmp_path: Path) -> None:
+    write_model(tmp_path / "model", "deep_speech_lstm")
+    forms = forms_of(tmp_path / "model", tflite.PRECISIONS)
+    samples = noise(16000)
+    wanted = np.exp(forms["checkpoint"].of_samples(samples))
+    for precision, within in (("float16", 1e-3), ("int8", 0.05)):
+        found = np.exp(forms[precision].of_samples(samples))
+        assert 0 < np.abs(found - wanted).max() < within
+    sizes = [(tmp_path / "model" / f"{each}.tflite").stat().st_size for each in tflite.PRECISIONS]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"is no model: name a model directory"):
+        exported.load(str(tmp_path))
+    (tmp_path / "x.tflite").write_text("a text of more than eight letters")
+    with pytest.raises(UserError, match=r"x\.tflite is not a TensorFlow Lite model"):
+        exported.load(str(tmp_path / "x.tflite"))
+    (tmp_path / "empty.tflite").touch()
+    with pytest.raises(UserError, match=r"empty\.tflite is not a TensorFlow Lite model"):
+        exported.load(str(tmp_path / "empty.tflite"))
+    with pytest.raises(UserError, match=r"none\.tflite can't be read: No such file"):
+        exported.load(str(tmp_path / "none.tflite"))
+
+
+def test_saved_model_of_someone_else_is_refused_and_never_replaced(tmp_path: Path) -> None:
+    folder = str(tmp_path / "other")
+    tf.saved_model.save(tf.Module(), folder)
+    with pytest.raises(UserError, match="is a SavedModel of someone else"):
+        exported.load(folder)
+    config = write_model(tmp_path / "model")
+    graph = restored(config, f"{tmp_path}/model/model.ckpt-{STEP}")
+    with pytest.raises(UserError, match="holds files that aren't an exported model's"):
+        saved_model.save(graph, Description(config, STEP), folder)
