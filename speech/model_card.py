@@ -80,7 +80,7 @@ def _training(description: Description, data: Data | None) -> list[str]:
         lines.append("Not said: export.py --train_data=... reads it from the shards' index.")
     else:
         index = data.index
-        copies = " with augmented copies" if index.settings.copies else ""
+        copies = " with augmented copies" if index.settings.copies.augmented_copies else ""
         lines.append(
             f"`{data.pattern}`: {index.records:,} utterances{copies}, "
             f"{index.audio_seconds / 3600:.2f} hours."

@@ -56,6 +56,14 @@ def test_batch_has_the_features_of_each_utterance(front_end: FrontEnd) -> None:
         assert not of_it[length:].any()
 
 
+def test_silence_is_no_noise_after_normalisation() -> None:
+    front_end = FrontEnd()
+    silence = np.zeros([1, 30000], np.float32)
+    for dtype in (tf.float64, tf.float32):
+        found, _ = graph_features.extract(silence, tf.constant([30000]), front_end, dtype)
+        np.testing.assert_allclose(found[0], features.extract(silence[0], front_end), atol=1e-4)
+
+
 def lite(front_end: FrontEnd) -> tf.lite.Interpreter:
     @tf.function(input_signature=[tf.TensorSpec([1, None], tf.float32, name="samples")])
     def extract(samples: tf.Tensor) -> dict[str, tf.Tensor]:
