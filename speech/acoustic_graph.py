@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from speech import graph_features, networks
+from speech import graph_features, networks, rnn
 from speech.config import ModelConfig
 from utils import UserError
 
@@ -31,7 +31,8 @@ class AcousticGraph(tf.Module):
         if self._statistics is not None:
             mean, deviation = self._statistics.mean, self._statistics.deviation
             features = (features - tf.constant(mean)) / tf.constant(deviation)
-        logits, output_length = self.network(features, feature_length)
+        with rnn.forward_only():
+            logits, output_length = self.network(features, feature_length)
         return tf.nn.log_softmax(logits), output_length
 
     def of_samples(self, samples: tf.Tensor, sample_length: tf.Tensor) -> Tensors:

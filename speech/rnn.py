@@ -6,8 +6,10 @@ every step, and here the gradient of the recurrent kernel is one product over al
 it are the states and what a cell asks for, nothing that grows faster than the number of frames.
 """
 
+import contextlib
+import contextvars
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 
@@ -17,6 +19,25 @@ Tensors = tuple[tf.Tensor, ...]
 
 # More than a unit's inputs ever sum to.
 BEYOND_ANY_SUM = 1e30
+
+# Frames of a block; see forward_only.
+BLOCK_FRAMES = 32
+
+_forward_only = contextvars.ContextVar("forward_only", default=False)
+
+
+@contextlib.contextmanager
+def forward_only() -> Iterator[None]:
+    """Layers that are built herein have no gradient, and keep nothing for one.
+
+    Their outputs are collected block by block: TensorFlow Lite copies a loop's table at every step,
+    and one of all frames would cost the square of their number.
+    """
+    token = _forward_only.set(True)
+    try:
+        yield
+    finally:
+        _forward_only.reset(token)
 
 
 def clipped_relu(values: tf.Tensor) -> tf.Tensor:
@@ -359,6 +380,32 @@ def _scan(
     return states, tuple(stacked)
 
 
+def _scan_in_blocks(
+    frames: int | tf.Tensor,
+    states: Tensors,
+    shape: tf.TensorShape,
+    step: Callable[[tf.Tensor, Tensors], tuple[Tensors, Tensors]],
+) -> tuple[Tensors, tf.Tensor]:
+    """As `_scan`, of the first table alone."""
+
+    def block(number: tf.Tensor, states: Tensors) -> tuple[Tensors, Tensors]:
+        def one(index: tf.Tensor, states: Tensors) -> tuple[Tensors, Tensors]:
+            frame = number * BLOCK_FRAMES + index
+            after, written = step(tf.minimum(frame, frames - 1), states)
+            pairs = zip(after, states, strict=True)
+            return tuple(tf.where(frame < frames, new, old) for new, old in pairs), written[:1]
+
+        return _scan(BLOCK_FRAMES, states, [shape], one)
+
+    blocks = (frames + BLOCK_FRAMES - 1) // BLOCK_FRAMES
+    states, (table,) = _scan(blocks, states, [tf.TensorShape([BLOCK_FRAMES, *shape])], block)
+    dynamic = tf.unstack(tf.shape(table)[2:])
+    each = [known or asked for known, asked in zip(table.shape[2:], dynamic, strict=True)]
+    length = frames if isinstance(frames, int) else None
+    outputs = tf.reshape(table, [-1, *each])[:frames]
+    return states, tf.ensure_shape(outputs, [length, *shape])
+
+
 def _recurrence(
     cell: _Cell,
     projected: tf.Tensor,
@@ -397,10 +444,15 @@ def _recurrence(
         mask = _is_real(frame, length, projected)[..., tf.newaxis]  # [directions, batch, 1]
         return tuple(tf.where(mask, *each) for each in zip(real, padding, strict=True))
 
-    @tf.custom_gradient
-    def recurrence(
-        projected: tf.Tensor, initial: Tensors, weights: Tensors
-    ) -> tuple[Tensors, Callable[..., tuple[tf.Tensor, Tensors, Tensors]]]:
+    def only_real(outputs: tf.Tensor) -> tf.Tensor:
+        if length is None:
+            return outputs
+        at = tf.range(frames)[:, tf.newaxis, tf.newaxis]
+        return tf.where(_is_real(at, length, projected)[..., tf.newaxis], outputs, 0.0)
+
+    def stepping(
+        projected: tf.Tensor, weights: Tensors
+    ) -> Callable[[tf.Tensor, Tensors], tuple[Tensors, Tensors]]:
         recurrent_kernel, *recurrent_bias = weights
 
         def forward(frame: tf.Tensor, states: Tensors) -> tuple[Tensors, Tensors]:
@@ -411,8 +463,15 @@ def _recurrence(
             after = where_real(frame, after, states)
             return after, (*after, *kept)
 
+        return forward
+
+    @tf.custom_gradient
+    def recurrence(
+        projected: tf.Tensor, initial: Tensors, weights: Tensors
+    ) -> tuple[Tensors, Callable[..., tuple[tf.Tensor, Tensors, Tensors]]]:
+        recurrent_kernel, *recurrent_bias = weights
         shapes = [state_shape] * cell.states + kept_shapes
-        final, tables = _scan(frames, initial, shapes, forward)
+        final, tables = _scan(frames, initial, shapes, stepping(projected, weights))
         all_states, all_kept = tables[: cell.states], tables[cell.states :]
 
         def gradient(*upstream: tf.Tensor) -> tuple[tf.Tensor, Tensors, Tensors]:
@@ -441,13 +500,13 @@ def _recurrence(
             kernel = product(_rows(history[0][:-1]), _rows(through), transpose_a=True)
             return inner, first, (kernel, *(tf.reduce_sum(through, [0, 2]) for _ in recurrent_bias))
 
-        outputs = all_states[0]
-        if length is not None:
-            at = tf.range(frames)[:, tf.newaxis, tf.newaxis]
-            outputs = tf.where(_is_real(at, length, projected)[..., tf.newaxis], outputs, 0.0)
-        return (outputs, *final), gradient
+        return (only_real(all_states[0]), *final), gradient
 
     weights = (recurrent_kernel,) if recurrent_bias is None else (recurrent_kernel, recurrent_bias)
+    if _forward_only.get():
+        step = stepping(projected, weights)
+        states, outputs = _scan_in_blocks(frames, initial, state_shape, step)
+        return only_real(outputs), states
     outputs, *final = recurrence(projected, initial, weights)
     return outputs, tuple(final)
 

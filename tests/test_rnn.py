@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import constants
-from speech.rnn import bidirectional_rnn, clipped_relu, gru, lstm
+from speech.rnn import BLOCK_FRAMES, bidirectional_rnn, clipped_relu, forward_only, gru, lstm
 
 Array = npt.NDArray[np.float32]
 
@@ -503,3 +503,34 @@ def test_gradient_of_gated_cell_keeps_inputs_states_and_gates_alone(
         *([frames, 2, BATCH, width * UNITS] for width in widths),
     ]
     assert sorted(kept, key=str) == sorted(expected, key=str)
+
+
+# --- Without gradients ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("frames", [1, BLOCK_FRAMES, BLOCK_FRAMES + 1, 2 * BLOCK_FRAMES + 6])
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_layer_without_gradients_gives_the_same_outputs_and_states(cell: str, frames: int) -> None:
+    rng = np.random.default_rng(frames)
+    gates = {"rnn": 1, "lstm": 4, "gru": 3}[cell] * UNITS
+    bias = [2, 2, gates] if cell == "gru" else [2, gates]
+    shapes = [[2, frames, INPUTS], [2, INPUTS, gates], [2, UNITS, gates], bias]
+    inputs, *weights = (tf.constant(rng.normal(size=shape), tf.float32) for shape in shapes)
+    length = tf.constant([frames, (frames + 1) // 2])
+    function: Any = {"rnn": bidirectional_rnn, "lstm": lstm, "gru": gru}[cell]
+    wanted = function(inputs, length, *weights, tf.float32)
+    with forward_only():
+        found = function(inputs, length, *weights, tf.float32)
+    for one, other in zip(tf.nest.flatten(found), tf.nest.flatten(wanted), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
+
+
+def test_layer_has_gradients_again_behind_what_has_none() -> None:
+    kernels = [tf.constant(each) for each in case()]
+    with forward_only():
+        layer(*kernels)
+    with tf.GradientTape() as tape:
+        tape.watch(kernels)
+        outputs = layer(*kernels)
+    gradients = tape.gradient(outputs, kernels)
+    assert all(np.any(each) for each in gradients)
