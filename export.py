@@ -25,8 +25,8 @@ from speech import (
 from speech.acoustic_graph import restored
 from speech.config import read_config
 from speech.description import Description, Naming
-from speech.model_card import Data, Form
-from speech.records import find_shards
+from speech.model_card import Form
+from speech.records import ShardSet, find_shards
 from utils import UserError
 
 FLAGS = flags.FLAGS
@@ -120,7 +120,7 @@ def write_forms(checkpoint: str, description: Description, formats: list[str]) -
 
 
 def measured(
-    checkpoint: str, forms: list[Form], test: Data
+    checkpoint: str, forms: list[Form], test: ShardSet
 ) -> tuple[list[Form], dict[str, export_rates.Rates]]:
     """The forms with the checkpoint in front of them, and the rates of all."""
     size = sum(storage.sizes(f"{checkpoint}.data-*").values())
@@ -128,7 +128,7 @@ def measured(
     for form in forms:
         models[form.name] = exported.load(storage.join(FLAGS.export_dir, form.path))
     with command_line.progress_bar(test.index.records, " utterances") as bar:
-        rates = export_rates.measure(models, find_shards(test.pattern), bar.update)
+        rates = export_rates.measure(models, test, bar.update)
     return [Form(CHECKPOINT, "", size), *forms], rates
 
 
@@ -141,12 +141,10 @@ def main() -> None:
             "files of this machine into memory. Export to a folder here, and copy it."
         )
     config = read_config(FLAGS.model_dir)
-    training = test = None
-    if FLAGS.train_data:
-        training = Data(FLAGS.train_data, find_shards(FLAGS.train_data).index)
+    training = find_shards(FLAGS.train_data) if FLAGS.train_data else None
+    test = None
     if FLAGS.test_data:
-        found = recogniser.find_set(FLAGS.test_data, config, FLAGS.model_dir)
-        test = Data(FLAGS.test_data, found.index)
+        test = recogniser.find_set(FLAGS.test_data, config, FLAGS.model_dir)
     with estimator.explained_errors(FLAGS.model_dir):
         checkpoint = checkpoints.asked_checkpoint(
             FLAGS.model_dir, FLAGS.checkpoint, FLAGS.average_checkpoints

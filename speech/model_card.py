@@ -7,7 +7,7 @@ from speech import networks
 from speech.config import SIZES
 from speech.description import Description
 from speech.export_rates import Rates
-from speech.records import Index
+from speech.records import ShardSet
 
 CARD_FILE = "model_card.md"
 
@@ -21,19 +21,11 @@ class Form:
     bytes: int
 
 
-@dataclass(frozen=True)
-class Data:
-    """Shards that the card tells of."""
-
-    pattern: str
-    index: Index
-
-
 def card(
     description: Description,
     forms: Sequence[Form],
-    training: Data | None,
-    test: Data | None,
+    training: ShardSet | None,
+    test: ShardSet | None,
     rates: Mapping[str, Rates],
 ) -> str:
     """The page in Markdown; rates: by the forms' names, none without a test set."""
@@ -73,7 +65,7 @@ def _settings(description: Description) -> list[str]:
     return ["| | |", "| --- | --- |", *(f"| {name} | {what} |" for name, what in rows if what)]
 
 
-def _training(description: Description, data: Data | None) -> list[str]:
+def _training(description: Description, data: ShardSet | None) -> list[str]:
     training = description.config.training
     lines = []
     if data is None:
@@ -94,7 +86,7 @@ def _training(description: Description, data: Data | None) -> list[str]:
     return lines
 
 
-def _rates(forms: Sequence[Form], test: Data | None, rates: Mapping[str, Rates]) -> list[str]:
+def _rates(forms: Sequence[Form], test: ShardSet | None, rates: Mapping[str, Rates]) -> list[str]:
     if test is None:
         rows = [f"| {form.name} | {form.bytes / 1e6:.2f} MB |" for form in forms]
         return [
@@ -120,8 +112,9 @@ def _rates(forms: Sequence[Form], test: Data | None, rates: Mapping[str, Rates])
         )
     lines += [
         "",
-        "WER and CER by beam search without a language model. Other transcripts: than the",
-        "checkpoint's. Real-time factor: of the network alone, an utterance at a time.",
+        "WER and CER by beam search without a language model. Other transcripts: than those of the",
+        "checkpoint, whose size counts what the optimizer keeps. Real-time factor: of the network",
+        "alone, an utterance at a time.",
     ]
     return lines
 

@@ -21,7 +21,7 @@ Tensors = tuple[tf.Tensor, ...]
 BEYOND_ANY_SUM = 1e30
 
 # Frames of a block; see forward_only.
-BLOCK_FRAMES = 32
+BLOCK_FRAMES = 16
 
 _forward_only = contextvars.ContextVar("forward_only", default=False)
 

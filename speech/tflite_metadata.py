@@ -87,7 +87,11 @@ def _opened(path: str) -> Iterator[_Table]:
             yield _Table(content, struct.unpack_from("<I", content)[0])
     except OSError as error:
         raise UserError(f"{path} can't be read: {error.strerror}.") from None
-    except (ValueError, struct.error) as error:
+    except struct.error:
+        raise UserError(
+            f"{path} is not a TensorFlow Lite model, or one that is cut short: export it anew."
+        ) from None
+    except ValueError as error:  # an empty file can't be mapped
         raise UserError(f"{path} is not a TensorFlow Lite model: {error}.") from None
 
 

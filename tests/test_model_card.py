@@ -8,18 +8,17 @@ from tiny_shards import random_utterances, write_shards
 from speech import model_card
 from speech.description import Description, Naming
 from speech.export_rates import Rates
-from speech.model_card import Data, Form
+from speech.model_card import Form
 
 
 def test_table_has_a_row_for_each_form(tmp_path: Path) -> None:
     shards = write_shards(tmp_path, random_utterances([300, 300], 4), longest=(300, 12))
-    data = Data(shards.pattern, shards.index)
     rates = {
         "checkpoint": Rates(0.25, 0.1, 0.3, 0.125, 2, 0, 0.01),
         "tflite_int8": Rates(0.5, 0.2, 0.6, 0.25, 2, 1, 0.0125),
     }
     forms = [Form("checkpoint", "", 2_000_000), Form("tflite_int8", "model-int8.tflite", 500_000)]
-    page = model_card.card(Description(tiny_config(), 1500), forms, data, data, rates)
+    page = model_card.card(Description(tiny_config(), 1500), forms, shards, shards, rates)
     assert "2 utterances, 0.1 minutes" in page
     assert "| checkpoint | 2.00 MB | 25.00% | 10.00% | 30.00% | 12.50% | 0 of 2 | 0.010 |" in page
     assert "| tflite_int8 | 0.50 MB | 50.00% | 20.00% | 60.00% | 25.00% | 1 of 2 | 0.013 |" in page
