@@ -1,16 +1,21 @@
 """The door export.py, as people run it, on a model of a few steps."""
 
+import re
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from doors import TINY_NETWORK, assert_error, run_door
+from doors import TINY_NETWORK, run_door
 from tiny_models import noise, write_model
 from tiny_shards import random_utterances, write_shards
 
+import export
 from speech import exported
 from speech.decoder import greedy_decode
 from speech.records import ShardSet
+from utils import UserError
 
 FORMS = {
     "saved_model": "saved_model",
@@ -43,7 +48,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, shards: ShardSet) -> Path:
 
 
 @pytest.fixture(scope="module")
-def export(
+def exporting(
     tmp_path_factory: pytest.TempPathFactory, shards: ShardSet, trained: Path
 ) -> tuple[Path, subprocess.CompletedProcess[str]]:
     folder = tmp_path_factory.mktemp("export") / "new"
@@ -61,9 +66,9 @@ def export(
 
 
 def test_every_form_is_written_and_told(
-    export: tuple[Path, subprocess.CompletedProcess[str]],
+    exporting: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
-    folder, result = export
+    folder, result = exporting
     assert {each.name for each in folder.iterdir()} == {*FORMS.values(), "model_card.md"}
     *lines, last = result.stdout.splitlines()
     assert last == f"The model's card: {folder}/model_card.md"
@@ -75,9 +80,9 @@ def test_every_form_is_written_and_told(
 
 
 def test_page_tells_of_data_sizes_and_rates(
-    export: tuple[Path, subprocess.CompletedProcess[str]], shards: ShardSet
+    exporting: tuple[Path, subprocess.CompletedProcess[str]], shards: ShardSet
 ) -> None:
-    folder, _ = export
+    folder, _ = exporting
     page = (folder / "model_card.md").read_text()
     assert page.startswith("# Tiny 0.1\n")
     assert f"`{shards.pattern}`: 4 utterances, 0.00 hours." in page
@@ -90,9 +95,9 @@ def test_page_tells_of_data_sizes_and_rates(
 
 
 def test_all_forms_write_the_same_transcript_of_a_recording(
-    export: tuple[Path, subprocess.CompletedProcess[str]], trained: Path
+    exporting: tuple[Path, subprocess.CompletedProcess[str]], trained: Path
 ) -> None:
-    folder, _ = export
+    folder, _ = exporting
     checkpoint = exported.load(str(trained))
     samples = noise(16000)
     alphabet = checkpoint.description.config.alphabet
@@ -123,11 +128,19 @@ def test_one_format_is_written_alone_and_not_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "parts"),
+    ("flags", "told"),
     [
-        (["--formats=onnx"], ["--formats=onnx", "tflite_int8"]),
-        (["--test_data=x", "--export_dir=gs://bucket/x"], ["--export_dir=gs://bucket/x"]),
+        ({"formats": ["onnx"]}, "--formats=onnx: choose among saved_model, tflite"),
+        ({"formats": []}, "--formats=: choose among"),
+        ({"test_data": "x", "export_dir": "gs://bucket/x"}, "--export_dir=gs://bucket/x"),
+        ({"model_dir": "no-such-model"}, "no-such-model is not a model directory"),
     ],
 )
-def test_flags_that_cannot_be_are_refused(flags: list[str], parts: list[str]) -> None:
-    assert_error(run_door("export.py", *flags), *parts)
+def test_flags_that_cannot_be_are_refused(
+    flags: dict[str, Any], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"formats": ["tflite"], "model_dir": "model", "export_dir": "out", "test_data": None}
+    monkeypatch.setattr(export, "FLAGS", SimpleNamespace(logging="info", **{**given, **flags}))
+    monkeypatch.setattr(export.estimator, "quieten", lambda level: None)
+    with pytest.raises(UserError, match=re.escape(told)):
+        export.main()
