@@ -119,10 +119,10 @@ def read_audio(
             slack = MPEG_SLACK if file.subtype.startswith("MPEG") else 0
     except soundfile.SoundFileError as error:
         raise AudioError(
-            f"{path} can't be read as audio: damaged or cut short ({_cause(error)})."
+            f"{path} can't be read as audio: damaged or cut short ({cause_of(error)})."
         ) from None
     except (OSError, MemoryError) as error:
-        raise AudioError(f"{path} can't be read as audio: {_reason(error)}.") from None
+        raise AudioError(f"{path} can't be read as audio: {reason_of(error)}.") from None
     there = reached + len(audio)
     if there < stop - slack:
         raise AudioError(
@@ -157,15 +157,15 @@ def audio_length(
             start, stop = _stretch(path, file, start_seconds, seconds)
             return round_half_up((stop - start) * sample_rate / file.samplerate)  # as soxr does
     except OSError as error:
-        raise AudioError(f"{path} can't be read as audio: {_reason(error)}.") from None
+        raise AudioError(f"{path} can't be read as audio: {reason_of(error)}.") from None
 
 
 def round_half_up(value: float) -> int:
     return int(np.floor(value + 0.5))
 
 
-class _OfUnknownSize(io.BytesIO):
-    """An mp3 that doesn't tell its size to the decoder.
+class _OfUnknownSize(io.BufferedIOBase):
+    """An mp3 that doesn't tell its size to the decoder: a base beside that of a file.
 
     From the size it would guess how many samples there are where the header doesn't say, and give
     no more than these: a quarter of all was seen at a variable bit rate. Now it counts them.
@@ -183,14 +183,24 @@ class _OfUnknownSize(io.BytesIO):
         return 0 if self._at_end and self._asked > 1 else super().tell()
 
 
-class _SoundFile(soundfile.SoundFile):
+class _Mp3Bytes(_OfUnknownSize, io.BytesIO):
+    """One in memory."""
+
+
+class Mp3File(_OfUnknownSize, io.BufferedReader):
+    """One on the disk, which is opened by `Mp3File(io.FileIO(path))`."""
+
+
+class SoundReader(soundfile.SoundFile):
     """One that can't be sought where that leads astray.
 
-    soundfile seeks after each read as well, to where it is; in an mp3 what follows would be wrong.
+    soundfile seeks after each read as well, to where it is; in an mp3 what follows would be wrong,
+    and in a flac that doesn't tell its length it fails.
     """
 
     def seekable(self) -> bool:
-        return bool(super().seekable()) and self.subtype not in INEXACT_SEEK
+        exact = self.subtype not in INEXACT_SEEK and self.frames != UNKNOWN_LENGTH
+        return bool(super().seekable()) and exact
 
 
 @dataclass(frozen=True)
@@ -205,7 +215,7 @@ class _Decoded:
 _kept: _Decoded | None = None  # of the file that was read last, if stretches of it are wanted
 
 
-def _opened(path: str, stretch: bool) -> _SoundFile:
+def _opened(path: str, stretch: bool) -> SoundReader:
     """The file, or what ffmpeg makes of it.
 
     Args:
@@ -222,11 +232,11 @@ def _opened(path: str, stretch: bool) -> _SoundFile:
     content = storage.read_bytes(path) if storage.in_bucket(path) else None
     try:
         # Of text soundfile takes only UTF-8, which a file's name needn't be.
-        file = _SoundFile(os.fsencode(path) if content is None else io.BytesIO(content))
+        file = SoundReader(os.fsencode(path) if content is None else io.BytesIO(content))
         if file.format != MP3:
             return file
         file.close()
-        return _SoundFile(_OfUnknownSize(content or storage.read_bytes(path)))
+        return SoundReader(_Mp3Bytes(content or storage.read_bytes(path)))
     except soundfile.SoundFileError as error:
         if not (_size(path) if content is None else len(content)):
             raise AudioError(f"{path} can't be read as audio: the file is empty.") from None
@@ -234,9 +244,9 @@ def _opened(path: str, stretch: bool) -> _SoundFile:
         kept = _kept
         if kept is None or (kept.path, kept.state) != (path, state):
             _kept = None  # before another one needs its memory
-            kept = _Decoded(path, state, _decoded(path, content, _cause(error)))
+            kept = _Decoded(path, state, _decoded(path, content, cause_of(error)))
             _kept = kept if stretch and len(kept.sound) <= KEPT_BYTES else None
-        return _SoundFile(io.BytesIO(kept.sound))
+        return SoundReader(io.BytesIO(kept.sound))
 
 
 def _size(path: str) -> int:
@@ -253,19 +263,19 @@ def _state(path: str, content: bytes | None) -> tuple[int, int] | str:
     return there.st_size, there.st_mtime_ns
 
 
-def _reason(error: OSError | MemoryError) -> str:
+def reason_of(error: OSError | MemoryError) -> str:
     """What the system has against a file, without its name."""
     return str(getattr(error, "strerror", None) or error)
 
 
-def _cause(error: soundfile.SoundFileError) -> str:
+def cause_of(error: soundfile.SoundFileError) -> str:
     """What soundfile has against a file, without what it calls one that isn't local."""
     words = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
     return NOT_RECOGNISED if NOT_REGULAR in words else str(words).rstrip(".")
 
 
 def _stretch(
-    path: str, file: _SoundFile, start_seconds: float, seconds: float | None
+    path: str, file: SoundReader, start_seconds: float, seconds: float | None
 ) -> tuple[int, int]:
     """Where a stretch starts and stops, in the file's own samples."""
     if file.frames == UNKNOWN_LENGTH:
@@ -287,7 +297,7 @@ def _stretch(
     )
 
 
-def _go_to(file: _SoundFile, start: int) -> int:
+def _go_to(file: SoundReader, start: int) -> int:
     """Makes sample `start` the next to be read, or the file's end; returns which one it is."""
     if start and file.seekable():
         return int(file.seek(start))
@@ -311,12 +321,7 @@ def _decoded(path: str, content: bytes | None, refusal: str) -> bytes:
     Raises:
         AudioError: it can't be decoded, or ffmpeg isn't there.
     """
-    program = _ffmpeg()
-    if program is None:
-        raise AudioError(
-            f"{path} can't be read as audio: soundfile says '{refusal}'. For what it doesn't know, "
-            f"{INSTALL_FFMPEG}."
-        )
+    program = ffmpeg_for(path, refusal)
     if content is None:
         sound, complaint = _run_ffmpeg(program, path)
     else:
@@ -325,10 +330,26 @@ def _decoded(path: str, content: bytes | None, refusal: str) -> bytes:
             file.flush()
             sound, complaint = _run_ffmpeg(program, file.name)
     if complaint:
-        raise AudioError(
-            f"{path} can't be read as audio: soundfile says '{refusal}', ffmpeg '{complaint}'."
-        )
+        raise refused_by_both(path, refusal, complaint)
     return sound
+
+
+def refused_by_both(path: str, refusal: str, complaint: str) -> AudioError:
+    """The error that names what soundfile and ffmpeg have against a file."""
+    return AudioError(
+        f"{path} can't be read as audio: soundfile says '{refusal}', ffmpeg '{complaint}'."
+    )
+
+
+def ffmpeg_for(path: str, refusal: str) -> str:
+    """The program, for a file that soundfile refuses; AudioError if it isn't there."""
+    program = _ffmpeg()
+    if program is None:
+        raise AudioError(
+            f"{path} can't be read as audio: soundfile says '{refusal}'. For what it doesn't know, "
+            f"{INSTALL_FFMPEG}."
+        )
+    return program
 
 
 def _ffmpeg() -> str | None:
@@ -345,24 +366,46 @@ def _ffmpeg() -> str | None:
 
 
 def _run_ffmpeg(program: str, path: str) -> tuple[bytes, str]:
-    """An au file, and what ffmpeg says against the file; empty if it is good.
+    """An au file, and what ffmpeg says against the file; empty if it is good."""
+    command = ffmpeg_command(program, path)
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
+    complaint = ffmpeg_complaint(ended.stderr, path, ended.returncode, bool(ended.stdout))
+    return ended.stdout, complaint
+
+
+def ffmpeg_command(program: str, path: str) -> list[str]:
+    """What makes an au file of a file's sound, at its own rate, in float32, on its output.
 
     It reads nothing but this file: no network, no other file that this one names, not our stdin.
     """
-    address = f"file:{path}"  # so that a name with a colon or a dash at its start is one
-    command = [
+    return [
         *(program, "-nostdin", "-v", "error", "-xerror"),
         *("-protocol_whitelist", "file", "-format_whitelist", ",".join(FFMPEG_FORMATS)),
-        *("-i", address, "-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"),
+        *("-i", _address(path), "-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"),
     ]
-    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
-    said = ended.stderr.decode(errors="replace")
+
+
+def _address(path: str) -> str:
+    """ffmpeg's name of a file, so that one with a colon or a dash at its start is one."""
+    return f"file:{path}"
+
+
+def ffmpeg_complaint(said: bytes, path: str, exit_code: int, any_sound: bool) -> str:
+    """What an ended ffmpeg has against the file; empty if it is good.
+
+    Args:
+        said: what it wrote to stderr.
+        any_sound: whether it wrote anything to its output.
+    """
     # In lines such as "[mov,mp4 @ 0x55cc] moov atom not found" the first ones name the cause. An
     # address in memory would make the same file's message another one every time.
-    lines = [re.sub(r"^(\[.*?\] )+", "", line).strip() for line in said.splitlines()]
-    causes = [line.replace(address, "the file").rstrip(".") for line in lines if line]
-    if ended.returncode == 0 and ended.stdout:
+    lines = [
+        re.sub(r"^(\[.*?\] )+", "", line).strip()
+        for line in said.decode(errors="replace").splitlines()
+    ]
+    causes = [line.replace(_address(path), "the file").rstrip(".") for line in lines if line]
+    if exit_code == 0 and any_sound:
         damage = [line for line in causes if any(words in line for words in FFMPEG_WENT_ON)]
-        return ended.stdout, damage[0] if damage else ""
-    cause = causes[0] if causes else f"nothing, with exit code {ended.returncode}"
-    return b"", next((ours for words, ours in FFMPEG_MEANS.items() if words in cause), cause)
+        return damage[0] if damage else ""
+    cause = causes[0] if causes else f"nothing, with exit code {exit_code}"
+    return next((ours for words, ours in FFMPEG_MEANS.items() if words in cause), cause)

@@ -1,0 +1,343 @@
+"""Audio of any length -> blocks of samples, in memory that doesn't grow with it.
+
+The blocks of a file make what `audio.read_audio` reads of it at once; tests/test_audio_stream.py
+holds them to each other. An hour takes a few megabytes of this process; ffmpeg, for what only it
+decodes, is a process of its own that writes into a pipe.
+"""
+
+import contextlib
+import io
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+
+from speech import audio, storage
+from speech.audio import AudioError
+
+Samples = npt.NDArray[np.float32]
+
+STANDARD_INPUT = "standard input"  # its name in messages
+
+BLOCK_SAMPLES = 2**15  # of a file, of all channels together
+BLOCK_BYTES = 2**16  # at most, of what comes through a pipe
+
+# The head of an au file: its name, where the sound starts, bytes, encoding, rate, channels.
+AU_HEAD = struct.Struct(">4s5I")
+
+# How a wav begins that may come through a pipe. RF64 is one of more than 4 GB.
+WAV_HEADS = (b"RIFF", b"RF64")
+# The start of a wav's `fmt ` chunk: encoding, channels, rate, bytes a second, bytes of all channels
+# at one time, bits of a sample.
+WAV_FORMAT = struct.Struct("<HHIIHH")
+WAV_EXTENSIBLE, WAV_SUBFORMAT = 0xFFFE, slice(24, 26)  # the encoding is told later in the chunk
+# (encoding, bits of a sample) -> soundfile's name of such samples.
+WAV_SUBTYPES = {
+    (1, 8): "PCM_U8",
+    (1, 16): audio.INT16_SUBTYPE,
+    (1, 24): "PCM_24",
+    (1, 32): "PCM_32",
+    (3, 32): "FLOAT",
+    (3, 64): "DOUBLE",
+    (6, 8): "ALAW",
+    (7, 8): "ULAW",
+}
+# Bytes of a wav whose length wasn't known when its head was written: programs that write into a
+# pipe put 0 there, or about as much as fits.
+NO_LENGTH = 0x7FFF0000
+MOST_CHANNELS = 255  # that a wav through a pipe may have: more is a damaged head
+
+# How files begin that would be noise if they were taken for raw samples.
+OTHER_FORMATS = {
+    b"fLaC": "flac",
+    b"OggS": "ogg",
+    b"ID3": "mp3",
+    b"FORM": "aiff",
+    b".snd": "au",
+    b"caff": "caf",
+    b"\x1aE\xdf\xa3": "webm or mkv",
+}
+HEAD_BYTES = 12  # that tell a wav from raw samples
+
+
+def stream_file(path: str, sample_rate: int) -> Iterator[Samples]:
+    """Samples of a sound file in blocks: mono, at `sample_rate` Hz, at int16 scale.
+
+    Joined, they are what `audio.read_audio` gives. Where soundfile reads the file, one whose header
+    doesn't tell its length is read as well, to its end. What is wrong with a file may show only
+    behind blocks that were good. Of a bucket's object a copy is made on the disk.
+
+    Args:
+        path: local or gs://.
+
+    Yields:
+        float32 [samples], at least one sample each.
+
+    Raises:
+        AudioError: as `audio.read_audio`.
+        UserError: the bucket can't be reached.
+    """
+    with contextlib.ExitStack() as opened:
+        try:
+            yield from _file_blocks(path, sample_rate, opened)
+        except soundfile.SoundFileError as error:
+            raise AudioError(
+                f"{path} can't be read as audio: damaged or cut short ({audio.cause_of(error)})."
+            ) from None
+        except (OSError, MemoryError) as error:
+            raise AudioError(f"{path} can't be read as audio: {audio.reason_of(error)}.") from None
+
+
+def stream_input(
+    file: io.BufferedIOBase, sample_rate: int, name: str = STANDARD_INPUT
+) -> Iterator[Samples]:
+    """Samples of what comes through a pipe, as soon as they are there.
+
+    What begins as a wav is one: PCM of 8 to 32 bits, floating point, A-law or mu-law, of any rate
+    and channels; it may have no length in its head. Anything else is taken for raw samples: 16 bit,
+    little endian, mono, at `sample_rate`. Half a sample at the end is left out.
+
+    Args:
+        file: the bytes, such as sys.stdin.buffer.
+        sample_rate: Hz, of the blocks.
+        name: the pipe's, for messages.
+
+    Yields:
+        float32 [samples] at int16 scale, at least one sample each.
+
+    Raises:
+        AudioError: there is nothing, it is a format that isn't read from a pipe, or a wav's head is
+            damaged.
+    """
+    try:
+        head = file.read(HEAD_BYTES)
+        if not head:
+            raise AudioError(f"{name} holds no audio: it is empty.")
+        if head[:4] in WAV_HEADS and head[8:] == b"WAVE":
+            sound = _wav_sound(file, name)
+            head = b""
+        else:
+            _refuse_other_formats(head, name)
+            sound = _Sound(audio.INT16_SUBTYPE, 1, sample_rate, None)
+        yield from _at_rate(_piped(file, head, sound), sound.rate, sample_rate, name)
+    except OSError as error:
+        raise AudioError(f"{name} can't be read as audio: {audio.reason_of(error)}.") from None
+
+
+def _file_blocks(path: str, sample_rate: int, opened: contextlib.ExitStack) -> Iterator[Samples]:
+    """Blocks of a file; what it opens is closed with `opened`."""
+    local = opened.enter_context(_copied(path)) if storage.in_bucket(path) else path
+    try:
+        # Of text soundfile takes only UTF-8, which a file's name needn't be.
+        file = opened.enter_context(audio.SoundReader(os.fsencode(local)))
+        if file.format == audio.MP3:
+            content = opened.enter_context(audio.Mp3File(io.FileIO(local)))
+            file = opened.enter_context(audio.SoundReader(content))
+    except soundfile.SoundFileError as error:
+        with open(local, "rb") as there:
+            if not there.read(1):
+                raise AudioError(f"{path} can't be read as audio: the file is empty.") from None
+        blocks, rate = _ffmpeg_blocks(path, local, audio.cause_of(error), opened)
+        yield from _at_rate(blocks, rate, sample_rate, path)
+        return
+    yield from _at_rate(_soundfile_blocks(file, path), file.samplerate, sample_rate, path)
+
+
+@contextlib.contextmanager
+def _copied(path: str) -> Iterator[str]:
+    """The path of a bucket's object, copied to the disk."""
+    with tempfile.NamedTemporaryFile() as file, storage.open_reader(path) as content:
+        shutil.copyfileobj(content, file, BLOCK_BYTES)
+        file.flush()
+        yield file.name
+
+
+def _soundfile_blocks(file: audio.SoundReader, path: str) -> Iterator[Samples]:
+    """float32 [samples, channels] in full scale 1."""
+    promised, there = file.frames, 0
+    while True:
+        block = file.read(max(BLOCK_SAMPLES // file.channels, 1), dtype="float32", always_2d=True)
+        if not len(block):
+            break
+        there += len(block)
+        yield block
+    slack = audio.MPEG_SLACK if file.subtype.startswith("MPEG") else 0
+    if promised != audio.UNKNOWN_LENGTH and there < promised - slack:
+        raise AudioError(
+            f"{path} is cut short: its header promises {promised} samples, {there} are there."
+        )
+
+
+def _ffmpeg_blocks(
+    path: str, local: str, refusal: str, opened: contextlib.ExitStack
+) -> tuple[Iterator[Samples], int]:
+    """Blocks, float32 [samples, channels] in full scale 1, and their rate.
+
+    Args:
+        path: the file's name in messages.
+        local: where it lies.
+        refusal: what soundfile has against it.
+    """
+    program = audio.ffmpeg_for(path, refusal)
+    # Not a pipe, which would fill up while nobody reads it.
+    said = opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - `opened` closes it
+    running = subprocess.Popen(
+        audio.ffmpeg_command(program, local),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=said,
+    )
+    opened.callback(running.wait)
+    opened.callback(
+        running.kill
+    )  # callbacks are called last to first; of an ended one this is none
+    assert running.stdout is not None
+    output = opened.enter_context(running.stdout)
+
+    def refuse_if_bad(any_sound: bool) -> None:
+        exit_code = running.wait()
+        said.seek(0)
+        complaint = audio.ffmpeg_complaint(said.read(), local, exit_code, any_sound)
+        if complaint:
+            raise audio.refused_by_both(path, refusal, complaint)
+
+    head = output.read(AU_HEAD.size)
+    if len(head) < AU_HEAD.size:
+        refuse_if_bad(any_sound=False)
+    _, start, _, _, rate, channels = AU_HEAD.unpack(head)
+    output.read(start - AU_HEAD.size)  # a comment
+
+    def blocks() -> Iterator[Samples]:
+        size = 4 * channels
+        while content := output.read(max(BLOCK_SAMPLES // channels, 1) * size):
+            whole = content[: len(content) // size * size]
+            yield np.frombuffer(whole, ">f4").astype(np.float32).reshape(-1, channels)
+        refuse_if_bad(any_sound=True)
+
+    return blocks(), rate
+
+
+@dataclass(frozen=True)
+class _Sound:
+    """How samples come through a pipe."""
+
+    subtype: str  # soundfile's name of it
+    channels: int
+    rate: int  # Hz
+    size: int | None  # bytes of all samples; None: to the end
+
+    @property
+    def sample_bytes(self) -> int:
+        """Of all channels at one time."""
+        bits = next(bits for (_, bits), subtype in WAV_SUBTYPES.items() if subtype == self.subtype)
+        return bits // 8 * self.channels
+
+
+def _wav_sound(file: io.BufferedIOBase, name: str) -> _Sound:
+    """What the head of a wav tells; the file's next bytes are its samples then."""
+    form = b""
+    while True:
+        chunk = file.read(8)
+        if len(chunk) < 8:
+            raise AudioError(f"{name} is a wav without samples: it ends within its head.")
+        kind, (size,) = chunk[:4], struct.unpack("<I", chunk[4:])
+        if kind == b"data":
+            break
+        content = _read_chunk(file, size + size % 2, keep=kind == b"fmt ")
+        form = content if kind == b"fmt " else form
+    if len(form) < WAV_FORMAT.size:
+        raise AudioError(f"{name} is a damaged wav: its head doesn't tell how its samples are.")
+    encoding, channels, rate, _, _, bits = WAV_FORMAT.unpack(form[: WAV_FORMAT.size])
+    if encoding == WAV_EXTENSIBLE:
+        encoding = int.from_bytes(form[WAV_SUBFORMAT], "little")
+    if (encoding, bits) not in WAV_SUBTYPES:
+        raise AudioError(
+            f"{name} is a wav of encoding {encoding} with {bits} bits, which isn't read from a "
+            "pipe: give the file's name."
+        )
+    if not (0 < channels <= MOST_CHANNELS and rate):
+        raise AudioError(f"{name} is a damaged wav: {channels} channels at {rate} Hz.")
+    known = 0 < size < NO_LENGTH
+    return _Sound(WAV_SUBTYPES[encoding, bits], channels, rate, size if known else None)
+
+
+def _read_chunk(file: io.BufferedIOBase, size: int, keep: bool) -> bytes:
+    """A chunk's bytes if they are to be kept, its start at most, else nothing."""
+    content = b""
+    while size:
+        part = file.read(min(size, BLOCK_BYTES))
+        if not part:
+            break
+        content = content or (part if keep else b"")
+        size -= len(part)
+    return content
+
+
+def _refuse_other_formats(head: bytes, name: str) -> None:
+    for start, form in OTHER_FORMATS.items():
+        if head.startswith(start):
+            raise AudioError(
+                f"{name} is {form}; from a pipe a wav or raw 16-bit samples are read: give the "
+                "file's name."
+            )
+
+
+def _piped(file: io.BufferedIOBase, start: bytes, sound: _Sound) -> Iterator[Samples]:
+    """float32 [samples, channels] in full scale 1.
+
+    Args:
+        start: what was already read of the samples.
+    """
+    size, left = sound.sample_bytes, sound.size
+    while True:
+        content = file.read1(BLOCK_BYTES if left is None else min(left, BLOCK_BYTES))
+        left = left if left is None else left - len(content)
+        content, ended = start + content, not content
+        whole = len(content) // size * size
+        start = content[whole:]
+        if whole:
+            yield soundfile.read(
+                io.BytesIO(content[:whole]),
+                dtype="float32",
+                always_2d=True,
+                samplerate=sound.rate,
+                channels=sound.channels,
+                format="RAW",
+                subtype=sound.subtype,
+                endian="LITTLE",
+            )[0]
+        if ended:
+            return
+
+
+def _at_rate(
+    blocks: Iterator[Samples], rate: int, wanted_rate: int, name: str
+) -> Iterator[Samples]:
+    """Blocks of float32 [samples, channels] in full scale 1 as those that are wanted.
+
+    Args:
+        name: the file's, for messages.
+    """
+    resampler = soxr.ResampleStream(rate, wanted_rate, 1, dtype="float32", quality="HQ")
+    any_samples = False
+    for block in blocks:
+        mono = block.mean(axis=1)  # [samples]
+        if not np.isfinite(mono).all():
+            raise AudioError(f"{name} can't be used: some of its samples are no finite numbers.")
+        any_samples = True
+        if rate != wanted_rate:
+            mono = resampler.resample_chunk(mono)
+        if len(mono):
+            yield mono * np.float32(audio.INT16_SCALE)
+    if any_samples and rate != wanted_rate:
+        mono = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        if len(mono):
+            yield mono * np.float32(audio.INT16_SCALE)
