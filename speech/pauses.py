@@ -3,7 +3,8 @@
 It looks at levels of 20 ms frames (speech/sound_checks.py), a window of the longest segment at a
 time, and remembers half a minute of levels before it: from these it knows the noise between words.
 
-- Silence of SILENCE_SECONDS and more is left out, save MARGIN_SECONDS at either side of speech.
+- Silence of SILENCE_SECONDS and more is left out, save MARGIN_SECONDS at either side of speech, and
+  what is left behind the last cut if it is nothing but silence.
 - What is longer than a segment may be is cut in the middle of the longest pause in its last part,
   in the last pause at all if there is none, and where it is quietest if nothing pauses.
 
@@ -138,12 +139,12 @@ class _Cutter:
         floor, loud = self._floor_and_loud(levels)
         speech = max(loud, FAINTEST_SPEECH, float(np.median([*self._loud_parts, LOWEST_LEVEL])))
         limit = min(floor + SILENCE_ABOVE_FLOOR, speech - SILENCE_BELOW_SPEECH)
-        silent = _medians(levels) <= limit  # [frames]
+        silent = self._medians(levels) <= limit  # [frames]
         silences = _runs(silent, _frames(SILENCE_SECONDS))
         leading = _leading(silent) if self._in_silence else 0
         if len(silences) and silences[0, 0] == 0:
             leading, silences = max(leading, int(silences[0, 1])), silences[1:]
-        if leading == frames:
+        if leading == frames or (at_end and self._start and (levels <= limit).all()):
             # At the end all is silence; before it, speech may follow, whose margin stays.
             self._drop(waiting, len(waiting) if at_end else (frames - margin) * self._frame, levels)
             self._in_silence = True
@@ -170,6 +171,14 @@ class _Cutter:
         known = np.concatenate([np.array(self._history, np.float32), levels])
         floor = float(np.percentile(known, FLOOR_PERCENTILE))
         return max(floor, loud - FLOOR_BELOW_LOUD), loud
+
+    def _medians(self, levels: Levels) -> Levels:
+        """Of each frame and those around it, [frames]; before the window they are remembered."""
+        around = _frames(MEDIAN_SECONDS) // 2
+        before = list(self._history)[-around:]
+        known = np.concatenate([np.array(before, np.float32), levels])
+        padded = np.pad(known, (around - len(before), around), mode="edge")
+        return np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * around + 1), axis=1)
 
     def _drop(self, waiting: Samples, samples: int, levels: Levels) -> None:
         """Takes samples off the start of what waits."""
@@ -215,10 +224,3 @@ def _runs(quiet: npt.NDArray[np.bool_], shortest: int) -> Runs:
     """
     runs = np.flatnonzero(np.diff(quiet, prepend=False, append=False)).reshape(-1, 2)
     return runs[runs[:, 1] - runs[:, 0] >= shortest]
-
-
-def _medians(levels: Levels) -> Levels:
-    """Of each frame and those around it, [frames]."""
-    around = _frames(MEDIAN_SECONDS) // 2
-    padded = np.pad(levels, around, mode="edge")
-    return np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * around + 1), axis=1)
