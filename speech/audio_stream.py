@@ -25,7 +25,7 @@ from speech.audio import AudioError
 
 Samples = npt.NDArray[np.float32]
 
-STANDARD_INPUT = "standard input"  # its name in messages
+INPUT_NAME = "standard input"  # its name in messages
 
 BLOCK_SAMPLES = 2**15  # of a file, of all channels together
 BLOCK_BYTES = 2**16  # at most, of what comes through a pipe
@@ -97,7 +97,7 @@ def stream_file(path: str, sample_rate: int) -> Iterator[Samples]:
 
 
 def stream_input(
-    file: io.BufferedIOBase, sample_rate: int, name: str = STANDARD_INPUT
+    file: io.BufferedIOBase, sample_rate: int, name: str = INPUT_NAME
 ) -> Iterator[Samples]:
     """Samples of what comes through a pipe, as soon as they are there.
 
