@@ -189,6 +189,11 @@ class ModelConfig:
     # front end normalises over the corpus.
     statistics: Statistics | None = None
 
+    @property
+    def output_seconds(self) -> float:
+        """Between two of the network's outputs."""
+        return self.network.stride_size * self.front_end.step_seconds
+
     def to_json(self) -> str:
         return (
             json.dumps(

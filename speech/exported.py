@@ -4,6 +4,7 @@ All take features as features.extract gives them, or samples at the front end's 
 scale, and give what speech/decoder.py makes text of.
 """
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,6 +34,9 @@ class AcousticModel(Protocol):
 
     def of_samples(self, samples: Samples) -> Floats:
         """samples: int16 or float32 [samples] at int16 scale, one at least."""
+
+    def of_batch(self, batch: Sequence[Floats]) -> list[Floats]:
+        """`of_features` of each utterance of a batch."""
 
 
 def load(path: str, checkpoint: str | None = None) -> AcousticModel:
@@ -71,17 +75,20 @@ class CheckpointModel:
         self._compute = tf.function(
             graph.of_features,
             [
-                tf.TensorSpec([1, None, config.front_end.bins], tf.float32),
-                tf.TensorSpec([1], tf.int32),
+                tf.TensorSpec([None, None, config.front_end.bins], tf.float32),
+                tf.TensorSpec([None], tf.int32),
             ],
         )
 
     def of_features(self, features: Floats) -> Floats:
-        log_probs, _ = self._compute(features[np.newaxis], np.array([len(features)], np.int32))
-        return log_probs.numpy()[0]
+        return self.of_batch([features])[0]
 
     def of_samples(self, samples: Samples) -> Floats:
         return self.of_features(features.extract(samples, self.description.config.front_end))
+
+    def of_batch(self, batch: Sequence[Floats]) -> list[Floats]:
+        log_probs, lengths = self._compute(*_padded(batch))
+        return _unpadded(log_probs, lengths)
 
 
 class SavedModel:
@@ -104,23 +111,20 @@ class SavedModel:
         except (tf.errors.OpError, OSError, ValueError) as error:
             raise UserError(f"{folder} can't be loaded: {error}. Export it anew.") from None
 
-    def _run(self, signature: str, **inputs: Any) -> Floats:
-        outputs = self._loaded.signatures[signature](**inputs)
-        return outputs["log_probs"].numpy()[0]
-
     def of_features(self, features: Floats) -> Floats:
-        return self._run(
-            saved_model.FEATURES,
-            features=tf.constant(features[np.newaxis]),
-            feature_length=tf.constant([len(features)]),
-        )
+        return self.of_batch([features])[0]
 
     def of_samples(self, samples: Samples) -> Floats:
-        return self._run(
-            saved_model.SAMPLES,
+        outputs = self._loaded.signatures[saved_model.SAMPLES](
             samples=tf.constant(samples[np.newaxis], tf.float32),
             sample_length=tf.constant([len(samples)]),
         )
+        return _unpadded(**outputs)[0]
+
+    def of_batch(self, batch: Sequence[Floats]) -> list[Floats]:
+        features, lengths = map(tf.constant, _padded(batch))
+        signature = self._loaded.signatures[saved_model.FEATURES]
+        return _unpadded(**signature(features=features, feature_length=lengths))
 
 
 class LiteModel:
@@ -145,3 +149,23 @@ class LiteModel:
     def of_samples(self, samples: Samples) -> Floats:
         batch = samples[np.newaxis].astype(np.float32)
         return self.of_features(self._front_end(samples=batch)["features"][0])
+
+    def of_batch(self, batch: Sequence[Floats]) -> list[Floats]:
+        return [self.of_features(each) for each in batch]
+
+
+def _padded(batch: Sequence[Floats]) -> tuple[Floats, npt.NDArray[np.int32]]:
+    """Features of a batch, float32 [batch, frames, bins], and their lengths, [batch]."""
+    lengths = np.array([len(each) for each in batch], np.int32)
+    padded = np.zeros((len(batch), lengths.max(), batch[0].shape[1]), np.float32)
+    for row, each in zip(padded, batch, strict=True):
+        row[: len(each)] = each
+    return padded, lengths
+
+
+def _unpadded(log_probs: tf.Tensor, output_length: tf.Tensor) -> list[Floats]:
+    """[batch, outputs, labels] -> [outputs, labels] of each utterance."""
+    return [
+        row[:length]
+        for row, length in zip(log_probs.numpy(), output_length.numpy().tolist(), strict=True)
+    ]

@@ -43,7 +43,7 @@ class Looker:
         self._batching = batching
         self._alphabet = config.alphabet
         self._statistics = config.statistics
-        self._output_seconds = config.network.stride_size * config.front_end.step_seconds
+        self._output_seconds = config.output_seconds
         self._best_by = best_by
         self._references = dataset.transcripts(shards)
         every = max(len(self._references) // constants.BEAM_SAMPLE, 1)

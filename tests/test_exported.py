@@ -55,6 +55,10 @@ def test_all_forms_hear_the_same(network: str, normalisation: str, tmp_path: Pat
                 np.testing.assert_allclose(log_probs, wanted, rtol=0, atol=2e-4)
                 text = greedy_decode(log_probs, config.alphabet)
                 assert text == greedy_decode(wanted, config.alphabet)
+    batch = [features.extract(noise(length), config.front_end) for length in (5000, 100, 16001)]
+    for form in forms.values():
+        for log_probs, alone in zip(form.of_batch(batch), batch, strict=True):
+            np.testing.assert_allclose(log_probs, form.of_features(alone), rtol=0, atol=2e-5)
 
 
 def test_saved_model_takes_batches_of_any_lengths(tmp_path: Path) -> None:
