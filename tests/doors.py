@@ -1,10 +1,18 @@
-"""Runs the doors as people do: as programs of their own."""
+"""Runs the doors as people do: as programs of their own. What they refuse takes less than that."""
 
+import functools
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
+
+import pytest
+from absl import flags
+
+from speech import estimator
+from utils import UserError
 
 ROOT = Path(__file__).parent.parent
 
@@ -60,3 +68,33 @@ def assert_error(result: subprocess.CompletedProcess[str], *parts: str) -> None:
     (message,) = (line for line in result.stderr.splitlines() if line.startswith("error: "))
     for part in parts:
         assert part in message
+
+
+def parsed(door: ModuleType, *given: str) -> flags.FlagValues:
+    """A door's flags, apart from absl's own ones, which all doors of a process would share.
+
+    Raises:
+        flags.Error: a flag is unknown or has a value that it can't have.
+    """
+    values = flags.FlagValues()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("integer", "float", "string", "bool", "enum", "list", "multi_string"):
+            define = functools.partial(getattr(flags, f"DEFINE_{name}"), flag_values=values)
+            patch.setattr(flags, f"DEFINE_{name}", define)
+        door.define_flags()
+    values([door.__name__, *given])
+    return values
+
+
+def assert_refused(door: ModuleType, *given: str, parts: list[str]) -> None:
+    """The door's main refuses these flags, with a message that has every one of `parts`.
+
+    It runs in this process: a program of its own would spend seconds on TensorFlow's import.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(door, "FLAGS", parsed(door, *given))
+        patch.setattr(estimator, "quieten", lambda level: None)  # of all that run in this process
+        with pytest.raises(UserError) as error:
+            door.main()
+    for part in parts:
+        assert part in str(error.value)

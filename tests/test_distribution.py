@@ -324,6 +324,7 @@ def test_two_processes_train_what_one_does(shards: ShardSet, tmp_path: Path) -> 
         assert "Warning" not in text and "Traceback" not in text
 
 
+@pytest.mark.slow
 def test_worker_that_dies_ends_the_other_and_both_continue(
     shards: ShardSet, tmp_path: Path
 ) -> None:

@@ -14,7 +14,9 @@ SPEAKING = "--train_utterances=24 --dev_utterances=4 --test_utterances=4"
 TRAINING = "--train_steps=4 --eval_steps=2 --conv_channels=4 --recurrent_unit_size=8"
 
 
-@pytest.mark.parametrize("language", ["en", "es", pytest.param("ar", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "language", ["en", *(pytest.param(other, marks=pytest.mark.slow) for other in ("es", "ar"))]
+)
 def test_a_tutorial_goes_from_its_text_to_a_word_error_rate(language: str, tmp_path: Path) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("DEEP_SPEECH_")}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"

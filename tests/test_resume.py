@@ -161,6 +161,7 @@ def test_training_killed_at_several_moments_is_the_undisturbed_one(
     assert_same_training(folder, undisturbed)
 
 
+@pytest.mark.slow
 def test_training_asked_to_stop_saves_at_once_and_goes_on_as_if_it_never_was(
     shards: ShardSet, undisturbed: Path, tmp_path: Path
 ) -> None:
