@@ -86,15 +86,20 @@ def parsed(door: ModuleType, *given: str) -> flags.FlagValues:
     return values
 
 
-def assert_refused(door: ModuleType, *given: str, parts: list[str]) -> None:
-    """The door's main refuses these flags, with a message that has every one of `parts`.
+def run_here(door: ModuleType, *given: str) -> None:
+    """Runs a door's main with these flags in this process.
 
-    It runs in this process: a program of its own would spend seconds on TensorFlow's import.
+    A program of its own would spend seconds on TensorFlow's import.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(door, "FLAGS", parsed(door, *given))
-        patch.setattr(estimator, "quieten", lambda level: None)  # of all that run in this process
-        with pytest.raises(UserError) as error:
-            door.main()
+        patch.setattr(estimator, "quieten", lambda level: None)  # it would quieten the tests too
+        door.main()
+
+
+def assert_refused(door: ModuleType, *given: str, parts: list[str]) -> None:
+    """The door's main refuses these flags, with a message that has every one of `parts`."""
+    with pytest.raises(UserError) as error:
+        run_here(door, *given)
     for part in parts:
         assert part in str(error.value)

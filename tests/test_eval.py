@@ -16,8 +16,7 @@ import faked_tpu
 import numpy as np
 import pytest
 import soundfile
-from absl import flags as absl_flags
-from doors import TINY_NETWORK, assert_error, run_door
+from doors import TINY_NETWORK, assert_error, run_door, run_here
 from scorers import pack_unigrams
 from tiny_shards import random_utterances, write_shards
 
@@ -33,24 +32,8 @@ Evaluate = Callable[..., None]
 
 
 @pytest.fixture
-def evaluate(monkeypatch: pytest.MonkeyPatch) -> Evaluate:
-    door = importlib.import_module("eval")
-
-    def run(*arguments: str) -> None:
-        values = absl_flags.FlagValues()
-        with pytest.MonkeyPatch.context() as patch:
-            for name in ("integer", "float", "string", "bool", "enum", "list"):
-                define = functools.partial(
-                    getattr(absl_flags, f"DEFINE_{name}"), flag_values=values
-                )
-                patch.setattr(absl_flags, f"DEFINE_{name}", define)
-            door.define_flags()
-        values(["eval.py", *arguments])
-        monkeypatch.setattr(door, "FLAGS", values)
-        monkeypatch.setattr(door.estimator, "quieten", lambda logging: None)
-        door.main()
-
-    return run
+def evaluate() -> Evaluate:
+    return functools.partial(run_here, importlib.import_module("eval"))
 
 
 def two_words(folder: Path, bins: int = BINS) -> ShardSet:

@@ -1,13 +1,10 @@
 """The door export.py, as people run it, on a model of a few steps."""
 
-import re
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from doors import TINY_NETWORK, run_door
+from doors import TINY_NETWORK, assert_refused, run_door
 from tiny_models import noise, write_model
 from tiny_shards import random_utterances, write_shards
 
@@ -15,7 +12,6 @@ import export
 from speech import exported
 from speech.decoder import greedy_decode
 from speech.records import ShardSet
-from utils import UserError
 
 FORMS = {
     "saved_model": "saved_model",
@@ -128,19 +124,13 @@ def test_one_format_is_written_alone_and_not_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flag", "told"),
     [
-        ({"formats": ["onnx"]}, "--formats=onnx: choose among saved_model, tflite"),
-        ({"formats": []}, "--formats=: choose among"),
-        ({"test_data": "x", "export_dir": "gs://bucket/x"}, "--export_dir=gs://bucket/x"),
-        ({"model_dir": "no-such-model"}, "no-such-model is not a model directory"),
+        ("--formats=onnx", "--formats=onnx: choose among saved_model, tflite"),
+        ("--formats=", "--formats=: choose among"),
+        ("--test_data=x", "--export_dir=gs://bucket/x"),
+        ("--model_dir=no-such-model", "no-such-model is not a model directory"),
     ],
 )
-def test_flags_that_cannot_be_are_refused(
-    flags: dict[str, Any], told: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given = {"formats": ["tflite"], "model_dir": "model", "export_dir": "out", "test_data": None}
-    monkeypatch.setattr(export, "FLAGS", SimpleNamespace(logging="info", **{**given, **flags}))
-    monkeypatch.setattr(export.estimator, "quieten", lambda level: None)
-    with pytest.raises(UserError, match=re.escape(told)):
-        export.main()
+def test_flags_that_cannot_be_are_refused(flag: str, told: str) -> None:
+    assert_refused(export, "--export_dir=gs://bucket/x", flag, parts=[told])
