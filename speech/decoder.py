@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speech import prefix_search, tries
-from speech.prefix_search import Words
+from speech.prefix_search import Search, Words
 from speech.scorer import LETTERS, SPACE, Scorer
 from utils import UTF_8, Alphabet, UserError
 
@@ -33,6 +33,10 @@ SUM_TOLERANCE = 0.1
 
 # Nats that a word may gain at once. What is more probable by such a factor hides all else.
 LARGEST_GAIN = 100
+
+# A stream's search has room for new prefixes of so many frames; then those that lead nowhere are
+# thrown away. Often enough to stay small, seldom enough to cost nothing: a few seconds.
+ROOM_FRAMES = 256
 
 # Searches of a batch run beside each other; no more of them than cores.
 THREADS = os.cpu_count() or 1
@@ -138,13 +142,20 @@ class BeamSearchDecoder:
         probabilities = _checked_probabilities(log_probs, self.alphabet)  # [frames, labels]
         width = self._settings.beam_width
         search = prefix_search.begin(self._words, width, 1 + len(probabilities) * width)
+        self._take(search, probabilities)
+        return self._best(search, n)
+
+    def stream(self) -> "BeamStream":
+        """A search that takes an utterance piece by piece."""
+        return BeamStream(self)
+
+    def _take(self, search: Search, probabilities: Probabilities) -> None:
+        settings = self._settings
         prefix_search.advance(
-            search,
-            self._words,
-            probabilities,
-            self._settings.cutoff_prob,
-            self._settings.cutoff_top_n,
+            search, self._words, probabilities, settings.cutoff_prob, settings.cutoff_top_n
         )
+
+    def _best(self, search: Search, n: int) -> list[Hypothesis]:
         nodes, scores, gains = prefix_search.finish(search, self._words)
         nodes, scores, gains = _join_same(nodes, scores, gains)
         whole = np.logaddexp.reduce(scores)
@@ -169,14 +180,47 @@ class BeamSearchDecoder:
             return list(pool.map(self.decode, batch))
 
 
+class BeamStream:
+    """A beam search on its way, which `BeamSearchDecoder.stream` begins.
+
+    What it finds is exactly what `n_best` finds of all frames at once. Memory grows with the text,
+    not with the time: some 4 MB for an hour of speech. Not for several threads at once.
+    """
+
+    def __init__(self, decoder: BeamSearchDecoder) -> None:
+        self._decoder = decoder
+        self._width = decoder._settings.beam_width
+        self._room = self._width * ROOM_FRAMES
+        self._search = prefix_search.begin(decoder._words, self._width, 1 + self._room)
+
+    def advance(self, log_probs: LogProbs) -> None:
+        """Takes frames in; `log_probs` and errors are `decode`'s."""
+        probabilities = _checked_probabilities(log_probs, self._decoder.alphabet)
+        for start in range(0, len(probabilities), ROOM_FRAMES):
+            piece = probabilities[start : start + ROOM_FRAMES]  # [frames, labels]
+            free = len(self._search.tree) - self._search.counts[prefix_search.NODES]
+            if free < len(piece) * self._width:
+                self._search = prefix_search.compacted(self._search, self._room)
+            self._decoder._take(self._search, piece)
+
+    def n_best(self, n: int) -> list[Hypothesis]:
+        """The best texts, if the utterance ended here; it may go on. As of `decode`."""
+        return self._decoder._best(self._search, n)
+
+
 def _join_same(
     nodes: prefix_search.Integers, scores: prefix_search.Doubles, gains: prefix_search.Doubles
 ) -> tuple[prefix_search.Integers, prefix_search.Doubles, prefix_search.Doubles]:
-    """Adds up what is one text: a prefix, and the same with a space behind it."""
-    unique, first, which = np.unique(nodes, return_index=True, return_inverse=True)
-    joined = np.full(len(unique), -np.inf)
+    """Adds up what is one text: a prefix, and the same with a space behind it.
+
+    They stay in the beam's order, which, unlike nodes' numbers, doesn't tell of compactions.
+    """
+    _, first, which = np.unique(nodes, return_index=True, return_inverse=True)
+    joined = np.full(len(first), -np.inf)
     np.logaddexp.at(joined, which, scores)
-    return unique, joined, gains[first]
+    order = np.argsort(first)
+    first = first[order]
+    return nodes[first], joined[order], gains[first]
 
 
 def _words(alphabet: Alphabet, settings: BeamSettings, scorer: Scorer | None) -> Words:

@@ -556,6 +556,84 @@ def _last_gain(search: Search, words: Words, node: int, context: Integers) -> An
 
 
 @numba.njit(cache=True, nogil=True)
+def compacted(search: Search, more: int) -> Search:
+    """The same search in a tree of its own, without the prefixes that it can't come back to.
+
+    What stays are those in the beam, those that are held, and all that lead to them. Others are
+    made anew, and alike, if they are found again.
+
+    Args:
+        more: prefixes that there is room for, at least; as many again as stay, if these are more,
+            so that the work of copying them doesn't grow with a search's length.
+    """
+    # New numbers; of what is left out NONE. Parents have smaller ones than their children, as ever.
+    node_numbers = np.full(search.counts[NODES], NONE, np.int32)
+    history_numbers = np.full(search.counts[HISTORIES], NONE, np.int32)
+    for i in range(search.counts[HELD]):
+        _mark(search, search.beam[i].node, node_numbers, history_numbers)
+    nodes, histories = _number(node_numbers), _number(history_numbers)
+    room = nodes + max(more, nodes)
+    new = Search(
+        search.counts.copy(),
+        search.log_scale.copy(),
+        np.empty(room, NODE),
+        np.empty(room + 1, HISTORY),
+        search.beam.copy(),
+    )
+    new.counts[NODES], new.counts[HISTORIES] = nodes, histories
+    _copy(search, new, node_numbers, history_numbers)
+    return new
+
+
+@compiled
+def _mark(search: Search, node: int, node_numbers: Integers, history_numbers: Integers) -> None:
+    """Marks a prefix, those before it, and their histories, by a 0."""
+    while node != NONE and node_numbers[node] == NONE:
+        node_numbers[node] = 0
+        history = search.tree[node].history
+        while history != NONE and history_numbers[history] == NONE:
+            history_numbers[history] = 0
+            history = search.histories[history].earlier
+        node = search.tree[node].parent
+
+
+@compiled
+def _number(marks: Integers) -> Any:
+    """Numbers what is marked, in its order; how many they are."""
+    count = 0
+    for i in range(len(marks)):
+        if marks[i] != NONE:
+            marks[i] = count
+            count += 1
+    return count
+
+
+@compiled
+def _copy(search: Search, new: Search, node_numbers: Integers, history_numbers: Integers) -> None:
+    """Writes what has a number into another tree, and its numbers into the other beam."""
+    for old in range(len(history_numbers)):
+        if history_numbers[old] != NONE:
+            history, earlier = new.histories[history_numbers[old]], search.histories[old].earlier
+            history.word = search.histories[old].word
+            history.earlier = NONE if earlier == NONE else history_numbers[earlier]
+    for old in range(len(node_numbers)):
+        number = node_numbers[old]
+        if number == NONE:
+            continue
+        new.tree[number] = search.tree[old]
+        node = new.tree[number]
+        node.history = history_numbers[node.history]
+        node.first_child, node.sibling = NONE, NONE
+        if node.parent != NONE:
+            node.parent = node_numbers[node.parent]
+            # In front of the older ones, as when it was made.
+            node.sibling = new.tree[node.parent].first_child
+            new.tree[node.parent].first_child = number
+    for i in range(new.counts[HELD]):
+        new.beam[i].node = node_numbers[new.beam[i].node]
+
+
+@numba.njit(cache=True, nogil=True)
 def labels_of(search: Search, node: int) -> Integers:
     """The labels of a prefix, int32 [labels]."""
     length, each = 0, node
