@@ -6,7 +6,7 @@ from speech import graph_features, networks, rnn
 from speech.config import ModelConfig
 from utils import UserError
 
-Tensors = tuple[tf.Tensor, tf.Tensor]
+Tensors = tuple[tf.Tensor, ...]
 
 
 class AcousticGraph(tf.Module):
@@ -16,6 +16,11 @@ class AcousticGraph(tf.Module):
         super().__init__()
         self.network = networks.build(config.network)
         self._front_end, self._statistics = config.front_end, config.statistics
+
+    @property
+    def carries_state(self) -> bool:
+        """Whether there is `stream`."""
+        return networks.carries_state(self.network.config)
 
     def of_features(self, features: tf.Tensor, feature_length: tf.Tensor) -> Tensors:
         """Log-probabilities of a batch.
@@ -28,11 +33,8 @@ class AcousticGraph(tf.Module):
         Returns:
             natural logarithms float32 [batch, outputs, labels], and their lengths int32 [batch].
         """
-        if self._statistics is not None:
-            mean, deviation = self._statistics.mean, self._statistics.deviation
-            features = (features - tf.constant(mean)) / tf.constant(deviation)
         with rnn.forward_only():
-            logits, output_length = self.network(features, feature_length)
+            logits, output_length = self.network(self._normalised(features), feature_length)
         return tf.nn.log_softmax(logits), output_length
 
     def of_samples(self, samples: tf.Tensor, sample_length: tf.Tensor) -> Tensors:
@@ -40,6 +42,38 @@ class AcousticGraph(tf.Module):
         return self.of_features(
             *graph_features.extract(samples, sample_length, self._front_end, tf.float64)
         )
+
+    def stream(
+        self, features: tf.Tensor, padding: tf.Tensor, *state: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        """Log-probabilities of a piece of each utterance of a batch.
+
+        Args:
+            features: float32 [batch, frames, bins] as `of_features`, all real, for the windows of
+                one output or more, see DeepSpeechLstm.stream.
+            padding: int32 [2], frames of zeros in front of and behind these.
+            state: behind the piece before, as `initial_state` has it.
+
+        Returns:
+            natural logarithms float32 [batch, outputs, labels], and the state behind this piece.
+        """
+        # Not tf.pad, which forgets the shape when its numbers aren't constant.
+        batch, bins = tf.shape(features)[0], features.shape[2]
+        front, behind = (tf.zeros([batch, each, bins]) for each in tf.unstack(padding))
+        windows = tf.concat([front, self._normalised(features), behind], axis=1)
+        with rnn.forward_only(in_blocks=False):
+            logits, state = self.network.stream(windows, state)
+        return tf.nn.log_softmax(logits), *state
+
+    def initial_state(self, batch: int) -> Tensors:
+        """In front of an utterance's first piece."""
+        return tuple(self.network.initial_state(batch))
+
+    def _normalised(self, features: tf.Tensor) -> tf.Tensor:
+        if self._statistics is None:
+            return features
+        mean, deviation = self._statistics.mean, self._statistics.deviation
+        return (features - tf.constant(mean)) / tf.constant(deviation)
 
 
 def restored(config: ModelConfig, checkpoint: str) -> AcousticGraph:

@@ -4,7 +4,9 @@ All take features as features.extract gives them, or samples at the front end's 
 scale, and give what speech/decoder.py makes text of.
 """
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +21,9 @@ from utils import UserError
 
 Floats = npt.NDArray[np.float32]
 Samples = npt.NDArray[np.int16] | Floats
+
+# What a network carries from one piece of an utterance to the next.
+State = tuple[Any, ...]
 
 LITE_SUFFIX = ".tflite"
 
@@ -37,6 +42,22 @@ class AcousticModel(Protocol):
 
     def of_batch(self, batch: Sequence[Floats]) -> list[Floats]:
         """`of_features` of each utterance of a batch."""
+
+    @property
+    def carries_state(self) -> bool:
+        """Whether there is `stream`: of networks without it, and of older exports, there isn't."""
+
+    def stream(
+        self, features: Floats, padding: tuple[int, int], state: State | None
+    ) -> tuple[Floats, State]:
+        """Natural-log probabilities of a piece of an utterance, [outputs, labels].
+
+        Args:
+            features: float32 [frames, bins], normalised over a corpus by none or here, for the
+                windows of one output or more, as DeepSpeechLstm.stream tells.
+            padding: frames of zeros in front of and behind these.
+            state: what the piece before returned; None for the first one.
+        """
 
 
 def load(path: str, checkpoint: str | None = None) -> AcousticModel:
@@ -71,7 +92,7 @@ class CheckpointModel:
         """
         config = read_config(model_dir)
         self.description = Description(config, checkpoints.steps_of(checkpoint))
-        graph = restored(config, checkpoint)
+        self._graph = graph = restored(config, checkpoint)
         self._compute = tf.function(
             graph.of_features,
             [
@@ -89,6 +110,20 @@ class CheckpointModel:
     def of_batch(self, batch: Sequence[Floats]) -> list[Floats]:
         log_probs, lengths = self._compute(*_padded(batch))
         return _unpadded(log_probs, lengths)
+
+    @property
+    def carries_state(self) -> bool:
+        return self._graph.carries_state
+
+    @cached_property
+    def _stream(self) -> tf.types.experimental.ConcreteFunction:
+        return saved_model.streaming(self._graph, self.description, None)
+
+    def stream(
+        self, features: Floats, padding: tuple[int, int], state: State | None
+    ) -> tuple[Floats, State]:
+        state = self._graph.initial_state(1) if state is None else state
+        return _streamed(self._stream, features, padding, state)
 
 
 class SavedModel:
@@ -126,6 +161,20 @@ class SavedModel:
         signature = self._loaded.signatures[saved_model.FEATURES]
         return _unpadded(**signature(features=features, feature_length=lengths))
 
+    @property
+    def carries_state(self) -> bool:
+        return saved_model.STREAM in self._loaded.signatures
+
+    def stream(
+        self, features: Floats, padding: tuple[int, int], state: State | None
+    ) -> tuple[Floats, State]:
+        signature = self._loaded.signatures[saved_model.STREAM]
+        if state is None:
+            taken = signature.structured_input_signature[1]
+            shapes = _state_shapes({name: each.shape for name, each in taken.items()})
+            state = tuple(tf.zeros(shape) for shape in shapes)
+        return _streamed(signature, features, padding, state)
+
 
 class LiteModel:
     """A file that speech/tflite.py has written, mapped into memory."""
@@ -136,22 +185,77 @@ class LiteModel:
             UserError: it can't be read, or isn't export.py's.
         """
         self.description = tflite_metadata.read_description(path)
+        self._lock = threading.Lock()  # an interpreter has one set of tensors
         try:
             interpreter = tf.lite.Interpreter(model_path=path)
             self._front_end = interpreter.get_signature_runner(tflite.FRONT_END)
             self._network = interpreter.get_signature_runner(tflite.NETWORK)
+            self._stream = None
+            if tflite.STREAM in interpreter.get_signature_list():
+                self._stream = interpreter.get_signature_runner(tflite.STREAM)
         except (ValueError, RuntimeError) as error:
             raise UserError(f"{path} can't be loaded: {error}. Export it anew.") from None
 
     def of_features(self, features: Floats) -> Floats:
-        return self._network(features=features[np.newaxis])["log_probs"][0]
+        with self._lock:
+            return self._network(features=features[np.newaxis])["log_probs"][0]
 
     def of_samples(self, samples: Samples) -> Floats:
         batch = samples[np.newaxis].astype(np.float32)
-        return self.of_features(self._front_end(samples=batch)["features"][0])
+        with self._lock:
+            features = self._front_end(samples=batch)["features"][0]
+        return self.of_features(features)
 
     def of_batch(self, batch: Sequence[Floats]) -> list[Floats]:
         return [self.of_features(each) for each in batch]
+
+    @property
+    def carries_state(self) -> bool:
+        return self._stream is not None
+
+    def stream(
+        self, features: Floats, padding: tuple[int, int], state: State | None
+    ) -> tuple[Floats, State]:
+        runner: Any = self._stream
+        if state is None:
+            taken = runner.get_input_details()
+            shapes = _state_shapes({name: each["shape"] for name, each in taken.items()})
+            state = tuple(np.zeros(shape, np.float32) for shape in shapes)
+        with self._lock:
+            outputs = runner(
+                features=features[np.newaxis],
+                padding=np.array(padding, np.int32),
+                **_named(state),
+            )
+        return outputs["log_probs"][0], _state_of(outputs)
+
+
+def _streamed(
+    function: tf.types.experimental.ConcreteFunction,
+    features: Floats,
+    padding: tuple[int, int],
+    state: State,
+) -> tuple[Floats, State]:
+    """`AcousticModel.stream` by a signature of saved_model.streaming."""
+    outputs = function(
+        features=tf.constant(features[np.newaxis]), padding=tf.constant(padding), **_named(state)
+    )
+    return outputs["log_probs"].numpy()[0], _state_of(outputs)
+
+
+def _named(state: State) -> dict[str, Any]:
+    return {saved_model.state_name(number): each for number, each in enumerate(state)}
+
+
+def _state_of(named: Mapping[str, Any]) -> State:
+    """What of a signature's inputs or outputs is the state, in its order."""
+    count = sum(name.startswith(saved_model.state_name(0)[:-1]) for name in named)
+    return tuple(named[saved_model.state_name(number)] for number in range(count))
+
+
+def _state_shapes(taken: Mapping[str, Any]) -> list[list[int]]:
+    """Of one utterance's state; taken: shapes of what a signature takes."""
+    return [[1, 1, int(shape[2])] for shape in _state_of(taken)]
 
 
 def _padded(batch: Sequence[Floats]) -> tuple[Floats, npt.NDArray[np.int32]]:

@@ -23,21 +23,24 @@ BEYOND_ANY_SUM = 1e30
 # Frames of a block; see forward_only.
 BLOCK_FRAMES = 16
 
-_forward_only = contextvars.ContextVar("forward_only", default=False)
+# What `forward_only` was told; None outside of it.
+_in_blocks: contextvars.ContextVar[bool | None] = contextvars.ContextVar("in_blocks", default=None)
 
 
 @contextlib.contextmanager
-def forward_only() -> Iterator[None]:
+def forward_only(in_blocks: bool = True) -> Iterator[None]:
     """Layers that are built herein have no gradient, and keep nothing for one.
 
-    Their outputs are collected block by block: TensorFlow Lite copies a loop's table at every step,
-    and one of all frames would cost the square of their number.
+    Args:
+        in_blocks: their outputs are collected block by block: TensorFlow Lite copies a loop's table
+            at every step, and one of all frames would cost the square of their number. A block is
+            always computed to its end, which a stream's pieces of a few frames should not wait for.
     """
-    token = _forward_only.set(True)
+    token = _in_blocks.set(in_blocks)
     try:
         yield
     finally:
-        _forward_only.reset(token)
+        _in_blocks.reset(token)
 
 
 def clipped_relu(values: tf.Tensor) -> tf.Tensor:
@@ -380,13 +383,29 @@ def _scan(
     return states, tuple(stacked)
 
 
-def _scan_in_blocks(
+def _scan_first(
     frames: int | tf.Tensor,
     states: Tensors,
     shape: tf.TensorShape,
     step: Callable[[tf.Tensor, Tensors], tuple[Tensors, Tensors]],
 ) -> tuple[Tensors, tf.Tensor]:
     """As `_scan`, of the first table alone."""
+
+    def first(frame: tf.Tensor, states: Tensors) -> tuple[Tensors, Tensors]:
+        after, written = step(frame, states)
+        return after, written[:1]
+
+    states, (outputs,) = _scan(frames, states, [shape], first)
+    return states, outputs
+
+
+def _scan_in_blocks(
+    frames: int | tf.Tensor,
+    states: Tensors,
+    shape: tf.TensorShape,
+    step: Callable[[tf.Tensor, Tensors], tuple[Tensors, Tensors]],
+) -> tuple[Tensors, tf.Tensor]:
+    """As `_scan_first`; see forward_only."""
 
     def block(number: tf.Tensor, states: Tensors) -> tuple[Tensors, Tensors]:
         def one(index: tf.Tensor, states: Tensors) -> tuple[Tensors, Tensors]:
@@ -503,9 +522,10 @@ def _recurrence(
         return (only_real(all_states[0]), *final), gradient
 
     weights = (recurrent_kernel,) if recurrent_bias is None else (recurrent_kernel, recurrent_bias)
-    if _forward_only.get():
-        step = stepping(projected, weights)
-        states, outputs = _scan_in_blocks(frames, initial, state_shape, step)
+    in_blocks = _in_blocks.get()
+    if in_blocks is not None:
+        scan = _scan_in_blocks if in_blocks else _scan_first
+        states, outputs = scan(frames, initial, state_shape, stepping(projected, weights))
         return only_real(outputs), states
     outputs, *final = recurrence(projected, initial, weights)
     return outputs, tuple(final)

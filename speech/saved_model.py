@@ -3,6 +3,10 @@
 Two signatures take float32 [batch, frames, bins] with int32 [batch] frames (`features`), or samples
 float32 [batch, samples] at int16 scale with int32 [batch] samples (`samples`, also the default).
 Both give log_probs float32 [batch, outputs, labels] and output_length int32 [batch].
+
+Networks that carry a state have a third (`stream`), which takes an utterance piece by piece:
+features float32 [batch, frames, bins], padding int32 [2] and the state, state_0, state_1, ...,
+float32 [1, batch, units] each; it gives log_probs and the state (AcousticGraph.stream).
 """
 
 import tensorflow as tf
@@ -13,7 +17,7 @@ from speech.acoustic_graph import AcousticGraph
 from speech.description import Description
 from utils import UserError
 
-FEATURES, SAMPLES = "features", "samples"
+FEATURES, SAMPLES, STREAM = "features", "samples", "stream"
 
 # TensorFlow's folder for what isn't its own.
 DESCRIPTION_FILE = "assets.extra/description.json"
@@ -42,6 +46,8 @@ def save(graph: AcousticGraph, description: Description, folder: str) -> None:
         SAMPLES: _signature(graph.of_samples, "samples", [None, None], "sample_length"),
     }
     signatures[tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY] = signatures[SAMPLES]
+    if graph.carries_state:
+        signatures[STREAM] = streaming(graph, description, None)
     storage.remove_folder(folder)
     verbosity = logging.get_verbosity()
     logging.set_verbosity(min(verbosity, logging.WARNING))  # it tells of names inside the graph
@@ -67,3 +73,36 @@ def _signature(
     return signature.get_concrete_function(
         tf.TensorSpec(shape, tf.float32, name), tf.TensorSpec([None], tf.int32, length_name)
     )
+
+
+def streaming(
+    graph: AcousticGraph, description: Description, batch: int | None
+) -> tf.types.experimental.ConcreteFunction:
+    """A piece's signature; batch: utterances, None: any number."""
+
+    @tf.function
+    def signature(
+        features: tf.Tensor, padding: tf.Tensor, **state: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        log_probs, *after = graph.stream(
+            features, padding, *(state[each] for each in sorted(state))
+        )
+        return {"log_probs": log_probs, **dict(zip(sorted(state), after, strict=True))}
+
+    bins = description.config.front_end.bins
+    states = {
+        state_name(number): tf.TensorSpec(
+            [1, batch, *each.shape[2:]], tf.float32, state_name(number)
+        )
+        for number, each in enumerate(graph.initial_state(1))
+    }
+    return signature.get_concrete_function(
+        tf.TensorSpec([batch, None, bins], tf.float32, "features"),
+        tf.TensorSpec([2], tf.int32, "padding"),
+        **states,
+    )
+
+
+def state_name(number: int) -> str:
+    """What a signature calls one of the state's tensors."""
+    return f"state_{number}"

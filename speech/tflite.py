@@ -2,14 +2,15 @@
 
 A file has two signatures. `front_end` takes samples, float32 [1, samples] at int16 scale, and gives
 features, float32 [1, frames, bins]; `network` takes these and gives log_probs, float32 [1, outputs,
-labels]. They are two so that only the network is quantised. Description and alphabet are in the
-file's metadata (speech/tflite_metadata.py).
+labels]. They are two so that only the network is quantised. Of a network that carries a state there
+is a third, `stream`, with what a SavedModel's has (speech/saved_model.py), of one utterance.
+Description and alphabet are in the file's metadata (speech/tflite_metadata.py).
 """
 
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import flatbuffers
@@ -18,12 +19,12 @@ import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 
-from speech import graph_features
+from speech import graph_features, saved_model
 from speech.acoustic_graph import AcousticGraph
 from speech.description import Description
 from speech.tflite_metadata import DESCRIPTION_NAME, IDENTIFIER
 
-FRONT_END, NETWORK = "front_end", "network"
+FRONT_END, NETWORK, STREAM = "front_end", "network", "stream"
 
 # What weights are stored in. int8: products are computed in int8 too, activations are quantised as
 # they come ("dynamic range").
@@ -37,40 +38,39 @@ def convert(graph: AcousticGraph, description: Description, precision: str) -> b
     """The content of a file; precision: of PRECISIONS."""
     front_end = description.config.front_end
 
-    def features_of(samples: tf.Tensor) -> tf.Tensor:
+    @tf.function
+    def features_of(samples: tf.Tensor) -> dict[str, tf.Tensor]:
         length = tf.shape(samples)[1:]
-        return graph_features.extract(samples, length, front_end, tf.float32)[0]
+        return {"features": graph_features.extract(samples, length, front_end, tf.float32)[0]}
 
-    def log_probs_of(features: tf.Tensor) -> tf.Tensor:
-        return graph.of_features(features, tf.shape(features)[1:2])[0]
+    @tf.function
+    def log_probs_of(features: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"log_probs": graph.of_features(features, tf.shape(features)[1:2])[0]}
 
-    model = _converted(
-        log_probs_of, "features", [1, None, front_end.bins], "log_probs", NETWORK, graph, precision
-    )
+    features = tf.TensorSpec([1, None, front_end.bins], tf.float32, "features")
+    samples = tf.TensorSpec([1, None], tf.float32, "samples")
+    network = log_probs_of.get_concrete_function(features)
+    model = _converted(network, NETWORK, graph, precision)
     # Always float32: what quantisation rounds off the filters would be an error of every feature.
-    _append(
-        model,
-        _converted(features_of, "samples", [1, None], "features", FRONT_END, tf.Module(), FLOAT32),
-    )
+    filters = features_of.get_concrete_function(samples)
+    _append(model, _converted(filters, FRONT_END, tf.Module(), FLOAT32))
+    if graph.carries_state:
+        piece = saved_model.streaming(graph, description, batch=1)
+        _append(model, _converted(piece, STREAM, graph, precision))
     _share_equal_buffers(model)
     _add_metadata(model, DESCRIPTION_NAME, description.to_json().encode())
     return _packed(model)
 
 
 def _converted(
-    compute: Callable[[tf.Tensor], tf.Tensor],
-    takes: str,
-    shape: list[int | None],
-    gives: str,
+    function: tf.types.experimental.ConcreteFunction,
     signature: str,
     owner: tf.Module,
     precision: str,
 ) -> Any:
     """A function as a schema's ModelT with one signature; owner: of its variables."""
-    function = tf.function(lambda values: {gives: compute(values)})
-    concrete = function.get_concrete_function(tf.TensorSpec(shape, tf.float32, takes))
     owner.function = function  # the converter looks for it there
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], owner)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], owner)
     del owner.function
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     if precision != FLOAT32:
@@ -100,18 +100,23 @@ def _silence() -> Iterator[None]:
 
 
 def _append(model: Any, other: Any) -> None:
-    """Adds the graph and signature of another ModelT, which has no loops."""
+    """Adds the graph, with its loops, and the signature of another ModelT."""
     first_code, first_buffer = len(model.operatorCodes), len(model.buffers)
-    (graph,), (signature,) = other.subgraphs, other.signatureDefs
-    for operator in graph.operators:
-        operator.opcodeIndex += first_code
-    for tensor in graph.tensors:
-        tensor.buffer += first_buffer
-    signature.subgraphIndex = len(model.subgraphs)
-    graph.name = signature.signatureKey
+    first_graph = len(model.subgraphs)
+    (signature,) = other.signatureDefs
+    other.subgraphs[signature.subgraphIndex].name = signature.signatureKey
+    signature.subgraphIndex += first_graph
+    for graph in other.subgraphs:
+        for operator in graph.operators:
+            operator.opcodeIndex += first_code
+            if isinstance(operator.builtinOptions, schema.WhileOptionsT):
+                operator.builtinOptions.condSubgraphIndex += first_graph
+                operator.builtinOptions.bodySubgraphIndex += first_graph
+        for tensor in graph.tensors:
+            tensor.buffer += first_buffer
     model.operatorCodes += other.operatorCodes
     model.buffers += other.buffers
-    model.subgraphs.append(graph)
+    model.subgraphs += other.subgraphs
     model.signatureDefs.append(signature)
 
 

@@ -3,13 +3,13 @@
 A recording of any length is taken in segments that are cut at its pauses (speech/pauses.py).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from speech.decoder import BeamSearchDecoder, BeamSettings, LogProbs
+from speech.decoder import BeamSearchDecoder, BeamSettings, Hypothesis, LogProbs
 from speech.exported import AcousticModel, Samples
 from speech.pauses import Segment, cut_at_pauses
 from speech.scorer import SPACE, Scorer
@@ -63,9 +63,14 @@ class Transcriber:
             n: most candidates.
             start: seconds from the recording's start to the first output.
         """
+        return self.timed(log_probs, self.decoder.n_best(log_probs, n), start)
+
+    def timed(
+        self, log_probs: LogProbs, found: Sequence[Hypothesis], start: float = 0.0
+    ) -> tuple[Transcript, ...]:
+        """What a beam search has found, with times; arguments as `candidates`'."""
         return tuple(
-            Transcript(self._timed(log_probs, each.text, start), each.score)
-            for each in self.decoder.n_best(log_probs, n)
+            Transcript(self._timed(log_probs, each.text, start), each.score) for each in found
         )
 
     def _timed(self, log_probs: LogProbs, text: str, start: float) -> tuple[TimedWord, ...]:

@@ -5,6 +5,7 @@ Viterbi's algorithm over CTC's states (Graves et al., "Connectionist Temporal Cl
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numba
 import numpy as np
@@ -43,6 +44,23 @@ def word_times(
         UserError: there are fewer frames than the text wants, or characters that the alphabet has
             not.
     """
+    frames = character_frames(log_probs, text, alphabet)  # [characters, 2]
+    words, behind = [], 0  # behind: the frame behind the last word
+    for start, end in _spans(text, alphabet):
+        here = frames[start:end]
+        here = here[here[:, 0] < here[:, 1]]  # without what takes no time
+        first, behind = (here[0, 0], here[-1, 1]) if len(here) else (behind, behind)
+        words.append(
+            TimedWord(text[start:end], first * frame_seconds, (behind - first) * frame_seconds)
+        )
+    return words
+
+
+def character_frames(log_probs: LogProbs, text: str, alphabet: Alphabet) -> Integers:
+    """First frame of each character, and the one behind its last: int64 [characters, 2].
+
+    Arguments and errors are those of `word_times`.
+    """
     # Not Alphabet.encode, whose NFC would join a letter and an accent that are two labels.
     labels, ends = [], [0]  # of the characters so far
     strange = set()
@@ -55,14 +73,12 @@ def word_times(
     if strange:
         raise UserError(f"The text {text!r} has {sorted(strange)}, which the alphabet has not.")
     frames = letter_frames(log_probs, np.array(labels, np.int64))  # [labels, 2]
-    words, behind = [], 0  # behind: the frame behind the last word
-    for start, end in _spans(text, alphabet):
-        here = frames[ends[start] : ends[end]]  # [labels of the word, 2]
+    found, behind = np.zeros((len(text), 2), np.int64), 0  # behind: the character before
+    for i, (start, end) in enumerate(pairwise(ends)):
+        here = frames[start:end]  # [labels of the character, 2]
         first, behind = (here[0, 0], here[-1, 1] + 1) if len(here) else (behind, behind)
-        words.append(
-            TimedWord(text[start:end], first * frame_seconds, (behind - first) * frame_seconds)
-        )
-    return words
+        found[i] = first, behind
+    return found
 
 
 def _spans(text: str, alphabet: Alphabet) -> list[tuple[int, int]]:

@@ -1,6 +1,5 @@
 """A beam search fed in pieces, in a tree too small for it, against the search of the whole."""
 
-from pathlib import Path
 from unittest import mock
 
 import numpy as np

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speech.word_times import TimedWord, letter_frames, word_times
+from speech.word_times import TimedWord, character_frames, letter_frames, word_times
 from utils import ENGLISH, UTF_8, Alphabet, UserError
 
 Array = npt.NDArray[np.float32]
@@ -141,3 +141,15 @@ def test_path_is_the_most_probable_of_all(frames: int, labels: list[int], seed: 
     for label, (first, last) in zip(labels, found, strict=True):
         path[first : last + 1] = label
     assert score(tuple(path)) == pytest.approx(best, rel=1e-5)
+
+
+def test_characters_have_their_own_frames() -> None:
+    frames = log_probs("_hh_i _m_ee", ENGLISH)
+    assert character_frames(frames, "hi me", ENGLISH).tolist() == [
+        [1, 3],
+        [4, 5],
+        [5, 6],
+        [7, 8],
+        [9, 11],
+    ]
+    assert character_frames(frames, "", ENGLISH).shape == (0, 2)

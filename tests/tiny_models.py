@@ -22,14 +22,22 @@ TINY: dict[str, dict[str, Any]] = {
 }
 
 
-def write_model(folder: Path, name: str = "deep_speech_1", **front_end: Any) -> ModelConfig:
-    """A model directory with one checkpoint; the front end has 8 mel filters unless said."""
+def write_model(
+    folder: Path, name: str = "deep_speech_1", largest_shift: float = 0.3, **front_end: Any
+) -> ModelConfig:
+    """A model directory with one checkpoint; the front end has 8 mel filters unless said.
+
+    Args:
+        largest_shift: of the weights from their first values, all of which it makes larger: much of
+            it, with features that aren't normalised, and units put out their limit whatever they
+            hear.
+    """
     config = tiny_config(name, **front_end)
     network = networks.build(config.network)
     values = {"global_step": np.int64(STEP)}
     for number, variable in enumerate(network.variables):
         rng = np.random.default_rng(number)
-        shift = rng.uniform(0, 0.3, variable.shape).astype(np.float32)
+        shift = rng.uniform(0, largest_shift, variable.shape).astype(np.float32)
         values[variable.name.partition(":")[0]] = variable.numpy() + shift
     folder.mkdir(parents=True)
     tf.raw_ops.SaveV2(

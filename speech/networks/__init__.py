@@ -30,6 +30,11 @@ def build(
     return NETWORKS[config.name](config, random_seed, on_tpu)
 
 
+def carries_state(config: NetworkConfig) -> bool:
+    """Whether the network has `stream`, which takes an utterance piece by piece."""
+    return hasattr(NETWORKS[config.name], "stream")
+
+
 def sketch(config: NetworkConfig) -> Network:
     """The network without its values: names, shapes and `forward_flops`, at no cost."""
     with tf.Graph().as_default():

@@ -1,0 +1,313 @@
+"""Mozilla DeepSpeech 0.9's Python interface, with names as Python has them, for this model.
+
+    model = Model("model")            # a model directory, a SavedModel, or a .tflite file
+    model.enable_external_scorer("lm/kenlm.scorer")
+    print(model.stt(samples))
+
+    stream = model.create_stream()
+    for samples in microphone:
+        stream.feed_audio_content(samples)
+        print(stream.intermediate_decode())
+    print(stream.finish_stream())
+
+It differs where it can't be alike: hot words need no scorer, and errors are `utils.UserError`s
+that say what to do. Speech that goes on for hours wants speech/live.py, which lets go of the past.
+"""
+
+import importlib.metadata
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+import constants
+from speech import exported
+from speech.acoustic_stream import AcousticStream, stream_of
+from speech.decoder import BeamSearchDecoder, BeamSettings, BeamStream, Hypothesis, LogProbs
+from speech.scorer import Scorer, check_alphabet, read_scorer
+from speech.word_times import character_frames
+from utils import Alphabet, UserError
+
+Samples = npt.NDArray[np.int16]
+
+# As setup.cfg names it.
+PACKAGE = "deep-speech-tpu"
+
+
+def version() -> str:
+    """The package's version.
+
+    Raises:
+        UserError: it isn't installed.
+    """
+    try:
+        return importlib.metadata.version(PACKAGE)
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError(
+            f"The package {PACKAGE} isn't installed, so it has no version: pip install -e ."
+        ) from None
+
+
+@dataclass(frozen=True)
+class TokenMetadata:
+    """A character, and when it was said."""
+
+    text: str
+    timestep: int  # the network's output that it begins with
+    start_time: float  # seconds
+
+
+@dataclass(frozen=True)
+class CandidateTranscript:
+    """A text that may have been said."""
+
+    # Natural log of its probability, over its alignments, times the scorer's share.
+    confidence: float
+    tokens: list[TokenMetadata]
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What may have been said, the surest first."""
+
+    transcripts: list[CandidateTranscript]
+
+
+class Model:
+    """A loaded model. Settings count for what begins after they were changed."""
+
+    def __init__(self, model_path: str) -> None:
+        """
+        Args:
+            model_path: a model directory, a SavedModel, or a .tflite file.
+
+        Raises:
+            UserError: it is none of these, or can't be read.
+        """
+        self._model = exported.load(model_path)
+        self._path = model_path
+        self._config = self._model.description.config
+        self._settings = BeamSettings(beam_width=constants.BEAM_WIDTH)
+        self._scorer: Scorer | None = None
+        self._hot_words: dict[str, float] = {}
+        self._decoder: BeamSearchDecoder | None = None  # made when it is asked for
+
+    def beam_width(self) -> int:
+        """Texts that the beam search keeps at every step."""
+        return self._settings.beam_width
+
+    def set_beam_width(self, beam_width: int) -> None:
+        """
+        Raises:
+            UserError: it is less than 1.
+        """
+        self._change(replace(self._settings, beam_width=beam_width))
+
+    def sample_rate(self) -> int:
+        """Samples a second that the model wants."""
+        return self._config.front_end.sample_rate
+
+    def enable_external_scorer(self, scorer_path: str) -> None:
+        """Takes a language model, with its own alpha and beta.
+
+        Raises:
+            UserError: it is no scorer, or one of another alphabet.
+        """
+        scorer = read_scorer(scorer_path)
+        check_alphabet(scorer, self._config.alphabet, self._path)
+        self._scorer = scorer
+        self._change(replace(self._settings, alpha=None, beta=None))
+
+    def disable_external_scorer(self) -> None:
+        """
+        Raises:
+            UserError: there is none.
+        """
+        self._require_scorer()
+        self._scorer = None
+        self._change(replace(self._settings, alpha=None, beta=None))
+
+    def set_scorer_alpha_beta(self, alpha: float, beta: float) -> None:
+        """
+        Args:
+            alpha: weight of the language model.
+            beta: nats that each word gains.
+
+        Raises:
+            UserError: there is no scorer, or these can't be weights.
+        """
+        self._require_scorer()
+        self._change(replace(self._settings, alpha=alpha, beta=beta))
+
+    def add_hot_word(self, word: str, boost: float) -> None:
+        """
+        Args:
+            word: of the alphabet's characters, in or out of the scorer's vocabulary.
+            boost: nats that it gains; less than 0 makes it rarer.
+
+        Raises:
+            UserError: it is there already, can't be written, or the boost is beyond all measure.
+        """
+        if word in self._hot_words:
+            raise UserError(
+                f"The hot word {word!r} is there already, with {self._hot_words[word]}: erase it "
+                "first."
+            )
+        self._change_hot_words({**self._hot_words, word: boost})
+
+    def erase_hot_word(self, word: str) -> None:
+        """
+        Raises:
+            UserError: it isn't there.
+        """
+        if word not in self._hot_words:
+            raise UserError(f"{word!r} is no hot word: there are {sorted(self._hot_words)}.")
+        self._change_hot_words({w: boost for w, boost in self._hot_words.items() if w != word})
+
+    def clear_hot_words(self) -> None:
+        self._change_hot_words({})
+
+    def stt(self, audio_buffer: Samples) -> str:
+        """The text of a recording.
+
+        Args:
+            audio_buffer: int16 [samples] of one channel at `sample_rate`.
+
+        Raises:
+            UserError: these are other numbers.
+        """
+        return self._decoding().decode(self._log_probs(audio_buffer))
+
+    def stt_with_metadata(self, audio_buffer: Samples, num_results: int = 1) -> Metadata:
+        """Up to `num_results` texts of a recording, with times; as `stt`."""
+        log_probs = self._log_probs(audio_buffer)
+        return self._metadata(log_probs, self._decoding().n_best(log_probs, num_results))
+
+    def create_stream(self) -> "Stream":
+        """A recording that comes bit by bit; several may at once."""
+        return Stream(stream_of(self._model), self._decoding().stream(), self._metadata)
+
+    def _require_scorer(self) -> None:
+        if not self._scorer:
+            raise UserError("The model has no scorer: enable_external_scorer takes one.")
+
+    def _change(self, settings: BeamSettings) -> None:
+        self._settings, self._decoder = settings, None
+
+    def _change_hot_words(self, hot_words: dict[str, float]) -> None:
+        """Refuses what the decoder does, and leaves all as it was."""
+        settings = replace(self._settings, hot_words=tuple(hot_words.items()))
+        self._decoder = BeamSearchDecoder(self._config.alphabet, settings, self._scorer)
+        self._settings, self._hot_words = settings, hot_words
+
+    def _decoding(self) -> BeamSearchDecoder:
+        if not self._decoder:
+            self._decoder = BeamSearchDecoder(self._config.alphabet, self._settings, self._scorer)
+        return self._decoder
+
+    def _log_probs(self, samples: Samples) -> LogProbs:
+        _check_samples(samples)
+        if not len(samples):
+            return np.zeros((0, self._config.alphabet.size), np.float32)
+        return self._model.of_samples(samples)
+
+    def _metadata(self, log_probs: LogProbs, found: list[Hypothesis]) -> Metadata:
+        seconds = self._config.output_seconds
+        return Metadata(
+            [
+                CandidateTranscript(
+                    each.score, _tokens(log_probs, each.text, self._config.alphabet, seconds)
+                )
+                for each in found
+            ]
+        )
+
+
+class Stream:
+    """A recording that comes bit by bit, which Model.create_stream begins.
+
+    Whatever is asked of it when it is finished or freed raises UserError. For one thread at a time.
+    """
+
+    def __init__(
+        self,
+        network: AcousticStream,
+        search: BeamStream,
+        metadata: Callable[[LogProbs, list[Hypothesis]], Metadata],
+    ) -> None:
+        self._network: AcousticStream | None = network
+        self._search = search
+        self._metadata = metadata
+        self._log_probs: list[LogProbs] = []  # for the times of letters
+
+    def feed_audio_content(self, audio_buffer: Samples) -> None:
+        """
+        Args:
+            audio_buffer: int16 [samples] of one channel at the model's rate, any number.
+        """
+        _check_samples(audio_buffer)
+        self._take(self._going("feed").feed(audio_buffer))
+
+    def intermediate_decode(self) -> str:
+        """The text of what was heard so far."""
+        self._going("decode")
+        return self._search.n_best(1)[0].text
+
+    def intermediate_decode_with_metadata(self, num_results: int = 1) -> Metadata:
+        """Up to `num_results` texts of what was heard so far, with times."""
+        self._going("decode")
+        return self._metadata(self._heard(), self._search.n_best(num_results))
+
+    def finish_stream(self) -> str:
+        """The text of all; the stream is of no further use."""
+        self._finish()
+        return self._search.n_best(1)[0].text
+
+    def finish_stream_with_metadata(self, num_results: int = 1) -> Metadata:
+        """Up to `num_results` texts of all, with times; the stream is of no further use."""
+        self._finish()
+        return self._metadata(self._heard(), self._search.n_best(num_results))
+
+    def free_stream(self) -> None:
+        """Gives the stream up, without its text."""
+        self._going("free")
+        self._network = None
+        self._log_probs.clear()
+
+    def _going(self, what: str) -> AcousticStream:
+        if self._network is None:
+            raise UserError(f"There is nothing to {what}: the stream is finished; create another.")
+        return self._network
+
+    def _finish(self) -> None:
+        self._take(self._going("finish").finish())
+        self._network = None
+
+    def _take(self, log_probs: LogProbs) -> None:
+        self._search.advance(log_probs)
+        self._log_probs.append(log_probs)
+
+    def _heard(self) -> LogProbs:
+        """All outputs so far, [outputs, labels]."""
+        self._log_probs = [np.concatenate(self._log_probs)] if self._log_probs else []
+        return self._log_probs[0] if self._log_probs else np.zeros((0, 1), np.float32)
+
+
+def _check_samples(samples: Samples) -> None:
+    if not isinstance(samples, np.ndarray) or samples.dtype != np.int16 or samples.ndim != 1:
+        kind = getattr(samples, "dtype", type(samples).__name__)
+        shape = list(getattr(samples, "shape", []))
+        raise UserError(
+            f"The audio is {kind} of shape {shape}: give int16 numbers of one channel, [samples]."
+        )
+
+
+def _tokens(
+    log_probs: LogProbs, text: str, alphabet: Alphabet, output_seconds: float
+) -> list[TokenMetadata]:
+    frames = character_frames(log_probs, text, alphabet)  # [characters, 2]
+    return [
+        TokenMetadata(character, first, first * output_seconds)
+        for character, first in zip(text, frames[:, 0].tolist(), strict=True)
+    ]
