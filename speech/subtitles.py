@@ -110,18 +110,19 @@ def plain_text(words: Sequence[TimedWord], separator: str = SPACE) -> str:
     return text
 
 
-def deepspeech_json(candidates: Sequence[Transcript]) -> str:
+def deepspeech_json(candidates: Sequence[Transcript], name: str | None = None) -> str:
     """The JSON text that `deepspeech --json` prints.
 
     Args:
         candidates: the best first.
+        name: the file's, which DeepSpeech doesn't tell; None: neither here.
 
     Raises:
         ValueError: a confidence or time is no finite number.
     """
-    return json.dumps(
-        {"transcripts": [_transcript_json(each) for each in candidates]}, indent=2, allow_nan=False
-    )
+    named = {} if name is None else {"audio": _in_utf8(name)}
+    transcripts = [_transcript_json(each) for each in candidates]
+    return json.dumps({**named, "transcripts": transcripts}, indent=2, allow_nan=False)
 
 
 def recording_json(
@@ -140,8 +141,7 @@ def recording_json(
     words = [word for segment in segments for word in segment.words]
     return json.dumps(
         {
-            # A file's name needn't be UTF-8, JSON must.
-            "audio": name.encode("utf-8", "backslashreplace").decode(),
+            "audio": _in_utf8(name),
             "seconds": round(seconds, DECIMALS),
             "text": joined(words, separator),
             "segments": [
@@ -153,6 +153,11 @@ def recording_json(
         ensure_ascii=False,
         allow_nan=False,
     )
+
+
+def _in_utf8(name: str) -> str:
+    """A file's name needn't be UTF-8, JSON must."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _transcript_json(transcript: Transcript) -> dict[str, Any]:

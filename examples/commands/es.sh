@@ -1,6 +1,6 @@
 #!/bin/sh
 # Commands to a mirror in Spanish, from a folder of numbered recordings to a word error rate on
-# sentences that nobody said in training: ends in a WER line after a few minutes.
+# sentences that nobody said in training, and to what it hears in one, in a few minutes.
 #
 #   sh examples/commands/es.sh [FOLDER]
 #
@@ -38,3 +38,8 @@ python training.py --train_data="$there/shards/train.tfrecords.*" --dev_data="$t
     --learning_rate=2e-3 --learning_rate_decay_factor=0.7 --clip_gradients=50 $TRAINING
 python eval.py --model_dir="$there/model" --test_data="$there/shards/test.tfrecords.*" \
     --scorer="$there/lm/kenlm.scorer" --report_dir="$there/report" --audio="$there/corpus/unseen"
+
+# 5. The model as a file for small machines, and what it hears in one of the test's recordings.
+python export.py --model_dir="$there/model" --export_dir="$there/export" --formats=tflite
+python transcribe.py --model="$there/export/model.tflite" --scorer="$there/lm/kenlm.scorer" \
+    --audio="$(ls "$there"/corpus/unseen/*.wav | head -n 1)"
