@@ -110,10 +110,11 @@ def _recorded_id(utterance_id: str) -> str:
 
 def data_uri(recording: bytes) -> str:
     """A recording as an address that holds all of it."""
-    return f"data:{_audio_type(recording)};base64,{base64.b64encode(recording).decode()}"
+    return f"data:{audio_type(recording)};base64,{base64.b64encode(recording).decode()}"
 
 
-def _audio_type(recording: bytes) -> str:
+def audio_type(recording: bytes) -> str:
+    """Of what kind a sound file is, as HTTP names it."""
     for start, beginning, kind in AUDIO_TYPES:
         if recording[start:].startswith(beginning):
             return kind

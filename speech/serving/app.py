@@ -1,0 +1,506 @@
+"""The routes: what is asked -> what is answered."""
+
+import asyncio
+import contextlib
+import os
+import re
+import tempfile
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import FastAPI, Query, Request, WebSocket
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp
+
+import speech
+from speech import recordings
+from speech.serving import answers, invocations, metrics, options, spelling, test_sets, uploads
+from speech.serving.catalogue import Catalogue
+from speech.serving.errors import RequestError
+from speech.serving.http import Front
+from speech.serving.listening import Listener
+from speech.serving.metrics import Metrics
+from speech.serving.options import Asked
+from speech.serving.slots import Slots
+from speech.serving.test_sets import Recognised, TestSets
+
+WEB = os.path.join(os.path.dirname(speech.__file__), "web")
+
+THREADS = os.cpu_count() or 1
+# Streams wait on their threads for the model's: more of them than cores.
+STREAM_THREADS = 8
+
+# Uploads may be slow: so many of them for each request that may be under way.
+UPLOADS_PER_SLOT = 4
+MOST_ROWS = 100  # of a test set's page
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: {"model": answers.Problem, "description": "A bad request or option."},
+    404: {"model": answers.Problem, "description": "There is no such model, scorer or set."},
+    503: {"model": answers.Problem, "description": "Too many requests; Retry-After tells when."},
+}
+AUDIO_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    **PROBLEMS,
+    413: {"model": answers.Problem, "description": "Too many bytes or seconds."},
+    415: {"model": answers.Problem, "description": "No audio, or damaged."},
+}
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)$")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a request may take."""
+
+    upload_bytes: int
+    seconds: float  # of a recording
+    requests: int  # that may be under way or wait at once
+
+
+def create_app(
+    catalogue: Catalogue, sets: TestSets, limits: Limits, batch_size: int, told: Metrics
+) -> ASGIApp:
+    """The server's application.
+
+    Args:
+        catalogue: models and scorers; closed with the application.
+        batch_size: most utterances that a model hears at once.
+        told: where the catalogue's batches are counted already.
+    """
+    service = _Service(catalogue, sets, limits, batch_size, told)
+    app = FastAPI(
+        title="Deep Speech",
+        version="1",
+        description="Speech to text.",
+        docs_url=None,  # they fetch scripts from elsewhere
+        redoc_url=None,
+        lifespan=service.lifespan,
+    )
+    _handle_errors(app)
+    _add_page(app)
+    _add_api(app, service)
+    _add_sets(app, service)
+    _add_sagemaker(app, service)
+    _add_streams(app, service)
+    _describe(app)
+    return Front(app, told)
+
+
+class _Service:
+    """What the routes share."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        sets: TestSets,
+        limits: Limits,
+        batch_size: int,
+        told: Metrics,
+    ) -> None:
+        self.catalogue = catalogue
+        self.sets = sets
+        self.limits = limits
+        self.metrics = told
+        self.threads = ThreadPoolExecutor(THREADS, "listening")
+        self.stream_threads = ThreadPoolExecutor(STREAM_THREADS, "stream")
+        self.listener = Listener(self.threads, limits.seconds, batch_size)
+        self.slots = Slots(limits.requests, "transcriptions are under way", told.waiting.set)
+        self.uploads = Slots(
+            UPLOADS_PER_SLOT * limits.requests, "uploads are coming in", told.uploading.set
+        )
+        self.streams = Slots(limits.requests, "streams are open", told.streams.set)
+        self.folder = ""  # of uploads, while the application runs
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        with tempfile.TemporaryDirectory(prefix="deep-speech-uploads-") as self.folder:
+            yield
+        self.threads.shutdown(cancel_futures=True)
+        self.stream_threads.shutdown(cancel_futures=True)
+        self.catalogue.close()
+
+    async def transcribe(self, path: str, asked: Asked) -> answers.Transcription:
+        """The answer to a recording; it has a slot."""
+        choice = await self.listener.run(self.catalogue.choose, asked)
+        listened = await self.listener.hear(path, choice, asked.candidates, asked.details)
+        self.metrics.audio_seconds.inc(listened.seconds)
+        return await self.listener.run(spelling.transcription, listened, choice)
+
+    async def transcribe_bytes(self, content: bytes, asked: Asked) -> answers.Transcription:
+        """Likewise, of a recording in memory."""
+        with tempfile.NamedTemporaryFile(dir=self.folder, prefix="upload-") as file:
+            await self.listener.run(file.write, content)
+            await self.listener.run(file.flush)
+            return await self.transcribe(file.name, asked)
+
+    async def transcribe_body(self, request: Request, *given: Any) -> answers.Transcription:
+        """Likewise, of a request's body; given: options beside it, which a form's come before."""
+        self.slots.check()
+        with self.uploads.one():
+            async with uploads.received(request, self.folder, self.limits.upload_bytes) as upload:
+                asked = options.read(*given, upload.fields)
+                with self.slots.one():
+                    return await self.transcribe(upload.path, asked)
+
+
+def _problem(status: int, message: str, headers: Any = None) -> JSONResponse:
+    # What came in as half a surrogate pair can't go out.
+    sendable = message.encode(errors="backslashreplace").decode()
+    return JSONResponse({"error": sendable}, status, headers)
+
+
+def _handle_errors(app: FastAPI) -> None:
+    """Every refusal is {"error"} with a sentence."""
+
+    @app.exception_handler(RequestError)
+    async def refuse(request: Request, error: RequestError) -> JSONResponse:
+        again = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+        return _problem(error.status, error.message, again)
+
+    @app.exception_handler(RequestValidationError)
+    async def refuse_values(request: Request, error: RequestValidationError) -> JSONResponse:
+        return _problem(400, options.sentence(error.errors()))
+
+    @app.exception_handler(HTTPException)
+    async def refuse_route(request: Request, error: HTTPException) -> JSONResponse:
+        what = f"{request.method} {options.shown(request.url.path)}"
+        messages = {
+            404: f"{what} is nothing here: /openapi.json tells what there is.",
+            405: f"{what} isn't answered: /openapi.json tells which methods are.",
+        }
+        message = messages.get(error.status_code, f"{what}: {error.detail}.")
+        return _problem(error.status_code, message, error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> JSONResponse:
+        return _problem(400, "The upload was broken off: send it whole.")  # nobody reads it
+
+    @app.exception_handler(Exception)
+    async def fail(request: Request, error: Exception) -> JSONResponse:
+        return _problem(500, "The server failed; its log tells why.")
+
+
+def _add_page(app: FastAPI) -> None:
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(os.path.join(WEB, "index.html"), headers={"cache-control": "no-cache"})
+
+    app.mount("/static", StaticFiles(directory=WEB), name="static")
+
+
+def _add_api(app: FastAPI, service: _Service) -> None:
+    catalogue = service.catalogue
+
+    @app.get("/api/models", summary="Models, scorers, limits and defaults")
+    async def models() -> answers.Models:
+        default = catalogue.default_model
+        return answers.Models(
+            models=[
+                _model(each.name, each.model.description) for each in catalogue.models.values()
+            ],
+            scorers=[
+                answers.NamedScorer(
+                    name=name,
+                    models=[
+                        each.name for each in catalogue.models.values() if name in each.scorers
+                    ],
+                )
+                for name in catalogue.scorers
+            ],
+            limits=answers.Limits(
+                upload_bytes=service.limits.upload_bytes, seconds=service.limits.seconds
+            ),
+            defaults=answers.Defaults(
+                model=default.name,
+                scorer=catalogue.scorer_of(default, None),
+                beam_width=catalogue.defaults.beam_width,
+            ),
+        )
+
+    @app.post(
+        "/api/transcribe",
+        summary="What was said in a recording",
+        responses=AUDIO_PROBLEMS,
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {
+                    uploads.FORM: {"schema": _form_schema()},
+                    "audio/*": _BINARY,
+                    "application/octet-stream": _BINARY,
+                },
+            }
+        },
+    )
+    async def transcribe(
+        request: Request, query: Annotated[Asked, Query()]
+    ) -> answers.Transcription:
+        return await service.transcribe_body(request, query.model_dump(exclude_unset=True))
+
+    @app.get(
+        "/metrics",
+        summary="Prometheus' metrics",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}}},
+    )
+    async def tell() -> Response:
+        return Response(service.metrics.text(), media_type=metrics.CONTENT_TYPE)
+
+
+def _model(name: str, description: Any) -> answers.Model:
+    config = description.config
+    return answers.Model(
+        name=name,
+        title=description.naming.name or name,
+        language=description.naming.language,
+        network=config.network.name,
+        step=description.checkpoint_step,
+        sample_rate=config.front_end.sample_rate,
+        streams=False,
+        labels=[*config.alphabet.characters, ""],
+    )
+
+
+def _form_schema() -> dict[str, Any]:
+    schema = Asked.model_json_schema()
+    audio = {"type": "string", "format": "binary", "description": "A sound file."}
+    return {
+        "type": "object",
+        "required": [uploads.FIELD],
+        "properties": {uploads.FIELD: audio, **schema["properties"]},
+    }
+
+
+def _add_sets(app: FastAPI, service: _Service) -> None:
+    @app.get("/api/sets", summary="Prepared test sets")
+    async def sets() -> answers.Sets:
+        return answers.Sets(
+            sets=[
+                answers.Set(
+                    name=each.name,
+                    utterances=len(each.utterances),
+                    seconds=round(each.shards.index.audio_seconds, spelling.DECIMALS),
+                    audio=each.audio is not None,
+                )
+                for each in service.sets.sets.values()
+            ]
+        )
+
+    @app.get(
+        "/api/sets/{name}",
+        summary="A page of a test set: reference, hypothesis and errors",
+        responses=PROBLEMS,
+    )
+    async def page(
+        name: str,
+        model: Annotated[str | None, Query(description="Name of a model.")] = None,
+        scorer: Annotated[str | None, Query(description="Name of a scorer; empty: none.")] = None,
+        offset: Annotated[int, Query(ge=0, description="The first utterance's number.")] = 0,
+        limit: Annotated[int, Query(ge=1, le=MOST_ROWS, description="Most utterances.")] = 20,
+    ) -> answers.Page:
+        found = service.sets.find(name)
+        choice = service.catalogue.choose(options.read({"model": model, "scorer": scorer}))
+        with service.slots.one():
+            rows = await found.page(choice, offset, limit, service.listener)
+        return answers.Page(
+            name=found.name,
+            utterances=len(found.utterances),
+            offset=offset,
+            rows=[_row(found, each) for each in rows],
+            rates=_rates(rows),
+            so_far=_rates(list(found.kept(choice).values())),
+        )
+
+    @app.get(
+        "/api/sets/{name}/audio/{utterance_id:path}",
+        summary="A recording of a test set",
+        response_class=Response,
+        responses={
+            200: {"content": {"audio/*": _BINARY}},
+            206: {"content": {"audio/*": _BINARY}, "description": "The range that was asked for."},
+            404: {"model": answers.Problem, "description": "There is no such recording."},
+            416: {"model": answers.Problem, "description": "It has no such range."},
+        },
+    )
+    async def audio(request: Request, name: str, utterance_id: str) -> Response:
+        found = service.sets.find(name)
+        content = await service.listener.run(found.recording, utterance_id)
+        if content is None:
+            raise RequestError(
+                404,
+                f"There is no recording of {options.shown(utterance_id)} in {found.name}: "
+                "serve.py --audio names the folders of recordings.",
+            )
+        return ranged(content, request.headers.get("range"))
+
+
+def ranged(content: bytes, asked: str | None) -> Response:
+    """A sound file or a range of it, as players ask for that seek.
+
+    Args:
+        asked: the header Range; one that isn't understood, or has several ranges, is none.
+
+    Raises:
+        RequestError: the file has no such range (416).
+    """
+    kind, size = recordings.audio_type(content), len(content)
+    headers = {"accept-ranges": "bytes", "cache-control": "private, max-age=3600"}
+    match = _RANGE.match(asked or "")
+    if not match or match[0] == "bytes=-":
+        return Response(content, headers=headers, media_type=kind)
+    if match[1]:
+        start, end = int(match[1]), min(int(match[2] or size), size - 1)
+    else:
+        start, end = max(size - int(match[2]), 0), size - 1
+    if not start <= end:
+        raise RequestError(416, f"The recording has {size} bytes: ask for some of them.")
+    headers["content-range"] = f"bytes {start}-{end}/{size}"
+    return Response(content[start : end + 1], 206, headers, kind)
+
+
+def _row(found: test_sets.TestSet, recognised: Recognised) -> answers.Row:
+    result = recognised.result
+    address = f"/api/sets/{quote(found.name, '')}/audio/{quote(result.utterance_id, '')}"
+    return answers.Row(
+        id=result.utterance_id,
+        reference=result.reference,
+        hypothesis=result.hypothesis,
+        wer=result.words.rate,
+        cer=result.characters.rate,
+        seconds=round(recognised.seconds, spelling.DECIMALS),
+        audio=address if found.audio else None,
+        words=test_sets.signed_words(result),  # type: ignore[arg-type]  # pydantic checks the signs
+    )
+
+
+def _rates(rows: list[Recognised]) -> answers.Rates:
+    words, characters = test_sets.rates(rows)
+    return answers.Rates(
+        utterances=len(rows), words=words.length, wer=words.rate, cer=characters.rate
+    )
+
+
+def _add_sagemaker(app: FastAPI, service: _Service) -> None:
+    @app.get(
+        "/ping",
+        summary="SageMaker's health check",
+        response_class=Response,
+        responses={503: {"model": answers.Problem, "description": "A model's thread has died."}},
+    )
+    async def ping() -> Response:
+        if not service.catalogue.alive:
+            raise RequestError(503, "A model's thread has died: start the server again.")
+        return Response(status_code=200)
+
+    instance = answers.Instance.model_json_schema()
+    body = {
+        "anyOf": [
+            instance,
+            {"type": "object", "properties": {"instances": {"type": "array", "items": instance}}},
+        ]
+    }
+
+    @app.post(
+        "/invocations",
+        summary="SageMaker's inference requests",
+        response_model=answers.Transcription | answers.Predictions,
+        responses=AUDIO_PROBLEMS,
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {
+                    invocations.JSON: {"schema": body},
+                    invocations.JSON_LINES: {"schema": {"type": "string"}},
+                    "audio/*": _BINARY,
+                    "application/octet-stream": _BINARY,
+                },
+            },
+            "parameters": [
+                {
+                    "name": invocations.ATTRIBUTES_HEADER,
+                    "in": "header",
+                    "description": "Options of /api/transcribe: beam_width=200;candidates=3",
+                    "schema": {"type": "string"},
+                }
+            ],
+        },
+    )
+    async def invoke(request: Request) -> Response:
+        asked = invocations.attributes(request.headers.get(invocations.ATTRIBUTES_HEADER, ""))
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind not in (invocations.JSON, invocations.JSON_LINES):
+            return _answer(await service.transcribe_body(request, asked))
+        service.slots.check()
+        with service.uploads.one():
+            most = min(service.limits.upload_bytes * 4 // 3 + 2**16, invocations.MOST_JSON_BYTES)
+            content = b"".join([each async for each in uploads.chunks(request, most)])
+            read = (
+                invocations.read_json if kind == invocations.JSON else invocations.read_json_lines
+            )
+            invocation = await service.listener.run(
+                read, content, asked, service.limits.upload_bytes
+            )
+            del content
+            with service.slots.one():
+                found = await asyncio.gather(
+                    *(
+                        service.transcribe_bytes(one.content, one.asked)
+                        for one in invocation.recordings
+                    )
+                )
+        if kind == invocations.JSON_LINES:
+            lines = "".join(f"{each.model_dump_json()}\n" for each in found)
+            return Response(lines, media_type=invocations.JSON_LINES)
+        if invocation.instances:
+            return _answer(answers.Predictions(predictions=list(found)))
+        return _answer(found[0])
+
+
+def _answer(content: answers.Transcription | answers.Predictions) -> Response:
+    return Response(content.model_dump_json(), media_type=invocations.JSON)
+
+
+def _add_streams(app: FastAPI, service: _Service) -> None:
+    try:
+        from speech.serving.streams import Streams
+    except ImportError:
+        return
+    streams = Streams(
+        service.catalogue, service.stream_threads, service.streams, service.limits.seconds
+    )
+
+    @app.websocket("/api/stream")
+    async def stream(websocket: WebSocket) -> None:
+        service.metrics.audio_seconds.inc(await streams.serve(websocket))
+
+
+def _describe(app: FastAPI) -> None:
+    """Makes /openapi.json without what FastAPI says of refusals: they are 400 and {"error"}."""
+
+    def described() -> dict[str, Any]:
+        if not app.openapi_schema:
+            schema = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+            )
+            for path in schema["paths"].values():
+                for operation in path.values():
+                    operation["responses"].pop("422", None)
+            schemas = schema.get("components", {}).get("schemas", {})
+            for name in ("HTTPValidationError", "ValidationError"):
+                schemas.pop(name, None)
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = described  # type: ignore[method-assign]  # as FastAPI's documentation has it

@@ -1,0 +1,153 @@
+"""One thread for a model, which hears what several requests have for it at once.
+
+A model needn't be safe in several threads, and TensorFlow Lite's isn't. The network's recurrent
+layers take hardly longer for a batch than for one utterance.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from speech import features
+from speech.decoder import LogProbs
+from speech.description import Description
+from speech.exported import AcousticModel, Samples
+
+Floats = npt.NDArray[np.float32]
+
+# How long the first utterance of a batch waits for others.
+WAIT_SECONDS = 0.005
+
+# A batch is padded to its longest utterance: no other one is shorter than this share of it.
+SHORTEST_SHARE = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class _Utterance:
+    """One that waits."""
+
+    features: Floats  # [frames, bins]
+    outcome: "Future[LogProbs]" = field(default_factory=Future)
+
+
+class Batcher:
+    """A model on a thread of its own."""
+
+    def __init__(
+        self,
+        model: AcousticModel,
+        batch_size: int,
+        on_batch: Callable[[int], object] = lambda utterances: None,
+    ) -> None:
+        """
+        Args:
+            batch_size: most utterances at once.
+            on_batch: hears of each batch's size, on the model's thread.
+        """
+        self.model = model
+        self._batch_size = batch_size
+        self._on_batch = on_batch
+        self._waiting: list[_Utterance] = []  # in the order that they came
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="model", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the model still hears."""
+        return self._thread.is_alive() and not self._closed
+
+    def submit(self, utterance: Floats) -> "Future[LogProbs]":
+        """The network's output, float32 [outputs, labels], when it is there.
+
+        Args:
+            utterance: features as features.extract gives them, float32 [frames, bins].
+        """
+        waiting = _Utterance(utterance)
+        with self._changed:
+            if self._closed:
+                waiting.outcome.cancel()
+            else:
+                self._waiting.append(waiting)
+                self._changed.notify()
+        return waiting.outcome
+
+    def close(self) -> None:
+        """Ends the thread; what still waits is cancelled."""
+        with self._changed:
+            self._closed = True
+            for each in self._waiting:
+                each.outcome.cancel()
+            self._waiting.clear()
+            self._changed.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (batch := self._next_batch()) is not None:
+            if not batch:  # all of it was cancelled
+                continue
+            self._on_batch(len(batch))
+            try:
+                outputs = self.model.of_batch([each.features for each in batch])
+            except Exception as error:  # told to whoever waits for it, and the next batch is taken
+                for each in batch:
+                    each.outcome.set_exception(error)
+            else:
+                for each, log_probs in zip(batch, outputs, strict=True):
+                    each.outcome.set_result(log_probs)
+
+    def _next_batch(self) -> list[_Utterance] | None:
+        """The one that has waited longest and others of about its length; None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            until = time.monotonic() + WAIT_SECONDS
+            while (left := until - time.monotonic()) > 0:
+                if self._closed or len(self._waiting) >= self._batch_size:
+                    break
+                self._changed.wait(left)
+            if self._closed:
+                return None
+            chosen = _alike(self._waiting, self._batch_size)
+            self._waiting = [each for each in self._waiting if each not in chosen]
+        return [each for each in chosen if each.outcome.set_running_or_notify_cancel()]
+
+
+def _alike(waiting: Sequence[_Utterance], most: int) -> list[_Utterance]:
+    """The first one and those nearest to it in length, so that little of a batch is padding."""
+    if not waiting:
+        return []
+    frames = len(waiting[0].features)
+    nearest = sorted(waiting[1:], key=lambda each: abs(len(each.features) - frames))
+    chosen = [waiting[0]]
+    for each in nearest[: most - 1]:
+        lengths = [len(one.features) for one in (*chosen, each)]
+        if min(lengths) >= SHORTEST_SHARE * max(lengths):
+            chosen.append(each)
+    return chosen
+
+
+class BatchedModel:
+    """A model whose every call waits for the model's own thread: any threads may share it."""
+
+    def __init__(self, batcher: Batcher) -> None:
+        self._batcher = batcher
+
+    @property
+    def description(self) -> Description:
+        return self._batcher.model.description
+
+    def of_features(self, features: Floats) -> Floats:
+        return self._batcher.submit(features).result()
+
+    def of_samples(self, samples: Samples) -> Floats:
+        return self.of_features(features.extract(samples, self.description.config.front_end))
+
+    def of_batch(self, batch: Sequence[Floats]) -> list[Floats]:
+        outcomes = [self._batcher.submit(each) for each in batch]
+        return [each.result() for each in outcomes]

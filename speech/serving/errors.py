@@ -1,0 +1,16 @@
+"""What a request is refused with."""
+
+
+class RequestError(Exception):
+    """A refusal; its message says what, which value, and the remedy."""
+
+    def __init__(self, status: int, message: str, retry_after: int | None = None) -> None:
+        """
+        Args:
+            status: of HTTP, 4xx or 503.
+            retry_after: seconds that a client should wait before it tries again.
+        """
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.retry_after = retry_after

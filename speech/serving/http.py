@@ -1,0 +1,90 @@
+"""What holds for every answer: its headers, an end of the body that it answers, and the metrics."""
+
+import asyncio
+import time
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from speech.serving.metrics import Metrics
+
+# Nothing is fetched from elsewhere, and no page of another site can show or use this one.
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'self'; media-src 'self' blob:; img-src 'self' blob: data:; "
+        "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "permissions-policy": "microphone=(self), camera=(), geolocation=()",
+    "cross-origin-resource-policy": "same-origin",
+}
+RAW_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+
+# A client that is refused while it sends may see a lost connection instead of the refusal: what it
+# still sends is read and dropped for so long.
+DRAIN_SECONDS = 10.0
+
+
+class Front:
+    """Around an ASGI application."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body = _Body(scope, receive)
+        started, status = time.monotonic(), 500
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                await body.drain()
+                headers = [*message.get("headers", ()), *RAW_HEADERS]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        try:
+            await self._app(scope, body.receive, answer)
+        finally:
+            route = _route_of(scope)
+            self._metrics.requests.labels(route, status).inc()
+            self._metrics.latency.labels(route).observe(time.monotonic() - started)
+
+
+class _Body:
+    """A request's body, and whether it is over."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._receive = receive
+        self._over = False
+        # A client that waits to be told to send needn't be.
+        self._drains = all(name != b"expect" for name, _ in scope["headers"])
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._over = message["type"] != "http.request" or not message.get("more_body", False)
+        self._drains = True
+        return message
+
+    async def drain(self) -> None:
+        """Reads what is left, for a while."""
+        until = time.monotonic() + DRAIN_SECONDS
+        while self._drains and not self._over and (left := until - time.monotonic()) > 0:
+            try:
+                await asyncio.wait_for(self.receive(), left)
+            except asyncio.TimeoutError:
+                return
+
+
+def _route_of(scope: Scope) -> str:
+    """The route's pattern, so that there are few."""
+    route: Any = scope.get("route")
+    path = getattr(route, "path", None)
+    return str(path) if path else "other"

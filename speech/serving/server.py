@@ -1,0 +1,55 @@
+"""uvicorn, as it is run in production: no debugging, no reloading, one process."""
+
+import signal
+import socket
+
+import uvicorn
+from absl import logging
+from starlette.types import ASGIApp
+
+from utils import UserError
+
+# Requests under way may take so long when the server is stopped. SageMaker kills after 30 seconds.
+STOP_SECONDS = 25
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket for the server, so that a port that is taken is told of before models are loaded.
+
+    Raises:
+        UserError: it can't be had.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        raise UserError(
+            f"--host={host} --port={port} can't be served: {error.strerror or error}. Choose "
+            "others; 0.0.0.0 is every address of this machine."
+        ) from None
+    return bound
+
+
+def serve(app: ASGIApp, bound: socket.socket) -> None:
+    """Serves until SIGTERM or Ctrl-C; then takes no more, and finishes what is under way."""
+    host, port = bound.getsockname()[:2]
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws="websockets-sansio",
+        # One that is too large is told of by streams.py; what is far too large ends the connection.
+        ws_max_size=2**22,
+        ws_per_message_deflate=False,
+        lifespan="on",
+        log_config=None,  # the doors' own
+        server_header=False,
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )
+    # uvicorn raises the signal again when it has stopped.
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    logging.info("http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    uvicorn.Server(config).run([bound])

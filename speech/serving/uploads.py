@@ -1,0 +1,222 @@
+"""Recordings that clients send: each goes to a file of its own, which is gone with its request.
+
+Nothing that a client says names a file. Limits are enforced while the bytes come, so that they
+hold for bodies without a length as well.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+from fastapi import Request
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+
+from speech.serving.errors import RequestError
+
+FORM = "multipart/form-data"
+# Of bodies that are a recording itself; what it is its bytes tell.
+RAW_TYPES = ("audio/", "video/", "application/octet-stream")
+FIELD = "audio"  # of a form
+
+# A client that sends nothing for so long is gone.
+IDLE_SECONDS = 20.0
+
+FORM_SLACK_BYTES = 2**16  # for all of a form that isn't its recording
+MOST_FIELDS = 32
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A recording that has come whole."""
+
+    path: str  # of a file that lives as long as the request
+    fields: dict[str, str]  # the other fields of its form
+
+
+@asynccontextmanager
+async def received(request: Request, folder: str, most_bytes: int) -> AsyncIterator[Upload]:
+    """The recording in a request's body, in a file that is removed behind the block.
+
+    Args:
+        folder: where the file goes.
+        most_bytes: of a recording.
+
+    Raises:
+        RequestError: it is too large (413), no form and no recording (415), a damaged form or one
+            without a recording (400), or the client stopped sending (408).
+    """
+    kind, _ = parse_options_header(request.headers.get("content-type"))
+    media_type = kind.decode("latin-1")
+    if media_type != FORM and not media_type.startswith(RAW_TYPES):
+        raise RequestError(
+            415,
+            f"The body's type is {media_type or 'not said'}: send a form ({FORM}) with the field "
+            f"{FIELD}, or a recording itself with a Content-Type such as audio/wav.",
+        )
+    with tempfile.NamedTemporaryFile(dir=folder, prefix="upload-") as file:
+        fields = {}
+        if media_type == FORM:
+            fields = await _read_form(request, file, most_bytes)
+        else:
+            async for chunk in chunks(request, most_bytes):
+                await run_in_threadpool(file.write, chunk)
+        await run_in_threadpool(file.flush)
+        yield Upload(file.name, fields)
+
+
+async def chunks(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
+    """A request's body, piece by piece.
+
+    Raises:
+        RequestError: it is larger than it may be (413), or the client stopped sending (408).
+        ClientDisconnect: the client has left.
+    """
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > most_bytes:
+        raise too_large(most_bytes)
+    read = 0
+    while True:
+        try:
+            message = await asyncio.wait_for(request.receive(), IDLE_SECONDS)
+        except asyncio.TimeoutError:
+            raise RequestError(
+                408, f"Nothing came for {IDLE_SECONDS:g} seconds: send the body at once."
+            ) from None
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
+        read += len(chunk)
+        if read > most_bytes:
+            raise too_large(most_bytes)
+        if chunk:
+            yield chunk
+        if not message.get("more_body", False):
+            return
+
+
+def too_large(most_bytes: int) -> RequestError:
+    return RequestError(
+        413,
+        f"The upload is larger than the {most_bytes / 1e6:g} MB that this server takes: send less, "
+        "or a compressed format such as flac or ogg.",
+    )
+
+
+async def _read_form(request: Request, file: IO[bytes], most_bytes: int) -> dict[str, str]:
+    """Writes a form's recording to a file, and returns the other fields."""
+    form = _Form(most_bytes)
+    _, parameters = parse_options_header(request.headers["content-type"])
+    boundary = parameters.get(b"boundary", b"")
+    if not boundary:
+        raise RequestError(
+            400, f"The Content-Type {FORM} has no boundary: leave it to your HTTP library to set."
+        )
+    try:
+        parser = MultipartParser(boundary, form.callbacks())
+        async for chunk in chunks(request, most_bytes + FORM_SLACK_BYTES):
+            parser.write(chunk)
+            await run_in_threadpool(file.write, form.take_recording())
+        parser.finalize()
+    except FormParserError as error:
+        raise RequestError(
+            400, f"The form is damaged ({error}): send it as {FORM}, whole."
+        ) from None
+    if not form.ended:
+        raise RequestError(400, "The form is cut off: send it whole, to its last boundary.")
+    if not form.recordings:
+        raise RequestError(
+            400, f"The form has no field {FIELD}: send the recording as a file in it."
+        )
+    return form.fields
+
+
+@dataclass
+class _Form:
+    """A form as it is parsed. What the client calls its file is read over."""
+
+    most_bytes: int
+    fields: dict[str, str] = field(default_factory=dict)
+    recordings: int = 0
+    ended: bool = False
+    _name: str = ""  # of the field that is being parsed
+    _header: bytes = b""
+    _value: bytes = b""
+    _disposition: bytes = b""
+    _text: bytes = b""
+    _text_bytes: int = 0
+    _recording: list[bytes] = field(default_factory=list)
+    _recording_bytes: int = 0
+
+    def callbacks(self) -> Any:
+        """What the parser calls."""
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": self._add_header,
+            "on_header_value": self._add_value,
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._end_headers,
+            "on_part_data": self._add_data,
+            "on_part_end": self._end_part,
+            "on_end": self._end,
+        }
+
+    def take_recording(self) -> bytes:
+        """What came of the recording since this was last called."""
+        taken = b"".join(self._recording)
+        self._recording.clear()
+        return taken
+
+    def _begin(self) -> None:
+        self._name, self._disposition, self._text = "", b"", b""
+
+    def _add_header(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _add_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _end_header(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            self._disposition = self._value
+        self._header, self._value = b"", b""
+
+    def _end_headers(self) -> None:
+        _, parameters = parse_options_header(self._disposition)
+        self._name = parameters.get(b"name", b"").decode(errors="replace")
+        if not self._name:
+            raise RequestError(400, "A part of the form has no name: name it, as in name=audio.")
+        if self._name == FIELD:
+            self.recordings += 1
+            if self.recordings > 1:
+                raise RequestError(400, f"The form has {FIELD} twice: send one recording.")
+        elif len(self.fields) >= MOST_FIELDS:
+            raise RequestError(400, f"The form has more than {MOST_FIELDS} fields: send less.")
+
+    def _add_data(self, data: bytes, start: int, end: int) -> None:
+        if self._name == FIELD:
+            self._recording_bytes += end - start
+            if self._recording_bytes > self.most_bytes:
+                raise too_large(self.most_bytes)
+            self._recording.append(data[start:end])
+            return
+        self._text_bytes += end - start
+        if self._text_bytes > FORM_SLACK_BYTES:
+            raise RequestError(
+                400,
+                f"The form's fields beside {FIELD} have more than {FORM_SLACK_BYTES} bytes: a "
+                f"recording belongs into {FIELD}.",
+            )
+        self._text += data[start:end]
+
+    def _end_part(self) -> None:
+        if self._name != FIELD:
+            self.fields[self._name] = self._text.decode(errors="replace")
+
+    def _end(self) -> None:
+        self.ended = True
