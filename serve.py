@@ -64,6 +64,7 @@ def main() -> None:
     found = catalogue.open_catalogue(
         FLAGS.models, FLAGS.scorers, settings, FLAGS.batch_size, told.batch_sizes.observe
     )
+    found.warm_up()
     for served in found.models.values():
         logging.info("%s: %s", served.name, ", ".join(served.scorers) or "no scorer")
     sets = test_sets.open_sets(FLAGS.test_data, FLAGS.audio, found)

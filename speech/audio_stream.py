@@ -29,6 +29,7 @@ INPUT_NAME = "standard input"  # its name in messages
 
 BLOCK_SAMPLES = 2**15  # of a file, of all channels together
 BLOCK_BYTES = 2**16  # at most, of what comes through a pipe
+MOST_RESAMPLED = 2**18  # samples, of what a block becomes
 
 # The head of an au file: its name, where the sound starts, bytes, encoding, rate, channels.
 AU_HEAD = struct.Struct(">4s5I")
@@ -333,10 +334,15 @@ def _at_rate(
         if not np.isfinite(mono).all():
             raise AudioError(f"{name} can't be used: some of its samples are no finite numbers.")
         any_samples = True
-        if rate != wanted_rate:
-            mono = resampler.resample_chunk(mono)
-        if len(mono):
+        if rate == wanted_rate:
             yield mono * np.float32(audio.INT16_SCALE)
+            continue
+        # A head may say 1 Hz: its block would become 2 GB.
+        pieces = -(-len(mono) * wanted_rate // (rate * MOST_RESAMPLED))
+        for piece in np.array_split(mono, max(pieces, 1)):
+            resampled = resampler.resample_chunk(piece)
+            if len(resampled):
+                yield resampled * np.float32(audio.INT16_SCALE)
     if any_samples and rate != wanted_rate:
         mono = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
         if len(mono):

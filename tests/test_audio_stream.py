@@ -76,6 +76,14 @@ def test_16_bit_samples_come_back_exactly(tmp_path: Path) -> None:
     np.testing.assert_array_equal(joined(stream_file(path, 16000)), written)
 
 
+def test_blocks_of_a_head_that_says_10_hz_stay_short(tmp_path: Path) -> None:
+    path = str(tmp_path / "slow.wav")
+    soundfile.write(path, noise(2000.0, 10), 10)
+    lengths = [len(block) for block in stream_file(path, 16000)]
+    assert sum(lengths) == 2000 * 16000
+    assert max(lengths) < 2**21
+
+
 @pytest.mark.parametrize("rate", [8000, 16000, 44100])
 def test_a_file_without_samples_gives_no_blocks(tmp_path: Path, rate: int) -> None:
     path = str(tmp_path / "empty.wav")

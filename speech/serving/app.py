@@ -128,19 +128,26 @@ class _Service:
         self.stream_threads.shutdown(cancel_futures=True)
         self.catalogue.close()
 
-    async def transcribe(self, path: str, asked: Asked) -> answers.Transcription:
+    async def transcribe(self, request: Request, path: str, asked: Asked) -> answers.Transcription:
         """The answer to a recording; it has a slot."""
+
+        async def wanted() -> None:
+            if await request.is_disconnected():
+                raise ClientDisconnect
+
         choice = await self.listener.run(self.catalogue.choose, asked)
-        listened = await self.listener.hear(path, choice, asked.candidates, asked.details)
+        listened = await self.listener.hear(path, choice, asked.candidates, asked.details, wanted)
         self.metrics.audio_seconds.inc(listened.seconds)
         return await self.listener.run(spelling.transcription, listened, choice)
 
-    async def transcribe_bytes(self, content: bytes, asked: Asked) -> answers.Transcription:
+    async def transcribe_bytes(
+        self, request: Request, content: bytes, asked: Asked
+    ) -> answers.Transcription:
         """Likewise, of a recording in memory."""
         with tempfile.NamedTemporaryFile(dir=self.folder, prefix="upload-") as file:
             await self.listener.run(file.write, content)
             await self.listener.run(file.flush)
-            return await self.transcribe(file.name, asked)
+            return await self.transcribe(request, file.name, asked)
 
     async def transcribe_body(self, request: Request, *given: Any) -> answers.Transcription:
         """Likewise, of a request's body; given: options beside it, which a form's come before."""
@@ -149,7 +156,7 @@ class _Service:
             async with uploads.received(request, self.folder, self.limits.upload_bytes) as upload:
                 asked = options.read(*given, upload.fields)
                 with self.slots.one():
-                    return await self.transcribe(upload.path, asked)
+                    return await self.transcribe(request, upload.path, asked)
 
 
 def _problem(status: int, message: str, headers: Any = None) -> JSONResponse:
@@ -453,7 +460,7 @@ def _add_sagemaker(app: FastAPI, service: _Service) -> None:
             with service.slots.one():
                 found = await asyncio.gather(
                     *(
-                        service.transcribe_bytes(one.content, one.asked)
+                        service.transcribe_bytes(request, one.content, one.asked)
                         for one in invocation.recordings
                     )
                 )

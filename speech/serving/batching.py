@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,8 @@ from speech.description import Description
 from speech.exported import AcousticModel, Samples
 
 Floats = npt.NDArray[np.float32]
+T = TypeVar("T")
+W = TypeVar("W")
 
 # How long the first utterance of a batch waits for others.
 WAIT_SECONDS = 0.005
@@ -33,6 +36,22 @@ class _Utterance:
 
     features: Floats  # [frames, bins]
     outcome: "Future[LogProbs]" = field(default_factory=Future)
+
+
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """Something else that the model is to do."""
+
+    function: Callable[[], Any]
+    outcome: "Future[Any]" = field(default_factory=Future)
+
+    def run(self) -> None:
+        if not self.outcome.set_running_or_notify_cancel():
+            return
+        try:
+            self.outcome.set_result(self.function())
+        except Exception as error:  # told to whoever waits for it
+            self.outcome.set_exception(error)
 
 
 class Batcher:
@@ -53,6 +72,7 @@ class Batcher:
         self._batch_size = batch_size
         self._on_batch = on_batch
         self._waiting: list[_Utterance] = []  # in the order that they came
+        self._calls: list[_Call] = []
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
@@ -70,52 +90,72 @@ class Batcher:
             utterance: features as features.extract gives them, float32 [frames, bins].
         """
         waiting = _Utterance(utterance)
+        self._add(self._waiting, waiting, waiting.outcome)
+        return waiting.outcome
+
+    def call(self, function: Callable[[], T]) -> "Future[T]":
+        """What a function returns that uses the model: on its thread, before utterances wait."""
+        call = _Call(function)
+        self._add(self._calls, call, call.outcome)
+        return call.outcome
+
+    def _add(self, queue: list[W], waiting: W, outcome: "Future[Any]") -> None:
         with self._changed:
             if self._closed:
-                waiting.outcome.cancel()
+                outcome.cancel()
             else:
-                self._waiting.append(waiting)
+                queue.append(waiting)
                 self._changed.notify()
-        return waiting.outcome
 
     def close(self) -> None:
         """Ends the thread; what still waits is cancelled."""
         with self._changed:
             self._closed = True
-            for each in self._waiting:
-                each.outcome.cancel()
+            for utterance in self._waiting:
+                utterance.outcome.cancel()
+            for call in self._calls:
+                call.outcome.cancel()
             self._waiting.clear()
+            self._calls.clear()
             self._changed.notify()
         self._thread.join()
 
     def _work(self) -> None:
-        while (batch := self._next_batch()) is not None:
-            if not batch:  # all of it was cancelled
-                continue
-            self._on_batch(len(batch))
-            try:
-                outputs = self.model.of_batch([each.features for each in batch])
-            except Exception as error:  # told to whoever waits for it, and the next batch is taken
-                for each in batch:
-                    each.outcome.set_exception(error)
-            else:
-                for each, log_probs in zip(batch, outputs, strict=True):
-                    each.outcome.set_result(log_probs)
+        while (work := self._next()) is not None:
+            calls, batch = work
+            for each in calls:
+                each.run()
+            if batch:
+                self._hear(batch)
 
-    def _next_batch(self) -> list[_Utterance] | None:
-        """The one that has waited longest and others of about its length; None at the end."""
+    def _hear(self, batch: list[_Utterance]) -> None:
+        self._on_batch(len(batch))
+        try:
+            outputs = self.model.of_batch([each.features for each in batch])
+        except Exception as error:  # told to whoever waits for it, and the next batch is taken
+            for each in batch:
+                each.outcome.set_exception(error)
+        else:
+            for each, log_probs in zip(batch, outputs, strict=True):
+                each.outcome.set_result(log_probs)
+
+    def _next(self) -> tuple[list[_Call], list[_Utterance]] | None:
+        """Calls, or the utterance that has waited longest and others like it; None at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
+            self._changed.wait_for(lambda: self._waiting or self._calls or self._closed)
             until = time.monotonic() + WAIT_SECONDS
             while (left := until - time.monotonic()) > 0:
-                if self._closed or len(self._waiting) >= self._batch_size:
+                if self._closed or self._calls or len(self._waiting) >= self._batch_size:
                     break
                 self._changed.wait(left)
             if self._closed:
                 return None
+            if self._calls:
+                calls, self._calls = self._calls, []
+                return calls, []
             chosen = _alike(self._waiting, self._batch_size)
             self._waiting = [each for each in self._waiting if each not in chosen]
-        return [each for each in chosen if each.outcome.set_running_or_notify_cancel()]
+        return [], [each for each in chosen if each.outcome.set_running_or_notify_cancel()]
 
 
 def _alike(waiting: Sequence[_Utterance], most: int) -> list[_Utterance]:
@@ -151,3 +191,17 @@ class BatchedModel:
     def of_batch(self, batch: Sequence[Floats]) -> list[Floats]:
         outcomes = [self._batcher.submit(each) for each in batch]
         return [each.result() for each in outcomes]
+
+    @property
+    def carries_state(self) -> bool:
+        model: Any = self._batcher.model
+        return bool(model.carries_state)
+
+    def stream(
+        self, features: Floats, padding: tuple[int, int], state: tuple[Any, ...] | None
+    ) -> tuple[Floats, tuple[Any, ...]]:
+        model: Any = self._batcher.model
+        outcome: Future[tuple[Floats, tuple[Any, ...]]] = self._batcher.call(
+            lambda: model.stream(features, padding, state)
+        )
+        return outcome.result()

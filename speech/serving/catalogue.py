@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
+
 from speech import exported, scorer
 from speech.decoder import BeamSettings
 from speech.exported import AcousticModel
@@ -116,6 +118,12 @@ class Catalogue:
         served = self.models[model]
         found = served.scorers[name] if name else None
         return Transcriber(BatchedModel(served.batcher), settings, found)
+
+    def warm_up(self) -> None:
+        """Has every model hear a second, so that no request waits for what is done only once."""
+        for served in self.models.values():
+            transcriber = self.choose(Asked.model_validate({"model": served.name})).transcriber
+            transcriber.hear(np.zeros(transcriber.sample_rate, np.float32))
 
     @property
     def alive(self) -> bool:

@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -30,6 +30,7 @@ from speech.transcriber import Heard
 
 Floats = npt.NDArray[np.float32]
 T = TypeVar("T")
+Wanted = Callable[[], Awaitable[None]]
 
 # Longer recordings have no details: they are for looking at.
 DETAILED_SECONDS = 60.0
@@ -71,12 +72,15 @@ class Listener:
         submitted = [asyncio.wrap_future(choice.served.batcher.submit(each)) for each in batch]
         return list(await asyncio.gather(*submitted))
 
-    async def hear(self, path: str, choice: Choice, candidates: int, details: bool) -> Listened:
+    async def hear(
+        self, path: str, choice: Choice, candidates: int, details: bool, wanted: Wanted
+    ) -> Listened:
         """A recording.
 
         Args:
             candidates: most of each segment.
             details: whether waveform and, of a minute, what the network heard are wanted.
+            wanted: asked between segments; raises if nobody waits for the answer any more.
 
         Raises:
             RequestError: it is no audio or damaged (415), or too long (413).
@@ -87,6 +91,7 @@ class Listener:
         heard: list[Heard] = []
         kept: list[SegmentDetails] | None = [] if details else None
         try:
+            await wanted()
             while group := await self.run(reading.next_group, self._group):
                 outputs = await self.log_probs(choice, [each for _, each in group])
                 searches = [
@@ -116,6 +121,7 @@ class Listener:
                                 analysis.details_of, segment, seen, output, each, transcriber
                             )
                         )
+                await wanted()
         finally:
             await self.run(reading.close)
         if reading.seconds > DETAILED_SECONDS:

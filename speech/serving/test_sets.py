@@ -4,6 +4,7 @@ Features are the shards' own. What was recognised with a model and a scorer is k
 is recognised once, and rates can be told of all that was.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -94,8 +95,9 @@ class TestSet:
         if any(number not in kept for number in numbers):
             batch = await listener.run(self._features, offset, len(numbers))
             outputs = await listener.log_probs(choice, batch)
-            for number, features, log_probs in zip(numbers, batch, outputs, strict=True):
-                hypothesis = await listener.run(choice.transcriber.decoder.decode, log_probs)
+            decode = choice.transcriber.decoder.decode
+            texts = await asyncio.gather(*(listener.run(decode, each) for each in outputs))
+            for number, features, hypothesis in zip(numbers, batch, texts, strict=True):
                 known = self.utterances[number]
                 kept[number] = Recognised(
                     report.compare(known.utterance_id, known.reference, hypothesis, None),
