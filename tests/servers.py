@@ -1,0 +1,73 @@
+"""Runs serve.py as people do: as a program of its own, on a port that is free."""
+
+import contextlib
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from doors import ROOT, environment_of_door
+
+START_SECONDS = 120.0
+STOP_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """One that answers."""
+
+    url: str
+    process: "subprocess.Popen[str]"
+    temporary: Path  # where it puts its temporary files
+    log: list[str]
+
+    @property
+    def uploads(self) -> list[Path]:
+        """Files of requests that are there now."""
+        return list(self.temporary.rglob("upload-*"))
+
+
+@contextlib.contextmanager
+def running(temporary: Path, *flags: str) -> Iterator[Server]:
+    """A server with some flags; stopped, if it still runs, at the block's end.
+
+    Args:
+        temporary: a folder for its temporary files, which is made.
+    """
+    temporary.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "serve.py"), "--port=0", *flags],
+        cwd=ROOT,
+        env=environment_of_door({"TMPDIR": str(temporary)}),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    log: list[str] = []
+    up = threading.Event()
+
+    def read() -> None:
+        assert process.stderr is not None
+        for line in process.stderr:
+            log.append(line)
+            if "startup complete" in line:
+                up.set()
+        up.set()
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        assert up.wait(START_SECONDS) and process.poll() is None, "".join(log)
+        (address,) = (line.split()[-1] for line in log if " http://" in line)
+        yield Server(address, process, temporary, log)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        reader.join(STOP_SECONDS)

@@ -1,0 +1,380 @@
+"""The server as a program, over HTTP."""
+
+import base64
+import io
+import json
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import pytest
+import soundfile
+from malformed import generated, kinds, sound
+from servers import Server, running
+from tiny_models import noise, write_model
+from tiny_scorer import write_tiny_scorer
+from tiny_shards import random_utterances, write_shards
+
+from speech import exported
+from speech.decoder import BeamSettings
+from speech.scorer import read_scorer
+from speech.subtitles import joined
+from speech.transcriber import Transcriber
+
+UPLOAD_MB, SECONDS, BEAM_WIDTH = 0.3, 20, 8
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models, a scorer, a test set and its recordings."""
+    folder = tmp_path_factory.mktemp("serve")
+    write_model(folder / "model", "conv_gru")
+    write_model(folder / "other" / "model", mel_filters=6)
+    write_tiny_scorer(folder / "tiny.scorer")
+    write_shards(
+        folder / "shards", random_utterances([60, 40, 50, 64, 30, 44, 38], 8), bins=8,
+        name="test.tfrecords",
+    )  # fmt: skip
+    (folder / "audio").mkdir()
+    soundfile.write(folder / "audio" / "utterance-0001.flac", noise(8000), 16000)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[Server]:
+    with running(
+        folder / "temporary",
+        f"--models={folder}/model,{folder}/other/model",
+        f"--scorers={folder}/tiny.scorer",
+        f"--test_data={folder}/shards/test.tfrecords.*",
+        f"--audio={folder}/audio",
+        f"--max_upload_mb={UPLOAD_MB}",
+        f"--max_seconds={SECONDS}",
+        f"--beam_width={BEAM_WIDTH}",
+    ) as started:
+        yield started
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def transcriber(folder: Path) -> Transcriber:
+    """What the server hears with, by default."""
+    scorer = read_scorer(str(folder / "tiny.scorer"))
+    model = exported.load(str(folder / "model"))
+    return Transcriber(model, BeamSettings(beam_width=BEAM_WIDTH), scorer)
+
+
+def wav_of(samples: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, 16000, format="WAV")
+    return file.getvalue()
+
+
+def upload(client: httpx.Client, content: bytes, **options: Any) -> Any:
+    """What is answered to a recording in a form."""
+    answer = client.post("/api/transcribe", files={"audio": ("x", content)}, data=options)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def metric(client: httpx.Client, name: str) -> float:
+    lines = client.get("/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+
+def test_page_and_its_assets_are_there_and_nothing_is_fetched_from_elsewhere(
+    client: httpx.Client,
+) -> None:
+    page = client.get("/")
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assert client.get("/static/index.html").text == page.text
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    assert page.headers["x-content-type-options"] == "nosniff"
+    assert page.headers["referrer-policy"] == "no-referrer"
+    assert "server" not in page.headers
+    assert "access-control-allow-origin" not in page.headers
+    assert client.get("/docs").status_code == 404
+
+
+def test_models_and_scorers_have_names_of_their_own(client: httpx.Client) -> None:
+    told = client.get("/api/models").json()
+    names = [each["name"] for each in told["models"]]
+    assert [name.split("/")[-1] for name in names] == ["model", "model"]
+    assert names[1] == "other/model"
+    assert told["scorers"] == [{"name": "tiny.scorer", "models": names}]
+    assert told["defaults"] == {
+        "model": names[0], "scorer": "tiny.scorer", "beam_width": BEAM_WIDTH
+    }  # fmt: skip
+    assert told["limits"] == {"upload_bytes": UPLOAD_MB * 1e6, "seconds": SECONDS}
+    assert told["models"][0]["labels"][-3:] == [" ", "'", ""]
+    assert told["models"][0]["sample_rate"] == 16000
+
+
+def test_recording_is_heard_as_a_transcriber_hears_it(
+    client: httpx.Client, transcriber: Transcriber
+) -> None:
+    # A long pause makes two segments of it.
+    samples = np.concatenate([noise(16000 * 2), np.zeros(16000 * 3, np.int16), noise(20000)])
+    found = upload(client, wav_of(samples), candidates=3)
+    heard = list(transcriber.segments([samples], n=3))
+    assert len(found["segments"]) == len(heard) == 2
+    for segment, own in zip(found["segments"], heard, strict=True):
+        assert segment["text"] == joined(own.transcript.words)
+        assert (segment["start"], segment["seconds"]) == pytest.approx((own.start, own.seconds))
+        assert [each["text"] for each in segment["candidates"]] == [
+            joined(each.words) for each in own.candidates
+        ]
+        assert segment["confidence"] == pytest.approx(own.transcript.confidence, abs=1e-2)
+        times = [(each["start_time"], each["duration"]) for each in segment["words"]]
+        assert times == [
+            pytest.approx((each.start, each.duration), abs=1e-4) for each in own.transcript.words
+        ]
+    assert found["text"] == " ".join(each["text"] for each in found["segments"])
+    assert found["seconds"] == pytest.approx(len(samples) / 16000)
+    assert found["scorer"] == "tiny.scorer"
+    assert found["waveform"] is None and found["details"] is None
+    raw = client.post(
+        "/api/transcribe?candidates=3", content=wav_of(samples),
+        headers={"content-type": "audio/wav"},
+    )  # fmt: skip
+    without_time = {"inference_seconds": 0}
+    assert raw.json() | without_time == found | without_time
+
+
+def test_options_choose_model_scorer_and_words(client: httpx.Client) -> None:
+    content = wav_of(noise(16000))
+    other = upload(client, content, model="other/model", scorer="")
+    assert (other["model"], other["scorer"]) == ("other/model", "")
+    plain = upload(client, content, scorer="")
+    assert other["text"] != plain["text"]
+    hot = upload(client, content, hot_words="x:99", scorer="")
+    assert "x" in hot["text"].split() and "x" not in plain["text"].split()
+
+
+def test_details_show_what_the_network_heard(client: httpx.Client) -> None:
+    found = upload(client, sound(2.0, "FLAC"), details="true")
+    (details,) = found["details"]
+    shapes = {
+        name: (details[name]["rows"], details[name]["columns"])
+        for name in ("spectrogram", "features", "probabilities")
+    }
+    assert shapes == {"spectrogram": (128, 199), "features": (8, 199), "probabilities": (29, 100)}
+    for name, (rows, columns) in shapes.items():
+        assert len(base64.b64decode(details[name]["data"])) == rows * columns
+    assert len(details["path"]) == 100
+    assert details["highest_frequency"] == 8000
+    assert len(found["waveform"]["lowest"]) == len(found["waveform"]["highest"]) == 400
+    assert -1 <= min(found["waveform"]["lowest"]) < 0 < max(found["waveform"]["highest"]) <= 1
+
+
+def test_requests_at_once_are_heard_in_batches_and_alike(client: httpx.Client) -> None:
+    contents = [wav_of(noise(16000 + 900 * number)) for number in range(12)]
+    alone = [upload(client, content)["segments"] for content in contents]
+    batches = metric(client, "speech_batch_size_count")
+    with ThreadPoolExecutor(12) as pool:
+        together = list(pool.map(lambda each: upload(client, each)["segments"], contents))
+    assert metric(client, "speech_batch_size_count") - batches < len(contents)
+    for one, other in zip(alone, together, strict=True):
+        assert [each["text"] for each in one] == [each["text"] for each in other]
+
+
+def test_test_set_is_recognised_page_by_page(
+    client: httpx.Client, transcriber: Transcriber
+) -> None:
+    (told,) = client.get("/api/sets").json()["sets"]
+    assert (told["name"], told["utterances"], told["audio"]) == ("test", 7, True)
+    page = client.get("/api/sets/test?offset=4&limit=2").json()
+    assert [row["id"] for row in page["rows"]] == ["utterance-0004", "utterance-0005"]
+    features = [each.features for each in random_utterances([60, 40, 50, 64, 30, 44, 38], 8)]
+    for row, number in zip(page["rows"], (4, 5), strict=True):
+        log_probs = transcriber.model.of_features(features[number])
+        assert row["hypothesis"] == transcriber.decoder.decode(log_probs)
+        assert [word for _, word, _ in row["words"] if word] == row["reference"].split()
+        assert row["seconds"] == pytest.approx(len(features[number]) * 0.01)
+    assert page["rates"] == page["so_far"]
+    whole = client.get("/api/sets/test?limit=100").json()
+    assert (len(whole["rows"]), whole["so_far"]["utterances"]) == (7, 7)
+    errors = sum(sign != "=" for row in whole["rows"] for sign, _, _ in row["words"])
+    assert whole["rates"]["wer"] == pytest.approx(errors / whole["rates"]["words"])
+    assert client.get("/api/sets/test?offset=7").json()["rows"] == []
+    assert client.get("/api/sets/test?model=other/model").status_code == 400
+
+
+def test_recordings_of_a_test_set_can_be_sought(client: httpx.Client, folder: Path) -> None:
+    content = (folder / "audio" / "utterance-0001.flac").read_bytes()
+    rows = client.get("/api/sets/test?limit=3&scorer=").json()["rows"]
+    whole = client.get(rows[1]["audio"])
+    assert (whole.content, whole.headers["content-type"]) == (content, "audio/flac")
+    part = client.get(rows[1]["audio"], headers={"range": "bytes=10-19"})
+    assert (part.status_code, part.content) == (206, content[10:20])
+    assert part.headers["content-range"] == f"bytes 10-19/{len(content)}"
+    last = client.get(rows[1]["audio"], headers={"range": "bytes=-5"})
+    assert last.content == content[-5:]
+    beyond = client.get(rows[1]["audio"], headers={"range": f"bytes={len(content)}-"})
+    assert beyond.status_code == 416
+    assert client.get(rows[2]["audio"]).status_code == 404
+
+
+def test_sagemaker_s_requests_are_answered(client: httpx.Client) -> None:
+    ping = client.get("/ping")
+    assert (ping.status_code, ping.content) == (200, b"")
+    content = wav_of(noise(16000))
+    wanted = upload(client, content)["text"]
+    raw = client.post("/invocations", content=content, headers={"content-type": "audio/wav"})
+    assert raw.json()["text"] == wanted
+    attributes = {"x-amzn-sagemaker-custom-attributes": "model=other/model;candidates=2;scorer="}
+    other = client.post(
+        "/invocations", content=content, headers={"content-type": "audio/wav", **attributes}
+    ).json()
+    assert other["model"] == "other/model" and len(other["segments"][0]["candidates"]) == 2
+    audio = base64.b64encode(content).decode()
+    one = client.post("/invocations", json={"audio": audio, "beam_width": 4})
+    assert one.json()["seconds"] == 1.0
+    batch = client.post(
+        "/invocations",
+        json={"instances": [{"audio": audio}, {"audio": {"b64": audio}, "scorer": ""}]},
+    ).json()
+    assert [each["scorer"] for each in batch["predictions"]] == ["tiny.scorer", ""]
+    assert batch["predictions"][0]["text"] == wanted
+    lines = client.post(
+        "/invocations", content=f'{json.dumps({"audio": audio})}\n' * 2,
+        headers={"content-type": "application/jsonlines"},
+    )  # fmt: skip
+    assert lines.headers["content-type"] == "application/jsonlines"
+    assert [json.loads(line)["text"] for line in lines.text.splitlines()] == [wanted] * 2
+
+
+def test_what_is_malformed_is_refused_with_a_message_and_leaves_nothing(
+    server: Server, client: httpx.Client
+) -> None:
+    for bad in kinds(round(UPLOAD_MB * 1e6), SECONDS):
+        answer = bad.send(client)
+        assert 400 <= answer.status_code < 500 and answer.status_code != 422, bad.name
+        message = answer.json()["error"]
+        assert len(message) > 20 and str(server.temporary) not in message, bad.name
+    assert not server.uploads
+    assert upload(client, sound())["seconds"] == 0.5
+
+
+def test_upload_that_is_broken_off_leaves_nothing(server: Server, client: httpx.Client) -> None:
+    address = urlsplit(server.url)
+    head = (
+        f"POST /api/transcribe HTTP/1.1\r\nHost: {address.netloc}\r\n"
+        "Content-Type: audio/wav\r\nContent-Length: 100000\r\n\r\n"
+    )
+    with socket.create_connection((address.hostname, address.port)) as connection:
+        connection.sendall(head.encode() + sound()[:5000])
+        wait_until(lambda: len(server.uploads) == 1)
+        assert metric(client, "speech_uploading_requests") == 1
+    wait_until(lambda: not server.uploads)
+    assert metric(client, "speech_uploading_requests") == 0
+
+
+def wait_until(holds: Any) -> None:
+    until = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_metrics_count_what_was_done(client: httpx.Client) -> None:
+    before = metric(client, "speech_audio_seconds_total")
+    upload(client, sound(1.5))
+    assert metric(client, "speech_audio_seconds_total") == pytest.approx(before + 1.5)
+    assert metric(client, 'speech_requests_total{route="/api/transcribe",status="200"}') >= 1
+    assert metric(client, "speech_waiting_requests") == 0
+
+
+def test_api_is_described_as_it_is(client: httpx.Client) -> None:
+    described = client.get("/openapi.json").json()
+    assert set(described["paths"]) == {
+        "/api/models", "/api/transcribe", "/api/sets", "/api/sets/{name}",
+        "/api/sets/{name}/audio/{utterance_id}", "/ping", "/invocations", "/metrics",
+    }  # fmt: skip
+    operation = described["paths"]["/api/transcribe"]["post"]
+    names = {each["name"] for each in operation["parameters"]}
+    assert {"model", "scorer", "beam_width", "hot_words", "candidates", "details"} <= names
+    form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert form["required"] == ["audio"] and names < set(form["properties"])
+    assert set(operation["responses"]) == {"200", "400", "404", "413", "415", "503"}
+    refusal = operation["responses"]["400"]["content"]["application/json"]["schema"]
+    assert refusal == {"$ref": "#/components/schemas/Problem"}
+
+
+def test_requests_are_logged_without_what_was_uploaded(
+    server: Server, client: httpx.Client
+) -> None:
+    content = form_with_secret = b"secret-of-a-caller" * 10
+    client.post("/api/transcribe", content=content, headers={"content-type": "audio/wav"})
+    wait_until(lambda: any('"POST /api/transcribe HTTP/1.1" 415' in line for line in server.log))
+    assert form_with_secret[:18].decode() not in "".join(server.log)
+
+
+@pytest.mark.slow
+def test_200_malformed_uploads_are_refused_and_leave_nothing(
+    server: Server, client: httpx.Client
+) -> None:
+    statuses = []
+    for bad in [*kinds(round(UPLOAD_MB * 1e6), SECONDS), *generated(200, seed=8)]:
+        answer = bad.send(client)
+        assert 400 <= answer.status_code < 500, (bad.name, answer.text)
+        assert answer.json()["error"], bad.name
+        statuses.append(answer.status_code)
+    assert len(statuses) >= 200
+    assert not server.uploads
+    assert upload(client, sound())["seconds"] == 0.5
+    assert metric(client, "speech_waiting_requests") == 0
+
+
+@pytest.mark.slow
+def test_request_under_way_is_finished_when_the_server_is_stopped(
+    tmp_path: Path, folder: Path
+) -> None:
+    with (
+        running(tmp_path / "temporary", f"--models={folder}/model", "--batch_size=1") as own,
+        httpx.Client(base_url=own.url, timeout=60) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        answer = pool.submit(upload, client, wav_of(noise(16000 * 300)))
+        wait_until(lambda: own.uploads)
+        time.sleep(1)
+        assert not answer.done()
+        own.process.terminate()
+        assert answer.result()["seconds"] == 300
+        assert own.process.wait(30) == 0
+        assert not list(own.temporary.rglob("*upload*"))
+
+
+@pytest.mark.slow
+def test_more_requests_than_may_wait_are_told_to_come_back(tmp_path: Path, folder: Path) -> None:
+    flags = (f"--models={folder}/model", "--max_waiting=2")
+    with (
+        running(tmp_path / "temporary", *flags) as own,
+        httpx.Client(base_url=own.url, timeout=60) as client,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        content = wav_of(noise(16000 * 60))
+
+        def send(number: int) -> httpx.Response:
+            return client.post(
+                "/api/transcribe", content=content, headers={"content-type": "audio/wav"}
+            )
+
+        found = list(pool.map(send, range(8)))
+        assert {each.status_code for each in found} == {200, 503}
+        refused = next(each for each in found if each.status_code == 503)
+        assert int(refused.headers["retry-after"]) > 0
+        assert "try again in" in refused.json()["error"]
+        assert upload(client, content)["seconds"] == 60
