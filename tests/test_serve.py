@@ -274,7 +274,7 @@ def test_upload_that_is_broken_off_leaves_nothing(server: Server, client: httpx.
         f"POST /api/transcribe HTTP/1.1\r\nHost: {address.netloc}\r\n"
         "Content-Type: audio/wav\r\nContent-Length: 100000\r\n\r\n"
     )
-    with socket.create_connection((address.hostname, address.port)) as connection:
+    with socket.create_connection((address.hostname, int(address.port or 80))) as connection:
         connection.sendall(head.encode() + sound()[:5000])
         wait_until(lambda: len(server.uploads) == 1)
         assert metric(client, "speech_uploading_requests") == 1
