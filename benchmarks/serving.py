@@ -105,14 +105,14 @@ def serving(batch_size: int) -> Iterator[str]:
         for line in process.stderr:
             log.append(line)
             del log[:-100]
-            if "startup complete" in line:
+            if "Serving at" in line:
                 up.set()
         up.set()
 
     threading.Thread(target=read, daemon=True).start()
     try:
         up.wait(START_SECONDS)
-        addresses = [line.split()[-1] for line in log if " http://" in line]
+        addresses = [line.split()[-1] for line in log if "Serving at" in line]
         if not addresses:
             raise UserError(f"serve.py didn't start: {''.join(log).strip()}")
         yield addresses[0]

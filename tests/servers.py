@@ -53,7 +53,7 @@ def running(temporary: Path, *flags: str) -> Iterator[Server]:
         assert process.stderr is not None
         for line in process.stderr:
             log.append(line)
-            if "startup complete" in line:
+            if "Serving at" in line:
                 up.set()
         up.set()
 
@@ -61,7 +61,7 @@ def running(temporary: Path, *flags: str) -> Iterator[Server]:
     reader.start()
     try:
         assert up.wait(START_SECONDS) and process.poll() is None, "".join(log)
-        (address,) = (line.split()[-1] for line in log if " http://" in line)
+        (address,) = (line.split()[-1] for line in log if "Serving at" in line)
         yield Server(address, process, temporary, log)
     finally:
         if process.poll() is None:

@@ -34,9 +34,18 @@ def bind(host: str, port: int) -> socket.socket:
     return bound
 
 
+class _Server(uvicorn.Server):
+    """One that says when it answers."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for each in sockets or ():
+            host, port = each.getsockname()[:2]
+            logging.info("Serving at http://%s:%d", f"[{host}]" if ":" in host else host, port)
+
+
 def serve(app: ASGIApp, bound: socket.socket) -> None:
     """Serves until SIGTERM or Ctrl-C; then takes no more, and finishes what is under way."""
-    host, port = bound.getsockname()[:2]
     config = uvicorn.Config(
         app,
         http="h11",
@@ -51,5 +60,4 @@ def serve(app: ASGIApp, bound: socket.socket) -> None:
     )
     # uvicorn raises the signal again when it has stopped.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
-    logging.info("http://%s:%d", f"[{host}]" if ":" in host else host, port)
-    uvicorn.Server(config).run([bound])
+    _Server(config).run([bound])
