@@ -26,11 +26,11 @@ MOST_SECONDS = 1.0
 PIECE_SECONDS = 0.1
 
 # Chunks: so much is new in each, ...
-CHUNK_SECONDS = 1.0
+CHUNK_SECONDS = 0.5
 # ... so much behind it is waited for, without being used, ...
 AHEAD_SECONDS = 1.0
 # ... and so much before it is looked at again: docs/streaming.md has what less would cost.
-BEFORE_SECONDS = 3.0
+BEFORE_SECONDS = 1.0
 # Normalised over what was heard last, as much as the longest utterances of a training.
 NORMALISED_SECONDS = 17.3
 

@@ -5,11 +5,12 @@ doesn't grow with a recording. What is decided depends on the samples alone, not
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from speech.acoustic_stream import is_exact, stream_of
+from speech.decoder import BeamStream
 from speech.exported import Floats, Samples
 from speech.pauses import LONGEST_SECONDS
 from speech.scorer import SPACE
@@ -32,6 +33,19 @@ class Partial:
     start: float  # seconds from the recording's start
     seconds: float  # heard so far, from the recording's start
     text: str
+
+
+@dataclass(eq=False)
+class _Stretch:
+    """A stretch on its way."""
+
+    first: int  # its first output
+    search: BeamStream
+    log_probs: list[Floats] = field(default_factory=list)
+    outputs: int = 0
+    quiet_outputs: int = 0  # at its end
+    spoken: bool = False  # whether it has letters
+    text: str = ""  # of the last Partial
 
 
 class LiveTranscriber:
@@ -60,8 +74,7 @@ class LiveTranscriber:
         self._quiet = [alphabet.blank]
         if SPACE in alphabet.characters:
             self._quiet.append(alphabet.characters.index(SPACE))
-        self._first = 0  # output of the stretch
-        self._begin()
+        self._stretch = _Stretch(0, transcriber.decoder.stream())
 
     def feed(self, samples: Samples) -> list[Partial | Heard]:
         """What samples bring: stretches that ended with them, and the text so far if it changed.
@@ -76,9 +89,9 @@ class LiveTranscriber:
         log_probs = self._stream.feed(samples)
         events: list[Partial | Heard] = [*self._take(log_probs)]
         if len(log_probs):
-            text = " ".join(self._search.n_best(1)[0].text.split())
-            if text != self._text:
-                self._text = text
+            text = " ".join(self._stretch.search.n_best(1)[0].text.split())
+            if text != self._stretch.text:
+                self._stretch.text = text
                 events.append(Partial(self._start, self._seconds, text))
         return events
 
@@ -95,49 +108,44 @@ class LiveTranscriber:
     @property
     def _start(self) -> float:
         """Of the stretch, in seconds from the recording's start."""
-        return self._first * self._transcriber.config.output_seconds
-
-    def _begin(self) -> None:
-        self._search = self._transcriber.decoder.stream()
-        self._log_probs: list[Floats] = []
-        self._outputs = 0  # of the stretch
-        self._quiet_outputs = 0  # at its end
-        self._spoken = False  # whether it has letters
-        self._text: str = ""  # of the last Partial
+        return self._stretch.first * self._transcriber.config.output_seconds
 
     def _take(self, log_probs: Floats) -> Iterator[Heard]:
         """Takes outputs [outputs, labels] in; the stretches that end in them."""
         while len(log_probs):
             count, ends = self._until_pause(log_probs)
-            self._search.advance(log_probs[:count])
-            self._log_probs.append(log_probs[:count])
+            stretch = self._stretch
+            stretch.search.advance(log_probs[:count])
+            stretch.log_probs.append(log_probs[:count])
             log_probs = log_probs[count:]
             if ends:
-                end = (self._first + self._outputs) * self._transcriber.config.output_seconds
-                yield from self._end(end)
+                behind = stretch.first + stretch.outputs
+                yield from self._end(behind * self._transcriber.config.output_seconds)
 
     def _until_pause(self, log_probs: Floats) -> tuple[int, bool]:
         """How many of some outputs belong to the stretch, and whether it ends behind them."""
+        stretch = self._stretch
         quiet = np.isin(log_probs.argmax(axis=1), self._quiet)  # [outputs]
         for count, is_quiet in enumerate(quiet.tolist(), start=1):
-            self._outputs += 1
-            self._quiet_outputs = self._quiet_outputs + 1 if is_quiet else 0
-            self._spoken |= not is_quiet
-            pause = self._short_pause if self._outputs >= self._longest else self._pause
-            paused = self._spoken and self._quiet_outputs >= pause
-            # Silence is left out piece by piece.
-            silent = not self._spoken and self._outputs >= self._longest
-            if paused or silent or self._outputs >= self._limit:
+            stretch.outputs += 1
+            stretch.quiet_outputs = stretch.quiet_outputs + 1 if is_quiet else 0
+            stretch.spoken |= not is_quiet
+            is_long = stretch.outputs >= self._longest
+            pause = self._short_pause if is_long else self._pause
+            paused = stretch.spoken and stretch.quiet_outputs >= pause
+            silent = is_long and not stretch.spoken  # is left out, piece by piece
+            if paused or silent or stretch.outputs >= self._limit:
                 return count, True
         return len(quiet), False
 
     def _end(self, end: float) -> Iterator[Heard]:
         """The stretch, if it has words, up to some seconds from the recording's start."""
-        log_probs = np.concatenate(self._log_probs) if self._log_probs else None
-        if log_probs is not None:
-            found = self._search.n_best(self._n)
-            candidates = self._transcriber.timed(log_probs, found, self._start)
+        stretch, start = self._stretch, self._start
+        if stretch.log_probs:
+            log_probs = np.concatenate(stretch.log_probs)
+            found = stretch.search.n_best(self._n)
+            candidates = self._transcriber.timed(log_probs, found, start)
             if candidates[0].words:
-                yield Heard(self._start, end - self._start, candidates)
-        self._first += self._outputs
-        self._begin()
+                yield Heard(start, end - start, candidates)
+        behind = stretch.first + stretch.outputs
+        self._stretch = _Stretch(behind, self._transcriber.decoder.stream())

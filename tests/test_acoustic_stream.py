@@ -1,4 +1,7 @@
-"""A network's output while the recording goes on, against its output of the whole."""
+"""A network's output while the recording goes on, against its output of the whole.
+
+Of exported forms: tests/test_exported.py.
+"""
 
 import time
 from pathlib import Path
@@ -9,13 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import tiny_models
-from tiny_models import STEP, noise, write_model
+from tiny_models import noise, write_model
 
-from speech import acoustic_stream, exported, saved_model, storage, tflite
-from speech.acoustic_graph import restored
+from speech import acoustic_stream, exported
 from speech.acoustic_stream import is_exact, stream_of
 from speech.decoder import BeamSearchDecoder
-from speech.description import Description
 from speech.exported import AcousticModel
 from speech.features import CORPUS, NONE, UTTERANCE
 
@@ -77,35 +78,6 @@ def test_a_long_block_is_computed_piece_by_piece(tmp_path: Path) -> None:
     frames = sum(len(call.args[0]) for call in stream.call_args_list)
     assert frames <= 499 + 18 * stream.call_count
     np.testing.assert_allclose(found, model.of_samples(samples), rtol=0, atol=1e-5)
-
-
-def test_every_form_carries_its_state(tmp_path: Path) -> None:
-    checkpoint = lstm(tmp_path / "model", normalisation=CORPUS)
-    config = checkpoint.description.config
-    graph = restored(config, f"{tmp_path}/model/model.ckpt-{STEP}")
-    description = Description(config, STEP)
-    saved_model.save(graph, description, str(tmp_path / "saved"))
-    # Quantisation's steps are those of a piece's own largest activation.
-    within = {str(tmp_path / "saved"): 1e-5}
-    for precision, difference in ((tflite.FLOAT32, 1e-4), (tflite.INT8, 0.1)):
-        path = str(tmp_path / f"{precision}.tflite")
-        storage.write_bytes(path, tflite.convert(graph, description, precision))
-        within[path] = difference
-    samples = noise(16000)
-    for path, difference in within.items():
-        model = exported.load(path)
-        assert is_exact(model)
-        # Two at once: states belong to streams, not to the model.
-        first, second = stream_of(model), stream_of(model)
-        found: list[list[Floats]] = [[], []]
-        for block in in_blocks(samples, 4000):
-            found[0].append(first.feed(block))
-            found[1].append(second.feed(block[::-1]))
-        found[0].append(first.finish())
-        found[1].append(second.finish())
-        wanted = model.of_samples(samples)
-        np.testing.assert_allclose(np.concatenate(found[0]), wanted, rtol=0, atol=difference)
-        assert np.abs(np.concatenate(found[1]) - wanted).max() > 0.1
 
 
 def test_a_sample_is_heard_within_300_ms(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_silence_is_no_text_and_takes_no_memory(transcriber: Transcriber) -> Non
     going = LiveTranscriber(transcriber)
     for _ in range(60):
         assert going.feed(silence(1)) == []
-        assert sum(map(len, going._log_probs)) <= LONGEST_SECONDS * 100
+        assert sum(map(len, going._stretch.log_probs)) <= LONGEST_SECONDS * 100
     (partial,) = (going.feed(tones("a ")) + going.feed(silence(0.2)))[-1:]
     assert isinstance(partial, Partial) and partial.text == "a"
     (heard,) = going.finish()

@@ -1,6 +1,7 @@
 """A model of letters that are tones, with weights by hand: what it hears can be told beforehand."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +29,9 @@ THRESHOLD = 15.0
 def write_tone_model(folder: Path) -> ModelConfig:
     """A streaming network whose units are the mel filters, from the input to the letters."""
     config = ModelConfig(FRONT_END, ENGLISH, NETWORK, TrainingConfig())
-    values = {
-        each.name.partition(":")[0]: np.zeros(each.shape, np.float32) for each in _variables()
+    values: dict[str, Any] = {
+        each.name.partition(":")[0]: np.zeros(each.shape, np.float32)
+        for each in networks.build(NETWORK).variables
     }
     values["global_step"] = np.int64(1)
     # The middle frame of the window, how far it is above the threshold.
@@ -54,10 +56,6 @@ def write_tone_model(folder: Path) -> ModelConfig:
     (folder / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-1"\n')
     save_config(str(folder), config)
     return config
-
-
-def _variables() -> tuple[tf.Variable, ...]:
-    return tuple(networks.build(NETWORK).variables)
 
 
 def tones(text: str) -> npt.NDArray[np.int16]:
