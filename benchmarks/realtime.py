@@ -1,0 +1,469 @@
+"""How much of one core does hearing take, against pocketsphinx?
+
+  python benchmarks/realtime.py --files_path=data/LibriSpeech/dev-clean
+  python benchmarks/realtime.py --files_path=data/LibriSpeech/dev-clean --scorer=lm/kenlm.scorer \\
+      --model=model,export/model-float16.tflite
+
+Every recogniser is a process that may use one and the same core with one thread; they take turns on
+the same recordings, an utterance at a time, and wait for each other. A real-time factor is seconds
+of computing for a second of audio; medians of the rounds. Audio files are read, and models loaded
+and warmed up, before the clock starts.
+
+  network      samples -> log-probabilities, with the front end
+  beam search  log-probabilities -> text
+  all          both; "blocks of 20 ms" is fed as from a microphone (speech/live.py), where both
+               take turns
+  pocketsphinx its own English model (en-us) and trigrams, with its defaults
+
+Of a model directory there are also rows for its TensorFlow Lite forms. Without --model the default
+network and the streaming one are taken at their default sizes with fresh random values: a network's
+speed doesn't depend on them, but the beam search's does: it is slower the less sure the network is.
+The word error rate is of texts in small letters, if there are transcripts and values were learnt.
+"""
+
+import importlib.util
+import multiprocessing
+import os
+import re
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+# One thread each, which the processes inherit.
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", NUMBA_NUM_THREADS="1")
+os.environ.update(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1")
+
+import constants
+
+# isort: split
+# Behind constants, which sets TensorFlow's environment. TensorFlow itself is imported where it is
+# used: neither this process nor pocketsphinx's has a use for it.
+import numpy as np
+import numpy.typing as npt
+from absl import flags, logging
+
+from speech import audio, audio_files, command_line, report
+from speech.config import ModelConfig, NetworkConfig, TrainingConfig, config_path, save_config
+from speech.corpora import formats
+from speech.features import FrontEnd
+from utils import ENGLISH, UserError
+
+FLAGS = flags.FLAGS
+
+# Networks that are measured without --model: the default one, and the one that streams.
+FRESH = (constants.NETWORK, "deep_speech_lstm")
+
+BLOCK_SECONDS = 0.02
+
+# How a recogniser is given a recording.
+WHOLE, BLOCKS, POCKETSPHINX = "whole", "blocks of 20 ms", "pocketsphinx"
+
+# What a process says first.
+READY, NOT_EXACT = "ready", "not exact"
+
+Samples = npt.NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class Recogniser:
+    """What is measured."""
+
+    name: str
+    kind: str  # WHOLE, BLOCKS or POCKETSPHINX
+    path: str = ""  # of the model
+    learnt: bool = True  # its values are no fresh ones
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all processes are told."""
+
+    core: int
+    beam_width: int
+    scorer: str | None
+
+
+@dataclass(frozen=True)
+class Recording:
+    samples: Samples  # [samples] at constants.SAMPLE_RATE
+    transcript: str | None
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """A recording that was heard."""
+
+    text: str
+    seconds: float
+    of_network: float | None  # seconds; None: it can't be told apart
+
+
+Hear = Callable[[Samples], Hearing]
+
+
+def define_flags() -> None:
+    flags.DEFINE_string(
+        "files_path", None, "A corpus of any format, or a folder of audio.", required=True
+    )
+    flags.DEFINE_list("model", [], "Model directories, SavedModels or .tflite files.")
+    flags.DEFINE_string("scorer", None, "The language model that build_lm.py made; none without.")
+    flags.DEFINE_integer("beam_width", constants.BEAM_WIDTH, "As of eval.py.", lower_bound=1)
+    flags.DEFINE_integer("utterances", 20, "Recordings taken, over the corpus.", lower_bound=1)
+    flags.DEFINE_integer("rounds", 3, "Of which the median counts.", lower_bound=1)
+    flags.DEFINE_integer("core", 0, "The processor's core that is used.", lower_bound=0)
+    command_line.define_logging_flag()
+
+
+# --- Recordings -----------------------------------------------------------------------------------
+
+
+def recordings() -> list[Recording]:
+    """Some of --files_path, evenly spread."""
+    found = named()
+    chosen = np.linspace(0, len(found) - 1, min(FLAGS.utterances, len(found))).astype(int)
+    return [Recording(read(path), text) for path, text in (found[each] for each in chosen)]
+
+
+def named() -> list[tuple[str, str | None]]:
+    """Audio file and transcript of each utterance."""
+    try:
+        utterances = formats.read([FLAGS.files_path], None, formats.Reading())
+    except UserError:
+        if not os.path.isdir(FLAGS.files_path):
+            raise
+        # A folder of audio alone.
+        return [(path, None) for path in audio_files.find_audio_files([FLAGS.files_path])]
+    return [(each.audio_path, each.transcript) for each in utterances if each.audio_path]
+
+
+def read(path: str) -> Samples:
+    samples = audio.read_audio(path, constants.SAMPLE_RATE)
+    return np.clip(np.rint(samples), -(2**15), 2**15 - 1).astype(np.int16)
+
+
+# --- Models ---------------------------------------------------------------------------------------
+
+
+def recognisers(folder: str) -> list[Recogniser]:
+    """What is to be measured; `folder` takes what is made for it."""
+    found = []
+    for path in FLAGS.model:
+        if os.path.exists(config_path(path)):
+            found += forms(path, folder, os.path.basename(os.path.normpath(path)), learnt=True)
+        else:
+            found.append(Recogniser(path, WHOLE, path))
+    if not FLAGS.model:
+        for name in FRESH:
+            model_dir = os.path.join(folder, name)
+            run_apart(write_fresh, name, model_dir)
+            found += forms(model_dir, folder, f"{name}, fresh values", learnt=False)
+    return [*found, Recogniser(POCKETSPHINX, POCKETSPHINX)]
+
+
+def forms(model_dir: str, folder: str, name: str, learnt: bool) -> list[Recogniser]:
+    """A model directory as it is, whole and in blocks, and as TensorFlow Lite files."""
+    logging.info("Converts %s", model_dir)
+    lite = run_apart(write_lite, model_dir, os.path.join(folder, f"{len(os.listdir(folder))}"))
+    fed_in_blocks = []
+    if importlib.util.find_spec("speech.live"):
+        fed_in_blocks = [Recogniser(f"{name}, float32, {BLOCKS}", BLOCKS, model_dir, learnt)]
+    return [
+        Recogniser(f"{name}, float32", WHOLE, model_dir, learnt),
+        *fed_in_blocks,
+        *(Recogniser(f"{name}, {form}", WHOLE, path, learnt) for form, path in lite.items()),
+    ]
+
+
+def run_apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls a function in a process of its own, which may import TensorFlow."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def write_fresh(name: str, model_dir: str) -> None:
+    """A model directory of a network at its default sizes, with its first values."""
+    import tensorflow as tf
+
+    from speech import networks
+
+    front_end = FrontEnd()
+    sizes = constants.NETWORK_SIZES[name]
+    config = ModelConfig(
+        front_end,
+        ENGLISH,
+        NetworkConfig(front_end.bins, ENGLISH.size, name, **sizes),
+        TrainingConfig(),
+    )
+    values: dict[str, Any] = {"global_step": np.int64(0)}
+    for variable in networks.build(config.network).variables:
+        values[variable.name.partition(":")[0]] = variable.numpy()
+    os.makedirs(model_dir)
+    tf.raw_ops.SaveV2(
+        prefix=os.path.join(model_dir, "model.ckpt-0"),
+        tensor_names=list(values),
+        shape_and_slices=[""] * len(values),
+        tensors=list(values.values()),
+    )
+    Path(model_dir, "checkpoint").write_text('model_checkpoint_path: "model.ckpt-0"\n')
+    save_config(model_dir, config)
+
+
+def write_lite(model_dir: str, beginning: str) -> dict[str, str]:
+    """Form -> path of TensorFlow Lite files, whose paths begin with `beginning`."""
+    from speech import checkpoints, tflite
+    from speech.acoustic_graph import restored
+    from speech.config import read_config
+    from speech.description import Description
+
+    checkpoint = checkpoints.find_checkpoint(model_dir, None)
+    config = read_config(model_dir)
+    graph = restored(config, checkpoint)
+    description = Description(config, checkpoints.steps_of(checkpoint))
+    written = {}
+    for precision in (tflite.FLOAT32, tflite.INT8):
+        path = f"{beginning}-{precision}.tflite"
+        Path(path).write_bytes(tflite.convert(graph, description, precision))
+        written[f"TensorFlow Lite {precision}"] = path
+    return written
+
+
+# --- In the processes -----------------------------------------------------------------------------
+
+
+def work(
+    recogniser: Recogniser,
+    heard: Sequence[Samples],
+    settings: Settings,
+    pipe: "Connection[Any, Any]",
+) -> None:
+    """Says READY, NOT_EXACT or what is wrong, and hears all recordings whenever it is told to."""
+    os.sched_setaffinity(0, {settings.core})
+    try:
+        if recogniser.kind == POCKETSPHINX:
+            hear: Hear | None = by_pocketsphinx()
+        else:
+            hear = by_model(recogniser, settings)
+    except UserError as error:
+        pipe.send(str(error))
+        return
+    if hear is None:
+        pipe.send(NOT_EXACT)
+        return
+    hear(heard[0])  # warms up
+    pipe.send(READY)
+    while pipe.recv():
+        pipe.send([hear(each) for each in heard])
+
+
+def by_model(recogniser: Recogniser, settings: Settings) -> Hear | None:
+    from speech import exported, scorer
+    from speech.decoder import BeamSettings
+    from speech.transcriber import Transcriber
+
+    model = exported.load(recogniser.path)
+    language = scorer.read_scorer(settings.scorer) if settings.scorer else None
+    if language:
+        alphabet = model.description.config.alphabet
+        scorer.check_alphabet(language, alphabet, recogniser.path)
+    transcriber = Transcriber(model, BeamSettings(settings.beam_width), language)
+    if transcriber.sample_rate != constants.SAMPLE_RATE:
+        raise UserError(
+            f"{recogniser.path} hears {transcriber.sample_rate} Hz, and pocketsphinx "
+            f"{constants.SAMPLE_RATE}: name another model."
+        )
+    return in_blocks(transcriber) if recogniser.kind == BLOCKS else at_once(transcriber)
+
+
+def at_once(transcriber: Any) -> Hear:
+    def hear(samples: Samples) -> Hearing:
+        started = time.perf_counter()
+        log_probs = transcriber.log_probs(samples)
+        between = time.perf_counter()
+        text = transcriber.decoder.decode(log_probs)
+        return Hearing(text, time.perf_counter() - started, between - started)
+
+    return hear
+
+
+def in_blocks(transcriber: Any) -> Hear | None:
+    """None of a network that can't carry its state from block to block."""
+    from speech.live import LiveTranscriber
+
+    from speech.subtitles import joined
+    from speech.transcriber import Heard
+
+    if not LiveTranscriber(transcriber).exact:
+        return None
+    block = round(BLOCK_SECONDS * constants.SAMPLE_RATE)
+
+    def hear(samples: Samples) -> Hearing:
+        started = time.perf_counter()
+        live = LiveTranscriber(transcriber)
+        told: list[Any] = []
+        for start in range(0, len(samples), block):
+            told += live.feed(samples[start : start + block])
+        told += live.finish()
+        seconds = time.perf_counter() - started
+        words = [each.transcript.words for each in told if isinstance(each, Heard)]
+        text = " ".join(joined(each, transcriber.separator) for each in words)
+        return Hearing(text, seconds, None)
+
+    return hear
+
+
+def by_pocketsphinx() -> Hear:
+    from pocketsphinx import Decoder
+
+    decoder = Decoder(samprate=constants.SAMPLE_RATE, loglevel="FATAL")
+
+    def hear(samples: Samples) -> Hearing:
+        started = time.perf_counter()
+        decoder.start_utt()
+        decoder.process_raw(samples.tobytes(), full_utt=True)
+        decoder.end_utt()
+        hypothesis = decoder.hyp()
+        seconds = time.perf_counter() - started
+        # A word's other pronunciations have numbers: "read(2)".
+        text = re.sub(r"\(\d+\)", "", hypothesis.hypstr) if hypothesis else ""
+        return Hearing(text, seconds, None)
+
+    return hear
+
+
+# --- Measurement ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Running:
+    """A recogniser in its process."""
+
+    recogniser: Recogniser
+    pipe: "Connection[Any, Any]"
+
+    def answer(self) -> Any:
+        try:
+            return self.pipe.recv()
+        except EOFError:
+            raise UserError(f"The process of {self.recogniser.name} has died: see above.") from None
+
+
+@contextmanager
+def started(
+    recogniser: Recogniser, heard: Sequence[Samples], settings: Settings
+) -> Iterator[Running | None]:
+    """A recogniser that is ready; None where there is no such way to feed it.
+
+    Raises:
+        UserError: it can't be made ready.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=work, args=(recogniser, heard, settings, theirs))
+    process.start()
+    theirs.close()  # so that its end is noticed
+    try:
+        running = Running(recogniser, ours)
+        said = running.answer()
+        if said not in (READY, NOT_EXACT):
+            raise UserError(said)
+        logging.info("%s: %s", recogniser.name, said)
+        yield running if said == READY else None
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
+
+
+Rounds = list[list[Hearing]]  # [rounds] of [recordings]
+
+
+def measure(
+    found: Sequence[Recogniser], heard: Sequence[Samples], settings: Settings
+) -> dict[Recogniser, Rounds]:
+    """What each heard in every round, in which they take turns."""
+    rounds: dict[Recogniser, Rounds] = {}
+    with ExitStack() as stack:
+        entered = [stack.enter_context(started(each, heard, settings)) for each in found]
+        running = [each for each in entered if each]
+        for number in range(FLAGS.rounds):
+            logging.info("Round %d of %d", number + 1, FLAGS.rounds)
+            for each in running:
+                each.pipe.send(True)
+                rounds.setdefault(each.recogniser, []).append(each.answer())
+    return rounds
+
+
+def rate(heard: Rounds, audio_seconds: float) -> tuple[float, float | None]:
+    """Medians of the real-time factors: of all, and of the network if it can be told apart."""
+    everything = [sum(each.seconds for each in hearings) for hearings in heard]
+    network = [sum(each.of_network or 0 for each in hearings) for hearings in heard]
+    apart = heard[0][0].of_network is not None
+    return (
+        statistics.median(everything) / audio_seconds,
+        statistics.median(network) / audio_seconds if apart else None,
+    )
+
+
+def word_error_rate(spoken: Sequence[Recording], hearings: Sequence[Hearing]) -> str:
+    if any(each.transcript is None for each in spoken):
+        return ""
+    references = [str(each.transcript).lower() for each in spoken]
+    errors = map(report.word_errors, references, (each.text.lower() for each in hearings))
+    return f"{sum(errors, report.Errors()).rate:.2%}"
+
+
+def table(rounds: dict[Recogniser, Rounds], spoken: Sequence[Recording]) -> str:
+    """The lines of the table, the peer's last."""
+    audio_seconds = sum(len(each.samples) for each in spoken) / constants.SAMPLE_RATE
+    peer = next(heard for each, heard in rounds.items() if each.kind == POCKETSPHINX)
+    of_peer, _ = rate(peer, audio_seconds)
+    lines = [["real-time factor of", "network", "beam search", "all", "speed", "WER"]]
+    for recogniser, heard in rounds.items():
+        everything, network = rate(heard, audio_seconds)
+        parts = ["", ""] if network is None else [network, everything - network]
+        lines.append(
+            [
+                recogniser.name,
+                *(each if isinstance(each, str) else f"{each:.4f}" for each in parts),
+                f"{everything:.4f}",
+                f"{of_peer / everything:.2f}x",
+                word_error_rate(spoken, heard[0]) if recogniser.learnt else "",
+            ]
+        )
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if at else cell.ljust(width)
+            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    )
+
+
+def main() -> None:
+    spoken = recordings()
+    heard = [each.samples for each in spoken]
+    settings = Settings(FLAGS.core, FLAGS.beam_width, FLAGS.scorer)
+    with tempfile.TemporaryDirectory() as folder:
+        rounds = measure(recognisers(folder), heard, settings)
+    seconds = sum(map(len, heard)) / constants.SAMPLE_RATE
+    language = f"scorer {FLAGS.scorer}" if FLAGS.scorer else "no language model"
+    print(
+        f"{len(heard)} recordings, {seconds:.0f} s, one core, {FLAGS.rounds} rounds; "
+        f"beam {FLAGS.beam_width}, {language}\n{table(rounds, spoken)}"
+    )
+
+
+if __name__ == "__main__":
+    define_flags()
+    command_line.run(main)
