@@ -21,7 +21,6 @@ speed doesn't depend on them, but the beam search's does: it is slower the less 
 The word error rate is of texts in small letters, if there are transcripts and values were learnt.
 """
 
-import importlib.util
 import multiprocessing
 import os
 import re
@@ -174,12 +173,9 @@ def forms(model_dir: str, folder: str, name: str, learnt: bool) -> list[Recognis
     """A model directory as it is, whole and in blocks, and as TensorFlow Lite files."""
     logging.info("Converts %s", model_dir)
     lite = run_apart(write_lite, model_dir, os.path.join(folder, f"{len(os.listdir(folder))}"))
-    fed_in_blocks = []
-    if importlib.util.find_spec("speech.live"):
-        fed_in_blocks = [Recogniser(f"{name}, float32, {BLOCKS}", BLOCKS, model_dir, learnt)]
     return [
         Recogniser(f"{name}, float32", WHOLE, model_dir, learnt),
-        *fed_in_blocks,
+        Recogniser(f"{name}, float32, {BLOCKS}", BLOCKS, model_dir, learnt),
         *(Recogniser(f"{name}, {form}", WHOLE, path, learnt) for form, path in lite.items()),
     ]
 

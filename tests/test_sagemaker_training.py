@@ -50,6 +50,7 @@ def test_a_job_without_its_channel_fails_with_the_reason(tmp_path: Path) -> None
     assert "Traceback" not in outcome.stderr
 
 
+@pytest.mark.slow
 def test_a_mistyped_hyperparameter_is_named_with_what_it_may_be(root: Path) -> None:
     lay(root, {**TINY, "learning_rat": "0.1"}, "train", "dev")
     reason = failure(root, run("train", root))
@@ -66,6 +67,10 @@ def test_a_failure_that_nobody_expected_leaves_its_traceback(root: Path) -> None
 
 def test_the_message_of_a_door_is_its_last_error_or_its_last_lines() -> None:
     assert message_of(["I x", "error: a", "error: b", "  c"], 1) == "b\n  c"
+    bad = ["I x", "FATAL Flags parsing error: Unknown command line flag 'x'.", "Pass --help"]
+    assert (
+        message_of(bad, 1) == "a hyperparameter can't be its flag: Unknown command line flag 'x'."
+    )
     assert message_of(["Killed"], -9) == "ended with status -9:\nKilled"
 
 
