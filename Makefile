@@ -88,6 +88,7 @@ bench: $(INSTALLED)
 	$(RUN) -m pip install --quiet --editable '.[cpu,demo,dev,bench]'
 	$(RUN) benchmarks/decode.py --model_dir='$(MODEL)' --test_data='$(TEST)' \
 		--input_txt='$(SPEECH)/**/*.trans.txt'
+	$(RUN) benchmarks/realtime.py --files_path='$(SPEECH)'
 
 lint: $(INSTALLED)
 	$(RUN) -m ruff format --check .
