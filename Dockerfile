@@ -6,13 +6,15 @@
 # With an Nvidia GPU: --build-arg TENSORFLOW=gpu. Packages are setup.cfg's, with its versions.
 
 FROM python:3.11-slim-bookworm AS base
-# No cache but in /tmp, so that any user can run it, and on a file system that can't be written.
+# Any user can run it: what is written beside /opt/ml goes to /tmp, and what numba compiles to a
+# folder of its own, which may be a volume.
 ENV PATH=/opt/program/sagemaker:/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \
-    NUMBA_CACHE_DIR=/tmp/numba
+    NUMBA_CACHE_DIR=/var/cache/numba
 RUN useradd --uid 1000 --no-create-home speech \
-    && install --directory --owner=speech --group=speech /opt/ml /opt/ml/model /opt/ml/output
+    && install --directory --owner=speech --group=speech /opt/ml /opt/ml/model /opt/ml/output \
+    && install --directory --mode=1777 /var/cache/numba
 
 # Everything that installs stays behind in these stages: the images get its outcome alone.
 FROM python:3.11-slim-bookworm AS pins

@@ -200,7 +200,10 @@ def test_services_build_the_targets_and_run_their_commands(services: dict[str, A
 
 def test_services_share_a_folder_and_the_server_reads_alone(services: dict[str, Any]) -> None:
     assert services["train"]["volumes"] == ["${ML_DIR:-./ml}:/opt/ml"]
-    assert services["serve"]["volumes"] == ["${ML_DIR:-./ml}/model:/opt/ml/model:ro"]
+    model, compiled = services["serve"]["volumes"]
+    assert model == "${ML_DIR:-./ml}/model:/opt/ml/model:ro"
+    recipe = (ROOT / "Dockerfile").read_text()
+    assert f"NUMBA_CACHE_DIR={compiled.partition(':')[2]}\n" in recipe
     assert services["serve"]["read_only"] and services["serve"]["tmpfs"] == ["/tmp"]
     (port,) = services["serve"]["ports"]
     assert port.startswith("127.0.0.1:") and port.endswith(":8080")
