@@ -58,7 +58,7 @@ def address(process: "subprocess.Popen[str]") -> str:
 
 def wait_until_healthy(url: str) -> None:
     """As SageMaker does, which gives a container eight minutes."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + 480
     while True:
         with contextlib.suppress(urllib.error.URLError):
             if asked(f"{url}/ping")[0] == 200:
