@@ -1,0 +1,257 @@
+// The page: what leads from a recording to its words and pictures, and from view to view.
+
+import * as api from "./api.js";
+import { byId, clock, count, element, showError } from "./dom.js";
+import { Pictures } from "./pictures.js";
+import { microphoneProblem, Recorder } from "./recorder.js";
+import { Sets } from "./sets.js";
+import { Timeline } from "./timeline.js";
+import { Transcript } from "./transcript.js";
+import { acceptFiles } from "./upload.js";
+
+const CANDIDATES = 5;
+const READ_OUT = 300; // characters of a transcript that are read out by themselves
+const WITHOUT_SCORER = "none";
+const VIEWS = ["", "#recording", "#sets"];
+
+const timeline = new Timeline(byId("player"));
+const transcript = new Transcript(timeline);
+const pictures = new Pictures(timeline);
+const sets = new Sets(chosen, look);
+
+let server = null; // the answer of GET /api/models
+let asking = null; // the AbortController of the recording that is being recognised
+let recorder = null;
+
+const status = (text) => {
+  byId("status").textContent = text;
+};
+
+function chosen() {
+  return { model: byId("model").value, scorer: byId("scorer").value };
+}
+
+const model = () => server.models.find(({ name }) => name === byId("model").value);
+
+// --- Models and scorers
+
+async function begin() {
+  status("Asking the server for its models …");
+  try {
+    server = await api.models();
+  } catch (error) {
+    status("");
+    showError(error.message, { name: "Try again", run: begin });
+    return;
+  }
+  status("");
+  const options = server.models.map(({ name, title }) => option(name, title || name));
+  byId("model").replaceChildren(...options);
+  byId("model").value = server.defaults.model;
+  offerScorers();
+  const { upload_bytes: bytes, seconds } = server.limits;
+  byId("limits").textContent =
+    `Any sound file, up to ${megabytes(bytes)} and ${duration(seconds)}. ` +
+    "It goes to this server only, and isn't kept.";
+  ["model", "scorer", "record", "choose"].forEach((id) => {
+    byId(id).disabled = false;
+  });
+  showView();
+}
+
+const option = (value, textContent) => element("option", { value, textContent });
+const megabytes = (bytes) => `${Number((bytes / 2 ** 20).toPrecision(2))} MB`;
+const duration = (seconds) =>
+  seconds < 120 ? `${Math.round(seconds)} seconds` : `${Math.round(seconds / 60)} minutes`;
+
+/** The scorers that fit the model; the server's own choice comes first. */
+function offerScorers() {
+  const { name, network, step, language, streams } = model();
+  const fitting = server.scorers.filter(({ models }) => models.includes(name));
+  const options = fitting.map((scorer) => option(scorer.name, scorer.name));
+  byId("scorer").replaceChildren(...options, option("", WITHOUT_SCORER));
+  const { scorer } = server.defaults;
+  byId("scorer").value = fitting.some((each) => each.name === scorer)
+    ? scorer
+    : fitting[0]?.name || "";
+  byId("about-model").textContent = [
+    `${network}, trained for ${count(step, "step")}`,
+    language && `language: ${language}`,
+    streams
+      ? "live text is final as it comes"
+      : "while you speak its text is a draft, as it also listens backwards",
+  ]
+    .filter(Boolean)
+    .join(" · ");
+}
+
+byId("pickers").addEventListener("submit", (event) => event.preventDefault());
+byId("pickers").addEventListener("change", ({ target }) => {
+  if (target.id === "model") offerScorers();
+  sets.forget();
+  if (location.hash === "#sets") sets.open();
+  else if (recognised) recognise(recognised);
+});
+
+// --- A recording
+
+let recognised = null; // the file that is shown
+
+async function recognise(file) {
+  if (!server) return; // what is wrong with it is told already
+  if (recorder) {
+    showError(`${file.name} has to wait: press Stop first.`);
+    return;
+  }
+  showError("");
+  const { upload_bytes: most } = server.limits;
+  if (file.size > most) {
+    showError(
+      `${file.name} has ${megabytes(file.size)}, and this server takes ${megabytes(most)}: ` +
+        "give a shorter piece, or one in a smaller format such as flac or mp3.",
+    );
+    return;
+  }
+  asking?.abort();
+  const mine = new AbortController();
+  asking = mine;
+  status(`Recognising ${file.name} …`);
+  byId("cancel").hidden = false;
+  const { labels } = model();
+  try {
+    const answer = await api.transcribe(file, chosen(), CANDIDATES, mine.signal);
+    recognised = file;
+    show(answer, file, labels);
+  } catch (error) {
+    if (asking !== mine) return; // another recording came in between
+    status(error.name === "AbortError" ? "Cancelled." : "");
+    if (error.name !== "AbortError") {
+      showError(error.message, { name: "Try again", run: () => recognise(file) });
+    }
+  } finally {
+    if (asking === mine) {
+      asking = null;
+      byId("cancel").hidden = true;
+    }
+  }
+}
+
+byId("cancel").addEventListener("click", () => asking?.abort());
+
+function show(answer, file, labels) {
+  const player = byId("player");
+  if (player.src) URL.revokeObjectURL(player.src);
+  player.src = URL.createObjectURL(file);
+  transcript.show(answer, file.name);
+  byId("result-name").textContent = `${file.name}, ${clock(answer.seconds, 1)}`;
+  byId("result").hidden = false;
+  pictures.show(answer, labels);
+  const took = `Heard ${answer.seconds.toFixed(1)} s in ${answer.inference_seconds.toFixed(1)} s`;
+  const text = answer.text || "no words were recognised";
+  status(`${took}.`);
+  if (text.length <= READ_OUT) byId("status").append(element("span", { className: "hidden" }, text));
+}
+
+async function look(file) {
+  location.hash = "#recording";
+  await recognise(file);
+  byId("result-title").focus();
+}
+
+acceptFiles((file) => {
+  if (location.hash === "#sets") location.hash = "#recording";
+  recognise(file);
+});
+
+// --- The microphone
+
+byId("record").addEventListener("click", () => (recorder ? stopRecording() : startRecording()));
+
+async function startRecording() {
+  showError("");
+  asking?.abort();
+  byId("record").disabled = true;
+  const starting = new Recorder(chosen(), told, heard);
+  status("Asking for the microphone …");
+  try {
+    await starting.start();
+  } catch (error) {
+    status("");
+    showError(microphoneProblem(error));
+    return;
+  } finally {
+    byId("record").disabled = false;
+  }
+  recorder = starting;
+  status("Recording. Speak, then press Stop.");
+  byId("player").pause();
+  ["live-final", "live-partial", "live-note"].forEach((id) => {
+    byId(id).textContent = "";
+  });
+  byId("clock").textContent = "0:00";
+  recordingShown(true);
+}
+
+async function stopRecording() {
+  const stopping = recorder;
+  byId("record").disabled = true;
+  status("Listening to the end …");
+  const file = await stopping.stop();
+  recorder = null;
+  byId("record").disabled = false;
+  recordingShown(false);
+  await recognise(file);
+}
+
+function recordingShown(on) {
+  byId("record").textContent = on ? "Stop" : "Record";
+  byId("record").classList.toggle("recording", on);
+  byId("live").hidden = !on;
+  ["choose", "model", "scorer"].forEach((id) => {
+    byId(id).disabled = on;
+  });
+}
+
+function heard(loudness, seconds) {
+  byId("level").value = loudness;
+  byId("clock").textContent = clock(seconds);
+  if (seconds >= server.limits.seconds && recorder && !byId("record").disabled) stopRecording();
+}
+
+/** What the server says while the recording goes on. */
+function told(message) {
+  if (message.type === "partial") {
+    byId("live-partial").textContent = message.text;
+  } else if (message.type === "final") {
+    byId("live-final").append(`${message.text} `);
+    byId("live-partial").textContent = "";
+  } else if (message.type === "error" || message.type === "lost") {
+    byId("live-note").textContent =
+      `${message.error || "The server is out of reach."} ` +
+      "The recording goes on; its words come when you stop.";
+  }
+}
+
+// --- The views
+
+function showView() {
+  if (!VIEWS.includes(location.hash)) return; // the skip link's
+  const inSets = location.hash === "#sets";
+  byId("recording-view").hidden = inSets;
+  byId("sets-view").hidden = !inSets;
+  for (const [id, current] of [
+    ["to-recording", !inSets],
+    ["to-sets", inSets],
+  ]) {
+    if (current) byId(id).setAttribute("aria-current", "page");
+    else byId(id).removeAttribute("aria-current");
+  }
+  if (inSets) byId("player").pause();
+  showError("");
+  if (inSets && server) sets.open();
+}
+
+addEventListener("hashchange", showView);
+// Before the server is asked, so that the view is there at once.
+showView();
+begin();

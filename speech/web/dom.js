@@ -1,0 +1,49 @@
+// Small pieces that all parts of the page use.
+
+/** The element with an id. */
+export const byId = (id) => document.getElementById(id);
+
+/** A new element: its properties are set, its children (elements or text) appended. */
+export function element(name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+/** Shows an error, or none. It is read out at once, and brought into sight. */
+export function showError(message, action) {
+  const alert = byId("alert");
+  if (!message) {
+    alert.replaceChildren();
+    return;
+  }
+  const shown = [element("p", { textContent: message, dir: "auto" })];
+  if (action) {
+    const button = element("button", { type: "button", textContent: action.name });
+    button.addEventListener("click", () => {
+      showError("");
+      action.run();
+    });
+    shown.push(button);
+  }
+  alert.replaceChildren(...shown);
+  alert.scrollIntoView({ block: "nearest" });
+}
+
+/** A piece of any script amid a sentence, whose order it mustn't change (Unicode's isolates). */
+export const isolated = (text) => `\u2068${text}\u2069`;
+
+/** 75.31 -> "1:15"; with decimals 75.3 -> "1:15.3". */
+export function clock(seconds, decimals = 0) {
+  const whole = Number(Math.max(seconds, 0).toFixed(decimals));
+  const minutes = Math.floor(whole / 60);
+  const rest = (whole - 60 * minutes).toFixed(decimals);
+  return `${minutes}:${rest.padStart(decimals ? 3 + decimals : 2, "0")}`;
+}
+
+/** 0.0312 -> "3.1 %". */
+export const percent = (share, decimals = 1) => `${(100 * share).toFixed(decimals)} %`;
+
+/** 1 utterance, 2 utterances. */
+export const count = (number, of) =>
+  `${number.toLocaleString("en")} ${of}${number === 1 ? "" : "s"}`;

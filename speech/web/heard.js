@@ -1,0 +1,95 @@
+// What is known of each moment of a recording: looked up in the server's answer.
+
+import { decode } from "./drawing.js";
+
+const SEEN = 0.05 * 255; // a letter that is never more probable is left out of the picture
+
+/** A matrix of the answer, its values unpacked: uint8, row after row. */
+function unpacked(matrix) {
+  return { ...matrix, values: decode(matrix.data) };
+}
+
+export class Heard {
+  /**
+   * @param answer of POST /api/transcribe, with details
+   * @param labels the model's characters, the blank last
+   */
+  constructor(answer, labels) {
+    this.answer = answer;
+    this.labels = labels;
+    this.blank = labels.length - 1;
+    this.words = answer.segments.flatMap((segment) => segment.words);
+    this.details = (answer.details || []).filter(Boolean).map((detail) => ({
+      ...detail,
+      spectrogram: unpacked(detail.spectrogram),
+      features: unpacked(detail.features),
+      probabilities: unpacked(detail.probabilities),
+      seconds: detail.probabilities.columns * detail.output_seconds,
+    }));
+    this.rows = this.seenLabels();
+  }
+
+  /** Labels that are anywhere somewhat probable or on the path, the blank last. */
+  seenLabels() {
+    const seen = new Set([this.blank]);
+    for (const { probabilities, path } of this.details) {
+      path.forEach((label) => seen.add(label));
+      for (let row = 0; row < probabilities.rows; row += 1) {
+        const from = row * probabilities.columns;
+        const values = probabilities.values.subarray(from, from + probabilities.columns);
+        if (values.some((value) => value >= SEEN)) seen.add(row);
+      }
+    }
+    return [...seen].sort((a, b) => a - b);
+  }
+
+  name(label) {
+    if (label === this.blank) return "blank";
+    return this.labels[label] === " " ? "space" : this.labels[label];
+  }
+
+  detailAt(time) {
+    return this.details.find(({ start, seconds }) => time >= start && time < start + seconds);
+  }
+
+  wordAt(time) {
+    return this.words.find(
+      ({ start_time, duration }) => time >= start_time && time < start_time + duration,
+    );
+  }
+
+  /** The column of a matrix that a moment lies in; seconds: of a column. */
+  column(detail, time, seconds, matrix) {
+    return Math.min(Math.floor((time - detail.start) / seconds), matrix.columns - 1);
+  }
+
+  /** The probability of a label at a moment, from 0 to 1; null where there is none. */
+  probability(time, label) {
+    const detail = this.detailAt(time);
+    if (!detail) return null;
+    const { probabilities, output_seconds } = detail;
+    const column = this.column(detail, time, output_seconds, probabilities);
+    return probabilities.values[label * probabilities.columns + column] / 255;
+  }
+
+  /** The label of the text's way at a moment; null where there is none. */
+  labelAt(time) {
+    const detail = this.detailAt(time);
+    if (!detail) return null;
+    return detail.path[this.column(detail, time, detail.output_seconds, detail.probabilities)];
+  }
+
+  /** The letters of a stretch's way: [{label, start, end}], seconds; blanks left out. */
+  letters(detail) {
+    const found = [];
+    detail.path.forEach((label, i) => {
+      const start = detail.start + i * detail.output_seconds;
+      const last = found.at(-1);
+      const goesOn = i > 0 && detail.path[i - 1] === label;
+      if (label === this.blank) return;
+      if (goesOn) last.end = start + detail.output_seconds;
+      else found.push({ label, start, end: start + detail.output_seconds });
+    });
+    return found;
+  }
+}

@@ -1,0 +1,117 @@
+// The microphone: its samples are kept for a file, and go to the server, which tells live what it
+// understands. Recording goes on if the server doesn't answer: the file is what counts.
+
+import { openStream } from "./api.js";
+import { wavFile } from "./wav.js";
+
+const LONGEST_WAIT = 15000; // milliseconds for the last words after the recording has stopped
+
+/** Why the microphone can't be used, and what to do. */
+export function microphoneProblem(error) {
+  if (!navigator.mediaDevices?.getUserMedia) {
+    return (
+      "Browsers lend the microphone only to pages from https:// addresses and from this very " +
+      `machine, not to ${location.origin}: open the page by https, or on the server's own ` +
+      "machine as http://localhost, or choose a file."
+    );
+  }
+  if (error.name === "NotAllowedError") {
+    return (
+      "The browser may not use the microphone: allow it in the settings of this page (beside " +
+      "its address), and press Record again."
+    );
+  }
+  if (error.name === "NotFoundError") {
+    return "There is no microphone: connect one and press Record again, or choose a file.";
+  }
+  if (error.name === "NotReadableError") {
+    return "The microphone is taken by another program: close that and press Record again.";
+  }
+  return `The microphone can't be used (${error.message}): choose a file instead.`;
+}
+
+export class Recorder {
+  /**
+   * @param chosen {model, scorer}
+   * @param told called with what the server says (see openStream), and {type: "lost"}
+   * @param heard called with each block: its loudness from 0 to 1, and the seconds so far
+   */
+  constructor(chosen, told, heard) {
+    this.chosen = chosen;
+    this.told = told;
+    this.heard = heard;
+    this.blocks = [];
+    this.samples = 0;
+  }
+
+  /** Throws what getUserMedia does; see microphoneProblem. */
+  async start() {
+    this.stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 } });
+    try {
+      this.context = new AudioContext();
+      await this.context.audioWorklet.addModule(new URL("recorder-worklet.js", import.meta.url));
+      this.node = new AudioWorkletNode(this.context, "blocks", { numberOfOutputs: 0 });
+    } catch (error) {
+      this.release();
+      throw error;
+    }
+    this.connect();
+    this.node.port.onmessage = ({ data }) => this.take(data);
+    this.context.createMediaStreamSource(this.stream).connect(this.node);
+    await this.context.resume();
+  }
+
+  connect() {
+    this.socket = openStream(this.chosen);
+    this.ended = new Promise((resolve) => {
+      this.socket.onclose = () => {
+        if (!this.finished) this.told({ type: "lost" });
+        this.finished = true;
+        resolve();
+      };
+    });
+    this.socket.onopen = () => {
+      this.socket.send(JSON.stringify({ sample_rate: this.context.sampleRate }));
+      this.blocks.forEach((block) => this.socket.send(block));
+    };
+    this.socket.onmessage = ({ data }) => {
+      const message = JSON.parse(data);
+      if (message.type === "done" || message.type === "error") this.finished = true;
+      this.told(message);
+    };
+  }
+
+  take(block) {
+    if (block === null) {
+      this.flushed();
+      return;
+    }
+    this.blocks.push(block);
+    this.samples += block.length;
+    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(block);
+    const loudest = block.reduce((most, sample) => Math.max(most, Math.abs(sample)), 0);
+    this.heard(loudest / 32768, this.samples / this.context.sampleRate);
+  }
+
+  release() {
+    this.stream.getTracks().forEach((track) => track.stop());
+    this.context?.close();
+  }
+
+  /** Stops, waits for the last words, and gives the recording as a wav file. */
+  async stop() {
+    await new Promise((resolve) => {
+      this.flushed = resolve;
+      this.node.port.postMessage("flush");
+    });
+    const rate = this.context.sampleRate;
+    this.release();
+    if (this.socket.readyState === WebSocket.OPEN) {
+      this.socket.send(JSON.stringify({ end: true }));
+      await Promise.race([this.ended, new Promise((resolve) => setTimeout(resolve, LONGEST_WAIT))]);
+    }
+    this.finished = true;
+    this.socket.close();
+    return wavFile(this.blocks, rate, "recording.wav");
+  }
+}
