@@ -60,7 +60,7 @@ async function begin() {
 }
 
 const option = (value, textContent) => element("option", { value, textContent });
-const megabytes = (bytes) => `${Number((bytes / 2 ** 20).toPrecision(2))} MB`;
+const megabytes = (bytes) => `${Number((bytes / 1e6).toPrecision(2))} MB`;
 const duration = (seconds) =>
   seconds < 120 ? `${Math.round(seconds)} seconds` : `${Math.round(seconds / 60)} minutes`;
 

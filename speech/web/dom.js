@@ -33,11 +33,11 @@ export function showError(message, action) {
 /** A piece of any script amid a sentence, whose order it mustn't change (Unicode's isolates). */
 export const isolated = (text) => `\u2068${text}\u2069`;
 
-/** 75.31 -> "1:15"; with decimals 75.3 -> "1:15.3". */
+/** As clocks do, it shows what has gone by: 75.98 -> "1:15"; with one decimal "1:15.9". */
 export function clock(seconds, decimals = 0) {
-  const whole = Number(Math.max(seconds, 0).toFixed(decimals));
-  const minutes = Math.floor(whole / 60);
-  const rest = (whole - 60 * minutes).toFixed(decimals);
+  const units = Math.floor(Math.max(seconds, 0) * 10 ** decimals + 1e-6);
+  const minutes = Math.floor(units / 10 ** decimals / 60);
+  const rest = (units / 10 ** decimals - 60 * minutes).toFixed(decimals);
   return `${minutes}:${rest.padStart(decimals ? 3 + decimals : 2, "0")}`;
 }
 

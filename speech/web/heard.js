@@ -4,6 +4,8 @@ import { decode } from "./drawing.js";
 
 const SEEN = 0.05 * 255; // a letter that is never more probable is left out of the picture
 
+const named = (character) => (character === " " ? "space" : character);
+
 /** A matrix of the answer, its values unpacked: uint8, row after row. */
 function unpacked(matrix) {
   return { ...matrix, values: decode(matrix.data) };
@@ -45,7 +47,8 @@ export class Heard {
 
   name(label) {
     if (label === this.blank) return "blank";
-    return this.labels[label] === " " ? "space" : this.labels[label];
+    const character = this.labels[label];
+    return /^\p{C}$/u.test(character) ? `(${character.codePointAt(0)})` : named(character);
   }
 
   detailAt(time) {

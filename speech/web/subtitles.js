@@ -13,7 +13,8 @@ function joined(words) {
   return words.map(({ text, before }, i) => (i ? before : "") + text).join("");
 }
 
-const gap = (words, i) => words[i].start - words[i - 1].end;
+const gap = (words, i) => words[i].start - words[i - 1].start - words[i - 1].duration;
+const milliseconds = (seconds) => Math.max(Math.round(seconds * 1000), 0);
 
 /** The words in one line, or in two that are as equal as can be; null if they don't fit. */
 function lines(words) {
@@ -33,12 +34,12 @@ function lines(words) {
 function pieces(word) {
   const letters = [...word.text];
   const count = Math.ceil(letters.length / LINE);
-  const share = (word.end - word.start) / count;
+  const share = word.duration / count;
   return Array.from({ length: count }, (_, i) => ({
     text: letters.slice(i * LINE, (i + 1) * LINE).join(""),
     before: i ? "" : word.before,
     start: word.start + i * share,
-    end: word.start + (i + 1) * share,
+    duration: share,
   }));
 }
 
@@ -46,7 +47,7 @@ function pieces(word) {
 function cueEnd(all, start) {
   for (let stop = start + 1; stop < all.length; stop += 1) {
     if (gap(all, stop) >= PAUSE) return stop;
-    const tooLong = all[stop].end - all[start].start > LONGEST;
+    const tooLong = all[stop].start + all[stop].duration - all[start].start > LONGEST;
     if (tooLong || !lines(all.slice(start, stop + 1))) {
       let best = stop;
       for (let i = stop; i >= start + Math.ceil((stop - start) / 2) && i > start; i -= 1) {
@@ -58,30 +59,30 @@ function cueEnd(all, start) {
   return all.length;
 }
 
+/** [{start, end, lines}], in milliseconds. */
 function cues(segments) {
   const all = timedWords(segments).flatMap(pieces);
   const made = [];
-  for (let start = 0; start < all.length; ) {
-    const stop = cueEnd(all, start);
-    const inside = all.slice(start, stop);
-    const [first, last] = [inside[0], inside.at(-1)];
-    const from = Math.max(first.start, made.at(-1)?.end ?? 0);
+  for (let first = 0; first < all.length; ) {
+    const stop = cueEnd(all, first);
+    const inside = all.slice(first, stop);
+    const [from, to] = [inside[0], inside.at(-1)];
+    const start = Math.max(milliseconds(from.start), made.at(-1)?.end ?? 0);
     const behind = stop < all.length ? all[stop].start : Infinity;
-    const wanted = Math.min(Math.max(last.end, first.start + SHORTEST), behind);
-    const end = Math.min(Math.max(wanted, from + 0.001), from + LONGEST);
-    made.push({ start: from, end, lines: lines(inside) });
-    start = stop;
+    const wanted = Math.min(Math.max(to.start + to.duration, from.start + SHORTEST), behind);
+    const end = Math.min(Math.max(milliseconds(wanted), start + 1), start + LONGEST * 1000);
+    made.push({ start, end, lines: lines(inside) });
+    first = stop;
   }
   return made;
 }
 
 /** HH:MM:SS.mmm */
-function moment(seconds, point) {
-  const milliseconds = Math.round(seconds * 1000);
+function moment(time, point) {
   const two = (number) => String(Math.floor(number)).padStart(2, "0");
-  const rest = String(milliseconds % 1000).padStart(3, "0");
-  const whole = Math.floor(milliseconds / 1000);
-  return `${two(whole / 3600)}:${two((whole / 60) % 60)}:${two(whole % 60)}${point}${rest}`;
+  const seconds = Math.floor(time / 1000);
+  const rest = String(time % 1000).padStart(3, "0");
+  return `${two(seconds / 3600)}:${two((seconds / 60) % 60)}:${two(seconds % 60)}${point}${rest}`;
 }
 
 export function srt({ segments }) {
@@ -104,11 +105,17 @@ export function vtt({ segments }) {
   return `WEBVTT\n\n${shown.join("")}`;
 }
 
-export const txt = ({ segments }) =>
-  segments
-    .filter(({ text }) => text)
-    .map(({ text }) => `${text}\n`)
-    .join("");
+/** Lines that end at pauses. */
+export function txt({ segments }) {
+  const words = timedWords(segments);
+  let text = "";
+  for (let start = 0, i = 1; i <= words.length; i += 1) {
+    if (i < words.length && gap(words, i) < PAUSE) continue;
+    text += `${joined(words.slice(start, i))}\n`;
+    start = i;
+  }
+  return text;
+}
 
 /** The server's answer without what only the pictures need. */
 export function json({ waveform, details, ...answer }) {

@@ -7,7 +7,7 @@ import { timedWords } from "./words.js";
 export class Transcript {
   constructor(timeline) {
     this.timeline = timeline;
-    this.words = []; // {start, end, button}, in their order
+    this.words = []; // {start, duration, button}, in their order
     this.said = null;
     timeline.addEventListener("time", () => this.mark());
     byId("words").addEventListener("keydown", (event) => this.key(event));
@@ -66,7 +66,8 @@ export class Transcript {
 
   mark() {
     const { time } = this.timeline;
-    const said = this.words.find(({ start, end }) => time >= start && time < end) || null;
+    const now = ({ start, duration }) => time >= start && time < start + duration;
+    const said = this.words.find(now) || null;
     if (said === this.said) return;
     this.said?.button.classList.remove("said");
     this.said?.button.removeAttribute("aria-current");

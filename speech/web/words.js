@@ -1,20 +1,22 @@
 // Words with their times, and what stands between them.
 
 /**
- * The words of segments in their order: [{text, before, start, end, segment}].
+ * The words of segments in their order: [{text, before, start, duration, segment}].
  *
  * `before` is what the segment's text has before the word: a space, or nothing where words are
  * written without.
  */
 export function timedWords(segments) {
-  return segments.flatMap((segment, number) => {
+  const timed = [];
+  segments.forEach((segment, number) => {
     let behind = 0;
-    return segment.words.map(({ word, start_time, duration }, i) => {
+    segment.words.forEach(({ word, start_time: start, duration }, i) => {
       const found = segment.text.indexOf(word, behind);
-      const at = Math.max(found, behind);
-      const before = i && found >= 0 ? segment.text.slice(behind, at) : " ";
-      behind = at + word.length;
-      return { text: word, before, start: start_time, end: start_time + duration, segment: number };
+      const usual = timed.at(-1)?.before ?? " "; // between two segments, or in a text of others
+      const before = i && found >= 0 ? segment.text.slice(behind, found) : usual;
+      behind = Math.max(found, behind) + word.length;
+      timed.push({ text: word, before, start, duration, segment: number });
     });
   });
+  return timed;
 }
