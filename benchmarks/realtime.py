@@ -294,7 +294,6 @@ def at_once(transcriber: Any) -> Hear:
 def in_blocks(transcriber: Any) -> Hear | None:
     """None of a network that can't carry its state from block to block."""
     from speech.live import LiveTranscriber
-
     from speech.subtitles import joined
     from speech.transcriber import Heard
 
