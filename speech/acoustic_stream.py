@@ -52,7 +52,7 @@ class AcousticStream(Protocol):
         """
 
     def finish(self) -> Floats:
-        """The outputs that are left; of a recording without samples there are none."""
+        """The outputs that are left, none of a recording without samples. Ends the stream."""
 
 
 def is_exact(model: AcousticModel) -> bool:

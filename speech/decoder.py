@@ -184,7 +184,7 @@ class BeamStream:
     """A beam search on its way, which `BeamSearchDecoder.stream` begins.
 
     What it finds is exactly what `n_best` finds of all frames at once. Memory grows with the text,
-    not with the time: some 4 MB for an hour of speech. Not for several threads at once.
+    not with the time: some 10 MB for an hour of speech. Not for several threads at once.
     """
 
     def __init__(self, decoder: BeamSearchDecoder) -> None:

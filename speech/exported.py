@@ -1,7 +1,8 @@
 """A model ready to be used, whatever it is stored as: model directory, SavedModel, TensorFlow Lite.
 
 All take features as features.extract gives them, or samples at the front end's rate and int16
-scale, and give what speech/decoder.py makes text of.
+scale, and give what speech/decoder.py makes text of. Those whose network carries a state also take
+features piece by piece, for speech/acoustic_stream.py.
 """
 
 import threading

@@ -50,7 +50,10 @@ class FeatureStream:
         return self._with_deltas(new, at_end=False)
 
     def finish(self) -> Floats:
-        """The frames that are left, the last one with zeros behind the end; none of no samples."""
+        """The frames that are left, the last one with zeros behind the end; none of no samples.
+
+        Nothing is to be fed after it.
+        """
         new = self._frames[:, :0]
         if len(self._waiting):
             new = self._extracted(self._waiting)

@@ -96,7 +96,7 @@ class LiveTranscriber:
         return events
 
     def finish(self) -> list[Heard]:
-        """The stretches that the recording's end brings; none of silence."""
+        """The stretches that the recording's end brings; none of silence. Nothing comes after."""
         ended = [*self._take(self._stream.finish())]
         return [*ended, *self._end(self._seconds)]
 
