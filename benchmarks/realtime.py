@@ -12,7 +12,7 @@ and warmed up, before the clock starts.
   network      samples -> log-probabilities, with the front end
   beam search  log-probabilities -> text
   all          both; "blocks of 20 ms" is fed as from a microphone (speech/live.py), where both
-               take turns
+               take turns; only a network that carries its state (docs/streaming.md)
   pocketsphinx its own English model (en-us) and trigrams, with its defaults
 
 Of a model directory there are also rows for its TensorFlow Lite forms. Without --model the default
@@ -54,13 +54,14 @@ from absl import flags, logging
 from speech import audio, audio_files, command_line, report
 from speech.config import ModelConfig, NetworkConfig, TrainingConfig, config_path, save_config
 from speech.corpora import formats
-from speech.features import FrontEnd
+from speech.features import NONE, UTTERANCE, FrontEnd
 from utils import ENGLISH, UserError
 
 FLAGS = flags.FLAGS
 
-# Networks that are measured without --model: the default one, and the one that streams.
-FRESH = (constants.NETWORK, "deep_speech_lstm")
+# Networks that are measured without --model: the default one, and the one that streams; and over
+# what their features are normalised: what streams can't wait for the utterance's end.
+FRESH = {constants.NETWORK: UTTERANCE, "deep_speech_lstm": NONE}
 
 BLOCK_SECONDS = 0.02
 
@@ -162,9 +163,9 @@ def recognisers(folder: str) -> list[Recogniser]:
         else:
             found.append(Recogniser(path, WHOLE, path))
     if not FLAGS.model:
-        for name in FRESH:
+        for name, normalisation in FRESH.items():
             model_dir = os.path.join(folder, name)
-            run_apart(write_fresh, name, model_dir)
+            run_apart(write_fresh, name, FrontEnd(normalisation=normalisation), model_dir)
             found += forms(model_dir, folder, f"{name}, fresh values", learnt=False)
     return [*found, Recogniser(POCKETSPHINX, POCKETSPHINX)]
 
@@ -186,13 +187,12 @@ def run_apart(function: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(function, *arguments).result()
 
 
-def write_fresh(name: str, model_dir: str) -> None:
+def write_fresh(name: str, front_end: FrontEnd, model_dir: str) -> None:
     """A model directory of a network at its default sizes, with its first values."""
     import tensorflow as tf
 
     from speech import networks
 
-    front_end = FrontEnd()
     sizes = constants.NETWORK_SIZES[name]
     config = ModelConfig(
         front_end,
@@ -446,6 +446,8 @@ def table(rounds: dict[Recogniser, Rounds], spoken: Sequence[Recording]) -> str:
 
 
 def main() -> None:
+    if FLAGS.core not in (cores := os.sched_getaffinity(0)):
+        raise UserError(f"--core={FLAGS.core} is none of this process's: choose of {cores}.")
     spoken = recordings()
     heard = [each.samples for each in spoken]
     settings = Settings(FLAGS.core, FLAGS.beam_width, FLAGS.scorer)
