@@ -1,7 +1,13 @@
 // What the page asks the server. Addresses are relative, so that the page works behind a prefix.
 
 /** A sentence for people: what went wrong, and the remedy. */
-export class ApiError extends Error {}
+export class ApiError extends Error {
+  /** again: whether the same request may be answered another time. */
+  constructor(message, again = true) {
+    super(message);
+    this.again = again;
+  }
+}
 
 const LOST =
   `The server at ${location.host} doesn't answer. ` +
@@ -26,6 +32,7 @@ async function request(path, options = {}) {
     const said = content && typeof content.error === "string" ? content.error : "";
     throw new ApiError(
       said || `The server answers with status ${response.status}: see what its log says.`,
+      response.status >= 500,
     );
   }
   return content;
@@ -55,7 +62,7 @@ export function transcribe(file, chosen, candidates, signal) {
 export async function fetchRecording(address, name) {
   const response = await fetch(address).catch(() => null);
   if (!response) throw new ApiError(LOST);
-  if (!response.ok) throw new ApiError(`The server has no recording of ${name}.`);
+  if (!response.ok) throw new ApiError(`The server has no recording of ${name}.`, false);
   return new File([await response.blob()], name);
 }
 

@@ -126,7 +126,8 @@ async function recognise(file) {
     if (asking !== mine) return; // another recording came in between
     status(error.name === "AbortError" ? "Cancelled." : "");
     if (error.name !== "AbortError") {
-      showError(error.message, { name: "Try again", run: () => recognise(file) });
+      const again = error.again && { name: "Try again", run: () => recognise(file) };
+      showError(again ? error.message : `${file.name}: ${error.message}`, again);
     }
   } finally {
     if (asking === mine) {
@@ -143,13 +144,19 @@ function show(answer, file, labels) {
   if (player.src) URL.revokeObjectURL(player.src);
   player.src = URL.createObjectURL(file);
   transcript.show(answer, file.name);
-  byId("result-name").textContent = `${file.name}, ${clock(answer.seconds, 1)}`;
+  byId("result-name").textContent = `${file.name}, ${told(answer.seconds)}`;
   byId("result").hidden = false;
-  pictures.show(answer, labels);
-  const took = `Heard ${answer.seconds.toFixed(1)} s in ${answer.inference_seconds.toFixed(1)} s`;
+  pictures.show(answer, labels, file);
+  const took = `Heard ${told(answer.seconds)} in ${told(answer.inference_seconds)}`;
   const text = answer.text || "no words were recognised";
   status(`${took}.`);
   if (text.length <= READ_OUT) byId("status").append(element("span", { className: "hidden" }, text));
+}
+
+/** A length of time. */
+function told(seconds) {
+  if (seconds >= 60) return `${clock(seconds)} minutes`;
+  return `${seconds.toFixed(seconds < 1 ? 2 : 1)} s`;
 }
 
 async function look(file) {
@@ -171,7 +178,7 @@ async function startRecording() {
   showError("");
   asking?.abort();
   byId("record").disabled = true;
-  const starting = new Recorder(chosen(), told, heard);
+  const starting = new Recorder(chosen(), understood, heard);
   status("Asking for the microphone …");
   try {
     await starting.start();
@@ -219,7 +226,7 @@ function heard(loudness, seconds) {
 }
 
 /** What the server says while the recording goes on. */
-function told(message) {
+function understood(message) {
   if (message.type === "partial") {
     byId("live-partial").textContent = message.text;
   } else if (message.type === "final") {

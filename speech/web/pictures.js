@@ -3,6 +3,7 @@
 import { byId, isolated } from "./dom.js";
 import { colours, Frame } from "./drawing.js";
 import { Heard } from "./heard.js";
+import { decodeSamples } from "./samples.js";
 import { FeaturesView, LettersView, SpectrogramView, WaveView } from "./views.js";
 
 const VIEWS = {
@@ -31,8 +32,8 @@ export class Pictures {
     byId("zoom-all").addEventListener("click", () => timeline.show(0, timeline.seconds));
   }
 
-  /** The pictures of an answer; labels: the model's. */
-  show(answer, labels) {
+  /** The pictures of an answer; labels: the model's; file: the recording. */
+  show(answer, labels, file) {
     const heard = new Heard(answer, labels);
     this.heard = heard;
     const detailed = heard.details.length > 0;
@@ -50,6 +51,12 @@ export class Pictures {
     byId("pictures").hidden = false;
     this.timeline.begin(answer.seconds, heard.details[0]?.output_seconds);
     this.recolour();
+    this.refine(this.shown[0].view, file);
+  }
+
+  async refine(wave, file) {
+    wave.samples = await decodeSamples(file, this.timeline.seconds);
+    this.redraw();
   }
 
   recolour() {

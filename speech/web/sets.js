@@ -80,7 +80,7 @@ export class Sets {
       if (error.name === "AbortError") return;
       status.textContent = "";
       this.clear();
-      const again = { name: "Try again", run: () => this.go(offset, moveFocus) };
+      const again = error.again && { name: "Try again", run: () => this.go(offset, moveFocus) };
       showError(error.message, again);
     } finally {
       if (this.asking === asking) byId("utterances").removeAttribute("aria-busy");

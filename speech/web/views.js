@@ -9,12 +9,16 @@ import { AXIS, FONT, GUTTER, matrixImage, ramp } from "./drawing.js";
 const WORDS = 20; // pixels for the words above the waveform
 const LETTERS = 20; // pixels for the letters above their probabilities
 const ROW = 15; // pixels of a letter's row
-const RANGE = [0.03, 0.998]; // shares of a matrix's values that have the first and the last shade
+const DENSE = 4; // pixels of an output, below which its way is drawn thinly
+const QUIETEST = 0.05; // a waveform that is as loud as this, or less, isn't enlarged further
+const MOMENT = 0.02; // seconds, over which the level is told
+const RANGE = [0.15, 0.998]; // shares of a matrix's values that have the first and the last shade
 
 export class WaveView {
   constructor(heard) {
     this.heard = heard;
     this.rows = 0;
+    this.samples = null; // Float32Array of the whole recording, finer than the answer's waveform
   }
 
   recolour() {}
@@ -22,9 +26,8 @@ export class WaveView {
   draw(frame, time) {
     const { pen, colour } = frame;
     const { lowest, highest } = this.heard.answer.waveform;
-    const { seconds } = this.heard.answer;
     const middle = (WORDS + frame.bottom) / 2;
-    const loudest = Math.max(...highest, ...lowest.map(Math.abs), 0.05);
+    const loudest = Math.max(...highest, ...lowest.map(Math.abs), QUIETEST);
     const scale = (frame.bottom - WORDS - 4) / 2 / loudest;
     const now = this.heard.wordAt(time);
     frame.inside(() => {
@@ -36,19 +39,37 @@ export class WaveView {
         pen.fillRect(left, 0, Math.max(right - left, 1), frame.bottom);
       });
       pen.fillStyle = colour.accent;
-      const width = seconds / lowest.length;
-      lowest.forEach((low, i) => {
-        const left = frame.x(i * width);
-        const right = frame.x((i + 1) * width);
-        if (right < GUTTER || left > frame.width) return;
-        const top = middle - highest[i] * scale;
-        pen.fillRect(left, top, right - left + 0.3, Math.max((highest[i] - low) * scale, 1));
+      this.columns(frame).forEach(([low, high], i) => {
+        pen.fillRect(GUTTER + i, middle - high * scale, 1, Math.max((high - low) * scale, 1));
       });
       this.drawWords(frame);
     });
     frame.name(loudest.toFixed(2), WORDS + 8);
     frame.name("0", middle);
     frame.axis();
+  }
+
+  /** The extremes of each pixel; they are looked for anew when another stretch is shown. */
+  columns(frame) {
+    const stretch = [frame.start, frame.span, frame.width, this.samples !== null].join();
+    if (stretch !== this.stretch) {
+      this.stretch = stretch;
+      this.found = Array.from({ length: Math.max(frame.width - GUTTER, 0) }, (_, i) =>
+        this.extremes(frame.time(GUTTER + i), frame.time(GUTTER + i + 1)),
+      );
+    }
+    return this.found;
+  }
+
+  /** Lowest and highest sample between two moments: of the sound itself if the browser has it. */
+  extremes(start, end) {
+    if (this.samples) {
+      const rate = this.samples.length / this.heard.answer.seconds;
+      return range(this.samples, this.samples, start * rate, end * rate);
+    }
+    const { lowest, highest } = this.heard.answer.waveform;
+    const rate = lowest.length / this.heard.answer.seconds;
+    return range(lowest, highest, start * rate, end * rate);
   }
 
   /** Each word above its sound, where it has room. */
@@ -75,12 +96,22 @@ export class WaveView {
   }
 
   tell(time) {
-    const { lowest, highest } = this.heard.answer.waveform;
-    const i = Math.floor((time / this.heard.answer.seconds) * lowest.length);
-    const at = Math.min(Math.max(i, 0), lowest.length - 1);
-    const level = Math.max(highest[at], -lowest[at]);
+    const [low, high] = this.extremes(time - MOMENT / 2, time + MOMENT / 2);
+    const level = Math.max(high, -low);
     return `level ${level.toFixed(2)}`;
   }
+}
+
+/** The smallest of `low` and the largest of `high` between two places, one of each at least. */
+function range(low, high, from, to) {
+  const first = Math.min(Math.max(Math.floor(from), 0), low.length - 1);
+  const last = Math.min(Math.max(Math.ceil(to), first + 1), low.length);
+  let [smallest, largest] = [low[first], high[first]];
+  for (let i = first + 1; i < last; i += 1) {
+    smallest = Math.min(smallest, low[i]);
+    largest = Math.max(largest, high[i]);
+  }
+  return [smallest || 0, largest || 0];
 }
 
 /** A stored value of 0..255 in the matrix's own unit. */
@@ -206,8 +237,10 @@ export class LettersView {
 
   recolour(colour) {
     const shades = ramp(colour, 0.6);
+    // As high as they are drawn, so that a browser that smooths doesn't mix letters.
+    const rows = this.heard.rows.flatMap((row) => Array(ROW).fill(row));
     this.images = this.heard.details.map(({ probabilities }) =>
-      matrixImage(probabilities.values, probabilities.columns, this.heard.rows, shades),
+      matrixImage(probabilities.values, probabilities.columns, rows, shades),
     );
   }
 
@@ -235,16 +268,21 @@ export class LettersView {
       detail.path.forEach((label, i) => pen.lineTo(frame.x(moments[i]), this.y(label)));
       pen.stroke();
     };
+    // Many outputs side by side: the way is only hinted at, or it would hide the probabilities.
+    const dense = frame.x(detail.output_seconds) - frame.x(0) < DENSE;
     pen.lineJoin = "round";
     pen.setLineDash([]);
-    pen.strokeStyle = colour.page;
-    pen.lineWidth = 3.5;
-    pen.globalAlpha = 0.7;
+    if (!dense) {
+      pen.strokeStyle = colour.page;
+      pen.lineWidth = 3.5;
+      pen.globalAlpha = 0.7;
+      trace();
+    }
+    pen.globalAlpha = dense ? 0.3 : 1;
+    pen.strokeStyle = colour.path;
+    pen.lineWidth = dense ? 1 : 1.5;
     trace();
     pen.globalAlpha = 1;
-    pen.strokeStyle = colour.path;
-    pen.lineWidth = 1.5;
-    trace();
     const letters = this.heard.letters(detail).map(({ label, start, end }) => ({
       label,
       text: this.heard.labels[label],
@@ -255,11 +293,11 @@ export class LettersView {
       pen.strokeStyle = colour.page;
       pen.lineWidth = 1;
       pen.beginPath();
-      pen.arc(x, this.y(label), 3.5, 0, 2 * Math.PI);
+      pen.arc(x, this.y(label), dense ? 1.5 : 3.5, 0, 2 * Math.PI);
       pen.fill();
-      pen.stroke();
+      if (!dense) pen.stroke();
     });
-    this.drawLetters(frame, letters);
+    if (!dense) this.drawLetters(frame, letters);
   }
 
   /** The text above its way, of each word all letters or, where they have no room, none. */
