@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 from doors import ROOT
-from page_site import UTTERANCES, Site
+from page_site import UTTERANCES, Site, flags, write_site
+from servers import running
 
 from speech import subtitles
 from speech.word_times import TimedWord
@@ -77,11 +78,10 @@ def test_every_id_that_the_modules_look_for_is_in_the_page() -> None:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     _chromium()  # without one there is no need to start anything
-    site = Site(tmp_path_factory.mktemp("site"))
-    site.write()
-    site.start()
-    yield site
-    site.stop()
+    folder = tmp_path_factory.mktemp("site")
+    write_site(folder)
+    with running(folder / "temporary", *flags(folder)) as server:
+        yield Site(folder, server.url)
 
 
 @pytest.fixture(scope="module")
@@ -357,7 +357,11 @@ def test_without_a_secure_address_the_page_says_why_it_cant_record(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("notes.txt", "can't be read as audio"), ("longer.wav", "30"), ("large.wav", "takes 1 MB")],
+    [
+        ("notes.txt", "can't be read as audio"),
+        ("too-long.wav", "30"),
+        ("too-large.wav", "takes 1 MB"),
+    ],
 )
 def test_a_file_that_cant_be_used_gets_a_sentence(
     open_page: Open, site: Site, name: str, told: str
@@ -375,21 +379,16 @@ def test_a_file_that_cant_be_used_gets_a_sentence(
 def test_a_server_that_is_gone_is_told_of_and_asked_again(
     open_page: Open, site: Site, tmp_path: Path, screenshot: Callable[[Any], None]
 ) -> None:
-    own = Site(site.folder)
-    own.start()
-    page = open_page(address=own.address)
-    page.wait_for_selector("#choose:enabled")
-    own.stop()
+    with running(tmp_path / "first", *flags(site.folder)) as server:
+        page = open_page(address=server.url)
+        page.wait_for_selector("#choose:enabled")
     upload(page, site.folder / "spoken.wav")
     assert "doesn't answer" in alert(page)
     screenshot(page)
-    again = Site(site.folder, own.port)
-    again.start()
-    try:
+    port = server.url.rpartition(":")[2]
+    with running(tmp_path / "second", *flags(site.folder), f"--port={port}"):
         page.click("#alert button")
         assert shown(page)
-    finally:
-        again.stop()
 
 
 @pytest.mark.slow
@@ -588,7 +587,7 @@ def test_nothing_moves_for_those_who_want_it_still(open_page: Open) -> None:
 @pytest.mark.slow
 def test_a_long_recording_of_several_segments_has_their_times(open_page: Open, site: Site) -> None:
     page = open_page()
-    upload(page, site.folder / "long.wav")
+    upload(page, site.folder / "several.wav")
     shown(page)
     assert page.locator("#words .segment .time").count() >= 2
 
