@@ -9,7 +9,7 @@ import { AXIS, FONT, GUTTER, matrixImage, ramp } from "./drawing.js";
 const WORDS = 20; // pixels for the words above the waveform
 const LETTERS = 20; // pixels for the letters above their probabilities
 const ROW = 15; // pixels of a letter's row
-const DENSE = 4; // pixels of an output, below which its way is drawn thinly
+const DENSE = 1.5; // pixels of an output, below which its way is drawn thinly
 const QUIETEST = 0.05; // a waveform that is as loud as this, or less, isn't enlarged further
 const MOMENT = 0.02; // seconds, over which the level is told
 const RANGE = [0.15, 0.998]; // shares of a matrix's values that have the first and the last shade
@@ -269,7 +269,8 @@ export class LettersView {
       pen.stroke();
     };
     // Many outputs side by side: the way is only hinted at, or it would hide the probabilities.
-    const dense = frame.x(detail.output_seconds) - frame.x(0) < DENSE;
+    const width = frame.x(detail.output_seconds) - frame.x(0);
+    const dense = width < DENSE;
     pen.lineJoin = "round";
     pen.setLineDash([]);
     if (!dense) {
@@ -278,7 +279,7 @@ export class LettersView {
       pen.globalAlpha = 0.7;
       trace();
     }
-    pen.globalAlpha = dense ? 0.3 : 1;
+    pen.globalAlpha = Math.min(Math.max(width / (2 * DENSE), 0.3), 1);
     pen.strokeStyle = colour.path;
     pen.lineWidth = dense ? 1 : 1.5;
     trace();
