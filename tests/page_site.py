@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import soundfile
 from tiny_models import noise, write_model
 from tiny_scorer import write_tiny_scorer
@@ -55,6 +56,7 @@ def write_site(folder: Path) -> None:
     soundfile.write(folder / "several.wav", noise(16000 * 25), 16000)
     soundfile.write(folder / "too-long.wav", noise(8000 * (SECONDS + 5)), 8000)
     soundfile.write(folder / "too-large.wav", noise(16000 * 60), 16000)
+    soundfile.write(folder / "silence.wav", np.zeros(48000, np.int16), 16000)
     (folder / "notes.txt").write_text("No sound, but words. " * 40)
 
 

@@ -179,6 +179,11 @@ def shown(page: Any) -> str:
     return page.inner_text("#words .transcript >> nth=0")
 
 
+def shown_nothing(page: Any) -> bool:
+    page.wait_for_selector("#words .empty")
+    return page.locator(".word").count() == 0
+
+
 def alert(page: Any) -> str:
     page.wait_for_selector("#alert p")
     return page.inner_text("#alert p")
@@ -376,19 +381,33 @@ def test_a_file_that_cant_be_used_gets_a_sentence(
 
 
 @pytest.mark.slow
-def test_a_server_that_is_gone_is_told_of_and_asked_again(
+def test_a_recording_outlives_its_server(
     open_page: Open, site: Site, tmp_path: Path, screenshot: Callable[[Any], None]
 ) -> None:
     with running(tmp_path / "first", *flags(site.folder)) as server:
-        page = open_page(address=server.url)
-        page.wait_for_selector("#choose:enabled")
-    upload(page, site.folder / "spoken.wav")
+        page = open_page(address=server.url, permissions=["microphone"])
+        page.click("#record:enabled")
+        until(page, "document.getElementById('live-text').innerText.trim()")
+    until(page, "document.getElementById('live-note').innerText.includes('recording goes on')")
+    page.click("#record")
     assert "doesn't answer" in alert(page)
     screenshot(page)
     port = server.url.rpartition(":")[2]
     with running(tmp_path / "second", *flags(site.folder), f"--port={port}"):
         page.click("#alert button")
         assert shown(page)
+        assert "recording.wav" in page.inner_text("#result-name")
+
+
+@pytest.mark.slow
+def test_a_recording_without_words_says_so(open_page: Open, site: Site) -> None:
+    page = open_page()
+    upload(page, site.folder / "silence.wav")
+    assert shown_nothing(page)
+    assert ink(page, "wave") > 1
+    upload(page, site.folder / "spoken.wav")
+    until(page, "document.querySelectorAll('.word').length > 2")
+    assert page.locator("#letters").is_visible()
 
 
 @pytest.mark.slow

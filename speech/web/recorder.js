@@ -4,7 +4,12 @@
 import { openStream } from "./api.js";
 import { wavFile } from "./wav.js";
 
-const LONGEST_WAIT = 15000; // milliseconds for the last words after the recording has stopped
+// Milliseconds, after the recording has stopped: for the last samples, which the browser may keep
+// back while its tab isn't seen, and for the last words.
+const SAMPLES_WAIT = 1000;
+const WORDS_WAIT = 15000;
+
+const passed = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 /** Why the microphone can't be used, and what to do. */
 export function microphoneProblem(error) {
@@ -100,15 +105,16 @@ export class Recorder {
 
   /** Stops, waits for the last words, and gives the recording as a wav file. */
   async stop() {
-    await new Promise((resolve) => {
+    const flushed = new Promise((resolve) => {
       this.flushed = resolve;
-      this.node.port.postMessage("flush");
     });
+    this.node.port.postMessage("flush");
+    await Promise.race([flushed, passed(SAMPLES_WAIT)]);
     const rate = this.context.sampleRate;
     this.release();
     if (this.socket.readyState === WebSocket.OPEN) {
       this.socket.send(JSON.stringify({ end: true }));
-      await Promise.race([this.ended, new Promise((resolve) => setTimeout(resolve, LONGEST_WAIT))]);
+      await Promise.race([this.ended, passed(WORDS_WAIT)]);
     }
     this.finished = true;
     this.socket.close();

@@ -8,6 +8,7 @@ import { AXIS, FONT, GUTTER, matrixImage, ramp } from "./drawing.js";
 
 const WORDS = 20; // pixels for the words above the waveform
 const LETTERS = 20; // pixels for the letters above their probabilities
+const NARROWEST = 5; // pixels of a word that can be read; an hour has ten thousand to measure
 const ROW = 15; // pixels of a letter's row
 const DENSE = 1.5; // pixels of an output, below which its way is drawn thinly
 const QUIETEST = 0.05; // a waveform that is as loud as this, or less, isn't enlarged further
@@ -84,8 +85,10 @@ export class WaveView {
       const end = frame.x(word.start_time + word.duration);
       const behind = this.heard.words[i + 1];
       const limit = behind ? Math.max(frame.x(behind.start_time), end) : frame.width;
+      const room = Math.min(limit, frame.width) - left;
+      if (left < free || end < GUTTER || room < NARROWEST) return;
       const width = pen.measureText(word.word).width;
-      if (left < free || end < GUTTER || left + width > Math.min(limit, frame.width)) return;
+      if (width > room) return;
       pen.fillText(word.word, left, WORDS / 2);
       free = left + width + 3;
     });
