@@ -340,6 +340,24 @@ def test_what_is_spoken_is_shown_while_it_goes_on_and_recognised_afterwards(
 
 
 @pytest.mark.slow
+def test_a_recording_ends_by_itself_when_it_is_as_long_as_may_be(open_page: Open) -> None:
+    page = open_page(permissions=["microphone"])
+    page.route("**/api/models", one_second)
+    page.reload()
+    page.click("#record:enabled")
+    assert shown(page)
+    assert page.inner_text("#record") == "Record"
+
+
+def one_second(route: Any) -> None:
+    """The server's answer with a smaller limit."""
+    response = route.fetch()
+    content = response.json()
+    content["limits"]["seconds"] = 1
+    route.fulfill(response=response, json=content)
+
+
+@pytest.mark.slow
 def test_a_microphone_that_is_denied_says_what_to_do(open_page: Open) -> None:
     page = open_page()
     page.click("#record:enabled")
@@ -404,7 +422,7 @@ def test_a_recording_without_words_says_so(open_page: Open, site: Site) -> None:
     page = open_page()
     upload(page, site.folder / "silence.wav")
     assert shown_nothing(page)
-    assert ink(page, "wave") > 1
+    assert not page.is_visible("#words-note")
     upload(page, site.folder / "spoken.wav")
     until(page, "document.querySelectorAll('.word').length > 2")
     assert page.locator("#letters").is_visible()

@@ -200,6 +200,7 @@ async function startRecording() {
 }
 
 async function stopRecording() {
+  if (!recorder || byId("record").disabled) return; // it is being stopped
   const stopping = recorder;
   byId("record").disabled = true;
   status("Listening to the end …");
@@ -222,7 +223,7 @@ function recordingShown(on) {
 function heard(loudness, seconds) {
   byId("level").value = loudness;
   byId("clock").textContent = clock(seconds);
-  if (seconds >= server.limits.seconds && recorder && !byId("record").disabled) stopRecording();
+  if (seconds >= server.limits.seconds) stopRecording();
 }
 
 /** What the server says while the recording goes on. */
@@ -236,6 +237,8 @@ function understood(message) {
     byId("live-note").textContent =
       `${message.error || "The server is out of reach."} ` +
       "The recording goes on; its words come when you stop.";
+  } else if (message.type === "unplugged") {
+    stopRecording();
   }
 }
 

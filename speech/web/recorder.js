@@ -38,7 +38,8 @@ export function microphoneProblem(error) {
 export class Recorder {
   /**
    * @param chosen {model, scorer}
-   * @param told called with what the server says (see openStream), and {type: "lost"}
+   * @param told called with what the server says (see openStream), with {type: "lost"} if it has
+   *   gone, and with {type: "unplugged"} if the microphone has
    * @param heard called with each block: its loudness from 0 to 1, and the seconds so far
    */
   constructor(chosen, told, heard) {
@@ -62,6 +63,7 @@ export class Recorder {
     }
     this.connect();
     this.node.port.onmessage = ({ data }) => this.take(data);
+    this.stream.getAudioTracks()[0].onended = () => this.told({ type: "unplugged" });
     this.context.createMediaStreamSource(this.stream).connect(this.node);
     await this.context.resume();
   }

@@ -30,6 +30,7 @@ export class Transcript {
     if (!answer.segments.length) {
       byId("words").replaceChildren(nothingHeard());
     }
+    byId("words-note").hidden = !this.words.length;
     if (this.words.length) this.words[0].button.tabIndex = 0;
   }
 
