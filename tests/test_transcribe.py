@@ -1,13 +1,14 @@
 """The door transcribe.py, as people run it, with a tiny model."""
 
+import io
 import json
-import subprocess
+import re
 import sys
 from pathlib import Path
 
 import pytest
 import soundfile
-from doors import ROOT, assert_error, assert_refused, environment_of_door, run_door
+from doors import assert_refused, run_door, run_here
 from tiny_models import noise, write_model
 
 import transcribe
@@ -49,28 +50,26 @@ def test_text_goes_to_standard_output_and_times_are_told_as_deepspeech_does(
 
 
 def test_a_folder_is_heard_to_its_end_though_a_file_is_no_audio(
-    model: Path, recordings: Path, tmp_path: Path
+    model: Path, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "bad.wav").write_text("no sound")
     output = tmp_path / "new" / "output"
-    result = run_door(
-        "transcribe.py",
+    assert_refused(
+        transcribe,
         f"--model={model}",
         f"--audio={recordings}",
         f"--audio={tmp_path / 'bad.wav'}",
         f"--output_dir={output}",
         "--formats=txt,srt,vtt,json",
+        parts=["1 of 3 recordings couldn't be heard", str(tmp_path / "bad.wav")],
     )
-    assert result.returncode == 1
-    assert f"error: {tmp_path / 'bad.wav'} " in result.stderr
-    assert "1 of 3 recordings couldn't be heard" in result.stderr.splitlines()[-1]
+    printed = capsys.readouterr()
+    assert f"error: {tmp_path / 'bad.wav'} " in printed.err
     texts = {"one": text_of(model, 16000), "two": text_of(model, 24000)}
     paths = {"one": recordings / "one.wav", "two": recordings / "two.flac"}
-    assert result.stdout == "".join(f"{paths[name]}\t{texts[name]}\n" for name in texts)
-    made = {each.name for each in output.iterdir()}
-    assert made == {
-        f"{name}.{ending}" for name in texts for ending in ("txt", "srt", "vtt", "json")
-    }
+    assert printed.out == "".join(f"{paths[name]}\t{texts[name]}\n" for name in texts)
+    made = sorted(each.name for each in output.iterdir())
+    assert made == [f"{name}.{each}" for name in texts for each in ("json", "srt", "txt", "vtt")]
     assert (output / "one.txt").read_text() == texts["one"] + "\n"
     assert (output / "one.srt").read_text().startswith("1\n00:00:00,")
     assert (output / "two.vtt").read_text().startswith("WEBVTT\n")
@@ -78,29 +77,33 @@ def test_a_folder_is_heard_to_its_end_though_a_file_is_no_audio(
     assert (content["text"], content["seconds"]) == (texts["two"], 1.5)
 
 
-def test_standard_input_gives_deepspeechs_json(model: Path) -> None:
-    result = subprocess.run(
-        [
-            *(sys.executable, str(ROOT / "transcribe.py"), f"--model={model}", "--audio=-"),
-            *("--json", "--candidate_transcripts=2", "--beam_width=8"),
-        ],
-        input=noise(16000).tobytes(),
-        env=environment_of_door({}),
-        capture_output=True,
-        timeout=180,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    one, other = json.loads(result.stdout)["transcripts"]
+def test_standard_input_gives_deepspeechs_json(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(noise(16000).tobytes())))
+    flags = ("--json", "--candidate_transcripts=2", "--beam_width=8")
+    run_here(transcribe, f"--model={model}", "--audio=-", *flags)
+    one, other = json.loads(capsys.readouterr().out)["transcripts"]
     assert one["confidence"] >= other["confidence"]
     assert set(one["words"][0]) == {"word", "start_time", "duration"}
 
 
+def test_streaming_tells_what_is_thought_so_far(
+    model: Path, recordings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_here(transcribe, f"--model={model}", f"--audio={recordings / 'two.flac'}", "--stream=1600")
+    printed = capsys.readouterr()
+    partials = re.findall(r"^(\d\.\d\d)s (.+)$", printed.err, re.MULTILINE)
+    assert partials and [float(seconds) for seconds, _ in partials] == sorted(
+        float(seconds) for seconds, _ in partials
+    )
+    assert printed.out.strip()
+
+
 def test_what_is_no_audio_ends_with_its_reason(model: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.mp3").write_bytes(b"")
-    result = run_door("transcribe.py", f"--model={model}", f"--audio={tmp_path / 'bad.mp3'}")
-    assert_error(result, f"{tmp_path / 'bad.mp3'} can't be read as audio")
-    assert result.stdout == ""
+    told = f"{tmp_path / 'bad.mp3'} can't be read as audio"
+    assert_refused(transcribe, f"--model={model}", f"--audio={tmp_path / 'bad.mp3'}", parts=[told])
 
 
 @pytest.mark.parametrize(
