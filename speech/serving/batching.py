@@ -21,7 +21,6 @@ from speech.exported import AcousticModel, Samples
 
 Floats = npt.NDArray[np.float32]
 T = TypeVar("T")
-W = TypeVar("W")
 
 # How long the first utterance of a batch waits for others.
 WAIT_SECONDS = 0.005
@@ -90,22 +89,24 @@ class Batcher:
             utterance: features as features.extract gives them, float32 [frames, bins].
         """
         waiting = _Utterance(utterance)
-        self._add(self._waiting, waiting, waiting.outcome)
+        with self._changed:
+            if self._closed:
+                waiting.outcome.cancel()
+            else:
+                self._waiting.append(waiting)
+                self._changed.notify()
         return waiting.outcome
 
     def call(self, function: Callable[[], T]) -> "Future[T]":
-        """What a function returns that uses the model: on its thread, before utterances wait."""
+        """What a function returns that uses the model: on its thread, before utterances that wait."""
         call = _Call(function)
-        self._add(self._calls, call, call.outcome)
-        return call.outcome
-
-    def _add(self, queue: list[W], waiting: W, outcome: "Future[Any]") -> None:
         with self._changed:
             if self._closed:
-                outcome.cancel()
+                call.outcome.cancel()
             else:
-                queue.append(waiting)
+                self._calls.append(call)
                 self._changed.notify()
+        return call.outcome
 
     def close(self) -> None:
         """Ends the thread; what still waits is cancelled."""

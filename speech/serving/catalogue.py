@@ -157,8 +157,8 @@ def open_catalogue(
     """
     if not models:
         raise UserError("No model is named: name a model directory, SavedModel or .tflite file.")
-    loaded = {name: exported.load(path) for name, path in _named(models, "--models").items()}
-    names = _named(scorers, "--scorers")
+    loaded = {name: exported.load(path) for name, path in short_names(models, "--models").items()}
+    names = short_names(scorers, "--scorers")
     read = {name: scorer.read_scorer(path) for name, path in names.items()}
     for found in read.values():
         if not any(_fits(found, each) for each in loaded.values()):
@@ -171,7 +171,7 @@ def open_catalogue(
             Batcher(loaded[name], batch_size, on_batch),
             {each: found for each, found in read.items() if _fits(found, loaded[name])},
         )
-        for name, path in _named(models, "--models").items()
+        for name, path in short_names(models, "--models").items()
     ]
     return Catalogue(served, list(read), defaults)
 
@@ -180,7 +180,7 @@ def _fits(found: Scorer, model: AcousticModel) -> bool:
     return found.alphabet == model.description.config.alphabet
 
 
-def _named(paths: Sequence[str], flag: str) -> dict[str, str]:
+def short_names(paths: Sequence[str], flag: str) -> dict[str, str]:
     """Paths by the shortest ends of them that tell them apart."""
     whole = {path: [part for part in path.split(os.sep) if part not in ("", ".")] for path in paths}
     names: dict[str, str] = {}

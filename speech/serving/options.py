@@ -77,12 +77,16 @@ def _problem(problem: Mapping[str, Any]) -> str:
 
 def shown(value: Any) -> str:
     """A value that a client sent, for a message: short, and without anything invisible."""
+    if isinstance(value, str):
+        return repr(_cut(value))
     try:
-        text = value if isinstance(value, str) else json.dumps(value)
+        return _cut(json.dumps(value))
     except (TypeError, ValueError):
-        text = type(value).__name__
-    text = text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
-    return ascii(text) if not text.isprintable() or not isinstance(value, str) else repr(text)
+        return type(value).__name__
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
 
 def settings_of(asked: Asked, defaults: BeamSettings, with_scorer: bool) -> BeamSettings:

@@ -1,0 +1,19 @@
+"""Places for requests."""
+
+import pytest
+
+from speech.serving.errors import RequestError
+from speech.serving.slots import Slots
+
+
+def test_more_than_there_are_places_are_told_to_come_back() -> None:
+    taken: list[int] = []
+    slots = Slots(2, "requests wait", taken.append)
+    with slots.one(), slots.one():
+        with pytest.raises(RequestError, match=r"2 requests wait.*try again in 5 s") as raised:
+            slots.check()
+        assert (raised.value.status, raised.value.retry_after) == (503, 5)
+    with pytest.raises(ZeroDivisionError), slots.one():
+        raise ZeroDivisionError
+    slots.check()
+    assert taken == [1, 2, 1, 0, 1, 0]
