@@ -98,7 +98,7 @@ class Batcher:
         return waiting.outcome
 
     def call(self, function: Callable[[], T]) -> "Future[T]":
-        """What a function returns that uses the model: on its thread, before utterances that wait."""
+        """What a function returns that uses the model, on its thread; it goes before utterances."""
         call = _Call(function)
         with self._changed:
             if self._closed:
