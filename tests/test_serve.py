@@ -20,12 +20,15 @@ from servers import Server, running
 from tiny_models import noise, write_model
 from tiny_scorer import write_tiny_scorer
 from tiny_shards import random_utterances, write_shards
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
 
 from speech import exported
 from speech.decoder import BeamSettings
+from speech.live import LiveTranscriber, Partial
 from speech.scorer import read_scorer
 from speech.subtitles import joined
-from speech.transcriber import Transcriber
+from speech.transcriber import Heard, Transcriber
 
 UPLOAD_MB, SECONDS, BEAM_WIDTH = 0.3, 20, 8
 
@@ -36,6 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("serve")
     write_model(folder / "model", "conv_gru")
     write_model(folder / "other" / "model", mel_filters=6)
+    write_model(folder / "carried", "deep_speech_lstm", normalisation="none")
     write_tiny_scorer(folder / "tiny.scorer")
     write_shards(
         folder / "shards", random_utterances([60, 40, 50, 64, 30, 44, 38], 8), bins=8,
@@ -50,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(folder: Path) -> Iterator[Server]:
     with running(
         folder / "temporary",
-        f"--models={folder}/model,{folder}/other/model",
+        f"--models={folder}/model,{folder}/other/model,{folder}/carried",
         f"--scorers={folder}/tiny.scorer",
         f"--test_data={folder}/shards/test.tfrecords.*",
         f"--audio={folder}/audio",
@@ -111,8 +115,9 @@ def test_page_and_its_assets_are_there_and_nothing_is_fetched_from_elsewhere(
 def test_models_and_scorers_have_names_of_their_own(client: httpx.Client) -> None:
     told = client.get("/api/models").json()
     names = [each["name"] for each in told["models"]]
-    assert [name.split("/")[-1] for name in names] == ["model", "model"]
-    assert names[1] == "other/model"
+    assert [name.split("/")[-1] for name in names] == ["model", "model", "carried"]
+    assert names[1:] == ["other/model", "carried"]
+    assert [each["streams"] for each in told["models"]] == [False, False, True]
     assert told["scorers"] == [{"name": "tiny.scorer", "models": names}]
     assert told["defaults"] == {
         "model": names[0], "scorer": "tiny.scorer", "beam_width": BEAM_WIDTH
@@ -320,6 +325,112 @@ def test_requests_are_logged_without_what_was_uploaded(
     client.post("/api/transcribe", content=content, headers={"content-type": "audio/wav"})
     wait_until(lambda: any('"POST /api/transcribe HTTP/1.1" 415' in line for line in server.log))
     assert form_with_secret[:18].decode() not in "".join(server.log)
+
+
+def opened(server: Server, options: str = "", **headers: str) -> ClientConnection:
+    address = f"{server.url.replace('http', 'ws')}/api/stream{options}"
+    return connect(address, additional_headers=headers)
+
+
+def spoken(connection: ClientConnection, samples: np.ndarray, rate: int, block: int) -> list[Any]:
+    """All that is told of samples [samples], int16."""
+    connection.send(json.dumps({"sample_rate": rate}))
+    for start in range(0, len(samples), block):
+        connection.send(samples[start : start + block].tobytes())
+    connection.send(json.dumps({"end": True}))
+    return [json.loads(each) for each in connection]
+
+
+@pytest.mark.parametrize("model", ["carried", "model"])
+def test_stream_is_heard_as_a_live_transcriber_hears_it(
+    server: Server, folder: Path, model: str
+) -> None:
+    samples = noise(16000 * 4)
+    options = "?scorer=&model=carried" if model == "carried" else "?scorer="
+    with opened(server, options) as connection:
+        ready, *told, done = spoken(connection, samples, 16000, 1600)
+    transcriber = Transcriber(exported.load(str(folder / model)), BeamSettings(beam_width=8))
+    live = LiveTranscriber(transcriber)
+    events: list[Partial | Heard] = []
+    for start in range(0, len(samples), 1600):
+        events += live.feed(samples[start : start + 1600])
+    events += live.finish()
+    assert ready == {"type": "ready", "exact": live.exact} and live.exact == (model == "carried")
+    assert done == {"type": "done", "seconds": 4.0}
+    assert len(told) == len(events) > 1
+    for message, event in zip(told, events, strict=True):
+        if isinstance(event, Partial):
+            assert (message["type"], message["text"]) == ("partial", event.text)
+        else:
+            assert message["type"] == "final"
+            assert message["text"] == joined(event.transcript.words)
+            assert len(message["words"]) == len(event.transcript.words)
+        assert message["start"] == pytest.approx(event.start, abs=1e-4)
+
+
+def test_other_rates_are_resampled(server: Server) -> None:
+    with opened(server, "") as connection:
+        *_, done = spoken(connection, noise(48000 * 2), 48000, 4096)
+    assert done == {"type": "done", "seconds": 2.0}
+
+
+def refusal(connection: ClientConnection) -> tuple[str, int]:
+    """The last message, which is an error, and the code that the stream is closed with."""
+    *_, last = list(read_to_the_end(connection))
+    told = json.loads(last)
+    assert told["type"] == "error"
+    assert connection.protocol.close_code is not None
+    return told["error"], connection.protocol.close_code
+
+
+def read_to_the_end(connection: ClientConnection) -> Iterator[str]:
+    while True:
+        try:
+            yield str(connection.recv(timeout=30))
+        except ConnectionClosed:
+            return
+
+
+@pytest.mark.parametrize(
+    ("options", "messages", "told", "code"),
+    [
+        ("?model=x", ['{"sample_rate": 16000}'], "There is no model 'x' here", 1008),
+        ("?beam_width=nan", [], "beam_width is 'nan'", 1008),
+        ("", ["{}"], "A stream begins with", 1008),
+        ("", [b"\0\0"], "A stream begins with", 1008),
+        ("", ['{"sample_rate": 1}'], "a whole number from 4000", 1008),
+        ("", ['{"sample_rate": 1e999}'], "a whole number from 4000", 1008),
+        ("", ['{"sample_rate": 16000}', "[[["], "is unknown here", 1008),
+        ("", ['{"sample_rate": 16000}', b"\0"], "send whole 16-bit samples", 1008),
+        ("", ['{"sample_rate": 16000}', bytes(2**20 + 2)], "send at most 1048576", 1009),
+        ("", ['{"sample_rate": 4000}', bytes(SECONDS * 8002)], "longer than the 20 sec", 1009),
+    ],
+)
+def test_what_is_malformed_is_refused_with_a_message(
+    server: Server, options: str, messages: list[str | bytes], told: str, code: int
+) -> None:
+    with opened(server, options) as connection:
+        for each in messages:
+            connection.send(each)
+        message, closed = refusal(connection)
+    assert told in message and closed == code
+
+
+def test_page_of_another_site_is_refused(server: Server) -> None:
+    with pytest.raises(InvalidStatus) as raised:
+        opened(server, Origin="https://elsewhere.example")
+    assert raised.value.response.status_code == 403
+    opened(server, Origin=server.url).close()
+
+
+def test_client_that_leaves_frees_its_place(server: Server, client: httpx.Client) -> None:
+
+    connection = opened(server)
+    connection.send('{"sample_rate": 16000}')
+    assert json.loads(connection.recv(timeout=30))["type"] == "ready"
+    assert metric(client, "speech_streams ") == 1
+    connection.close()
+    wait_until(lambda: metric(client, "speech_streams ") == 0)
 
 
 @pytest.mark.slow

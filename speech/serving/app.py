@@ -22,14 +22,16 @@ from starlette.types import ASGIApp
 
 import speech
 from speech import recordings
+from speech.acoustic_stream import is_exact
 from speech.serving import answers, invocations, metrics, options, spelling, test_sets, uploads
-from speech.serving.catalogue import Catalogue
+from speech.serving.catalogue import Catalogue, ServedModel
 from speech.serving.errors import RequestError
 from speech.serving.http import Front
 from speech.serving.listening import Listener
 from speech.serving.metrics import Metrics
 from speech.serving.options import Asked
 from speech.serving.slots import Slots
+from speech.serving.streams import Streams
 from speech.serving.test_sets import Recognised, TestSets
 
 WEB = os.path.join(os.path.dirname(speech.__file__), "web")
@@ -211,9 +213,7 @@ def _add_api(app: FastAPI, service: _Service) -> None:
     async def models() -> answers.Models:
         default = catalogue.default_model
         return answers.Models(
-            models=[
-                _model(each.name, each.model.description) for each in catalogue.models.values()
-            ],
+            models=[_model(each) for each in catalogue.models.values()],
             scorers=[
                 answers.NamedScorer(
                     name=name,
@@ -263,16 +263,17 @@ def _add_api(app: FastAPI, service: _Service) -> None:
         return Response(service.metrics.text(), media_type=metrics.CONTENT_TYPE)
 
 
-def _model(name: str, description: Any) -> answers.Model:
+def _model(served: ServedModel) -> answers.Model:
+    description = served.model.description
     config = description.config
     return answers.Model(
-        name=name,
-        title=description.naming.name or name,
+        name=served.name,
+        title=description.naming.name or served.name,
         language=description.naming.language,
         network=config.network.name,
         step=description.checkpoint_step,
         sample_rate=config.front_end.sample_rate,
-        streams=False,
+        streams=is_exact(served.model),
         labels=[*config.alphabet.characters, ""],
     )
 
@@ -477,10 +478,6 @@ def _answer(content: answers.Transcription | answers.Predictions) -> Response:
 
 
 def _add_streams(app: FastAPI, service: _Service) -> None:
-    try:
-        from speech.serving.streams import Streams
-    except ImportError:
-        return
     streams = Streams(
         service.catalogue, service.stream_threads, service.streams, service.limits.seconds
     )

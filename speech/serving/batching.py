@@ -17,7 +17,7 @@ import numpy.typing as npt
 from speech import features
 from speech.decoder import LogProbs
 from speech.description import Description
-from speech.exported import AcousticModel, Samples
+from speech.exported import AcousticModel, Samples, State
 
 Floats = npt.NDArray[np.float32]
 T = TypeVar("T")
@@ -195,14 +195,10 @@ class BatchedModel:
 
     @property
     def carries_state(self) -> bool:
-        model: Any = self._batcher.model
-        return bool(model.carries_state)
+        return self._batcher.model.carries_state
 
     def stream(
-        self, features: Floats, padding: tuple[int, int], state: tuple[Any, ...] | None
-    ) -> tuple[Floats, tuple[Any, ...]]:
-        model: Any = self._batcher.model
-        outcome: Future[tuple[Floats, tuple[Any, ...]]] = self._batcher.call(
-            lambda: model.stream(features, padding, state)
-        )
-        return outcome.result()
+        self, features: Floats, padding: tuple[int, int], state: State | None
+    ) -> tuple[Floats, State]:
+        model = self._batcher.model
+        return self._batcher.call(lambda: model.stream(features, padding, state)).result()
