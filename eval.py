@@ -46,18 +46,7 @@ def define_flags() -> None:
         constants.TEST_DATA,
         "Test shards, a glob or gs:// glob; or several, by commas.",
     )
-    flags.DEFINE_string(
-        "checkpoint",
-        None,
-        "best (on the development data), latest, average, or a path; default: the best, if "
-        "training looked at development data, else the latest.",
-    )
-    flags.DEFINE_string(
-        "average_checkpoints",
-        None,
-        "Take the average of the last checkpoints: their number, as in 5, or a weight for each, "
-        "newest first, as in 3,2,1.",
-    )
+    checkpoints.define_checkpoint_flags()
     flags.DEFINE_integer(
         "eval_batch_size", constants.EVAL_BATCH_SIZE, "Over all cores.", lower_bound=1
     )

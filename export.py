@@ -44,18 +44,7 @@ FORMATS = (SAVED_MODEL, *LITE_FORMS)
 
 def define_flags() -> None:
     flags.DEFINE_string("model_dir", constants.MODEL_DIR, "The model that training.py made.")
-    flags.DEFINE_string(
-        "checkpoint",
-        None,
-        "best (on the development data), latest, average, or a path; default: the best, if "
-        "training looked at development data, else the latest.",
-    )
-    flags.DEFINE_string(
-        "average_checkpoints",
-        None,
-        "Take the average of the last checkpoints: their number, as in 5, or a weight for each, "
-        "newest first, as in 3,2,1.",
-    )
+    checkpoints.define_checkpoint_flags()
     flags.DEFINE_string("export_dir", constants.EXPORT_DIR, "The folder to write into.")
     flags.DEFINE_list(
         "formats", list(FORMATS), f"What to write, of {', '.join(FORMATS)}; by commas."

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
+from absl import flags, logging
 
 from speech import storage
 from utils import UserError
@@ -70,6 +70,22 @@ def find_checkpoint(model_dir: str, which: str | None) -> str:
     raise UserError(
         f"{model_dir} has no checkpoint that is the {which}: python training.py "
         f"--model_dir={model_dir}{more} makes one."
+    )
+
+
+def define_checkpoint_flags() -> None:
+    """Which of a model's checkpoints a door takes; `asked_checkpoint` finds it."""
+    flags.DEFINE_string(
+        "checkpoint",
+        None,
+        "best (on the development data), latest, average, or a path; default: the best, if "
+        "training looked at development data, else the latest.",
+    )
+    flags.DEFINE_string(
+        "average_checkpoints",
+        None,
+        "Take the average of the last checkpoints: their number, as in 5, or a weight for each, "
+        "newest first, as in 3,2,1.",
     )
 
 

@@ -9,6 +9,7 @@ Sources: best path, Graves et al., "Connectionist Temporal Classification" (ICML
 beam search, speech/prefix_search.py; its flags and their defaults, Mozilla DeepSpeech 0.9.
 """
 
+import math
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +41,23 @@ ROOM_FRAMES = 256
 
 # Searches of a batch run beside each other; no more of them than cores.
 THREADS = os.cpu_count() or 1
+
+
+def hot_word(text: str) -> tuple[str, float]:
+    """A word and what it gains, as people write them: word:7.5.
+
+    Raises:
+        UserError: it isn't written so.
+    """
+    word, _, boost = text.rpartition(":")
+    try:
+        if word.strip() and math.isfinite(nats := float(boost)):
+            return word.strip(), nats
+    except ValueError:
+        pass
+    raise UserError(
+        f"hot_words has {text[:80]!r}: give words with a number each, as in word:7.5,other:3"
+    )
 
 
 @dataclass(frozen=True)

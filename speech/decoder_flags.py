@@ -6,7 +6,7 @@ from typing import Any
 from absl import flags
 
 import constants
-from speech import scorer
+from speech import decoder, scorer
 from speech.decoder import BeamSettings
 from speech.scorer import Scorer
 from utils import Alphabet, UserError
@@ -71,19 +71,7 @@ def asked_settings(values: flags.FlagValues) -> BeamSettings:
         values.lm_alpha,
         values.lm_beta,
         values.unknown_penalty,
-        tuple(map(_hot_word, values.hot_words)),
-    )
-
-
-def _hot_word(text: str) -> tuple[str, float]:
-    word, _, boost = text.rpartition(":")
-    try:
-        if word.strip() and math.isfinite(nats := float(boost)):
-            return word.strip(), nats
-    except ValueError:
-        pass
-    raise UserError(
-        f"--hot_words has {text!r}: give words with a number each, as in word:7.5,other:3"
+        tuple(map(decoder.hot_word, values.hot_words)),
     )
 
 

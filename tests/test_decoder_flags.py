@@ -72,7 +72,7 @@ def test_weights_that_are_no_numbers_are_refused(flag: str, number: str) -> None
 def test_hot_words_without_a_number_are_refused(text: str) -> None:
     with pytest.raises(UserError) as error:
         asked(f"--hot_words=word:7.5,{text}")
-    assert f"--hot_words has {text.strip()!r}" in str(error.value)
+    assert f"hot_words has {text.strip()!r}" in str(error.value)
     assert "as in word:7.5,other:3" in str(error.value)
 
 

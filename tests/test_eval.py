@@ -387,7 +387,7 @@ def test_comparison_with_another_set_names_an_utterance(
         (["--scorer=LM/lm.arpa"], "LM/lm.arpa is no scorer: make one with build_lm.py"),
         (["--scorer=LM/kenlm.scorer"], "another alphabet than the model in MODEL, with .*less"),
         (["--lm_alpha=1"], "--lm_alpha and --lm_beta weight a language model"),
-        (["--hot_words=foo"], "--hot_words has 'foo'"),
+        (["--hot_words=foo"], "hot_words has 'foo'"),
         (["--hot_words=Foo:3"], "hot word 'Foo' has \\['F'\\]"),
         (["--compare=NOWHERE"], "NOWHERE is no report.*Name the --report_dir"),
         (["--compare=NOWHERE", "--test_data=a,b"], "--compare compares one set"),

@@ -1,15 +1,15 @@
 """What a request may ask for: the same as form fields, query, JSON or SageMaker's attributes."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from speech.decoder import LARGEST_GAIN, BeamSettings, HotWords
+from speech.decoder import LARGEST_GAIN, BeamSettings, HotWords, hot_word
 from speech.serving.errors import RequestError
+from utils import UserError
 
 # A beam takes memory and time that grow with its width.
 LARGEST_BEAM_WIDTH = 1024
@@ -112,17 +112,7 @@ def _hot_words(text: str) -> HotWords:
     pieces = [each for each in text.split(",") if each.strip()]
     if len(pieces) > MOST_HOT_WORDS:
         raise RequestError(400, f"{len(pieces)} hot words: give at most {MOST_HOT_WORDS}.")
-    return tuple(map(_hot_word, pieces))
-
-
-def _hot_word(text: str) -> tuple[str, float]:
-    word, _, boost = text.rpartition(":")
     try:
-        if word.strip() and math.isfinite(nats := float(boost)):
-            return word.strip(), nats
-    except ValueError:
-        pass
-    raise RequestError(
-        400,
-        f"hot_words has {shown(text)}: give words with a number each, as in word:7.5,other:3",
-    )
+        return tuple(map(hot_word, pieces))
+    except UserError as error:
+        raise RequestError(400, str(error)) from None
