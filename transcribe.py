@@ -31,7 +31,6 @@ from speech import (
     storage,
     subtitles,
 )
-from speech.audio import AudioError
 from speech.audio_stream import INPUT_NAME, Samples, stream_file, stream_input
 from speech.live import LiveTranscriber, Partial
 from speech.transcriber import Heard, Transcriber
@@ -67,8 +66,8 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "stream",
         0,
-        "Hear so many samples at a time, and tell on standard error what is thought so far; 0: "
-        "hear segment by segment.",
+        "Hear so many samples at a time, at most, and tell on standard error what is thought so "
+        "far; 0: hear segment by segment.",
         lower_bound=0,
     )
     flags.DEFINE_string("output_dir", None, "A folder for a file of each recording and format.")
@@ -99,13 +98,19 @@ def asked_sources() -> list[Source]:
         raise UserError("--microphone and --audio can't be heard together: leave one of them out.")
     if FLAGS.microphone:
         return [Source("microphone", microphone.blocks, live=True)]
-    standard_input = cast(io.BufferedReader, sys.stdin.buffer)
     return [
-        Source(INPUT_NAME, functools.partial(stream_input, standard_input), live=False)
+        standard_input()
         if path == audio_files.STANDARD_INPUT
         else Source(path, functools.partial(stream_file, path), live=False)
         for path in audio_files.find_audio_files(FLAGS.audio)
     ]
+
+
+def standard_input() -> Source:
+    if sys.stdin is None:  # as a program without a terminal may be started
+        raise UserError(f"{INPUT_NAME} is closed: pipe a wav or samples into it, or name a file.")
+    file = cast(io.BufferedReader, sys.stdin.buffer)
+    return Source(INPUT_NAME, functools.partial(stream_input, file), live=False)
 
 
 def say(words: str) -> None:
@@ -131,7 +136,8 @@ def asked_outputs(sources: Sequence[Source]) -> list[str]:
     """Of each source the path of its files without their endings; none without --output_dir.
 
     Raises:
-        UserError: a format is unknown, or two recordings would be written into one file.
+        UserError: a format is unknown, two recordings would be written into one file, or a
+            transcript be written over.
     """
     unknown = [each for each in FLAGS.formats if each not in FORMATS]
     if unknown or not FLAGS.formats:
@@ -139,10 +145,20 @@ def asked_outputs(sources: Sequence[Source]) -> list[str]:
             f"--formats={','.join(FLAGS.formats)}: choose among {', '.join(FORMATS)}, by commas."
         )
     if not FLAGS.output_dir:
+        if FLAGS["formats"].present:
+            raise UserError("--formats are those of --output_dir's files: give --output_dir too.")
         return []
     taken: dict[str, str] = {}
     for source in sources:
-        name = os.path.splitext(os.path.basename(source.name))[0]
+        beside, _, file = source.name.rpartition("/")
+        name = os.path.splitext(file)[0]
+        text = storage.join(FLAGS.output_dir, f"{name}.txt")
+        at_home = os.path.realpath(beside) == os.path.realpath(FLAGS.output_dir)
+        if "txt" in FLAGS.formats and at_home and storage.exists(text):
+            raise UserError(
+                f"{text} is there, beside its recording, and may be its transcript: choose another "
+                "--output_dir, or --formats without txt."
+            )
         other = taken.setdefault(name, source.name)
         if other != source.name:
             raise UserError(
@@ -154,13 +170,14 @@ def asked_outputs(sources: Sequence[Source]) -> list[str]:
 
 
 def streamed(
-    transcriber: Transcriber, blocks: Iterable[Samples], size: int, n: int
+    transcriber: Transcriber, blocks: Iterable[Samples], size: int, n: int, prefix: str
 ) -> Iterator[Heard]:
     """What is heard, as soon as it is; what is thought so far is told on standard error.
 
     Args:
-        size: samples that are heard at a time.
+        size: most samples that are heard at a time.
         n: most candidates.
+        prefix: of each line.
     """
     live = LiveTranscriber(transcriber, n)
     if not live.exact:
@@ -172,7 +189,7 @@ def streamed(
         for start in range(0, len(block), size):
             for each in live.feed(block[start : start + size]):
                 if isinstance(each, Partial):
-                    say(f"{each.seconds:.2f}s {each.text}")
+                    say(f"{prefix}{each.seconds:.2f}s {each.text}")
                 else:
                     yield each
     yield from live.finish()
@@ -182,28 +199,31 @@ def transcribe(transcriber: Transcriber, source: Source, among_several: bool) ->
     """Hears one recording and prints it.
 
     Raises:
-        AudioError: it is no audio, or not to its end.
+        UserError: it is no audio, or not to its end.
     """
     started = time.monotonic()
     recording = Recording(source.name, transcriber.separator)
     prefix = f"{source.name}\t" if among_several else ""
-    n = FLAGS.candidate_transcripts if FLAGS.json else 1
+    as_json = FLAGS.json and not FLAGS.extended  # DeepSpeech's order of the two
+    n = FLAGS.candidate_transcripts if as_json else 1
     rate = transcriber.sample_rate
     blocks = recording.counted(source.blocks(rate), rate)
     if FLAGS.stream or source.live:
         size = FLAGS.stream or round(MICROPHONE_SECONDS * rate)
-        segments = streamed(transcriber, blocks, size, n)
+        segments = streamed(transcriber, blocks, size, n, prefix)
     else:
         segments = transcriber.segments(blocks, n)
     for heard in segments:
         recording.segments.append(heard)
         words = heard.transcript.words
-        if words and not FLAGS.json:
+        if words and not as_json:
             # A pipe is to have it now, not when an hour has been heard.
             print(prefix + subtitles.joined(words, recording.separator), flush=True)
-    if FLAGS.json:
+    if as_json:
         name = source.name if among_several else None
         print(subtitles.deepspeech_json(joined_candidates(recording.segments), name), flush=True)
+    elif not recording.transcript.words:
+        print(prefix, flush=True)  # an empty line, as DeepSpeech's
     took = time.monotonic() - started
     say(f"Inference took {took:.3f}s for {recording.seconds:.3f}s audio file.")
     return recording
@@ -222,7 +242,7 @@ def main() -> None:
     for number, source in enumerate(sources):
         try:
             recording = transcribe(transcriber, source, len(sources) > 1)
-        except AudioError as error:
+        except UserError as error:
             if len(sources) == 1:
                 raise
             say(f"error: {error}")

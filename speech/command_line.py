@@ -1,5 +1,6 @@
 """What every door does alike: logging, and messages instead of tracebacks."""
 
+import errno
 import io
 import logging as python_logging
 import os
@@ -34,6 +35,11 @@ def progress_bar(total: int, unit: str) -> "tqdm[NoReturn]":
     )
 
 
+def _leave_standard_output() -> None:
+    """What can't be written goes nowhere; Python would complain at its exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def run(main: Callable[[], None]) -> None:
     """Runs a door: parses flags, sets up logging, turns a UserError into a message and status 1."""
 
@@ -52,11 +58,17 @@ def run(main: Callable[[], None]) -> None:
             main()
             sys.stdout.flush()
         except BrokenPipeError:
-            # Whoever read the output has left, as head does; Python would complain at its exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _leave_standard_output()  # whoever read it has left, as head does
             return 128 + signal.SIGPIPE
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
+            return 1
+        except OSError as error:
+            # Files are told of by their names; a stream has none.
+            if error.errno not in (errno.ENOSPC, errno.EIO) or error.filename is not None:
+                raise
+            _leave_standard_output()
+            print(f"error: standard output can't be written: {error.strerror}.", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)

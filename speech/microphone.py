@@ -15,6 +15,9 @@ BLOCK_SECONDS = 0.05
 # Blocks that may wait for a slow listener: ten seconds.
 MOST_WAITING = 200
 
+# Why it ended.
+CTRL_C, TOO_FAST = "Ctrl-C", "too fast"
+
 
 def blocks(sample_rate: int) -> Iterator[npt.NDArray[np.float32]]:
     """Samples of the default microphone in blocks, mono, until Ctrl-C.
@@ -39,10 +42,10 @@ def blocks(sample_rate: int) -> Iterator[npt.NDArray[np.float32]]:
         try:
             waiting.put_nowait(bytes(heard))
         except queue.Full:
-            ended.append("faster than its listener")
+            ended.append(TOO_FAST)
 
     # Not KeyboardInterrupt, which would come wherever the listener is, and lose its last words.
-    before = signal.signal(signal.SIGINT, lambda number, frame: ended.append("Ctrl-C"))
+    before = signal.signal(signal.SIGINT, lambda number, frame: ended.append(CTRL_C))
     try:
         size = round(BLOCK_SECONDS * sample_rate)
         with sounddevice.RawInputStream(
@@ -50,21 +53,26 @@ def blocks(sample_rate: int) -> Iterator[npt.NDArray[np.float32]]:
         ):
             while not ended:
                 try:
-                    heard = waiting.get(timeout=BLOCK_SECONDS)
+                    yield _samples(waiting.get(timeout=BLOCK_SECONDS))
                 except queue.Empty:
                     continue
-                yield np.frombuffer(heard, "<i2").astype(np.float32)
+        while not waiting.empty():  # what was said before it ended
+            yield _samples(waiting.get())
     except sounddevice.PortAudioError as error:
         raise AudioError(
             f"The microphone can't be heard ({error}): connect one that other programs hear."
         ) from None
     finally:
         signal.signal(signal.SIGINT, before)
-    if "Ctrl-C" not in ended:
+    if CTRL_C not in ended:
         raise AudioError(
             "This machine hears slower than the microphone speaks: take a smaller model or "
             "--beam_width."
         )
+
+
+def _samples(heard: bytes) -> npt.NDArray[np.float32]:
+    return np.frombuffer(heard, "<i2").astype(np.float32)
 
 
 def _sounddevice() -> Any:

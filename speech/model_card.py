@@ -62,7 +62,16 @@ def _settings(description: Description) -> list[str]:
             f"{front_end.normalisation}",
         ),
     ]
-    return ["| | |", "| --- | --- |", *(f"| {name} | {what} |" for name, what in rows if what)]
+    return [
+        "| | |",
+        "| --- | --- |",
+        *(f"| {name} | {_cell(what)} |" for name, what in rows if what),
+    ]
+
+
+def _cell(text: str) -> str:
+    """A text in a table's cell, on one line."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _training(description: Description, data: ShardSet | None) -> list[str]:
@@ -122,7 +131,14 @@ def _rates(forms: Sequence[Form], test: ShardSet | None, rates: Mapping[str, Rat
 def _use(description: Description, forms: Sequence[Form]) -> list[str]:
     path = next((form.path for form in forms if form.path), "model.tflite")
     lines = [
-        "From this folder, with the project that wrote it on `PYTHONPATH`:",
+        "In the project that wrote it, with this folder's path before the model's:",
+        "",
+        "```",
+        f"python transcribe.py --model={path} --scorer=kenlm.scorer --audio=x.wav",
+        f"python serve.py --models={path} --scorers=kenlm.scorer",
+        "```",
+        "",
+        "From this folder, with that project on `PYTHONPATH`:",
         "",
         "```python",
         "from speech import audio, decoder, exported",

@@ -49,14 +49,15 @@ def save(graph: AcousticGraph, description: Description, folder: str) -> None:
     if graph.carries_state:
         signatures[STREAM] = streaming(graph, description, None)
     storage.remove_folder(folder)
+    # First, so that what a killed export leaves is known as an export's. The graph comes last.
+    storage.make_folder(path.rpartition("/")[0])
+    storage.write_text(path, description.to_json())
     verbosity = logging.get_verbosity()
     logging.set_verbosity(min(verbosity, logging.WARNING))  # it tells of names inside the graph
     try:
         tf.saved_model.save(graph, folder, signatures)
     finally:
         logging.set_verbosity(verbosity)
-    storage.make_folder(path.rpartition("/")[0])
-    storage.write_text(path, description.to_json())
 
 
 def _signature(

@@ -54,6 +54,18 @@ def test_what_a_person_can_mend_is_one_line_and_status_1() -> None:
     assert (outcome.returncode, outcome.stderr) == (1, "error: a.flac is missing: copy it.\n")
 
 
+def test_standard_output_that_is_full_is_told_of() -> None:
+    outcome = subprocess.run(
+        ["sh", "-c", '"$0" -c "$1" > /dev/full', sys.executable, DOOR.format(body="print('x')")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    told = "error: standard output can't be written: No space left on device.\n"
+    assert (outcome.returncode, outcome.stderr) == (1, told)
+
+
 def test_a_word_that_is_no_flag_is_refused() -> None:
     outcome = run("print('done')", "data")
     assert outcome.returncode == 1 and outcome.stdout == ""

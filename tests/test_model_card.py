@@ -23,13 +23,16 @@ def test_table_has_a_row_for_each_form(tmp_path: Path) -> None:
     assert "| checkpoint | 2.00 MB | 25.00% | 10.00% | 30.00% | 12.50% | 0 of 2 | 0.010 |" in page
     assert "| tflite_int8 | 0.50 MB | 50.00% | 20.00% | 60.00% | 25.00% | 1 of 2 | 0.013 |" in page
     assert 'exported.load("model-int8.tflite")' in page
+    assert "python transcribe.py --model=model-int8.tflite " in page
 
 
 def test_what_is_not_known_is_not_said() -> None:
-    description = Description(tiny_config(), 1500, Naming(name="Mine", license="CC0-1.0"))
+    description = Description(
+        tiny_config(), 1500, Naming(name="Mine", license="CC0|1.0,\nor later")
+    )
     page = model_card.card(description, [Form("saved_model", "saved_model", 1)], None, None, {})
     assert page.startswith("# Mine\n")
-    assert "| License | CC0-1.0 |" in page and "Language" not in page
+    assert "| License | CC0\\|1.0, or later |" in page and "Language" not in page
     assert "| Trained for | 1,500 steps |" in page
     assert "Not said: export.py --train_data=" in page
     assert "Not measured: export.py --test_data=" in page

@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 from doors import assert_refused, run_door, run_here
@@ -115,6 +116,7 @@ def test_what_is_no_audio_ends_with_its_reason(model: Path, tmp_path: Path) -> N
         (["--audio=-", "--formats=doc"], "--formats=doc: choose among txt, srt, vtt, json"),
         (["--audio=-", "--model=nowhere"], "nowhere is no model"),
         (["--audio=-", "--lm_alpha=1"], "give --scorer too"),
+        (["--audio=-", "--formats=srt"], "give --output_dir too"),
     ],
 )
 def test_what_can_not_be_meant_is_told(flags: list[str], told: str) -> None:
@@ -128,3 +130,28 @@ def test_two_recordings_of_one_name_are_refused(recordings: Path, tmp_path: Path
     told = [str(other), str(recordings / "one.wav"), "both be written as one"]
     assert_refused(transcribe, *given, f"--output_dir={tmp_path / 'out'}", parts=told)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_transcript_beside_its_recording_is_not_written_over(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "one.wav", noise(16000), 16000)
+    (tmp_path / "one.txt").write_text("what was said")
+    given = [f"--audio={tmp_path}", f"--output_dir={tmp_path}"]
+    told = [f"{tmp_path / 'one.txt'} is there", "may be its transcript"]
+    assert_refused(transcribe, *given, parts=told)
+    assert (tmp_path / "one.txt").read_text() == "what was said"
+
+
+def test_a_recording_without_words_is_an_empty_line(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soundfile.write(tmp_path / "silence.wav", np.zeros(5 * 16000, np.int16), 16000)
+    run_here(transcribe, f"--model={model}", f"--audio={tmp_path / 'silence.wav'}")
+    assert capsys.readouterr().out == "\n"
+
+
+def test_standard_input_that_is_closed_is_told_of(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    told = ["standard input is closed"]
+    assert_refused(transcribe, f"--model={model}", "--audio=-", parts=told)
