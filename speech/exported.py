@@ -28,6 +28,10 @@ State = tuple[Any, ...]
 
 LITE_SUFFIX = ".tflite"
 
+# Batches are padded to multiples of so many frames. For each shape of its inputs oneDNN keeps what
+# it has prepared, of a small network 0.5 MB: a server's memory would grow for hours.
+FRAMES_MULTIPLE = 128
+
 
 class AcousticModel(Protocol):
     """Natural-log probabilities of an utterance's labels, float32 [outputs, labels]."""
@@ -262,7 +266,8 @@ def _state_shapes(taken: Mapping[str, Any]) -> list[list[int]]:
 def _padded(batch: Sequence[Floats]) -> tuple[Floats, npt.NDArray[np.int32]]:
     """Features of a batch, float32 [batch, frames, bins], and their lengths, [batch]."""
     lengths = np.array([len(each) for each in batch], np.int32)
-    padded = np.zeros((len(batch), lengths.max(), batch[0].shape[1]), np.float32)
+    longest = -(-int(lengths.max()) // FRAMES_MULTIPLE) * FRAMES_MULTIPLE
+    padded = np.zeros((len(batch), longest, batch[0].shape[1]), np.float32)
     for row, each in zip(padded, batch, strict=True):
         row[: len(each)] = each
     return padded, lengths
