@@ -1,0 +1,115 @@
+"""What do chunks cost a network that can't carry its state, and how late do they make it?
+
+  python benchmarks/chunks.py --model=model --files_path=data/LibriSpeech/test-clean
+
+Every recording is fed in blocks of 0.1 s as from a microphone (speech/acoustic_stream.py), with
+chunks of several sizes, and compared with what the model hears in the whole recording: word and
+character error rates, and "other letters", the edit distance between the two texts. All by beam
+search, without a language model unless --scorer names one.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+from absl import flags
+
+import constants
+from speech import acoustic_stream, audio, command_line, decoder_flags, estimator, exported
+from speech.acoustic_stream import stream_of
+from speech.corpora import formats
+from speech.decoder import BeamSettings
+from speech.exported import Floats, Samples
+from speech.report import Errors, character_errors, word_errors
+from speech.transcriber import Transcriber
+
+FLAGS = flags.FLAGS
+
+# Seconds before, new and ahead.
+SIZES = [
+    (17.0, 2.0, 4.0),
+    (3.0, 1.0, 2.0),
+    (3.0, 1.0, 1.0),
+    (1.0, 0.5, 1.0),
+    (1.0, 0.5, 0.5),
+    (1.0, 0.5, 0.25),
+    (0.25, 0.5, 0.25),
+    (0.25, 0.25, 0.1),
+]
+BLOCK_SECONDS = 0.1
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("model", None, "As transcribe.py's.", required=True)
+    flags.DEFINE_string(
+        "files_path", None, "A corpus with transcripts, as prepare_csv.py's.", required=True
+    )
+    flags.DEFINE_string("scorer", None, "A language model.")
+    command_line.define_logging_flag()
+
+
+def in_chunks(transcriber: Transcriber, samples: Samples) -> Floats:
+    """The network's output for a recording that comes in blocks, float32 [outputs, labels]."""
+    stream = stream_of(transcriber.model)
+    size = round(BLOCK_SECONDS * transcriber.sample_rate)
+    pieces = [stream.feed(samples[at : at + size]) for at in range(0, len(samples), size)]
+    return np.concatenate([*pieces, stream.finish()])
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A recording, what was said, and what the model hears in the whole of it."""
+
+    samples: Samples  # [samples] at the model's rate
+    transcript: str
+    whole: str
+
+
+def recordings(transcriber: Transcriber) -> list[Spoken]:
+    spoken = []
+    for each in formats.read([FLAGS.files_path], None, formats.Reading()):
+        if each.audio_path and each.transcript is not None:
+            samples = audio.read_audio(each.audio_path, transcriber.sample_rate)
+            text = transcriber.decoder.decode(transcriber.log_probs(samples))
+            spoken.append(Spoken(samples, each.transcript.lower(), text))
+    return spoken
+
+
+def row(name: str, latency: str, texts: list[str], spoken: list[Spoken]) -> str:
+    """A line of the table: what the texts have wrong, and how far they are from the wholes'."""
+    words, characters, others = Errors(), Errors(), Errors()
+    for text, each in zip(texts, spoken, strict=True):
+        words += word_errors(each.transcript, text)
+        characters += character_errors(each.transcript, text)
+        others += character_errors(each.whole, text)
+    rates = (f"{errors.rate:.2%}" for errors in (words, characters, others))
+    return name.ljust(24) + latency.rjust(9) + "".join(rate.rjust(14) for rate in rates)
+
+
+def main() -> None:
+    estimator.quieten(FLAGS.logging)
+    model = exported.load(FLAGS.model)
+    alphabet = model.description.config.alphabet
+    scorer = decoder_flags.asked_scorer(FLAGS.scorer, alphabet, FLAGS.model)
+    transcriber = Transcriber(model, BeamSettings(constants.BEAM_WIDTH), scorer)
+    spoken = recordings(transcriber)
+    heads = "".join(head.rjust(14) for head in ("WER", "CER", "other letters"))
+    print("before, new, ahead in s".ljust(24) + "latency".rjust(9) + heads)
+    print(row("the whole", "", [each.whole for each in spoken], spoken))
+    for before, new, ahead in SIZES:
+        acoustic_stream.BEFORE_SECONDS = before
+        acoustic_stream.CHUNK_SECONDS = new
+        acoustic_stream.AHEAD_SECONDS = ahead
+        texts = [
+            transcriber.decoder.decode(in_chunks(transcriber, each.samples)) for each in spoken
+        ]
+        latency = f"{stream_of(model).latency_seconds:.2f} s"
+        print(row(f"{before:g}, {new:g}, {ahead:g}", latency, texts, spoken), flush=True)
+
+
+if __name__ == "__main__":
+    define_flags()
+    command_line.run(main)
