@@ -44,6 +44,10 @@ INT16_SCALE = 32768.0
 # How soundfile names the samples that int16 holds without loss.
 INT16_SUBTYPE = "PCM_16"
 
+# Rates that a recording may have, in Hz: others are those of a damaged header, and would make a
+# second of sound into hours, or hours into nothing.
+LOWEST_RATE, HIGHEST_RATE = 1000, 768_000
+
 # soundfile's count of samples where the header doesn't tell it, as in a flac encoded into a pipe.
 UNKNOWN_LENGTH = 2**63 - 1
 
@@ -104,13 +108,14 @@ def read_audio(
         [samples], possibly with no samples: int16 if the file holds just these, else float32.
 
     Raises:
-        AudioError: the file is missing, not audio, damaged, shorter than its header promises or
-            than the stretch, or ffmpeg is needed and not there.
+        AudioError: the file is missing, not audio, damaged, of a rate that no recording has,
+            shorter than its header promises or than the stretch, or ffmpeg is needed and not there.
         UserError: the bucket can't be reached.
     """
     try:
         with _opened(path, bool(start_seconds) or seconds is not None) as file:
             file_rate, promised = file.samplerate, file.frames
+            refuse_strange_rate(file_rate, path)
             start, stop = _stretch(path, file, start_seconds, seconds)
             as_it_is = (file.subtype, file.channels, file_rate) == (INT16_SUBTYPE, 1, sample_rate)
             reached = _go_to(file, start)
@@ -148,16 +153,26 @@ def audio_length(
     ffmpeg reads is decoded.
 
     Raises:
-        AudioError: the file is missing, not audio, shorter than the stretch, its header doesn't
-            tell its length, or ffmpeg is needed and not there.
+        AudioError: the file is missing, not audio, of a rate that no recording has, shorter than
+            the stretch, its header doesn't tell its length, or ffmpeg is needed and not there.
         UserError: the bucket can't be reached.
     """
     try:
         with _opened(path, bool(start_seconds) or seconds is not None) as file:
+            refuse_strange_rate(file.samplerate, path)
             start, stop = _stretch(path, file, start_seconds, seconds)
             return round_half_up((stop - start) * sample_rate / file.samplerate)  # as soxr does
     except OSError as error:
         raise AudioError(f"{path} can't be read as audio: {reason_of(error)}.") from None
+
+
+def refuse_strange_rate(rate: int, name: str) -> None:
+    """Raises AudioError if no recording has such a rate, in Hz; name: the file's, for messages."""
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise AudioError(
+            f"{name} can't be used: its header tells a rate of {rate} Hz, which is damage, as "
+            f"recordings have {LOWEST_RATE} to {HIGHEST_RATE} Hz. Encode it again."
+        )
 
 
 def round_half_up(value: float) -> int:

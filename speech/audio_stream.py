@@ -9,6 +9,7 @@ import contextlib
 import io
 import os
 import shutil
+import string
 import struct
 import subprocess
 import tempfile
@@ -29,7 +30,6 @@ INPUT_NAME = "standard input"  # its name in messages
 
 BLOCK_SAMPLES = 2**15  # of a file, of all channels together
 BLOCK_BYTES = 2**16  # at most, of what comes through a pipe
-MOST_RESAMPLED = 2**18  # samples, of what a block becomes
 
 # The head of an au file: its name, where the sound starts, bytes, encoding, rate, channels.
 AU_HEAD = struct.Struct(">4s5I")
@@ -56,8 +56,13 @@ WAV_SUBTYPES = {
 NO_LENGTH = 0x7FFF0000
 MOST_CHANNELS = 255  # that a wav through a pipe may have: more is a damaged head
 
-# How files begin that would be noise if they were taken for raw samples.
+# How files begin that would be noise if they were taken for raw samples. Wavs were found before.
 OTHER_FORMATS = {
+    b"RIFF": "avi or the like",
+    b"RF64": "a damaged wav",
+    b"BW64": "bw64",
+    b"RIFX": "rifx",
+    b"riff": "w64",
     b"fLaC": "flac",
     b"OggS": "ogg",
     b"ID3": "mp3",
@@ -65,8 +70,21 @@ OTHER_FORMATS = {
     b".snd": "au",
     b"caff": "caf",
     b"\x1aE\xdf\xa3": "webm or mkv",
+    b"#!AMR": "amr",
+    bytes.fromhex("3026b2758e66cf11"): "wma",
+    b"wvPk": "wavpack",
 }
-HEAD_BYTES = 12  # that tell a wav from raw samples
+MP4_TYPE = b"ftyp"  # at byte 4 of m4a, mp4, mov and 3gp
+# Of the frames of mp2 and mp3: Hz of MPEG 1, which MPEG 2 halves and 2.5 quarters, and kbit/s, of
+# MPEG 1 by layer.
+MPEG_RATES = (44100, 48000, 32000)
+MPEG_1_KBITS = {
+    2: (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    3: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+}
+MPEG_2_KBITS = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+TEXT_BYTES = frozenset(string.printable.encode())
+HEAD_BYTES = 12  # that tell a wav, other formats and text from raw samples
 
 
 def stream_file(path: str, sample_rate: int) -> Iterator[Samples]:
@@ -103,8 +121,9 @@ def stream_input(
     """Samples of what comes through a pipe, as soon as they are there.
 
     What begins as a wav is one: PCM of 8 to 32 bits, floating point, A-law or mu-law, of any rate
-    and channels; it may have no length in its head. Anything else is taken for raw samples: 16 bit,
-    little endian, mono, at `sample_rate`. Half a sample at the end is left out.
+    and channels; it may have no length in its head. What begins as another format or as text is
+    refused. Anything else is taken for raw samples: 16 bit, little endian, mono, at `sample_rate`.
+    Half a sample at the end is left out.
 
     Args:
         file: the bytes, such as sys.stdin.buffer.
@@ -115,8 +134,9 @@ def stream_input(
         float32 [samples] at int16 scale, at least one sample each.
 
     Raises:
-        AudioError: there is nothing, it is a format that isn't read from a pipe, or a wav's head is
-            damaged.
+        AudioError: there is nothing, it is a format that isn't read from a pipe, a wav's head is
+            damaged, or the wav ends before the length that its head tells; that shows behind the
+            blocks that are there.
     """
     try:
         head = file.read(HEAD_BYTES)
@@ -126,9 +146,9 @@ def stream_input(
             sound = _wav_sound(file, name)
             head = b""
         else:
-            _refuse_other_formats(head, name)
+            head = _refuse_other_formats(file, head, name)
             sound = _Sound(audio.INT16_SUBTYPE, 1, sample_rate, None)
-        yield from _at_rate(_piped(file, head, sound), sound.rate, sample_rate, name)
+        yield from _at_rate(_piped(file, head, sound, name), sound.rate, sample_rate, name)
     except OSError as error:
         raise AudioError(f"{name} can't be read as audio: {audio.reason_of(error)}.") from None
 
@@ -264,7 +284,7 @@ def _wav_sound(file: io.BufferedIOBase, name: str) -> _Sound:
             f"{name} is a wav of encoding {encoding} with {bits} bits, which isn't read from a "
             "pipe: give the file's name."
         )
-    if not (0 < channels <= MOST_CHANNELS and rate):
+    if not 0 < channels <= MOST_CHANNELS:
         raise AudioError(f"{name} is a damaged wav: {channels} channels at {rate} Hz.")
     known = 0 < size < NO_LENGTH
     return _Sound(WAV_SUBTYPES[encoding, bits], channels, rate, size if known else None)
@@ -282,20 +302,64 @@ def _read_chunk(file: io.BufferedIOBase, size: int, keep: bool) -> bytes:
     return content
 
 
-def _refuse_other_formats(head: bytes, name: str) -> None:
+def _refuse_other_formats(file: io.BufferedIOBase, head: bytes, name: str) -> bytes:
+    """The first bytes of raw samples, maybe more of them than `head`; AudioError if they are none.
+
+    Loud samples may look like a frame of MPEG's, once in thousands, but hardly like two: then the
+    next one's header is waited for, half a second at most.
+    """
+    form = _other_format(head)
+    if not form:
+        form, frame_bytes = _mpeg_frame(head)
+        head += file.read(frame_bytes)
+        form = form if form and _mpeg_frame(head[frame_bytes:])[0] == form else ""
+    if form:
+        raise AudioError(
+            f"{name} is {form}; from a pipe a wav or raw 16-bit samples are read: give the "
+            "file's name."
+        )
+    return head
+
+
+def _other_format(head: bytes) -> str:
+    """What begins so and is neither a wav nor raw samples, but for MPEG's frames; maybe empty."""
     for start, form in OTHER_FORMATS.items():
         if head.startswith(start):
-            raise AudioError(
-                f"{name} is {form}; from a pipe a wav or raw 16-bit samples are read: give the "
-                "file's name."
-            )
+            return form
+    if head[4:8] == MP4_TYPE:
+        return "m4a or mp4"
+    if TEXT_BYTES.issuperset(head):
+        return "text"
+    return ""
 
 
-def _piped(file: io.BufferedIOBase, start: bytes, sound: _Sound) -> Iterator[Samples]:
+def _mpeg_frame(head: bytes) -> tuple[str, int]:
+    """mp3, mp2 or aac and the bytes of a frame whose header this is; ("", 0) if it is none.
+
+    MPEG's layer I, which is hardly used and begins as a raw sample of -1 does, isn't searched, and
+    no frames of a free bit rate.
+    """
+    if len(head) < HEAD_BYTES or head[0] != 0xFF or head[1] < 0xE0:
+        return "", 0
+    version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
+    if layer == 4:  # ADTS, around aac: it has one bit more that is set, and tells the bytes
+        frame_bytes = int.from_bytes(head[3:6], "big") >> 5 & 0x1FFF
+        return ("aac", frame_bytes) if version & 2 and frame_bytes > 7 else ("", 0)
+    bit_rate, rate, padding = head[2] >> 4, head[2] >> 2 & 3, head[2] >> 1 & 1
+    if version == 1 or layer == 1 or bit_rate in (0, 15) or rate == 3:
+        return "", 0
+    kbits = (MPEG_1_KBITS[layer] if version == 3 else MPEG_2_KBITS)[bit_rate - 1]
+    hz = MPEG_RATES[rate] // {3: 1, 2: 2, 0: 4}[version]
+    samples = 576 if version != 3 and layer == 3 else 1152
+    return f"mp{layer}", samples * kbits * 125 // hz + padding
+
+
+def _piped(file: io.BufferedIOBase, start: bytes, sound: _Sound, name: str) -> Iterator[Samples]:
     """float32 [samples, channels] in full scale 1.
 
     Args:
         start: what was already read of the samples.
+        name: the pipe's, for messages.
     """
     size, left = sound.sample_bytes, sound.size
     while True:
@@ -316,7 +380,12 @@ def _piped(file: io.BufferedIOBase, start: bytes, sound: _Sound) -> Iterator[Sam
                 endian="LITTLE",
             )[0]
         if ended:
-            return
+            break
+    if sound.size and left:
+        raise AudioError(
+            f"{name} is cut short: its header promises {sound.size // size} samples, "
+            f"{(sound.size - left) // size} are there."
+        )
 
 
 def _at_rate(
@@ -327,6 +396,7 @@ def _at_rate(
     Args:
         name: the file's, for messages.
     """
+    audio.refuse_strange_rate(rate, name)
     resampler = soxr.ResampleStream(rate, wanted_rate, 1, dtype="float32", quality="HQ")
     any_samples = False
     for block in blocks:
@@ -337,12 +407,9 @@ def _at_rate(
         if rate == wanted_rate:
             yield mono * np.float32(audio.INT16_SCALE)
             continue
-        # A head may say 1 Hz: its block would become 2 GB.
-        pieces = -(-len(mono) * wanted_rate // (rate * MOST_RESAMPLED))
-        for piece in np.array_split(mono, max(pieces, 1)):
-            resampled = resampler.resample_chunk(piece)
-            if len(resampled):
-                yield resampled * np.float32(audio.INT16_SCALE)
+        resampled = resampler.resample_chunk(mono)
+        if len(resampled):
+            yield resampled * np.float32(audio.INT16_SCALE)
     if any_samples and rate != wanted_rate:
         mono = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
         if len(mono):

@@ -320,6 +320,19 @@ def test_a_header_that_tells_nothing_is_named(tmp_path: Path, content: bytes) ->
         audio_length(str(tmp_path / "nothing.flac"), 16000)
 
 
+@pytest.mark.parametrize("read", [read_audio, audio_length])
+@pytest.mark.parametrize("rate", [1, 999, 768_001, 2**31 - 1])
+def test_a_rate_that_no_recording_has_is_damage(
+    tmp_path: Path, rate: int, read: Callable[[str, int], object]
+) -> None:
+    path = tmp_path / "rate.wav"
+    soundfile.write(path, noise(100), 16000)
+    content = path.read_bytes()
+    path.write_bytes(content[:24] + rate.to_bytes(4, "little") + content[28:])
+    with pytest.raises(AudioError, match=rf"rate\.wav .* a rate of {rate} Hz, which is damage"):
+        read(str(path), 16000)
+
+
 def test_a_wav_cut_short_is_read_to_its_end(tmp_path: Path) -> None:
     """libsndfile believes a wav's length over its header's; a flac's loss is noticed above."""
     path = tmp_path / "cut.wav"

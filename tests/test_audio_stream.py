@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 from emulator import Emulator
@@ -76,12 +77,37 @@ def test_16_bit_samples_come_back_exactly(tmp_path: Path) -> None:
     np.testing.assert_array_equal(joined(stream_file(path, 16000)), written)
 
 
-def test_blocks_of_a_head_that_says_10_hz_stay_short(tmp_path: Path) -> None:
-    path = str(tmp_path / "slow.wav")
-    soundfile.write(path, noise(2000.0, 10), 10)
-    lengths = [len(block) for block in stream_file(path, 16000)]
-    assert sum(lengths) == 2000 * 16000
-    assert max(lengths) < 2**21
+def with_rate(content: bytes, rate: int) -> bytes:
+    """A wav whose head tells another rate."""
+    return content[:24] + rate.to_bytes(4, "little") + content[28:]
+
+
+@pytest.mark.parametrize("rate", [1, 999, 768_001, 10**9, 2**31 - 1])
+def test_a_rate_that_no_recording_has_is_damage_in_files_and_pipes(
+    tmp_path: Path, rate: int
+) -> None:
+    path = wav(tmp_path, "PCM_16", 16000, 1)
+    path.write_bytes(with_rate(path.read_bytes(), rate))
+    told = f"its header tells a rate of {rate} Hz, which is damage"
+    with pytest.raises(AudioError, match=told):
+        next(stream_file(str(path), 16000))
+    with pytest.raises(AudioError, match=f"standard input .* {told}"):
+        next(stream_input(pipe(path.read_bytes()), 16000))
+
+
+@pytest.mark.parametrize("rate", [0, 2**31, 2**32 - 1])
+def test_a_rate_that_only_a_pipe_lets_through_is_damage(tmp_path: Path, rate: int) -> None:
+    content = with_rate(wav(tmp_path, "PCM_16", 16000, 1).read_bytes(), rate)
+    with pytest.raises(AudioError, match=f"a rate of {rate} Hz"):
+        next(stream_input(pipe(content), 16000))
+
+
+@pytest.mark.parametrize("rate", [1000, 768_000])
+def test_the_slowest_and_the_fastest_rates_are_read(tmp_path: Path, rate: int) -> None:
+    path = wav(tmp_path, "PCM_16", rate, 1)
+    piped = joined(stream_input(pipe(path.read_bytes()), 16000))
+    np.testing.assert_allclose(piped, read_audio(str(path), 16000), rtol=0, atol=0.01)
+    assert len(piped) == 0.7 * 16000
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 44100])
@@ -91,21 +117,33 @@ def test_a_file_without_samples_gives_no_blocks(tmp_path: Path, rate: int) -> No
     assert list(stream_file(path, 16000)) == []
 
 
-def test_what_only_ffmpeg_reads_comes_through_a_pipe(tmp_path: Path) -> None:
+def encoded(path: Path, codec: str, seconds: float = 5.0) -> str:
+    """Noise in a format that ffmpeg alone writes and reads."""
     program = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
-    source = str(tmp_path / "a.wav")
-    soundfile.write(source, noise(5, 44100, 2), 44100)
+    source = str(path.with_suffix(".wav"))
+    soundfile.write(source, noise(seconds, 44100, 2), 44100)
+    command = [program, "-nostdin", "-y", "-v", "error", "-i", source, "-c:a", codec, str(path)]
+    subprocess.run(command, check=True)
+    return str(path)
+
+
+def test_ffmpeg_does_not_stay_when_its_sound_is_left_before_the_end(tmp_path: Path) -> None:
+    path = encoded(tmp_path / "a.m4a", "aac", seconds=20.0)  # 7 MB decoded; a pipe holds 64 KB
+    before = set(psutil.Process().children())
+    blocks = stream_file(path, 16000)
+    assert len(next(blocks))
+    (running,) = set(psutil.Process().children()) - before
+    assert running.status() != psutil.STATUS_ZOMBIE
+    blocks.close()  # type: ignore[attr-defined]
+    assert set(psutil.Process().children()) <= before
+
+
+def test_what_only_ffmpeg_reads_comes_through_a_pipe(tmp_path: Path) -> None:
     for name, codec in [("a.m4a", "aac"), ("a.webm", "libopus"), ("a.wma", "wmav2")]:
-        path = str(tmp_path / name)
-        command = [program, "-nostdin", "-y", "-v", "error", "-i", source, "-c:a", codec, path]
-        subprocess.run(command, check=True)
+        path = encoded(tmp_path / name, codec)
         np.testing.assert_allclose(
             joined(stream_file(path, 16000)), read_audio(path, 16000), rtol=0, atol=0.01
         )
-    # Left before its end: ffmpeg, which can't write any more, doesn't stay.
-    blocks = stream_file(str(tmp_path / "a.m4a"), 16000)
-    assert len(next(blocks))
-    blocks.close()  # type: ignore[attr-defined]
     cut = tmp_path / "cut.wma"
     cut.write_bytes((tmp_path / "a.wma").read_bytes()[:3000])
     messages = []
@@ -271,6 +309,19 @@ def test_a_wav_without_its_length_is_read_to_its_end(tmp_path: Path, length: int
     )
 
 
+@pytest.mark.parametrize("lost", [1, 1000, 22400])
+def test_a_wav_shorter_than_its_head_promises_is_named_behind_what_is_there(
+    tmp_path: Path, lost: int
+) -> None:
+    path = wav(tmp_path, "PCM_16", 16000, 1)  # of 11200 samples
+    there = (22400 - lost) // 2
+    heard: list[int] = []
+    blocks = stream_input(pipe(path.read_bytes()[:-lost]), 16000)
+    with pytest.raises(AudioError, match=f"promises 11200 samples, {there} are there"):
+        heard.extend(map(len, blocks))
+    assert sum(heard) == there
+
+
 def test_what_lies_around_a_wavs_samples_is_no_sound(tmp_path: Path) -> None:
     path = wav(tmp_path, "PCM_16", 16000, 1)
     content = path.read_bytes()
@@ -288,6 +339,20 @@ def test_what_lies_around_a_wavs_samples_is_no_sound(tmp_path: Path) -> None:
         (b"fLaC" + bytes(100), "standard input is flac; .* give the file's name"),
         (b"OggS" + bytes(100), "standard input is ogg"),
         (b"ID3\4" + bytes(100), "standard input is mp3"),
+        # Frames of MPEG 1's layer III, of 2.5's, of layer II, and of ADTS.
+        ((bytes.fromhex("fffb9064") + bytes(413)) * 3, "standard input is mp3"),
+        ((bytes.fromhex("ffe34064") + bytes(204)) * 3, "standard input is mp3"),
+        ((bytes.fromhex("fffd8404") + bytes(380)) * 3, "standard input is mp2"),
+        ((bytes.fromhex("fff15080027ffc") + bytes(12)) * 3, "standard input is aac"),
+        (b"\0\0\0\x1cftypM4A " + bytes(100), "standard input is m4a or mp4"),
+        (b"RIFF\0\1\0\0AVI LIST" + bytes(100), "standard input is avi"),
+        (b"RIFX\0\1\0\0WAVEfmt " + bytes(100), "standard input is rifx"),
+        (b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb", "standard input is w64"),
+        (b"#!AMR\n" + bytes(100), "standard input is amr"),
+        (bytes.fromhex("3026b2758e66cf11") + bytes(100), "standard input is wma"),
+        (b"wvPk" + bytes(100), "standard input is wavpack"),
+        (b"Dear diary,\ntoday", "standard input is text"),
+        (b"no\n", "standard input is text"),
         (b"RIFF\0\0\0\0WAVE", "it ends within its head"),
         (b"RIFF\0\0\0\0WAVEdata\4\0\0\0abcd", "doesn't tell how its samples are"),
         (b"RIFF\0\0\0\0WAVEfmt \xff\xff\xff\xffabcd", "it ends within its head"),
@@ -296,6 +361,40 @@ def test_what_lies_around_a_wavs_samples_is_no_sound(tmp_path: Path) -> None:
 def test_what_is_not_read_from_a_pipe_is_said(content: bytes, message: str) -> None:
     with pytest.raises(AudioError, match=message):
         joined(stream_input(pipe(content), 16000))
+
+
+@pytest.mark.parametrize(
+    ("form", "subtype", "told"),
+    [("MP3", "MPEG_LAYER_III", "mp3"), ("W64", "PCM_16", "w64"), ("AIFF", "PCM_16", "aiff")],
+)
+def test_other_formats_are_known_as_their_programs_write_them(
+    tmp_path: Path, form: str, subtype: str, told: str
+) -> None:
+    for rate in (8000, 22050, 44100):
+        content = wav(tmp_path, subtype, rate, 1, form).read_bytes()
+        with pytest.raises(AudioError, match=f"standard input is {told};"):
+            joined(stream_input(pipe(content), 16000))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [("aac", "aac"), ("mp3", "libmp3lame"), ("mp2", "mp2")]
+)
+def test_frames_without_a_head_are_known(tmp_path: Path, suffix: str, codec: str) -> None:
+    content = Path(encoded(tmp_path / f"a.{suffix}", codec, seconds=0.5)).read_bytes()
+    frames = content[content.index(b"\xff") :]  # behind an mp3's ID3
+    with pytest.raises(AudioError, match=f"standard input is {suffix};"):
+        joined(stream_input(pipe(frames), 16000))
+
+
+@pytest.mark.parametrize("samples", [[-1, 100, 200], [-1, 0, 1], [-257, 100, 3], [0, 0, 0]])
+@pytest.mark.parametrize("head", ["", "fffb9064", "fffd8404", "fff15080027ffc00"])
+def test_raw_samples_are_not_taken_for_a_format(samples: list[int], head: str) -> None:
+    """Neither quiet ones nor loud ones that look like one frame of mp3, mp2 or aac."""
+    content = bytes.fromhex(head) + np.array(samples * 1000, "<i2").tobytes()
+    for there in (content, content[:40]):
+        np.testing.assert_array_equal(
+            joined(stream_input(pipe(there), 16000)), np.frombuffer(there, "<i2")
+        )
 
 
 def test_a_wav_of_other_samples_is_named(tmp_path: Path) -> None:
