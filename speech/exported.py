@@ -69,7 +69,7 @@ def load(path: str, checkpoint: str | None = None) -> AcousticModel:
     """The model that lies somewhere.
 
     Args:
-        path: a model directory or a SavedModel, also gs://, or a file that ends with .tflite.
+        path: a model directory or a SavedModel, also gs://, or a local file that ends with .tflite.
         checkpoint: of a model directory; as of `checkpoints.find_checkpoint`.
 
     Raises:
@@ -187,8 +187,13 @@ class LiteModel:
     def __init__(self, path: str) -> None:
         """
         Raises:
-            UserError: it can't be read, or isn't export.py's.
+            UserError: it is in a bucket, can't be read, or isn't export.py's.
         """
+        if storage.in_bucket(path):
+            raise UserError(
+                f"{path} is in a bucket, and a {LITE_SUFFIX} file is mapped into memory from a "
+                "disk: copy it to this machine (gsutil cp) and name the copy."
+            )
         self.description = tflite_metadata.read_description(path)
         self._lock = threading.Lock()  # an interpreter has one set of tensors
         try:

@@ -87,7 +87,7 @@ def _opened(path: str) -> Iterator[_Table]:
             yield _Table(content, struct.unpack_from("<I", content)[0])
     except OSError as error:
         raise UserError(f"{path} can't be read: {error.strerror}.") from None
-    except struct.error:
+    except (struct.error, IndexError):  # a place or a number that leads out of the file
         raise UserError(
             f"{path} is not a TensorFlow Lite model, or one that is cut short: export it anew."
         ) from None

@@ -121,6 +121,11 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
         exported.load(str(tmp_path / "none.tflite"))
 
 
+def test_lite_file_in_a_bucket_is_refused_with_the_remedy() -> None:
+    with pytest.raises(UserError, match=r"^gs://bucket/a\.tflite is in a bucket, .* copy it"):
+        exported.load("gs://bucket/a.tflite")
+
+
 def test_saved_model_of_someone_else_is_refused_and_never_replaced(tmp_path: Path) -> None:
     folder = str(tmp_path / "other")
     tf.saved_model.save(tf.Module(), folder)

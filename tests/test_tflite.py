@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import flatbuffers
 import pytest
 import tensorflow as tf
 from doors import ROOT
@@ -13,6 +14,7 @@ from tiny_models import tiny_config
 from speech import tflite, tflite_metadata
 from speech.acoustic_graph import AcousticGraph
 from speech.description import Description, Naming
+from speech.tflite_metadata import DESCRIPTION_NAME, IDENTIFIER
 from utils import UserError
 
 
@@ -72,4 +74,18 @@ def test_file_that_is_cut_short_is_refused(file: Path, tmp_path: Path) -> None:
     path = tmp_path / "short.tflite"
     path.write_bytes(file.read_bytes()[:100])
     with pytest.raises(UserError, match="is not a TensorFlow Lite model"):
+        tflite_metadata.read_description(str(path))
+
+
+def test_file_whose_numbers_lead_astray_is_refused(file: Path, tmp_path: Path) -> None:
+    """The description's entry names one buffer more than there are."""
+    content = file.read_bytes()
+    model = schema.ModelT.InitFromPackedBuf(bytearray(content))
+    (entry,) = [each for each in model.metadata if each.name == DESCRIPTION_NAME.encode()]
+    entry.buffer = len(model.buffers)
+    builder = flatbuffers.Builder()
+    builder.Finish(model.Pack(builder), IDENTIFIER)
+    path = tmp_path / "astray.tflite"
+    path.write_bytes(bytes(builder.Output()))
+    with pytest.raises(UserError, match=r"astray\.tflite is not a TensorFlow Lite model"):
         tflite_metadata.read_description(str(path))
