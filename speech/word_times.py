@@ -17,6 +17,8 @@ from utils import UTF_8, Alphabet, UserError
 
 LogProbs = npt.NDArray[np.float32]  # [frames, labels], natural logarithms
 Integers = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float64]  # [states], natural logarithms
+Steps = npt.NDArray[np.int8]  # [frames, states]
 
 
 @dataclass(frozen=True)
@@ -110,31 +112,70 @@ def letter_frames(log_probs: LogProbs, labels: Integers) -> Integers:
     if not len(labels):
         return np.zeros((0, 2), np.int64)
     path = _best_path(np.ascontiguousarray(log_probs, np.float32), labels)  # [frames], states
-    return np.array([np.flatnonzero(path == 2 * i + 1)[[0, -1]] for i in range(len(labels))])
+    states = 2 * np.arange(len(labels)) + 1  # [labels]; the path never goes back
+    begins, ends = (np.searchsorted(path, states, side) for side in ("left", "right"))
+    return np.stack([begins, ends - 1], axis=1)
+
+
+@numba.njit(cache=True, nogil=True)
+def _advance(best: Scores, log_probs: LogProbs, labels: Integers, step: Steps) -> None:
+    """Takes the states' scores over some frames; step: how many states were passed to each.
+
+    Blanks and letters lie apart, and loops have no branches, for the processor to take several
+    states at a time.
+    """
+    count = len(labels)
+    # A blank may be left out, save between two of the same label.
+    barrier = np.zeros(count)
+    barrier[0] = -np.inf
+    barrier[1:][labels[1:] == labels[:-1]] = -np.inf
+    blanks, letters = best[::2].copy(), best[1::2].copy()  # [labels + 1], [labels]
+    before = np.full(count + 1, -np.inf)  # of each blank the letter before, one frame ago
+    blank_step, letter_step = np.empty(count + 1, np.int8), np.empty(count, np.int8)
+    for t in range(len(log_probs)):
+        silent, said = log_probs[t, -1], log_probs[t][labels]
+        before[1:] = letters
+        for i in range(count):
+            stays, enters, skips = letters[i], blanks[i], before[i] + barrier[i]
+            value = enters if enters > stays else stays
+            letter_step[i] = np.int8(2) if skips > value else np.int8(enters > stays)
+            letters[i] = (skips if skips > value else value) + said[i]
+        for i in range(count + 1):
+            stays, enters = blanks[i], before[i]
+            blank_step[i] = np.int8(enters > stays)
+            blanks[i] = (enters if enters > stays else stays) + silent
+        step[t, ::2], step[t, 1::2] = blank_step, letter_step
+    best[::2], best[1::2] = blanks, letters
 
 
 @numba.njit(cache=True, nogil=True)
 def _best_path(log_probs: LogProbs, labels: Integers) -> Integers:
-    """The state of each frame, int64 [frames]: blanks are even, label i is 2i + 1."""
+    """The state of each frame, int64 [frames]: blanks are even, label i is 2i + 1.
+
+    The table of all steps would grow with frames times labels, to gigabytes for half an hour of
+    speech. So scores are kept at the beginning of each stretch, and the steps of one stretch at a
+    time are computed again from there.
+    """
     frames, blank, states = len(log_probs), log_probs.shape[1] - 1, 2 * len(labels) + 1
-    step = np.zeros((frames, states), np.int8)  # how many states were passed on the way here
+    # So long that the stretches' scores, 8 bytes each, are as large as the steps of one.
+    length = int(np.sqrt(8 * frames)) + 1
+    stretches = (frames - 1 + length - 1) // length  # of the frames behind the first one
+    step = np.empty((length, states), np.int8)
     best = np.full(states, -np.inf)
     best[0], best[1] = log_probs[0, blank], log_probs[0, labels[0]]
-    for t in range(1, frames):
-        # Backwards, so that the states before are still those of the frame before.
-        for state in range(states - 1, -1, -1):
-            label = blank if state % 2 == 0 else labels[state // 2]
-            value = best[state]
-            if state > 0 and best[state - 1] > value:
-                value, step[t, state] = best[state - 1], 1
-            # A blank may be left out, save between two of the same label.
-            skips = state > 2 and state % 2 == 1 and label != labels[state // 2 - 1]
-            if skips and best[state - 2] > value:
-                value, step[t, state] = best[state - 2], 2
-            best[state] = value + log_probs[t, label]
+    begins = np.empty((stretches, states))
+    for stretch in range(stretches):
+        begins[stretch] = best
+        first = 1 + stretch * length
+        _advance(best, log_probs[first : first + length], labels, step)
     state = states - 1 if best[states - 1] > best[states - 2] else states - 2
     path = np.empty(frames, np.int64)
-    for t in range(frames - 1, -1, -1):
-        path[t] = state
-        state -= step[t, state]
+    for stretch in range(stretches - 1, -1, -1):
+        first = 1 + stretch * length
+        here = log_probs[first : first + length]
+        _advance(begins[stretch], here, labels, step)
+        for t in range(len(here) - 1, -1, -1):
+            path[first + t] = state
+            state -= step[t, state]
+    path[0] = state
     return path

@@ -1,6 +1,9 @@
 """When each word was said, against alignments by hand and by trying all paths."""
 
 import itertools
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -141,6 +144,59 @@ def test_path_is_the_most_probable_of_all(frames: int, labels: list[int], seed: 
     for label, (first, last) in zip(labels, found, strict=True):
         path[first : last + 1] = label
     assert score(tuple(path)) == pytest.approx(best, rel=1e-5)
+
+
+def whole_table(outputs: Array, labels: npt.NDArray[np.int64]) -> list[list[int]]:
+    """First and last frame of each label, by a table of all frames and states."""
+    frames, blank, states = len(outputs), outputs.shape[1] - 1, 2 * len(labels) + 1
+    of_state = [labels[state // 2] if state % 2 else blank for state in range(states)]
+    best = np.full((frames, states), -np.inf)
+    best[0, :2] = outputs[0, of_state[:2]]
+    came = np.zeros((frames, states), int)
+    for t, state in itertools.product(range(1, frames), range(states)):
+        skips = state % 2 and state > 2 and of_state[state] != of_state[state - 2]
+        before = [state - passed for passed in range(3 if skips else 2) if state >= passed]
+        came[t, state] = max(before, key=lambda each: best[t - 1, each])
+        best[t, state] = best[t - 1, came[t, state]] + outputs[t, of_state[state]]
+    path = [states - 1 if best[-1, -1] > best[-1, -2] else states - 2]
+    for t in range(frames - 1, 0, -1):
+        path.append(came[t, path[-1]])
+    here = [np.flatnonzero(np.array(path[::-1]) == 2 * i + 1) for i in range(len(labels))]
+    return [[each[0], each[-1]] for each in here]
+
+
+@pytest.mark.parametrize("frames", [1, 2, 7, 60, 200])
+def test_frames_are_those_of_the_whole_table(frames: int) -> None:
+    rng = np.random.default_rng(frames)
+    logits = rng.normal(size=(frames, 4)) * 2
+    outputs = np.asarray(logits - np.log(np.exp(logits).sum(1, keepdims=True)), np.float32)
+    labels = rng.integers(0, 3, (frames + 2) // 3)
+    assert letter_frames(outputs, labels).tolist() == whole_table(outputs, labels)
+
+
+def test_memory_of_a_long_text_is_a_small_part_of_the_whole_table() -> None:
+    """In a process of its own, whose largest memory nothing else has been."""
+    program = """
+import resource
+import numpy as np
+from speech.word_times import letter_frames
+
+def largest():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # bytes, of Linux's KiB
+
+def hear(frames, labels):
+    return letter_frames(np.full((frames, 4), np.log(0.25), np.float32), np.arange(labels) % 3)
+
+hear(20, 4)  # compiles
+before = largest()
+assert len(hear(20000, 4000)) == 4000
+print(largest() - before)
+"""
+    root = Path(__file__).parent.parent
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, check=True, capture_output=True, text=True
+    )
+    assert int(run.stdout) < 20e6 < 20000 * 8001 / 5  # of a table of 160 MB
 
 
 def test_characters_have_their_own_frames() -> None:
