@@ -118,7 +118,8 @@ class _Heard:
         return frames * self.front_end.step_seconds + self.front_end.window_seconds
 
     def _add(self, frames: Floats) -> None:
-        self.frames = np.concatenate([self.frames, frames])
+        if len(frames):  # tiny blocks bring none most of the time
+            self.frames = np.concatenate([self.frames, frames])
 
 
 class _CarriedStream:

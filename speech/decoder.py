@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
+from numbers import Integral, Real
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +76,7 @@ class BeamSettings:
     hot_words: HotWords = ()
 
     def __post_init__(self) -> None:
+        self._require_types()
         if self.beam_width < 1:
             raise UserError(f"The beam width is {self.beam_width}: give it 1 or more.")
         if self.cutoff_top_n < 1 or not 0 < self.cutoff_prob <= 1:
@@ -86,13 +88,29 @@ class BeamSettings:
             raise UserError(
                 f"The penalty for unknown words is {self.unknown_penalty}: give 0 or more."
             )
-        gains = {"alpha": self.alpha or 0, "beta": self.beta or 0, **dict(self.hot_words)}
-        for name, gain in gains.items():
+        for name, gain in self._gains():
             if not abs(gain) <= LARGEST_GAIN:
                 raise UserError(
                     f"{name!r} has the weight {gain}: give one from -{LARGEST_GAIN} to "
                     f"{LARGEST_GAIN}; it is in nats, powers of e."
                 )
+
+    def _gains(self) -> list[tuple[str, float]]:
+        weights = [("alpha", self.alpha), ("beta", self.beta)]
+        asked = [(name, weight) for name, weight in weights if weight is not None]
+        return [*asked, *self.hot_words]
+
+    def _require_types(self) -> None:
+        """What the compiled search would fail of in words of its own."""
+        for name in ("beam_width", "cutoff_top_n"):
+            if not isinstance(value := getattr(self, name), Integral):
+                raise UserError(f"{name} is {value!r}: give a whole number.")
+        numbers = [("cutoff_prob", self.cutoff_prob), ("unknown_penalty", self.unknown_penalty)]
+        for name, number in [*numbers, *self._gains()]:
+            if not isinstance(name, str):
+                raise UserError(f"The hot word {name!r} is no text: give a word.")
+            if not isinstance(number, Real):
+                raise UserError(f"{name!r} has {number!r}, which is no number: give one.")
 
 
 @dataclass(frozen=True)

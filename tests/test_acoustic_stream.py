@@ -155,6 +155,15 @@ def test_chunks_come_within_their_latency_and_memory_doesnt_grow(tmp_path: Path)
         assert len(stream._heard.frames) <= 100 * (acoustic_stream.NORMALISED_SECONDS + 3)
 
 
+def test_a_block_that_brings_no_frame_copies_none(tmp_path: Path) -> None:
+    write_model(tmp_path / "model")
+    stream = acoustic_stream._ChunkStream(exported.load(str(tmp_path / "model")))
+    stream.feed(noise(16000))
+    frames = stream._heard.frames
+    assert len(frames) and not len(stream.feed(noise(10)))
+    assert stream._heard.frames is frames
+
+
 def test_a_recording_without_samples_has_no_outputs(tmp_path: Path) -> None:
     write_model(tmp_path / "chunks")
     carried = lstm(tmp_path / "carried")

@@ -6,6 +6,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -299,6 +300,31 @@ def test_what_is_no_distribution_is_refused(decode: Decode, value: float) -> Non
 def test_beam_width_below_one_is_refused(beam_width: int) -> None:
     with pytest.raises(UserError, match=f"beam width is {beam_width}"):
         BeamSearchDecoder(ENGLISH, BeamSettings(beam_width))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"beam_width": 10.5}, "beam_width is 10.5: give a whole number"),
+        ({"beam_width": "500"}, "beam_width is '500'"),
+        ({"cutoff_top_n": None}, "cutoff_top_n is None"),
+        ({"cutoff_prob": "1"}, "'cutoff_prob' has '1', which is no number"),
+        ({"unknown_penalty": None}, "'unknown_penalty' has None"),
+        ({"alpha": "0.5"}, "'alpha' has '0.5'"),
+        ({"hot_words": (("the", "7.5"),)}, "'the' has '7.5'"),
+        ({"hot_words": ((7, 7.5),)}, "hot word 7 is no text"),
+    ],
+)
+def test_settings_of_other_types_are_refused(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        BeamSettings(**wrong)
+
+
+def test_numpys_numbers_are_numbers() -> None:
+    width: Any = np.int64(5)
+    boost: Any = np.float32(3)
+    settings_ = BeamSettings(width, hot_words=(("a", boost),))
+    assert BeamSearchDecoder(ENGLISH, settings_).decode(path_log_probs("ab", ENGLISH)) == "ab"
 
 
 def test_decoder_imports_no_tensorflow() -> None:

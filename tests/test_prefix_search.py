@@ -326,7 +326,15 @@ def test_frames_that_allow_nothing_leave_the_beam_as_it_is(scorers: dict[bool, S
 
 @pytest.mark.parametrize(
     "settings_",
-    [{"alpha": math.nan}, {"beta": 800.0}, {"beta": math.inf}, {"hot_words": (("ab", 1000.0),)}],
+    [
+        {"alpha": math.nan},
+        {"beta": 800.0},
+        {"beta": math.inf},
+        {"hot_words": (("ab", 1000.0),)},
+        {"alpha": 1000.0, "hot_words": (("alpha", 1.0),)},
+        {"beta": 800.0, "hot_words": (("beta", 1.0),)},
+        {"hot_words": (("ab", 1000.0), ("ab", 1.0))},
+    ],
 )
 def test_weights_beyond_all_measure_are_refused(settings_: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"weight (nan|inf|800|1000)"):
