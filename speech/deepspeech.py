@@ -11,12 +11,15 @@
     print(stream.finish_stream())
 
 It differs where it can't be alike: hot words need no scorer, and errors are `utils.UserError`s
-that say what to do. Speech that goes on for hours wants speech/live.py, which lets go of the past.
+that say what to do. Memory grows with a recording: long ones want Transcriber.segments, and speech
+that goes on for hours LiveTranscriber (speech/live.py), which let go of the past.
 """
 
 import importlib.metadata
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +33,9 @@ from speech.word_times import character_frames
 from utils import Alphabet, UserError
 
 Samples = npt.NDArray[np.int16]
+# What becomes Samples: integers of 16 bits in an array or a sequence, or little-endian bytes.
+AudioBuffer = npt.ArrayLike | bytearray
+PathLike = str | os.PathLike[str]
 
 # As setup.cfg names it.
 PACKAGE = "deep-speech-tpu"
@@ -77,7 +83,7 @@ class Metadata:
 class Model:
     """A loaded model. Settings count for what begins after they were changed."""
 
-    def __init__(self, model_path: str) -> None:
+    def __init__(self, model_path: PathLike) -> None:
         """
         Args:
             model_path: a model directory, a SavedModel, or a .tflite file.
@@ -85,13 +91,13 @@ class Model:
         Raises:
             UserError: it is none of these, or can't be read.
         """
-        self._model = exported.load(model_path)
-        self._path = model_path
+        self._path = os.fspath(model_path)
+        self._model = exported.load(self._path)
         self._config = self._model.description.config
         self._settings = BeamSettings(beam_width=constants.BEAM_WIDTH)
         self._scorer: Scorer | None = None
         self._hot_words: dict[str, float] = {}
-        self._decoder: BeamSearchDecoder | None = None  # made when it is asked for
+        self._decoder = BeamSearchDecoder(self._config.alphabet, self._settings)
 
     def beam_width(self) -> int:
         """Texts that the beam search keeps at every step."""
@@ -100,33 +106,32 @@ class Model:
     def set_beam_width(self, beam_width: int) -> None:
         """
         Raises:
-            UserError: it is less than 1.
+            UserError: it is less than 1, or no whole number.
         """
-        self._change(replace(self._settings, beam_width=beam_width))
+        self._change(replace(self._settings, beam_width=beam_width), self._scorer)
 
     def sample_rate(self) -> int:
         """Samples a second that the model wants."""
         return self._config.front_end.sample_rate
 
-    def enable_external_scorer(self, scorer_path: str) -> None:
+    def enable_external_scorer(self, scorer_path: PathLike) -> None:
         """Takes a language model, with its own alpha and beta.
 
         Raises:
-            UserError: it is no scorer, or one of another alphabet.
+            UserError: it is no scorer, one of another alphabet, or one of characters while there
+                are hot words of several.
         """
-        scorer = read_scorer(scorer_path)
+        scorer = read_scorer(os.fspath(scorer_path))
         check_alphabet(scorer, self._config.alphabet, self._path)
-        self._scorer = scorer
-        self._change(replace(self._settings, alpha=None, beta=None))
+        self._change(replace(self._settings, alpha=None, beta=None), scorer)
 
     def disable_external_scorer(self) -> None:
         """
         Raises:
-            UserError: there is none.
+            UserError: there is none, or there are hot words, and the alphabet has no space.
         """
         self._require_scorer()
-        self._scorer = None
-        self._change(replace(self._settings, alpha=None, beta=None))
+        self._change(replace(self._settings, alpha=None, beta=None), None)
 
     def set_scorer_alpha_beta(self, alpha: float, beta: float) -> None:
         """
@@ -138,7 +143,7 @@ class Model:
             UserError: there is no scorer, or these can't be weights.
         """
         self._require_scorer()
-        self._change(replace(self._settings, alpha=alpha, beta=beta))
+        self._change(replace(self._settings, alpha=alpha, beta=beta), self._scorer)
 
     def add_hot_word(self, word: str, boost: float) -> None:
         """
@@ -168,46 +173,50 @@ class Model:
     def clear_hot_words(self) -> None:
         self._change_hot_words({})
 
-    def stt(self, audio_buffer: Samples) -> str:
-        """The text of a recording.
+    def stt(self, audio_buffer: AudioBuffer) -> str:
+        """The text of a recording, which is heard whole, in memory that grows with it.
+
+        Ten minutes take gigabytes: Transcriber.segments hears a recording of any length.
 
         Args:
-            audio_buffer: int16 [samples] of one channel at `sample_rate`.
+            audio_buffer: int16 [samples] of one channel at `sample_rate`; also other integers of
+                that range in an array or a sequence, or bytes of little-endian int16.
 
         Raises:
             UserError: these are other numbers.
         """
-        return self._decoding().decode(self._log_probs(audio_buffer))
+        return self._decoder.decode(self._log_probs(audio_buffer))
 
-    def stt_with_metadata(self, audio_buffer: Samples, num_results: int = 1) -> Metadata:
-        """Up to `num_results` texts of a recording, with times; as `stt`."""
+    def stt_with_metadata(self, audio_buffer: AudioBuffer, num_results: int = 1) -> Metadata:
+        """Up to `num_results` texts of a recording, with times; as `stt`.
+
+        Raises:
+            UserError: as `stt`, or no text is asked for.
+        """
+        _require_results(num_results)
         log_probs = self._log_probs(audio_buffer)
-        return self._metadata(log_probs, self._decoding().n_best(log_probs, num_results))
+        return self._metadata(log_probs, self._decoder.n_best(log_probs, num_results))
 
     def create_stream(self) -> "Stream":
         """A recording that comes bit by bit; several may at once."""
-        return Stream(stream_of(self._model), self._decoding().stream(), self._metadata)
+        return Stream(stream_of(self._model), self._decoder.stream(), self._metadata)
 
     def _require_scorer(self) -> None:
         if not self._scorer:
             raise UserError("The model has no scorer: enable_external_scorer takes one.")
 
-    def _change(self, settings: BeamSettings) -> None:
-        self._settings, self._decoder = settings, None
+    def _change(self, settings: BeamSettings, scorer: Scorer | None) -> None:
+        """Refuses what the decoder does, and leaves all as it was."""
+        self._decoder = BeamSearchDecoder(self._config.alphabet, settings, scorer)
+        self._settings, self._scorer = settings, scorer
 
     def _change_hot_words(self, hot_words: dict[str, float]) -> None:
-        """Refuses what the decoder does, and leaves all as it was."""
         settings = replace(self._settings, hot_words=tuple(hot_words.items()))
-        self._decoder = BeamSearchDecoder(self._config.alphabet, settings, self._scorer)
-        self._settings, self._hot_words = settings, hot_words
+        self._change(settings, self._scorer)
+        self._hot_words = hot_words
 
-    def _decoding(self) -> BeamSearchDecoder:
-        if not self._decoder:
-            self._decoder = BeamSearchDecoder(self._config.alphabet, self._settings, self._scorer)
-        return self._decoder
-
-    def _log_probs(self, samples: Samples) -> LogProbs:
-        _check_samples(samples)
+    def _log_probs(self, audio_buffer: AudioBuffer) -> LogProbs:
+        samples = _samples(audio_buffer)
         if not len(samples):
             return np.zeros((0, self._config.alphabet.size), np.float32)
         return self._model.of_samples(samples)
@@ -241,13 +250,13 @@ class Stream:
         self._metadata = metadata
         self._log_probs: list[LogProbs] = []  # for the times of letters
 
-    def feed_audio_content(self, audio_buffer: Samples) -> None:
+    def feed_audio_content(self, audio_buffer: AudioBuffer) -> None:
         """
         Args:
-            audio_buffer: int16 [samples] of one channel at the model's rate, any number.
+            audio_buffer: as of Model.stt, any number of samples.
         """
-        _check_samples(audio_buffer)
-        self._take(self._going("feed").feed(audio_buffer))
+        samples = _samples(audio_buffer)
+        self._take(self._going("feed").feed(samples))
 
     def intermediate_decode(self) -> str:
         """The text of what was heard so far."""
@@ -256,6 +265,7 @@ class Stream:
 
     def intermediate_decode_with_metadata(self, num_results: int = 1) -> Metadata:
         """Up to `num_results` texts of what was heard so far, with times."""
+        _require_results(num_results)
         self._going("decode")
         return self._metadata(self._heard(), self._search.n_best(num_results))
 
@@ -266,6 +276,7 @@ class Stream:
 
     def finish_stream_with_metadata(self, num_results: int = 1) -> Metadata:
         """Up to `num_results` texts of all, with times; the stream is of no further use."""
+        _require_results(num_results)
         self._finish()
         return self._metadata(self._heard(), self._search.n_best(num_results))
 
@@ -285,8 +296,9 @@ class Stream:
         self._network = None
 
     def _take(self, log_probs: LogProbs) -> None:
-        self._search.advance(log_probs)
-        self._log_probs.append(log_probs)
+        if len(log_probs):  # tiny blocks bring none most of the time
+            self._search.advance(log_probs)
+            self._log_probs.append(log_probs)
 
     def _heard(self) -> LogProbs:
         """All outputs so far, [outputs, labels]."""
@@ -294,13 +306,41 @@ class Stream:
         return self._log_probs[0] if self._log_probs else np.zeros((0, 1), np.float32)
 
 
-def _check_samples(samples: Samples) -> None:
-    if not isinstance(samples, np.ndarray) or samples.dtype != np.int16 or samples.ndim != 1:
-        kind = getattr(samples, "dtype", type(samples).__name__)
-        shape = list(getattr(samples, "shape", []))
-        raise UserError(
-            f"The audio is {kind} of shape {shape}: give int16 numbers of one channel, [samples]."
-        )
+def _samples(audio_buffer: AudioBuffer) -> Samples:
+    """What DeepSpeech takes for samples, and bytes.
+
+    Raises:
+        UserError: it is something else, or has numbers that 16 bits don't hold.
+    """
+    remedy = "give int16 numbers of one channel, [samples]."
+    if isinstance(audio_buffer, bytes | bytearray):
+        if len(audio_buffer) % 2:
+            raise UserError(
+                f"The audio is {len(audio_buffer)} bytes, which are no samples of 16 bits: {remedy}"
+            )
+        return np.frombuffer(audio_buffer, "<i2").astype(np.int16)
+    try:
+        found = np.asarray(audio_buffer)  # float64, if it is an empty list
+    except ValueError:  # rows of several lengths
+        found = np.asarray(audio_buffer, object)
+    # Single bytes in an array may be half samples, or others' samples of 8 bits.
+    integers = found.dtype.kind in "iu" and found.dtype.itemsize > 1
+    empty = not found.size and isinstance(audio_buffer, list | tuple)
+    if found.ndim != 1 or not (integers or empty):
+        kind = type(audio_buffer).__name__
+        if found.ndim:
+            kind += f" of {found.dtype} numbers, of shape {list(found.shape)}"
+        raise UserError(f"The audio is a {kind}: {remedy}")
+    least, most = np.iinfo(np.int16).min, np.iinfo(np.int16).max
+    beyond = found[(found < least) | (found > most)]
+    if len(beyond):
+        raise UserError(f"The audio has {beyond[0]}, which 16 bits don't hold: {remedy}")
+    return found.astype(np.int16, copy=False)
+
+
+def _require_results(num_results: int) -> None:
+    if not isinstance(num_results, Integral) or num_results < 1:
+        raise UserError(f"num_results is {num_results!r}: give a whole number, 1 or more.")
 
 
 def _tokens(

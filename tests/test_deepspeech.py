@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from tiny_models import write_model
 from tiny_scorer import write_tiny_scorer
 from tone_model import silence, tone, tones, write_tone_model
 
-from speech.deepspeech import Metadata, Model, Stream, version
-from utils import UserError
+from speech.deepspeech import AudioBuffer, Metadata, Model, Stream, version
+from utils import Alphabet, UserError
 
 SAMPLES = np.concatenate([tones("a cat"), silence(0.4), tones(" bat"), silence(0.3)])
 # "bat" or "cat", the former somewhat more probable.
@@ -26,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def model(folder: Path) -> Model:
-    return Model(str(folder / "model"))
+    return Model(folder / "model")
 
 
 def fed(model: Model, samples: np.ndarray = SAMPLES) -> Stream:
@@ -139,12 +141,103 @@ def test_no_samples_are_the_empty_text(model: Model) -> None:
     assert model.create_stream().finish_stream_with_metadata().transcripts[0].tokens == []
 
 
-@pytest.mark.parametrize("samples", [np.zeros(100), np.zeros((100, 2), np.int16), b"\0\0", [0, 1]])
-def test_other_than_samples_of_16_bits_is_refused(model: Model, samples: np.ndarray) -> None:
-    with pytest.raises(UserError, match="give int16 numbers of one channel"):
-        model.stt(samples)
-    with pytest.raises(UserError, match="give int16 numbers of one channel"):
-        model.create_stream().feed_audio_content(samples)
+AS_SAMPLES: list[Callable[[np.ndarray], AudioBuffer]] = [
+    np.ndarray.tolist,
+    lambda samples: tuple(samples.tolist()),
+    lambda samples: samples.astype(">i2"),
+    lambda samples: samples.astype(np.int64),
+    lambda samples: samples.astype("<i2").tobytes(),
+    lambda samples: bytearray(samples.astype("<i2").tobytes()),
+]
+
+
+@pytest.mark.parametrize("given", AS_SAMPLES)
+def test_whatever_holds_samples_of_16_bits_is_heard(
+    model: Model, given: Callable[[np.ndarray], AudioBuffer]
+) -> None:
+    assert model.stt(given(SAMPLES)) == "a cat bat"
+    stream = model.create_stream()
+    stream.feed_audio_content(given(SAMPLES[:0]))
+    stream.feed_audio_content(given(SAMPLES))
+    assert stream.finish_stream() == "a cat bat"
+
+
+@pytest.mark.parametrize(
+    ("samples", "told"),
+    [
+        (np.zeros(100), r"ndarray of float64 numbers, of shape \[100\]"),
+        (np.zeros((100, 2), np.int16), r"ndarray of int16 numbers, of shape \[100, 2\]"),
+        (np.zeros(100, np.uint8), "ndarray of uint8 numbers"),
+        (np.zeros(0), "ndarray of float64 numbers"),
+        ([0.5, 1.0], "list of float64 numbers"),
+        ([[0], [0, 1]], "list of object numbers"),
+        (b"\0\0\0", "3 bytes, which are no samples"),
+        ("abc", "The audio is a str: "),
+        (None, "The audio is a NoneType: "),
+        ([0, 32768], "has 32768, which 16 bits don't hold"),
+        (np.array([-32769, 0]), "has -32769, which 16 bits don't hold"),
+    ],
+)
+def test_other_than_samples_of_16_bits_is_refused(model: Model, samples: Any, told: str) -> None:
+    for hear in (model.stt, model.stt_with_metadata, model.create_stream().feed_audio_content):
+        with pytest.raises(UserError, match=f"{told}.*give int16 numbers of one channel"):
+            hear(samples)
+
+
+@pytest.mark.parametrize("num_results", [0, -1, 1.5, "3"])
+def test_no_number_of_results_is_refused_and_the_stream_goes_on(
+    model: Model, num_results: Any
+) -> None:
+    stream = fed(model)
+    uses: list[Callable[[], object]] = [
+        lambda: model.stt_with_metadata(SAMPLES, num_results),
+        lambda: stream.intermediate_decode_with_metadata(num_results),
+        lambda: stream.finish_stream_with_metadata(num_results),
+    ]
+    for use in uses:
+        with pytest.raises(UserError, match=f"num_results is {num_results!r}: .* 1 or more"):
+            use()
+    assert stream.finish_stream() == "a cat bat"
+
+
+def test_blocks_without_an_output_leave_nothing_behind(model: Model) -> None:
+    stream = fed(model, SAMPLES[:8000])
+    kept = len(stream._log_probs)
+    for _ in range(100):
+        stream.feed_audio_content(SAMPLES[:0])
+    assert len(stream._log_probs) == kept <= 8000 / 1600
+
+
+def test_scorer_that_hot_words_do_not_go_with_is_refused_and_changes_nothing(
+    model: Model, folder: Path
+) -> None:
+    letters = dict.fromkeys("abct", -1.0)
+    characters = write_tiny_scorer(folder / "characters", letters, characters=True)
+    model.enable_external_scorer(folder / "scorer")
+    model.add_hot_word("cat", 3.0)
+    before = model.stt(UNSURE)
+    with pytest.raises(UserError, match="give single characters"):
+        model.enable_external_scorer(characters)
+    assert model.stt(UNSURE) == before
+    model.set_scorer_alpha_beta(1.0, 1.0)  # the scorer of words is there
+    model.erase_hot_word("cat")
+    model.enable_external_scorer(characters)
+    model.stt(UNSURE)
+
+
+def test_hot_words_that_need_the_scorer_keep_it(tmp_path: Path) -> None:
+    alphabet = Alphabet(("a", "b"))
+    write_model(tmp_path / "model", alphabet=alphabet)
+    scorer = tmp_path / "scorer"
+    write_tiny_scorer(scorer, {"a": -1.0}, alphabet=alphabet, characters=True)
+    model = Model(tmp_path / "model")
+    model.enable_external_scorer(scorer)
+    model.add_hot_word("b", 3.0)
+    with pytest.raises(UserError, match="want an alphabet with a space"):
+        model.disable_external_scorer()
+    model.set_scorer_alpha_beta(1.0, 1.0)
+    model.clear_hot_words()
+    model.disable_external_scorer()
 
 
 def test_wrong_settings_are_refused_and_change_nothing(model: Model, folder: Path) -> None:
@@ -167,6 +260,16 @@ def test_wrong_settings_are_refused_and_change_nothing(model: Model, folder: Pat
     for word, boost in (("é", 3.0), ("a cat", 3.0), ("bat", 1000.0)):
         with pytest.raises(UserError):
             model.add_hot_word(word, boost)
+    wrong: list[tuple[str, Callable[[Any], None], Any]] = [
+        ("beam_width is", model.set_beam_width, 10.5),
+        ("beam_width is", model.set_beam_width, "500"),
+        ("'bat' has", lambda boost: model.add_hot_word("bat", boost), "7.5"),
+        ("The hot word", lambda word: model.add_hot_word(word, 7.5), 5),
+    ]
+    for told, use_with, value in wrong:
+        with pytest.raises(UserError, match=f"{told} {value!r}"):
+            use_with(value)
+    assert model.beam_width() == 100
     assert model.stt(SAMPLES) == "a cat bat"
     with pytest.raises(UserError, match="is no model"):
         Model(str(folder))

@@ -11,7 +11,7 @@ from speech import networks
 from speech.config import ModelConfig, NetworkConfig, TrainingConfig, save_config
 from speech.features import CORPUS, FrontEnd
 from speech.normalisation import Statistics
-from utils import ENGLISH
+from utils import ENGLISH, Alphabet
 
 STEP = 7
 
@@ -23,7 +23,11 @@ TINY: dict[str, dict[str, Any]] = {
 
 
 def write_model(
-    folder: Path, name: str = "deep_speech_1", largest_shift: float = 0.3, **front_end: Any
+    folder: Path,
+    name: str = "deep_speech_1",
+    largest_shift: float = 0.3,
+    alphabet: Alphabet = ENGLISH,
+    **front_end: Any,
 ) -> ModelConfig:
     """A model directory with one checkpoint; the front end has 8 mel filters unless said.
 
@@ -32,7 +36,7 @@ def write_model(
             it, with features that aren't normalised, and units put out their limit whatever they
             hear.
     """
-    config = tiny_config(name, **front_end)
+    config = tiny_config(name, alphabet, **front_end)
     network = networks.build(config.network)
     values = {"global_step": np.int64(STEP)}
     for number, variable in enumerate(network.variables):
@@ -51,15 +55,17 @@ def write_model(
     return config
 
 
-def tiny_config(name: str = "deep_speech_1", **front_end: Any) -> ModelConfig:
+def tiny_config(
+    name: str = "deep_speech_1", alphabet: Alphabet = ENGLISH, **front_end: Any
+) -> ModelConfig:
     heard = FrontEnd(**{"mel_filters": 8, **front_end})
     statistics = None
     if heard.normalisation == CORPUS:
         rng = np.random.default_rng(0)
         numbers = rng.uniform(2, 4, [2, heard.bins]).tolist()
         statistics = Statistics(tuple(numbers[0]), tuple(numbers[1]))
-    network = NetworkConfig(heard.bins, ENGLISH.size, name, **TINY[name])
-    return ModelConfig(heard, ENGLISH, network, TrainingConfig(), statistics)
+    network = NetworkConfig(heard.bins, alphabet.size, name, **TINY[name])
+    return ModelConfig(heard, alphabet, network, TrainingConfig(), statistics)
 
 
 def noise(samples: int) -> npt.NDArray[np.int16]:
