@@ -98,7 +98,8 @@ def test_all_forms_write_the_same_transcript_of_a_recording(
     samples = noise(16000)
     alphabet = checkpoint.description.config.alphabet
     wanted = greedy_decode(checkpoint.of_samples(samples), alphabet)
-    for path in (FORMS["saved_model"], FORMS["tflite"]):
+    assert wanted
+    for path in FORMS.values():
         loaded = exported.load(str(folder / path))
         assert greedy_decode(loaded.of_samples(samples), alphabet) == wanted
         assert loaded.description.naming.version == "0.1"
