@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from doors import ROOT
 from page_site import UTTERANCES, Site, flags, write_site
 from servers import running
@@ -340,21 +341,58 @@ def test_what_is_spoken_is_shown_while_it_goes_on_and_recognised_afterwards(
 
 
 @pytest.mark.slow
-def test_a_recording_ends_by_itself_when_it_is_as_long_as_may_be(open_page: Open) -> None:
-    page = open_page(permissions=["microphone"])
-    page.route("**/api/models", one_second)
-    page.reload()
-    page.click("#record:enabled")
-    assert shown(page)
-    assert page.inner_text("#record") == "Record"
+@pytest.mark.parametrize(
+    ("limit", "longest", "told"),
+    [
+        ("--max_seconds=2", 2.0, "longer than the 2 seconds"),
+        ("--max_upload_mb=0.2", 0.1e6 / 44100, "larger than the 0.2"),
+    ],
+    ids=["seconds", "bytes"],
+)
+def test_a_recording_ends_at_the_servers_limit_and_is_never_lost(
+    open_page: Open,
+    site: Site,
+    tmp_path: Path,
+    screenshot: Callable[[Any], None],
+    limit: str,
+    longest: float,
+    told: str,
+) -> None:
+    with running(tmp_path / "limited", *flags(site.folder), limit) as server:
+        page = open_page(address=server.url, permissions=["microphone"])
+        page.click("#record:enabled")
+        assert shown(page)
+        assert page.inner_text("#record") == "Record"
+        assert "stopped: this server takes no more" in page.inner_text("#status")
+        assert longest - 0.3 < page.evaluate("document.getElementById('player').duration") < longest
+        assert not page.inner_text("#alert")
+        assert longest - 0.3 < saved_recording(page) < longest
+
+        page.route("**/api/models", without_limits)  # as a page that was loaded before they were
+        page.reload()
+        page.click("#record:enabled")
+        until(page, "document.getElementById('clock').innerText >= '0:03'")
+        page.click("#record")
+        assert told in alert(page)
+        assert not page.inner_text("#status")
+        screenshot(page)
+        assert saved_recording(page) > 3
 
 
-def one_second(route: Any) -> None:
-    """The server's answer with a smaller limit."""
+def without_limits(route: Any) -> None:
+    """The server's answer, but that it took all."""
     response = route.fetch()
     content = response.json()
-    content["limits"]["seconds"] = 1
+    content["limits"] = {"upload_bytes": 10**9, "seconds": 1000}
     route.fulfill(response=response, json=content)
+
+
+def saved_recording(page: Any) -> float:
+    """The seconds of the file that Save recording gives."""
+    with page.expect_download() as download:
+        page.click("#save-recording")
+    assert download.value.suggested_filename == "recording.wav"
+    return float(soundfile.info(download.value.path()).duration)
 
 
 @pytest.mark.slow
@@ -409,6 +447,7 @@ def test_a_recording_outlives_its_server(
     until(page, "document.getElementById('live-note').innerText.includes('recording goes on')")
     page.click("#record")
     assert "doesn't answer" in alert(page)
+    assert saved_recording(page) > 0
     screenshot(page)
     port = server.url.rpartition(":")[2]
     with running(tmp_path / "second", *flags(site.folder), f"--port={port}"):

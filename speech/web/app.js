@@ -1,7 +1,7 @@
 // The page: what leads from a recording to its words and pictures, and from view to view.
 
 import * as api from "./api.js";
-import { byId, clock, count, element, showError } from "./dom.js";
+import { byId, clock, count, element, save, showError } from "./dom.js";
 import { Pictures } from "./pictures.js";
 import { microphoneProblem, Recorder } from "./recorder.js";
 import { Sets } from "./sets.js";
@@ -22,6 +22,7 @@ const sets = new Sets(chosen, look);
 let server = null; // the answer of GET /api/models
 let asking = null; // the AbortController of the recording that is being recognised
 let recorder = null;
+let recorded = null; // what was recorded last: {file, full: whether the server takes no more}
 
 const status = (text) => {
   byId("status").textContent = text;
@@ -106,6 +107,7 @@ async function recognise(file) {
   showError("");
   const { upload_bytes: most } = server.limits;
   if (file.size > most) {
+    status("");
     showError(
       `${file.name} has ${megabytes(file.size)}, and this server takes ${megabytes(most)}: ` +
         "give a shorter piece, or one in a smaller format such as flac or mp3.",
@@ -149,7 +151,8 @@ function show(answer, file, labels) {
   pictures.show(answer, labels, file);
   const took = `Heard ${told(answer.seconds)} in ${told(answer.inference_seconds)}`;
   const text = answer.text || "no words were recognised";
-  status(`${took}.`);
+  const ended = recorded?.full && recorded.file === file;
+  status(ended ? `${took}. There it was stopped: this server takes no more.` : `${took}.`);
   if (text.length <= READ_OUT) byId("status").append(element("span", { className: "hidden" }, text));
 }
 
@@ -178,7 +181,7 @@ async function startRecording() {
   showError("");
   asking?.abort();
   byId("record").disabled = true;
-  const starting = new Recorder(chosen(), understood, heard);
+  const starting = new Recorder(chosen(), server.limits, understood, heard);
   status("Asking for the microphone …");
   try {
     await starting.start();
@@ -206,15 +209,20 @@ async function stopRecording() {
   status("Listening to the end …");
   const file = await stopping.stop();
   recorder = null;
+  recorded = { file, full: stopping.full };
   byId("record").disabled = false;
   recordingShown(false);
   await recognise(file);
 }
 
+// Whatever becomes of it at the server: nobody can say it again as it was said.
+byId("save-recording").addEventListener("click", () => save(recorded.file, recorded.file.name));
+
 function recordingShown(on) {
   byId("record").textContent = on ? "Stop" : "Record";
   byId("record").classList.toggle("recording", on);
   byId("live").hidden = !on;
+  byId("save-recording").hidden = on || !recorded;
   ["choose", "model", "scorer"].forEach((id) => {
     byId(id).disabled = on;
   });
@@ -223,7 +231,7 @@ function recordingShown(on) {
 function heard(loudness, seconds) {
   byId("level").value = loudness;
   byId("clock").textContent = clock(seconds);
-  if (seconds >= server.limits.seconds) stopRecording();
+  if (recorder?.full) stopRecording();
 }
 
 /** What the server says while the recording goes on. */

@@ -10,6 +10,14 @@ export function element(name, properties = {}, ...children) {
   return made;
 }
 
+/** Gives a file to the browser to save. */
+export function save(content, name) {
+  const link = element("a", { href: URL.createObjectURL(content), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  byId("status").textContent = `${name} is saved.`;
+}
+
 /** Shows an error, or none. It is read out at once, and brought into sight. */
 export function showError(message, action) {
   const alert = byId("alert");

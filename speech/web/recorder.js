@@ -2,12 +2,14 @@
 // understands. Recording goes on if the server doesn't answer: the file is what counts.
 
 import { openStream } from "./api.js";
-import { wavFile } from "./wav.js";
+import { HEAD_BYTES, SAMPLE_BYTES, wavFile } from "./wav.js";
 
 // Milliseconds, after the recording has stopped: for the last samples, which the browser may keep
 // back while its tab isn't seen, and for the last words.
 const SAMPLES_WAIT = 1000;
 const WORDS_WAIT = 15000;
+
+const MARGIN = 0.05; // seconds below the server's limit: resampled there, it may be a bit longer
 
 const passed = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
@@ -35,19 +37,33 @@ export function microphoneProblem(error) {
   return `The microphone can't be used (${error.message}): choose a file instead.`;
 }
 
+/** Samples of a recording that the server takes; limits: its own, rate: Hz. */
+function mostSamples({ upload_bytes: bytes, seconds }, rate) {
+  const most = Math.min((seconds - MARGIN) * rate, (bytes - HEAD_BYTES) / SAMPLE_BYTES);
+  return Math.max(Math.floor(most), 0);
+}
+
 export class Recorder {
   /**
    * @param chosen {model, scorer}
+   * @param limits of the server; nothing is kept of what is beyond them
    * @param told called with what the server says (see openStream), with {type: "lost"} if it has
    *   gone, and with {type: "unplugged"} if the microphone has
    * @param heard called with each block: its loudness from 0 to 1, and the seconds so far
    */
-  constructor(chosen, told, heard) {
+  constructor(chosen, limits, told, heard) {
     this.chosen = chosen;
+    this.limits = limits;
     this.told = told;
     this.heard = heard;
     this.blocks = [];
     this.samples = 0;
+    this.most = Infinity; // samples; known when the microphone's rate is
+  }
+
+  /** Whether it is as long as the server takes. */
+  get full() {
+    return this.samples >= this.most;
   }
 
   /** Throws what getUserMedia does; see microphoneProblem. */
@@ -55,6 +71,7 @@ export class Recorder {
     this.stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 } });
     try {
       this.context = new AudioContext();
+      this.most = mostSamples(this.limits, this.context.sampleRate);
       await this.context.audioWorklet.addModule(new URL("recorder-worklet.js", import.meta.url));
       this.node = new AudioWorkletNode(this.context, "blocks", { numberOfOutputs: 0 });
     } catch (error) {
@@ -93,9 +110,12 @@ export class Recorder {
       this.flushed();
       return;
     }
-    this.blocks.push(block);
-    this.samples += block.length;
-    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(block);
+    const kept = block.subarray(0, this.most - this.samples);
+    if (kept.length) {
+      this.blocks.push(kept);
+      this.samples += kept.length;
+      if (this.socket.readyState === WebSocket.OPEN) this.socket.send(kept);
+    }
     const loudest = block.reduce((most, sample) => Math.max(most, Math.abs(sample)), 0);
     this.heard(loudest / 32768, this.samples / this.context.sampleRate);
   }

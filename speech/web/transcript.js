@@ -1,6 +1,6 @@
 // The words of a recording: each a button that goes to its moment, marked while it is said.
 
-import { byId, clock, count, element } from "./dom.js";
+import { byId, clock, count, element, save } from "./dom.js";
 import * as files from "./subtitles.js";
 import { timedWords } from "./words.js";
 
@@ -96,13 +96,7 @@ export class Transcript {
 
   download(kind) {
     const content = new Blob([files[kind](this.answer)], { type: files.TYPES[kind] });
-    const link = element("a", {
-      href: URL.createObjectURL(content),
-      download: `${this.name.replace(/\.[^.]*$/, "")}.${kind}`,
-    });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-    byId("status").textContent = `${link.download} is saved.`;
+    save(content, `${this.name.replace(/\.[^.]*$/, "")}.${kind}`);
   }
 
   async copy() {
