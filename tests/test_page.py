@@ -396,6 +396,58 @@ def saved_recording(page: Any) -> float:
 
 
 @pytest.mark.slow
+def test_a_recording_that_goes_on_is_seen_and_stopped_from_the_test_sets(
+    open_page: Open, screenshot: Callable[[Any], None]
+) -> None:
+    page = open_page(permissions=["microphone"], viewport={"width": 360, "height": 740})
+    page.click("#record:enabled")
+    page.wait_for_selector(".recording")
+    page.click("#to-sets")
+    page.wait_for_selector("#utterances article")
+    assert page.is_visible("#record") and page.is_visible("#clock")
+    screenshot(page)
+    page.locator("#utterances article button").first.click()
+    assert "press Stop first" in alert(page)
+    page.wait_for_timeout(200)  # the event of the new address comes later
+    assert "press Stop first" in alert(page)
+    page.click("#to-sets")
+    until(page, "document.getElementById('clock').innerText >= '0:02'")
+    page.click("#record")
+    assert shown(page)
+    assert page.is_hidden("#sets-view")
+    page.click("#to-sets")
+    assert page.is_hidden("#give")
+
+
+@pytest.mark.slow
+def test_an_error_that_comes_with_another_view_stays(open_page: Open, site: Site) -> None:
+    page = open_page("/#sets")
+    page.wait_for_selector("#choose:enabled", state="attached")
+    page.set_input_files("#file", site.folder / "too-large.wav")
+    assert "takes 1 MB" in alert(page)
+    page.wait_for_timeout(1000)  # the event of the new address, and the set's page, come later
+    assert "takes 1 MB" in alert(page)
+    assert page.is_visible("#give") and page.is_hidden("#sets-view")
+    page.click("#to-sets")
+    page.wait_for_selector("#utterances article")
+    assert not page.inner_text("#alert")
+
+
+@pytest.mark.slow
+def test_back_and_the_skip_link_lead_to_the_view_that_was_left(open_page: Open) -> None:
+    page = open_page("/#main")
+    page.click("#to-sets")
+    page.wait_for_selector("#utterances article")
+    page.locator(".skip").focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    assert page.is_visible("#sets-view")
+    page.go_back()
+    page.wait_for_selector("#give", state="visible")
+    assert page.is_hidden("#sets-view")
+
+
+@pytest.mark.slow
 def test_a_microphone_that_is_denied_says_what_to_do(open_page: Open) -> None:
     page = open_page()
     page.click("#record:enabled")

@@ -12,7 +12,6 @@ import { acceptFiles } from "./upload.js";
 const CANDIDATES = 5;
 const READ_OUT = 300; // characters of a transcript that are read out by themselves
 const WITHOUT_SCORER = "none";
-const VIEWS = ["", "#recording", "#sets"];
 
 const timeline = new Timeline(byId("player"));
 const transcript = new Transcript(timeline);
@@ -22,6 +21,7 @@ const sets = new Sets(chosen, look);
 let server = null; // the answer of GET /api/models
 let asking = null; // the AbortController of the recording that is being recognised
 let recorder = null;
+let inSets = null; // whether the test sets are shown, not the recording; null: nothing is yet
 let recorded = null; // what was recorded last: {file, full: whether the server takes no more}
 
 const status = (text) => {
@@ -57,7 +57,7 @@ async function begin() {
   ["model", "scorer", "record", "choose"].forEach((id) => {
     byId(id).disabled = false;
   });
-  showView();
+  if (inSets) sets.open();
 }
 
 const option = (value, textContent) => element("option", { value, textContent });
@@ -90,7 +90,8 @@ byId("pickers").addEventListener("submit", (event) => event.preventDefault());
 byId("pickers").addEventListener("change", ({ target }) => {
   if (target.id === "model") offerScorers();
   sets.forget();
-  if (location.hash === "#sets") sets.open();
+  showError("");
+  if (inSets) sets.open();
   else if (recognised) recognise(recognised);
 });
 
@@ -163,13 +164,13 @@ function told(seconds) {
 }
 
 async function look(file) {
-  location.hash = "#recording";
+  showRecording();
   await recognise(file);
   byId("result-title").focus();
 }
 
 acceptFiles((file) => {
-  if (location.hash === "#sets") location.hash = "#recording";
+  showRecording();
   recognise(file);
 });
 
@@ -211,6 +212,7 @@ async function stopRecording() {
   recorder = null;
   recorded = { file, full: stopping.full };
   byId("record").disabled = false;
+  showRecording();
   recordingShown(false);
   await recognise(file);
 }
@@ -223,6 +225,7 @@ function recordingShown(on) {
   byId("record").classList.toggle("recording", on);
   byId("live").hidden = !on;
   byId("save-recording").hidden = on || !recorded;
+  showGiving();
   ["choose", "model", "scorer"].forEach((id) => {
     byId(id).disabled = on;
   });
@@ -253,8 +256,11 @@ function understood(message) {
 // --- The views
 
 function showView() {
-  if (!VIEWS.includes(location.hash)) return; // the skip link's
-  const inSets = location.hash === "#sets";
+  const asked = location.hash === "#sets";
+  if (asked === inSets) return; // it is shown already, perhaps with an error of its own
+  inSets = asked;
+  if (server) showError(""); // without one, what is wrong and its button hold for all views
+  showGiving();
   byId("recording-view").hidden = inSets;
   byId("sets-view").hidden = !inSets;
   for (const [id, current] of [
@@ -265,9 +271,25 @@ function showView() {
     else byId(id).removeAttribute("aria-current");
   }
   if (inSets) byId("player").pause();
-  showError("");
   if (inSets && server) sets.open();
 }
+
+/** Goes to the recording's view at once: the event of the address comes later. */
+function showRecording() {
+  if (inSets) location.hash = "#recording";
+  showView();
+}
+
+/** A recording that goes on is seen, and can be stopped, in both views. */
+function showGiving() {
+  byId("give").hidden = inSets && !recorder;
+}
+
+// Its address isn't gone to: "back" would lead to it, and it is in both views.
+byId("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  byId("main").focus();
+});
 
 addEventListener("hashchange", showView);
 // Before the server is asked, so that the view is there at once.

@@ -26,7 +26,7 @@ export class Sets {
   /** The view is opened: its sets are asked for once. */
   async open() {
     if (this.sets) {
-      if (!this.page) this.go(this.offset);
+      if (!this.page) this.load(this.offset);
       return;
     }
     try {
@@ -50,7 +50,7 @@ export class Sets {
         }),
       ),
     );
-    this.go(0);
+    this.load(0);
   }
 
   /** Another model or scorer: what is shown isn't theirs. */
@@ -58,7 +58,13 @@ export class Sets {
     this.page = null;
   }
 
-  async go(offset, moveFocus = false) {
+  go(offset, moveFocus = false) {
+    showError("");
+    this.load(offset, moveFocus);
+  }
+
+  /** Without a wish of the user's: an error that came meanwhile stays. */
+  async load(offset, moveFocus = false) {
     this.asking?.abort();
     const asking = new AbortController();
     this.asking = asking;
@@ -66,7 +72,6 @@ export class Sets {
     const status = byId("sets-status");
     status.textContent = "Recognising this page of the set …";
     byId("utterances").setAttribute("aria-busy", "true");
-    showError("");
     try {
       const name = byId("set").value;
       this.page = await api.setPage(name, this.chosen(), this.offset, PAGE, asking.signal);
