@@ -57,6 +57,7 @@ def write_site(folder: Path) -> None:
     soundfile.write(folder / "too-long.wav", noise(8000 * (SECONDS + 5)), 8000)
     soundfile.write(folder / "too-large.wav", noise(16000 * 60), 16000)
     soundfile.write(folder / "silence.wav", np.zeros(48000, np.int16), 16000)
+    soundfile.write(folder / "empty.wav", np.zeros(0, np.int16), 16000)
     (folder / "notes.txt").write_text("No sound, but words. " * 40)
 
 

@@ -302,6 +302,48 @@ def test_the_pickers_offer_the_scorers_that_fit_and_recognise_again(
 
 
 @pytest.mark.slow
+def test_what_is_shown_names_the_model_that_heard_it_also_if_another_was_picked_and_cancelled(
+    open_page: Open, site: Site
+) -> None:
+    page = open_page()
+    upload(page, site.folder / "spoken.wav")
+    shown(page)
+    by_tiny = page.inner_text("#result-name")
+    assert plain(by_tiny) == "spoken.wav, 2.0 s, heard by tiny with tiny.scorer"
+    page.route("**/api/transcribe", lambda route: None)  # it takes long
+    page.select_option("#model", "tiny-ar")
+    page.click("#cancel")
+    until(page, "document.getElementById('status').innerText === 'Cancelled.'")
+    assert page.inner_text("#result-name") == by_tiny
+    page.unroute("**/api/transcribe")
+    page.select_option("#model", "tiny")
+    page.select_option("#model", "tiny-ar")
+    until(page, "document.getElementById('result-name').innerText.includes('tiny-ar')")
+    assert plain(page.inner_text("#result-name")).endswith("heard by tiny-ar without a scorer")
+
+
+def plain(text: str) -> str:
+    """Without Unicode's isolates."""
+    return text.replace("\u2068", "").replace("\u2069", "")
+
+
+@pytest.mark.slow
+def test_a_microphone_without_a_sound_says_that_nothing_was_recorded(open_page: Open) -> None:
+    page = open_page(permissions=["microphone"])
+    page.wait_for_selector("#record:enabled")
+    page.evaluate(  # what a device that fell asleep gives: a stream that sends no samples
+        """() => {
+          AudioContext.prototype.createMediaStreamSource = () => ({ connect() {} });
+        }"""
+    )
+    page.click("#record")
+    page.wait_for_selector(".recording")
+    page.click("#record")
+    assert "Nothing was recorded" in alert(page)
+    assert page.is_hidden("#save-recording") and not page.inner_text("#status")
+
+
+@pytest.mark.slow
 def test_arabic_runs_from_right_to_left(
     open_page: Open, site: Site, screenshot: Callable[[Any], None]
 ) -> None:
@@ -474,6 +516,7 @@ def test_without_a_secure_address_the_page_says_why_it_cant_record(
         ("notes.txt", "can't be read as audio"),
         ("too-long.wav", "30"),
         ("too-large.wav", "takes 1 MB"),
+        ("empty.wav", "empty.wav"),
     ],
 )
 def test_a_file_that_cant_be_used_gets_a_sentence(
@@ -483,6 +526,7 @@ def test_a_file_that_cant_be_used_gets_a_sentence(
     upload(page, site.folder / name)
     assert told in alert(page)
     assert page.get_attribute("#alert", "role") == "alert"
+    assert page.is_hidden("#result") and not page.inner_text("#status")
     upload(page, site.folder / "spoken.wav")
     assert shown(page)
     assert not page.inner_text("#alert")

@@ -1,7 +1,7 @@
 // The page: what leads from a recording to its words and pictures, and from view to view.
 
 import * as api from "./api.js";
-import { byId, clock, count, element, save, showError } from "./dom.js";
+import { byId, clock, count, element, isolated, save, showError } from "./dom.js";
 import { Pictures } from "./pictures.js";
 import { microphoneProblem, Recorder } from "./recorder.js";
 import { Sets } from "./sets.js";
@@ -123,6 +123,11 @@ async function recognise(file) {
   const { labels } = model();
   try {
     const answer = await api.transcribe(file, chosen(), CANDIDATES, mine.signal);
+    if (answer.seconds === 0) {
+      status("");
+      showError(`Nothing is in ${file.name}, not a moment of sound: give another recording.`);
+      return;
+    }
     recognised = file;
     show(answer, file, labels);
   } catch (error) {
@@ -147,7 +152,8 @@ function show(answer, file, labels) {
   if (player.src) URL.revokeObjectURL(player.src);
   player.src = URL.createObjectURL(file);
   transcript.show(answer, file.name);
-  byId("result-name").textContent = `${file.name}, ${told(answer.seconds)}`;
+  byId("result-name").textContent =
+    `${isolated(file.name)}, ${told(answer.seconds)}, heard by ${heardBy(answer)}`;
   byId("result").hidden = false;
   pictures.show(answer, labels, file);
   const took = `Heard ${told(answer.seconds)} in ${told(answer.inference_seconds)}`;
@@ -155,6 +161,12 @@ function show(answer, file, labels) {
   const ended = recorded?.full && recorded.file === file;
   status(ended ? `${took}. There it was stopped: this server takes no more.` : `${took}.`);
   if (text.length <= READ_OUT) byId("status").append(element("span", { className: "hidden" }, text));
+}
+
+/** What made the answer: the pickers may have gone on to others since. */
+function heardBy({ model: name, scorer }) {
+  const title = server.models.find((each) => each.name === name)?.title || name;
+  return `${isolated(title)} ${scorer ? `with ${isolated(scorer)}` : "without a scorer"}`;
 }
 
 /** A length of time. */
@@ -210,11 +222,16 @@ async function stopRecording() {
   status("Listening to the end …");
   const file = await stopping.stop();
   recorder = null;
-  recorded = { file, full: stopping.full };
+  recorded = stopping.samples ? { file, full: stopping.full } : null;
   byId("record").disabled = false;
   showRecording();
   recordingShown(false);
-  await recognise(file);
+  if (recorded) {
+    await recognise(file);
+  } else {
+    status("");
+    showError("Nothing was recorded, the microphone gave no sound at all: press Record again.");
+  }
 }
 
 // Whatever becomes of it at the server: nobody can say it again as it was said.
