@@ -22,6 +22,7 @@ from tiny_scorer import write_tiny_scorer
 from tiny_shards import random_utterances, write_shards
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
+from websockets.sync.connection import Connection
 
 from speech import exported
 from speech.decoder import BeamSettings
@@ -332,7 +333,7 @@ def opened(server: Server, options: str = "", **headers: str) -> ClientConnectio
     return connect(address, additional_headers=headers)
 
 
-def spoken(connection: ClientConnection, samples: np.ndarray, rate: int, block: int) -> list[Any]:
+def spoken(connection: Connection, samples: np.ndarray, rate: int, block: int) -> list[Any]:
     """All that is told of samples [samples], int16."""
     connection.send(json.dumps({"sample_rate": rate}))
     for start in range(0, len(samples), block):
@@ -374,7 +375,7 @@ def test_other_rates_are_resampled(server: Server) -> None:
     assert done == {"type": "done", "seconds": 2.0}
 
 
-def refusal(connection: ClientConnection) -> tuple[str, int]:
+def refusal(connection: Connection) -> tuple[str, int]:
     """The last message, which is an error, and the code that the stream is closed with."""
     *_, last = list(read_to_the_end(connection))
     told = json.loads(last)
@@ -383,7 +384,7 @@ def refusal(connection: ClientConnection) -> tuple[str, int]:
     return told["error"], connection.protocol.close_code
 
 
-def read_to_the_end(connection: ClientConnection) -> Iterator[str]:
+def read_to_the_end(connection: Connection) -> Iterator[str]:
     while True:
         try:
             yield str(connection.recv(timeout=30))
