@@ -57,8 +57,15 @@ def asked_settings() -> BeamSettings:
     )
 
 
+def asked_limits() -> app.Limits:
+    for name, value in (("max_upload_mb", FLAGS.max_upload_mb), ("max_seconds", FLAGS.max_seconds)):
+        if not math.isfinite(value):
+            raise UserError(f"--{name}={value} is no number: give one.")
+    return app.Limits(round(FLAGS.max_upload_mb * 1e6), FLAGS.max_seconds, FLAGS.max_waiting)
+
+
 def main() -> None:
-    settings = asked_settings()
+    settings, limits = asked_settings(), asked_limits()
     bound = server.bind(FLAGS.host, FLAGS.port)
     told = Metrics()
     found = catalogue.open_catalogue(
@@ -68,7 +75,6 @@ def main() -> None:
     for served in found.models.values():
         logging.info("%s: %s", served.name, ", ".join(served.scorers) or "no scorer")
     sets = test_sets.open_sets(FLAGS.test_data, FLAGS.audio, found)
-    limits = app.Limits(round(FLAGS.max_upload_mb * 1e6), FLAGS.max_seconds, FLAGS.max_waiting)
     server.serve(app.create_app(found, sets, limits, FLAGS.batch_size, told), bound)
 
 

@@ -84,6 +84,13 @@ def with_nan() -> bytes:
     return file.getvalue()
 
 
+def far_too_loud() -> bytes:
+    file = io.BytesIO()
+    samples = np.full(8000, 3e38, np.float32)
+    soundfile.write(file, samples, 16000, format="WAV", subtype="FLOAT")
+    return file.getvalue()
+
+
 def in_json(content: object) -> Bad:
     text = content if isinstance(content, bytes) else json.dumps(content).encode()
     return Bad(f"JSON {text[:40]!r}", text, "application/json", INVOCATIONS)
@@ -107,6 +114,8 @@ def kinds(upload_bytes: int, seconds: float) -> list[Bad]:
         Bad("flac of 50 days", flac_of_a_year(), "audio/flac"),
         Bad("head of a wav alone", wav[:30]),
         Bad("samples that are no numbers", with_nan()),
+        Bad("wav without samples", sound(0)),
+        Bad("samples far beyond full scale", far_too_loud()),
         Bad("zip", b"PK\3\4" + bytes(2000), "application/octet-stream"),
         Bad("playlist", b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", "audio/x-mpegurl"),
         Bad("concat script", b"ffconcat version 1.0\nfile /etc/passwd\n"),
@@ -117,6 +126,7 @@ def kinds(upload_bytes: int, seconds: float) -> list[Bad]:
         Bad("form with a path as name", form(part("audio", b"?", "../../etc/passwd")), FORM),
         Bad("form with two recordings", form(part("audio", wav), part("audio", wav)), FORM),
         Bad("form of many fields", form(*(part(f"a{i}", b"") for i in range(99))), FORM),
+        Bad("form of one field often", form(*[part("a", b"")] * 99), FORM),
         Bad("form with a huge field", form(part("model", bytes(200_000))), FORM),
         Bad("unknown model", wav, path=f"{TRANSCRIBE}?model=../../etc/passwd"),
         Bad("unknown scorer", wav, path=f"{TRANSCRIBE}?scorer=%00"),
@@ -125,6 +135,9 @@ def kinds(upload_bytes: int, seconds: float) -> list[Bad]:
         Bad("weight of NaN", wav, path=f"{TRANSCRIBE}?lm_alpha=nan"),
         Bad("hot words without weight", wav, path=f"{TRANSCRIBE}?hot_words=cat"),
         Bad("hot words of infinity", wav, path=f"{TRANSCRIBE}?hot_words=cat:inf"),
+        Bad("hot words of very much", wav, path=f"{TRANSCRIBE}?hot_words=a:1e300"),
+        Bad("page of another site", wav, headers={"origin": "https://elsewhere.example"}),
+        Bad("origin that is no address", wav, headers={"origin": "http://["}),
         Bad("unknown option", form(part("audio", wav), part("colour", b"red")), FORM),
         Bad("no method of it", method="DELETE"),
         Bad("path out of the assets", path="/static/..%2f..%2fetc/passwd", method="GET"),
@@ -135,7 +148,7 @@ def kinds(upload_bytes: int, seconds: float) -> list[Bad]:
             "bad attributes",
             wav,
             path=INVOCATIONS,
-            headers={"x-amzn-sagemaker-custom-attributes": "?"},
+            headers={"x-amzn-sagemaker-custom-attributes": "?=1"},
         ),
         in_json(b"\xff\xfe not JSON"),
         in_json(b"[" * 100_000),

@@ -1,6 +1,7 @@
 """The server as a program, over HTTP."""
 
 import base64
+import contextlib
 import io
 import json
 import socket
@@ -111,6 +112,9 @@ def test_page_and_its_assets_are_there_and_nothing_is_fetched_from_elsewhere(
     assert "server" not in page.headers
     assert "access-control-allow-origin" not in page.headers
     assert client.get("/docs").status_code == 404
+    for path in ("/", "/ping"):
+        head = client.head(path)
+        assert (head.status_code, head.content) == (200, b"")
 
 
 def test_models_and_scorers_have_names_of_their_own(client: httpx.Client) -> None:
@@ -165,6 +169,11 @@ def test_options_choose_model_scorer_and_words(client: httpx.Client) -> None:
     assert (other["model"], other["scorer"]) == ("other/model", "")
     plain = upload(client, content, scorer="")
     assert other["text"] != plain["text"]
+    answer = client.post(
+        "/api/transcribe?lm_alpha=&scorer=", content=content,
+        headers={"content-type": "audio/wav", "origin": str(client.base_url)},
+    )  # fmt: skip
+    assert answer.json()["text"] == plain["text"]
     hot = upload(client, content, hot_words="x:99", scorer="")
     assert "x" in hot["text"].split() and "x" not in plain["text"].split()
 
@@ -228,6 +237,8 @@ def test_recordings_of_a_test_set_can_be_sought(client: httpx.Client, folder: Pa
     assert part.headers["content-range"] == f"bytes 10-19/{len(content)}"
     last = client.get(rows[1]["audio"], headers={"range": "bytes=-5"})
     assert last.content == content[-5:]
+    digits = client.get(rows[1]["audio"], headers={"range": f"bytes={'1' * 5000}-"})
+    assert (digits.status_code, digits.content) == (200, content)
     beyond = client.get(rows[1]["audio"], headers={"range": f"bytes={len(content)}-"})
     assert beyond.status_code == 416
     assert client.get(rows[2]["audio"]).status_code == 404
@@ -260,6 +271,11 @@ def test_sagemaker_s_requests_are_answered(client: httpx.Client) -> None:
     )  # fmt: skip
     assert lines.headers["content-type"] == "application/jsonlines"
     assert [json.loads(line)["text"] for line in lines.text.splitlines()] == [wanted] * 2
+    bad = {"audio": base64.b64encode(b"no sound at all").decode()}
+    refused = client.post("/invocations", json={"instances": [{"audio": audio}, bad]})
+    assert refused.status_code == 415
+    assert refused.json()["error"].startswith("instances[1]: The upload can't be read")
+    assert metric(client, "speech_waiting_requests") == 0
 
 
 def test_what_is_malformed_is_refused_with_a_message_and_leaves_nothing(
@@ -314,7 +330,8 @@ def test_api_is_described_as_it_is(client: httpx.Client) -> None:
     assert {"model", "scorer", "beam_width", "hot_words", "candidates", "details"} <= names
     form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert form["required"] == ["audio"] and names < set(form["properties"])
-    assert set(operation["responses"]) == {"200", "400", "404", "413", "415", "503"}
+    statuses = {"200", "400", "404", "408", "413", "415", "503", "507"}
+    assert set(operation["responses"]) == statuses
     refusal = operation["responses"]["400"]["content"]["application/json"]["schema"]
     assert refusal == {"$ref": "#/components/schemas/Problem"}
 
@@ -323,9 +340,14 @@ def test_requests_are_logged_without_what_was_uploaded(
     server: Server, client: httpx.Client
 ) -> None:
     content = form_with_secret = b"secret-of-a-caller" * 10
-    client.post("/api/transcribe", content=content, headers={"content-type": "audio/wav"})
+    client.post(
+        "/api/transcribe?hot_words=secret-of:5", content=content,
+        headers={"content-type": "audio/wav"},
+    )  # fmt: skip
+    opened(server, "?hot_words=secret-of:5").close()
+    wait_until(lambda: any('"WebSocket /api/stream" [accepted]' in line for line in server.log))
     wait_until(lambda: any('"POST /api/transcribe HTTP/1.1" 415' in line for line in server.log))
-    assert form_with_secret[:18].decode() not in "".join(server.log)
+    assert form_with_secret[:9].decode() not in "".join(server.log)
 
 
 def opened(server: Server, options: str = "", **headers: str) -> ClientConnection:
@@ -347,11 +369,11 @@ def test_stream_is_heard_as_a_live_transcriber_hears_it(
     server: Server, folder: Path, model: str
 ) -> None:
     samples = noise(16000 * 4)
-    options = "?scorer=&model=carried" if model == "carried" else "?scorer="
+    options = f"?scorer=&candidates=3{'&model=carried' if model == 'carried' else ''}"
     with opened(server, options) as connection:
         ready, *told, done = spoken(connection, samples, 16000, 1600)
     transcriber = Transcriber(exported.load(str(folder / model)), BeamSettings(beam_width=8))
-    live = LiveTranscriber(transcriber)
+    live = LiveTranscriber(transcriber, 3)
     events: list[Partial | Heard] = []
     for start in range(0, len(samples), 1600):
         events += live.feed(samples[start : start + 1600])
@@ -366,6 +388,9 @@ def test_stream_is_heard_as_a_live_transcriber_hears_it(
             assert message["type"] == "final"
             assert message["text"] == joined(event.transcript.words)
             assert len(message["words"]) == len(event.transcript.words)
+            assert [each["text"] for each in message["candidates"]] == [
+                joined(each.words) for each in event.candidates
+            ]
         assert message["start"] == pytest.approx(event.start, abs=1e-4)
 
 
@@ -397,6 +422,8 @@ def read_to_the_end(connection: Connection) -> Iterator[str]:
     [
         ("?model=x", [], "There is no model 'x' here", 1008),
         ("?beam_width=nan", [], "beam_width is 'nan'", 1008),
+        ("?hot_words=a:1e300", [], "1e+300", 1008),
+        ("?details=true", [], "A stream has no details", 1008),
         ("", ["{}"], "A stream begins with", 1008),
         ("", [b"\0\0"], "A stream begins with", 1008),
         ("", ['{"sample_rate": 1}'], "a whole number from 4000", 1008),
@@ -411,8 +438,9 @@ def test_what_is_malformed_is_refused_with_a_message(
     server: Server, options: str, messages: list[str | bytes], told: str, code: int
 ) -> None:
     with opened(server, options) as connection:
-        for each in messages:
-            connection.send(each)
+        with contextlib.suppress(ConnectionClosed):  # refused before all is sent
+            for each in messages:
+                connection.send(each)
         message, closed = refusal(connection)
     assert told in message and closed == code
 
@@ -421,17 +449,22 @@ def test_page_of_another_site_is_refused(server: Server) -> None:
     with pytest.raises(InvalidStatus) as raised:
         opened(server, Origin="https://elsewhere.example")
     assert raised.value.response.status_code == 403
+    with pytest.raises(InvalidStatus, match="403"):
+        opened(server, Origin="http://[")
     opened(server, Origin=server.url).close()
 
 
 def test_client_that_leaves_frees_its_place(server: Server, client: httpx.Client) -> None:
-
+    before = metric(client, "speech_audio_seconds_total")
     connection = opened(server)
     connection.send('{"sample_rate": 16000}')
     assert json.loads(connection.recv(timeout=30))["type"] == "ready"
     assert metric(client, "speech_streams ") == 1
-    connection.close()
+    connection.send(noise(16000 * 4).tobytes())
+    connection.socket.close()  # what is heard finds nobody
     wait_until(lambda: metric(client, "speech_streams ") == 0)
+    assert metric(client, "speech_audio_seconds_total") == pytest.approx(before + 4)
+    assert "Traceback" not in "".join(server.log)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """A model's thread: what comes together, and what comes out of it."""
 
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -11,6 +12,7 @@ from tiny_models import write_model
 from speech import exported
 from speech.exported import AcousticModel
 from speech.serving.batching import BatchedModel, Batcher
+from speech.serving.errors import RequestError
 
 Floats = npt.NDArray[np.float32]
 
@@ -119,8 +121,32 @@ def test_nothing_is_heard_behind_the_end(model: AcousticModel) -> None:
     ended = Batcher(model, 4)
     ended.close()
     assert not ended.alive
-    assert ended.submit(utterances([10])[0]).cancelled()
-    assert ended.call(lambda: 1).cancelled()
+    for outcome in (ended.submit(utterances([10])[0]), ended.call(lambda: 1)):
+        with pytest.raises(RequestError, match="The model hears no more"):
+            outcome.result(0)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_thread_that_dies_leaves_nobody_waiting(batcher: Batcher, gate: Gate) -> None:
+    first = batcher.submit(utterances([10])[0])
+    assert gate.entered.wait(30)
+    dying, waiting = batcher.call(sys.exit), batcher.submit(utterances([20])[0])
+    gate.opened.set()
+    assert len(first.result(30)) == 5
+    assert isinstance(dying.exception(30), SystemExit)
+    assert isinstance(waiting.exception(30), RequestError)
+    assert not batcher.alive
+    assert isinstance(batcher.submit(utterances([20])[0]).exception(30), RequestError)
+
+
+def test_batch_that_can_t_be_counted_is_told_of(model: AcousticModel) -> None:
+    def fail(size: int) -> None:
+        raise ZeroDivisionError
+
+    batcher = Batcher(model, 4, fail)
+    assert isinstance(batcher.submit(utterances([20])[0]).exception(30), ZeroDivisionError)
+    assert batcher.alive
+    batcher.close()
 
 
 def test_model_by_its_thread_is_the_model(model: AcousticModel) -> None:

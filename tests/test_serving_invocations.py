@@ -24,9 +24,9 @@ def test_custom_attributes_are_options(header: str, wanted: dict[str, str]) -> N
     assert invocations.attributes(header) == wanted
 
 
-def test_custom_attributes_without_a_name_are_refused() -> None:
-    with pytest.raises(RequestError, match="give options as name=value"):
-        invocations.attributes("abc,model=a")
+def test_custom_attributes_before_all_names_are_read_over() -> None:
+    assert invocations.attributes("c000b4f9-df62-4c85") == {}
+    assert invocations.attributes("c000b4f9-df62-4c85,model=a") == {"model": "a"}
 
 
 def test_one_recording_has_its_own_options_before_the_attributes() -> None:
@@ -44,6 +44,7 @@ def test_instances_have_their_own_options_before_the_body_s() -> None:
     assert read.instances
     assert [each.asked.candidates for each in read.recordings] == [2, 3]
     assert [each.content for each in read.recordings] == [b"a sound"] * 2
+    assert [each.where for each in read.recordings] == ["instances[0]", "instances[1]"]
 
 
 def test_lines_are_recordings() -> None:
@@ -66,7 +67,12 @@ def test_lines_are_recordings() -> None:
         (b'{"audio": ["abc"]}', 400, "The body's audio is no base64"),
         (b'{"audio": "\xc3\xa4"}', 400, "The body's audio is no base64"),
         (json.dumps({"audio": "AAAA" * 40}).encode(), 413, "larger than the 0.0001 MB"),
-        (json.dumps({"audio": AUDIO, "x": 1}).encode(), 400, "x is no option"),
+        (json.dumps({"audio": AUDIO, "x": 1}).encode(), 400, "The body: x is no option"),
+        (
+            json.dumps({"instances": [{"audio": AUDIO}, {"audio": AUDIO, "x": 1}]}).encode(),
+            400,
+            r"instances\[1\]: x is no option",
+        ),
     ],
 )
 def test_what_is_no_request_is_refused(content: bytes, status: int, told: str) -> None:

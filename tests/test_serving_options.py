@@ -29,6 +29,7 @@ def test_empty_field_is_none_but_for_the_scorer() -> None:
         ({"a\0b": "x"}, r"'a\x00b' is no option here"),
         ({"model": 7}, "model is 7: input should be a valid string."),
         ({"details": "x" * 999}, f"details is '{'x' * 80}...'"),
+        ({"x" * 999: "x"}, f"{'x' * 80}... is no option here"),
     ],
 )
 def test_what_can_t_be_is_refused(given: dict[str, object], told: str) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import os
 import re
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from speech.serving import answers, invocations, metrics, options, spelling, tes
 from speech.serving.catalogue import Catalogue, ServedModel
 from speech.serving.errors import RequestError
 from speech.serving.http import Front
+from speech.serving.invocations import Invocation
 from speech.serving.listening import Listener
 from speech.serving.metrics import Metrics
 from speech.serving.options import Asked
@@ -36,13 +38,18 @@ from speech.serving.test_sets import Recognised, TestSets
 
 WEB = os.path.join(os.path.dirname(speech.__file__), "web")
 
-THREADS = os.cpu_count() or 1
+# Those that the process may use, where the system tells.
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+THREADS = CORES or 1
 # Streams wait on their threads for the model's: more of them than cores.
 STREAM_THREADS = 8
 
 # Uploads may be slow: so many of them for each request that may be under way.
 UPLOADS_PER_SLOT = 4
 MOST_ROWS = 100  # of a test set's page
+
+# Requests that are broken off when the server is stopped have so long to tidy up.
+TIDY_SECONDS = 3.0
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": answers.Problem, "description": "A bad request or option."},
@@ -51,12 +58,14 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 AUDIO_PROBLEMS: dict[int | str, dict[str, Any]] = {
     **PROBLEMS,
+    408: {"model": answers.Problem, "description": "The upload is too slow."},
     413: {"model": answers.Problem, "description": "Too many bytes or seconds."},
     415: {"model": answers.Problem, "description": "No audio, or damaged."},
+    507: {"model": answers.Problem, "description": "The disk for uploads is full."},
 }
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)$")
+_RANGE = re.compile(r"bytes=(\d{,18})-(\d{,18})$", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -126,9 +135,17 @@ class _Service:
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         with tempfile.TemporaryDirectory(prefix="deep-speech-uploads-") as self.folder:
             yield
+            await self._tidied()
         self.threads.shutdown(cancel_futures=True)
         self.stream_threads.shutdown(cancel_futures=True)
         self.catalogue.close()
+
+    async def _tidied(self) -> None:
+        """Waits until no request is under way, or for TIDY_SECONDS."""
+        until = time.monotonic() + TIDY_SECONDS
+        places = (self.slots, self.uploads, self.streams)
+        while any(each.taken for each in places) and time.monotonic() < until:
+            await asyncio.sleep(0.02)
 
     async def transcribe(self, request: Request, path: str, asked: Asked) -> answers.Transcription:
         """The answer to a recording; it has a slot."""
@@ -146,10 +163,28 @@ class _Service:
         self, request: Request, content: bytes, asked: Asked
     ) -> answers.Transcription:
         """Likewise, of a recording in memory."""
-        with tempfile.NamedTemporaryFile(dir=self.folder, prefix="upload-") as file:
+        with uploads.stored(self.folder) as file:
             await self.listener.run(file.write, content)
             await self.listener.run(file.flush)
             return await self.transcribe(request, file.name, asked)
+
+    async def transcribe_invocation(
+        self, request: Request, invocation: Invocation
+    ) -> list[answers.Transcription]:
+        """Likewise, of all recordings; one that is refused ends the others."""
+
+        async def one(recording: invocations.Recording) -> answers.Transcription:
+            with invocations.told_where(recording.where):
+                return await self.transcribe_bytes(request, recording.content, recording.asked)
+
+        with self.slots.one():
+            tasks = [asyncio.create_task(one(each)) for each in invocation.recordings]
+            try:
+                return list(await asyncio.gather(*tasks))
+            finally:  # no task outlives the slot
+                for each in tasks:
+                    each.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
 
     async def transcribe_body(self, request: Request, *given: Any) -> answers.Transcription:
         """Likewise, of a request's body; given: options beside it, which a form's come before."""
@@ -199,6 +234,7 @@ def _handle_errors(app: FastAPI) -> None:
 
 
 def _add_page(app: FastAPI) -> None:
+    @app.head("/", include_in_schema=False)
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(os.path.join(WEB, "index.html"), headers={"cache-control": "no-cache"})
@@ -316,7 +352,8 @@ def _add_sets(app: FastAPI, service: _Service) -> None:
         limit: Annotated[int, Query(ge=1, le=MOST_ROWS, description="Most utterances.")] = 20,
     ) -> answers.Page:
         found = service.sets.find(name)
-        choice = service.catalogue.choose(options.read({"model": model, "scorer": scorer}))
+        asked = options.read({"model": model, "scorer": scorer})
+        choice = await service.listener.run(service.catalogue.choose, asked)
         with service.slots.one():
             rows = await found.page(choice, offset, limit, service.listener)
         return answers.Page(
@@ -398,6 +435,7 @@ def _rates(rows: list[Recognised]) -> answers.Rates:
 
 
 def _add_sagemaker(app: FastAPI, service: _Service) -> None:
+    @app.head("/ping", include_in_schema=False)
     @app.get(
         "/ping",
         summary="SageMaker's health check",
@@ -458,18 +496,12 @@ def _add_sagemaker(app: FastAPI, service: _Service) -> None:
                 read, content, asked, service.limits.upload_bytes
             )
             del content
-            with service.slots.one():
-                found = await asyncio.gather(
-                    *(
-                        service.transcribe_bytes(request, one.content, one.asked)
-                        for one in invocation.recordings
-                    )
-                )
+            found = await service.transcribe_invocation(request, invocation)
         if kind == invocations.JSON_LINES:
             lines = "".join(f"{each.model_dump_json()}\n" for each in found)
             return Response(lines, media_type=invocations.JSON_LINES)
         if invocation.instances:
-            return _answer(answers.Predictions(predictions=list(found)))
+            return _answer(answers.Predictions(predictions=found))
         return _answer(found[0])
 
 
@@ -479,12 +511,16 @@ def _answer(content: answers.Transcription | answers.Predictions) -> Response:
 
 def _add_streams(app: FastAPI, service: _Service) -> None:
     streams = Streams(
-        service.catalogue, service.stream_threads, service.streams, service.limits.seconds
+        service.catalogue,
+        service.stream_threads,
+        service.streams,
+        service.limits.seconds,
+        service.metrics.audio_seconds.inc,
     )
 
     @app.websocket("/api/stream")
     async def stream(websocket: WebSocket) -> None:
-        service.metrics.audio_seconds.inc(await streams.serve(websocket))
+        await streams.serve(websocket)
 
 
 def _describe(app: FastAPI) -> None:

@@ -18,6 +18,7 @@ from speech import features
 from speech.decoder import LogProbs
 from speech.description import Description
 from speech.exported import AcousticModel, Samples, State
+from speech.serving.errors import RequestError
 
 Floats = npt.NDArray[np.float32]
 T = TypeVar("T")
@@ -27,6 +28,9 @@ WAIT_SECONDS = 0.005
 
 # A batch is padded to its longest utterance: no other one is shorter than this share of it.
 SHORTEST_SHARE = 0.5
+
+# Of what is asked of a thread that has ended.
+ENDED = "The model hears no more: try again when the server has been started anew."
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +53,18 @@ class _Call:
             return
         try:
             self.outcome.set_result(self.function())
-        except Exception as error:  # told to whoever waits for it
+        except BaseException as error:  # told to whoever waits for it
             self.outcome.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+
+
+W = TypeVar("W", _Utterance, _Call)
+
+
+def _refuse(work: _Utterance | _Call) -> None:
+    if work.outcome.set_running_or_notify_cancel():
+        work.outcome.set_exception(RequestError(503, ENDED))
 
 
 class Batcher:
@@ -87,58 +101,72 @@ class Batcher:
 
         Args:
             utterance: features as features.extract gives them, float32 [frames, bins].
+
+        Raises (the future):
+            RequestError: the thread has ended, or does before it is there (503).
         """
         waiting = _Utterance(utterance)
-        with self._changed:
-            if self._closed:
-                waiting.outcome.cancel()
-            else:
-                self._waiting.append(waiting)
-                self._changed.notify()
+        self._add(waiting, self._waiting)
         return waiting.outcome
 
     def call(self, function: Callable[[], T]) -> "Future[T]":
-        """What a function returns that uses the model, on its thread; it goes before utterances."""
+        """What a function returns that uses the model, on its thread; it goes before utterances.
+
+        Raises (the future):
+            RequestError: as of `submit`.
+        """
         call = _Call(function)
-        with self._changed:
-            if self._closed:
-                call.outcome.cancel()
-            else:
-                self._calls.append(call)
-                self._changed.notify()
+        self._add(call, self._calls)
         return call.outcome
 
+    def _add(self, work: W, queue: list[W]) -> None:
+        with self._changed:
+            if self._closed:
+                _refuse(work)
+            else:
+                queue.append(work)
+                self._changed.notify()
+
     def close(self) -> None:
-        """Ends the thread; what still waits is cancelled."""
+        """Ends the thread; what still waits is refused."""
         with self._changed:
             self._closed = True
-            for utterance in self._waiting:
-                utterance.outcome.cancel()
-            for call in self._calls:
-                call.outcome.cancel()
-            self._waiting.clear()
-            self._calls.clear()
             self._changed.notify()
         self._thread.join()
 
     def _work(self) -> None:
-        while (work := self._next()) is not None:
-            calls, batch = work
-            for each in calls:
-                each.run()
-            if batch:
-                self._hear(batch)
+        try:
+            while (work := self._next()) is not None:
+                calls, batch = work
+                for each in calls:
+                    each.run()
+                if batch:
+                    self._hear(batch)
+        finally:  # also if it dies: nobody may wait for ever
+            self._refuse_all()
+
+    def _refuse_all(self) -> None:
+        with self._changed:
+            self._closed = True
+            for utterance in self._waiting:
+                _refuse(utterance)
+            for call in self._calls:
+                _refuse(call)
+            self._waiting.clear()
+            self._calls.clear()
 
     def _hear(self, batch: list[_Utterance]) -> None:
-        self._on_batch(len(batch))
         try:
+            self._on_batch(len(batch))
             outputs = self.model.of_batch([each.features for each in batch])
-        except Exception as error:  # told to whoever waits for it, and the next batch is taken
-            for each in batch:
-                each.outcome.set_exception(error)
-        else:
             for each, log_probs in zip(batch, outputs, strict=True):
                 each.outcome.set_result(log_probs)
+        except BaseException as error:  # told to whoever waits for it
+            for each in batch:
+                if not each.outcome.done():
+                    each.outcome.set_exception(error)
+            if not isinstance(error, Exception):
+                raise  # else the next batch is taken
 
     def _next(self) -> tuple[list[_Call], list[_Utterance]] | None:
         """Calls, or the utterance that has waited longest and others like it; None at the end."""

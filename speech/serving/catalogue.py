@@ -105,8 +105,8 @@ class Catalogue:
         """
         served = self.served(asked.model)
         name = self.scorer_of(served, asked.scorer)
-        settings = settings_of(asked, self.defaults, bool(name))
         try:
+            settings = settings_of(asked, self.defaults, bool(name))
             return Choice(served, name, self._transcriber(served.name, name, settings))
         except UserError as error:
             message = str(error)

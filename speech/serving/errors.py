@@ -7,7 +7,7 @@ class RequestError(Exception):
     def __init__(self, status: int, message: str, retry_after: int | None = None) -> None:
         """
         Args:
-            status: of HTTP, 4xx or 503.
+            status: of HTTP, 4xx, 503 or 507.
             retry_after: seconds that a client should wait before it tries again.
         """
         super().__init__(message)

@@ -2,13 +2,17 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from speech.serving.metrics import Metrics
 
-# Nothing is fetched from elsewhere, and no page of another site can show or use this one.
+# Nothing is fetched from elsewhere, and no page of another site can show this one.
 HEADERS = {
     "content-security-policy": (
         "default-src 'self'; media-src 'self' blob:; img-src 'self' blob: data:; "
@@ -27,6 +31,13 @@ RAW_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items(
 DRAIN_SECONDS = 10.0
 
 
+CROSS_SITE = (
+    "A page of another site may not use this server: open the server's own page, or send the "
+    "request without Origin. A proxy has to pass Host on."
+)
+STOPPED = "The server is being stopped: send the request again when it has been started anew."
+
+
 class Front:
     """Around an ASGI application."""
 
@@ -39,23 +50,40 @@ class Front:
             await self._app(scope, receive, send)
             return
         body = _Body(scope, receive)
-        started, status = time.monotonic(), 500
+        started, status, begun = time.monotonic(), 500, False
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, begun
             if message["type"] == "http.response.start":
                 status = message["status"]
                 await body.drain()
+                begun = True
                 headers = [*message.get("headers", ()), *RAW_HEADERS]
                 message = {**message, "headers": headers}
             await send(message)
 
         try:
-            await self._app(scope, body.receive, answer)
+            if _crosses_sites(scope):
+                await _refusal(403, CROSS_SITE)(scope, body.receive, answer)
+            else:
+                await self._app(scope, body.receive, answer)
+        except asyncio.CancelledError:  # the server is being stopped, and has waited long enough
+            if not begun:
+                body.over = True  # nothing more is read
+                await _refusal(503, STOPPED)(scope, body.receive, answer)
         finally:
             route = _route_of(scope)
             self._metrics.requests.labels(route, status).inc()
             self._metrics.latency.labels(route).observe(time.monotonic() - started)
+
+
+def _crosses_sites(scope: Scope) -> bool:
+    """Whether a page of another site sends something."""
+    return scope["method"] == "POST" and not same_origin(Headers(scope=scope))
+
+
+def _refusal(status: int, message: str) -> ASGIApp:
+    return JSONResponse({"error": message}, status)
 
 
 class _Body:
@@ -63,24 +91,36 @@ class _Body:
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self._receive = receive
-        self._over = False
+        self.over = False
         # A client that waits to be told to send needn't be.
         self._drains = all(name != b"expect" for name, _ in scope["headers"])
 
     async def receive(self) -> Message:
         message = await self._receive()
-        self._over = message["type"] != "http.request" or not message.get("more_body", False)
+        self.over = message["type"] != "http.request" or not message.get("more_body", False)
         self._drains = True
         return message
 
     async def drain(self) -> None:
         """Reads what is left, for a while."""
         until = time.monotonic() + DRAIN_SECONDS
-        while self._drains and not self._over and (left := until - time.monotonic()) > 0:
+        while self._drains and not self.over and (left := until - time.monotonic()) > 0:
             try:
                 await asyncio.wait_for(self.receive(), left)
             except asyncio.TimeoutError:
                 return
+
+
+def same_origin(headers: Mapping[str, str]) -> bool:
+    """Whether it is this server's own page that asks, or no page at all.
+
+    Browsers let every page open a WebSocket to any server or send it a form, and tell from where.
+    """
+    origin = headers.get("origin")
+    try:
+        return origin is None or urlsplit(origin).netloc == headers.get("host")
+    except ValueError:  # no address
+        return False
 
 
 def _route_of(scope: Scope) -> str:

@@ -7,12 +7,14 @@ documentation. A request has up to 25 MB and a minute.
 import base64
 import binascii
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from speech.serving import options
 from speech.serving.errors import RequestError
-from speech.serving.options import Asked, shown
+from speech.serving.options import Asked
 
 JSON, JSON_LINES = "application/json", "application/jsonlines"
 ATTRIBUTES_HEADER = "x-amzn-sagemaker-custom-attributes"
@@ -28,6 +30,7 @@ class Recording:
 
     content: bytes
     asked: Asked
+    where: str  # it stands in the request, for messages; empty: it is the only one
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,8 @@ class Invocation:
 def attributes(header: str) -> dict[str, str]:
     """Options of a request's custom attributes: name=value, by semicolons or commas.
 
-    A piece without a = belongs to the one before, as in hot_words=cat:7,dog:3.
-
-    Raises:
-        RequestError: it begins with no name.
+    A piece without a = belongs to the one before, as in hot_words=cat:7,dog:3. What stands before
+    all names is read over: it is the callers', who may have put a trace's id there.
     """
     found: dict[str, str] = {}
     last = None
@@ -55,12 +56,6 @@ def attributes(header: str) -> dict[str, str]:
             found[last] = value.strip()
         elif last:
             found[last] += f",{piece.strip()}"
-        elif piece.strip():
-            raise RequestError(
-                400,
-                f"The custom attributes have {shown(piece)}: give options as name=value, by "
-                "semicolons.",
-            )
     return found
 
 
@@ -80,7 +75,8 @@ def read_json(content: bytes, asked: dict[str, str], most_bytes: int) -> Invocat
             400, f'The body is a JSON {_kind(body)}: send {{"audio": "base64..."}} or instances.'
         )
     if "instances" not in body:
-        return Invocation([_recording(body, asked, most_bytes, "The body")], False)
+        only = replace(_recording(body, asked, most_bytes, "The body"), where="")
+        return Invocation([only], False)
     instances = body.pop("instances")
     if not isinstance(instances, list) or not 0 < len(instances) <= MOST_INSTANCES:
         raise RequestError(
@@ -134,7 +130,18 @@ def _recording(content: Any, asked: dict[str, Any], most_bytes: int, where: str)
             413, f"{where}'s audio is larger than the {most_bytes / 1e6:g} MB that may be."
         )
     rest = {name: value for name, value in content.items() if name != "audio"}
-    return Recording(sound, options.read(asked, rest))
+    with told_where(where):
+        return Recording(sound, options.read(asked, rest), where)
+
+
+@contextmanager
+def told_where(where: str) -> Iterator[None]:
+    """Has refusals in the block begin with the place that they are of, if there is one."""
+    try:
+        yield
+    except RequestError as error:
+        message = f"{where}: {error.message}" if where else error.message
+        raise RequestError(error.status, message, error.retry_after) from None
 
 
 def _parsed(content: bytes, where: str) -> Any:

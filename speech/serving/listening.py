@@ -6,7 +6,6 @@ one; the event loop does.
 """
 
 import asyncio
-import itertools
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -37,6 +36,9 @@ DETAILED_SECONDS = 60.0
 
 # The name of a client's file in messages.
 UPLOAD = "The upload"
+
+# At int16 scale, where full scale is 2^15: what is much louder is damaged, and overflows.
+LOUDEST = 2.0**40
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Listener:
             wanted: asked between segments; raises if nobody waits for the answer any more.
 
         Raises:
-            RequestError: it is no audio or damaged (415), or too long (413).
+            RequestError: it is no audio, damaged or empty (415), or too long (413).
         """
         started = time.monotonic()
         transcriber = choice.transcriber
@@ -92,7 +94,7 @@ class Listener:
         kept: list[SegmentDetails] | None = [] if details else None
         try:
             await wanted()
-            while group := await self.run(reading.next_group, self._group):
+            while group := await self._next_group(reading):
                 outputs = await self.log_probs(choice, [each for _, each in group])
                 searches = [
                     self.run(
@@ -124,9 +126,19 @@ class Listener:
                 await wanted()
         finally:
             await self.run(reading.close)
+        if not reading.seconds:
+            raise RequestError(415, f"{UPLOAD} holds no sound: record it anew.")
         if reading.seconds > DETAILED_SECONDS:
             kept = None
         return Listened(reading.seconds, time.monotonic() - started, heard, reading.extremes, kept)
+
+    async def _next_group(self, reading: "_Reading") -> list[tuple[Segment, Floats]]:
+        """The next segments and their features, float32 [frames, bins]; none at the end."""
+        group: list[tuple[Segment, Floats]] = []
+        # One by one, so that the threads come to other recordings in between.
+        while len(group) < self._group and (found := await self.run(reading.next_segment)):
+            group.append(found)
+        return group
 
 
 class _Reading:
@@ -148,20 +160,20 @@ class _Reading:
         """Read so far."""
         return self._samples / self._front_end.sample_rate
 
-    def next_group(self, most: int) -> list[tuple[Segment, Floats]]:
-        """The next segments and their features, float32 [frames, bins]; none at the end.
+    def next_segment(self) -> tuple[Segment, Floats] | None:
+        """The next segment and its features, float32 [frames, bins]; None at the end.
 
         Raises:
             RequestError: it is no audio or damaged (415), or too long (413).
         """
         with self._lock:
             try:
-                return [
-                    (segment, features.extract(segment.samples, self._front_end))
-                    for segment in itertools.islice(self._segments, most)
-                ]
+                segment: Segment | None = next(self._segments, None)
             except AudioError as error:
                 raise RequestError(415, str(error).replace(self._path, UPLOAD)) from None
+            if segment is None:
+                return None
+            return segment, features.extract(segment.samples, self._front_end)
 
     def close(self) -> None:
         """Closes the file, and ends what decodes it."""
@@ -177,6 +189,10 @@ class _Reading:
                     413,
                     f"The recording is longer than the {self._most_seconds:g} seconds that this "
                     "server takes: send it in parts.",
+                )
+            if np.abs(block).max() > LOUDEST:
+                raise RequestError(
+                    415, f"{UPLOAD} is damaged: it has samples far beyond full scale."
                 )
             if self.extremes:
                 self.extremes.add(block)

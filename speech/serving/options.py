@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from speech.decoder import LARGEST_GAIN, BeamSettings, HotWords, hot_word
 from speech.serving.errors import RequestError
@@ -44,6 +44,14 @@ class Asked(BaseModel):
         False, description="With the waveform, and what the network heard of up to a minute."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty(cls, given: Any) -> Any:
+        """An empty field is none; of the scorer it says that there be none."""
+        if not isinstance(given, Mapping):
+            return given
+        return {name: value for name, value in given.items() if value != "" or name == "scorer"}
+
 
 def read(*sources: Mapping[str, Any]) -> Asked:
     """The options of a request; of one that is given twice the later source's.
@@ -52,8 +60,6 @@ def read(*sources: Mapping[str, Any]) -> Asked:
         RequestError: an option isn't known, or its value can't be.
     """
     given = {name: value for source in sources for name, value in source.items()}
-    # An empty field of a form is none; of the scorer it says that there be none.
-    given = {name: value for name, value in given.items() if value != "" or name == "scorer"}
     try:
         return Asked.model_validate(given)
     except ValidationError as error:
@@ -68,7 +74,7 @@ def sentence(problems: Any) -> str:
 def _problem(problem: Mapping[str, Any]) -> str:
     places = [str(each) for each in problem["loc"] if each not in ("query", "path", "body")]
     name = ".".join(places)
-    name = name if name.isidentifier() else shown(name)
+    name = _cut(name) if name.isidentifier() else shown(name)
     if problem["type"] == "extra_forbidden":
         return f"{name} is no option here: give some of {', '.join(Asked.model_fields)}."
     message = problem["msg"][:1].lower() + problem["msg"][1:]

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+from logging import LogRecord, getLogger
 
 import uvicorn
 from absl import logging
@@ -9,8 +10,9 @@ from starlette.types import ASGIApp
 
 from utils import UserError
 
-# Requests under way may take so long when the server is stopped. SageMaker kills after 30 seconds.
-STOP_SECONDS = 25
+# Requests under way may take so long when the server is stopped. SageMaker kills after 30 seconds,
+# of which a few are for ending those that aren't ready by then (app.py), and the threads.
+STOP_SECONDS = 20
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -26,9 +28,10 @@ def bind(host: str, port: int) -> socket.socket:
         bound = socket.socket(family, kind, protocol)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # of a host that is no name
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise UserError(
-            f"--host={host} --port={port} can't be served: {error.strerror or error}. Choose "
+            f"--host={host} --port={port} can't be served: {reason}. Choose "
             "others; 0.0.0.0 is every address of this machine."
         ) from None
     return bound
@@ -44,6 +47,16 @@ class _Server(uvicorn.Server):
             logging.info("Serving at http://%s:%d", f"[{host}]" if ":" in host else host, port)
 
 
+def without_query(record: LogRecord) -> bool:
+    """Cuts the addresses in uvicorn's log at their ?: what is behind, as hot words, is a text."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(
+            each.partition("?")[0] if isinstance(each, str) and each.startswith("/") else each
+            for each in record.args
+        )
+    return True
+
+
 def serve(app: ASGIApp, bound: socket.socket) -> None:
     """Serves until SIGTERM or Ctrl-C; then takes no more, and finishes what is under way."""
     config = uvicorn.Config(
@@ -53,11 +66,16 @@ def serve(app: ASGIApp, bound: socket.socket) -> None:
         # One that is too large is told of by streams.py; what is far too large ends the connection.
         ws_max_size=2**22,
         ws_per_message_deflate=False,
+        # While a client's samples wait to be heard nothing of it is read, its pongs neither;
+        # streams.py has time limits of its own.
+        ws_ping_timeout=None,
         lifespan="on",
         log_config=None,  # the doors' own
         server_header=False,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
+    for name in ("uvicorn.access", "uvicorn.error"):  # the latter tells of WebSockets
+        getLogger(name).addFilter(without_query)
     # uvicorn raises the signal again when it has stopped.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
     _Server(config).run([bound])

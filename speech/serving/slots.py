@@ -25,6 +25,11 @@ class Slots:
         self._changed = changed
         self._taken = 0
 
+    @property
+    def taken(self) -> int:
+        """Places that are."""
+        return self._taken
+
     def check(self) -> None:
         """Raises RequestError (503) if no place is free."""
         if self._taken >= self._most:

@@ -5,23 +5,25 @@ messages, and {"end": true}. It gets ready, partial, final and done, or an error
 """
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
 import soxr
 from fastapi import WebSocket
+from starlette.websockets import WebSocketDisconnect
 
 from speech.audio import INT16_SCALE
 from speech.live import LiveTranscriber, Partial
 from speech.serving import options, spelling
 from speech.serving.catalogue import Catalogue
 from speech.serving.errors import RequestError
-from speech.serving.options import shown
+from speech.serving.http import same_origin
+from speech.serving.options import Asked, shown
 from speech.serving.slots import Slots
 from speech.transcriber import Heard, Transcriber
 from utils import UserError
@@ -36,6 +38,8 @@ LOWEST_RATE, HIGHEST_RATE = 4000, 384000  # Hz
 MOST_MESSAGE_BYTES = 2**20
 # A client that sends nothing for so long is told to come back.
 IDLE_SECONDS = 30.0
+# One that doesn't take what it is told for so long is gone.
+SEND_SECONDS = 30.0
 
 
 class StreamError(Exception):
@@ -51,28 +55,35 @@ class Streams:
     """What serves the streams of all clients."""
 
     def __init__(
-        self, catalogue: Catalogue, threads: Executor, slots: Slots, most_seconds: float
+        self,
+        catalogue: Catalogue,
+        threads: Executor,
+        slots: Slots,
+        most_seconds: float,
+        on_seconds: Callable[[float], object],
     ) -> None:
         """
         Args:
             threads: that streams hear on; they may wait for a model's thread.
             most_seconds: of a stream.
+            on_seconds: is told of the seconds that came, at a stream's end.
         """
         self._catalogue = catalogue
         self._threads = threads
         self._slots = slots
         self._most_seconds = most_seconds
+        self._on_seconds = on_seconds
 
-    async def serve(self, websocket: WebSocket) -> float:
-        """One client, to its end; returns the seconds that were heard."""
-        if not _same_origin(websocket):
+    async def serve(self, websocket: WebSocket) -> None:
+        """One client, to its end."""
+        if not same_origin(websocket.headers):
             await websocket.close(REFUSED)  # before it is accepted, this is HTTP's 403
-            return 0.0
+            return
         await websocket.accept()
         stream = _Stream(websocket, self._threads, self._most_seconds)
         try:
             with self._slots.one():
-                asked = options.read(websocket.query_params)
+                asked = _asked(websocket.query_params)
                 choice = await stream.run(self._catalogue.choose, asked)
                 await stream.serve(choice.transcriber, asked.candidates)
         except _GoneError:
@@ -87,11 +98,24 @@ class Streams:
         except Exception:
             await stream.fail(FAILED, "The server failed; its log tells why.")
             raise
-        return stream.seconds
+        finally:
+            self._on_seconds(stream.seconds)
+
+
+def _asked(given: Mapping[str, str]) -> Asked:
+    asked = options.read(given)
+    if asked.details:
+        raise RequestError(400, "A stream has no details: leave them out, or upload a recording.")
+    return asked
 
 
 class _GoneError(Exception):
     """The client has left."""
+
+
+# What sending raises then: starlette's, uvicorn's, and wait_for's, which is an OSError only since
+# Python 3.11.
+_GONE = (WebSocketDisconnect, RuntimeError, OSError, asyncio.TimeoutError)
 
 
 class _Stream:
@@ -123,7 +147,8 @@ class _Stream:
             await self._tell(await self.run(_feed, live, resampler, message), transcriber)
         await self._tell(await self.run(_finish, live, resampler), transcriber)
         await self._send({"type": "done", "seconds": round(self.seconds, spelling.DECIMALS)})
-        await self._websocket.close()
+        with contextlib.suppress(*_GONE):
+            await asyncio.wait_for(self._websocket.close(), SEND_SECONDS)
 
     def _count(self, size: int, rate: int) -> None:
         if size > MOST_MESSAGE_BYTES:
@@ -154,17 +179,16 @@ class _Stream:
 
     async def _send(self, content: dict[str, Any]) -> None:
         try:
-            await self._websocket.send_text(json.dumps(content, ensure_ascii=False))
-        except (RuntimeError, OSError):  # it has left meanwhile
+            text = json.dumps(content, ensure_ascii=False)
+            await asyncio.wait_for(self._websocket.send_text(text), SEND_SECONDS)
+        except _GONE:
             raise _GoneError from None
 
     async def _tell(self, heard: Sequence[Partial | Heard], transcriber: Transcriber) -> None:
         for each in heard:
             if isinstance(each, Heard):
                 segment = spelling.segment(each, transcriber.separator)
-                keys = ("start", "seconds", "text", "confidence", "words")
-                content = segment.model_dump(include=set(keys))
-                await self._send({"type": "final", **content})
+                await self._send({"type": "final", **segment.model_dump()})
             else:
                 await self._send(
                     {
@@ -179,8 +203,8 @@ class _Stream:
         """Tells the client what is wrong, if it is there, and closes."""
         try:
             await self._send({"type": "error", "error": message})
-            await self._websocket.close(code)
-        except (_GoneError, RuntimeError, OSError):
+            await asyncio.wait_for(self._websocket.close(code), SEND_SECONDS)
+        except (_GoneError, *_GONE):
             pass
 
 
@@ -229,12 +253,3 @@ def _json(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
-
-
-def _same_origin(websocket: WebSocket) -> bool:
-    """Whether it is this server's own page that asks, or no page at all.
-
-    Browsers let every page open a WebSocket to any server, and tell from where.
-    """
-    origin = websocket.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == websocket.headers.get("host")

@@ -5,9 +5,12 @@ hold for bodies without a length as well.
 """
 
 import asyncio
+import errno
+import os
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -26,6 +29,11 @@ FIELD = "audio"  # of a form
 
 # A client that sends nothing for so long is gone.
 IDLE_SECONDS = 20.0
+# A body may take that long, and more the more of it has come: an upload takes a place.
+SLOWEST_RATE = 16_000.0  # bytes/s
+
+# What a write fails with if there is no room.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 FORM_SLACK_BYTES = 2**16  # for all of a form that isn't its recording
 MOST_FIELDS = 32
@@ -49,7 +57,8 @@ async def received(request: Request, folder: str, most_bytes: int) -> AsyncItera
 
     Raises:
         RequestError: it is too large (413), no form and no recording (415), a damaged form or one
-            without a recording (400), or the client stopped sending (408).
+            without a recording (400), the client stopped sending or is too slow (408), or there is
+            no room on the disk (507).
     """
     kind, _ = parse_options_header(request.headers.get("content-type"))
     media_type = kind.decode("latin-1")
@@ -59,7 +68,7 @@ async def received(request: Request, folder: str, most_bytes: int) -> AsyncItera
             f"The body's type is {media_type or 'not said'}: send a form ({FORM}) with the field "
             f"{FIELD}, or a recording itself with a Content-Type such as audio/wav.",
         )
-    with tempfile.NamedTemporaryFile(dir=folder, prefix="upload-") as file:
+    with stored(folder) as file:
         fields = {}
         if media_type == FORM:
             fields = await _read_form(request, file, most_bytes)
@@ -70,24 +79,50 @@ async def received(request: Request, folder: str, most_bytes: int) -> AsyncItera
         yield Upload(file.name, fields)
 
 
+@contextmanager
+def stored(folder: str) -> Iterator[IO[bytes]]:
+    """A new file for a recording, which is removed behind the block.
+
+    Raises:
+        RequestError: there is no room on the disk (507).
+    """
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix="upload-", delete=False) as file:
+            try:
+                yield file
+            finally:
+                with suppress(FileNotFoundError):  # its folder is gone, the server being stopped
+                    os.unlink(file.name)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise RequestError(
+            507,
+            "The server's disk for uploads is full: try again later, or send a compressed format "
+            "such as flac or ogg.",
+        ) from None
+
+
 async def chunks(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
     """A request's body, piece by piece.
 
     Raises:
-        RequestError: it is larger than it may be (413), or the client stopped sending (408).
+        RequestError: it is larger than it may be (413), or the client stopped sending or is too
+            slow (408).
         ClientDisconnect: the client has left.
     """
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > most_bytes:
         raise too_large(most_bytes)
-    read = 0
+    read, waited = 0, 0.0
     while True:
+        allowed = min(IDLE_SECONDS, IDLE_SECONDS + read / SLOWEST_RATE - waited)
+        began = time.monotonic()
         try:
-            message = await asyncio.wait_for(request.receive(), IDLE_SECONDS)
+            message = await asyncio.wait_for(request.receive(), max(allowed, 0))
         except asyncio.TimeoutError:
-            raise RequestError(
-                408, f"Nothing came for {IDLE_SECONDS:g} seconds: send the body at once."
-            ) from None
+            raise _too_slow(read) from None
+        waited += time.monotonic() - began
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         chunk = message.get("body", b"")
@@ -98,6 +133,14 @@ async def chunks(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
             yield chunk
         if not message.get("more_body", False):
             return
+
+
+def _too_slow(read: int) -> RequestError:
+    return RequestError(
+        408,
+        f"The upload is too slow, {read} bytes so far: send the body at once, at "
+        f"{SLOWEST_RATE / 1e3:g} kB/s or more, and without {IDLE_SECONDS:g} seconds of nothing.",
+    )
 
 
 def too_large(most_bytes: int) -> RequestError:
@@ -143,6 +186,7 @@ class _Form:
     most_bytes: int
     fields: dict[str, str] = field(default_factory=dict)
     recordings: int = 0
+    others: int = 0  # parts, of whatever names
     ended: bool = False
     _name: str = ""  # of the field that is being parsed
     _header: bytes = b""
@@ -195,7 +239,9 @@ class _Form:
             self.recordings += 1
             if self.recordings > 1:
                 raise RequestError(400, f"The form has {FIELD} twice: send one recording.")
-        elif len(self.fields) >= MOST_FIELDS:
+            return
+        self.others += 1
+        if self.others > MOST_FIELDS:
             raise RequestError(400, f"The form has more than {MOST_FIELDS} fields: send less.")
 
     def _add_data(self, data: bytes, start: int, end: int) -> None:
