@@ -204,6 +204,6 @@ def test_services_share_a_folder_and_the_server_reads_alone(services: dict[str, 
     assert model == "${ML_DIR:-./ml}/model:/opt/ml/model:ro"
     recipe = (ROOT / "Dockerfile").read_text()
     assert f"NUMBA_CACHE_DIR={compiled.partition(':')[2]}\n" in recipe
-    assert services["serve"]["read_only"] and services["serve"]["tmpfs"] == ["/tmp"]
+    assert services["serve"]["read_only"] and services["serve"]["tmpfs"] == ["/tmp:size=2g"]
     (port,) = services["serve"]["ports"]
     assert port.startswith("127.0.0.1:") and port.endswith(":8080")

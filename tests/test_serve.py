@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ import httpx
 import numpy as np
 import pytest
 import soundfile
+from doors import assert_refused
 from malformed import generated, kinds, sound
 from servers import Server, running
 from tiny_models import noise, write_model
@@ -25,6 +27,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.sync.connection import Connection
 
+import serve
 from speech import exported
 from speech.decoder import BeamSettings
 from speech.live import LiveTranscriber, Partial
@@ -500,6 +503,51 @@ def test_request_under_way_is_finished_when_the_server_is_stopped(
         assert answer.result()["seconds"] == 300
         assert own.process.wait(30) == 0
         assert not list(own.temporary.rglob("*upload*"))
+
+
+@pytest.mark.slow
+def test_upload_that_trickles_doesn_t_keep_a_stopped_server(tmp_path: Path, folder: Path) -> None:
+    with running(tmp_path / "temporary", f"--models={folder}/model") as own:
+        with trickling(own.url) as connection:
+            wait_until(lambda: own.uploads)
+            began = time.monotonic()
+            own.process.terminate()
+            assert own.process.wait(60) == 0
+            assert time.monotonic() - began < 28
+            assert connection.recv(10_000).startswith(b"HTTP/1.1 503")
+        assert not list(own.temporary.rglob("*upload*"))
+    assert "Traceback" not in "".join(own.log)
+
+
+@contextlib.contextmanager
+def trickling(url: str) -> Iterator[socket.socket]:
+    """A connection that uploads 400 kB and then a byte ten times a second."""
+    address = urlsplit(url)
+    head = (
+        f"POST /api/transcribe HTTP/1.1\r\nHost: {address.netloc}\r\n"
+        "Content-Type: audio/wav\r\nContent-Length: 10000000\r\n\r\n"
+    )
+    with socket.create_connection((address.hostname, int(address.port or 80))) as connection:
+        connection.sendall(head.encode() + bytes(400_000))
+        over = threading.Event()
+
+        def trickle() -> None:
+            with contextlib.suppress(OSError):
+                while not over.wait(0.1):
+                    connection.sendall(b"x")
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        try:
+            yield connection
+        finally:
+            over.set()
+            thread.join()
+
+
+@pytest.mark.parametrize("flag", ["--max_upload_mb=inf", "--max_seconds=nan"])
+def test_limit_that_is_no_number_is_refused(flag: str) -> None:
+    assert_refused(serve, flag, parts=[f"{flag} is no number: give one."])
 
 
 @pytest.mark.slow
