@@ -1,6 +1,7 @@
 """What holds for every answer: its headers, an end of the body that it answers, and the metrics."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -46,9 +47,15 @@ class Front:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        elif scope["type"] == "websocket":
+            with contextlib.suppress(asyncio.CancelledError):  # the server is being stopped
+                await self._app(scope, receive, send)
+        else:
             await self._app(scope, receive, send)
-            return
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = _Body(scope, receive)
         started, status, begun = time.monotonic(), 500, False
 

@@ -1,0 +1,67 @@
+"""Recordings on a server's threads."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from tiny_models import noise, write_model
+
+from speech.decoder import BeamSettings
+from speech.serving import options
+from speech.serving.catalogue import Catalogue, open_catalogue
+from speech.serving.errors import RequestError
+from speech.serving.listening import Listened, Listener
+
+
+class Watched(ThreadPoolExecutor):
+    """Threads of which one can see what they were given."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.given: list[str] = []
+
+    def submit(self, function: Callable[..., Any], /, *more: Any, **named: Any) -> "Future[Any]":
+        self.given.append(function.__name__)
+        return super().submit(function, *more, **named)
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catalogue]:
+    folder = tmp_path_factory.mktemp("listening") / "model"
+    write_model(folder, "conv_gru")
+    opened = open_catalogue([str(folder)], [], BeamSettings(8), 4)
+    yield opened
+    opened.close()
+
+
+def heard(threads: ThreadPoolExecutor, catalogue: Catalogue, path: Path) -> Listened:
+    async def wanted() -> None:
+        pass
+
+    listener = Listener(threads, 60, 4)
+    choice = catalogue.choose(options.read({}))
+    return asyncio.run(listener.hear(str(path), choice, 1, False, wanted))
+
+
+def test_thread_is_free_for_others_behind_each_segment(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    part = np.concatenate([noise(16000), np.zeros(16000 * 3, np.int16)])
+    soundfile.write(tmp_path / "x.wav", np.tile(part, 3), 16000)
+    with Watched() as threads:
+        found = heard(threads, catalogue, tmp_path / "x.wav")
+    assert len(found.heard) == 3
+    reading = [each for each in threads.given if each.startswith("next")]
+    assert reading[:4] == ["next_segment"] * 4
+
+
+def test_recording_of_no_samples_holds_no_sound(catalogue: Catalogue, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.wav", np.zeros(0, np.int16), 16000)
+    with ThreadPoolExecutor(1) as threads, pytest.raises(RequestError, match="holds no sound") as e:
+        heard(threads, catalogue, tmp_path / "x.wav")
+    assert e.value.status == 415
