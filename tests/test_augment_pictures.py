@@ -94,6 +94,7 @@ def test_what_can_not_be_drawn_is_told(
     assert named in str(error.value)
 
 
+@pytest.mark.slow
 def test_the_module_is_a_door(tmp_path: Path) -> None:
     picture = str(tmp_path / "all.png")
     outcome = run_module("speech.augment", "--show", f"--output={picture}")

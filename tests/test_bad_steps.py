@@ -91,6 +91,7 @@ def test_batch_of_finite_features_is_named_as_a_whole(tmp_path: Path) -> None:
     assert sorted(ids[0] + ids[1]) == [f"utterance-{number:04d}" for number in range(3)]
 
 
+@pytest.mark.slow
 def test_door_skips_once_and_stops_when_it_repeats(broken: ShardSet, tmp_path: Path) -> None:
     flags = [
         f"--train_data={broken.pattern}",

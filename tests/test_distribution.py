@@ -304,6 +304,7 @@ def losses(folder: Path) -> dict[int, float]:
     return {point.step: point.loss for point in points if point.loss is not None}
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(shards: ShardSet, tmp_path: Path) -> None:
     network = ["--network=conv_gru", "--conv_channels=6", "--recurrent_unit_size=8"]
     more = [*network, "--recurrent_layers=1", "--train_steps=20", "--eval_steps=12"]

@@ -138,6 +138,7 @@ def test_another_network_is_trained_and_evaluated(shards: ShardSet, tmp_path: Pa
         assert summary["loss"] == pytest.approx(float(loss), abs=0.01)
 
 
+@pytest.mark.slow
 def test_without_report_dir_only_the_rates_are_printed(
     shards: ShardSet, trained: tuple[Path, float]
 ) -> None:

@@ -94,6 +94,7 @@ def test_saved_model_takes_batches_of_any_lengths(tmp_path: Path) -> None:
         np.testing.assert_allclose(log_probs[:length], wanted, rtol=0, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_quantised_files_are_smaller_and_nearly_the_same(tmp_path: Path) -> None:
     write_model(tmp_path / "model", "deep_speech_lstm", 0.01, normalisation="corpus")
     forms = forms_of(tmp_path / "model", tflite.PRECISIONS)

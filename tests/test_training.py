@@ -218,6 +218,7 @@ def test_model_dir_that_tensorflow_takes_for_a_pattern_is_refused(
     assert not (tmp_path / "model[1]").exists()
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(
     shards: ShardSet, tmp_path: Path
 ) -> None:

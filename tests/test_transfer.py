@@ -290,6 +290,7 @@ def test_dropping_layers_of_no_source_is_refused(monkeypatch: pytest.MonkeyPatch
 # --- As people run it -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_fine_tuning_to_another_alphabet(tmp_path: Path) -> None:
     source, tuned = tmp_path / "source", tmp_path / "tuned"
 
