@@ -157,7 +157,8 @@ def open_catalogue(
     """
     if not models:
         raise UserError("No model is named: name a model directory, SavedModel or .tflite file.")
-    loaded = {name: exported.load(path) for name, path in short_names(models, "--models").items()}
+    paths = short_names(models, "--models")
+    loaded = {name: exported.load(path) for name, path in paths.items()}
     names = short_names(scorers, "--scorers")
     read = {name: scorer.read_scorer(path) for name, path in names.items()}
     for found in read.values():
@@ -171,7 +172,7 @@ def open_catalogue(
             Batcher(loaded[name], batch_size, on_batch),
             {each: found for each, found in read.items() if _fits(found, loaded[name])},
         )
-        for name, path in short_names(models, "--models").items()
+        for name, path in paths.items()
     ]
     return Catalogue(served, list(read), defaults)
 
