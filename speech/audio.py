@@ -15,6 +15,7 @@ the later parts of several mp3 or ogg files that were joined into one. The sound
 at its own first sample, even if the picture starts earlier.
 """
 
+import contextlib
 import hashlib
 import io
 import os
@@ -22,6 +23,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,22 +114,16 @@ def read_audio(
             shorter than its header promises or than the stretch, or ffmpeg is needed and not there.
         UserError: the bucket can't be reached.
     """
-    try:
-        with _opened(path, bool(start_seconds) or seconds is not None) as file:
-            file_rate, promised = file.samplerate, file.frames
-            refuse_strange_rate(file_rate, path)
-            start, stop = _stretch(path, file, start_seconds, seconds)
-            as_it_is = (file.subtype, file.channels, file_rate) == (INT16_SUBTYPE, 1, sample_rate)
-            reached = _go_to(file, start)
-            kind = "int16" if as_it_is else "float32"
-            audio = file.read(stop - start, dtype=kind, always_2d=True)  # [samples, channels]
-            slack = MPEG_SLACK if file.subtype.startswith("MPEG") else 0
-    except soundfile.SoundFileError as error:
-        raise AudioError(
-            f"{path} can't be read as audio: damaged or cut short ({cause_of(error)})."
-        ) from None
-    except (OSError, MemoryError) as error:
-        raise AudioError(f"{path} can't be read as audio: {reason_of(error)}.") from None
+    stretch = bool(start_seconds) or seconds is not None
+    with errors_named(path), _opened(path, stretch) as file:
+        file_rate, promised = file.samplerate, file.frames
+        refuse_strange_rate(file_rate, path)
+        start, stop = _stretch(path, file, start_seconds, seconds)
+        as_it_is = (file.subtype, file.channels, file_rate) == (INT16_SUBTYPE, 1, sample_rate)
+        reached = _go_to(file, start)
+        kind = "int16" if as_it_is else "float32"
+        audio = file.read(stop - start, dtype=kind, always_2d=True)  # [samples, channels]
+        slack = MPEG_SLACK if file.subtype.startswith("MPEG") else 0
     there = reached + len(audio)
     if there < stop - slack:
         raise AudioError(
@@ -276,6 +272,19 @@ def _state(path: str, content: bytes | None) -> tuple[int, int] | str:
         return hashlib.sha256(content).hexdigest()
     there = os.stat(path)
     return there.st_size, there.st_mtime_ns
+
+
+@contextlib.contextmanager
+def errors_named(path: str) -> Iterator[None]:
+    """Within it what keeps a file from being read becomes an AudioError that names the file."""
+    try:
+        yield
+    except soundfile.SoundFileError as error:
+        raise AudioError(
+            f"{path} can't be read as audio: damaged or cut short ({cause_of(error)})."
+        ) from None
+    except (OSError, MemoryError) as error:
+        raise AudioError(f"{path} can't be read as audio: {reason_of(error)}.") from None
 
 
 def reason_of(error: OSError | MemoryError) -> str:

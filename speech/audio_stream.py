@@ -104,15 +104,8 @@ def stream_file(path: str, sample_rate: int) -> Iterator[Samples]:
         AudioError: as `audio.read_audio`.
         UserError: the bucket can't be reached.
     """
-    with contextlib.ExitStack() as opened:
-        try:
-            yield from _file_blocks(path, sample_rate, opened)
-        except soundfile.SoundFileError as error:
-            raise AudioError(
-                f"{path} can't be read as audio: damaged or cut short ({audio.cause_of(error)})."
-            ) from None
-        except (OSError, MemoryError) as error:
-            raise AudioError(f"{path} can't be read as audio: {audio.reason_of(error)}.") from None
+    with contextlib.ExitStack() as opened, audio.errors_named(path):
+        yield from _file_blocks(path, sample_rate, opened)
 
 
 def stream_input(
