@@ -117,7 +117,7 @@ def define_kenlm_flags() -> None:
         False,
         "Take fixed discounts where the text is too small or too regular to find them.",
     )
-    flags.DEFINE_enum(
+    command_line.define_choice(
         "binary_type", constants.BINARY_TYPE, kenlm_programs.BINARY_TYPES, "Form of lm.binary."
     )
     flags.DEFINE_integer(

@@ -94,7 +94,7 @@ def define_corpus_flags() -> None:
         "Divide --files_path into training, development and test set, e.g. 70/20/10 percent; "
         "nobody speaks in two of them.",
     )
-    flags.DEFINE_enum(
+    command_line.define_choice(
         "format", None, list(formats.FORMATS), "Of the files; default: what they look like."
     )
     flags.DEFINE_string("audio_root", None, "Folder that a table's paths of audio are relative to.")

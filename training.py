@@ -76,7 +76,7 @@ def define_flags() -> None:
         "Steps between two looks at the development data; default: an epoch.",
         lower_bound=1,
     )
-    flags.DEFINE_enum(
+    command_line.define_choice(
         "best_by",
         "wer",
         looks.MEASURES,
@@ -85,7 +85,7 @@ def define_flags() -> None:
     flags.DEFINE_float(
         "learning_rate", constants.LEARNING_RATE, "Of Adam, at its highest.", lower_bound=0
     )
-    flags.DEFINE_enum(
+    command_line.define_choice(
         "learning_rate_schedule",
         constants.LEARNING_RATE_SCHEDULE,
         SCHEDULES,
@@ -151,7 +151,7 @@ def define_flags() -> None:
         f"{constants.SHUFFLE_BUFFER_BYTES / 2**30:g} GiB.",
         lower_bound=1,
     )
-    flags.DEFINE_integer("random_seed", constants.RANDOM_SEED, "Of weights, order and dropout.")
+    command_line.define_random_seed("Seed of weights, order and dropout.")
     flags.DEFINE_string(
         "init_checkpoint",
         None,

@@ -52,7 +52,7 @@ def define_flags() -> None:
         "dev_data", constants.DEV_DATA, "Development shards, a glob or gs:// glob; never test data."
     )
     flags.DEFINE_string("checkpoint", None, "best, latest, average, or a path, as of eval.py.")
-    flags.DEFINE_enum(
+    command_line.define_choice(
         "metric",
         None,
         tuning.METRICS,
@@ -74,7 +74,7 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "logits_cache", "", "Folder where the network's output is kept; empty: nowhere."
     )
-    flags.DEFINE_integer("random_seed", constants.RANDOM_SEED, "Of the search.", lower_bound=0)
+    command_line.define_random_seed("Seed of the search.")
     flags.DEFINE_string(
         "output_dir",
         constants.TUNING_DIR,

@@ -30,10 +30,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import scipy.fft
 import soundfile
-from absl import app, flags, logging
+from absl import flags, logging
 
 import constants
-from speech import corpora
+from speech import command_line, corpora
 from speech.corpora import Utterance
 from speech.features import CHUNK_FRAMES, FrontEnd
 from speech.prepare import prepare, prepare_utterance
@@ -41,6 +41,7 @@ from speech.records import ShardSettings
 from utils import ENGLISH
 
 FLAGS = flags.FLAGS
+command_line.define_logging_flag()
 flags.DEFINE_list("files_path", None, "Folders in LibriSpeech's layout.", required=True)
 flags.DEFINE_integer("utterances", 150, "Recordings, spread over the corpus.", lower_bound=1)
 flags.DEFINE_integer("copies", 8, "Times that all but the original go through them.", lower_bound=1)
@@ -155,7 +156,7 @@ def chosen_utterances() -> list[Utterance]:
     return whole[:: max(1, len(whole) // FLAGS.utterances)][: FLAGS.utterances]
 
 
-def main(unused_arguments: list[str]) -> None:
+def main() -> None:
     logging.set_verbosity(logging.ERROR)
     once = chosen_utterances()
     often = [
@@ -190,4 +191,4 @@ def main(unused_arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

@@ -17,11 +17,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import psutil
-from absl import app, flags
+from absl import flags
 
-from speech import corpora
+from speech import command_line, corpora
 
 FLAGS = flags.FLAGS
+command_line.define_logging_flag()
 flags.DEFINE_list("files_path", None, "Folders in LibriSpeech's layout.", required=True)
 flags.DEFINE_list("utterances", ["2000", "20000"], "Sizes of the corpora.")
 flags.DEFINE_integer("workers", os.cpu_count(), "As of prepare_libri.py.", lower_bound=1)
@@ -71,7 +72,7 @@ def prepare_and_watch(split: Path, tfrecords_file: Path) -> tuple[float, float]:
     return time.perf_counter() - start, most
 
 
-def main(unused_arguments: list[str]) -> None:
+def main() -> None:
     print(
         f"{FLAGS.workers} workers\n{'utterances':>10}{'seconds':>9}{'MB at most':>12}{'ratio':>7}"
     )
@@ -86,4 +87,4 @@ def main(unused_arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

@@ -25,11 +25,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import soundfile
-from absl import app, flags
+from absl import flags
 from corpus_folder import growing, is_there
 from synthesizer import Synthesizer, to_corpus_rate
 
 import constants
+from speech import command_line
 from utils import UserError
 
 # eSpeak NG's names of languages that it speaks a command in, and variants of its voice.
@@ -257,37 +258,31 @@ def _write_rows(path: Path, header: Sequence[str], rows: Sequence[Sequence[objec
 def define_flags() -> None:
     """Defines the flags. Not at import, where they could meet those of another program's module."""
     flags.DEFINE_string("sentences", "examples/commands/input.txt", "File, a sentence a line.")
-    flags.DEFINE_enum("language", "en", sorted(VOICES), "That the voices speak.")
-    flags.DEFINE_enum("layout", CSV, LAYOUTS, "Of what is written.")
+    command_line.define_choice("language", "en", sorted(VOICES), "Language that the voices speak.")
+    command_line.define_choice("layout", CSV, LAYOUTS, "Layout of the corpus.")
     flags.DEFINE_string("corpus_dir", "demo/commands/corpus", "Folder to write the corpus to.")
     flags.DEFINE_integer("train_utterances", 400, "Utterances to train on.", lower_bound=1)
     flags.DEFINE_integer("dev_utterances", 40, "Utterances to look at meanwhile.", lower_bound=1)
     flags.DEFINE_integer("test_utterances", 40, "Utterances to test with.", lower_bound=1)
-    flags.DEFINE_integer(
-        "random_seed", constants.RANDOM_SEED, "Chooses sentences, voices, rates and pitches."
-    )
+    command_line.define_random_seed("Seed of sentences, voices, rates and pitches.")
+    command_line.define_logging_flag()
 
 
-def main(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"{argv[1]!r} is not a flag: this script takes flags only.")
+def main() -> None:
     # Python would raise KeyboardInterrupt inside the library's callback, where ctypes swallows it
     # and the samples of that call. Stopping at once is safe: the corpus has no name yet.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     values = flags.FLAGS
-    try:
-        settings = Settings(
-            read_lines(values.sentences),
-            values.language,
-            values.layout,
-            {name: getattr(values, f"{name}_utterances") for name in SETS},
-            values.random_seed,
-        )
-        write_corpus(Path(values.corpus_dir), settings)
-    except UserError as error:
-        sys.exit(str(error))
+    settings = Settings(
+        read_lines(values.sentences),
+        values.language,
+        values.layout,
+        {name: getattr(values, f"{name}_utterances") for name in SETS},
+        values.random_seed,
+    )
+    write_corpus(Path(values.corpus_dir), settings)
 
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main)
+    command_line.run(main)

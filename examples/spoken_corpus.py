@@ -19,11 +19,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import soundfile
-from absl import app, flags
+from absl import flags
 from corpus_folder import growing, is_there
 from synthesizer import Synthesizer, to_corpus_rate
 
 import constants
+from speech import command_line
 from utils import UserError
 
 # Speaker -> voice of eSpeak NG: a language of its folder lang/gmw, then a variant of voices/!v.
@@ -259,14 +260,11 @@ def define_flags() -> None:
     flags.DEFINE_integer("train_utterances", 2000, "Utterances to train on.", lower_bound=1)
     flags.DEFINE_integer("dev_utterances", 100, "Utterances of the split dev.", lower_bound=1)
     flags.DEFINE_integer("test_utterances", 200, "Utterances of the split test.", lower_bound=1)
-    flags.DEFINE_integer(
-        "random_seed", constants.RANDOM_SEED, "Chooses the sentences, the rates and the pitches."
-    )
+    command_line.define_random_seed("Seed of sentences, rates and pitches.")
+    command_line.define_logging_flag()
 
 
-def main(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"{argv[1]!r} is not a flag: this script takes flags only.")
+def main() -> None:
     # Python would raise KeyboardInterrupt inside the library's callback, where ctypes swallows it
     # and the samples of that call. Stopping at once is safe: the corpus has no name yet.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -274,12 +272,9 @@ def main(argv: Sequence[str]) -> None:
     settings = Settings(
         values.train_utterances, values.dev_utterances, values.test_utterances, values.random_seed
     )
-    try:
-        write_corpus(Path(values.corpus_dir), settings)
-    except UserError as error:
-        sys.exit(str(error))
+    write_corpus(Path(values.corpus_dir), settings)
 
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main)
+    command_line.run(main)

@@ -354,7 +354,7 @@ def read_alphabet(value: str | None) -> Alphabet:
     """
     if not value:
         return ENGLISH
-    if value == UTF8_NAME:
+    if value.lower() == UTF8_NAME:
         return UTF_8
     try:
         content = storage.read_bytes(value)
@@ -381,7 +381,7 @@ def write_alphabet(path: str, characters: Iterable[str], comments: Sequence[str]
         UserError: the characters are no alphabet, the file is there with others, its name means
             something else, or it can't be written.
     """
-    if path == UTF8_NAME:
+    if path.lower() == UTF8_NAME:
         raise UserError(
             f"--alphabet={path} means the bytes of UTF-8, for which no file is made: name a file, "
             f"as in alphabet.txt or ./{path}."

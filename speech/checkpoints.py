@@ -51,6 +51,8 @@ def find_checkpoint(model_dir: str, which: str | None) -> str:
     Raises:
         UserError: there is no such checkpoint.
     """
+    if which and which.lower() in (BEST, AVERAGE, LATEST):
+        which = which.lower()
     if which is None:
         best = latest_checkpoint(storage.join(model_dir, BEST))
         which = BEST if best else LATEST

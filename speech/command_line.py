@@ -6,21 +6,42 @@ import logging as python_logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from absl import app, flags, logging
 from tqdm import tqdm
 
+import constants
 from utils import UserError
+
+# Upper bound of random seeds: TensorFlow adds the step to them in int32, and NumPy takes no
+# negative ones.
+LARGEST_SEED = 2**31 - 1
+
+
+def define_choice(name: str, default: str | None, choices: Iterable[str], meaning: str) -> None:
+    """Defines a flag whose value is one of `choices`, in small or capital letters."""
+    flags.DEFINE_enum(name, default, list(choices), meaning, case_sensitive=False)
+
+
+def define_random_seed(meaning: str) -> None:
+    """Defines --random_seed, with the bounds that hold for every random generator here."""
+    flags.DEFINE_integer(
+        "random_seed",
+        constants.RANDOM_SEED,
+        meaning,
+        lower_bound=0,
+        upper_bound=LARGEST_SEED,
+    )
 
 
 def define_logging_flag() -> None:
-    flags.DEFINE_enum(
+    define_choice(
         "logging",
         "info",
         ["debug", "info", "warning", "error"],
-        "How much is said on standard error.",
+        "Least severe messages on standard error. debug also shows values of tensors.",
     )
 
 
@@ -35,9 +56,28 @@ def progress_bar(total: int, unit: str) -> "tqdm[NoReturn]":
     )
 
 
-def _leave_standard_output() -> None:
-    """What can't be written goes nowhere; Python would complain at its exit."""
+def _discard_standard_output() -> None:
+    """Sends what can't be written to os.devnull; Python would report it when it exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _open_closed_streams() -> None:
+    """Opens standard streams that were closed, as for a daemon, on os.devnull.
+
+    Otherwise the next file to be opened would get the number of such a stream, and what C libraries
+    and child processes print would end up in that file. Python has None for a closed stream.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is not None:
+            continue
+        opened = os.open(os.devnull, os.O_RDWR)
+        if opened == number:
+            os.set_inheritable(opened, True)
+        else:
+            os.dup2(opened, number)
+            os.close(opened)
+        setattr(sys, name, open(number, mode))  # noqa: SIM115 - stays open to the end
+    logging.get_absl_handler().python_handler.stream = sys.stderr
 
 
 def run(main: Callable[[], None]) -> None:
@@ -58,7 +98,7 @@ def run(main: Callable[[], None]) -> None:
             main()
             sys.stdout.flush()
         except BrokenPipeError:
-            _leave_standard_output()  # whoever read it has left, as head does
+            _discard_standard_output()  # whoever read it has left, as head does
             return 128 + signal.SIGPIPE
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
@@ -67,7 +107,7 @@ def run(main: Callable[[], None]) -> None:
             # Files are told of by their names; a stream has none.
             if error.errno not in (errno.ENOSPC, errno.EIO) or error.filename is not None:
                 raise
-            _leave_standard_output()
+            _discard_standard_output()
             print(f"error: standard output can't be written: {error.strerror}.", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
@@ -75,4 +115,5 @@ def run(main: Callable[[], None]) -> None:
             return 130
         return 0
 
+    _open_closed_streams()
     app.run(wrapped)

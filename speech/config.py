@@ -13,7 +13,7 @@ import numpy as np
 from absl import flags
 
 import constants
-from speech import storage
+from speech import command_line, storage
 from speech.features import CORPUS, FrontEnd
 from speech.normalisation import Statistics
 from utils import Alphabet, AlphabetError, UserError
@@ -88,10 +88,11 @@ def _as_flag(value: Any) -> str:
 
 def define_network_flags() -> None:
     """The flags that decide what a training step computes; training and its check share them."""
-    flags.DEFINE_string(
+    command_line.define_choice(
         "network",
         constants.NETWORK,
-        f"{', '.join(constants.NETWORK_SIZES)}. Each has some of the sizes that follow.",
+        constants.NETWORK_SIZES,
+        "Acoustic model. Each has some of the sizes that follow.",
     )
     for define, size, meaning in (
         (flags.DEFINE_list, "conv_channels", "One number a convolution."),

@@ -23,9 +23,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, NoReturn
 
 import tensorflow as tf
-from absl import flags, logging
+from absl import logging
 
-from speech import replicas
+from speech import command_line, replicas
 from speech.dataset import Batching
 from speech.stopping import Stopping
 from utils import UserError
@@ -49,7 +49,7 @@ POLL_SECONDS = 0.1
 
 
 def define_distribution_flag() -> None:
-    flags.DEFINE_enum(
+    command_line.define_choice(
         "distribution",
         None,
         [MIRRORED, MULTI_WORKER],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from absl import flags, logging
 
 import constants
-from speech import features, signal_augment, storage
+from speech import command_line, features, signal_augment, storage
 from speech.beam_pipeline import Runner
 from speech.features import FrontEnd
 from speech.records import ShardSettings
@@ -64,9 +64,7 @@ def define_shard_flags() -> None:
     flags.DEFINE_integer(
         "augmented_copies", None, "Of each utterance; default with --augment: 1.", lower_bound=1
     )
-    flags.DEFINE_integer(
-        "random_seed", constants.RANDOM_SEED, "Of the augmented copies.", lower_bound=0
-    )
+    command_line.define_random_seed("Seed of the augmented copies.")
     flags.DEFINE_bool("strict", False, "Stop at the first unusable utterance.")
     flags.DEFINE_integer("workers", os.cpu_count(), "Processes that prepare.", lower_bound=1)
     flags.DEFINE_string(
@@ -106,7 +104,7 @@ def define_task_flags() -> None:
 
 def define_front_end_flags() -> None:
     """The flags that decide what features are; see `FrontEnd`."""
-    flags.DEFINE_enum(
+    command_line.define_choice(
         "features",
         features.FBANK,
         features.FEATURES,
@@ -127,7 +125,7 @@ def define_front_end_flags() -> None:
         lower_bound=0,
         upper_bound=features.MOST_DELTAS,
     )
-    flags.DEFINE_enum(
+    command_line.define_choice(
         "normalisation",
         features.UTTERANCE,
         features.NORMALISATIONS,

@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from speech import alphabets, transcripts
+from speech import alphabets, command_line, transcripts
 from speech.transcripts import TranscriptRules
 from utils import Alphabet
 
@@ -14,7 +14,7 @@ def define_transcript_flags() -> None:
         "Write the text by this language's rules of capitals and punctuation: a code of ISO 639; "
         f"{', '.join(transcripts.LANGUAGES)} also have an alphabet. Default: as it is.",
     )
-    flags.DEFINE_enum(
+    command_line.define_choice(
         "unicode_form", transcripts.FORMS[0], transcripts.FORMS, "That the text is brought into."
     )
     flags.DEFINE_bool(

@@ -1,13 +1,18 @@
 """What every door does alike, shown by small doors of the tests' own."""
 
+import importlib
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from absl import flags
+from doors import ROOT, parsed
 
-ROOT = Path(__file__).resolve().parent.parent
+from speech.command_line import LARGEST_SEED
+
+DOORS = [path.stem for path in ROOT.glob("*.py") if "command_line.run(" in path.read_text()]
 
 DOOR = """
 import signal
@@ -27,10 +32,10 @@ command_line.run(main)
 """
 
 
-def run(body: str, *flags: str, reader: str = "cat") -> subprocess.CompletedProcess[str]:
+def run(body: str, *given: str, reader: str = "cat") -> subprocess.CompletedProcess[str]:
     """A door with this body; its output goes through the program `reader`."""
     door = subprocess.Popen(
-        [sys.executable, "-c", DOOR.format(body=body), *flags],
+        [sys.executable, "-c", DOOR.format(body=body), *given],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -88,3 +93,47 @@ def test_the_logging_flag_sets_how_much_is_said(level: str, said: list[str]) -> 
     outcome = run("logging.info('one'); logging.warning('two')", f"--logging={level}")
     lines = [line.split(" ", 1)[1] for line in outcome.stderr.splitlines()]
     assert lines == said
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_every_choice_of_every_door_is_taken_in_capitals_and_small_letters(name: str) -> None:
+    door = importlib.import_module(name)
+    defined = [parsed(door)[flag] for flag in parsed(door)]
+    choices = {
+        each.name: each.parser.enum_values for each in defined if isinstance(each, flags.EnumFlag)
+    }
+    assert "logging" in choices
+    for flag, values in choices.items():
+        for value in values:
+            for given in (value.upper(), value.lower(), value.title()):
+                assert parsed(door, f"--{flag}={given}")[flag].value == value
+
+
+@pytest.mark.parametrize("name", ["training", "prepare_libri", "prepare_csv", "tune_lm"])
+def test_a_random_seed_has_the_same_bounds_in_every_door(name: str) -> None:
+    door = importlib.import_module(name)
+    assert parsed(door, f"--random_seed={LARGEST_SEED}").random_seed == LARGEST_SEED
+    for seed in (-1, LARGEST_SEED + 1, 1795886922020500156):  # the last one: date +%s%N
+        with pytest.raises(flags.IllegalFlagValueError, match=f"--random_seed={seed}.*range"):
+            parsed(door, f"--random_seed={seed}")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_daemon_without_standard_streams_writes_nothing_into_its_files(
+    tmp_path: Path, closed: str
+) -> None:
+    path = tmp_path / "output.txt"
+    body = (
+        f"with open({str(path)!r}, 'w') as file: "
+        "print('printed'); logging.warning('logged'); import os; "
+        "os.system('echo child; echo child >&2'); file.write('content')"
+    )
+    outcome = subprocess.run(
+        ["sh", "-c", f'"$0" -c "$1" {closed}', sys.executable, DOOR.format(body=body)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (outcome.returncode, path.read_text()) == (0, "content"), outcome.stderr
+    assert "Traceback" not in outcome.stderr
