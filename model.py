@@ -11,7 +11,7 @@ except ModuleNotFoundError:
         "GPU: pip install -e '.[gpu]'; a TPU VM brings its own."
     ) from None
 
-from speech import networks, replicas, step_state
+from speech import networks, replicas, step_description, step_state
 from speech.config import ModelConfig
 from speech.ctc import alignable, ctc_loss
 from speech.networks.layers import NO_DROPOUT, Dropout
@@ -26,11 +26,12 @@ SUMMARY_STEPS = 50
 
 
 def model_fn_builder(
-    config: ModelConfig, model_dir: str, learning_rate_scale: float = 1.0
+    config: ModelConfig, model_dir: str, learning_rate_scale: float = 1.0, described: bool = False
 ) -> Callable[..., Any]:
     """A model_fn for TPUEstimator.
 
     learning_rate_scale: factor on the schedule's learning rate, of speech/patience.py.
+    described: gradients and logits of some steps are printed, see speech/step_description.py.
 
     features: {"features": float32 [batch, frames, bins], "feature_length": int32 [batch]}
     labels: {"label": int32 [batch, labels], "label_length": int32 [batch],
@@ -74,13 +75,23 @@ def model_fn_builder(
         cores = cores if params["use_tpu"] else 1
         step = tf.cast(tf.compat.v1.train.get_global_step(), tf.float32)
         learning_rate = learning_rate_scale * config.training.learning_rate_at(step, tf)
-        train_op, curves = _optimise(
+        train_op, curves, gradients = _optimise(
             loss, network, learning_rate, config.training.clip_gradients, cores
         )
         curves["unalignable_utterances"] = tf.cast(unaligned, tf.int32)
-        return spec(
-            mode, loss=curves["loss"], train_op=train_op, host_call=_summaries(curves, model_dir)
-        )
+        host_call = _summaries(curves, model_dir)
+        if described:
+            values = step_description.StepValues(
+                {name: tf.norm(each) for name, each in gradients.items()},
+                features["features"],
+                features["feature_length"],
+                logits,
+                output_length,
+                label,
+                label_length,
+            )
+            host_call = step_description.describe_too(host_call, values, config.alphabet)
+        return spec(mode, loss=curves["loss"], train_op=train_op, host_call=host_call)
 
     return model_fn
 
@@ -124,8 +135,10 @@ def _optimise(
     learning_rate: tf.Tensor,
     clip_gradients: float,
     cores: int,
-) -> tuple[tf.Operation, Tensors]:
-    """One step of Adam (arXiv 1412.6980); also returns what the training's curves show.
+) -> tuple[tf.Operation, Tensors, Tensors]:
+    """One step of Adam (arXiv 1412.6980); also returns the training's curves and the gradients.
+
+    The gradients are by their variables' names, before they are clipped.
 
     A step whose loss or gradient isn't finite leaves the network as it is and is counted; its loss
     is told as 0, since the estimator would end the training.
@@ -138,6 +151,9 @@ def _optimise(
         loss = tf.compat.v1.tpu.cross_replica_sum(loss / cores)
         gradients = [tf.compat.v1.tpu.cross_replica_sum(each / cores) for each in gradients]
     *gradients, loss = replicas.mean([*gradients, loss])
+    unclipped = {
+        each.op.name: gradient for each, gradient in zip(variables, gradients, strict=True)
+    }
     norm = tf.linalg.global_norm(gradients)
     finite = tf.math.is_finite(loss + norm)
     if clip_gradients:
@@ -157,7 +173,8 @@ def _optimise(
     # Before the step is counted.
     with tf.control_dependencies([step_state.updated(step, loss, finite), *moved]):
         train_op = optimizer.apply_gradients(zip(gradients, variables, strict=True), step)
-    return train_op, {"loss": loss, "learning_rate": learning_rate, "gradient_norm": norm}
+    curves = {"loss": loss, "learning_rate": learning_rate, "gradient_norm": norm}
+    return train_op, curves, unclipped
 
 
 def _summaries(curves: Tensors, model_dir: str) -> tuple[Callable[..., Any], list[tf.Tensor]]:

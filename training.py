@@ -287,7 +287,9 @@ class Task:
 
     def trainer(self, learning_rate_scale: float) -> Any:
         """A TPUEstimator; raises UserError if a TPU couldn't save checkpoints when it is to."""
-        model_fn = model.model_fn_builder(self.config, FLAGS.model_dir, learning_rate_scale)
+        model_fn = model.model_fn_builder(
+            self.config, FLAGS.model_dir, learning_rate_scale, described=FLAGS.logging == "debug"
+        )
         return estimator.build(model_fn, run_settings(), self.device, self.warm_start)
 
     def batches_from(self, step: int, with_ids: bool = False) -> Any:

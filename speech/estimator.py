@@ -113,8 +113,9 @@ def _first_line(message: str) -> str:
 
 
 def quieten(level: str) -> None:
-    """Of TensorFlow's own words only errors are shown, unless the level is debug."""
+    """Limits TensorFlow's own messages to errors, unless the level is debug."""
     tf.get_logger().setLevel("DEBUG" if level == "debug" else "ERROR")
+    tf.get_logger().propagate = False  # absl's handler would write each a second time
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from functools import partial
 from itertools import chain, islice, pairwise
 from typing import NoReturn, TypeVar
 
+import numpy as np
 from absl import logging
 from tqdm import tqdm
 
@@ -45,6 +46,7 @@ from speech.records import (
     shard_path,
     shard_pattern,
 )
+from speech.showing import array_summary
 from speech.signal_augment import augment_copy
 from speech.workers import DeadWorkerError, map_in_order
 from utils import AlphabetError, UserError
@@ -58,6 +60,8 @@ TOO_LONG = "too many frames"
 LABEL_TOO_LONG = "too many labels"
 UNKNOWN_CHARACTER = "unknown character"
 UNALIGNABLE = "more labels than CTC can align"
+
+DESCRIBED_LABELS = 20  # as numbers, of an utterance that --logging=debug describes
 
 
 Audio = TypeVar("Audio")
@@ -75,10 +79,16 @@ class Prepared:
     sums: Sums | None = None  # of the features, if they are to be normalised over the corpus
     reason: str = ""  # empty: the record is good
     detail: str = ""
+    description: str = ""  # of features and label, for --logging=debug; empty: not asked for
 
 
-def prepare_utterance(utterance: Utterance, settings: ShardSettings) -> Prepared:
+def prepare_utterance(
+    utterance: Utterance, settings: ShardSettings, described: bool = False
+) -> Prepared:
     """Reads, checks and encodes one utterance; never raises for what the utterance is.
+
+    Args:
+        described: a good record gets a description of its features and label.
 
     Raises:
         UserError: what an augmented copy needs besides its utterance can't be read.
@@ -116,6 +126,18 @@ def prepare_utterance(utterance: Utterance, settings: ShardSettings) -> Prepared
         len(label),
         audio_seconds=len(samples) / settings.front_end.sample_rate,
         sums=Sums.of(features) if settings.front_end.normalisation == CORPUS else None,
+        description=_description(utterance, features, label, settings) if described else "",
+    )
+
+
+def _description(
+    utterance: Utterance, features: np.ndarray, label: list[int], settings: ShardSettings
+) -> str:
+    """Describes features [frames, bins] and label for people who look for an error."""
+    return (
+        f"{utterance.utterance_id}: features [frames, bins] {array_summary(features)}\n"
+        f"  {len(label)} labels of {settings.alphabet.decode(label)!r}: "
+        f"{', '.join(map(str, label[:DESCRIBED_LABELS]))}"
     )
 
 
@@ -229,7 +251,7 @@ def prepare(
             return index
         size = settings.partition_size
         ranges = {start: utterances[start : start + size] for start in there.missing}
-        work = partial(prepare_utterance, settings=settings)
+        work = partial(prepare_utterance, settings=settings, described=bool(logging.level_debug()))
         with (
             closing(in_order(work, list(chain(*ranges.values())), workers)) as records,
             progress_bar(sum(map(len, ranges.values())), "utt") as progress,
@@ -338,9 +360,11 @@ def _cause(exit_code: int | None) -> str:
 def _counted(
     prepared: Iterable[tuple[Utterance, Prepared]], progress: "tqdm[NoReturn]", lock: Lock
 ) -> Iterator[tuple[Utterance, Prepared]]:
-    for each in prepared:
+    for utterance, record in prepared:
+        if record.description:
+            logging.debug("%s", record.description)
         progress.update()
-        yield each
+        yield utterance, record
     # Before the shard gets its name: it may be another run's by now.
     lock.check()
 

@@ -1,15 +1,32 @@
-"""How a character and an utterance's place are shown, so that they are seen and found."""
+"""Forms of characters, arrays and utterances' places that people read in messages."""
 
 import unicodedata
+from typing import Any
+
+import numpy.typing as npt
 
 CIRCLE = "\u25cc"  # what a mark is shown on
 FIRST_ISOLATE, END_ISOLATE = "\u2068", "\u2069"
+
+SUMMARY_VALUES = 10  # that the summary of an array begins with
 
 
 def place(utterance: object) -> str:
     """Where the corpus tells of it, such as train.csv:17, or else its audio's path, or its id."""
     names = (getattr(utterance, each, "") for each in ("place", "audio_path", "utterance_id"))
     return next((str(each) for each in names if each), "")
+
+
+def array_summary(values: npt.NDArray[Any]) -> str:
+    """Summarises an array in a line: shape, dtype, mean, deviation, and its first values."""
+    if not values.size:
+        return f"{list(values.shape)} {values.dtype}"
+    first = ", ".join(f"{each:.4g}" for each in values.flat[:SUMMARY_VALUES])
+    more = ", ..." if values.size > SUMMARY_VALUES else ""
+    return (
+        f"{list(values.shape)} {values.dtype}, mean {values.mean():.4g}, deviation "
+        f"{values.std():.4g}: {first}{more}"
+    )
 
 
 def is_mark(character: str) -> bool:

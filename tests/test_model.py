@@ -1,6 +1,7 @@
 """The model_fn through a TPUEstimator on the CPU and for a TPU."""
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import tensorflow as tf
 from tiny_shards import random_utterances, write_shards
 
 import model
-from speech import dataset, estimator, step_state
+from speech import dataset, estimator, step_description, step_state
 from speech.config import ModelConfig, NetworkConfig, TrainingConfig
 from speech.features import FrontEnd
 from speech.records import ShardSet
@@ -42,19 +43,30 @@ def tiny_shards(folder: Path, frames: list[int]) -> ShardSet:
     return write_shards(folder, random_utterances(frames, BINS), bins=BINS)
 
 
-def build(folder: Path, training: TrainingConfig = TRAINING, eval_batch_size: int = 4) -> Any:
+def build(
+    folder: Path,
+    training: TrainingConfig = TRAINING,
+    eval_batch_size: int = 4,
+    described: bool = False,
+) -> Any:
     """A TPUEstimator on the CPU."""
     folder.mkdir(exist_ok=True)
     run = estimator.RunSettings(
         str(folder), train_batch_size=training.train_batch_size, eval_batch_size=eval_batch_size
     )
-    model_fn = model.model_fn_builder(model_config(training), str(folder))
+    model_fn = model.model_fn_builder(model_config(training), str(folder), described=described)
     return estimator.build(model_fn, run, estimator.Device())
 
 
-def train(folder: Path, shards: ShardSet, steps: int, training: TrainingConfig = TRAINING) -> Any:
+def train(
+    folder: Path,
+    shards: ShardSet,
+    steps: int,
+    training: TrainingConfig = TRAINING,
+    described: bool = False,
+) -> Any:
     """The estimator after so many steps."""
-    trained = build(folder, training)
+    trained = build(folder, training, described=described)
     batching = dataset.Batching(training.train_batch_size, static=False)
     input_fn = dataset.training_input_fn(shards, batching, 1, 8, (), start_step=0)
     trained.train(input_fn, max_steps=steps)
@@ -73,6 +85,24 @@ def checkpointed(folder: Path) -> dict[str, Array]:
 
 
 # --- The model_fn on the CPU ----------------------------------------------------------------------
+
+
+def test_a_described_step_shows_each_gradients_norm_and_one_utterance(
+    tmp_path: Path, two: ShardSet, capfd: pytest.CaptureFixture[str]
+) -> None:
+    train(tmp_path, two, steps=2, described=True)
+    (description,) = re.findall(r"^D step \d+\n(?:  .*\n)+", capfd.readouterr().err, re.MULTILINE)
+    norms = re.findall(r"gradient norm ([\d.]+)  (\S+)", description)
+    assert {name for _, name in norms} == VARIABLES
+    step, whole = curves(tmp_path)["gradient_norm"][0]
+    assert f"D step {step}\n" in description
+    assert math.sqrt(sum(float(norm) ** 2 for norm, _ in norms)) == pytest.approx(whole, rel=1e-3)
+    shapes = re.findall(r"(features|logits) \[\w+, \w+\] \[(\d+) (\d+)\]", description)
+    (_, frames, bins), (_, outputs, classes) = shapes
+    assert int(frames) in (30, 40) and int(bins) == BINS
+    assert int(outputs) == int(frames) / NETWORK.stride_size and int(classes) == ENGLISH.size
+    label = re.search(r"label: (.+)", description)
+    assert label and label[1] in dict(dataset.transcripts(two)).values()
 
 
 def test_learning_rate_is_the_same_as_float_and_as_tensor() -> None:
@@ -436,3 +466,32 @@ def test_curves_of_a_tpu_are_of_the_whole_batch(
         "gradient_norm": [(model.SUMMARY_STEPS, 7.0)],
         "unalignable_utterances": [(model.SUMMARY_STEPS, 28)],
     }
+
+
+def test_a_tpus_host_describes_the_first_cores_utterance(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    training = TrainingConfig(TPU_BATCH)
+    run = estimator.RunSettings(str(tmp_path / "m"), TPU_BATCH, TPU_BATCH)
+    model_fn = model.model_fn_builder(model_config(training), str(tmp_path / "m"), described=True)
+    with faked_tpu.topology():
+        built = estimator.build(model_fn, run, faked_tpu.device())
+    enough = tiny_shards(tmp_path, [30] * TPU_BATCH)
+    batching = dataset.Batching(TPU_BATCH, static=True)
+    input_fn = dataset.training_input_fn(enough, batching, 1, 8, (), start_step=0)
+    graph = faked_tpu.graph_of(lambda: built.train(input_fn, max_steps=10))
+    received = [op for op in graph.get_operations() if op.type == "OutfeedDequeueTuple"]
+    values = [
+        np.ones([len(received), *output.shape[1:]], output.dtype.as_numpy_dtype)
+        for output in received[0].outputs
+    ]
+    values[0][:] = step_description.STEPS
+    values[5][:] = np.arange(len(VARIABLES))  # the norms come after the step and four curves
+    with session_of(graph) as session:
+        session.run("describe_step/Identity", sent_by_cores(graph, values))
+    description = capfd.readouterr().err
+    assert f"D step {step_description.STEPS}\n" in description
+    norms = re.findall(r"gradient norm ([\d.]+)  (\S+)", description)
+    assert {name for _, name in norms} == VARIABLES
+    assert sorted(float(norm) for norm, _ in norms) == list(range(len(VARIABLES)))
+    assert "features [frames, bins] [1 8]" in description and "label: b\n" in description

@@ -545,7 +545,9 @@ def test_a_run_that_has_lost_its_lock_writes_nothing_over_its_successors_shards(
     prepare_utterance = engine.prepare_utterance
     folder = own_bucket.removeprefix(f"gs://{emulator.bucket}/")
 
-    def meanwhile_taken_over(utterance: Utterance, settings: ShardSettings) -> engine.Prepared:
+    def meanwhile_taken_over(
+        utterance: Utterance, settings: ShardSettings, described: bool
+    ) -> engine.Prepared:
         successor = {"host": "elsewhere", "process": 1, "run": "another"}
         emulator.put(f"{folder}/.t.lock", json.dumps(successor).encode())
         time.sleep(0.5)

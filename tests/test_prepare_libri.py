@@ -89,6 +89,18 @@ def test_a_split_becomes_shards_and_the_rerun_leaves_them(folder: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in folder.glob("t.*")} == written
 
 
+def test_debugging_shows_each_utterances_features_and_label(folder: Path) -> None:
+    outcome = run(folder, *FLAGS, "--logging=DEBUG", "--workers=2")
+    assert outcome.returncode == 0, outcome.stderr
+    for name, example in records(folder).items():
+        frames, labels = example["feature_length"][0], example["label_length"][0]
+        text = example["transcript"][0].decode()
+        numbers = ", ".join(map(str, example["label"][:labels]))
+        assert f"{name}: features [frames, bins] [{frames}, 80] float32, mean " in outcome.stderr
+        assert f"{labels} labels of {text!r}: {numbers}\n" in outcome.stderr
+    assert "labels of" not in run(folder, "--files_path=dev-clean", "--tfrecords_file=u").stderr
+
+
 def test_flags_reach_the_front_end_and_the_records(folder: Path) -> None:
     (folder / "letters.txt").write_text("\n".join("abcdeghilmosty' ") + "\n", encoding="utf-8")
     outcome = run(

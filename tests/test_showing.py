@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 from speech.corpora import Utterance
-from speech.showing import code_point, described, enclosed, isolated, place, shown
+from speech.showing import array_summary, code_point, described, enclosed, isolated, place, shown
 
 
 @pytest.mark.parametrize(
@@ -39,3 +40,11 @@ def test_a_place_is_the_corpuss_the_file_or_the_id() -> None:
     assert place(Utterance("id", "a.wav", "a", "", place="train.csv:2")) == "train.csv:2"
     assert place(Utterance("id", "a.wav", "a", "")) == "a.wav"
     assert place(Utterance("id", None, "a", "")) == place(Named("id")) == "id"
+
+
+def test_an_array_is_summarised_in_a_short_line() -> None:
+    values = np.arange(1000, dtype=np.float32).reshape(10, 100)
+    line = "[10, 100] float32, mean 499.5, deviation 288.7: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ..."
+    assert array_summary(values) == line
+    assert array_summary(values[:0]) == "[0, 100] float32"
+    assert array_summary(np.array([1.5])) == "[1] float64, mean 1.5, deviation 0: 1.5"
