@@ -188,7 +188,7 @@ class BeamSearchDecoder:
     def _take(self, search: Search, probabilities: Probabilities) -> None:
         settings = self._settings
         prefix_search.advance(
-            search, self._words, probabilities, settings.cutoff_prob, settings.cutoff_top_n
+            search, self._words, probabilities, float(settings.cutoff_prob), settings.cutoff_top_n
         )
 
     def _best(self, search: Search, n: int) -> list[Hypothesis]:
@@ -276,15 +276,16 @@ def _words(alphabet: Alphabet, settings: BeamSettings, scorer: Scorer | None) ->
         scorer.unknown,
         tries.NONE if scorer.characters else alphabet.characters.index(SPACE),
         prefix_search.CONTINUATION_BYTES if alphabet == UTF_8 else prefix_search.NO_LABELS,
-        scorer.alpha if settings.alpha is None else settings.alpha,
-        scorer.beta if settings.beta is None else settings.beta,
-        settings.unknown_penalty,
+        # Of other types than float the search would be compiled again.
+        float(scorer.alpha if settings.alpha is None else settings.alpha),
+        float(scorer.beta if settings.beta is None else settings.beta),
+        float(settings.unknown_penalty),
         _largest_boost(settings.hot_words),
     )
 
 
 def _largest_boost(hot_words: HotWords) -> float:
-    return max([0.0, *(boost for _, boost in hot_words)])
+    return max([0.0, *(float(boost) for _, boost in hot_words)])
 
 
 def _hot_words_alone(alphabet: Alphabet, hot_words: HotWords) -> Words:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speech import tries
-from speech.tries import ROOT, Integers, compiled, find_child
+from speech.tries import ROOT, Integers, find_child, without_arrays
 from utils import UserError
 
 BEGIN = "<s>"
@@ -36,7 +36,7 @@ NGrams = npt.NDArray[Any]  # [nodes + 1]
 DTYPE = np.dtype([*tries.FIELDS, ("log_prob", "<f4"), ("back_off", "<f4")])
 
 
-@compiled
+@without_arrays
 def log_probability(ngrams: NGrams, word: int, context: Integers, length: int) -> Any:
     """Natural log of the probability of a word, float64.
 

@@ -23,15 +23,15 @@ child through it still counts. A textbook's search loses that, some nats in an u
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from speech import tries
+from speech.compilation import compiled
 from speech.ngrams import DTYPE as NGRAMS
 from speech.ngrams import NGrams, log_probability
 from speech.scorer import LETTERS
-from speech.tries import NONE, ROOT, Trie, compiled, find_child
+from speech.tries import NONE, ROOT, Trie, find_child, without_arrays
 
 Bools = npt.NDArray[np.bool_]
 Doubles = npt.NDArray[np.float64]
@@ -147,7 +147,7 @@ def advance(
     _advance(search, words, probabilities, order[:, :cutoff_top_n], cutoff_prob)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _advance(
     search: Search, words: Words, probabilities: Floats, order: Integers, cutoff_prob: float
 ) -> None:
@@ -172,7 +172,7 @@ def _advance(
         _renew(search, words, context, candidates, total, chosen, best, held, nodes)
 
 
-@compiled
+@without_arrays
 def _tried(frame: Floats, order: Integers, cutoff_prob: float) -> Any:
     """How many labels of the order are to be tried; the blank counts, and is always tried."""
     if cutoff_prob == 1.0:
@@ -189,7 +189,7 @@ def _tried(frame: Floats, order: Integers, cutoff_prob: float) -> Any:
     return len(order)
 
 
-@compiled
+@without_arrays
 def _stay(
     search: Search, frame: Floats, has_child: Bools, candidates: Records, total: Doubles
 ) -> Any:
@@ -213,7 +213,7 @@ def _stay(
     return count
 
 
-@compiled
+@without_arrays
 def _source(search: Search, i: int, label: int) -> Any:
     """The probability of the prefix at place i from which a label can be added."""
     here = search.beam[i]
@@ -222,7 +222,7 @@ def _source(search: Search, i: int, label: int) -> Any:
     return here.blank + here.spoken
 
 
-@compiled
+@without_arrays
 def _extend(
     search: Search,
     words: Words,
@@ -267,7 +267,7 @@ def _extend(
     return count
 
 
-@compiled
+@without_arrays
 def _largest_but(total: Doubles, width: int, scratch: Doubles) -> Any:
     """The value that width - 1 of the candidates exceed or equal; 0, if there are fewer.
 
@@ -300,7 +300,7 @@ def _largest_but(total: Doubles, width: int, scratch: Doubles) -> Any:
     return scratch[rank]
 
 
-@compiled
+@without_arrays
 def _choose_best(total: Doubles, limit: float, width: int, chosen: Integers) -> Any:
     """Puts the places of the most probable candidates into `chosen`; how many they are.
 
@@ -320,7 +320,7 @@ def _choose_best(total: Doubles, limit: float, width: int, chosen: Integers) -> 
     return best
 
 
-@compiled
+@without_arrays
 def _hold_parents(
     search: Search, candidates: Records, chosen: Integers, best: int, taken: Bools
 ) -> Any:
@@ -342,7 +342,7 @@ def _hold_parents(
     return held
 
 
-@compiled
+@without_arrays
 def _renew(
     search: Search,
     words: Words,
@@ -373,7 +373,7 @@ def _renew(
     search.counts[BEAM], search.counts[HELD] = best, held
 
 
-@compiled
+@without_arrays
 def _child(search: Search, words: Words, node: int, label: int, context: Integers) -> Any:
     """The prefix that is `label` longer, made if it isn't there."""
     child = search.tree[node].first_child
@@ -396,7 +396,7 @@ def _child(search: Search, words: Words, node: int, label: int, context: Integer
     return child
 
 
-@compiled
+@without_arrays
 def _follow_words(search: Search, words: Words, node: int) -> None:
     """Sets the present word and the ones before, which are the parent's so far."""
     letters, label = search.tree[node].letters, search.tree[node].label
@@ -419,20 +419,20 @@ def _follow_words(search: Search, words: Words, node: int) -> None:
         search.tree[node].letters = find_child(words.letters, letters, label)
 
 
-@compiled
+@without_arrays
 def _so_far(words: Words, letters: int, label: int) -> Any:
     """The node of a character, which is a word, that a label goes on with: ROOT if it begins one,
     NONE if it goes on with one outside of the vocabulary."""
     return ROOT if letters == NONE and not _goes_on(words, label) else letters
 
 
-@compiled
+@without_arrays
 def _goes_on(words: Words, label: int) -> Any:
     """Whether no character begins with a label."""
     return words.inner[0] <= label <= words.inner[1]
 
 
-@compiled
+@without_arrays
 def _begin_word(search: Search, node: int, word: int) -> None:
     """A word begins behind this prefix, and `word` lies before it."""
     history = search.counts[HISTORIES]
@@ -442,7 +442,7 @@ def _begin_word(search: Search, node: int, word: int) -> None:
     search.tree[node].history, search.tree[node].letters = history, ROOT
 
 
-@compiled
+@without_arrays
 def _known_word(words: Words, letters: int) -> Any:
     """The language model's number of the word whose letters end in this node."""
     if letters > ROOT and words.letters[letters].word != NONE:
@@ -450,7 +450,7 @@ def _known_word(words: Words, letters: int) -> Any:
     return words.unknown
 
 
-@compiled
+@without_arrays
 def _factor(search: Search, words: Words, node: int, label: int, context: Integers) -> Any:
     """The language model's share, where words are known, when a prefix is followed by a label."""
     here = search.tree[node]
@@ -476,7 +476,7 @@ def _factor(search: Search, words: Words, node: int, label: int, context: Intege
     return here.strange_factor
 
 
-@compiled
+@without_arrays
 def _character_factor(
     search: Search, words: Words, node: int, label: int, context: Integers
 ) -> Any:
@@ -491,7 +491,7 @@ def _character_factor(
     return np.exp(_word_gain(search, words, letters, here.history, context))
 
 
-@compiled
+@without_arrays
 def _word_gain(search: Search, words: Words, letters: int, history: int, context: Integers) -> Any:
     """Nats that a prefix gains when the word whose letters end in this node ends."""
     if letters == NONE and words.space != NONE:
@@ -502,7 +502,7 @@ def _word_gain(search: Search, words: Words, letters: int, history: int, context
     return gain + words.letters[letters].boost
 
 
-@compiled
+@without_arrays
 def _log_share(search: Search, words: Words, word: int, history: int, context: Integers) -> Any:
     """Natural log of a word's probability behind a history, weighted."""
     length = 0
@@ -513,7 +513,7 @@ def _log_share(search: Search, words: Words, word: int, history: int, context: I
     return words.alpha * log_probability(words.ngrams, word, context, length)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def finish(search: Search, words: Words) -> tuple[Integers, Doubles, Doubles]:
     """What the beam would be if the utterance ended here; the search can go on after it.
 
@@ -539,7 +539,7 @@ def finish(search: Search, words: Words) -> tuple[Integers, Doubles, Doubles]:
     return nodes, scores, gains
 
 
-@compiled
+@without_arrays
 def _last_gain(search: Search, words: Words, node: int, context: Integers) -> Any:
     """Nats of the present word and the sentence's end."""
     letters, history = search.tree[node].letters, search.tree[node].history
@@ -555,7 +555,7 @@ def _last_gain(search: Search, words: Words, node: int, context: Integers) -> An
     return gain + _log_share(search, words, words.end, history, context)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def compacted(search: Search, more: int) -> Search:
     """The same search in a tree of its own, without the prefixes that it can't come back to.
 
@@ -585,7 +585,7 @@ def compacted(search: Search, more: int) -> Search:
     return new
 
 
-@compiled
+@without_arrays
 def _mark(search: Search, node: int, node_numbers: Integers, history_numbers: Integers) -> None:
     """Marks a prefix, those before it, and their histories, by a 0."""
     while node != NONE and node_numbers[node] == NONE:
@@ -597,7 +597,7 @@ def _mark(search: Search, node: int, node_numbers: Integers, history_numbers: In
         node = search.tree[node].parent
 
 
-@compiled
+@without_arrays
 def _number(marks: Integers) -> Any:
     """Numbers what is marked, in its order; how many they are."""
     count = 0
@@ -608,7 +608,7 @@ def _number(marks: Integers) -> Any:
     return count
 
 
-@compiled
+@without_arrays
 def _copy(search: Search, new: Search, node_numbers: Integers, history_numbers: Integers) -> None:
     """Writes what has a number into another tree, and its numbers into the other beam."""
     for old in range(len(history_numbers)):
@@ -633,7 +633,7 @@ def _copy(search: Search, new: Search, node_numbers: Integers, history_numbers: 
         new.beam[i].node = node_numbers[new.beam[i].node]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def labels_of(search: Search, node: int) -> Integers:
     """The labels of a prefix, int32 [labels]."""
     length, each = 0, node

@@ -8,9 +8,10 @@ is, and a child is found by bisection. The record behind the last node only ends
 from collections.abc import Sequence
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from speech.compilation import compiled
 
 Integers = npt.NDArray[np.int32]
 
@@ -26,7 +27,7 @@ ROOT = 0
 
 # Compiles what allocates no arrays, on which the GIL is not held. numba needn't count references to
 # arrays there (_nrt), which would take longer than the work: every call counts each array's.
-compiled: Any = numba.njit(cache=True, nogil=True, _nrt=False)  # type: ignore[call-overload]
+without_arrays = compiled(_nrt=False)
 
 
 def build(
@@ -95,7 +96,7 @@ def sequences_of(trie: Trie, nodes: Integers) -> tuple[Integers, npt.NDArray[np.
     return np.take_along_axis(backwards, places, axis=1).astype(np.int32), lengths
 
 
-@compiled
+@without_arrays
 def find_child(trie: Trie, node: int, label: int) -> int:
     """The child of `node` by `label`, or NONE."""
     low, high = trie[node].first_child, trie[node + 1].first_child

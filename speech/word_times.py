@@ -7,10 +7,10 @@ Viterbi's algorithm over CTC's states (Graves et al., "Connectionist Temporal Cl
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from speech.compilation import compiled
 from speech.scorer import SPACE
 from speech.scripts import written_without_spaces
 from utils import UTF_8, Alphabet, UserError
@@ -117,7 +117,7 @@ def letter_frames(log_probs: LogProbs, labels: Integers) -> Integers:
     return np.stack([begins, ends - 1], axis=1)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _advance(best: Scores, log_probs: LogProbs, labels: Integers, step: Steps) -> None:
     """Takes the states' scores over some frames; step: how many states were passed to each.
 
@@ -148,7 +148,7 @@ def _advance(best: Scores, log_probs: LogProbs, labels: Integers, step: Steps) -
     best[::2], best[1::2] = blanks, letters
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _best_path(log_probs: LogProbs, labels: Integers) -> Integers:
     """The state of each frame, int64 [frames]: blanks are even, label i is 2i + 1.
 

@@ -1,0 +1,102 @@
+"""The cache of compiled code: what is compiled is kept, and where it can't be, done without."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from doors import ROOT
+
+# Two functions that take no time to compile, of which one calls the other.
+MODULE = """
+from speech.compilation import compiled
+
+@compiled(_nrt=False)
+def double(number):
+    return 2 * number
+
+@compiled()
+def double_twice(number):
+    return double(double(number))
+
+def main():
+    from absl import logging
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.INFO)
+    print(double_twice(3))
+"""
+KEPT = "can't be kept"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the module, in which it is started."""
+    (tmp_path / "module.py").write_text(MODULE)
+    return tmp_path
+
+
+def run(folder: Path, *before: str) -> list[str]:
+    """What is logged of the cache while the module runs; it must print the right number.
+
+    Its user has no folder to write to but the module's own.
+
+    Args:
+        before: a command that starts another one.
+    """
+    outcome = subprocess.run(
+        [*before, sys.executable, "-c", "import module; module.main()"],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{folder}:{ROOT}", "HOME": "/dev/null"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (outcome.returncode, outcome.stdout) == (0, "12\n"), outcome.stderr
+    return [line for line in outcome.stderr.splitlines() if "compilation.py" in line]
+
+
+def read_only(folder: Path) -> list[str]:
+    """The command that starts another one where a folder is mounted read-only."""
+    mount = f"mount --bind {folder} {folder} && mount -o remount,ro,bind {folder}"
+    command = ["unshare", "-m", "sh", "-c", f'{mount} && cd {folder} && exec "$@"', "sh"]
+    if subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("folders can't be mounted here")
+    return command
+
+
+def test_the_first_start_says_that_it_compiles_and_the_second_reads_the_cache(
+    folder: Path,
+) -> None:
+    (said,) = run(folder)
+    assert "Compiling the decoder" in said
+    assert len(list(folder.glob("__pycache__/*.nbc"))) == 2
+    assert run(folder) == []
+
+
+@pytest.mark.parametrize(("kind", "kept_bytes"), [("nbi", 0), ("nbi", 30), ("nbc", 0), ("nbc", 99)])
+def test_files_that_a_crash_cut_short_are_replaced(
+    folder: Path, kind: str, kept_bytes: int
+) -> None:
+    run(folder)
+    for path in folder.glob(f"__pycache__/*.{kind}"):
+        path.write_bytes(path.read_bytes()[:kept_bytes])
+    said = run(folder)
+    assert len([line for line in said if "is damaged" in line]) == 1, said
+    assert run(folder) == []
+
+
+def test_compiled_code_is_read_where_it_cannot_be_written(folder: Path) -> None:
+    run(folder)
+    assert run(folder, *read_only(folder)) == []
+
+
+def test_code_is_compiled_where_nothing_can_be_written(folder: Path) -> None:
+    said = run(folder, *read_only(folder))
+    assert len([line for line in said if KEPT in line and "NUMBA_CACHE_DIR" in line]) == 1, said
+    assert not list(folder.glob("__pycache__"))
+
+
+def test_a_full_disk_is_reported_once(folder: Path) -> None:
+    said = run(folder, "sh", "-c", 'ulimit -f 0; exec "$@"', "sh")
+    assert len([line for line in said if KEPT in line and "File too large" in line]) == 1, said
