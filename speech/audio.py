@@ -16,11 +16,13 @@ at its own first sample, even if the picture starts earlier.
 """
 
 import contextlib
+import functools
 import hashlib
 import io
 import os
 import re
 import shutil
+import string
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -31,6 +33,7 @@ import soundfile
 import soxr
 
 from speech import storage
+from speech.audio_headers import HEAD_BYTES, CompletedFile, missing_length
 from utils import UserError
 
 # Files that a folder of recordings is searched for, in lower case.
@@ -75,7 +78,10 @@ FFMPEG_FORMATS = (
     *("mov", "mp3", "mpc", "mpc8", "mpeg", "mpegts", "ogg", "rm", "tta", "wav", "wv"),
 )
 # What it says of a damaged file before it goes on with the rest.
-FFMPEG_WENT_ON = ("File ended prematurely", "EBML number", "CRC mismatch")
+FFMPEG_WENT_ON = (
+    *("File ended prematurely", "EBML number", "CRC mismatch"),
+    "exceeds containing master element",
+)
 # What it says in words that need its command to be understood.
 FFMPEG_MEANS = {
     "Format not on whitelist": "no format of sound",
@@ -84,6 +90,11 @@ FFMPEG_MEANS = {
 # What libsndfile says of a file that is called .mp3 and holds no sound: it is there.
 NOT_REGULAR = "File does not exist or is not a regular file"
 NOT_RECOGNISED = "Format not recognised"
+# How web pages begin, in lower case, and the bytes of text.
+PAGE_STARTS = (b"<!doctype html", b"<html")
+TEXT_BYTES = frozenset(string.printable.encode())
+# How webm and mkv begin, and how the part of them begins that holds sound.
+MATROSKA, MATROSKA_CLUSTER = b"\x1aE\xdf\xa3", b"\x1fC\xb6u"
 INSTALL_FFMPEG = "install ffmpeg, or pip install -e '.[ffmpeg]'"
 
 
@@ -116,7 +127,7 @@ def read_audio(
     """
     stretch = bool(start_seconds) or seconds is not None
     with errors_named(path), _opened(path, stretch) as file:
-        file_rate, promised = file.samplerate, file.frames
+        file_rate, promised = file.samplerate, file.length
         refuse_strange_rate(file_rate, path)
         start, stop = _stretch(path, file, start_seconds, seconds)
         as_it_is = (file.subtype, file.channels, file_rate) == (INT16_SUBTYPE, 1, sample_rate)
@@ -144,13 +155,13 @@ def audio_length(
 ) -> int:
     """Samples that `read_audio` gives for a good file or a stretch of it.
 
-    The header alone tells, so that a file that is cut short or damaged behind it isn't found out;
+    Only the header is read, so that a file that is cut short or damaged after it isn't noticed;
     an mp3 is looked through, and may have MPEG_SLACK samples less than its header says. What only
-    ffmpeg reads is decoded.
+    ffmpeg reads, and a flac without its length, is decoded.
 
     Raises:
         AudioError: the file is missing, not audio, of a rate that no recording has, shorter than
-            the stretch, its header doesn't tell its length, or ffmpeg is needed and not there.
+            the stretch, or ffmpeg is needed and not there.
         UserError: the bucket can't be reached.
     """
     try:
@@ -203,15 +214,58 @@ class Mp3File(_OfUnknownSize, io.BufferedReader):
 
 
 class SoundReader(soundfile.SoundFile):
-    """One that can't be sought where that leads astray.
+    """One that can't be sought where that leads astray, and knows the length of every file.
 
     soundfile seeks after each read as well, to where it is; in an mp3 what follows would be wrong,
     and in a flac that doesn't tell its length it fails.
     """
 
+    @functools.cached_property
+    def length(self) -> int:
+        """Samples of each channel; where the header doesn't have them all are decoded."""
+        if self.frames != UNKNOWN_LENGTH:
+            return int(self.frames)
+        content = self.name if isinstance(self.name, bytes) else io.BytesIO(self.name.getbuffer())
+        with SoundReader(content) as other:
+            return _go_to(other, UNKNOWN_LENGTH)
+
     def seekable(self) -> bool:
         exact = self.subtype not in INEXACT_SEEK and self.frames != UNKNOWN_LENGTH
         return bool(super().seekable()) and exact
+
+
+def open_sound(source: str | bytes) -> SoundReader:
+    """Opens what soundfile reads; a length that is missing in the header reaches to the end.
+
+    Args:
+        source: the path of a local file, or the content of one.
+
+    Raises:
+        SoundFileError: it is no sound file that soundfile knows.
+    """
+    # soundfile takes only paths in UTF-8 as text, and a file's name needn't be that.
+    opened = os.fsencode(source) if isinstance(source, str) else io.BytesIO(source)
+    try:
+        file = SoundReader(opened)
+    except soundfile.SoundFileError:
+        if (completed := _completed(source)) is None:
+            raise
+        return SoundReader(completed)
+    if file.frames == 0 and (completed := _completed(source)) is not None:
+        return SoundReader(completed)
+    return file
+
+
+def _completed(source: str | bytes) -> io.BufferedIOBase | None:
+    """The file with the length that its header should have; None if it has one."""
+    with open(source, "rb") if isinstance(source, str) else io.BytesIO(source) as file:
+        field = missing_length(file)
+    if field is None:
+        return None
+    if isinstance(source, str):
+        return CompletedFile(io.FileIO(source), field)
+    start, content = field
+    return io.BytesIO(source[:start] + content + source[start + len(content) :])
 
 
 @dataclass(frozen=True)
@@ -242,15 +296,13 @@ def _opened(path: str, stretch: bool) -> SoundReader:
         _kept = None
     content = storage.read_bytes(path) if storage.in_bucket(path) else None
     try:
-        # Of text soundfile takes only UTF-8, which a file's name needn't be.
-        file = SoundReader(os.fsencode(path) if content is None else io.BytesIO(content))
+        file = open_sound(path if content is None else content)
         if file.format != MP3:
             return file
         file.close()
         return SoundReader(_Mp3Bytes(content or storage.read_bytes(path)))
     except soundfile.SoundFileError as error:
-        if not (_size(path) if content is None else len(content)):
-            raise AudioError(f"{path} can't be read as audio: the file is empty.") from None
+        refuse_without_sound(path, path if content is None else content)
         state = _state(path, content)
         kept = _kept
         if kept is None or (kept.path, kept.state) != (path, state):
@@ -260,10 +312,30 @@ def _opened(path: str, stretch: bool) -> SoundReader:
         return SoundReader(io.BytesIO(kept.sound))
 
 
-def _size(path: str) -> int:
-    """Bytes of a local file; OSError if it can't be opened."""
-    with open(path, "rb") as file:
-        return file.seek(0, os.SEEK_END)
+def refuse_without_sound(name: str, source: str | bytes) -> None:
+    """Refuses what is plainly no sound, which decoders would describe as damage.
+
+    Args:
+        name: the file's, for messages.
+        source: the path of a local file, or the content of one.
+
+    Raises:
+        AudioError: it is empty, a web page, other text, or the header of a webm alone.
+        OSError: the local file can't be opened.
+    """
+    with open(source, "rb") if isinstance(source, str) else io.BytesIO(source) as file:
+        head = file.read(HEAD_BYTES)
+    if not head:
+        reason = "the file is empty. Record it again, or copy it again"
+    elif head.lstrip().lower().startswith(PAGE_STARTS):
+        reason = "it is a web page. Download the recording itself"
+    elif TEXT_BYTES.issuperset(head):
+        reason = "it is text. Name a sound file"
+    elif head.startswith(MATROSKA) and len(head) < HEAD_BYTES and MATROSKA_CLUSTER not in head:
+        reason = "there is no sound in it yet, only a header. Let the recording end first"
+    else:
+        return
+    raise AudioError(f"{name} can't be read as audio: {reason}.")
 
 
 def _state(path: str, content: bytes | None) -> tuple[int, int] | str:
@@ -302,12 +374,7 @@ def _stretch(
     path: str, file: SoundReader, start_seconds: float, seconds: float | None
 ) -> tuple[int, int]:
     """Where a stretch starts and stops, in the file's own samples."""
-    if file.frames == UNKNOWN_LENGTH:
-        raise AudioError(
-            f"{path} can't be read as audio: its header doesn't tell its length. Encode it "
-            "again, into a file and not a pipe."
-        )
-    length = file.frames / file.samplerate
+    length = file.length / file.samplerate
     stop_seconds = max(start_seconds, length) if seconds is None else start_seconds + seconds
     if not 0 <= start_seconds <= stop_seconds <= length + STRETCH_SLACK:
         stop = "its end" if seconds is None else f"{stop_seconds:g} s"
@@ -316,8 +383,8 @@ def _stretch(
             "it."
         )
     return (
-        min(round_half_up(start_seconds * file.samplerate), file.frames),
-        min(round_half_up(stop_seconds * file.samplerate), file.frames),
+        min(round_half_up(start_seconds * file.samplerate), file.length),
+        min(round_half_up(stop_seconds * file.samplerate), file.length),
     )
 
 

@@ -7,9 +7,7 @@ decodes, is a process of its own that writes into a pipe.
 
 import contextlib
 import io
-import os
 import shutil
-import string
 import struct
 import subprocess
 import tempfile
@@ -69,7 +67,7 @@ OTHER_FORMATS = {
     b"FORM": "aiff",
     b".snd": "au",
     b"caff": "caf",
-    b"\x1aE\xdf\xa3": "webm or mkv",
+    audio.MATROSKA: "webm or mkv",
     b"#!AMR": "amr",
     bytes.fromhex("3026b2758e66cf11"): "wma",
     b"wvPk": "wavpack",
@@ -83,7 +81,6 @@ MPEG_1_KBITS = {
     3: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
 }
 MPEG_2_KBITS = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
-TEXT_BYTES = frozenset(string.printable.encode())
 HEAD_BYTES = 12  # that tell a wav, other formats and text from raw samples
 
 
@@ -150,15 +147,12 @@ def _file_blocks(path: str, sample_rate: int, opened: contextlib.ExitStack) -> I
     """Blocks of a file; what it opens is closed with `opened`."""
     local = opened.enter_context(_copied(path)) if storage.in_bucket(path) else path
     try:
-        # Of text soundfile takes only UTF-8, which a file's name needn't be.
-        file = opened.enter_context(audio.SoundReader(os.fsencode(local)))
+        file = opened.enter_context(audio.open_sound(local))
         if file.format == audio.MP3:
             content = opened.enter_context(audio.Mp3File(io.FileIO(local)))
             file = opened.enter_context(audio.SoundReader(content))
     except soundfile.SoundFileError as error:
-        with open(local, "rb") as there:
-            if not there.read(1):
-                raise AudioError(f"{path} can't be read as audio: the file is empty.") from None
+        audio.refuse_without_sound(path, local)
         blocks, rate = _ffmpeg_blocks(path, local, audio.cause_of(error), opened)
         yield from _at_rate(blocks, rate, sample_rate, path)
         return
@@ -321,7 +315,7 @@ def _other_format(head: bytes) -> str:
             return form
     if head[4:8] == MP4_TYPE:
         return "m4a or mp4"
-    if TEXT_BYTES.issuperset(head):
+    if audio.TEXT_BYTES.issuperset(head):
         return "text"
     return ""
 

@@ -278,11 +278,6 @@ def flac_bytes(tmp_path: Path) -> bytes:
     return path.read_bytes()
 
 
-def length_unknown(flac: bytes) -> bytes:
-    """A flac as an encoder writes it into a pipe: STREAMINFO's 36 bits of samples are 0."""
-    return flac[:21] + bytes([flac[21] & 0xF0, 0, 0, 0, 0]) + flac[26:]
-
-
 def length_absurd(flac: bytes) -> bytes:
     return flac[:21] + bytes([flac[21] | 0x0F, 255, 255, 255, 255]) + flac[26:]
 
@@ -297,11 +292,9 @@ def length_absurd(flac: bytes) -> bytes:
         lambda flac: b"",
         lambda flac: b"ID,TEXT\n1,hello\n",
         lambda flac: flac[:2000] + bytes(2000) + flac[4000:],
-        length_unknown,
         length_absurd,
     ],
-    ids=["half", "end", "header", "ten bytes", "no bytes", "text", "hole", "length unknown"]
-    + ["length absurd"],
+    ids=["half", "end", "header", "ten bytes", "no bytes", "text", "hole", "length absurd"],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     path = write(tmp_path / "damaged.flac", damage(flac_bytes(tmp_path)))
@@ -312,10 +305,9 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage: Callable[[bytes], bytes
 @pytest.mark.parametrize("content", [b"", b"not a flac"])
 def test_a_header_that_tells_nothing_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "damaged.flac"
-    for damaged in (content, length_unknown(flac_bytes(tmp_path))):
-        path.write_bytes(damaged)
-        with pytest.raises(AudioError, match=r"damaged\.flac can't be read as audio"):
-            audio_length(str(path), 16000)
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match=r"damaged\.flac can't be read as audio"):
+        audio_length(str(path), 16000)
     with pytest.raises(AudioError, match=r"nothing\.flac"):
         audio_length(str(tmp_path / "nothing.flac"), 16000)
 
@@ -361,7 +353,7 @@ def test_audio_in_a_bucket_is_that_of_the_same_file_here(
     emulator.put(name, content)
     np.testing.assert_array_equal(read_audio(there, 16000), read_audio(path, 16000))
     assert audio_length(there, 16000) == 5000
-    emulator.put(name, b"no audio")
+    emulator.put(name, b"no audio\xff")
     messages = []
     for _ in range(2):
         with pytest.raises(AudioError) as error:
@@ -541,7 +533,8 @@ def test_names_are_no_options_addresses_or_patterns(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(encoded / "a.m4a", tmp_path / name)
-    assert len(read_audio(name, 16000)) == 48000
+    aac_frame = 1024 * 16000 // 48000
+    assert len(read_audio(name, 16000)) - 48000 in range(aac_frame)  # by ffmpeg's version
 
 
 NO_SOUND = {
@@ -555,6 +548,9 @@ NO_SOUND = {
 }
 
 
+TEXTS = ("text", "table", "list", "script")
+
+
 @pytest.mark.parametrize("suffix", [".mp3", ".m4a", ".aac", ".amr", ".wav", ".txt"])
 def test_what_is_no_sound_is_refused_in_a_line_whatever_its_name(
     encoded: Path, suffix: str
@@ -566,7 +562,9 @@ def test_what_is_no_sound_is_refused_in_a_line_whatever_its_name(
         with pytest.raises(AudioError) as error:
             read_audio(path, 16000)
         message = str(error.value).replace(path, "it")
-        assert message.startswith("it can't be read as audio: soundfile says '")
+        known = {"page": "it is a web page", **dict.fromkeys(TEXTS, "it is text")}
+        reason = known.get(name, "soundfile says '")
+        assert message.startswith(f"it can't be read as audio: {reason}")
         assert len(message) < 200 and "\n" not in message and "0x" not in message
     with pytest.raises(AudioError, match="the file is empty"):
         read_audio(write(encoded / f"empty{suffix}", b""), 16000)
@@ -604,10 +602,17 @@ def test_stretches_of_a_file_decode_it_once(
 
 
 @pytest.mark.parametrize("suffix", [".mp3", ".MP3", ".wav", ".m4a"])
-def test_a_page_is_told_as_such_and_not_as_missing(tmp_path: Path, suffix: str) -> None:
-    page = write(tmp_path / f"page{suffix}", b"<!DOCTYPE html>\n<html>404</html>\n" * 100)
-    with pytest.raises(AudioError, match="soundfile says 'Format not recognised'"):
+def test_a_web_page_is_named_as_one(tmp_path: Path, suffix: str) -> None:
+    page = write(tmp_path / f"page{suffix}", b"\n<!DOCTYPE html>\n<html>404</html>\n" * 100)
+    with pytest.raises(AudioError, match="it is a web page"):
         read_audio(page, 16000)
+
+
+def test_a_webm_that_has_only_its_header_has_no_sound_yet(encoded: Path, tmp_path: Path) -> None:
+    content = (encoded / "a.webm").read_bytes()
+    header = write(tmp_path / "header.webm", content[: content.index(audio.MATROSKA_CLUSTER)])
+    with pytest.raises(AudioError, match="no sound in it yet, only a header"):
+        read_audio(header, 16000)
 
 
 def test_a_film_without_sound_is_told_from_what_is_no_film(encoded: Path) -> None:

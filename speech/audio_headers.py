@@ -1,0 +1,107 @@
+"""Lengths that are missing in the headers of sound files.
+
+A program fills in the length when it closes the file. After a crash, or in a pipe, a placeholder
+stays there, and samples follow it. libsndfile reads a wav or au file with such a header as one
+without samples, and refuses a caf file.
+"""
+
+import io
+import os
+import struct
+from collections.abc import Iterator
+
+# Bytes at the beginning of a file in which its chunk of samples is looked for.
+HEAD_BYTES = 2**20
+
+RIFF_MAGICS, RF64_MAGIC, AU_MAGIC, CAF_MAGIC = (b"RIFF", b"RF64"), b"RF64", b".snd", b"caff"
+# Placeholders of lengths.
+AU_PLACEHOLDERS = (0, 0x7FFFFFFF, 0xFFFFFFFF)
+CAF_PLACEHOLDERS = (0, -1)
+
+# A field of a header: where it starts in the file, and the bytes that it should hold.
+Field = tuple[int, bytes]
+
+
+class CompletedFile(io.BufferedReader):
+    """Reads a file as if a field of its header held other bytes."""
+
+    def __init__(self, file: io.FileIO, field: Field) -> None:
+        super().__init__(file)
+        self._start, self._bytes = field
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        position = self.tell()
+        count = super().readinto(buffer)
+        first = max(position, self._start)
+        last = min(position + count, self._start + len(self._bytes))
+        if first < last:
+            content = self._bytes[first - self._start : last - self._start]
+            memoryview(buffer).cast("B")[first - position : last - position] = content
+        return count
+
+
+def missing_length(file: io.BufferedIOBase) -> Field | None:
+    """Finds the length of the samples in a wav, au or caf file whose header has a placeholder.
+
+    Args:
+        file: any file that can be sought; its position is left at will.
+
+    Returns:
+        the field with the length to the end of the file; None if nothing is missing.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    head = file.read(HEAD_BYTES)
+    if head.startswith(AU_MAGIC):
+        return _length_in_au(head, size)
+    if head.startswith(CAF_MAGIC):
+        return _length_in_caf(head, size)
+    if head[:4] in RIFF_MAGICS and head[8:12] == b"WAVE":
+        return _length_in_wav(head, size)
+    return None
+
+
+def _length_in_au(head: bytes, size: int) -> Field | None:
+    start, length = struct.unpack_from(">II", head.ljust(12, b"\0"), 4)
+    # libsndfile reads to the end of the file for this one placeholder.
+    return (8, b"\xff" * 4) if length in AU_PLACEHOLDERS and size > start else None
+
+
+def _length_in_caf(head: bytes, size: int) -> Field | None:
+    for kind, start, length in _chunks(head, 8, ">4sq"):
+        if kind == b"data":
+            missing = length in CAF_PLACEHOLDERS and size > start
+            return (start - 8, struct.pack(">q", size - start)) if missing else None
+    return None
+
+
+def _length_in_wav(head: bytes, size: int) -> Field | None:
+    field, form = None, "<I"
+    for kind, start, _ in _chunks(head, 12, "<4sI"):
+        if kind == b"ds64" and head.startswith(RF64_MAGIC):
+            field, form = start + 8, "<q"  # after the length of the whole file
+        if kind == b"data":
+            field = start - 4 if field is None else field
+            (length,) = struct.unpack_from(form, head, field)
+            if length or size <= start or _ends_in_chunks(head, start, size):
+                return None
+            return field, struct.pack(form, min(size - start, 2**32 - 1 if form == "<I" else size))
+    return None
+
+
+def _ends_in_chunks(head: bytes, position: int, size: int) -> bool:
+    """Returns whether chunks, such as tags, fill the file from here: then there are no samples."""
+    for kind, start, length in _chunks(head, position, "<4sI"):
+        if not (kind.isascii() and kind.decode().isprintable()):
+            return False
+        position = start + length + length % 2
+    return position in (size, size + 1)  # the last one may miss its padding
+
+
+def _chunks(head: bytes, position: int, form: str) -> Iterator[tuple[bytes, int, int]]:
+    """Yields kind, start and length of the content of each chunk whose header is in `head`."""
+    header = struct.Struct(form)
+    while 0 <= position <= len(head) - header.size:
+        kind, length = header.unpack_from(head, position)
+        yield kind, position + header.size, length
+        position += header.size + length + length % 2
