@@ -72,6 +72,9 @@ KEPT_BYTES = 2**30
 # make a file a little shorter or longer than what went in.
 STRETCH_SLACK = 0.05  # seconds
 
+# Power of the channels' mean, relative to that of the channels, below which they cancel out.
+CANCELLED = 1e-4
+
 # What ffmpeg may take a file for: no pictures or texts, and no lists that name other files.
 FFMPEG_FORMATS = (
     *("aac", "ac3", "aiff", "amr", "ape", "asf", "avi", "caf", "dts", "eac3", "flv", "matroska"),
@@ -145,6 +148,7 @@ def read_audio(
     mono = audio.mean(axis=1)  # [samples]
     if not np.isfinite(mono).all():
         raise AudioError(f"{path} can't be used: some of its samples are no finite numbers.")
+    refuse_cancelled(power(mono), power(audio) / max(audio.shape[1], 1), path)
     if file_rate != sample_rate and len(mono):
         mono = soxr.resample(mono, file_rate, sample_rate, quality="HQ")
     return mono * np.float32(INT16_SCALE)
@@ -179,6 +183,29 @@ def refuse_strange_rate(rate: int, name: str) -> None:
         raise AudioError(
             f"{name} can't be used: its header tells a rate of {rate} Hz, which is damage, as "
             f"recordings have {LOWEST_RATE} to {HIGHEST_RATE} Hz. Encode it again."
+        )
+
+
+def power(samples: np.ndarray) -> float:
+    """Returns the sum of the squares of samples of any shape."""
+    return float(np.vdot(samples, samples))
+
+
+def refuse_cancelled(mixed: float, whole: float, name: str) -> None:
+    """Refuses channels of opposite phase, of whose mean next to nothing is left.
+
+    Args:
+        mixed: power of the channels' mean.
+        whole: mean power of the channels.
+        name: the file's, for messages.
+
+    Raises:
+        AudioError: they cancel each other out.
+    """
+    if mixed < CANCELLED * whole:
+        raise AudioError(
+            f"{name} can't be used: its channels cancel each other out, being of opposite phase. "
+            f"Keep one of them, as in ffmpeg -i {name} -af pan='mono|c0=c0' OUTPUT.wav"
         )
 
 

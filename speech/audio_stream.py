@@ -385,9 +385,11 @@ def _at_rate(
     """
     audio.refuse_strange_rate(rate, name)
     resampler = soxr.ResampleStream(rate, wanted_rate, 1, dtype="float32", quality="HQ")
-    any_samples = False
+    any_samples, mixed, whole = False, 0.0, 0.0
     for block in blocks:
         mono = block.mean(axis=1)  # [samples]
+        if block.shape[1] > 1:
+            mixed, whole = mixed + audio.power(mono), whole + audio.power(block) / block.shape[1]
         if not np.isfinite(mono).all():
             raise AudioError(f"{name} can't be used: some of its samples are no finite numbers.")
         any_samples = True
@@ -397,6 +399,7 @@ def _at_rate(
         resampled = resampler.resample_chunk(mono)
         if len(resampled):
             yield resampled * np.float32(audio.INT16_SCALE)
+    audio.refuse_cancelled(mixed, whole, name)
     if any_samples and rate != wanted_rate:
         mono = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
         if len(mono):

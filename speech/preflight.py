@@ -42,6 +42,7 @@ CONTRADICTION = "same audio, other transcript"
 WRONG_SIZE = "wrong size"
 SPEECH_RATE = "speech rate"
 NO_SPEECH = "next to no speech"
+WRONG_SCALE = "wrong scale"
 CLIPPING = "clipping"
 OFFSET = "offset"
 SILENT_EDGE = "silence at an edge"
@@ -53,8 +54,8 @@ SHARED_SPEAKER = "speaker in two sets"
 KINDS = (
     *(MISSING, UNREADABLE, EMPTY, NO_TRANSCRIPT, UNKNOWN_CHARACTERS, TOO_LONG, LABEL_TOO_LONG),
     *(UNALIGNABLE, SILENCE, LEAKED_AUDIO, CONTRADICTION, WRONG_SIZE, SPEECH_RATE, NO_SPEECH),
-    *(CLIPPING, OFFSET, SILENT_EDGE, TOO_SHORT, EXTREME_LENGTH, DUPLICATE, LEAKED_TRANSCRIPT),
-    SHARED_SPEAKER,
+    *(WRONG_SCALE, CLIPPING, OFFSET, SILENT_EDGE, TOO_SHORT, EXTREME_LENGTH, DUPLICATE),
+    *(LEAKED_TRANSCRIPT, SHARED_SPEAKER),
 )
 
 # Thresholds. "Genuine": 1265 recordings of LibriSpeech and of Asterisk's English and Russian
@@ -69,6 +70,9 @@ SILENCE_LEVEL = -60.0
 SPEECH_RANGE, MEASURABLE_SECONDS = 5.0, 0.25
 # Seconds before or behind speech. Genuine: below 1.
 EDGE_SECONDS = 2.0
+# Shares of full scale. Floating point goes a little beyond 1; samples at the scale of integers go
+# to 128 and more.
+LARGEST_PEAK = 16.0
 # Of the samples: 8 of each second at 16 kHz. Genuine: below a fiftieth of it.
 CLIPPED_SHARE = 0.0005
 # Of full scale. Genuine: below 0.002.
@@ -374,6 +378,10 @@ def _flaws_of_sound(sound: Sound, samples: int) -> Iterator[Flaw]:
                 detail = f"{seconds:.1f} s {where} what is said, of {sound.seconds:.1f} s"
                 yield Flaw(SILENT_EDGE, WARNING, detail, seconds)
     share = sound.clipped / samples
+    if sound.peak > LARGEST_PEAK:
+        detail = f"the largest sample is {sound.peak:.0f} times full scale"
+        yield Flaw(WRONG_SCALE, WARNING, detail, sound.peak)
+        return
     if share > CLIPPED_SHARE:
         detail = f"{sound.clipped} samples, {share:.2%}, are cut off at the top"
         yield Flaw(CLIPPING, WARNING, detail, share)

@@ -30,6 +30,7 @@ from speech.preflight import (
     UNKNOWN_CHARACTERS,
     UNREADABLE,
     WARNING,
+    WRONG_SCALE,
     WRONG_SIZE,
     Finding,
     Findings,
@@ -65,6 +66,8 @@ ADVICE = {
     WRONG_SIZE: "The file isn't the one that the list was made of, or was cut short on its way.",
     SPEECH_RATE: "Most likely the transcript belongs to other audio, or a part is missing.",
     NO_SPEECH: "The level hardly changes: listen whether anybody speaks.",
+    WRONG_SCALE: "Samples of floating point lie between -1 and 1, these at the scale of integers. "
+    "Divide them by 32768, or write integers.",
     CLIPPING: "A few cut-off samples, red in check.html, do no harm. Record more quietly.",
     OFFSET: "The recording device is at fault; a high-pass filter mends it.",
     SILENT_EDGE: "It costs time and padding: cut off what is shaded in check.html.",

@@ -46,6 +46,7 @@ class Sound:
     silent_start: float  # seconds before speech
     silent_end: float  # seconds behind speech
     clipped: int  # samples
+    peak: float  # of all samples, as a share of full scale
     offset: float  # mean of the samples, as a share of full scale
 
     @property
@@ -78,6 +79,7 @@ def measure(samples: np.ndarray, sample_rate: int) -> Sound:
         silent_start=float(start * FRAME_SECONDS),
         silent_end=float(end * FRAME_SECONDS),
         clipped=int(clipped_samples(samples).sum()),
+        peak=max(float(samples.max()), -float(samples.min())) / FULL_SCALE,
         offset=float(np.mean(samples, dtype=np.float64)) / FULL_SCALE,
     )
 

@@ -34,6 +34,7 @@ from speech.preflight import (
     UNKNOWN_CHARACTERS,
     UNREADABLE,
     WARNING,
+    WRONG_SCALE,
     WRONG_SIZE,
 )
 from speech.records import ShardSettings
@@ -187,6 +188,10 @@ def _plant_sounds(corpus: Corpus) -> None:
     corpus.plant(utterance, EXTREME_LENGTH, SPEECH_RATE, severity=WARNING)
     loud = np.clip(5 * voice("clipped", 3), -1, 1)
     corpus.plant(corpus.add("clipped", loud), CLIPPING, severity=WARNING)
+    scaled, path = corpus.add("scaled"), corpus.folder / "scaled.wav"
+    soundfile.write(path, 32768 * soundfile.read(path)[0], RATE, subtype="FLOAT")
+    corpus.sets["train"][-1] = replace(scaled, audio_bytes=path.stat().st_size)
+    corpus.plant(scaled, WRONG_SCALE, severity=WARNING)
     turned_down = 0.5 * np.clip(5 * voice("turned-down", 3), -1, 1)
     corpus.plant(corpus.add("turned-down", turned_down), CLIPPING, severity=WARNING)
     corpus.plant(corpus.add("offset", voice("offset", 3) + 0.1), OFFSET, severity=WARNING)

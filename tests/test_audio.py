@@ -16,6 +16,7 @@ from scipy.signal import resample_poly
 
 from speech import audio
 from speech.audio import INT16_SCALE, SUFFIXES, AudioError, audio_length, read_audio
+from speech.audio_stream import stream_file
 from utils import UserError
 
 RATES = (8000, 16000, 22050, 44100, 48000)
@@ -693,3 +694,19 @@ def test_suffixes_are_lower_case_and_each_once() -> None:
     assert len(set(SUFFIXES)) == len(SUFFIXES)
     assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in SUFFIXES)
     assert {Path(name).suffix for name in ENCODED} <= set(SUFFIXES)
+
+
+@pytest.mark.parametrize("read", [read_audio, lambda path, rate: list(stream_file(path, rate))])
+def test_channels_of_opposite_phase_are_named_and_not_taken_for_silence(
+    tmp_path: Path, read: Callable[[str, int], object]
+) -> None:
+    tone = sine(440, 16000, 1.0)
+    path = str(tmp_path / "phase.wav")
+    soundfile.write(path, np.stack([tone, -tone], axis=1), 16000)
+    with pytest.raises(AudioError, match=r"phase\.wav .* cancel each other out"):
+        read(path, 16000)
+    for other in (np.zeros_like(tone), -0.9 * tone, tone):
+        soundfile.write(path, np.stack([tone, other], axis=1), 16000)
+        read(path, 16000)
+    soundfile.write(path, np.zeros((1000, 2)), 16000)
+    read(path, 16000)

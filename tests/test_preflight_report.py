@@ -29,7 +29,7 @@ def found(planted: Corpus) -> Findings:
 
 def test_every_kind_of_a_set_is_told_with_its_count_errors_first(found: Findings) -> None:
     train, dev, test, last = report(found).split("\n\n")
-    assert train.startswith("train: 54 utterances, 0.0")
+    assert train.startswith("train: 55 utterances, 0.0")
     assert dev.startswith("dev: 5 utterances") and test.startswith("test: 6 utterances")
     assert " 1 speaker\n" in dev and " 2 speakers\n" in test
     rows = [line.split() for line in train.splitlines() if line[2:7].strip() in ("error", "warni")]
