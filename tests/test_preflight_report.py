@@ -40,7 +40,7 @@ def test_every_kind_of_a_set_is_told_with_its_count_errors_first(found: Findings
         those = [e for e in found.of_kind(kind, "train") if e.severity == severity]
         assert len(those) == number
     assert sum(told.values()) == sum(each.set == "train" for each in found.findings)
-    assert last == (f"found {found.errors} errors and {found.warnings} warnings in 65 utterances")
+    assert last == (f"found {found.errors} errors and {found.warnings} warnings in 66 utterances")
 
 
 def test_counts_stand_below_each_other(found: Findings) -> None:
