@@ -329,7 +329,7 @@ def by_pocketsphinx() -> Hear:
         hypothesis = decoder.hyp()
         seconds = time.perf_counter() - started
         # A word's other pronunciations have numbers: "read(2)".
-        text = re.sub(r"\(\d+\)", "", hypothesis.hypstr) if hypothesis else ""
+        text = re.sub(r"\([0-9]+\)", "", hypothesis.hypstr) if hypothesis else ""
         return Hearing(text, seconds, None)
 
     return hear

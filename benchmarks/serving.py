@@ -31,7 +31,7 @@ from absl import flags, logging
 import constants
 from speech import command_line
 from speech.audio_files import find_audio_files
-from utils import UserError
+from utils import UserError, lines_of
 
 FLAGS = flags.FLAGS
 
@@ -167,7 +167,7 @@ async def load(address: str, recordings: dict[str, bytes]) -> Run:
 
 async def memory(http: httpx.AsyncClient) -> float:
     """MB that the server has."""
-    told = (await http.get("/metrics")).text.splitlines()
+    told = lines_of((await http.get("/metrics")).text)
     (line,) = (each for each in told if each.startswith(MEMORY))
     return float(line.split()[-1]) / 1e6
 

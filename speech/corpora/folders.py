@@ -10,7 +10,7 @@ from speech.corpora.audio_paths import AudioPaths
 from speech.corpora.reading import Reading, decode, refuse_problems
 from speech.corpora.utterance import Utterance, transcript_of
 from speech.showing import in_utf8
-from utils import UserError
+from utils import UserError, lines_of
 
 TEXT_SUFFIX = ".txt"
 
@@ -84,4 +84,4 @@ def _read_text(path: str) -> str | UserError:
         return UserError(f"{path} can't be read: {error.strerror}.")
     except UserError as error:
         return error
-    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+    return " ".join(line.strip() for line in lines_of(text) if line.strip())

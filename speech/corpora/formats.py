@@ -19,7 +19,7 @@ from speech.corpora.librispeech import TRANSCRIPT_SUFFIX, librispeech
 from speech.corpora.reading import Reading
 from speech.corpora.utterance import Utterance
 from speech.records import INDEX_SUFFIX
-from utils import UserError
+from utils import UserError, is_number
 
 __all__ = ["FORMATS", "TABLE_SUFFIXES", "Reader", "Reading", "check_apart", "detect", "read"]
 
@@ -28,7 +28,9 @@ __all__ = ["FORMATS", "TABLE_SUFFIXES", "Reader", "Reading", "check_apart", "det
 Reader = Callable[[str, Reading], list[Utterance]]
 
 FORMATS: dict[str, Reader] = {
-    "librispeech": lambda path, reading: librispeech([path], reading.flag),
+    "librispeech": lambda path, reading: librispeech(
+        [path], reading.flag, lower=reading.language is None
+    ),
     "csv": deepspeech_csv.read,
     "common_voice": common_voice.read,
     "json": json_lines.read,
@@ -272,6 +274,6 @@ def _order(utterance: Utterance) -> tuple[str, str, int, str]:
     """By id, and equal ids by where they stand: line 9 of a table before its line 10."""
     table, colon, line = utterance.place.rpartition(":")
     audio_path = utterance.audio_path or ""
-    if colon and line.isdecimal():
+    if colon and is_number(line):
         return utterance.utterance_id, table, int(line), audio_path
     return utterance.utterance_id, utterance.place, 0, audio_path

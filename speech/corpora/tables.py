@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from speech.corpora.reading import read_text
-from utils import UserError
+from utils import UserError, lines_of
 
 SEPARATORS = ",;\t"
 
@@ -162,7 +162,7 @@ def _explained(error: csv.Error) -> csv.Error:
 
 
 def _tsv_rows(text: str) -> _Rows:
-    for line, row in enumerate(text.split("\n"), start=1):
-        fields = row.removesuffix("\r").split("\t")
+    for line, row in enumerate(lines_of(text), start=1):
+        fields = row.split("\t")
         if _any(fields):
             yield line, fields
