@@ -202,8 +202,8 @@ def main() -> None:
     if FLAGS.input_arpa is not None:
         built = language_model.package(FLAGS.input_arpa, packing, programs, target())
     else:
-        text = text_files.find_text(FLAGS.input_txt, "--input_txt")
-        excluded = text_files.find_text(FLAGS.exclude_txt, "--exclude_txt")
+        text = text_files.find_text(FLAGS.input_txt, "--input_txt", FLAGS.language)
+        excluded = text_files.find_text(FLAGS.exclude_txt, "--exclude_txt", FLAGS.language)
         built = language_model.build(text, excluded, estimation(), packing, programs, target())
     if programs is None:
         logging.warning(
