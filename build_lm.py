@@ -46,13 +46,13 @@ FLAGS_OF_ESTIMATION = (
 
 
 def define_flags() -> None:
-    flags.DEFINE_list(
+    command_line.define_paths(
         "input_txt",
         [],
         "Files of text, plain or gzipped, one sentence a line; also LibriSpeech's *.trans.txt, or "
         "folders of them, and the tables of other corpora (.csv, .tsv, .json).",
     )
-    flags.DEFINE_list(
+    command_line.define_paths(
         "exclude_txt",
         [],
         "The same of transcripts that the model mustn't know, such as the test set's: a line that "

@@ -39,7 +39,7 @@ def define_flags() -> None:
         "Splits to fetch from LibriSpeech's site, check and unpack first, e.g. train-clean-100. "
         "Nothing is prepared in the same call.",
     )
-    flags.DEFINE_list(
+    command_line.define_paths(
         "files_path",
         None,
         "Folders of one or several splits, local or gs://, merged into one set. Default: "

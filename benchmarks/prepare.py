@@ -33,7 +33,7 @@ import soundfile
 from absl import app, flags, logging
 
 import constants
-from speech import corpora
+from speech import command_line, corpora
 from speech.corpora import Utterance
 from speech.features import CHUNK_FRAMES, FrontEnd
 from speech.prepare import prepare, prepare_utterance
@@ -41,7 +41,7 @@ from speech.records import ShardSettings
 from utils import ENGLISH
 
 FLAGS = flags.FLAGS
-flags.DEFINE_list("files_path", None, "Folders in LibriSpeech's layout.", required=True)
+command_line.define_paths("files_path", None, "Folders in LibriSpeech's layout.", required=True)
 flags.DEFINE_integer("utterances", 150, "Recordings, spread over the corpus.", lower_bound=1)
 flags.DEFINE_integer("copies", 8, "Times that all but the original go through them.", lower_bound=1)
 flags.DEFINE_string(

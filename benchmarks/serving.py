@@ -45,7 +45,9 @@ MEMORY = "process_resident_memory_bytes"
 def define_flags() -> None:
     flags.DEFINE_string("model", constants.MODEL_DIR, "As of serve.py --models.")
     flags.DEFINE_string("scorer", None, "As of serve.py --scorers.")
-    flags.DEFINE_list("files_path", [], "Recordings: files, folders or patterns, by commas.")
+    command_line.define_paths(
+        "files_path", [], "Recordings: files, folders or patterns, by commas."
+    )
     flags.DEFINE_integer("recordings", 50, "Most recordings that are sent.", lower_bound=1)
     flags.DEFINE_integer("clients", 50, "Requests at once.", lower_bound=1)
     flags.DEFINE_float("seconds", 60, "How long requests are begun.", lower_bound=1)

@@ -1,18 +1,45 @@
 """What every door does alike: logging, and messages instead of tracebacks."""
 
 import errno
+import glob
 import io
 import logging as python_logging
 import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from tqdm import tqdm
 
 from utils import UserError
+
+# The flags that are defined here are the doors'.
+flags.disclaim_key_flags()
+
+
+class _PathsParser(flags.ListParser):
+    """Reads paths or patterns with commas between them, or a single one that has commas itself."""
+
+    def parse(self, argument: str | list[str]) -> list[str]:
+        if isinstance(argument, str) and "," in argument and _is_there(argument):
+            return [argument]
+        return super().parse(argument)
+
+
+def _is_there(pattern: str) -> bool:
+    return os.path.exists(pattern) or bool(glob.glob(pattern))
+
+
+def define_paths(name: str, default: str | list[str] | None, meaning: str, **more: Any) -> None:
+    """Defines a flag of paths, separated by commas; one that has a comma itself goes in quotes.
+
+    A value that is there as a whole is one path.
+    """
+    flags.DEFINE(
+        _PathsParser(), name, default, meaning, serializer=flags.CsvListSerializer(","), **more
+    )
 
 
 def define_logging_flag() -> None:

@@ -4,8 +4,16 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from doors import parsed
+
+import build_lm
+import eval as eval_door
+import prepare_csv
+import prepare_libri
+import serve
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -88,3 +96,34 @@ def test_the_logging_flag_sets_how_much_is_said(level: str, said: list[str]) -> 
     outcome = run("logging.info('one'); logging.warning('two')", f"--logging={level}")
     lines = [line.split(" ", 1)[1] for line in outcome.stderr.splitlines()]
     assert lines == said
+
+
+@pytest.mark.parametrize(
+    ("door", "flag"),
+    [
+        *((prepare_csv, f"{name}_files") for name in ("train", "dev", "test")),
+        (prepare_csv, "files_path"),
+        (prepare_libri, "files_path"),
+        (build_lm, "input_txt"),
+        (build_lm, "exclude_txt"),
+        (eval_door, "test_data"),
+        (eval_door, "audio"),
+        *((serve, name) for name in ("models", "scorers", "test_data", "audio")),
+    ],
+)
+def test_a_path_that_is_there_may_have_commas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, door: ModuleType, flag: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def read(value: str) -> list[str]:
+        found: list[str] = getattr(parsed(door, f"--{flag}={value}"), flag)
+        return found
+
+    (tmp_path / "a,b").mkdir()
+    assert read("a,b") == ["a,b"]
+    assert read("a,b/*.tfrecords") == ["a", "b/*.tfrecords"]
+    (tmp_path / "a,b" / "x.tfrecords").touch()
+    assert read("a,b/*.tfrecords") == ["a,b/*.tfrecords"]
+    assert read("a, b,c") == ["a", "b", "c"] and read('"a,b",c') == ["a,b", "c"]
+    assert read("") == []

@@ -160,8 +160,11 @@ def _detect_folder(path: str, flag: str) -> str:
         return "commands"
     if any(name.endswith(TRANSCRIPT_SUFFIX) for name in names):
         return "librispeech"
-    audio = {os.path.splitext(name)[0] for name in names if name.lower().endswith(SUFFIXES)}
-    if any(f"{stem}{folders.TEXT_SUFFIX}" in names for stem in audio):
+    audio = [name for name in names if name.lower().endswith(SUFFIXES)]
+    texts = {
+        os.path.splitext(name)[0] for name in names if name.lower().endswith(folders.TEXT_SUFFIX)
+    }
+    if any(texts.intersection(folders.text_names(name)) for name in audio):
         return "folder"
     tables_there = _tables_in(path, names)
     if tables_there:
