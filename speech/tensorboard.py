@@ -103,4 +103,4 @@ def table(samples: Sequence[Sample]) -> str:
 def plain(text: str) -> str:
     """The text in one line of Markdown that shows it as it is, markup and all."""
     in_one_line = " ".join(lines_of(text))
-    return re.sub(r"[^\w '.,:-]|_", lambda found: f"&#{ord(found[0])};", in_one_line)
+    return re.sub(r"[^\w\s'.,:-]|_", lambda found: f"&#{ord(found[0])};", in_one_line)
