@@ -46,13 +46,13 @@ FLAGS_OF_ESTIMATION = (
 
 
 def define_flags() -> None:
-    flags.DEFINE_list(
+    command_line.define_paths(
         "input_txt",
         [],
         "Files of text, plain or gzipped, one sentence a line; also LibriSpeech's *.trans.txt, or "
         "folders of them, and the tables of other corpora (.csv, .tsv, .json).",
     )
-    flags.DEFINE_list(
+    command_line.define_paths(
         "exclude_txt",
         [],
         "The same of transcripts that the model mustn't know, such as the test set's: a line that "
@@ -202,8 +202,8 @@ def main() -> None:
     if FLAGS.input_arpa is not None:
         built = language_model.package(FLAGS.input_arpa, packing, programs, target())
     else:
-        text = text_files.find_text(FLAGS.input_txt, "--input_txt")
-        excluded = text_files.find_text(FLAGS.exclude_txt, "--exclude_txt")
+        text = text_files.find_text(FLAGS.input_txt, "--input_txt", FLAGS.language)
+        excluded = text_files.find_text(FLAGS.exclude_txt, "--exclude_txt", FLAGS.language)
         built = language_model.build(text, excluded, estimation(), packing, programs, target())
     if programs is None:
         logging.warning(

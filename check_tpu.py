@@ -30,7 +30,7 @@ from speech.records import find_shards
 from speech.tpu_compiler import Compiled, compile_program, find_python
 from speech.tpu_estimate import OTHER, PARTS, TOPOLOGIES, Topology, estimate
 from speech.tpu_step import training_step
-from utils import ENGLISH, UserError
+from utils import ENGLISH, UserError, is_number, lines_of
 
 FLAGS = flags.FLAGS
 
@@ -120,7 +120,7 @@ def asked_batches() -> list[int]:
     """Utterances of a core, for each --train_batch_size."""
     batches = []
     for text in FLAGS.train_batch_size or [""]:
-        size = int(text) if text.isdecimal() else 0
+        size = int(text) if is_number(text) else 0
         if not size:
             raise UserError(f"--train_batch_size={text} must be whole numbers, as in 32,64.")
         estimator.check_divisible("train_batch_size", size, FLAGS.num_tpu_cores)
@@ -197,7 +197,7 @@ def largest_batch(fits: Callable[[int], bool], batch: int) -> int:
 
 def reason(error: str) -> str:
     """The first line of what the compiler says."""
-    return error.strip().splitlines()[0]
+    return lines_of(error.strip())[0]
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ FLAGS = flags.FLAGS
 
 def define_flags() -> None:
     flags.DEFINE_string("model_dir", constants.MODEL_DIR, "The model that training.py made.")
-    flags.DEFINE_list(
+    command_line.define_paths(
         "test_data",
         constants.TEST_DATA,
         "Test shards, a glob or gs:// glob; or several, by commas.",
@@ -56,7 +56,7 @@ def define_flags() -> None:
         "Where report.html, summary.json and utterances.csv go, or a folder of them for each of "
         "several sets; empty for none.",
     )
-    flags.DEFINE_list(
+    command_line.define_paths(
         "audio", [], "Folders of the recordings, which the report then plays; by commas."
     )
     flags.DEFINE_string(

@@ -82,12 +82,12 @@ def define_flags() -> None:
 
 def define_corpus_flags() -> None:
     """Where the corpus is, how to read it, and where its shards go."""
-    flags.DEFINE_list(
+    command_line.define_paths(
         "files_path", [], "Tables or folders, local or gs://, merged into one set; or see --split."
     )
-    flags.DEFINE_list("train_files", [], "The same, of the training set.")
-    flags.DEFINE_list("dev_files", [], "The same, of the development set.")
-    flags.DEFINE_list("test_files", [], "The same, of the test set.")
+    command_line.define_paths("train_files", [], "The same, of the training set.")
+    command_line.define_paths("dev_files", [], "The same, of the development set.")
+    command_line.define_paths("test_files", [], "The same, of the test set.")
     flags.DEFINE_string(
         "split",
         None,

@@ -23,10 +23,13 @@ from speech import (
     prepare_flags,
     prepare_tasks,
     storage,
+    transcripts,
 )
 from speech.records import index_path
 
 FLAGS = flags.FLAGS
+
+AS_THEY_ARE = transcripts.TranscriptRules()
 
 
 def define_flags() -> None:
@@ -36,7 +39,7 @@ def define_flags() -> None:
         "Splits to fetch from LibriSpeech's site, check and unpack first, e.g. train-clean-100. "
         "Nothing is prepared in the same call.",
     )
-    flags.DEFINE_list(
+    command_line.define_paths(
         "files_path",
         None,
         "Folders of one or several splits, local or gs://, merged into one set. Default: "
@@ -164,9 +167,8 @@ def main() -> None:
     for folders, tfrecords_file in asked_sets():
         whole = for_evaluation(folders)
         settings = prepare_flags.asked_settings(FLAGS, alphabet, whole)
-        utterances = corpora.with_copies(
-            corpora.librispeech(folders), settings.copies.augmented_copies
-        )
+        found = transcripts.rewritten(corpora.librispeech(folders), AS_THEY_ARE)
+        utterances = corpora.with_copies(found, settings.copies.augmented_copies)
         logging.info("%s: %d utterances", ", ".join(folders), len(utterances))
         if FLAGS.stats:
             prepare_tasks.report_stats(utterances, tfrecords_file, settings, whole)

@@ -22,20 +22,20 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    flags.DEFINE_list(
+    command_line.define_paths(
         "models",
         [constants.MODEL_DIR],
         "Model directories, SavedModels and .tflite files, by commas; the first is the default.",
     )
-    flags.DEFINE_list("scorers", [], "Language models that build_lm.py made, by commas.")
+    command_line.define_paths("scorers", [], "Language models that build_lm.py made, by commas.")
     flags.DEFINE_string(
         "host", "127.0.0.1", "The address to serve at; 0.0.0.0 is every one of this machine."
     )
     flags.DEFINE_integer("port", 8080, "0: any that is free.", lower_bound=0, upper_bound=65535)
     flags.DEFINE_float("max_upload_mb", 100, "Largest recording.", lower_bound=0.001)
     flags.DEFINE_float("max_seconds", 3600, "Longest recording or stream.", lower_bound=1)
-    flags.DEFINE_list("test_data", [], "Test shards to look through, globs by commas.")
-    flags.DEFINE_list("audio", [], "Folders of their recordings, by commas.")
+    command_line.define_paths("test_data", [], "Test shards to look through, globs by commas.")
+    command_line.define_paths("audio", [], "Folders of their recordings, by commas.")
     flags.DEFINE_integer(
         "batch_size", 16, "Most utterances that a model hears at once.", lower_bound=1
     )

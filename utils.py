@@ -1,6 +1,7 @@
-"""Alphabet: text <-> label indices, and the error that people at the keyboard can mend."""
+"""Alphabet: text <-> label indices; text as people write it; and the error that they can mend."""
 
 import json
+import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -18,6 +19,33 @@ class UserError(Exception):
 
 class AlphabetError(UserError):
     """A character that an alphabet doesn't have, or an alphabet that can't be one."""
+
+
+# Marks of direction, zero-width space, word joiner, soft hyphen and byte order mark.
+INVISIBLE = re.compile("[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a text, which end with \\n, \\r\\n or \\r, without these ends.
+
+    str.splitlines also ends lines at U+2028, U+0085, \\v, \\f and others, which stand for spaces in
+    what people write: what follows one would be lost or become a line of its own.
+    """
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return lines if lines[-1] else lines[:-1]
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a whole number in the digits 0 to 9, which programs and file formats write.
+
+    str.isdigit takes superscripts too, and str.isdecimal the digits of all scripts.
+    """
+    return text.isascii() and text.isdecimal()
+
+
+def in_western_digits(text: str) -> str:
+    """The text with the digits of all scripts as 0 to 9: ١٢ is 12. Superscripts stay."""
+    return "".join(str(unicodedata.decimal(each, each)) for each in text)
 
 
 @dataclass(frozen=True)
@@ -138,13 +166,12 @@ class Alphabet:
         """
         characters = []
         try:
-            lines = content.decode("utf-8-sig").split("\n")
+            lines = lines_of(content.decode("utf-8-sig"))
         except UnicodeDecodeError as error:
             raise AlphabetError(
                 f"The alphabet {path} is not UTF-8 ({error}): save it so."
             ) from None
         for number, line in enumerate(lines, start=1):
-            line = line.rstrip("\r")
             if not line or line.startswith("#"):
                 continue
             character = unicodedata.normalize("NFC", "#" if line == "\\#" else line)

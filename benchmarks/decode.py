@@ -63,7 +63,7 @@ from speech.config import read_config
 from speech.decoder import THREADS, BeamSearchDecoder, BeamSettings, LogProbs
 from speech.ngrams import UNKNOWN
 from speech.scorer import SPACE, Scorer, read_scorer, write_scorer
-from utils import Alphabet, UserError
+from utils import Alphabet, UserError, lines_of
 
 FLAGS = flags.FLAGS
 
@@ -169,7 +169,7 @@ def estimated(pattern: str, folder: str) -> str:
     """Path of an ARPA file of the text."""
     counts, sentences = NgramCounts(ORDER), 0
     for path in sorted(glob.glob(pattern, recursive=True)):
-        for line in Path(path).read_text(encoding="utf-8").lower().splitlines():
+        for line in lines_of(Path(path).read_text(encoding="utf-8").lower()):
             words = line.split()[path.endswith(TRANSCRIPTS) :]
             counts.add_raw_counts_from_line(" ".join(words))
             sentences += 1

@@ -42,7 +42,7 @@ from utils import ENGLISH
 
 FLAGS = flags.FLAGS
 command_line.define_logging_flag()
-flags.DEFINE_list("files_path", None, "Folders in LibriSpeech's layout.", required=True)
+command_line.define_paths("files_path", None, "Folders in LibriSpeech's layout.", required=True)
 flags.DEFINE_integer("utterances", 150, "Recordings, spread over the corpus.", lower_bound=1)
 flags.DEFINE_integer("copies", 8, "Times that all but the original go through them.", lower_bound=1)
 flags.DEFINE_string(

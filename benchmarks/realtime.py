@@ -115,7 +115,7 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "files_path", None, "A corpus of any format, or a folder of audio.", required=True
     )
-    flags.DEFINE_list("model", [], "Model directories, SavedModels or .tflite files.")
+    command_line.define_paths("model", [], "Model directories, SavedModels or .tflite files.")
     flags.DEFINE_string("scorer", None, "The language model that build_lm.py made; none without.")
     flags.DEFINE_integer("beam_width", constants.BEAM_WIDTH, "As of eval.py.", lower_bound=1)
     flags.DEFINE_integer("utterances", 20, "Recordings taken, over the corpus.", lower_bound=1)
@@ -329,7 +329,7 @@ def by_pocketsphinx() -> Hear:
         hypothesis = decoder.hyp()
         seconds = time.perf_counter() - started
         # A word's other pronunciations have numbers: "read(2)".
-        text = re.sub(r"\(\d+\)", "", hypothesis.hypstr) if hypothesis else ""
+        text = re.sub(r"\([0-9]+\)", "", hypothesis.hypstr) if hypothesis else ""
         return Hearing(text, seconds, None)
 
     return hear

@@ -31,7 +31,7 @@ from absl import flags, logging
 import constants
 from speech import command_line
 from speech.audio_files import find_audio_files
-from utils import UserError
+from utils import UserError, lines_of
 
 FLAGS = flags.FLAGS
 
@@ -45,7 +45,9 @@ MEMORY = "process_resident_memory_bytes"
 def define_flags() -> None:
     flags.DEFINE_string("model", constants.MODEL_DIR, "As of serve.py --models.")
     flags.DEFINE_string("scorer", None, "As of serve.py --scorers.")
-    flags.DEFINE_list("files_path", [], "Recordings: files, folders or patterns, by commas.")
+    command_line.define_paths(
+        "files_path", [], "Recordings: files, folders or patterns, by commas."
+    )
     flags.DEFINE_integer("recordings", 50, "Most recordings that are sent.", lower_bound=1)
     flags.DEFINE_integer("clients", 50, "Requests at once.", lower_bound=1)
     flags.DEFINE_float("seconds", 60, "How long requests are begun.", lower_bound=1)
@@ -167,7 +169,7 @@ async def load(address: str, recordings: dict[str, bytes]) -> Run:
 
 async def memory(http: httpx.AsyncClient) -> float:
     """MB that the server has."""
-    told = (await http.get("/metrics")).text.splitlines()
+    told = lines_of((await http.get("/metrics")).text)
     (line,) = (each for each in told if each.startswith(MEMORY))
     return float(line.split()[-1]) / 1e6
 

@@ -31,7 +31,7 @@ from synthesizer import Synthesizer, to_corpus_rate
 
 import constants
 from speech import command_line
-from utils import UserError
+from utils import UserError, lines_of
 
 # eSpeak NG's names of languages that it speaks a command in, and variants of its voice.
 VOICES = {"en": ("en-us", "en", "en-gb-scotland"), "es": ("es", "es-419"), "ar": ("ar",)}
@@ -90,7 +90,7 @@ def read_lines(path: str) -> tuple[str, ...]:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--sentences={path} can't be read: {error}.") from None
-    lines = [line.strip() for line in text.splitlines()]
+    lines = [line.strip() for line in lines_of(text)]
     found = tuple(line for line in lines if line and not line.startswith("#"))
     if not found:
         raise UserError(f"--sentences={path} has no sentence: write one on each line.")

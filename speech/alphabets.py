@@ -16,7 +16,7 @@ from typing import Protocol
 from speech import storage, transcripts
 from speech.scripts import script_of
 from speech.showing import code_point, in_utf8, isolated, place, shown, unicode_name
-from utils import ENGLISH, UTF8_NAME, UTF_8, Alphabet, AlphabetError, UserError
+from utils import ENGLISH, UTF8_NAME, UTF_8, Alphabet, AlphabetError, UserError, lines_of
 
 SPACE = " "
 
@@ -401,7 +401,7 @@ def write_alphabet(path: str, characters: Iterable[str], comments: Sequence[str]
             )
         return alphabet
     # A comment comes first in any case: a byte order mark there would be taken for one.
-    head = ["One character a line.", *(line for each in comments for line in each.splitlines())]
+    head = ["One character a line.", *(line for each in comments for line in lines_of(each))]
     text = "".join(f"{line}\n" for line in [*(f"# {line}" for line in head), *lines])
     storage.write_text(path, in_utf8(text))
     return alphabet
@@ -409,5 +409,5 @@ def write_alphabet(path: str, characters: Iterable[str], comments: Sequence[str]
 
 def _lines(text: str) -> list[str]:
     """The characters' lines in an alphabet's file."""
-    lines = (line.rstrip("\r") for line in text.removeprefix("\ufeff").split("\n"))
+    lines = lines_of(text.removeprefix("\ufeff"))
     return [line for line in lines if line and not line.startswith("#")]

@@ -17,8 +17,8 @@ MARKS = {"<s>": "<s>", "</s>": "</s>", UNKNOWN: UNKNOWN, "<UNK>": UNKNOWN}
 
 DATA = "\\data\\"
 END = "\\end\\"
-_COUNT = re.compile(r"ngram (\d+)\s*=\s*(\d+)\s*")
-_SECTION = re.compile(r"\\(\d+)-grams:\s*")
+_COUNT = re.compile(r"ngram ([0-9]+)\s*=\s*([0-9]+)\s*")
+_SECTION = re.compile(r"\\([0-9]+)-grams:\s*")
 
 # Digits of a number that is written before it is known.
 _DIGITS = 12

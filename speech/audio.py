@@ -34,7 +34,7 @@ import soxr
 
 from speech import storage
 from speech.audio_headers import HEAD_BYTES, CompletedFile, missing_length
-from utils import UserError
+from utils import UserError, lines_of
 
 # Files that a folder of recordings is searched for, in lower case.
 SUFFIXES = (
@@ -519,7 +519,7 @@ def ffmpeg_complaint(said: bytes, path: str, exit_code: int, any_sound: bool) ->
     # address in memory would make the same file's message another one every time.
     lines = [
         re.sub(r"^(\[.*?\] )+", "", line).strip()
-        for line in said.decode(errors="replace").splitlines()
+        for line in lines_of(said.decode(errors="replace"))
     ]
     causes = [line.replace(_address(path), "the file").rstrip(".") for line in lines if line]
     if exit_code == 0 and any_sound:

@@ -288,7 +288,7 @@ def _given(text: str, inside: str, names: tuple[str, ...]) -> dict[str, str]:
     return given
 
 
-_NUMBER = r"([+-]?(?:\d+\.?\d*|\.\d+))"
+_NUMBER = r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))"
 _RANGE = re.compile(rf"{_NUMBER}(?::{_NUMBER})?(?:~{_NUMBER})?")
 
 

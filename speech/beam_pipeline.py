@@ -32,7 +32,7 @@ from speech import storage
 from speech.command_line import progress_bar
 from speech.corpora import Utterance
 from speech.records import INDEX_SUFFIX, Index, ShardSettings, index_path, run_folder, shard_path
-from utils import UserError
+from utils import UserError, lines_of
 
 if TYPE_CHECKING:
     import apache_beam
@@ -281,7 +281,7 @@ def _parsed(runner: Runner) -> "PipelineOptions":
             parsed = PipelineOptions([f"--{option.lstrip('-')}" for option in options])
             given = parsed.get_all_options(retain_unknown_options=True)
     except SystemExit:
-        reason = said.getvalue().strip().splitlines()[-1].partition("error: ")[2]
+        reason = lines_of(said.getvalue().strip())[-1].partition("error: ")[2]
         raise UserError(f"--runner_options={','.join(options)}: {reason}.") from None
     known = PipelineOptions([]).get_all_options()
     unknown = sorted(given.keys() - known.keys())
@@ -368,7 +368,7 @@ def _reason(error: Exception) -> str:
     Beam adds the transform's name to the message, and runners on other machines hand on the whole
     traceback as text.
     """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in lines_of(str(error)) if line.strip()]
     told = [line for line in lines if f"{UserError.__name__}: " in line] or lines
     if not told:
         return type(error).__name__

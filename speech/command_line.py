@@ -1,19 +1,24 @@
 """What every door does alike: logging, and messages instead of tracebacks."""
 
 import errno
+import glob
 import io
 import logging as python_logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from tqdm import tqdm
 
 import constants
 from utils import UserError
+
+# The flags that are defined here are the doors'.
+flags.disclaim_key_flags()
+
 
 # Upper bound of random seeds: TensorFlow adds the step to them in int32, and NumPy takes no
 # negative ones.
@@ -33,6 +38,29 @@ def define_random_seed(meaning: str) -> None:
         meaning,
         lower_bound=0,
         upper_bound=LARGEST_SEED,
+    )
+
+
+class _PathsParser(flags.ListParser):
+    """Reads paths or patterns with commas between them, or a single one that has commas itself."""
+
+    def parse(self, argument: str | list[str]) -> list[str]:
+        if isinstance(argument, str) and "," in argument and _is_there(argument):
+            return [argument]
+        return super().parse(argument)
+
+
+def _is_there(pattern: str) -> bool:
+    return os.path.exists(pattern) or bool(glob.glob(pattern))
+
+
+def define_paths(name: str, default: str | list[str] | None, meaning: str, **more: Any) -> None:
+    """Defines a flag of paths, separated by commas; one that has a comma itself goes in quotes.
+
+    A value that is there as a whole is one path.
+    """
+    flags.DEFINE(
+        _PathsParser(), name, default, meaning, serializer=flags.CsvListSerializer(","), **more
     )
 
 

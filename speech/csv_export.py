@@ -28,7 +28,7 @@ from speech.prepare import (
     checked_transcript,
     in_order,
 )
-from utils import UserError
+from utils import UserError, is_number
 
 HEADER = ("wav_filename", "wav_filesize", "transcript")
 WRITE_CSV = "--write_csv"  # the flag that names the folder of the tables
@@ -148,7 +148,7 @@ def write_csv(
 def _tables(utterances: list[Utterance]) -> set[str]:
     """The tables that utterances come from, and texts beside recordings."""
     split = (each.place.rpartition(":") for each in utterances)
-    return {table if line.isdecimal() else f"{table}{colon}{line}" for table, colon, line in split}
+    return {table if is_number(line) else f"{table}{colon}{line}" for table, colon, line in split}
 
 
 def _content(path: str) -> bytes | None:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from speech import prefix_search, tries
 from speech.prefix_search import Search, Words
 from speech.scorer import LETTERS, SPACE, Scorer
-from utils import UTF_8, Alphabet, UserError
+from utils import INVISIBLE, UTF_8, Alphabet, UserError
 
 LogProbs = npt.NDArray[np.float32]  # [frames, labels], natural logarithms
 Probabilities = npt.NDArray[np.float32]  # [frames, labels]
@@ -79,11 +79,13 @@ class BeamSettings:
         self._require_types()
         if self.beam_width < 1:
             raise UserError(f"The beam width is {self.beam_width}: give it 1 or more.")
-        if self.cutoff_top_n < 1 or not 0 < self.cutoff_prob <= 1:
+        if not 0 < self.cutoff_prob <= 1:
             raise UserError(
-                f"cutoff_prob is {self.cutoff_prob} and cutoff_top_n {self.cutoff_top_n}: give a "
-                "probability above 0, up to 1, and 1 label or more."
+                f"cutoff_prob is {self.cutoff_prob}: give a probability above 0 and up to 1, which "
+                "tries all labels."
             )
+        if self.cutoff_top_n < 1:
+            raise UserError(f"cutoff_top_n is {self.cutoff_top_n}: give 1 label or more.")
         if not self.unknown_penalty >= 0:
             raise UserError(
                 f"The penalty for unknown words is {self.unknown_penalty}: give 0 or more."
@@ -336,14 +338,29 @@ def _labels(
     Raises:
         UserError: a word has other characters than the alphabet, a space, or none.
     """
-    for word, _ in hot_words:
-        strange = sorted({*alphabet.missing(word), *set(word) & {SPACE}})
+    labels = []
+    for given, _ in hot_words:
+        word = INVISIBLE.sub("", given)
+        strange = _not_in_words(alphabet, word)
         if strange or not word:
             raise UserError(
-                f"The hot word {word!r} has {strange or 'no letters'}: give single words, of the "
-                "letters that the model writes."
+                f"The hot word {given!r} has {strange or 'no letters'}: {_remedy(alphabet, word)}"
             )
-    return tries.padded([alphabet.encode(word) for word, _ in hot_words])
+        labels.append(alphabet.encode(word))
+    return tries.padded(labels)
+
+
+def _not_in_words(alphabet: Alphabet, text: str) -> list[str]:
+    """The characters of a text that no word of the alphabet has, sorted."""
+    return sorted({*alphabet.missing(text), *set(text) & {SPACE}})
+
+
+def _remedy(alphabet: Alphabet, word: str) -> str:
+    """What to do about a hot word that the alphabet can't write."""
+    for case, cased in (("lower case", word.lower()), ("capitals", word.upper())):
+        if word and not _not_in_words(alphabet, cased):
+            return f"write it in {case}, {cased}, as the model writes."
+    return "give single words, of the letters that the model writes."
 
 
 def _checked_probabilities(log_probs: LogProbs, alphabet: Alphabet) -> Probabilities:

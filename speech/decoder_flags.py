@@ -35,7 +35,7 @@ def define_search_flags() -> None:
     flags.DEFINE_float(
         "cutoff_prob",
         DEFAULTS.cutoff_prob,
-        "In each frame, try only the most probable labels that sum up to it.",
+        "In each frame, try only the most probable labels that sum up to it, above 0.",
         lower_bound=0,
         upper_bound=1,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from absl import logging
 
 from speech.kenlm_programs import Estimation
-from utils import UserError
+from utils import UserError, lines_of
 
 WORKER = Path(__file__).with_name("kaldingram_worker.py")
 
@@ -48,7 +48,7 @@ def estimate(text: str, arpa: str, estimation: Estimation, vocabulary: str | Non
         [sys.executable, str(WORKER), *files], capture_output=True, text=True, errors="replace"
     )
     if ended.returncode:
-        said = ended.stderr.strip().splitlines()[-1:] or [f"status {ended.returncode}"]
+        said = lines_of(ended.stderr.strip())[-1:] or [f"status {ended.returncode}"]
         raise UserError(
             f"The embedded estimator failed: {said[0]}. Compile KenLM, which needs less memory: "
             "make kenlm; or give less text."

@@ -75,6 +75,11 @@ def load(path: str, checkpoint: str | None = None) -> AcousticModel:
     Raises:
         UserError: it is none of these, or can't be read.
     """
+    if not path:
+        raise UserError(
+            "The model's path is empty: name a model directory of training.py, or a SavedModel or "
+            f"a {LITE_SUFFIX} file of export.py."
+        )
     if path.endswith(LITE_SUFFIX):
         return LiteModel(path)
     if storage.exists(storage.join(path, saved_model.GRAPH_FILE)):

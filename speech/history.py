@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from speech import storage
-from utils import UserError
+from utils import UserError, lines_of
 
 HISTORY_FILE = "history.jsonl"
 
@@ -54,7 +54,7 @@ class History:
         self._path = storage.join(model_dir, HISTORY_FILE)
         if not step or not storage.exists(self._path):
             return
-        for number, line in enumerate(storage.read_text(self._path).splitlines(), start=1):
+        for number, line in enumerate(lines_of(storage.read_text(self._path)), start=1):
             try:
                 record = _record(line)
             except (ValueError, TypeError) as error:

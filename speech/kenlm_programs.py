@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from absl import logging
 
-from utils import UserError
+from utils import UserError, lines_of
 
 LMPLZ = "lmplz"
 BUILD_BINARY = "build_binary"
@@ -20,7 +20,7 @@ BUILD_BINARY = "build_binary"
 BINARY_TYPES = ("trie", "probing")
 
 # Memory in lmplz's notation, which is GNU sort's: without a unit in KiB.
-MEMORY = re.compile(r"(\d+(?:\.\d+)?)([bKMGT%]?)")
+MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?)([bKMGT%]?)")
 UNITS = {"b": 1, "": 2**10, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 # lmplz touches a share of the memory that it is given, 5 GB of 20 for a few lines. It has no use
@@ -160,7 +160,7 @@ def _run(command: list[str]) -> None:
 def _failure(program: str, code: int, said: str) -> str:
     """What a program's end means to who ran it."""
     # Behind where in its source it failed; between its bars of progress.
-    lines = [line for line in said.splitlines() if line.strip("-*0123456789 ")]
+    lines = [line for line in lines_of(said) if line.strip("-*0123456789 ")]
     reason = lines[-1].strip() if lines else f"status {code}"
     if "--discount_fallback" in said:
         reason = next(line for line in lines if "discounts" in line)

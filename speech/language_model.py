@@ -14,7 +14,7 @@ from speech import arpa, embedded_lm, kenlm_programs, lm_text, lock, scorer, sto
 from speech.kenlm_programs import Estimation, Packing, Programs
 from speech.text_files import TextFile
 from speech.transcripts import TranscriptRules
-from utils import Alphabet, UserError
+from utils import Alphabet, UserError, is_number
 
 BINARY_FILE = "lm.binary"
 ARPA_FILE = "lm.arpa"  # kept where there is no binary
@@ -105,10 +105,10 @@ def parse_prune(text: str, order: int) -> tuple[int, ...]:
     """
     wrong = f"--arpa_prune={text} is no list of thresholds"
     example = 'as in "0|0|1", which leaves out what occurs once from triples of words on.'
-    try:
-        numbers = [int(part) for part in text.split("|")]
-    except ValueError:
-        raise UserError(f"{wrong}: give whole numbers, {example}") from None
+    parts = [part.strip() for part in text.split("|")]
+    if not all(map(is_number, parts)):
+        raise UserError(f"{wrong}: give whole numbers, {example}")
+    numbers = [int(part) for part in parts]
     if len(numbers) > order:
         raise UserError(
             f"{wrong} of --arpa_order={order}: it has {len(numbers)}, give no more than {order}."

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from absl import logging
 
-from speech.scorer import SPACE_WORD
+from speech.scorer import SPACE, SPACE_WORD
 from speech.scripts import written_without_spaces
 from speech.text_files import TextFile, read_blocks
 from speech.transcripts import TranscriptRules
-from utils import UTF_8, Alphabet, UserError
+from utils import UTF_8, Alphabet, UserError, lines_of
 
 # Tokens that mean something else to a language model.
 RESERVED = frozenset({"<s>", "</s>", "<unk>"})
@@ -43,11 +43,14 @@ class _Table(dict[int, str]):
 class Normaliser:
     """Writes text in an alphabet.
 
-    Text becomes NFC; typographic apostrophes become '; a character that the alphabet doesn't have
-    is written in lower case if the alphabet has that; every other one separates words.
+    The rules that transcripts are written by come first, so that a text that the alphabet can write
+    has the words of its label, but for an apostrophe that stands alone. In other text typographic
+    apostrophes become '; a character that the alphabet doesn't have is written in lower case if the
+    alphabet has that; every other one separates words.
 
-    UTF_8 has them all. Of it letters, marks, digits, apostrophes and the joiners of Persian and
-    Indic letters make words, in lower case, as transcripts are to be.
+    UTF_8 has all characters. By the rules of a language all that they leave makes words. Without
+    one, letters, marks, digits, apostrophes and the joiners of Persian and Indic letters do, in
+    lower case, as transcripts are to be.
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class Normaliser:
     ) -> None:
         """Args:
             characters: every character is a token of the model, instead of every word.
-            rules: by which text is written before the alphabet writes it.
+            rules: that transcripts are written by.
 
         Raises:
             UserError: there can be no such model of this alphabet.
@@ -80,6 +83,9 @@ class Normaliser:
     def _letter(self, character: str) -> str | None:
         """How the alphabet writes a character; None: not at all."""
         if self._of_bytes:
+            if self._rules.language is not None:
+                # KenLM takes a zero byte for a space.
+                return None if character.isspace() or character == "\0" else character
             if character in TYPOGRAPHIC_APOSTROPHES:
                 return APOSTROPHE
             lower = unicodedata.normalize("NFC", character.lower())
@@ -93,10 +99,7 @@ class Normaliser:
 
     def sentences(self, text: str) -> Iterator[list[str]]:
         """The words of each line, of the lines that have any."""
-        if self._rules != AS_IT_IS:
-            text = "\n".join(map(self._rules.apply, text.split("\n")))
-        if not text.isascii():
-            text = unicodedata.normalize("NFC", text)
+        text = "\n".join(map(self._rules.apply, lines_of(text)))
         self.outside.update(text.translate(self._others))
         for line in text.translate(self._letters).split("\n"):
             # An apostrophe that stands alone was a quotation mark.
@@ -121,8 +124,8 @@ class Normaliser:
         """The token of another's model as it would be in one made here; None: it couldn't be."""
         if self._characters and token == SPACE_WORD:
             return token if self._spaced else None
-        text = unicodedata.normalize("NFC", token)
-        if text.translate(self._others) or token in RESERVED:
+        text = self._rules.apply(token)
+        if not text or SPACE in text or text.translate(self._others) or text in RESERVED:
             return None
         text = text.translate(self._letters)
         return text if len(text) == 1 or not self._characters else None

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from speech import tries
 from speech.tries import ROOT, Integers, find_child, without_arrays
-from utils import UserError
+from utils import UserError, is_number
 
 BEGIN = "<s>"
 END = "</s>"
@@ -118,7 +118,7 @@ class _ArpaReader:
         counts: list[int] = []
         while line := self._next():
             name, _, count = line.partition("=")
-            if name != f"ngram {len(counts) + 1}" or not count.strip().isdigit():
+            if name != f"ngram {len(counts) + 1}" or not is_number(count.strip()):
                 self._refuse(f"says {line!r} where 'ngram {len(counts) + 1}=COUNT' should be")
             counts.append(int(count))
         if not counts:

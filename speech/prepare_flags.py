@@ -241,7 +241,7 @@ def check_name(tfrecords_file: str) -> None:
             f"--tfrecords_file={tfrecords_file} is a folder: add the name that the shards' names "
             f"begin with, as in {os.path.join(tfrecords_file, example)}."
         )
-    if of_a_set := re.fullmatch(r"(.*[^/])\.(\d{8}|index\.json)", tfrecords_file):
+    if of_a_set := re.fullmatch(r"(.*[^/])\.([0-9]{8}|index\.json)", tfrecords_file):
         raise UserError(
             f"--tfrecords_file={tfrecords_file} names one file of a set: give what all its names "
             f"begin with, {of_a_set[1]}."

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from speech import storage
 from speech.corpora import COPY_MARK
-from utils import UserError
+from utils import UserError, is_number
 
 # What find_audio looks for, the first that there is of an utterance.
 AUDIO_SUFFIXES = (".flac", ".wav", ".mp3", ".ogg", ".opus", ".m4a")
@@ -23,7 +23,7 @@ AUDIO_TYPES = (
 OTHER_AUDIO_TYPE = "audio/mpeg"  # which begins in many ways
 
 # Behind an id that several utterances have, as in "ru/wav/x (2)".
-_NUMBER = re.compile(r" \(\d+\)$")
+_NUMBER = re.compile(r" \([0-9]+\)$")
 
 # An utterance's id -> its recording, a whole file; None if there is none.
 Audio = Callable[[str], bytes | None]
@@ -105,7 +105,7 @@ def _possible_ids(utterance_id: str) -> Iterator[str]:
 def _recorded_id(utterance_id: str) -> str:
     """As `corpora.Utterance.recorded_id`, of an id alone."""
     recorded, mark, copy = utterance_id.rpartition(COPY_MARK)
-    return recorded if mark and copy.isdecimal() else utterance_id
+    return recorded if mark and is_number(copy) else utterance_id
 
 
 def data_uri(recording: bytes) -> str:

@@ -37,7 +37,7 @@ from speech import storage
 from speech.features import CORPUS, FrontEnd
 from speech.normalisation import Statistics, Sums
 from speech.signal_augment import NO_COPIES, Copies
-from utils import Alphabet, AlphabetError, UserError
+from utils import Alphabet, AlphabetError, UserError, is_number
 
 INDEX_FORMAT = 1
 INDEX_SUFFIX = ".index.json"
@@ -449,7 +449,7 @@ def _check_types(
             if type(value) is not dict:
                 raise _FieldError(f"{where}: {field.name} {value!r} is not of the type it had")
             for edge, count in value.items():
-                if not (edge.isdecimal() and _is_count(count)):
+                if not (is_number(edge) and _is_count(count)):
                     raise _FieldError(f"{where}: {field.name} has {edge!r}: {count!r}")
 
 
@@ -518,7 +518,7 @@ def find_shards(pattern: str) -> ShardSet:
         UserError: there is none, they are of several sets, their index is missing or disagrees
             with them, or one is missing or cut short.
     """
-    is_shard = re.compile(r"(.*)\.\d{8}$").match
+    is_shard = re.compile(r"(.*)\.[0-9]{8}$").match
     sizes = storage.sizes(pattern)
     matches = [match for match in map(is_shard, sizes) if match]
     if not matches:

@@ -21,7 +21,7 @@ import soxr
 from speech import storage
 from speech.audio import INT16_SCALE, read_audio
 from speech.augment_grammar import Specification, parse_signal
-from utils import UserError
+from utils import UserError, lines_of
 
 LARGEST_SAMPLE = 32767
 
@@ -373,7 +373,7 @@ def _listed(source: str) -> list[str]:
             )
         paths = [row["wav_filename"] or "" for row in rows]
     else:
-        paths = text.splitlines()
+        paths = lines_of(text)
     folder = source.rpartition("/")[0]
     return [
         path if storage.in_bucket(path) or os.path.isabs(path) else storage.join(folder, path)

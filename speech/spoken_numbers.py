@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
 
-from utils import UserError
+from utils import UserError, in_western_digits, is_number
 
 # Without separators a longer one is more probably a telephone number or a code.
 MOST_DIGITS = 7
@@ -112,9 +112,10 @@ def _pattern(language: str) -> re.Pattern[str]:
 
 def _spelt(found: re.Match[str], style: NumberStyle, language: str) -> str | None:
     """The number in words; None, if it may be something else."""
-    written, groups = found["whole"], found.groupdict()
-    fraction = groups.get("fraction")
-    digits = "".join(each for each in written if each.isdecimal())
+    written = in_western_digits(found["whole"])
+    fraction = found.groupdict().get("fraction")
+    fraction = fraction and in_western_digits(fraction)
+    digits = "".join(filter(is_number, written))
     grouped = digits != written
     # Before int, which reads no more than some thousands of them.
     if len(digits) > (MOST_GROUPED_DIGITS if grouped else MOST_DIGITS):

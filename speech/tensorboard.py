@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from speech.heat_map import Sample, heat_map
 from speech.history import Look
-from utils import Alphabet
+from utils import Alphabet, lines_of
 
 # Samples that get a heat map, at most: each is an image of some 50 KB at every look.
 MOST_HEAT_MAPS = 4
@@ -102,5 +102,5 @@ def table(samples: Sequence[Sample]) -> str:
 
 def plain(text: str) -> str:
     """The text in one line of Markdown that shows it as it is, markup and all."""
-    in_one_line = " ".join(text.splitlines())
+    in_one_line = " ".join(lines_of(text))
     return re.sub(r"[^\w\s'.,:-]|_", lambda found: f"&#{ord(found[0])};", in_one_line)

@@ -3,7 +3,6 @@
 import contextlib
 import gzip
 import os
-import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,13 +10,11 @@ from typing import BinaryIO, cast
 
 from speech import storage
 from speech.corpora import TRANSCRIPT_SUFFIX, formats
-from utils import UserError
+from speech.corpora.librispeech import transcript_line
+from utils import UserError, lines_of
 
 GZIP_MAGIC = b"\x1f\x8b"
 BLOCK = 1 << 20  # bytes that are read at a time
-
-# In LibriSpeech's transcripts every line begins with the utterance's id.
-_UTTERANCE_ID = re.compile(r"^[^\S\n]*\S+", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -26,6 +23,8 @@ class TextFile:
 
     path: str  # local or gs://
     flag: str  # that named it, for messages
+    # That the text is written in, as of corpora.formats.Reading.
+    language: str | None = None
 
     @property
     def transcripts(self) -> bool:
@@ -38,16 +37,17 @@ class TextFile:
         return self.path.lower().endswith(formats.TABLE_SUFFIXES)
 
 
-def find_text(paths: list[str], flag: str) -> list[TextFile]:
+def find_text(paths: list[str], flag: str, language: str | None = None) -> list[TextFile]:
     """The files that are named, and LibriSpeech's transcripts in the folders that are.
 
     Args:
         flag: that names them.
+        language: that they are written in, of which a corpus may have several.
 
     Raises:
         UserError: one is not there or is empty, or a folder has no transcripts.
     """
-    return [TextFile(file, flag) for path in paths for file in _files_of(path, flag)]
+    return [TextFile(file, flag, language) for path in paths for file in _files_of(path, flag)]
 
 
 def _files_of(path: str, flag: str) -> list[str]:
@@ -85,13 +85,13 @@ def read_blocks(file: TextFile) -> Iterator[str]:
                 try:
                     text = block.decode("utf-8" if lines else "utf-8-sig")
                 except UnicodeDecodeError as error:
-                    line = lines + block[: error.start].count(b"\n") + 1
+                    line = lines + _line_ends(block[: error.start]) + 1
                     raise UserError(
                         f"{file.flag}={file.path}, line {line}, is not UTF-8 ({error.reason}: "
                         f"0x{block[error.start]:02x}): save the text so."
                     ) from None
-                lines += block.count(b"\n")
-                yield _UTTERANCE_ID.sub("", text) if file.transcripts else text
+                lines += _line_ends(block)
+                yield _without_ids(text, file.language) if file.transcripts else text
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(
             f"{file.flag}={file.path} can't be read: {reason(error)}. Check that it is whole and "
@@ -99,12 +99,19 @@ def read_blocks(file: TextFile) -> Iterator[str]:
         ) from None
 
 
+def _without_ids(text: str, language: str | None) -> str:
+    """The transcripts of LibriSpeech's lines, which begin with the utterance's id."""
+    transcripts = (transcript_line(line, language is None)[1] for line in lines_of(text))
+    return "".join(f"{each}\n" for each in transcripts)
+
+
 def _transcripts(file: TextFile) -> str:
+    reading = formats.Reading(language=file.language)
     try:
-        utterances = formats.read([file.path], None, formats.Reading(), file.flag)
+        utterances = formats.read([file.path], None, reading, file.flag)
     except UserError as error:
         raise UserError(f"{file.flag}: {error}") from None
-    lines = (" ".join(each.transcript.split()) for each in utterances if each.transcript)
+    lines = (" ".join(lines_of(each.transcript)) for each in utterances if each.transcript)
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -128,11 +135,16 @@ def open_text(path: str) -> Iterator[BinaryIO]:
         yield cast(BinaryIO, gzip.GzipFile(fileobj=reader)) if magic == GZIP_MAGIC else reader
 
 
+def _line_ends(block: bytes) -> int:
+    return block.count(b"\n") + block.count(b"\r") - block.count(b"\r\n")
+
+
 def _whole_lines(reader: BinaryIO) -> Iterator[bytes]:
     """Blocks that end with a line; the last one needn't."""
     pieces: list[bytes] = []  # of a line that goes on
     while block := reader.read(BLOCK):
-        end = block.rfind(b"\n") + 1
+        # The \n that ends the same line as a last \r may come in the next block.
+        end = max(block.rfind(b"\n"), block.rfind(b"\r", 0, -1)) + 1
         if end:
             yield b"".join([*pieces, block[:end]])
             pieces = []

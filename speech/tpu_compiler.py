@@ -16,7 +16,7 @@ from pathlib import Path
 
 from absl import logging
 
-from utils import UserError
+from utils import UserError, lines_of
 
 REQUIREMENTS = ("jax==0.10.2", "libtpu==0.0.52")
 OLDEST_PYTHON = (3, 11)  # of jax
@@ -110,7 +110,7 @@ def _last_word(ended: subprocess.CalledProcessError | subprocess.CompletedProces
     """Why a process ended, in a line without a full stop."""
     if ended.returncode < 0:  # what it said before is not why
         return f"it was ended by {signal.Signals(-ended.returncode).name}"
-    lines = (ended.stderr or ended.stdout or "").strip().splitlines()
+    lines = lines_of((ended.stderr or ended.stdout or "").strip())
     return lines[-1].rstrip(".") if lines else f"exit status {ended.returncode}"
 
 
@@ -135,7 +135,7 @@ def compile_program(hlo: bytes, topology: str, python: str) -> Compiled:
             text=True,
         )
         seconds = time.monotonic() - started
-        lines = worker.stdout.strip().splitlines()
+        lines = lines_of(worker.stdout.strip())
         if worker.returncode or not lines:
             raise UserError(
                 f"The TPU compiler broke down on {topology}: {_last_word(worker)}. Look whether "

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-from utils import UserError
+from utils import UserError, lines_of
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,13 @@ _FREE_CALL = re.compile(r'custom_call_target="(AllocateBuffer|ConcatBitcast|X64\
 _ELEMENT_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8}
 
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{\s*$")
-_RESULT = re.compile(r" = \(?(\w+)\[([\d,]*)\]")
+_RESULT = re.compile(r" = \(?(\w+)\[([0-9,]*)\]")
 _OPERATION = re.compile(r"[\s)}]([a-z][\w\-]*)\(")
-_CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
+_CYCLES = re.compile(r'"estimated_cycles":"?([0-9]+)')
 _NAME = re.compile(r'op_name="([^"]*)"')
 _LOOP = re.compile(r" while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)")
-_CONSTANT = re.compile(r"constant\((\d+)\)")
-_KNOWN_TURNS = re.compile(r"known_trip_count[^0-9]*(\d+)")
+_CONSTANT = re.compile(r"constant\(([0-9]+)\)")
+_KNOWN_TURNS = re.compile(r"known_trip_count[^0-9]*([0-9]+)")
 
 
 @dataclass
@@ -122,7 +122,7 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
     """The instructions of every computation, and the entry's name."""
     computations: dict[str, list[str]] = {}
     entry, current = "", None
-    for line in text.splitlines():
+    for line in lines_of(text):
         header = _COMPUTATION.match(line)
         if header and not line.startswith(" "):
             current = computations.setdefault(header.group(2), [])

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 from speech import spoken_numbers
 from speech.corpora import Utterance
-from utils import Alphabet, UserError
+from utils import INVISIBLE, Alphabet, UserError
 
 Form = Literal["NFC", "NFKC"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -24,8 +24,6 @@ APOSTROPHE = "'"
 # What people type for it: quotation marks, accents, the modifier letter, its wide form.
 APOSTROPHES = "\u2018\u2019\u201b\u02bc\u0060\u00b4\uff07"
 
-# Marks of direction, zero-width space, word joiner, soft hyphen and byte order mark.
-INVISIBLE = re.compile("[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
 # These decide how Persian and Indic letters join; no language of LANGUAGES writes them.
 JOINERS = "\u200c\u200d"
 

@@ -78,9 +78,9 @@ def parsed(door: ModuleType, *given: str) -> flags.FlagValues:
     """
     values = flags.FlagValues()
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("integer", "float", "string", "bool", "enum", "list", "multi_string"):
-            define = functools.partial(getattr(flags, f"DEFINE_{name}"), flag_values=values)
-            patch.setattr(flags, f"DEFINE_{name}", define)
+        kinds = ("integer", "float", "string", "bool", "enum", "list", "multi_string")
+        for name in ("DEFINE", *(f"DEFINE_{kind}" for kind in kinds)):
+            patch.setattr(flags, name, functools.partial(getattr(flags, name), flag_values=values))
         door.define_flags()
     values([door.__name__, *given])
     return values

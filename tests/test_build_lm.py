@@ -8,8 +8,16 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+import tensorflow as tf
 from arpa_models import WITHOUT_KENLM, needs_kenlm, read_model, sentences, write_lines
-from doors import ROOT, assert_error, environment_of_door, run_door
+from doors import ROOT, assert_error, environment_of_door, run_door, run_here
+from sounds import write_sound
+
+import build_lm
+import prepare_csv
+import prepare_libri
+from speech.records import read_records
 
 DOOR = "build_lm.py"
 
@@ -46,6 +54,40 @@ def test_files_of_all_kinds_become_a_model_without_the_test_set(
         for at in range(len(words) - 5):
             runs = [" ".join(words[at + start : at + start + 4]) for start in range(3)]
             assert not all(run in model for run in runs), runs
+
+
+def test_labels_and_model_have_the_same_words_of_text_with_invisible_characters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = {"1-2-0000": "CO\u00adOPERATE WELL", "1-2-0001": "ZERO\u200bWIDTH\u2028NOW"}
+    chapter = tmp_path / "split" / "1" / "2"
+    for name in heard:
+        write_sound(chapter / f"{name}.flac", 2.0)
+    lines = [f"{name} {text}" for name, text in heard.items()]
+    write_lines(chapter / "1-2.trans.txt", lines)
+    (tmp_path / "a.csv").write_text(
+        "wav_filename,transcript\n"
+        + "".join(f"split/1/2/{name}.flac,{text.lower()}\n" for name, text in heard.items()),
+        encoding="utf-8",
+    )
+    for name, value in WITHOUT_KENLM.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    for door, corpus in ((prepare_libri, "split"), (prepare_csv, "a.csv")):
+        run_here(door, f"--files_path={corpus}", f"--tfrecords_file={door.__name__}", "--workers=1")
+        with open(f"{door.__name__}.00000000", "rb") as file:
+            records = [tf.train.Example.FromString(record) for record in read_records(file)]
+        labels = [
+            each.features.feature["transcript"].bytes_list.value[0].decode() for each in records
+        ]
+        run_here(
+            build_lm,
+            *(f"--input_txt={corpus}", "--output_dir=lm", "--arpa_order=2", "--arpa_prune=0"),
+            "--discount_fallback",
+        )
+        learnt = (tmp_path / "lm" / "vocab-500000.txt").read_text().split()
+        assert sorted(learnt) == sorted(" ".join(labels).split())
+        assert len(learnt) == 4 and "cooperate" in learnt
 
 
 def transcript_words(split: str) -> list[list[str]]:

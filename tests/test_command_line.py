@@ -5,11 +5,17 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from absl import flags
 from doors import ROOT, parsed
 
+import build_lm
+import eval as eval_door
+import prepare_csv
+import prepare_libri
+import serve
 from speech.command_line import LARGEST_SEED
 
 DOORS = [path.stem for path in ROOT.glob("*.py") if "command_line.run(" in path.read_text()]
@@ -137,3 +143,34 @@ def test_a_daemon_without_standard_streams_writes_nothing_into_its_files(
     )
     assert (outcome.returncode, path.read_text()) == (0, "content"), outcome.stderr
     assert "Traceback" not in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("door", "flag"),
+    [
+        *((prepare_csv, f"{name}_files") for name in ("train", "dev", "test")),
+        (prepare_csv, "files_path"),
+        (prepare_libri, "files_path"),
+        (build_lm, "input_txt"),
+        (build_lm, "exclude_txt"),
+        (eval_door, "test_data"),
+        (eval_door, "audio"),
+        *((serve, name) for name in ("models", "scorers", "test_data", "audio")),
+    ],
+)
+def test_a_path_that_is_there_may_have_commas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, door: ModuleType, flag: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def read(value: str) -> list[str]:
+        found: list[str] = getattr(parsed(door, f"--{flag}={value}"), flag)
+        return found
+
+    (tmp_path / "a,b").mkdir()
+    assert read("a,b") == ["a,b"]
+    assert read("a,b/*.tfrecords") == ["a", "b/*.tfrecords"]
+    (tmp_path / "a,b" / "x.tfrecords").touch()
+    assert read("a,b/*.tfrecords") == ["a,b/*.tfrecords"]
+    assert read("a, b,c") == ["a", "b", "c"] and read('"a,b",c') == ["a,b", "c"]
+    assert read("") == []

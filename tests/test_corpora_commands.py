@@ -34,6 +34,8 @@ def listed(corpus: Path, *names: str, **told: str) -> list[Utterance]:
         ("maria/kitchen/take-2_12.flac", "maria"),
         ("speaker3-ok_espejo-0012.wav", "speaker3"),
         ("12.mp3", ""),
+        ("maria_١٢.wav", "maria"),
+        ("maria/०१२.wav", "maria"),
     ],
 )
 def test_the_number_at_a_name_s_end_is_the_command(corpus: Path, name: str, speaker: str) -> None:
@@ -47,6 +49,12 @@ def test_the_number_at_a_name_s_end_is_the_command(corpus: Path, name: str, spea
         (corpus / name).stat().st_size,
         place=f"{corpus}/commands.csv:3",
     )
+
+
+def test_the_table_s_numbers_may_be_in_the_digits_of_any_script(corpus: Path) -> None:
+    (corpus / "commands.csv").write_text("id,ar\n٠١٢,نعم\n²,تربيع\n")  # noqa: RUF001
+    found = listed(corpus, "maria_12.wav", "maria_²2.wav")
+    assert [each.transcript for each in found] == ["نعم", None]
 
 
 def test_a_pattern_finds_what_other_names_say(corpus: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from sounds import write_sound
 
 from speech import storage
-from speech.corpora import Utterance, folders
+from speech.corpora import Utterance, folders, formats
 from speech.corpora.reading import Reading
 from utils import UserError
 
@@ -52,6 +52,32 @@ def test_what_lacks_its_other_half_is_kept(corpus: Path) -> None:
     assert found["talks/z"].place == str(corpus / "z.txt")
     (corpus / "z.txt").unlink()
     assert listed(corpus)["talks/z"].place == str(corpus / "z.mp3")
+
+
+def test_a_text_may_have_the_whole_name_of_its_audio(tmp_path: Path) -> None:
+    for name in ("3.wav", "3.mp3", "4.wav"):
+        write_sound(tmp_path / name)
+    for name in ("3.wav.txt", "3.mp3.TXT", "4.txt", "5.wav.txt"):
+        (tmp_path / name).write_text(name.lower())
+    assert formats.detect(str(tmp_path)) == "folder"
+    found = folders.read(str(tmp_path), Reading())
+    told = {each.audio_path and Path(each.audio_path).name: each.transcript for each in found}
+    assert told == {
+        "3.wav": "3.wav.txt",
+        "3.mp3": "3.mp3.txt",
+        "4.wav": "4.txt",
+        None: "5.wav.txt",
+    }
+
+
+def test_two_texts_of_one_recording_are_named(tmp_path: Path) -> None:
+    write_sound(tmp_path / "3.wav")
+    for name in ("3.wav.txt", "3.txt"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError) as error:
+        folders.read(str(tmp_path), Reading())
+    for part in ("3.wav.txt", "3.txt", "are both the text of", "Remove one"):
+        assert part in str(error.value)
 
 
 def test_hidden_and_other_files_are_no_utterances(corpus: Path) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from emulator import Emulator
 
-from speech.corpora import Utterance, librispeech
+from speech.corpora import Utterance, formats, librispeech
 from speech.prepare import corpus_digest
+from speech.transcripts import TranscriptRules, rewritten
 from utils import UserError
 
 WriteSplit = Callable[[Path, dict[str, str]], None]
@@ -100,9 +101,27 @@ def test_an_id_alone_is_no_transcript_and_empty_lines_are_none(split: Path) -> N
     assert listed(split)[1].transcript is None
 
 
-def test_byte_order_mark_windows_line_ends_and_spare_spaces_are_tolerated(split: Path) -> None:
-    (split / "84/10/84-10.trans.txt").write_bytes(b"\xef\xbb\xbf84-10-0000  A \t CAT \r\n")
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r", b""])
+def test_byte_order_mark_spare_spaces_and_all_line_ends_are_tolerated(
+    split: Path, end: bytes
+) -> None:
+    (split / "84/10/84-10.trans.txt").write_bytes(b"\xef\xbb\xbf84-10-0000  A CAT " + end)
     assert listed(split)[1].transcript == "a cat"
+
+
+@pytest.mark.parametrize("space", "\u2028\u2029\u0085\v\f\x1c\x1d\x1e")
+def test_other_separators_end_no_line_and_part_words(split: Path, space: str) -> None:
+    path = split / "84/10/84-10.trans.txt"
+    path.write_text(f"84-10-0000 A{space}CAT\n", encoding="utf-8", newline="")
+    found = listed(split)
+    assert len(found) == len(SPOKEN)
+    assert [each.transcript for each in rewritten(found, TranscriptRules())][1] == "a cat"
+
+
+def test_the_rules_of_a_language_write_the_capitals(split: Path) -> None:
+    (split / "84/10/84-10.trans.txt").write_text("84-10-0000 IŞIK\n", encoding="utf-8")
+    found = formats.read([str(split)], "librispeech", formats.Reading(language="tr"))
+    assert rewritten(found, TranscriptRules("tr"))[1].transcript == "ışık"  # noqa: RUF001
 
 
 def test_audio_that_links_into_nowhere_is_kept_without_size(split: Path) -> None:

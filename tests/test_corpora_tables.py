@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from speech.corpora import formats
 from speech.corpora.tables import header_columns, read_csv, read_tsv, separator_of, shown
 from utils import UserError
 
@@ -32,6 +33,17 @@ def test_lines_are_counted_where_rows_start(tmp_path: Path) -> None:
 def test_the_header_shows_the_separator(tmp_path: Path, separator: str) -> None:
     text = f"\n{HEADER}\na,1,x\n".replace(",", separator)
     assert rows(table(tmp_path, text)) == [(3, "x")]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("separator", [";", ",", "\t", "|"])
+def test_excels_first_line_names_the_separator(tmp_path: Path, separator: str, end: str) -> None:
+    text = f"sep={separator}\n{HEADER.replace(',', separator)}\na{separator}1{separator}x, y; z\n"
+    if separator in ",;":
+        text = text.replace("x, y; z", '"x, y; z"')
+    path = table(tmp_path, text.replace("\n", end))
+    assert rows(path) == [(3, "x, y; z")]
+    assert formats.detect(path) == "csv"
 
 
 def test_names_of_columns_may_have_capitals_and_blanks(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Greedy and beam search against cases by hand, full enumeration, and TensorFlow's decoder."""
 
 import itertools
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -318,6 +319,42 @@ def test_beam_width_below_one_is_refused(beam_width: int) -> None:
 def test_settings_of_other_types_are_refused(wrong: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
         BeamSettings(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("alphabet", "word", "told"),
+    [
+        (ENGLISH, "MIRROR", "write it in lower case, mirror, as the model writes"),
+        (Alphabet(tuple("ABC ")), "cab", "write it in capitals, CAB, as the model writes"),
+        (ENGLISH, "a cat", "give single words"),
+        (ENGLISH, "É", "give single words, of the letters"),
+        (ENGLISH, "\u200b", "give single words"),
+    ],
+)
+def test_hot_words_that_the_alphabet_lacks_are_refused_with_the_remedy(
+    alphabet: Alphabet, word: str, told: str
+) -> None:
+    with pytest.raises(UserError, match=f"The hot word {re.escape(repr(word))} has .*: {told}"):
+        BeamSearchDecoder(alphabet, BeamSettings(hot_words=((word, 3.0),)))
+
+
+@pytest.mark.parametrize("invisible", ["\u00ad", "\u200b", "\ufeff", "\u200e", "\u2060"])
+def test_invisible_characters_of_hot_words_count_for_nothing(invisible: str) -> None:
+    log_probs = path_log_probs("ab", ENGLISH)
+
+    def score(word: str) -> float:
+        settings_ = BeamSettings(hot_words=((word, 3.0),))
+        return BeamSearchDecoder(ENGLISH, settings_).n_best(log_probs, 1)[0].score
+
+    assert score(f"a{invisible}b") == score("ab") != score("ac")
+
+
+@pytest.mark.parametrize("cutoff_prob", [0.0, -0.5, 1.5, float("nan")])
+def test_a_cutoff_without_labels_is_refused(cutoff_prob: float) -> None:
+    with pytest.raises(UserError, match=f"cutoff_prob is {cutoff_prob}: give a probability above"):
+        BeamSettings(cutoff_prob=cutoff_prob)
+    with pytest.raises(UserError, match="cutoff_top_n is 0: give 1"):
+        BeamSettings(cutoff_top_n=0)
 
 
 def test_numpys_numbers_are_numbers() -> None:

@@ -93,7 +93,7 @@ def test_number_beyond_its_bound_is_named(flag: str) -> None:
 
 
 def test_no_label_at_all_is_refused() -> None:
-    with pytest.raises(UserError, match=r"cutoff_prob is 0\.0"):
+    with pytest.raises(UserError, match=r"cutoff_prob is 0\.0: give a probability above 0"):
         asked("--cutoff_prob=0")
 
 

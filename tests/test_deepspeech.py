@@ -273,6 +273,12 @@ def test_wrong_settings_are_refused_and_change_nothing(model: Model, folder: Pat
     assert model.stt(SAMPLES) == "a cat bat"
     with pytest.raises(UserError, match="is no model"):
         Model(str(folder))
+    with pytest.raises(UserError, match="model's path is empty: name a model directory"):
+        Model("")
+    with pytest.raises(UserError, match=r"scorer's path is empty: name a file that build_lm"):
+        model.enable_external_scorer("")
+    with pytest.raises(UserError, match=r"'CAT' has .*: write it in lower case, cat"):
+        model.add_hot_word("CAT", 3.0)
 
 
 def test_version_is_the_packages() -> None:

@@ -389,7 +389,7 @@ def test_comparison_with_another_set_names_an_utterance(
         (["--scorer=LM/kenlm.scorer"], "another alphabet than the model in MODEL, with .*less"),
         (["--lm_alpha=1"], "--lm_alpha and --lm_beta weight a language model"),
         (["--hot_words=foo"], "hot_words has 'foo'"),
-        (["--hot_words=Foo:3"], "hot word 'Foo' has \\['F'\\]"),
+        (["--hot_words=Foo:3"], "hot word 'Foo' has \\['F'\\]: write it in lower case, foo"),
         (["--compare=NOWHERE"], "NOWHERE is no report.*Name the --report_dir"),
         (["--compare=NOWHERE", "--test_data=a,b"], "--compare compares one set"),
         (["--audio=LM"], "LM holds no recordings"),

@@ -1,16 +1,104 @@
 """Text becomes sentences in the alphabet, without those that a test set knows."""
 
+import json
 from pathlib import Path
 
 import pytest
 from arpa_models import write_lines
 from full_disk import full_disk
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
-from speech.lm_text import Excluded, Normaliser, prepare
-from speech.text_files import TextFile
-from utils import ENGLISH, UTF_8, Alphabet, UserError
+from speech import transcripts
+from speech.corpora import formats
+from speech.lm_text import RESERVED, Excluded, Normaliser, prepare, read_excluded
+from speech.text_files import TextFile, find_text, read_blocks
+from speech.transcripts import LANGUAGES, TranscriptRules
+from utils import ENGLISH, UTF_8, Alphabet, UserError, lines_of
 
 FLAG = "--input_txt"
+
+# What parts words, vanishes, joins or is rewritten, besides any character at all.
+TEXTS = st.text(
+    st.one_of(
+        st.sampled_from(
+            "abzABZñüßIİıΣσ'\u2019-.,<>%1230٣ \n\u00a0\u00ad\u2028\u2029\u0085\v\f\x1c\x1e"  # noqa: RUF001
+            "\u200b\u200c\u200e\u2060\ufeff\u0301\u0307ـأَ今天"
+        ),
+        st.characters(exclude_categories=["Cs"]),
+    ),
+    max_size=40,
+)
+RULES = st.builds(
+    TranscriptRules,
+    st.sampled_from([None, *LANGUAGES, "az", "pl", "zh"]),
+    st.sampled_from(transcripts.FORMS),
+    st.booleans(),
+) | st.builds(TranscriptRules, st.sampled_from(list(LANGUAGES)), spell_numbers=st.just(True))
+INVISIBLE = "\u00ad\u061c\u200b\u200e\u200f\u202a\u202e\u2060\u2066\u2069\ufeff"
+
+
+def words_of(label: str) -> list[str]:
+    """The words of a label, as a language model counts them."""
+    return [word for word in label.split() if word != "'" and word not in RESERVED]
+
+
+@given(TEXTS, RULES, st.data())
+def test_the_words_of_the_model_are_the_words_of_the_label(
+    text: str, rules: TranscriptRules, data: st.DataObject
+) -> None:
+    label = rules.apply(text)
+    assume("\0" not in label)  # which no corpus may have
+    alphabets = [Alphabet(tuple(sorted({*label, " "})))]
+    if rules.language in LANGUAGES:
+        alphabets.append(transcripts.alphabet_of(rules.language))
+    if rules.language:
+        alphabets.append(UTF_8)
+    alphabet = data.draw(st.sampled_from(alphabets))
+    assume(not alphabet.missing(label))
+    lines = list(Normaliser(alphabet, False, rules).sentences(" ".join(lines_of(text))))
+    assert lines == ([words_of(label)] if words_of(label) else [])
+
+
+@given(TEXTS.map(lambda text: text.replace("\n", " ").replace("\r", " ")), RULES)
+def test_the_words_are_the_same_in_whatever_form_a_corpus_is_read(
+    tmp_path_factory: pytest.TempPathFactory, text: str, rules: TranscriptRules
+) -> None:
+    folder = tmp_path_factory.mktemp("corpus")
+    assume(text.strip() and "\0" not in text)
+    reading = formats.Reading(language=rules.language)
+    table, lines = folder / "a.json", folder / "split" / "1-2.trans.txt"
+    table.write_text(json.dumps({"key": "a", "text": text}, ensure_ascii=False), encoding="utf-8")
+    lines.parent.mkdir()
+    lines.write_text(f"1-2-0 {text}\n", encoding="utf-8", newline="")
+    for path in (str(table), str(lines.parent)):
+        (utterance,) = formats.read([path], None, reading)
+        label = rules.apply(utterance.transcript or "")
+        (file,) = find_text([path], FLAG, rules.language)
+        normaliser = Normaliser(Alphabet(tuple(sorted({*label, " "}))), False, rules)
+        found = [words for block in read_blocks(file) for words in normaliser.sentences(block)]
+        assert found == ([words_of(label)] if words_of(label) else [])
+
+
+@pytest.mark.parametrize("invisible", INVISIBLE)
+@pytest.mark.parametrize("language", [None, "en", "pl"])
+def test_invisible_characters_part_no_words_and_hide_no_test_sentence(
+    tmp_path: Path, language: str | None, invisible: str
+) -> None:
+    normaliser = Normaliser(ENGLISH, False, TranscriptRules(language))
+    hidden = f"co{invisible}operate well"
+    known = TextFile(write_lines(tmp_path / "test", [hidden]), "--exclude_txt")
+    excluded = read_excluded([known], normaliser)
+    for line in ("cooperate well", hidden):
+        (found,) = normaliser.sentences(line)
+        assert found == ["cooperate", "well"] and excluded.touches(found)
+    assert normaliser.written(f"co{invisible}operate") == "cooperate"
+    assert not normaliser.outside
+
+
+def test_a_token_of_another_s_model_with_a_space_is_none() -> None:
+    normaliser = Normaliser(ENGLISH, False)
+    assert normaliser.written("new\u00a0york") is None and normaliser.written("\u200b") is None
 
 
 def words(text: str, alphabet: Alphabet = ENGLISH) -> list[list[str]]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speech.transcripts import LANGUAGES, TranscriptRules, alphabet_of
-from utils import UserError
+from utils import UserError, in_western_digits
 
 
 def spelt(language: str, text: str, strip: bool = False) -> str:
@@ -51,6 +51,22 @@ def test_plain_numbers_are_spelt(language: str, text: str, expected: str) -> Non
 def test_what_may_be_no_plain_number_is_left_to_be_reported(language: str, text: str) -> None:
     given_text = text.replace("am 4 mai", "am 4. Mai")
     assert spelt(language, given_text) == text
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("ar", "123"),
+        ("ar", "012"),
+        ("de", "3,05"),
+        ("de", "4. Tag"),
+        ("en", "1984"),
+        ("en", "3.05"),
+    ],
+)
+def test_digits_of_other_scripts_are_read_as_0_to_9(language: str, text: str) -> None:
+    arabic = text.translate({ord("0") + i: chr(0x660 + i) for i in range(10)})
+    assert in_western_digits(spelt(language, arabic)) == spelt(language, text)
 
 
 def test_an_ordinals_dot_is_told_from_a_sentences() -> None:

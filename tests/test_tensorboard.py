@@ -187,6 +187,7 @@ def test_the_table_has_a_row_for_each_sample(tmp_path: Path, checkpoint: str) ->
         ("http://a.b/c_d_e", None),
         ("שלום عالم 字", None),
         ("two\nlines", "two lines"),
+        ("one\u2028line\u0085with\u00a0spaces", None),
         ('$x$ {y} "q"', None),
     ],
 )

@@ -33,6 +33,18 @@ def test_no_line_is_split_between_blocks(tmp_path: Path, monkeypatch: pytest.Mon
     assert all(block.endswith("\n") for block in blocks[:-1])
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_end_as_on_any_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    path = tmp_path / "1-2.trans.txt"
+    path.write_bytes("".join(f"1-2-{i} WORD{i}\u2028END{end}" for i in range(20)).encode())
+    for size in range(1, 40):
+        monkeypatch.setattr(text_files, "BLOCK", size)
+        blocks = list(read_blocks(TextFile(str(path), FLAG)))
+        assert "".join(blocks) == "".join(f"word{i}\u2028end\n" for i in range(20))
+
+
 def test_a_byte_order_mark_is_no_letter(tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_bytes("\ufeffone\n".encode())
@@ -42,7 +54,10 @@ def test_a_byte_order_mark_is_no_letter(tmp_path: Path) -> None:
 def test_ids_of_utterances_are_no_words(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "1-2.trans.txt", ["1-2-0001 HELLO THERE", "1-2-0002", "1-2-3 A"])
     (block,) = read_blocks(TextFile(path, FLAG))
-    assert block.split("\n") == [" HELLO THERE", "", " A", ""]
+    assert block.split("\n") == ["hello there", "", "a", ""]
+    # The rules of a language write capitals, as Turkish has them otherwise.
+    (block,) = read_blocks(TextFile(path, FLAG, "tr"))
+    assert block.split("\n") == ["HELLO THERE", "", "A", ""]
 
 
 def test_a_folder_is_its_transcripts(tmp_path: Path) -> None:
@@ -71,6 +86,19 @@ def test_tables_are_their_transcripts_one_a_line(tmp_path: Path, name: str, text
     (found,) = find_text([str(tmp_path / name)], FLAG)
     assert found.table and not found.transcripts
     assert list(read_blocks(found)) == ["one\nx, y\n"]
+
+
+def test_spaces_of_a_table_s_transcripts_stay_for_the_rules(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('wav_filename,transcript\na.wav,"3\u00a0000\r\nmen"\n')
+    (found,) = find_text([str(tmp_path / "a.csv")], FLAG)
+    assert list(read_blocks(found)) == ["3\u00a0000 men\n"]
+
+
+def test_the_language_chooses_among_the_columns_of_commands(tmp_path: Path) -> None:
+    (tmp_path / "commands.csv").write_text("id,es,de\n1,luz,Licht\n")
+    (tmp_path / "1.wav").touch()
+    (found,) = find_text([str(tmp_path / "commands.csv")], FLAG, "de")
+    assert list(read_blocks(found)) == ["Licht\n"]
 
 
 def test_tables_that_can_not_be_read_are_named_with_the_flag(tmp_path: Path) -> None:

@@ -17,6 +17,9 @@ from utils import (
     AlphabetError,
     UserError,
     Utf8Alphabet,
+    in_western_digits,
+    is_number,
+    lines_of,
 )
 
 CHARACTERS = st.characters(exclude_categories=["Cs"]).filter(
@@ -29,6 +32,29 @@ ALPHABETS = st.lists(CHARACTERS, min_size=1, max_size=50, unique=True).map(
 
 def alphabet_of(content: bytes) -> Alphabet:
     return Alphabet.from_bytes(content, "alphabet.txt")
+
+
+# --- Text as people write it ----------------------------------------------------------------------
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\r\n"))), st.sampled_from(["\n", "\r\n"]))
+def test_lines_end_at_line_ends_alone(lines: list[str], end: str) -> None:
+    assert lines_of("".join(f"{line}{end}" for line in lines)) == lines
+    assert lines_of("\r".join([*lines, "last"])) == [*lines, "last"]
+
+
+def test_other_separators_stay_in_their_line() -> None:
+    assert lines_of("a\u2028b\u2029c\u0085d\ve\ff\x1cg\x1dh\x1ei\r\n\rj") == [
+        "a\u2028b\u2029c\u0085d\ve\ff\x1cg\x1dh\x1ei",
+        "",
+        "j",
+    ]
+    assert lines_of("") == []
+
+
+def test_numbers_of_programs_are_in_western_digits() -> None:
+    assert is_number("012") and in_western_digits("x٠१²3") == "x01²3"  # noqa: RUF001
+    assert not any(map(is_number, ("", "١", "²", "-1", "1_0", " 1")))  # noqa: RUF001
 
 
 # --- Labels ---------------------------------------------------------------------------------------

@@ -13,13 +13,13 @@ from speech.corpora.audio_paths import AudioPaths
 from speech.corpora.reading import NAMED_PROBLEMS, Reading, refuse_problems
 from speech.corpora.utterance import Utterance, transcript_of
 from speech.showing import in_utf8
-from utils import UserError
+from utils import UserError, in_western_digits, is_number
 
 TABLE = "commands.csv"
 ID_COLUMN = "id"
 
-# The id is the number that a name ends with, the speaker what it begins with, its folder if it
-# has one: maria_012, maria/012, speaker3-ok_espejo-7.
+# The id is the number that a name ends with, in the digits of any script; the speaker what it
+# begins with, its folder if it has one: maria_012, maria/012, speaker3-ok_espejo-7.
 DEFAULT_PATTERN = r"^(?:(?P<speaker>[^/_-]+)(?:[/_-].*)?[/_-])?(?P<id>\d+)$"
 
 
@@ -102,9 +102,9 @@ def _parsed(pattern: re.Pattern[str], recording: str, folder: str) -> tuple[str,
 
 
 def _comparable(command: str) -> str:
-    """012 is 12, and 000 is 0."""
-    command = command.strip()
-    return (command.lstrip("0") or "0") if command.isdecimal() else command
+    """A number without its leading zeros, in the digits 0 to 9: 012 and ١٢ are 12, 000 is 0."""
+    command = in_western_digits(command.strip())
+    return (command.lstrip("0") or "0") if is_number(command) else command
 
 
 def _texts(path: str, language: str | None) -> dict[str, tuple[str, str]]:

@@ -10,35 +10,37 @@ from speech.corpora.audio_paths import AudioPaths
 from speech.corpora.reading import Reading, decode, refuse_problems
 from speech.corpora.utterance import Utterance, transcript_of
 from speech.showing import in_utf8
-from utils import UserError
+from utils import UserError, lines_of
 
 TEXT_SUFFIX = ".txt"
 
-_Recording = tuple[str | None, int | None]  # path, bytes
-_NO_RECORDING: list[_Recording] = [(None, None)]
+_Recording = tuple[str, int | None]  # path, bytes
+_NO_RECORDING: list[tuple[str | None, int | None]] = [(None, None)]
 
 
 def read(path: str, reading: Reading) -> list[Utterance]:
-    """Utterances of a folder in which NAME.txt says what NAME.wav, or another audio file, holds.
+    """Utterances of a folder in which NAME.txt or NAME.wav.txt says what NAME.wav holds, or another
+    audio file.
 
     The speaker is the folder right below, if a file lies in one. Audio without text and a text
     without audio are kept, so that they can be counted. Of a text's lines one is made.
 
     Raises:
-        UserError: a folder or a text can't be read.
+        UserError: a folder or a text can't be read, or a recording has two texts.
     """
     audio = AudioPaths(path)
-    recordings: defaultdict[str, list[_Recording]] = defaultdict(list)
+    sounds: list[_Recording] = []
     texts: dict[str, str] = {}  # path without suffix -> path
     for found, size in storage.files_below(path):
         stem, suffix = os.path.splitext(found)
         if os.path.basename(found).startswith("."):
             continue
         if suffix.lower() in SUFFIXES:
-            recordings[stem].append((found, size))
+            sounds.append((found, size))
         elif suffix.lower() == TEXT_SUFFIX:
             texts[stem] = found
     transcripts = _read_all(path, texts)
+    recordings = _by_text(path, sounds, texts)
     utterances = []
     for stem in sorted(recordings.keys() | texts.keys()):
         speaker = _speaker(path, stem)
@@ -56,6 +58,31 @@ def read(path: str, reading: Reading) -> list[Utterance]:
                 )
             )
     return utterances
+
+
+def text_names(name: str) -> tuple[str, str]:
+    """What the text of a recording may be called, without its suffix."""
+    return os.path.splitext(name)[0], name
+
+
+def _by_text(
+    folder: str, sounds: list[_Recording], texts: dict[str, str]
+) -> dict[str, list[_Recording]]:
+    """The recordings by the keys of their texts; without a text, by their own paths' stems.
+
+    Raises:
+        UserError: a recording has two texts.
+    """
+    recordings: defaultdict[str, list[_Recording]] = defaultdict(list)
+    problems = []
+    for found, size in sounds:
+        there = [stem for stem in text_names(found) if stem in texts]
+        if len(there) > 1:
+            named = " and ".join(texts[stem] for stem in there)
+            problems.append(f"{named} are both the text of {found}")
+        recordings[there[0] if there else os.path.splitext(found)[0]].append((found, size))
+    refuse_problems(folder, problems, "Remove one text of")
+    return recordings
 
 
 def _speaker(folder: str, stem: str) -> str:
@@ -84,4 +111,4 @@ def _read_text(path: str) -> str | UserError:
         return UserError(f"{path} can't be read: {error.strerror}.")
     except UserError as error:
         return error
-    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+    return " ".join(line.strip() for line in lines_of(text) if line.strip())

@@ -19,7 +19,7 @@ from speech.corpora.librispeech import TRANSCRIPT_SUFFIX, librispeech
 from speech.corpora.reading import Reading
 from speech.corpora.utterance import Utterance
 from speech.records import INDEX_SUFFIX
-from utils import UserError
+from utils import UserError, is_number
 
 __all__ = ["FORMATS", "TABLE_SUFFIXES", "Reader", "Reading", "check_apart", "detect", "read"]
 
@@ -28,7 +28,9 @@ __all__ = ["FORMATS", "TABLE_SUFFIXES", "Reader", "Reading", "check_apart", "det
 Reader = Callable[[str, Reading], list[Utterance]]
 
 FORMATS: dict[str, Reader] = {
-    "librispeech": lambda path, reading: librispeech([path], reading.flag),
+    "librispeech": lambda path, reading: librispeech(
+        [path], reading.flag, lower=reading.language is None
+    ),
     "csv": deepspeech_csv.read,
     "common_voice": common_voice.read,
     "json": json_lines.read,
@@ -158,8 +160,11 @@ def _detect_folder(path: str, flag: str) -> str:
         return "commands"
     if any(name.endswith(TRANSCRIPT_SUFFIX) for name in names):
         return "librispeech"
-    audio = {os.path.splitext(name)[0] for name in names if name.lower().endswith(SUFFIXES)}
-    if any(f"{stem}{folders.TEXT_SUFFIX}" in names for stem in audio):
+    audio = [name for name in names if name.lower().endswith(SUFFIXES)]
+    texts = {
+        os.path.splitext(name)[0] for name in names if name.lower().endswith(folders.TEXT_SUFFIX)
+    }
+    if any(texts.intersection(folders.text_names(name)) for name in audio):
         return "folder"
     tables_there = _tables_in(path, names)
     if tables_there:
@@ -272,6 +277,6 @@ def _order(utterance: Utterance) -> tuple[str, str, int, str]:
     """By id, and equal ids by where they stand: line 9 of a table before its line 10."""
     table, colon, line = utterance.place.rpartition(":")
     audio_path = utterance.audio_path or ""
-    if colon and line.isdecimal():
+    if colon and is_number(line):
         return utterance.utterance_id, table, int(line), audio_path
     return utterance.utterance_id, utterance.place, 0, audio_path

@@ -8,6 +8,7 @@ from typing import Any
 from speech.corpora.audio_paths import AudioPaths
 from speech.corpora.reading import Reading, read_text, refuse_problems
 from speech.corpora.utterance import Utterance, transcript_of
+from utils import lines_of
 
 PATH_KEYS = ("audio_filepath", "key")
 TEXT_KEY = "text"
@@ -95,7 +96,7 @@ def _objects(text: str) -> Iterator[tuple[int, Any]]:
     if text.lstrip().startswith("["):
         yield from _of_array(text)
         return
-    for line, row in enumerate(text.split("\n"), start=1):
+    for line, row in enumerate(lines_of(text), start=1):
         if not row.strip():
             continue
         try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from speech import storage
 from speech.corpora.utterance import Utterance
 from speech.download import ARCHIVE_MD5
-from utils import UserError
+from utils import UserError, lines_of
 
 TRANSCRIPT_SUFFIX = ".trans.txt"
 AUDIO_SUFFIX = ".flac"
@@ -23,16 +23,20 @@ class _Found:
     speakers: dict[str, str] = field(default_factory=dict)
 
 
-def librispeech(folders: list[str], flag: str = "--files_path") -> list[Utterance]:
+def librispeech(
+    folders: list[str], flag: str = "--files_path", lower: bool = True
+) -> list[Utterance]:
     """Utterances of one or several splits in LibriSpeech's layout, sorted by their id.
 
     The layout is speaker/chapter/SPEAKER-CHAPTER-NNNN.flac beside SPEAKER-CHAPTER.trans.txt, whose
-    lines are an id, a space, and the transcript in capitals. Transcripts come back in lower case.
+    lines are an id, a space, and the transcript in capitals.
     An utterance with only audio or only a transcript is kept, so that it can be counted. Its
     speaker is the folder SPEAKER, which in LibriSpeech is also the first part of its id.
 
     Args:
         flag: that names the folders, for messages.
+        lower: writes transcripts in lower case, as English has it; not where the rules of a
+            language do it.
 
     Raises:
         UserError: a folder is missing or holds no utterance, an id occurs twice, or a transcript
@@ -41,7 +45,7 @@ def librispeech(folders: list[str], flag: str = "--files_path") -> list[Utteranc
     found = _Found()
     for folder in folders:
         before = len(found.audio) + len(found.transcripts)
-        _list_split(folder, found, flag)
+        _list_split(folder, found, flag, lower)
         if len(found.audio) + len(found.transcripts) == before:
             raise UserError(
                 f"{folder} holds no utterances: LibriSpeech's layout is "
@@ -60,7 +64,7 @@ def librispeech(folders: list[str], flag: str = "--files_path") -> list[Utteranc
     ]
 
 
-def _list_split(folder: str, found: _Found, flag: str) -> None:
+def _list_split(folder: str, found: _Found, flag: str, lower: bool) -> None:
     if not storage.in_bucket(folder) and not os.path.isdir(folder):
         split = os.path.basename(os.path.normpath(folder))
         raise UserError(
@@ -86,7 +90,7 @@ def _list_split(folder: str, found: _Found, flag: str) -> None:
             texts.append(path)
     with ThreadPoolExecutor(storage.PARALLEL_REQUESTS) as readers:
         for path, lines in zip(texts, readers.map(_read_lines, texts), strict=True):
-            _take_transcripts(path, lines, found.transcripts)
+            _take_transcripts(path, lines, found.transcripts, lower)
 
 
 def _speaker(folder: str, parent: str, utterance_id: str) -> str:
@@ -112,22 +116,33 @@ def _check_depth(folder: str, parent: str, flag: str) -> None:
 
 def _read_lines(path: str) -> list[str]:
     try:
-        return storage.read_bytes(path).decode("utf-8-sig").splitlines()
+        return lines_of(storage.read_bytes(path).decode("utf-8-sig"))
     except OSError as error:
         raise UserError(f"The transcripts {path} can't be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
         raise UserError(f"The transcripts {path} are not UTF-8 ({error}): save them so.") from None
 
 
-def _take_transcripts(path: str, lines: list[str], transcripts: dict[str, str]) -> None:
+def transcript_line(line: str, lower: bool) -> tuple[str, str]:
+    """The id and the transcript in a line of a transcript file, "" for what isn't there.
+
+    Args:
+        lower: as of `librispeech`.
+    """
+    utterance_id, transcript = [*line.split(maxsplit=1), "", ""][:2]
+    transcript = transcript.rstrip()
+    return utterance_id, transcript.lower() if lower else transcript
+
+
+def _take_transcripts(
+    path: str, lines: list[str], transcripts: dict[str, str], lower: bool
+) -> None:
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        utterance_id, *words = line.split()
-        if not words:
+        utterance_id, transcript = transcript_line(line, lower)
+        if not transcript:
             continue  # an id alone is an utterance without transcript
         if utterance_id in transcripts:
             raise UserError(
                 f"{path}, line {number}: {utterance_id} has a transcript already. Remove one."
             )
-        transcripts[utterance_id] = " ".join(words).lower()
+        transcripts[utterance_id] = transcript

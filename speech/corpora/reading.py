@@ -20,7 +20,7 @@ class Reading:
     # Folder that the relative paths of a table start at; None: the one that the format says.
     audio_root: str | None = None
     id_pattern: str | None = None  # regular expression with a group `id`: see corpora.commands
-    # Of several columns of commands.csv the one that holds the text.
+    # That the text is written in: chooses a column of commands.csv, and its rules write capitals.
     language: str | None = None
     flag: str = "--files_path"  # that names the corpus, for messages; `formats.read` sets it
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from absl import logging
 
 from speech.corpora.utterance import Utterance
-from utils import UserError
+from utils import UserError, is_number
 
 SETS = ("train", "dev", "test")
 
@@ -21,7 +21,7 @@ def parse_shares(text: str) -> Shares:
         UserError: they are not three whole numbers that add up to 100, the first above 0.
     """
     parts = [part.strip() for part in text.split("/")]
-    if len(parts) != len(SETS) or not all(part.isascii() and part.isdecimal() for part in parts):
+    if len(parts) != len(SETS) or not all(map(is_number, parts)):
         raise UserError(
             f"--split={text} is not three whole numbers: give the per cent of training, "
             "development and test set, as in --split=70/20/10."

@@ -2,13 +2,17 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from speech.corpora.reading import read_text
-from utils import UserError
+from utils import UserError, lines_of
 
 SEPARATORS = ",;\t"
+
+# Excel's first line that names the separator, which it writes and reads but never shows.
+_SEPARATOR_LINE = re.compile(r"\s*sep=([^\"\r\n])(?:\r\n|\r|\n|$)", re.IGNORECASE)
 
 # A header is looked for in so many characters.
 HEADER_CHARACTERS = 1 << 16
@@ -117,14 +121,22 @@ def header_columns(text: str) -> list[str]:
 
 
 def separator_of(text: str) -> str:
-    """The one of SEPARATORS that parts the first line of a table into most columns."""
+    """What Excel's line sep=; names, or else the one of SEPARATORS that parts the first line of a
+    table into most columns."""
+    if named := _SEPARATOR_LINE.match(text):
+        return named[1]
     return max(SEPARATORS, key=lambda separator: len(_header(text, separator)))
 
 
 def _header(text: str, separator: str) -> list[str]:
-    lines = io.StringIO(text[:HEADER_CHARACTERS], newline="")
+    lines = io.StringIO(_without_separator_line(text[:HEADER_CHARACTERS]), newline="")
     rows = csv.reader(lines, delimiter=separator)
     return next((row for row in rows if _any(row)), [])
+
+
+def _without_separator_line(text: str) -> str:
+    """The text with an empty line for Excel's sep=;, so that the lines keep their numbers."""
+    return _SEPARATOR_LINE.sub("\n", text, count=1) if _SEPARATOR_LINE.match(text) else text
 
 
 def _names(header: list[str]) -> list[str]:
@@ -137,7 +149,8 @@ def _any(fields: list[str]) -> bool:
 
 def _csv_rows(text: str) -> _Rows:
     # Strict: else a quote that is never closed takes all rows below it into its field.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator_of(text), strict=True)
+    lines = io.StringIO(_without_separator_line(text), newline="")
+    reader = csv.reader(lines, delimiter=separator_of(text), strict=True)
     while True:
         line = reader.line_num + 1
         try:
@@ -162,7 +175,7 @@ def _explained(error: csv.Error) -> csv.Error:
 
 
 def _tsv_rows(text: str) -> _Rows:
-    for line, row in enumerate(text.split("\n"), start=1):
-        fields = row.removesuffix("\r").split("\t")
+    for line, row in enumerate(lines_of(_without_separator_line(text)), start=1):
+        fields = row.split("\t")
         if _any(fields):
             yield line, fields

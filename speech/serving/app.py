@@ -65,7 +65,7 @@ AUDIO_PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-_RANGE = re.compile(r"bytes=(\d{,18})-(\d{,18})$", re.ASCII)
+_RANGE = re.compile(r"bytes=([0-9]{,18})-([0-9]{,18})$")
 
 
 @dataclass(frozen=True)

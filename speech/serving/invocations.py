@@ -96,7 +96,7 @@ def read_json(content: bytes, asked: dict[str, str], most_bytes: int) -> Invocat
 
 def read_json_lines(content: bytes, asked: dict[str, str], most_bytes: int) -> Invocation:
     """A request in application/jsonlines: a recording a line; arguments as of `read_json`."""
-    lines = [line for line in content.splitlines() if line.strip()]
+    lines = [line for line in content.replace(b"\r", b"\n").split(b"\n") if line.strip()]
     if not 0 < len(lines) <= MOST_INSTANCES:
         raise RequestError(
             400, f"The body has {len(lines)} lines: send 1 to {MOST_INSTANCES} recordings."

@@ -21,6 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from speech.serving.errors import RequestError
+from utils import is_number
 
 FORM = "multipart/form-data"
 # Of bodies that are a recording itself; what it is its bytes tell.
@@ -112,7 +113,7 @@ async def chunks(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
         ClientDisconnect: the client has left.
     """
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > most_bytes:
+    if is_number(announced) and int(announced) > most_bytes:
         raise too_large(most_bytes)
     read, waited = 0, 0.0
     while True:
