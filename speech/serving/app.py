@@ -25,16 +25,17 @@ import speech
 from speech import recordings
 from speech.acoustic_stream import is_exact
 from speech.serving import answers, invocations, metrics, options, spelling, test_sets, uploads
-from speech.serving.catalogue import Catalogue, ServedModel
+from speech.serving.catalogue import ServedModel
 from speech.serving.errors import RequestError
 from speech.serving.http import Front
 from speech.serving.invocations import Invocation
 from speech.serving.listening import Listener
 from speech.serving.metrics import Metrics
 from speech.serving.options import Asked
+from speech.serving.reloading import Served
 from speech.serving.slots import Slots
 from speech.serving.streams import Streams
-from speech.serving.test_sets import Recognised, TestSets
+from speech.serving.test_sets import Recognised
 
 WEB = os.path.join(os.path.dirname(speech.__file__), "web")
 
@@ -77,17 +78,15 @@ class Limits:
     requests: int  # that may be under way or wait at once
 
 
-def create_app(
-    catalogue: Catalogue, sets: TestSets, limits: Limits, batch_size: int, told: Metrics
-) -> ASGIApp:
+def create_app(served: Served, limits: Limits, batch_size: int, told: Metrics) -> ASGIApp:
     """The server's application.
 
     Args:
-        catalogue: models and scorers; closed with the application.
+        served: closed with the application.
         batch_size: most utterances that a model hears at once.
-        told: where the catalogue's batches are counted already.
+        told: where the models' batches are counted already.
     """
-    service = _Service(catalogue, sets, limits, batch_size, told)
+    service = _Service(served, limits, batch_size, told)
     app = FastAPI(
         title="Deep Speech",
         version="1",
@@ -109,16 +108,8 @@ def create_app(
 class _Service:
     """What the routes share."""
 
-    def __init__(
-        self,
-        catalogue: Catalogue,
-        sets: TestSets,
-        limits: Limits,
-        batch_size: int,
-        told: Metrics,
-    ) -> None:
-        self.catalogue = catalogue
-        self.sets = sets
+    def __init__(self, served: Served, limits: Limits, batch_size: int, told: Metrics) -> None:
+        self.served = served
         self.limits = limits
         self.metrics = told
         self.threads = ThreadPoolExecutor(THREADS, "listening")
@@ -133,12 +124,12 @@ class _Service:
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
-        with tempfile.TemporaryDirectory(prefix="deep-speech-uploads-") as self.folder:
-            yield
-            await self._tidied()
-        self.threads.shutdown(cancel_futures=True)
-        self.stream_threads.shutdown(cancel_futures=True)
-        self.catalogue.close()
+        async with self.served.reloading():
+            with tempfile.TemporaryDirectory(prefix="deep-speech-uploads-") as self.folder:
+                yield
+                await self._tidied()
+            self.threads.shutdown(cancel_futures=True)
+            self.stream_threads.shutdown(cancel_futures=True)
 
     async def _tidied(self) -> None:
         """Waits until no request is under way, or for TIDY_SECONDS."""
@@ -154,8 +145,11 @@ class _Service:
             if await request.is_disconnected():
                 raise ClientDisconnect
 
-        choice = await self.listener.run(self.catalogue.choose, asked)
-        listened = await self.listener.hear(path, choice, asked.candidates, asked.details, wanted)
+        with self.served.use() as loaded:
+            choice = await self.listener.run(loaded.catalogue.choose, asked)
+            listened = await self.listener.hear(
+                path, choice, asked.candidates, asked.details, wanted
+            )
         self.metrics.audio_seconds.inc(listened.seconds)
         return await self.listener.run(spelling.transcription, listened, choice)
 
@@ -243,10 +237,9 @@ def _add_page(app: FastAPI) -> None:
 
 
 def _add_api(app: FastAPI, service: _Service) -> None:
-    catalogue = service.catalogue
-
     @app.get("/api/models", summary="Models, scorers, limits and defaults")
     async def models() -> answers.Models:
+        catalogue = service.served.now.catalogue
         default = catalogue.default_model
         return answers.Models(
             models=[_model(each) for each in catalogue.models.values()],
@@ -335,7 +328,7 @@ def _add_sets(app: FastAPI, service: _Service) -> None:
                     seconds=round(each.shards.index.audio_seconds, spelling.DECIMALS),
                     audio=each.audio is not None,
                 )
-                for each in service.sets.sets.values()
+                for each in service.served.now.sets.sets.values()
             ]
         )
 
@@ -351,11 +344,12 @@ def _add_sets(app: FastAPI, service: _Service) -> None:
         offset: Annotated[int, Query(ge=0, description="The first utterance's number.")] = 0,
         limit: Annotated[int, Query(ge=1, le=MOST_ROWS, description="Most utterances.")] = 20,
     ) -> answers.Page:
-        found = service.sets.find(name)
         asked = options.read({"model": model, "scorer": scorer})
-        choice = await service.listener.run(service.catalogue.choose, asked)
-        with service.slots.one():
-            rows = await found.page(choice, offset, limit, service.listener)
+        with service.served.use() as loaded:
+            found = loaded.sets.find(name)
+            choice = await service.listener.run(loaded.catalogue.choose, asked)
+            with service.slots.one():
+                rows = await found.page(choice, offset, limit, service.listener)
         return answers.Page(
             name=found.name,
             utterances=len(found.utterances),
@@ -377,7 +371,7 @@ def _add_sets(app: FastAPI, service: _Service) -> None:
         },
     )
     async def audio(request: Request, name: str, utterance_id: str) -> Response:
-        found = service.sets.find(name)
+        found = service.served.now.sets.find(name)
         content = await service.listener.run(found.recording, utterance_id)
         if content is None:
             raise RequestError(
@@ -443,7 +437,7 @@ def _add_sagemaker(app: FastAPI, service: _Service) -> None:
         responses={503: {"model": answers.Problem, "description": "A model's thread has died."}},
     )
     async def ping() -> Response:
-        if not service.catalogue.alive:
+        if not service.served.now.catalogue.alive:
             raise RequestError(503, "A model's thread has died: start the server again.")
         return Response(status_code=200)
 
@@ -511,7 +505,7 @@ def _answer(content: answers.Transcription | answers.Predictions) -> Response:
 
 def _add_streams(app: FastAPI, service: _Service) -> None:
     streams = Streams(
-        service.catalogue,
+        service.served,
         service.stream_threads,
         service.streams,
         service.limits.seconds,
