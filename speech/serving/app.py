@@ -6,10 +6,11 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
 from fastapi import FastAPI, Query, Request, WebSocket
@@ -26,9 +27,9 @@ from speech import recordings
 from speech.acoustic_stream import is_exact
 from speech.serving import answers, invocations, metrics, options, spelling, test_sets, uploads
 from speech.serving.catalogue import ServedModel
-from speech.serving.errors import RequestError
+from speech.serving.errors import RequestError, sendable
 from speech.serving.http import Front
-from speech.serving.invocations import Invocation
+from speech.serving.invocations import Invocation, Recording
 from speech.serving.listening import Listener
 from speech.serving.metrics import Metrics
 from speech.serving.options import Asked
@@ -36,6 +37,8 @@ from speech.serving.reloading import Served
 from speech.serving.slots import Slots
 from speech.serving.streams import Streams
 from speech.serving.test_sets import Recognised
+
+T = TypeVar("T")
 
 WEB = os.path.join(os.path.dirname(speech.__file__), "web")
 
@@ -162,17 +165,35 @@ class _Service:
             await self.listener.run(file.flush)
             return await self.transcribe(request, file.name, asked)
 
-    async def transcribe_invocation(
-        self, request: Request, invocation: Invocation
-    ) -> list[answers.Transcription]:
-        """Likewise, of all recordings; one that is refused ends the others."""
+    async def transcribe_recording(
+        self, request: Request, recording: Recording | RequestError
+    ) -> answers.Transcription:
+        """Likewise, of one of a request's recordings."""
+        if isinstance(recording, RequestError):
+            raise recording
+        with invocations.told_where(recording.where):
+            return await self.transcribe_bytes(request, recording.content, recording.asked)
 
-        async def one(recording: invocations.Recording) -> answers.Transcription:
-            with invocations.told_where(recording.where):
-                return await self.transcribe_bytes(request, recording.content, recording.asked)
+    async def transcribe_line(self, request: Request, recording: Recording | RequestError) -> str:
+        """Likewise, as a line of JSON, which also says if the recording is refused."""
+        answer: answers.Transcription | answers.Problem
+        try:
+            answer = await self.transcribe_recording(request, recording)
+        except RequestError as error:
+            if error.status >= 500:  # not the line's fault: it may be sent again
+                raise
+            answer = answers.Problem(error=sendable(error.message))
+        return f"{answer.model_dump_json()}\n"
 
+    async def transcribe_all(
+        self,
+        request: Request,
+        recordings: Sequence[Recording | RequestError],
+        transcribe: Callable[[Request, Recording | RequestError], Coroutine[Any, Any, T]],
+    ) -> list[T]:
+        """What `transcribe` answers to each of a request's recordings; an error ends the others."""
         with self.slots.one():
-            tasks = [asyncio.create_task(one(each)) for each in invocation.recordings]
+            tasks = [asyncio.create_task(transcribe(request, each)) for each in recordings]
             try:
                 return list(await asyncio.gather(*tasks))
             finally:  # no task outlives the slot
@@ -191,9 +212,7 @@ class _Service:
 
 
 def _problem(status: int, message: str, headers: Any = None) -> JSONResponse:
-    # What came in as half a surrogate pair can't go out.
-    sendable = message.encode(errors="backslashreplace").decode()
-    return JSONResponse({"error": sendable}, status, headers)
+    return JSONResponse({"error": sendable(message)}, status, headers)
 
 
 def _handle_errors(app: FastAPI) -> None:
@@ -309,11 +328,12 @@ def _model(served: ServedModel) -> answers.Model:
 
 def _form_schema() -> dict[str, Any]:
     schema = Asked.model_json_schema()
-    audio = {"type": "string", "format": "binary", "description": "A sound file."}
+    told = f"A sound file; the field's name is {uploads.NAMED_FIELDS}."
+    audio = {"type": "string", "format": "binary", "description": told}
     return {
         "type": "object",
-        "required": [uploads.FIELD],
-        "properties": {uploads.FIELD: audio, **schema["properties"]},
+        "anyOf": [{"required": [name]} for name in uploads.FIELDS],
+        "properties": {**dict.fromkeys(uploads.FIELDS, audio), **schema["properties"]},
     }
 
 
@@ -460,6 +480,7 @@ def _add_sagemaker(app: FastAPI, service: _Service) -> None:
                 "content": {
                     invocations.JSON: {"schema": body},
                     invocations.JSON_LINES: {"schema": {"type": "string"}},
+                    invocations.ARRAY: _BINARY,
                     "audio/*": _BINARY,
                     "application/octet-stream": _BINARY,
                 },
@@ -470,30 +491,43 @@ def _add_sagemaker(app: FastAPI, service: _Service) -> None:
                     "in": "header",
                     "description": "Options of /api/transcribe: beam_width=200;candidates=3",
                     "schema": {"type": "string"},
-                }
+                },
+                {
+                    "name": invocations.MODEL_HEADER,
+                    "in": "header",
+                    "description": "Name of a model, see /api/models.",
+                    "schema": {"type": "string"},
+                },
             ],
         },
     )
     async def invoke(request: Request) -> Response:
-        asked = invocations.attributes(request.headers.get(invocations.ATTRIBUTES_HEADER, ""))
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind not in (invocations.JSON, invocations.JSON_LINES):
+        asked = invocations.asked_for(request.headers)
+        # What the headers ask for is refused before any line is read.
+        model = service.served.now.catalogue.served(options.read(asked).model).model
+        kind = invocations.form_of(uploads.media_type(request))
+        most = service.limits.upload_bytes
+        read: Callable[[bytes], Invocation]
+        if kind == invocations.ARRAY:
+            rate = model.description.config.front_end.sample_rate
+            read = partial(invocations.read_array, asked=asked, rate=rate)
+        elif kind == invocations.JSON_LINES:
+            read = partial(invocations.read_json_lines, asked=asked, most_bytes=most)
+        elif kind == invocations.JSON:
+            read = partial(invocations.read_json, asked=asked, most_bytes=most)
+        else:
             return _answer(await service.transcribe_body(request, asked))
         service.slots.check()
         with service.uploads.one():
-            most = min(service.limits.upload_bytes * 4 // 3 + 2**16, invocations.MOST_JSON_BYTES)
+            most = min(most * 4 // 3 + 2**16, invocations.MOST_BYTES)
             content = b"".join([each async for each in uploads.chunks(request, most)])
-            read = (
-                invocations.read_json if kind == invocations.JSON else invocations.read_json_lines
-            )
-            invocation = await service.listener.run(
-                read, content, asked, service.limits.upload_bytes
-            )
+            invocation = await service.listener.run(read, content)
             del content
-            found = await service.transcribe_invocation(request, invocation)
-        if kind == invocations.JSON_LINES:
-            lines = "".join(f"{each.model_dump_json()}\n" for each in found)
-            return Response(lines, media_type=invocations.JSON_LINES)
+            heard = partial(service.transcribe_all, request, invocation.recordings)
+            if kind == invocations.JSON_LINES:
+                lines = await heard(service.transcribe_line)
+                return Response("".join(lines), media_type=invocations.JSON_LINES)
+            found = await heard(service.transcribe_recording)
         if invocation.instances:
             return _answer(answers.Predictions(predictions=found))
         return _answer(found[0])
