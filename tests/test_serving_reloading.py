@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -22,8 +23,9 @@ import pytest
 from doors import ROOT, environment_of_door
 from malformed import sound
 from servers import Server, running
-from tiny_models import STEP, write_model
+from tiny_models import STEP, noise, write_model
 from tiny_scorer import write_tiny_scorer
+from websockets.sync.client import connect
 
 from speech import tflite
 from speech.acoustic_graph import restored
@@ -203,7 +205,13 @@ def test_files_are_overwritten_in_place_under_requests(tmp_path: Path) -> None:
             copy(tmp_path / "1.tflite", model)
             copy(tmp_path / "1.scorer", scorer)
             assert equal(clients.next()) == old
-            reload(server, "Serving what was loaded again")
+            with connect(f"{server.url.replace('http', 'ws', 1)}/api/stream") as stream:
+                stream.send('{"sample_rate": 16000}')
+                stream.send(noise(24000).tobytes())
+                reload(server, "Serving what was loaded again")
+                stream.send('{"end": true}')
+                *_, last = map(json.loads, stream)
+                assert last == {"type": "done", "seconds": 1.5}
             new = equal(clients.next())
             assert new != old
             copy(tmp_path / "half.tflite", model)
