@@ -126,8 +126,8 @@ def main() -> None:
     formats = asked_formats()
     if FLAGS.test_data and storage.in_bucket(FLAGS.export_dir):
         raise UserError(
-            f"--test_data can't be with --export_dir={FLAGS.export_dir}: TensorFlow Lite maps "
-            "files of this machine into memory. Export to a folder here, and copy it."
+            f"--test_data can't be with --export_dir={FLAGS.export_dir}: TensorFlow Lite files are "
+            "read from this machine's disk. Export to a folder here, and copy it."
         )
     config = read_config(FLAGS.model_dir)
     training = find_shards(FLAGS.train_data) if FLAGS.train_data else None

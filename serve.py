@@ -7,6 +7,7 @@
 docs/serving.md tells what it answers.
 """
 
+import contextlib
 import math
 
 from absl import flags, logging
@@ -16,6 +17,7 @@ from speech import command_line, decoder_flags
 from speech.decoder import BeamSettings
 from speech.serving import app, catalogue, server, test_sets
 from speech.serving.metrics import Metrics
+from speech.serving.reloading import Loaded, Served
 from utils import UserError
 
 FLAGS = flags.FLAGS
@@ -68,14 +70,21 @@ def main() -> None:
     settings, limits = asked_settings(), asked_limits()
     bound = server.bind(FLAGS.host, FLAGS.port)
     told = Metrics()
-    found = catalogue.open_catalogue(
-        FLAGS.models, FLAGS.scorers, settings, FLAGS.batch_size, told.batch_sizes.observe
-    )
-    found.warm_up()
-    for served in found.models.values():
-        logging.info("%s: %s", served.name, ", ".join(served.scorers) or "no scorer")
-    sets = test_sets.open_sets(FLAGS.test_data, FLAGS.audio, found)
-    server.serve(app.create_app(found, sets, limits, FLAGS.batch_size, told), bound)
+
+    def load() -> Loaded:
+        found = catalogue.open_catalogue(
+            FLAGS.models, FLAGS.scorers, settings, FLAGS.batch_size, told.batch_sizes.observe
+        )
+        with contextlib.ExitStack() as undo:
+            undo.callback(found.close)
+            found.warm_up()
+            sets = test_sets.open_sets(FLAGS.test_data, FLAGS.audio, found)
+            undo.pop_all()
+        for served in found.models.values():
+            logging.info("%s: %s", served.name, ", ".join(served.scorers) or "no scorer")
+        return Loaded(found, sets)
+
+    server.serve(app.create_app(Served(load), limits, FLAGS.batch_size, told), bound)
 
 
 if __name__ == "__main__":

@@ -187,7 +187,7 @@ class SavedModel:
 
 
 class LiteModel:
-    """A file that speech/tflite.py has written, mapped into memory."""
+    """A file that speech/tflite.py has written, read into memory."""
 
     def __init__(self, path: str) -> None:
         """
@@ -196,13 +196,14 @@ class LiteModel:
         """
         if storage.in_bucket(path):
             raise UserError(
-                f"{path} is in a bucket, and a {LITE_SUFFIX} file is mapped into memory from a "
-                "disk: copy it to this machine (gsutil cp) and name the copy."
+                f"{path} is in a bucket, and a {LITE_SUFFIX} file is read from a disk: copy it to "
+                "this machine (gsutil cp) and name the copy."
             )
-        self.description = tflite_metadata.read_description(path)
+        content = tflite_metadata.read_file(path)  # once: description and graph are of one file
+        self.description = tflite_metadata.description_in(content, path)
         self._lock = threading.Lock()  # an interpreter has one set of tensors
         try:
-            interpreter = tf.lite.Interpreter(model_path=path)
+            interpreter = tf.lite.Interpreter(model_content=content)
             self._front_end = interpreter.get_signature_runner(tflite.FRONT_END)
             self._network = interpreter.get_signature_runner(tflite.NETWORK)
             self._stream = None

@@ -1,7 +1,7 @@
 """The scorer file: a language model, its vocabulary, alphabet and weights, ready for the decoder.
 
-One file, so that nothing can be mixed up. Its arrays are mapped into memory as they lie, so that
-loading takes no time and processes share them:
+One file, so that nothing can be mixed up. It is read into memory whole, and its arrays are used as
+they lie there. It isn't mapped: a file that is overwritten in place would kill those that map it.
 
     16 bytes    MAGIC
     48 bytes    version and length of the JSON, two little-endian int64; alpha and beta, two
@@ -18,7 +18,6 @@ import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -143,7 +142,7 @@ def _letters(words: Sequence[str], alphabet: Alphabet, number_of: dict[str, int]
 
 
 def read_scorer(path: str) -> Scorer:
-    """Maps a scorer file into memory.
+    """Reads a scorer file into memory.
 
     Raises:
         UserError: there is none, it isn't one, it is cut off, or of a newer version.
@@ -152,8 +151,7 @@ def read_scorer(path: str) -> Scorer:
         raise UserError("The scorer's path is empty: name a file that build_lm.py made.")
     if storage.in_bucket(path):
         raise UserError(
-            f"The scorer {path} lies in a bucket, where it can't be mapped into memory: copy it to "
-            "this machine."
+            f"The scorer {path} lies in a bucket, and is read from a disk: copy it to this machine."
         )
     try:
         with open(path, "rb") as file:
@@ -171,22 +169,19 @@ def read_scorer(path: str) -> Scorer:
                     f"The scorer {path} is of version {version}, and version {VERSION} is the one "
                     "that can be read here: make it anew with build_lm.py, or update this program."
                 )
-            size = os.fstat(file.fileno()).st_size
-            text = file.read(max(0, min(length, size)))
+            rest = file.read()
     except OSError as error:
         raise UserError(f"The scorer {path} can't be read: {error.strerror}.") from None
-    if len(text) < length:
+    if len(rest) < length:
         raise _cut_off(path)
     try:
-        content = json.loads(text)
+        content = json.loads(rest[: max(0, length)])
         (letters_at, model_at), end = _places(content["nodes"], len(start) + length)
-        if size < end:
+        if len(start) + len(rest) < end:
             raise _cut_off(path)
-        if (
-            _extended(0, np.memmap(path, np.uint8, "r", len(start), (end - len(start),)))
-            != checksum
-        ):
+        if _extended(0, np.frombuffer(rest, np.uint8, end - len(start))) != checksum:
             raise ValueError("its checksum is another")
+        letters, model = content["nodes"]
         return Scorer(
             path,
             Alphabet.from_json(content["alphabet"]),
@@ -194,11 +189,11 @@ def read_scorer(path: str) -> Scorer:
             beta,
             content["characters"],
             content["order"],
-            _mapped(path, ngrams.DTYPE, model_at, content["nodes"][1]),
+            np.frombuffer(rest, ngrams.DTYPE, model, model_at - len(start)),
             content["begin"],
             content["end"],
             content["unknown"],
-            _mapped(path, LETTERS, letters_at, content["nodes"][0]),
+            np.frombuffer(rest, LETTERS, letters, letters_at - len(start)),
         )
     except (ValueError, KeyError, TypeError, AlphabetError) as error:
         raise UserError(
@@ -221,10 +216,6 @@ def _extended(checksum: int, content: npt.NDArray[np.uint8]) -> int:
     for at in range(0, len(content), PIECE):
         checksum = google_crc32c.extend(checksum, content[at : at + PIECE].tobytes())
     return checksum
-
-
-def _mapped(path: str, dtype: np.dtype[Any], position: int, length: int) -> npt.NDArray[Any]:
-    return np.memmap(path, dtype, "r", position, (length,)).view(np.ndarray)
 
 
 def _cut_off(path: str) -> UserError:
@@ -251,19 +242,16 @@ def check_alphabet(scorer: Scorer, alphabet: Alphabet, model: str) -> None:
 
 
 def write_weights(path: str, alpha: float, beta: float) -> None:
-    """Writes other weights into a scorer file.
+    """Writes other weights into a scorer file, so that a reader sees the old file or the new one.
 
     Raises:
         UserError: it isn't a scorer, or can't be written.
     """
     check_weights(alpha, beta)
     read_scorer(path)
-    try:
-        with open(path, "r+b") as file:
-            file.seek(WEIGHTS_AT)
-            file.write(WEIGHTS.pack(alpha, beta))
-    except OSError as error:
-        raise UserError(f"The scorer {path} can't be written: {error.strerror}.") from None
+    content = bytearray(storage.read_bytes(path))
+    WEIGHTS.pack_into(content, WEIGHTS_AT, alpha, beta)
+    storage.write_bytes(os.path.realpath(path), bytes(content))  # a link stays one
 
 
 def check_weights(alpha: float, beta: float) -> None:

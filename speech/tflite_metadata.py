@@ -5,7 +5,6 @@ schema, tensorflow/lite/schema/schema.fbs.
 """
 
 import contextlib
-import mmap
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ _BUFFER_DATA = 0
 class _Table:
     """A flatbuffer's table at a position of a file's bytes."""
 
-    content: mmap.mmap
+    content: bytes
     position: int
 
     def _place(self, field: int) -> int | None:
@@ -71,40 +70,48 @@ class _Table:
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[_Table]:
-    """The Model of a file that is mapped into memory: only what is asked for is read.
+def _model(content: bytes, path: str) -> Iterator[_Table]:
+    """The Model in a file's content; path: for messages.
 
     Raises:
-        UserError: there is no such file, or it is none of TensorFlow Lite's, or it is damaged.
+        UserError: it is none of TensorFlow Lite's, or it is damaged.
     """
     try:
-        with (
-            open(path, "rb") as file,
-            contextlib.closing(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) as content,
-        ):
-            if content[4:8] != IDENTIFIER:
-                raise ValueError("its first bytes are other ones")
-            yield _Table(content, struct.unpack_from("<I", content)[0])
-    except OSError as error:
-        raise UserError(f"{path} can't be read: {error.strerror}.") from None
+        if content[4:8] != IDENTIFIER:
+            raise ValueError("its first bytes are other ones")
+        yield _Table(content, struct.unpack_from("<I", content)[0])
     except (struct.error, IndexError):  # a place or a number that leads out of the file
         raise UserError(
             f"{path} is not a TensorFlow Lite model, or one that is cut short: export it anew."
         ) from None
-    except ValueError as error:  # an empty file can't be mapped
+    except ValueError as error:
         raise UserError(f"{path} is not a TensorFlow Lite model: {error}.") from None
 
 
-def read_description(path: str) -> Description:
-    """What a TensorFlow Lite file says of itself.
+def read_file(path: str) -> bytes:
+    """Reads a file of this machine whole; UserError if it can't be read.
 
-    Args:
-        path: of this machine.
+    It isn't mapped: a file that is overwritten in place would kill those that map it.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror}.") from None
+
+
+def read_description(path: str) -> Description:
+    """Reads what a TensorFlow Lite file of this machine says of itself.
 
     Raises:
         UserError: it can't be read, is no such file, or none that export.py has written.
     """
-    with _opened(path) as model:
+    return description_in(read_file(path), path)
+
+
+def description_in(content: bytes, path: str) -> Description:
+    """Returns what a file's content says of itself; path: for messages; UserError likewise."""
+    with _model(content, path) as model:
         for entry in model.tables(_MODEL_METADATA):
             if entry.bytes(_METADATA_NAME).decode() == DESCRIPTION_NAME:
                 buffer = model.tables(_MODEL_BUFFERS)[entry.number(_METADATA_BUFFER)]
@@ -117,6 +124,6 @@ def read_description(path: str) -> Description:
 
 def buffer_spans(path: str) -> list[tuple[int, int]]:
     """Where each of the file's buffers that has data lies: from, to, in bytes."""
-    with _opened(path) as model:
+    with _model(read_file(path), path) as model:
         spans = [buffer.span(_BUFFER_DATA) for buffer in model.tables(_MODEL_BUFFERS)]
     return [(start, end) for start, end in spans if end > start]

@@ -1,7 +1,7 @@
 """Tries in flat arrays: a vocabulary's letters, a language model's n-grams.
 
 A trie's nodes are numbered level by level, the root first, and each one's children lie side by side
-in the order of their labels. So it is one array of records, which can be mapped from a file as it
+in the order of their labels. So it is one array of records, which can be used from a file as it
 is, and a child is found by bisection. The record behind the last node only ends its children.
 """
 

@@ -158,7 +158,15 @@ def kinds(upload_bytes: int, seconds: float) -> list[Bad]:
         in_json({"instances": []}),
         in_json({"instances": [{"audio": audio}, {"sound": audio}]}),
         in_json({"audio": audio, "model": "\ud800"}),
-        Bad("no JSON in a line", b"{}\n{", "application/jsonlines", INVOCATIONS),
+        Bad("no line", b"\n\n", "application/jsonlines", INVOCATIONS),
+        Bad("no array", wav, "application/x-npy", INVOCATIONS),
+        Bad(
+            "lines for an unknown model",
+            json.dumps({"audio": audio}).encode(),
+            "application/jsonlines",
+            INVOCATIONS,
+            headers={"x-amzn-sagemaker-target-model": "x"},
+        ),
     ]
 
 

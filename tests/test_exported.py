@@ -94,6 +94,23 @@ def test_saved_model_takes_batches_of_any_lengths(tmp_path: Path) -> None:
         np.testing.assert_allclose(log_probs[:length], wanted, rtol=0, atol=2e-4)
 
 
+def test_files_may_be_overwritten_in_place_while_a_model_is_used(tmp_path: Path) -> None:
+    write_model(tmp_path / "model", "conv_gru")
+    forms = forms_of(tmp_path / "model", ("float32",))
+    before = {name: form.of_samples(noise(9000)) for name, form in forms.items()}
+    maps = Path("/proc/self/maps")
+    if maps.exists():  # else what follows would kill the tests
+        assert str(tmp_path) not in maps.read_text()
+    for path in (tmp_path / "model").rglob("*"):
+        if path.is_file():
+            with open(path, "r+b") as file:
+                file.truncate()
+    for name, form in forms.items():
+        np.testing.assert_array_equal(form.of_samples(noise(9000)), before[name])
+        # Other shapes, for which room is made and kernels are prepared.
+        assert np.isfinite(form.of_samples(noise(20000))).all()
+
+
 @pytest.mark.slow
 def test_quantised_files_are_smaller_and_nearly_the_same(tmp_path: Path) -> None:
     write_model(tmp_path / "model", "deep_speech_lstm", 0.01, normalisation="corpus")

@@ -147,3 +147,15 @@ def test_without_a_model_it_ends_with_the_reason(tmp_path: Path) -> None:
     outcome = run("serve", tmp_path)
     assert outcome.returncode == 1
     assert re.search("^error: .*model holds no model", outcome.stderr, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_models_that_are_named_are_not_looked_for(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        folder = tmp_path / "model" / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").touch()
+    with start("serve", tmp_path, "--port=0", "--models=nowhere,nothing") as process:
+        errors = process.communicate(timeout=300)[1]
+    assert process.returncode == 1
+    assert re.search("^error: nowhere is no model", errors, re.MULTILINE), errors

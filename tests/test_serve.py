@@ -275,10 +275,49 @@ def test_sagemaker_s_requests_are_answered(client: httpx.Client) -> None:
     assert lines.headers["content-type"] == "application/jsonlines"
     assert [json.loads(line)["text"] for line in lines.text.splitlines()] == [wanted] * 2
     bad = {"audio": base64.b64encode(b"no sound at all").decode()}
+    few = [{"audio": audio}, bad, {"audio": audio, "hot_words": "\ud800"}, {"audio": audio}]
+    answered = client.post(
+        "/invocations", content="\n".join(map(json.dumps, few)),
+        headers={"content-type": "Application/X-NDJSON; charset=utf-8"},
+    )  # fmt: skip
+    assert answered.status_code == 200
+    first, *middle, last = map(json.loads, answered.text.splitlines())
+    assert first["text"] == last["text"] == wanted
+    assert [each["error"].partition(":")[0] for each in middle] == ["Line 2", "Line 3"]
+    assert "The upload can't be read" in middle[0]["error"]
     refused = client.post("/invocations", json={"instances": [{"audio": audio}, bad]})
     assert refused.status_code == 415
     assert refused.json()["error"].startswith("instances[1]: The upload can't be read")
     assert metric(client, "speech_waiting_requests") == 0
+
+
+def test_sagemaker_s_client_sends_files_and_arrays(client: httpx.Client) -> None:
+    samples = noise(16000)
+    wanted = upload(client, wav_of(samples))
+
+    def invoked(content: bytes, kind: str, model: str = "") -> Any:
+        headers = {"content-type": kind, "x-amzn-sagemaker-target-model": model}
+        return client.post("/invocations", content=content, headers=headers)
+
+    def saved(array: np.ndarray) -> bytes:
+        file = io.BytesIO()
+        np.save(file, array)
+        return file.getvalue()
+
+    for content, kind in (
+        (wav_of(samples), "file-path/raw-bytes"),  # DataSerializer
+        (saved(samples), "application/x-npy"),  # NumpySerializer
+        (saved(samples / 32768), "application/x-npy"),
+    ):
+        assert invoked(content, kind).json()["segments"] == wanted["segments"]
+    other = upload(client, wav_of(samples), model="other/model")
+    for content, kind in ((wav_of(samples), "audio/wav"), (saved(samples), "application/x-npy")):
+        assert invoked(content, kind, "other/model").json()["segments"] == other["segments"]
+    unknown = invoked(wav_of(samples), "audio/wav", "speech.tar.gz")
+    assert unknown.status_code == 404
+    assert "There is no model 'speech.tar.gz' here: choose among" in unknown.json()["error"]
+    long = invoked(saved(np.zeros(16000 * (SECONDS + 1), np.float16)), "application/x-npy")
+    assert (long.status_code, "MB" in long.json()["error"]) == (413, True)
 
 
 def test_what_is_malformed_is_refused_with_a_message_and_leaves_nothing(
@@ -332,7 +371,8 @@ def test_api_is_described_as_it_is(client: httpx.Client) -> None:
     names = {each["name"] for each in operation["parameters"]}
     assert {"model", "scorer", "beam_width", "hot_words", "candidates", "details"} <= names
     form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
-    assert form["required"] == ["audio"] and names < set(form["properties"])
+    assert form["anyOf"] == [{"required": ["audio"]}, {"required": ["file"]}]
+    assert names | {"audio", "file"} <= set(form["properties"])
     statuses = {"200", "400", "404", "408", "413", "415", "503", "507"}
     assert set(operation["responses"]) == statuses
     refusal = operation["responses"]["400"]["content"]["application/json"]["schema"]

@@ -8,6 +8,7 @@ from unittest import mock
 import pytest
 from fastapi import Request
 from full_disk import full_disk
+from malformed import FORM, form, part
 
 from speech.serving import uploads
 from speech.serving.errors import RequestError
@@ -63,3 +64,62 @@ def test_long_body_that_comes_steadily_is_read_whole() -> None:
     )
     with mock.patch.object(uploads, "IDLE_SECONDS", 0.2):
         assert asyncio.run(read(steady)) == 80_000
+
+
+# --- Forms ----------------------------------------------------------------------------------------
+
+
+def sent(content: bytes, folder: Path, kind: str = FORM) -> tuple[bytes, dict[str, str]]:
+    """What is received of a body: the recording, and the other fields."""
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": content}
+
+    async def whole() -> tuple[bytes, dict[str, str]]:
+        headers = [(b"content-type", kind.encode())]
+        request = Request({"type": "http", "headers": headers}, receive)
+        async with uploads.received(request, str(folder), 10**6) as upload:
+            return Path(upload.path).read_bytes(), upload.fields
+
+    return asyncio.run(whole())
+
+
+@pytest.mark.parametrize("field", ["audio", "file"])
+@pytest.mark.parametrize("filename", [None, "", "x.wav"])
+def test_recording_is_the_field_audio_or_file(
+    tmp_path: Path, field: str, filename: str | None
+) -> None:
+    recording = bytes(100_000)
+    content = form(part("model", b"a"), part(field, recording, filename), part("scorer", b"", ""))
+    assert sent(content, tmp_path) == (recording, {"model": "a", "scorer": ""})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (form(part("sound", bytes(99), "x.wav")), "field 'sound' holds a file: send the recording"),
+        (form(part("model", b"a", "x.txt")), "field 'model' holds a file: .* as audio or file"),
+        (form(part("sound", bytes(99_999))), "field 'sound' is too large, .* as audio or file"),
+        (form(part("model", b"a")), "The form has no field audio or file"),
+        (form(part("audio", b"a"), part("file", b"b")), "more than one field audio or file: send"),
+        (form(part("file", b"a"), part("file", b"b")), "more than one field audio or file: send"),
+    ],
+)
+def test_form_without_one_recording_is_refused(tmp_path: Path, content: bytes, told: str) -> None:
+    with pytest.raises(RequestError, match=told) as raised:
+        sent(content, tmp_path)
+    assert raised.value.status == 400
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "kind", ["audio/wav", "AUDIO/WAV; rate=16000", "Video/mp4", "file-path/raw-bytes"]
+)
+def test_body_is_a_recording_by_its_type(tmp_path: Path, kind: str) -> None:
+    assert sent(b"a sound", tmp_path, kind) == (b"a sound", {})
+
+
+def test_type_of_a_form_may_be_in_capitals(tmp_path: Path) -> None:
+    kind = FORM.replace("multipart/form-data", "Multipart/Form-Data")
+    assert sent(form(part("audio", b"a sound")), tmp_path, kind) == (b"a sound", {})

@@ -39,7 +39,7 @@ def test_description_is_read_without_tensorflow(file: Path) -> None:
     assert result.stdout == "Zoë's 3 abcdefghijklmnopqrstuvwxyz ' 8 8\n", result.stderr
 
 
-def test_buffers_lie_where_kernels_can_use_the_mapped_file(file: Path) -> None:
+def test_buffers_lie_where_kernels_can_use_them_in_the_file(file: Path) -> None:
     spans = tflite_metadata.buffer_spans(str(file))
     assert len(spans) > 10
     assert [start for start, _ in spans if start % tflite.ALIGNMENT] == []

@@ -6,10 +6,11 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
 from fastapi import FastAPI, Query, Request, WebSocket
@@ -25,16 +26,19 @@ import speech
 from speech import recordings
 from speech.acoustic_stream import is_exact
 from speech.serving import answers, invocations, metrics, options, spelling, test_sets, uploads
-from speech.serving.catalogue import Catalogue, ServedModel
-from speech.serving.errors import RequestError
+from speech.serving.catalogue import ServedModel
+from speech.serving.errors import RequestError, sendable
 from speech.serving.http import Front
-from speech.serving.invocations import Invocation
+from speech.serving.invocations import Invocation, Recording
 from speech.serving.listening import Listener
 from speech.serving.metrics import Metrics
 from speech.serving.options import Asked
+from speech.serving.reloading import Served
 from speech.serving.slots import Slots
 from speech.serving.streams import Streams
-from speech.serving.test_sets import Recognised, TestSets
+from speech.serving.test_sets import Recognised
+
+T = TypeVar("T")
 
 WEB = os.path.join(os.path.dirname(speech.__file__), "web")
 
@@ -77,17 +81,15 @@ class Limits:
     requests: int  # that may be under way or wait at once
 
 
-def create_app(
-    catalogue: Catalogue, sets: TestSets, limits: Limits, batch_size: int, told: Metrics
-) -> ASGIApp:
+def create_app(served: Served, limits: Limits, batch_size: int, told: Metrics) -> ASGIApp:
     """The server's application.
 
     Args:
-        catalogue: models and scorers; closed with the application.
+        served: closed with the application.
         batch_size: most utterances that a model hears at once.
-        told: where the catalogue's batches are counted already.
+        told: where the models' batches are counted already.
     """
-    service = _Service(catalogue, sets, limits, batch_size, told)
+    service = _Service(served, limits, batch_size, told)
     app = FastAPI(
         title="Deep Speech",
         version="1",
@@ -109,16 +111,8 @@ def create_app(
 class _Service:
     """What the routes share."""
 
-    def __init__(
-        self,
-        catalogue: Catalogue,
-        sets: TestSets,
-        limits: Limits,
-        batch_size: int,
-        told: Metrics,
-    ) -> None:
-        self.catalogue = catalogue
-        self.sets = sets
+    def __init__(self, served: Served, limits: Limits, batch_size: int, told: Metrics) -> None:
+        self.served = served
         self.limits = limits
         self.metrics = told
         self.threads = ThreadPoolExecutor(THREADS, "listening")
@@ -133,12 +127,12 @@ class _Service:
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
-        with tempfile.TemporaryDirectory(prefix="deep-speech-uploads-") as self.folder:
-            yield
-            await self._tidied()
-        self.threads.shutdown(cancel_futures=True)
-        self.stream_threads.shutdown(cancel_futures=True)
-        self.catalogue.close()
+        async with self.served.reloading():
+            with tempfile.TemporaryDirectory(prefix="deep-speech-uploads-") as self.folder:
+                yield
+                await self._tidied()
+            self.threads.shutdown(cancel_futures=True)
+            self.stream_threads.shutdown(cancel_futures=True)
 
     async def _tidied(self) -> None:
         """Waits until no request is under way, or for TIDY_SECONDS."""
@@ -154,8 +148,11 @@ class _Service:
             if await request.is_disconnected():
                 raise ClientDisconnect
 
-        choice = await self.listener.run(self.catalogue.choose, asked)
-        listened = await self.listener.hear(path, choice, asked.candidates, asked.details, wanted)
+        with self.served.use() as loaded:
+            choice = await self.listener.run(loaded.catalogue.choose, asked)
+            listened = await self.listener.hear(
+                path, choice, asked.candidates, asked.details, wanted
+            )
         self.metrics.audio_seconds.inc(listened.seconds)
         return await self.listener.run(spelling.transcription, listened, choice)
 
@@ -168,17 +165,35 @@ class _Service:
             await self.listener.run(file.flush)
             return await self.transcribe(request, file.name, asked)
 
-    async def transcribe_invocation(
-        self, request: Request, invocation: Invocation
-    ) -> list[answers.Transcription]:
-        """Likewise, of all recordings; one that is refused ends the others."""
+    async def transcribe_recording(
+        self, request: Request, recording: Recording | RequestError
+    ) -> answers.Transcription:
+        """Likewise, of one of a request's recordings."""
+        if isinstance(recording, RequestError):
+            raise recording
+        with invocations.told_where(recording.where):
+            return await self.transcribe_bytes(request, recording.content, recording.asked)
 
-        async def one(recording: invocations.Recording) -> answers.Transcription:
-            with invocations.told_where(recording.where):
-                return await self.transcribe_bytes(request, recording.content, recording.asked)
+    async def transcribe_line(self, request: Request, recording: Recording | RequestError) -> str:
+        """Likewise, as a line of JSON, which also says if the recording is refused."""
+        answer: answers.Transcription | answers.Problem
+        try:
+            answer = await self.transcribe_recording(request, recording)
+        except RequestError as error:
+            if error.status >= 500:  # not the line's fault: it may be sent again
+                raise
+            answer = answers.Problem(error=sendable(error.message))
+        return f"{answer.model_dump_json()}\n"
 
+    async def transcribe_all(
+        self,
+        request: Request,
+        recordings: Sequence[Recording | RequestError],
+        transcribe: Callable[[Request, Recording | RequestError], Coroutine[Any, Any, T]],
+    ) -> list[T]:
+        """What `transcribe` answers to each of a request's recordings; an error ends the others."""
         with self.slots.one():
-            tasks = [asyncio.create_task(one(each)) for each in invocation.recordings]
+            tasks = [asyncio.create_task(transcribe(request, each)) for each in recordings]
             try:
                 return list(await asyncio.gather(*tasks))
             finally:  # no task outlives the slot
@@ -197,9 +212,7 @@ class _Service:
 
 
 def _problem(status: int, message: str, headers: Any = None) -> JSONResponse:
-    # What came in as half a surrogate pair can't go out.
-    sendable = message.encode(errors="backslashreplace").decode()
-    return JSONResponse({"error": sendable}, status, headers)
+    return JSONResponse({"error": sendable(message)}, status, headers)
 
 
 def _handle_errors(app: FastAPI) -> None:
@@ -243,10 +256,9 @@ def _add_page(app: FastAPI) -> None:
 
 
 def _add_api(app: FastAPI, service: _Service) -> None:
-    catalogue = service.catalogue
-
     @app.get("/api/models", summary="Models, scorers, limits and defaults")
     async def models() -> answers.Models:
+        catalogue = service.served.now.catalogue
         default = catalogue.default_model
         return answers.Models(
             models=[_model(each) for each in catalogue.models.values()],
@@ -316,11 +328,12 @@ def _model(served: ServedModel) -> answers.Model:
 
 def _form_schema() -> dict[str, Any]:
     schema = Asked.model_json_schema()
-    audio = {"type": "string", "format": "binary", "description": "A sound file."}
+    told = f"A sound file; the field's name is {uploads.NAMED_FIELDS}."
+    audio = {"type": "string", "format": "binary", "description": told}
     return {
         "type": "object",
-        "required": [uploads.FIELD],
-        "properties": {uploads.FIELD: audio, **schema["properties"]},
+        "anyOf": [{"required": [name]} for name in uploads.FIELDS],
+        "properties": {**dict.fromkeys(uploads.FIELDS, audio), **schema["properties"]},
     }
 
 
@@ -335,7 +348,7 @@ def _add_sets(app: FastAPI, service: _Service) -> None:
                     seconds=round(each.shards.index.audio_seconds, spelling.DECIMALS),
                     audio=each.audio is not None,
                 )
-                for each in service.sets.sets.values()
+                for each in service.served.now.sets.sets.values()
             ]
         )
 
@@ -351,11 +364,12 @@ def _add_sets(app: FastAPI, service: _Service) -> None:
         offset: Annotated[int, Query(ge=0, description="The first utterance's number.")] = 0,
         limit: Annotated[int, Query(ge=1, le=MOST_ROWS, description="Most utterances.")] = 20,
     ) -> answers.Page:
-        found = service.sets.find(name)
         asked = options.read({"model": model, "scorer": scorer})
-        choice = await service.listener.run(service.catalogue.choose, asked)
-        with service.slots.one():
-            rows = await found.page(choice, offset, limit, service.listener)
+        with service.served.use() as loaded:
+            found = loaded.sets.find(name)
+            choice = await service.listener.run(loaded.catalogue.choose, asked)
+            with service.slots.one():
+                rows = await found.page(choice, offset, limit, service.listener)
         return answers.Page(
             name=found.name,
             utterances=len(found.utterances),
@@ -377,7 +391,7 @@ def _add_sets(app: FastAPI, service: _Service) -> None:
         },
     )
     async def audio(request: Request, name: str, utterance_id: str) -> Response:
-        found = service.sets.find(name)
+        found = service.served.now.sets.find(name)
         content = await service.listener.run(found.recording, utterance_id)
         if content is None:
             raise RequestError(
@@ -443,7 +457,7 @@ def _add_sagemaker(app: FastAPI, service: _Service) -> None:
         responses={503: {"model": answers.Problem, "description": "A model's thread has died."}},
     )
     async def ping() -> Response:
-        if not service.catalogue.alive:
+        if not service.served.now.catalogue.alive:
             raise RequestError(503, "A model's thread has died: start the server again.")
         return Response(status_code=200)
 
@@ -466,6 +480,7 @@ def _add_sagemaker(app: FastAPI, service: _Service) -> None:
                 "content": {
                     invocations.JSON: {"schema": body},
                     invocations.JSON_LINES: {"schema": {"type": "string"}},
+                    invocations.ARRAY: _BINARY,
                     "audio/*": _BINARY,
                     "application/octet-stream": _BINARY,
                 },
@@ -476,30 +491,43 @@ def _add_sagemaker(app: FastAPI, service: _Service) -> None:
                     "in": "header",
                     "description": "Options of /api/transcribe: beam_width=200;candidates=3",
                     "schema": {"type": "string"},
-                }
+                },
+                {
+                    "name": invocations.MODEL_HEADER,
+                    "in": "header",
+                    "description": "Name of a model, see /api/models.",
+                    "schema": {"type": "string"},
+                },
             ],
         },
     )
     async def invoke(request: Request) -> Response:
-        asked = invocations.attributes(request.headers.get(invocations.ATTRIBUTES_HEADER, ""))
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind not in (invocations.JSON, invocations.JSON_LINES):
+        asked = invocations.asked_for(request.headers)
+        # What the headers ask for is refused before any line is read.
+        model = service.served.now.catalogue.served(options.read(asked).model).model
+        kind = invocations.form_of(uploads.media_type(request))
+        most = service.limits.upload_bytes
+        read: Callable[[bytes], Invocation]
+        if kind == invocations.ARRAY:
+            rate = model.description.config.front_end.sample_rate
+            read = partial(invocations.read_array, asked=asked, rate=rate)
+        elif kind == invocations.JSON_LINES:
+            read = partial(invocations.read_json_lines, asked=asked, most_bytes=most)
+        elif kind == invocations.JSON:
+            read = partial(invocations.read_json, asked=asked, most_bytes=most)
+        else:
             return _answer(await service.transcribe_body(request, asked))
         service.slots.check()
         with service.uploads.one():
-            most = min(service.limits.upload_bytes * 4 // 3 + 2**16, invocations.MOST_JSON_BYTES)
+            most = min(most * 4 // 3 + 2**16, invocations.MOST_BYTES)
             content = b"".join([each async for each in uploads.chunks(request, most)])
-            read = (
-                invocations.read_json if kind == invocations.JSON else invocations.read_json_lines
-            )
-            invocation = await service.listener.run(
-                read, content, asked, service.limits.upload_bytes
-            )
+            invocation = await service.listener.run(read, content)
             del content
-            found = await service.transcribe_invocation(request, invocation)
-        if kind == invocations.JSON_LINES:
-            lines = "".join(f"{each.model_dump_json()}\n" for each in found)
-            return Response(lines, media_type=invocations.JSON_LINES)
+            heard = partial(service.transcribe_all, request, invocation.recordings)
+            if kind == invocations.JSON_LINES:
+                lines = await heard(service.transcribe_line)
+                return Response("".join(lines), media_type=invocations.JSON_LINES)
+            found = await heard(service.transcribe_recording)
         if invocation.instances:
             return _answer(answers.Predictions(predictions=found))
         return _answer(found[0])
@@ -511,7 +539,7 @@ def _answer(content: answers.Transcription | answers.Predictions) -> Response:
 
 def _add_streams(app: FastAPI, service: _Service) -> None:
     streams = Streams(
-        service.catalogue,
+        service.served,
         service.stream_threads,
         service.streams,
         service.limits.seconds,

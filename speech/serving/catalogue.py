@@ -1,9 +1,9 @@
 """The models and scorers that a server has, by names of their own."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -59,7 +59,8 @@ class Catalogue:
         self.models = {each.name: each for each in models}
         self.scorers = tuple(scorers)
         self.defaults = defaults
-        self._transcriber = lru_cache(KEPT_TRANSCRIBERS)(self._new_transcriber)
+        # Without this object, so that what it holds is freed with it.
+        self._transcriber = lru_cache(KEPT_TRANSCRIBERS)(partial(_new_transcriber, self.models))
 
     @property
     def default_model(self) -> ServedModel:
@@ -114,11 +115,6 @@ class Catalogue:
                 message = message.replace(served.scorers[name].path, name)
             raise RequestError(400, message) from None
 
-    def _new_transcriber(self, model: str, name: str, settings: BeamSettings) -> Transcriber:
-        served = self.models[model]
-        found = served.scorers[name] if name else None
-        return Transcriber(BatchedModel(served.batcher), settings, found)
-
     def warm_up(self) -> None:
         """Has every model hear a second, so that no request waits for what is done only once."""
         for served in self.models.values():
@@ -134,6 +130,14 @@ class Catalogue:
         """Ends the models' threads."""
         for each in self.models.values():
             each.batcher.close()
+
+
+def _new_transcriber(
+    models: Mapping[str, ServedModel], model: str, name: str, settings: BeamSettings
+) -> Transcriber:
+    served = models[model]
+    found = served.scorers[name] if name else None
+    return Transcriber(BatchedModel(served.batcher), settings, found)
 
 
 def open_catalogue(

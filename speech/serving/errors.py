@@ -1,6 +1,11 @@
 """What a request is refused with."""
 
 
+def sendable(message: str) -> str:
+    """Returns a message without halves of surrogate pairs: they can come in, but not go out."""
+    return message.encode(errors="backslashreplace").decode()
+
+
 class RequestError(Exception):
     """A refusal; its message says what, which value, and the remedy."""
 

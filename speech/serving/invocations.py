@@ -6,22 +6,37 @@ documentation. A request has up to 25 MB and a minute.
 
 import base64
 import binascii
+import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
 
 from speech.serving import options
 from speech.serving.errors import RequestError
 from speech.serving.options import Asked
 
-JSON, JSON_LINES = "application/json", "application/jsonlines"
+JSON, JSON_LINES, ARRAY = "application/json", "application/jsonlines", "application/x-npy"
 ATTRIBUTES_HEADER = "x-amzn-sagemaker-custom-attributes"
+MODEL_HEADER = "x-amzn-sagemaker-target-model"
 
-# JSON is read into memory.
-MOST_JSON_BYTES = 32 * 2**20
+# What clients call JSON lines, some with x- before it.
+_NAMES_OF_LINES = ("jsonlines", "jsonl", "json-lines", "ndjson")
+
+# JSON and arrays are read into memory.
+MOST_BYTES = 32 * 2**20
 MOST_INSTANCES = 64
+
+# Of the versions of .npy that plain arrays have.
+_READ_HEADER = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 @dataclass(frozen=True)
@@ -35,10 +50,23 @@ class Recording:
 
 @dataclass(frozen=True)
 class Invocation:
-    """A request in JSON."""
+    """A request that isn't a recording itself."""
 
-    recordings: list[Recording]
-    instances: bool  # whether it has a list of them, so that the answer has one as well
+    recordings: list[Recording | RequestError]  # an error: the line can't be one
+    instances: bool = False  # whether it has a list of them, so that the answer has one as well
+
+
+def form_of(media_type: str) -> str:
+    """Returns a body's media type, JSON_LINES for each of its names."""
+    family, _, name = media_type.partition("/")
+    lines = family == "application" and name.removeprefix("x-") in _NAMES_OF_LINES
+    return JSON_LINES if lines else media_type
+
+
+def asked_for(headers: Mapping[str, str]) -> dict[str, str]:
+    """Returns the options in a request's headers; the attributes' model is the one that counts."""
+    model = headers.get(MODEL_HEADER, "")
+    return {"model": model, **attributes(headers.get(ATTRIBUTES_HEADER, ""))}
 
 
 def attributes(header: str) -> dict[str, str]:
@@ -76,7 +104,7 @@ def read_json(content: bytes, asked: dict[str, str], most_bytes: int) -> Invocat
         )
     if "instances" not in body:
         only = replace(_recording(body, asked, most_bytes, "The body"), where="")
-        return Invocation([only], False)
+        return Invocation([only])
     instances = body.pop("instances")
     if not isinstance(instances, list) or not 0 < len(instances) <= MOST_INSTANCES:
         raise RequestError(
@@ -90,12 +118,15 @@ def read_json(content: bytes, asked: dict[str, str], most_bytes: int) -> Invocat
             _recording(each, common, most_bytes, f"instances[{number}]")
             for number, each in enumerate(instances)
         ],
-        True,
+        instances=True,
     )
 
 
 def read_json_lines(content: bytes, asked: dict[str, str], most_bytes: int) -> Invocation:
-    """A request in application/jsonlines: a recording a line; arguments as of `read_json`."""
+    """Reads a request in application/jsonlines: a recording a line; arguments as of `read_json`.
+
+    A line that can't be read is an error at its place.
+    """
     lines = [line for line in content.replace(b"\r", b"\n").split(b"\n") if line.strip()]
     if not 0 < len(lines) <= MOST_INSTANCES:
         raise RequestError(
@@ -103,11 +134,63 @@ def read_json_lines(content: bytes, asked: dict[str, str], most_bytes: int) -> I
         )
     return Invocation(
         [
-            _recording(_parsed(line, f"Line {number}"), asked, most_bytes, f"Line {number}")
+            _line(line, asked, most_bytes, f"Line {number}")
             for number, line in enumerate(lines, start=1)
-        ],
-        True,
+        ]
     )
+
+
+def _line(
+    line: bytes, asked: dict[str, str], most_bytes: int, where: str
+) -> Recording | RequestError:
+    try:
+        return _recording(_parsed(line, where), asked, most_bytes, where)
+    except RequestError as error:
+        return error
+
+
+def read_array(content: bytes, asked: dict[str, str], rate: int) -> Invocation:
+    """Reads a request in application/x-npy: a recording's samples as numpy.save writes them.
+
+    They are int16 [samples], or floats [samples] with full scale 1. Only the header is parsed, so
+    that nothing is unpickled.
+
+    Args:
+        rate: Hz, of the samples: the model's.
+
+    Raises:
+        RequestError: it is no such array (415).
+    """
+    samples = _samples_in(content, rate)
+    file = io.BytesIO()
+    if samples.dtype.kind == "i":
+        soundfile.write(file, samples.astype(np.int16), rate, "PCM_16", format="WAV")
+    else:
+        with np.errstate(over="ignore"):  # infinite samples are refused where they are heard
+            floats = samples.astype(np.float32)
+        soundfile.write(file, floats, rate, "FLOAT", format="WAV")
+    return Invocation([Recording(file.getvalue(), options.read(asked), "")])
+
+
+def _samples_in(content: bytes, rate: int) -> npt.NDArray[Any]:
+    """Returns the samples of a .npy file, [samples], of its dtype."""
+    file = io.BytesIO(content)
+    try:
+        shape, _, dtype = _READ_HEADER[np.lib.format.read_magic(file)](file)
+    except Exception:  # numpy's parser raises what Python's does
+        raise RequestError(
+            415, f"The body is no array in {ARRAY}: send what numpy.save writes."
+        ) from None
+    is_int16 = dtype.kind == "i" and dtype.itemsize == 2
+    if len(shape) != 1 or not (is_int16 or dtype.kind == "f"):
+        raise RequestError(
+            415,
+            f"The array is {dtype} {list(shape)}: send one channel's samples, [samples], at {rate} "
+            "Hz, as int16, or as float32 with full scale 1.",
+        )
+    if len(content) - file.tell() != shape[0] * dtype.itemsize:
+        raise RequestError(415, f"The array of {shape[0]} samples is cut off: send it whole.")
+    return np.frombuffer(content, dtype, offset=file.tell())
 
 
 def _recording(content: Any, asked: dict[str, Any], most_bytes: int, where: str) -> Recording:

@@ -20,10 +20,10 @@ from starlette.websockets import WebSocketDisconnect
 from speech.audio import INT16_SCALE
 from speech.live import LiveTranscriber, Partial
 from speech.serving import options, spelling
-from speech.serving.catalogue import Catalogue
 from speech.serving.errors import RequestError
 from speech.serving.http import same_origin
 from speech.serving.options import Asked, shown
+from speech.serving.reloading import Served
 from speech.serving.slots import Slots
 from speech.transcriber import Heard, Transcriber
 from utils import UserError
@@ -56,7 +56,7 @@ class Streams:
 
     def __init__(
         self,
-        catalogue: Catalogue,
+        served: Served,
         threads: Executor,
         slots: Slots,
         most_seconds: float,
@@ -68,7 +68,7 @@ class Streams:
             most_seconds: of a stream.
             on_seconds: is told of the seconds that came, at a stream's end.
         """
-        self._catalogue = catalogue
+        self._served = served
         self._threads = threads
         self._slots = slots
         self._most_seconds = most_seconds
@@ -82,9 +82,9 @@ class Streams:
         await websocket.accept()
         stream = _Stream(websocket, self._threads, self._most_seconds)
         try:
-            with self._slots.one():
+            with self._slots.one(), self._served.use() as loaded:
                 asked = _asked(websocket.query_params)
-                choice = await stream.run(self._catalogue.choose, asked)
+                choice = await stream.run(loaded.catalogue.choose, asked)
                 await stream.serve(choice.transcriber, asked.candidates)
         except _GoneError:
             pass

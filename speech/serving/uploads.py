@@ -21,12 +21,20 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from speech.serving.errors import RequestError
+from speech.serving.options import shown
 from utils import is_number
 
 FORM = "multipart/form-data"
 # Of bodies that are a recording itself; what it is its bytes tell.
-RAW_TYPES = ("audio/", "video/", "application/octet-stream")
-FIELD = "audio"  # of a form
+RAW_TYPES = (
+    "audio/",
+    "video/",
+    "application/octet-stream",
+    "file-path/raw-bytes",  # SageMaker's Python SDK sends a file as this
+)
+# Of a form; OpenAI's clients send the second one.
+FIELDS = ("audio", "file")
+NAMED_FIELDS = " or ".join(FIELDS)
 
 # A client that sends nothing for so long is gone.
 IDLE_SECONDS = 20.0
@@ -61,23 +69,27 @@ async def received(request: Request, folder: str, most_bytes: int) -> AsyncItera
             without a recording (400), the client stopped sending or is too slow (408), or there is
             no room on the disk (507).
     """
-    kind, _ = parse_options_header(request.headers.get("content-type"))
-    media_type = kind.decode("latin-1")
-    if media_type != FORM and not media_type.startswith(RAW_TYPES):
+    kind = media_type(request)
+    if kind != FORM and not kind.startswith(RAW_TYPES):
         raise RequestError(
             415,
-            f"The body's type is {media_type or 'not said'}: send a form ({FORM}) with the field "
-            f"{FIELD}, or a recording itself with a Content-Type such as audio/wav.",
+            f"The body's type is {kind or 'not said'}: send a form ({FORM}) with the field "
+            f"{NAMED_FIELDS}, or a recording itself with a Content-Type such as audio/wav.",
         )
     with stored(folder) as file:
         fields = {}
-        if media_type == FORM:
+        if kind == FORM:
             fields = await _read_form(request, file, most_bytes)
         else:
             async for chunk in chunks(request, most_bytes):
                 await run_in_threadpool(file.write, chunk)
         await run_in_threadpool(file.flush)
         yield Upload(file.name, fields)
+
+
+def media_type(request: Request) -> str:
+    """Returns the type of a request's body, in lower case and without parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 @contextmanager
@@ -175,7 +187,7 @@ async def _read_form(request: Request, file: IO[bytes], most_bytes: int) -> dict
         raise RequestError(400, "The form is cut off: send it whole, to its last boundary.")
     if not form.recordings:
         raise RequestError(
-            400, f"The form has no field {FIELD}: send the recording as a file in it."
+            400, f"The form has no field {NAMED_FIELDS}: send the recording as a file in it."
         )
     return form.fields
 
@@ -236,17 +248,25 @@ class _Form:
         self._name = parameters.get(b"name", b"").decode(errors="replace")
         if not self._name:
             raise RequestError(400, "A part of the form has no name: name it, as in name=audio.")
-        if self._name == FIELD:
+        if self._name in FIELDS:
             self.recordings += 1
             if self.recordings > 1:
-                raise RequestError(400, f"The form has {FIELD} twice: send one recording.")
+                raise RequestError(
+                    400, f"The form has more than one field {NAMED_FIELDS}: send one recording."
+                )
             return
+        if parameters.get(b"filename"):
+            raise RequestError(
+                400,
+                f"The form's field {shown(self._name)} holds a file: send the recording as "
+                f"{NAMED_FIELDS}.",
+            )
         self.others += 1
         if self.others > MOST_FIELDS:
             raise RequestError(400, f"The form has more than {MOST_FIELDS} fields: send less.")
 
     def _add_data(self, data: bytes, start: int, end: int) -> None:
-        if self._name == FIELD:
+        if self._name in FIELDS:
             self._recording_bytes += end - start
             if self._recording_bytes > self.most_bytes:
                 raise too_large(self.most_bytes)
@@ -256,13 +276,13 @@ class _Form:
         if self._text_bytes > FORM_SLACK_BYTES:
             raise RequestError(
                 400,
-                f"The form's fields beside {FIELD} have more than {FORM_SLACK_BYTES} bytes: a "
-                f"recording belongs into {FIELD}.",
+                f"The form's field {shown(self._name)} is too large, with all others it has more "
+                f"than {FORM_SLACK_BYTES} bytes: send a recording as {NAMED_FIELDS}.",
             )
         self._text += data[start:end]
 
     def _end_part(self) -> None:
-        if self._name != FIELD:
+        if self._name not in FIELDS:
             self.fields[self._name] = self._text.decode(errors="replace")
 
     def _end(self) -> None:
