@@ -83,8 +83,12 @@ def define_flags() -> None:
         None,
         f"The scorer's file; empty: none. Default: {constants.SCORER_FILE} in --output_dir.",
     )
-    flags.DEFINE_float("default_alpha", constants.LM_ALPHA, "The scorer's weight of the model.")
-    flags.DEFINE_float("default_beta", constants.LM_BETA, "The scorer's reward of each word.")
+    command_line.define_number(
+        "default_alpha", constants.LM_ALPHA, "The scorer's weight of the model."
+    )
+    command_line.define_number(
+        "default_beta", constants.LM_BETA, "The scorer's reward of each word."
+    )
     command_line.define_logging_flag()
 
 

@@ -56,7 +56,7 @@ def define_flags() -> None:
         None,
         "Shards whose lengths a batch has; default: the greatest of prepare_libri.py.",
     )
-    flags.DEFINE_list("topology", list(TOPOLOGIES), "TPUs to compile for.")
+    command_line.define_choices("topology", list(TOPOLOGIES), TOPOLOGIES, "TPUs to compile for.")
     flags.DEFINE_list(
         "train_batch_size", [str(constants.TRAIN_BATCH_SIZE)], "Over all cores; one table each."
     )
@@ -104,16 +104,6 @@ def asked() -> tuple[ModelConfig, Data]:
     if FLAGS["dropout"].present:
         training = replace(training, dropout=FLAGS.dropout)
     return replace(config, training=training), data
-
-
-def asked_topologies() -> list[str]:
-    # An empty flag is an empty list, and an empty name.
-    for name in FLAGS.topology or [""]:
-        if name not in TOPOLOGIES:
-            raise UserError(
-                f"--topology={name} is not known: choose among {', '.join(TOPOLOGIES)}."
-            )
-    return list(FLAGS.topology)
 
 
 def asked_batches() -> list[int]:
@@ -203,7 +193,7 @@ def reason(error: str) -> str:
 def main() -> None:
     estimator.quieten(FLAGS.logging)
     config, data = asked()
-    topologies, batches = asked_topologies(), asked_batches()
+    topologies, batches = FLAGS.topology, asked_batches()
     python = find_python(FLAGS.compiler_python)
     network = networks.sketch(config.network)
     parameters = networks.parameters(network)

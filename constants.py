@@ -86,6 +86,11 @@ MAX_LABEL_LENGTH = 338  # characters; longer transcripts are skipped
 EVALUATION_SEQUENCE_LENGTH = 3600
 EVALUATION_LABEL_LENGTH = 600
 
+# Upper bounds of flags. What lies above needs more memory than a machine has, or is a slip.
+LONGEST_SEQUENCE = 10**6  # frames, almost three hours
+LONGEST_LABEL = 10**5
+MOST_WORKERS = 1024  # processes
+
 # --- Networks -------------------------------------------------------------------------------------
 
 NETWORK = "deep_speech_1"
@@ -167,10 +172,14 @@ PLATEAU_REDUCTION = 0.1  # factor on the learning rate then
 BEAM_SAMPLE = 50  # utterances of the development data that a look also decodes by beam search
 SHUFFLE_BUFFER_BYTES = 2 * 2**30  # of the utterances that one host shuffles at a time
 RANDOM_SEED = 1
+LARGEST_BATCH_SIZE = 2**16  # upper bounds of flags
+LARGEST_STEP = 2**31 - 1
+MOST_EPOCHS = 1e6
 
 # --- Decoding -------------------------------------------------------------------------------------
 
 BEAM_WIDTH = 100
+LARGEST_BEAM_WIDTH = 10_000  # 2 GB for an utterance of half a minute
 
 # --- Language model -------------------------------------------------------------------------------
 

@@ -47,9 +47,7 @@ def define_flags() -> None:
         "Test shards, a glob or gs:// glob; or several, by commas.",
     )
     checkpoints.define_checkpoint_flags()
-    flags.DEFINE_integer(
-        "eval_batch_size", constants.EVAL_BATCH_SIZE, "Over all cores.", lower_bound=1
-    )
+    command_line.define_batch_size("eval_batch_size", constants.EVAL_BATCH_SIZE)
     flags.DEFINE_string(
         "report_dir",
         constants.REPORT_DIR,

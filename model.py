@@ -152,7 +152,8 @@ def _optimise(
         gradients = [tf.compat.v1.tpu.cross_replica_sum(each / cores) for each in gradients]
     *gradients, loss = replicas.mean([*gradients, loss])
     unclipped = {
-        each.op.name: gradient for each, gradient in zip(variables, gradients, strict=True)
+        each.name.removesuffix(":0"): gradient
+        for each, gradient in zip(variables, gradients, strict=True)
     }
     norm = tf.linalg.global_norm(gradients)
     finite = tf.math.is_finite(loss + norm)

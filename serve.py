@@ -8,7 +8,6 @@ docs/serving.md tells what it answers.
 """
 
 import contextlib
-import math
 
 from absl import flags, logging
 
@@ -18,7 +17,6 @@ from speech.decoder import BeamSettings
 from speech.serving import app, catalogue, server, test_sets
 from speech.serving.metrics import Metrics
 from speech.serving.reloading import Loaded, Served
-from utils import UserError
 
 FLAGS = flags.FLAGS
 
@@ -34,8 +32,8 @@ def define_flags() -> None:
         "host", "127.0.0.1", "The address to serve at; 0.0.0.0 is every one of this machine."
     )
     flags.DEFINE_integer("port", 8080, "0: any that is free.", lower_bound=0, upper_bound=65535)
-    flags.DEFINE_float("max_upload_mb", 100, "Largest recording.", lower_bound=0.001)
-    flags.DEFINE_float("max_seconds", 3600, "Longest recording or stream.", lower_bound=1)
+    command_line.define_number("max_upload_mb", 100, "Largest recording.", lower_bound=0.001)
+    command_line.define_number("max_seconds", 3600, "Longest recording or stream.", lower_bound=1)
     command_line.define_paths("test_data", [], "Test shards to look through, globs by commas.")
     command_line.define_paths("audio", [], "Folders of their recordings, by commas.")
     flags.DEFINE_integer(
@@ -49,8 +47,6 @@ def define_flags() -> None:
 
 
 def asked_settings() -> BeamSettings:
-    if not math.isfinite(FLAGS.unknown_penalty):
-        raise UserError(f"--unknown_penalty={FLAGS.unknown_penalty} is no number: give one.")
     return BeamSettings(
         FLAGS.beam_width,
         FLAGS.cutoff_prob,
@@ -60,9 +56,6 @@ def asked_settings() -> BeamSettings:
 
 
 def asked_limits() -> app.Limits:
-    for name, value in (("max_upload_mb", FLAGS.max_upload_mb), ("max_seconds", FLAGS.max_seconds)):
-        if not math.isfinite(value):
-            raise UserError(f"--{name}={value} is no number: give one.")
     return app.Limits(round(FLAGS.max_upload_mb * 1e6), FLAGS.max_seconds, FLAGS.max_waiting)
 
 

@@ -58,17 +58,21 @@ def define_flags() -> None:
     )
     flags.DEFINE_string("dev_data", constants.DEV_DATA, "Development shards; empty for none.")
     flags.DEFINE_string("model_dir", constants.MODEL_DIR, "Checkpoints, config and curves.")
-    flags.DEFINE_integer(
-        "train_batch_size", constants.TRAIN_BATCH_SIZE, "Over all cores.", lower_bound=1
+    command_line.define_batch_size("train_batch_size", constants.TRAIN_BATCH_SIZE)
+    command_line.define_batch_size("eval_batch_size", constants.EVAL_BATCH_SIZE)
+    command_line.define_number(
+        "max_epochs",
+        constants.MAX_EPOCHS,
+        "Passes over the training data.",
+        lower_bound=0,
+        upper_bound=constants.MOST_EPOCHS,
     )
     flags.DEFINE_integer(
-        "eval_batch_size", constants.EVAL_BATCH_SIZE, "Over all cores.", lower_bound=1
-    )
-    flags.DEFINE_float(
-        "max_epochs", constants.MAX_EPOCHS, "Passes over the training data.", lower_bound=0
-    )
-    flags.DEFINE_integer(
-        "train_steps", None, "Steps in all, instead of --max_epochs.", lower_bound=1
+        "train_steps",
+        None,
+        "Steps in all, instead of --max_epochs.",
+        lower_bound=1,
+        upper_bound=constants.LARGEST_STEP,
     )
     flags.DEFINE_integer(
         "eval_steps",
@@ -82,7 +86,7 @@ def define_flags() -> None:
         looks.MEASURES,
         "By what of the development data a checkpoint is kept as the best one.",
     )
-    flags.DEFINE_float(
+    command_line.define_number(
         "learning_rate", constants.LEARNING_RATE, "Of Adam, at its highest.", lower_bound=0
     )
     command_line.define_choice(
@@ -95,7 +99,7 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "warmup_steps", 0, "Steps in which the learning rate rises from 0.", lower_bound=0
     )
-    flags.DEFINE_float(
+    command_line.define_number(
         "learning_rate_decay_factor",
         constants.LEARNING_RATE_DECAY_FACTOR,
         "The learning rate is multiplied by it after every epoch (exponential).",
@@ -108,7 +112,7 @@ def define_flags() -> None:
         "At the end also average the last checkpoints: their number, as in 5, or a weight for "
         "each, newest first, as in 3,2,1. eval.py --checkpoint=average takes it.",
     )
-    flags.DEFINE_float(
+    command_line.define_number(
         "clip_gradients",
         constants.CLIP_GRADIENTS,
         "Largest norm of the gradient; 0: unclipped.",
@@ -169,13 +173,13 @@ def define_flags() -> None:
 def define_patience_flags() -> None:
     """Mozilla DeepSpeech's names, meanings and defaults."""
     flags.DEFINE_bool("early_stop", False, "Stop when the development data's loss gets no better.")
-    flags.DEFINE_float(
+    command_line.define_number(
         "es_epochs",
         constants.ES_EPOCHS,
         "Epochs without a better loss after which training stops.",
         lower_bound=0,
     )
-    flags.DEFINE_float(
+    command_line.define_number(
         "es_min_delta",
         constants.ES_MIN_DELTA,
         "By how much a loss must be lower to be better.",
@@ -186,13 +190,13 @@ def define_patience_flags() -> None:
         False,
         "Lower the learning rate when the development data's loss gets no better.",
     )
-    flags.DEFINE_float(
+    command_line.define_number(
         "plateau_epochs",
         constants.PLATEAU_EPOCHS,
         "Epochs without a better loss after which the learning rate is lowered.",
         lower_bound=0,
     )
-    flags.DEFINE_float(
+    command_line.define_number(
         "plateau_reduction",
         constants.PLATEAU_REDUCTION,
         "The learning rate is multiplied by it then.",
@@ -210,8 +214,6 @@ def model_config(train: ShardSet, batching: dataset.Batching) -> ModelConfig:
             f"--train_batch_size={FLAGS.train_batch_size} is more than the {train.index.records} "
             f"utterances of {FLAGS.train_data}: choose a smaller one, or prepare more."
         )
-    if not math.isfinite(FLAGS.max_epochs):
-        raise UserError(f"--max_epochs={FLAGS.max_epochs} is no number of epochs: give one.")
     # A bad one is told of before anything is written.
     augment.parse_all(FLAGS.augment, settings.front_end)
     network = network_config(FLAGS, settings.front_end, settings.alphabet)

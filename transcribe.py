@@ -71,8 +71,8 @@ def define_flags() -> None:
         lower_bound=0,
     )
     flags.DEFINE_string("output_dir", None, "A folder for a file of each recording and format.")
-    flags.DEFINE_list(
-        "formats", ["txt", "srt"], f"Of --output_dir: of {', '.join(FORMATS)}; by commas."
+    command_line.define_choices(
+        "formats", ["txt", "srt"], FORMATS, "Formats of the files in --output_dir."
     )
     flags.DEFINE_bool("version", False, "Print this program's version.")
     decoder_flags.define_decoder_flags()
@@ -136,14 +136,8 @@ def asked_outputs(sources: Sequence[Source]) -> list[str]:
     """Of each source the path of its files without their endings; none without --output_dir.
 
     Raises:
-        UserError: a format is unknown, two recordings would be written into one file, or a
-            transcript be written over.
+        UserError: two recordings would be written into one file, or a transcript be written over.
     """
-    unknown = [each for each in FLAGS.formats if each not in FORMATS]
-    if unknown or not FLAGS.formats:
-        raise UserError(
-            f"--formats={','.join(FLAGS.formats)}: choose among {', '.join(FORMATS)}, by commas."
-        )
     if not FLAGS.output_dir:
         if FLAGS["formats"].present:
             raise UserError("--formats are those of --output_dir's files: give --output_dir too.")

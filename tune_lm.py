@@ -65,12 +65,12 @@ def define_flags() -> None:
         "Trials without a better one after which the search ends.",
         lower_bound=1,
     )
-    flags.DEFINE_float("lm_alpha_max", constants.LM_ALPHA_MAX, "Largest alpha that is tried.")
-    flags.DEFINE_float("lm_beta_max", constants.LM_BETA_MAX, "Largest beta that is tried.")
-    decoder_flags.define_search_flags()
-    flags.DEFINE_integer(
-        "eval_batch_size", constants.EVAL_BATCH_SIZE, "Over all cores.", lower_bound=1
+    command_line.define_number(
+        "lm_alpha_max", constants.LM_ALPHA_MAX, "Largest alpha that is tried."
     )
+    command_line.define_number("lm_beta_max", constants.LM_BETA_MAX, "Largest beta that is tried.")
+    decoder_flags.define_search_flags()
+    command_line.define_batch_size("eval_batch_size", constants.EVAL_BATCH_SIZE)
     flags.DEFINE_string(
         "logits_cache", "", "Folder where the network's output is kept; empty: nowhere."
     )

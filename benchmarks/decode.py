@@ -95,9 +95,9 @@ def define_flags() -> None:
         "Without --arpa: a glob of text to estimate one from, a sentence a line; of LibriSpeech's "
         "transcripts (*.trans.txt) without the ids.",
     )
-    flags.DEFINE_float("alpha", 0.9, "Weight of the language model.", lower_bound=0)
-    flags.DEFINE_float("beta", 1.2, "Nats that each word gains.")
-    flags.DEFINE_float(
+    command_line.define_number("alpha", 0.9, "Weight of the language model.", lower_bound=0)
+    command_line.define_number("beta", 1.2, "Nats that each word gains.")
+    command_line.define_number(
         "unknown_penalty", 1000, "Nats that a word loses outside the vocabulary.", lower_bound=0
     )
     flags.DEFINE_list("beam_widths", ["100", "500"], "Prefixes that the beams keep.")

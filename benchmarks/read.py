@@ -72,7 +72,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("batch_size", constants.TRAIN_BATCH_SIZE, "Utterances.", lower_bound=1)
     flags.DEFINE_integer("batches", 30, "That are timed in a round.", lower_bound=1)
     flags.DEFINE_integer("rounds", 3, "Of which the median counts.", lower_bound=1)
-    flags.DEFINE_float(
+    command_line.define_number(
         "tpu_step_ms",
         29.5,
         "Training step of the default network at a batch of 32 on one v5e core, as the compiler "

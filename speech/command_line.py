@@ -4,6 +4,7 @@ import errno
 import glob
 import io
 import logging as python_logging
+import math
 import os
 import signal
 import sys
@@ -30,6 +31,26 @@ def define_choice(name: str, default: str | None, choices: Iterable[str], meanin
     flags.DEFINE_enum(name, default, list(choices), meaning, case_sensitive=False)
 
 
+class _ChoicesParser(flags.ListParser):
+    """Reads some of several values, in small or capital letters, with commas between them."""
+
+    def __init__(self, choices: Iterable[str]) -> None:
+        super().__init__()
+        self.choices = tuple(choices)
+
+    def parse(self, argument: str | list[str]) -> list[str]:
+        values = [each.lower() for each in super().parse(argument)]
+        if not values or not set(values) <= set(self.choices):
+            raise ValueError(f"value should be some of <{'|'.join(self.choices)}>, by commas")
+        return values
+
+
+def define_choices(name: str, default: list[str], choices: Iterable[str], meaning: str) -> None:
+    """Defines a flag whose value is some of `choices`, which are in small letters."""
+    parser = _ChoicesParser(choices)
+    flags.DEFINE(parser, name, default, meaning, serializer=flags.CsvListSerializer(","))
+
+
 def define_random_seed(meaning: str) -> None:
     """Defines --random_seed, with the bounds that hold for every random generator here."""
     flags.DEFINE_integer(
@@ -39,6 +60,28 @@ def define_random_seed(meaning: str) -> None:
         lower_bound=0,
         upper_bound=LARGEST_SEED,
     )
+
+
+class _NumberParser(flags.FloatParser):
+    """Reads a finite number; to a FloatParser nan lies within any bounds."""
+
+    def convert(self, argument: float | str) -> float:
+        number = super().convert(argument)
+        if not math.isfinite(number):
+            raise ValueError(f"{argument} is not a finite number")
+        return float(number)
+
+
+def define_number(
+    name: str,
+    default: float | None,
+    meaning: str,
+    lower_bound: float | None = None,
+    upper_bound: float | None = None,
+) -> None:
+    """Defines a flag whose value is a finite number, from one bound to the other."""
+    parser = _NumberParser(lower_bound, upper_bound)
+    flags.DEFINE(parser, name, default, meaning, serializer=flags.ArgumentSerializer())
 
 
 class _PathsParser(flags.ListParser):
@@ -61,6 +104,17 @@ def define_paths(name: str, default: str | list[str] | None, meaning: str, **mor
     """
     flags.DEFINE(
         _PathsParser(), name, default, meaning, serializer=flags.CsvListSerializer(","), **more
+    )
+
+
+def define_batch_size(name: str, default: int) -> None:
+    """Defines a flag of utterances that a network computes at once."""
+    flags.DEFINE_integer(
+        name,
+        default,
+        "Utterances at once, over all cores.",
+        lower_bound=1,
+        upper_bound=constants.LARGEST_BATCH_SIZE,
     )
 
 

@@ -104,7 +104,7 @@ def define_network_flags() -> None:
         (flags.DEFINE_bool, "layer_norm", "Normalises what the dense layers put out."),
     ):
         define(size, None, f"{meaning} Default: {_defaults(size)}.")
-    flags.DEFINE_float(
+    command_line.define_number(
         "dropout",
         constants.DROPOUT,
         "Of the non-recurrent layers' outputs.",

@@ -20,6 +20,7 @@ from numbers import Integral, Real
 import numpy as np
 import numpy.typing as npt
 
+import constants
 from speech import prefix_search, tries
 from speech.prefix_search import Search, Words
 from speech.scorer import LETTERS, SPACE, Scorer
@@ -77,8 +78,11 @@ class BeamSettings:
 
     def __post_init__(self) -> None:
         self._require_types()
-        if self.beam_width < 1:
-            raise UserError(f"The beam width is {self.beam_width}: give it 1 or more.")
+        if not 1 <= self.beam_width <= constants.LARGEST_BEAM_WIDTH:
+            raise UserError(
+                f"The beam width is {self.beam_width}: give a number from 1 to "
+                f"{constants.LARGEST_BEAM_WIDTH}."
+            )
         if not 0 < self.cutoff_prob <= 1:
             raise UserError(
                 f"cutoff_prob is {self.cutoff_prob}: give a probability above 0 and up to 1, which "

@@ -1,12 +1,11 @@
 """Flags of the beam search and its scorer, which several doors have."""
 
-import math
 from typing import Any
 
 from absl import flags
 
 import constants
-from speech import decoder, scorer
+from speech import command_line, decoder, scorer
 from speech.decoder import BeamSettings
 from speech.scorer import Scorer
 from utils import Alphabet, UserError
@@ -17,10 +16,10 @@ DEFAULTS = BeamSettings()
 def define_decoder_flags() -> None:
     """Mozilla DeepSpeech's names and defaults, where it has them."""
     flags.DEFINE_string("scorer", None, "The language model that build_lm.py made; none without.")
-    flags.DEFINE_float(
+    command_line.define_number(
         "lm_alpha", None, "Weight of the language model; default: the scorer's.", lower_bound=0
     )
-    flags.DEFINE_float("lm_beta", None, "Nats that each word gains; default: the scorer's.")
+    command_line.define_number("lm_beta", None, "Nats that each word gains; default: the scorer's.")
     flags.DEFINE_list(
         "hot_words", [], "Words to listen for, and nats that each gains: word:7.5,other:3"
     )
@@ -30,9 +29,13 @@ def define_decoder_flags() -> None:
 def define_search_flags() -> None:
     """Those that don't weight anything, which the search for weights has as well."""
     flags.DEFINE_integer(
-        "beam_width", constants.BEAM_WIDTH, "Prefixes that the beam search keeps.", lower_bound=1
+        "beam_width",
+        constants.BEAM_WIDTH,
+        "Prefixes that the beam search keeps.",
+        lower_bound=1,
+        upper_bound=constants.LARGEST_BEAM_WIDTH,
     )
-    flags.DEFINE_float(
+    command_line.define_number(
         "cutoff_prob",
         DEFAULTS.cutoff_prob,
         "In each frame, try only the most probable labels that sum up to it, above 0.",
@@ -45,7 +48,7 @@ def define_search_flags() -> None:
         "In each frame, try only so many labels, the most probable ones.",
         lower_bound=1,
     )
-    flags.DEFINE_float(
+    command_line.define_number(
         "unknown_penalty",
         DEFAULTS.unknown_penalty,
         "Nats that a word loses that isn't in the scorer's vocabulary; long ones lose more.",
@@ -61,9 +64,6 @@ def asked_settings(values: flags.FlagValues) -> BeamSettings:
     """
     if not values.scorer and (values.lm_alpha is not None or values.lm_beta is not None):
         raise UserError("--lm_alpha and --lm_beta weight a language model: give --scorer too.")
-    for name in ("lm_alpha", "lm_beta", "unknown_penalty"):
-        if not math.isfinite(values[name].value or 0):
-            raise UserError(f"--{name}={values[name].value} is no number to weight with: give one.")
     return BeamSettings(
         values.beam_width,
         values.cutoff_prob,

@@ -40,6 +40,7 @@ def define_shard_flags() -> None:
         "Frames a record is padded to; longer utterances are skipped. LibriSpeech's dev-* and "
         f"test-*: {constants.EVALUATION_SEQUENCE_LENGTH}, so that none is.",
         lower_bound=1,
+        upper_bound=constants.LONGEST_SEQUENCE,
     )
     flags.DEFINE_integer(
         "max_label_length",
@@ -47,6 +48,7 @@ def define_shard_flags() -> None:
         "Labels a record is padded to; longer transcripts are skipped. LibriSpeech's dev-* and "
         f"test-*: {constants.EVALUATION_LABEL_LENGTH}.",
         lower_bound=1,
+        upper_bound=constants.LONGEST_LABEL,
     )
     flags.DEFINE_bool("pad", True, "Store records padded; --nopad saves about a quarter.")
     flags.DEFINE_string(
@@ -66,7 +68,13 @@ def define_shard_flags() -> None:
     )
     command_line.define_random_seed("Seed of the augmented copies.")
     flags.DEFINE_bool("strict", False, "Stop at the first unusable utterance.")
-    flags.DEFINE_integer("workers", os.cpu_count(), "Processes that prepare.", lower_bound=1)
+    flags.DEFINE_integer(
+        "workers",
+        os.cpu_count(),
+        "Processes that prepare.",
+        lower_bound=1,
+        upper_bound=constants.MOST_WORKERS,
+    )
     flags.DEFINE_string(
         "runner",
         None,
@@ -111,8 +119,10 @@ def define_front_end_flags() -> None:
         "Log mel filterbank energies, cepstral coefficients, log power spectrum, or samples.",
     )
     flags.DEFINE_integer("sample_rate", constants.SAMPLE_RATE, "Hz.")
-    flags.DEFINE_float("winlen", constants.WINDOW_SECONDS, "Length of a frame in seconds.")
-    flags.DEFINE_float("winstep", constants.STEP_SECONDS, "Seconds between two frames' starts.")
+    command_line.define_number("winlen", constants.WINDOW_SECONDS, "Length of a frame in seconds.")
+    command_line.define_number(
+        "winstep", constants.STEP_SECONDS, "Seconds between two frames' starts."
+    )
     flags.DEFINE_integer(
         "nfft", constants.FFT_SIZE, "Samples of the FFT that a frame is padded to with zeros."
     )

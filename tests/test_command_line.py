@@ -12,10 +12,14 @@ from absl import flags
 from doors import ROOT, parsed
 
 import build_lm
+import check_tpu
 import eval as eval_door
 import prepare_csv
 import prepare_libri
 import serve
+import training
+import transcribe
+import tune_lm
 from speech.command_line import LARGEST_SEED
 
 DOORS = [path.stem for path in ROOT.glob("*.py") if "command_line.run(" in path.read_text()]
@@ -113,6 +117,57 @@ def test_every_choice_of_every_door_is_taken_in_capitals_and_small_letters(name:
         for value in values:
             for given in (value.upper(), value.lower(), value.title()):
                 assert parsed(door, f"--{flag}={given}")[flag].value == value
+
+
+@pytest.mark.parametrize(
+    ("door", "flag"),
+    [
+        (training, "train_batch_size"),
+        (training, "eval_batch_size"),
+        (training, "train_steps"),
+        (training, "max_epochs"),
+        (eval_door, "eval_batch_size"),
+        *((eval_door, "beam_width"), (serve, "beam_width"), (tune_lm, "beam_width")),
+        *((prepare_libri, "max_sequence_length"), (prepare_csv, "max_label_length")),
+        (prepare_libri, "workers"),
+    ],
+)
+def test_a_number_that_needs_more_memory_than_there_is_is_refused_by_its_flag(
+    door: ModuleType, flag: str
+) -> None:
+    for number in (10**8, 10**12, 2**63):
+        if flag != "train_steps" or number > 2**31:
+            with pytest.raises(flags.IllegalFlagValueError, match=f"--{flag}={number}"):
+                parsed(door, f"--{flag}={number}")
+
+
+@pytest.mark.parametrize(
+    ("door", "flag", "given", "values"),
+    [
+        (transcribe, "formats", "SRT,Txt", ["srt", "txt"]),
+        (check_tpu, "topology", "V2,v5E", ["v2", "v5e"]),
+    ],
+)
+def test_several_choices_are_taken_in_either_case_and_others_refused(
+    door: ModuleType, flag: str, given: str, values: list[str]
+) -> None:
+    assert parsed(door, f"--{flag}={given}")[flag].value == values
+    for other in ("", f"{values[0]},x", ","):
+        with pytest.raises(
+            flags.IllegalFlagValueError, match=rf"--{flag}={other}: .*\|{values[0]}|{values[0]}\|"
+        ):
+            parsed(door, f"--{flag}={other}")
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_no_flag_of_any_door_takes_what_is_no_finite_number(name: str) -> None:
+    door = importlib.import_module(name)
+    defined = [parsed(door)[flag] for flag in parsed(door)]
+    numbers = [each.name for each in defined if isinstance(each.parser, flags.FloatParser)]
+    for flag in numbers:
+        for number in ("nan", "inf", "-inf", "1e999"):
+            with pytest.raises(flags.IllegalFlagValueError, match=f"--{flag}={number}"):
+                parsed(door, f"--{flag}={number}")
 
 
 @pytest.mark.parametrize("name", ["training", "prepare_libri", "prepare_csv", "tune_lm"])

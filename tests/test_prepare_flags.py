@@ -3,7 +3,7 @@
 import functools
 
 import pytest
-from absl import flags
+from doors import parse_flags
 
 from speech import prepare_flags
 from speech.beam_pipeline import Runner
@@ -11,17 +11,13 @@ from speech.prepare_flags import Making
 from utils import ENGLISH, UserError
 
 
-def parse(*arguments: str) -> flags.FlagValues:
-    values = flags.FlagValues()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("integer", "float", "string", "list", "bool", "enum", "multi_string"):
-            define = functools.partial(getattr(flags, f"DEFINE_{name}"), flag_values=values)
-            patch.setattr(flags, f"DEFINE_{name}", define)
-        prepare_flags.define_shard_flags()
-        prepare_flags.define_front_end_flags()
-        prepare_flags.define_task_flags()
-    values(["door.py", *arguments])
-    return values
+def define_flags() -> None:
+    prepare_flags.define_shard_flags()
+    prepare_flags.define_front_end_flags()
+    prepare_flags.define_task_flags()
+
+
+parse = functools.partial(parse_flags, define_flags)
 
 
 def lengths(whole: bool, *arguments: str) -> tuple[int, int]:

@@ -17,7 +17,6 @@ import httpx
 import numpy as np
 import pytest
 import soundfile
-from doors import assert_refused
 from malformed import generated, kinds, sound
 from servers import Server, running
 from tiny_models import noise, write_model
@@ -27,7 +26,6 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.sync.connection import Connection
 
-import serve
 from speech import exported
 from speech.decoder import BeamSettings
 from speech.live import LiveTranscriber, Partial
@@ -583,11 +581,6 @@ def trickling(url: str) -> Iterator[socket.socket]:
         finally:
             over.set()
             thread.join()
-
-
-@pytest.mark.parametrize("flag", ["--max_upload_mb=inf", "--max_seconds=nan"])
-def test_limit_that_is_no_number_is_refused(flag: str) -> None:
-    assert_refused(serve, flag, parts=[f"{flag} is no number: give one."])
 
 
 @pytest.mark.slow

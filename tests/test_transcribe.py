@@ -113,7 +113,10 @@ def test_what_is_no_audio_ends_with_its_reason(model: Path, tmp_path: Path) -> N
         ([], "No audio is named"),
         (["--audio=nowhere.wav"], "nowhere.wav isn't there"),
         (["--audio=-", "--microphone"], "can't be heard together"),
-        (["--audio=-", "--formats=doc"], "--formats=doc: choose among txt, srt, vtt, json"),
+        (
+            ["--audio=-", "--formats=doc"],
+            "--formats=doc: value should be some of <txt|srt|vtt|json>",
+        ),
         (["--audio=-", "--model=nowhere"], "nowhere is no model"),
         (["--audio=-", "--lm_alpha=1"], "give --scorer too"),
         (["--audio=-", "--formats=srt"], "give --output_dir too"),

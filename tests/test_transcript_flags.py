@@ -5,22 +5,19 @@ from pathlib import Path
 
 import pytest
 from absl import flags
+from doors import parse_flags
 
 from speech import transcript_flags, transcripts
 from speech.transcripts import TranscriptRules
 from utils import ENGLISH, UTF_8, Alphabet, UserError
 
 
-def parse(*arguments: str) -> flags.FlagValues:
-    values = flags.FlagValues()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("string", "enum", "bool"):
-            define = functools.partial(getattr(flags, f"DEFINE_{name}"), flag_values=values)
-            patch.setattr(flags, f"DEFINE_{name}", define)
-        transcript_flags.define_transcript_flags()
-    flags.DEFINE_string("alphabet", None, "The door's own.", flag_values=values)
-    values(["door.py", *arguments])
-    return values
+def define_flags() -> None:
+    transcript_flags.define_transcript_flags()
+    flags.DEFINE_string("alphabet", None, "The door's own.")
+
+
+parse = functools.partial(parse_flags, define_flags)
 
 
 def test_every_flag_arrives() -> None:
