@@ -19,6 +19,16 @@ from utils import UserError
 # Small files that are worth reading, writing or removing side by side: each takes a request.
 PARALLEL_REQUESTS = bucket.PARALLEL_REQUESTS
 
+# Bytes that are copied for a checksum at a time: they stay in the processor's cache.
+CHECKED_BYTES = 1 << 18
+
+
+def crc32c(content: memoryview | bytes, checksum: int = 0) -> int:
+    """Returns the CRC-32C of bytes; checksum: of those before them."""
+    for at in range(0, len(content), CHECKED_BYTES):
+        checksum = google_crc32c.extend(checksum, bytes(content[at : at + CHECKED_BYTES]))
+    return checksum
+
 
 def in_bucket(path: str) -> bool:
     return path.startswith(bucket.BUCKET_PREFIX)
