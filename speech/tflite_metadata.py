@@ -2,19 +2,28 @@
 
 The file is a flatbuffer (flatbuffers.dev/internals). Numbers of fields are those of TensorFlow's
 schema, tensorflow/lite/schema/schema.fbs.
+
+The description's JSON begins with a line that older files don't have, "crc32c": the CRC-32C of all
+bytes of the file but its own eight digits. TensorFlow Lite follows a file's numbers without a check
+of where they lead, so that damage would end the process.
 """
 
 import contextlib
 import mmap
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from speech import storage
 from speech.description import Description
 from utils import UserError
 
 # The metadata's entry that holds a description.
 DESCRIPTION_NAME = "speech_description"
+
+CHECKSUM_LINE = b'\n "crc32c": "%08x",'
+_CHECKSUM = re.compile(rb'\n "crc32c": "([0-9a-f]{8})",')
 
 IDENTIFIER = b"TFL3"  # at byte 4 of every such file
 
@@ -24,11 +33,14 @@ _METADATA_NAME, _METADATA_BUFFER = 0, 1
 _BUFFER_DATA = 0
 
 
+Content = mmap.mmap | bytes
+
+
 @dataclass(frozen=True)
 class _Table:
     """A flatbuffer's table at a position of a file's bytes."""
 
-    content: mmap.mmap
+    content: Content
     position: int
 
     def _place(self, field: int) -> int | None:
@@ -64,10 +76,25 @@ class _Table:
         start, end = self.span(field)
         return self.content[start:end]
 
-    def tables(self, field: int) -> "list[_Table]":
+    def tables(self, field: int) -> "Iterator[_Table]":
         start, count = self._vector(field)
-        places = range(start, start + 4 * count, 4)
-        return [_Table(self.content, place + self._number("<I", place)) for place in places]
+        return (self._table(start + 4 * number) for number in range(count))
+
+    def table(self, field: int, number: int) -> "_Table":
+        """One of `tables`."""
+        start, count = self._vector(field)
+        if number >= count:
+            raise IndexError(number)
+        return self._table(start + 4 * number)
+
+    def _table(self, place: int) -> "_Table":
+        return _Table(self.content, place + self._number("<I", place))
+
+
+def _model(content: Content) -> _Table:
+    if content[4:8] != IDENTIFIER:
+        raise ValueError("its first bytes are other ones")
+    return _Table(content, struct.unpack_from("<I", content)[0])
 
 
 @contextlib.contextmanager
@@ -82,37 +109,69 @@ def _opened(path: str) -> Iterator[_Table]:
             open(path, "rb") as file,
             contextlib.closing(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) as content,
         ):
-            if content[4:8] != IDENTIFIER:
-                raise ValueError("its first bytes are other ones")
-            yield _Table(content, struct.unpack_from("<I", content)[0])
+            yield _model(content)
     except OSError as error:
         raise UserError(f"{path} can't be read: {error.strerror}.") from None
     except (struct.error, IndexError):  # a place or a number that leads out of the file
         raise UserError(
-            f"{path} is not a TensorFlow Lite model, or one that is cut short: export it anew."
+            f"{path} is not a TensorFlow Lite model, or one that is damaged: copy it again, or "
+            "export it again."
         ) from None
     except ValueError as error:  # an empty file can't be mapped
         raise UserError(f"{path} is not a TensorFlow Lite model: {error}.") from None
 
 
 def read_description(path: str) -> Description:
-    """What a TensorFlow Lite file says of itself.
+    """Returns what a TensorFlow Lite file says of itself, once its checksum is known to be right.
 
     Args:
         path: of this machine.
 
     Raises:
-        UserError: it can't be read, is no such file, or none that export.py has written.
+        UserError: it can't be read, is damaged, is no such file, or none that export.py has
+            written.
     """
     with _opened(path) as model:
-        for entry in model.tables(_MODEL_METADATA):
-            if entry.bytes(_METADATA_NAME).decode() == DESCRIPTION_NAME:
-                buffer = model.tables(_MODEL_BUFFERS)[entry.number(_METADATA_BUFFER)]
-                return Description.from_json(buffer.bytes(_BUFFER_DATA).decode(), path)
-    raise UserError(
-        f"{path} doesn't carry alphabet and front end: it wasn't written by export.py, or by one "
-        "before this. Export it anew."
-    )
+        start, end = _description_span(model)
+        if start == end:
+            raise UserError(
+                f"{path} doesn't carry alphabet and front end: it wasn't written by export.py, or "
+                "by an older one. Export it again."
+            )
+        text = model.content[start:end]
+        # A line that is damaged itself is an unknown field of the description.
+        if found := _CHECKSUM.search(text):
+            digits = slice(start + found.start(1), start + found.end(1))
+            if int(found[1], 16) != _checksum(model.content, digits):
+                raise UserError(
+                    f"{path} is damaged, its checksum is another: copy it again, or export it "
+                    "again."
+                )
+            text = text[: found.start()] + text[found.end() :]
+        return Description.from_json(text.decode(), path)
+
+
+def _description_span(model: _Table) -> tuple[int, int]:
+    """Returns where the description lies in the file, from and to; (0, 0): nowhere."""
+    for entry in model.tables(_MODEL_METADATA):
+        if entry.bytes(_METADATA_NAME).decode() == DESCRIPTION_NAME:
+            return model.table(_MODEL_BUFFERS, entry.number(_METADATA_BUFFER)).span(_BUFFER_DATA)
+    return 0, 0
+
+
+def _checksum(content: Content, digits: slice) -> int:
+    """Returns the CRC-32C of a file's bytes but its digits."""
+    with memoryview(content) as view:
+        return storage.crc32c(view[digits.stop :], storage.crc32c(view[: digits.start]))
+
+
+def with_checksum(content: bytes) -> bytes:
+    """Returns a file with its checksum; content: with CHECKSUM_LINE % 0 in its description."""
+    start, end = _description_span(_model(content))
+    found = _CHECKSUM.search(content, start, end)
+    assert found is not None
+    digits = slice(*found.span(1))
+    return content[: digits.start] + b"%08x" % _checksum(content, digits) + content[digits.stop :]
 
 
 def buffer_spans(path: str) -> list[tuple[int, int]]:
