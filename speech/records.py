@@ -464,14 +464,18 @@ class ShardSet:
 
 
 def find_shards(pattern: str) -> ShardSet:
-    """The shards that `pattern` matches and their index; pattern: a glob, local or gs://.
+    """The shards that `pattern` matches and their index.
+
+    Args:
+        pattern: a glob, local or gs://, as of `storage.meant`.
 
     Raises:
         UserError: there is none, they are of several sets, their index is missing or disagrees
             with them, or one is missing or cut short.
     """
     is_shard = re.compile(r"(.*)\.\d{8}$").match
-    sizes = storage.sizes(pattern)
+    meant = storage.meant(pattern)
+    sizes = storage.sizes(meant)
     matches = [match for match in map(is_shard, sizes) if match]
     if not matches:
         raise UserError(
@@ -489,7 +493,7 @@ def find_shards(pattern: str) -> ShardSet:
             f"The index {index_path(names[0])} is missing: copy it along with the shards."
         )
     files = {os.path.basename(match[0]): match[0] for match in matches}
-    _check_shards(index, files, sizes, index_path(names[0]), os.path.basename(pattern))
+    _check_shards(index, files, sizes, index_path(names[0]), os.path.basename(meant))
     shards = tuple(shard for shard in index.shards if shard.file in files)
     if len(shards) == len(index.shards) and not index.complete:
         logging.warning(

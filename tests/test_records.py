@@ -306,6 +306,17 @@ def test_a_pattern_of_some_shards_gives_an_index_of_only_those(tmp_path: Path) -
         assert len(found.files) == len(starts)
 
 
+def test_a_folder_whose_name_is_a_pattern_is_that_folder(tmp_path: Path) -> None:
+    for folder in (tmp_path / "d[1]", tmp_path / "d1"):
+        folder.mkdir()
+        pattern = write_set(folder, "t[0].tfrecords")
+        found = find_shards(pattern)
+        assert {Path(path).parent for path in found.files} == {folder}
+        assert len(find_shards(f"{folder}/t[0].tfrecords.000000[01]0").files) == 2
+    (tmp_path / "d[1]" / "t[0].tfrecords.00000010").unlink()
+    assert "is missing" in refusal(f"{tmp_path}/d[1]/t[0].tfrecords.*")
+
+
 def test_other_sets_beside_are_left_out(tmp_path: Path) -> None:
     write_set(tmp_path, "dev.tfrecords")
     assert len(find_shards(write_set(tmp_path)).files) == 2
