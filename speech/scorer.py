@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from speech import ngrams, storage, tries, typed_json
 from speech.ngrams import NGrams
-from speech.tries import NONE, Trie
+from speech.tries import NONE, ROOT, Trie
 from utils import UTF_8, Alphabet, AlphabetError, UserError
 
 MAGIC = b"deep speech lm\r\n"
@@ -257,6 +257,8 @@ def _check(content: _Content, letters: Trie, model: NGrams) -> None:
     if max(content.begin, content.end, content.unknown) >= words:
         raise ValueError(f"the numbers of <s>, </s> and <unk> are not below {words}")
     tries.check(letters, content.alphabet.blank)
+    if letters["word"][ROOT] != NONE or letters["word"][-1] != NONE:
+        raise ValueError("the vocabulary has words outside its nodes")
     for start in range(0, len(letters), tries.PIECE):
         piece = letters[start : start + tries.PIECE]
         word = np.ascontiguousarray(piece["word"])

@@ -376,6 +376,8 @@ def test_damage_anywhere_is_told(packed: Path) -> None:
         ("letters", "label", 2, 28, "labels that are not below 28"),  # the blank
         ("letters", "word", 5, 7, "whose numbers are not below 7"),
         ("letters", "word", 5, -2, "whose numbers are not below 7"),
+        ("letters", "word", 0, 0, "words outside its nodes"),
+        ("letters", "word", -1, 0, "words outside its nodes"),
         ("letters", "boost", 5, np.nan, "has hot words"),
         ("model", "first_child", 1, 10**9, "lie behind their parents|not below"),
         ("model", "first_child", 4, 0, "lie behind their parents"),
