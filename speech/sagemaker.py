@@ -12,6 +12,7 @@ output/data/                          becomes output.tar.gz
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,7 +195,13 @@ def _flags(door: str, parameters: Mapping[str, Any], prefix: str = "") -> tuple[
                 f"The hyperparameter {prefix}{name} can't be set, the job's channels and folders "
                 "decide it: leave it out."
             )
-        flags += [f"--{name}={each}" for each in _values(value)]
+        for each in _values(value):
+            if re.search("[\0\ud800-\udfff]", name + each):
+                raise UserError(
+                    f"The hyperparameter {prefix + name!r} is {each!r}, with a character that no "
+                    "command line takes: leave it out."
+                )
+            flags.append(f"--{name}={each}")
     return tuple(flags)
 
 

@@ -216,6 +216,25 @@ def use_model(path: Path) -> None:
     model.of_samples(noise(4000))
 
 
+def make_saved_model(folder: Path) -> Path:
+    from tiny_models import tiny_config
+
+    from speech import saved_model
+    from speech.acoustic_graph import AcousticGraph
+    from speech.description import Description
+
+    config = tiny_config()
+    saved_model.save(AcousticGraph(config), Description(config, 3), str(folder / "saved"))
+    return folder / "saved" / saved_model.GRAPH_FILE
+
+
+def load_model_of(path: Path) -> None:
+    """Without a use: a graph is a program, which its damage may turn into any other."""
+    from speech import exported
+
+    exported.load(str(path.parent))
+
+
 def make_model(folder: Path) -> Path:
     from tiny_models import write_model
 
@@ -413,6 +432,7 @@ KINDS = {
     "results": Kind(make_results, text_changed, use_results),
     "config": Kind(make_model, json_changed, use_model_of),
     "checkpoint": Kind(make_names, text_changed, use_names),
+    "SavedModel": Kind(make_saved_model, bytes_changed, load_model_of),
     "TensorFlow Lite": Kind(make_lite, bytes_changed, use_model),
 }
 
