@@ -467,7 +467,7 @@ def find_shards(pattern: str) -> ShardSet:
     """The shards that `pattern` matches and their index.
 
     Args:
-        pattern: a glob, local or gs://, as of `storage.meant`.
+        pattern: a glob, local or gs://, read as `storage.meant` does.
 
     Raises:
         UserError: there is none, they are of several sets, their index is missing or disagrees

@@ -5,7 +5,7 @@ loading takes no time and processes share them:
 
     16 bytes    MAGIC
     48 bytes    version and length of the JSON, two little-endian int64; alpha and beta, two
-                float64; the CRC-32C of all behind these 64 bytes, a uint32; 8 bytes that are 0;
+                float64; the CRC-32C of all after these 64 bytes, a uint32; 8 bytes that are 0;
                 the CRC-32C of the 60 bytes so far, a uint32, 0 in older files
     JSON        the alphabet, the order, and the lengths of the arrays
     arrays      the words' letters and the n-grams, see LETTERS and ngrams.DTYPE
@@ -123,7 +123,7 @@ def write_scorer(
 
 
 def _head(length: int, alpha: float, beta: float, checksum: int) -> bytes:
-    """Returns all in front of the JSON; checksum: of all behind it."""
+    """Returns all in front of the JSON; checksum: of all after it."""
     head = (MAGIC + HEADER.pack(VERSION, length, alpha, beta, checksum, 0))[: -CHECKSUM.size]
     return head + CHECKSUM.pack(storage.crc32c(head))
 
@@ -204,8 +204,8 @@ def read_scorer(path: str) -> Scorer:
         (letters_at, model_at), end = _places(content.nodes, len(start) + length)
         if size < end:
             raise _cut_off(path)
-        behind = np.memmap(path, np.uint8, "r", len(start), (end - len(start),))
-        if storage.crc32c(behind.data) != checksum:
+        rest = np.memmap(path, np.uint8, "r", len(start), (end - len(start),))
+        if storage.crc32c(rest.data) != checksum:
             raise ValueError("its checksum is another")
         letters = _mapped(path, LETTERS, letters_at, content.nodes[0])
         model = _mapped(path, ngrams.DTYPE, model_at, content.nodes[1])

@@ -105,10 +105,10 @@ def check(trie: Trie, labels: int) -> None:
         labels: upper limit of the nodes' labels, which are below it.
 
     Raises:
-        ValueError: a place lies outside, children don't lie behind their parent in its order, or a
+        ValueError: a place lies outside, children don't lie after their parent in its order, or a
             label can't be one.
     """
-    last = len(trie) - 1  # the record behind the last node
+    last = len(trie) - 1  # the record after the last node
     if last < 1 or trie["first_child"][ROOT] != 1 or trie["first_child"][last] != last:
         raise ValueError("a trie's children don't begin and end where its nodes do")
     for start in range(0, last, PIECE):
@@ -116,7 +116,7 @@ def check(trie: Trie, labels: int) -> None:
         first_child = np.ascontiguousarray(piece["first_child"])
         numbers = np.arange(start, start + len(piece) - 1, dtype=np.int32)
         if (first_child[:-1] <= numbers).any() or (first_child[1:] < first_child[:-1]).any():
-            raise ValueError("a trie's children don't lie behind their parents")
+            raise ValueError("a trie's children don't lie after their parents")
         label = np.ascontiguousarray(piece["label"][1 if start == ROOT else 0 : -1])
         if label.min(initial=0) < 0 or label.max(initial=0) >= labels:
             raise ValueError(f"a trie has labels that are not below {labels}")

@@ -369,9 +369,9 @@ def test_damage_anywhere_is_told(packed: Path) -> None:
         ("letters", "first_child", 0, 0, "begin and end where its nodes do"),
         ("letters", "first_child", 0, 2**31 - 1, "begin and end where its nodes do"),
         ("letters", "first_child", -1, 10**9, "begin and end where its nodes do"),
-        ("letters", "first_child", 2, 10**9, "lie behind their parents"),
-        ("letters", "first_child", 2, -5, "lie behind their parents"),
-        ("letters", "first_child", 3, 3, "lie behind their parents"),  # its own child
+        ("letters", "first_child", 2, 10**9, "lie after their parents"),
+        ("letters", "first_child", 2, -5, "lie after their parents"),
+        ("letters", "first_child", 3, 3, "lie after their parents"),  # its own child
         ("letters", "label", 2, -1, "labels that are not below 28"),
         ("letters", "label", 2, 28, "labels that are not below 28"),  # the blank
         ("letters", "word", 5, 7, "whose numbers are not below 7"),
@@ -379,8 +379,8 @@ def test_damage_anywhere_is_told(packed: Path) -> None:
         ("letters", "word", 0, 0, "words outside its nodes"),
         ("letters", "word", -1, 0, "words outside its nodes"),
         ("letters", "boost", 5, np.nan, "has hot words"),
-        ("model", "first_child", 1, 10**9, "lie behind their parents|not below"),
-        ("model", "first_child", 4, 0, "lie behind their parents"),
+        ("model", "first_child", 1, 10**9, "lie after their parents|not below"),
+        ("model", "first_child", 4, 0, "lie after their parents"),
         ("model", "label", -2, 7, "labels that are not below 7"),
         ("model", "label", 1, 3, "numbers aren't those of their unigrams"),
         ("model", "log_prob", 2, np.nan, "a word has no probability"),
