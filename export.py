@@ -7,6 +7,8 @@
 What is written carries front end and alphabet; speech/exported.py reads it.
 """
 
+import glob
+
 from absl import flags, logging
 
 import constants
@@ -112,7 +114,7 @@ def measured(
     checkpoint: str, forms: list[Form], test: ShardSet
 ) -> tuple[list[Form], dict[str, export_rates.Rates]]:
     """The forms with the checkpoint in front of them, and the rates of all."""
-    size = sum(storage.sizes(f"{checkpoint}.data-*").values())
+    size = sum(storage.sizes(f"{glob.escape(checkpoint)}.data-*").values())
     models = {CHECKPOINT: exported.load(FLAGS.model_dir, checkpoint)}
     for form in forms:
         models[form.name] = exported.load(storage.join(FLAGS.export_dir, form.path))

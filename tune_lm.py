@@ -7,7 +7,6 @@ The network recognises the development set once; every trial decodes its output 
 """
 
 import contextlib
-import math
 import signal
 import sys
 from collections.abc import Iterator
@@ -31,7 +30,7 @@ from speech.config import read_config
 from speech.decoder import BeamSettings
 from speech.recognition import Recognition
 from speech.report import format_interval
-from speech.scorer import Scorer, check_alphabet, read_scorer, write_weights
+from speech.scorer import LARGEST_GAIN, Scorer, check_alphabet, read_scorer, write_weights
 from speech.significance import paired_difference
 from speech.tuning import Trial, Weights
 from utils import UserError
@@ -88,8 +87,8 @@ def define_flags() -> None:
 def search_settings() -> tuning.SearchSettings:
     for flag in ("lm_alpha_max", "lm_beta_max"):
         value = getattr(FLAGS, flag)
-        if not 0 < value < math.inf:
-            raise UserError(f"--{flag}={value}: give a number above 0.")
+        if not 0 < value <= LARGEST_GAIN:
+            raise UserError(f"--{flag}={value}: give a number above 0, up to {LARGEST_GAIN}.")
     return tuning.SearchSettings(
         FLAGS.n_trials, FLAGS.lm_alpha_max, FLAGS.lm_beta_max, FLAGS.patience, FLAGS.random_seed
     )

@@ -140,7 +140,7 @@ class Alphabet:
         if isinstance(characters, str) and characters != UTF8_NAME:
             try:
                 characters = json.loads(characters)
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise AlphabetError(f"The alphabet's JSON can't be read: {error}.") from None
         if characters == UTF8_NAME:
             return UTF_8

@@ -58,7 +58,7 @@ from flashlight.lib.text.dictionary import Dictionary
 from kaldingram.train import NgramCounts
 
 import model
-from speech import checkpoints, command_line, estimator, recogniser, report
+from speech import checkpoints, command_line, estimator, recogniser, report, storage
 from speech.config import read_config
 from speech.decoder import THREADS, BeamSearchDecoder, BeamSettings, LogProbs
 from speech.ngrams import UNKNOWN
@@ -168,7 +168,7 @@ def language_model(alphabet: Alphabet, folder: str) -> Language:
 def estimated(pattern: str, folder: str) -> str:
     """Path of an ARPA file of the text."""
     counts, sentences = NgramCounts(ORDER), 0
-    for path in sorted(glob.glob(pattern, recursive=True)):
+    for path in sorted(glob.glob(storage.meant(pattern), recursive=True)):
         for line in lines_of(Path(path).read_text(encoding="utf-8").lower()):
             words = line.split()[path.endswith(TRANSCRIPTS) :]
             counts.add_raw_counts_from_line(" ".join(words))

@@ -77,19 +77,31 @@ class AcousticGraph(tf.Module):
 
 
 def restored(config: ModelConfig, checkpoint: str) -> AcousticGraph:
-    """The graph with a checkpoint's variables.
+    """Returns the graph with a checkpoint's variables.
+
+    Shapes are compared before there is memory for them: a config with a wrong size may ask for any.
 
     Raises:
         UserError: the checkpoint can't be read, or is one of another network.
     """
-    graph = AcousticGraph(config)
     try:
         reader = tf.train.load_checkpoint(checkpoint)
+        shapes = reader.get_variable_to_shape_map()
+        for variable in networks.sketch(config.network).variables:
+            name, wanted = _name(variable), variable.shape.as_list()
+            if shapes.get(name) != wanted:
+                raise ValueError(f"{name} has the shape {shapes.get(name)} instead of {wanted}")
+        graph = AcousticGraph(config)
         for variable in graph.network.variables:
-            variable.assign(reader.get_tensor(variable.name.partition(":")[0]))
+            variable.assign(reader.get_tensor(_name(variable)))
     except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as error:
         raise UserError(
             f"The checkpoint {checkpoint} can't be read as a model of its config.json: {error}. "
             "Take another one (--checkpoint)."
         ) from None
     return graph
+
+
+def _name(variable: tf.Variable) -> str:
+    """Returns a variable's name in checkpoints."""
+    return str(variable.name.partition(":")[0])

@@ -21,7 +21,7 @@ def find_audio_files(arguments: Iterable[str]) -> list[str]:
     - Of a folder all files below with one of audio.SUFFIXES are, but for hidden ones.
     - A pattern (*, ?, [...], ** for folders) is what a shell makes of it, and of the folders that
       it matches the audio below. One that ends with such a mark takes only audio, as of a folder.
-      A local file or folder with just this name comes before what the pattern matches.
+      A file or folder with just this name comes before what the pattern matches.
 
     Raises:
         UserError: no argument, or one that names nothing.
@@ -48,9 +48,12 @@ def _files_of(argument: str) -> list[str]:
     if argument == STANDARD_INPUT:
         return [argument]
     if storage.in_bucket(argument):
+        named = list(storage.sizes(glob.escape(argument)))
         if not glob.has_magic(argument):
-            return list(storage.sizes(argument)) or _files_below(argument)
-        files = list(storage.sizes(argument))
+            return named or _files_below(argument)
+        if named := named or _audio_below(argument):
+            return named
+        files = list(storage.sizes(storage.meant(argument)))
     elif os.path.isdir(argument):
         return _files_below(argument)
     elif os.path.exists(argument):
@@ -58,7 +61,7 @@ def _files_of(argument: str) -> list[str]:
     elif not glob.has_magic(argument):
         raise UserError(f"{argument or repr(argument)} isn't there: {REMEDY}")
     else:
-        matches = glob.glob(argument, recursive=True)
+        matches = glob.glob(storage.meant(argument), recursive=True)
         files = [path for path in matches if not os.path.isdir(path)]
         for folder in set(matches) - set(files):
             files += _audio_below(folder)

@@ -6,6 +6,7 @@ imported at first use: local files don't wait for it.
 
 import base64
 import contextlib
+import fnmatch
 import io
 import re
 import warnings
@@ -39,11 +40,25 @@ RETRY_SECONDS = 120.0
 def matching(pattern: str) -> dict[str, Any]:
     """Path -> object (see `find`) of those that match a glob pattern; its `*` stops at a slash."""
     bucket, name = split(pattern)
+    # Cloud Storage reads brackets, braces and backslashes in its own way.
+    asked = re.sub(r"\[!?\]?[^]/]*\]|[][{}\\]", "?", name)
     with explained(pattern):
         return {
             f"{BUCKET_PREFIX}{bucket}/{found.name}": found
-            for found in _client().list_blobs(bucket, match_glob=name, retry=patience())
+            for found in _client().list_blobs(bucket, match_glob=asked, retry=patience())
+            if asked == name or _matches(found.name.split("/"), name.split("/"))
         }
+
+
+def _matches(parts: list[str], patterns: list[str]) -> bool:
+    """Whether the parts of a path match those of a glob pattern, as Python's glob has it."""
+    if not patterns:
+        return not parts
+    if patterns[0] == "**" and _matches(parts, patterns[1:]):
+        return True
+    if not parts or not fnmatch.fnmatchcase(parts[0], patterns[0]):
+        return False
+    return _matches(parts[1:], patterns if patterns[0] == "**" else patterns[1:])
 
 
 def below(folder: str) -> Iterator[tuple[str, Any]]:

@@ -3,11 +3,14 @@
 The best lies apart, in best/, where later ones don't push it out; an average in average/.
 """
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 from absl import flags, logging
+from google.protobuf import text_format
+from tensorflow.python.training.checkpoint_state_pb2 import CheckpointState
 
 from speech import storage
 from utils import UserError
@@ -21,8 +24,13 @@ STATE_FILE = "checkpoint"
 
 
 def latest_checkpoint(folder: str) -> str | None:
-    """Path of a folder's latest checkpoint."""
-    return tf.train.latest_checkpoint(folder)
+    """Returns the path of a folder's latest checkpoint; None if it names none, or one that is gone.
+
+    Raises:
+        UserError: what names the folder's checkpoints can't be read.
+    """
+    paths = kept_checkpoints(folder)
+    return paths[0] if paths and tf.io.gfile.exists(f"{paths[0]}.index") else None
 
 
 def steps_of(checkpoint: str | None) -> int:
@@ -203,9 +211,32 @@ def _files_of(checkpoint: str) -> list[str]:
 
 
 def kept_checkpoints(folder: str) -> list[str]:
-    """Paths of the checkpoints that a folder names, newest first."""
-    state = tf.train.get_checkpoint_state(folder)
-    return list(reversed(state.all_model_checkpoint_paths)) if state else []
+    """Returns the paths of the checkpoints that a folder names, newest first.
+
+    Not by tf.train.get_checkpoint_state, for which a file that is damaged is one that is not there:
+    a training would begin again in the place of the old one.
+
+    Raises:
+        UserError: what names them can't be read.
+    """
+    path = storage.join(folder, STATE_FILE)
+    if not storage.exists(path):
+        return []
+    state = CheckpointState()
+    try:
+        text_format.Merge(storage.read_text(path), state)
+        if not state.model_checkpoint_path:
+            raise ValueError("it has no model_checkpoint_path")
+    except (text_format.ParseError, ValueError) as error:
+        raise UserError(
+            f"{path} doesn't name the folder's checkpoints ({error}): bring it back, or write the "
+            'newest one\'s name into it, as in model_checkpoint_path: "model.ckpt-1000".'
+        ) from None
+    latest = state.model_checkpoint_path
+    older = [each for each in reversed(state.all_model_checkpoint_paths) if each != latest]
+    return [
+        each if os.path.isabs(each) else storage.join(folder, each) for each in (latest, *older)
+    ]
 
 
 def trained_checkpoints(folder: str) -> list[str]:

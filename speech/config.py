@@ -13,16 +13,21 @@ import numpy as np
 from absl import flags
 
 import constants
-from speech import command_line, storage
+from speech import command_line, storage, typed_json
 from speech.features import CORPUS, FrontEnd
 from speech.normalisation import Statistics
-from utils import Alphabet, AlphabetError, UserError
+from speech.typed_json import FieldError
+from utils import Alphabet, UserError
 
 CONFIG_FORMAT = 1
 CONFIG_FILE = "config.json"
 
 # What the learning rate does after the warm-up.
 SCHEDULES = ("exponential", "cosine", "constant")
+
+# Limits of sizes, far beyond any network that fits into memory.
+LARGEST_SIZE = 2**16
+MOST_LAYERS = 100
 
 # The flags, and fields of a NetworkConfig, that make a network what it is.
 SIZES = tuple(dict.fromkeys(size for sizes in constants.NETWORK_SIZES.values() for size in sizes))
@@ -67,9 +72,10 @@ class NetworkConfig:
                     f"--{size}={_as_flag(value)} is no size of --network={self.name}, which has "
                     f"{' '.join(f'--{each}' for each in own)}: leave it out."
                 )
-            elif not isinstance(value, bool) and not _is_positive(value):
+            elif not isinstance(value, bool) and not _is_possible(size, value):
                 raise UserError(
-                    f"--{size}={_as_flag(value)}: the network's sizes must be positive."
+                    f"--{size}={_as_flag(value)}: the network's sizes must be from 1 to "
+                    f"{LARGEST_SIZE}, its layers from 1 to {MOST_LAYERS}."
                 )
 
     def output_frames(self, frames: Any) -> Any:
@@ -77,9 +83,10 @@ class NetworkConfig:
         return (frames + self.stride_size - 1) // self.stride_size
 
 
-def _is_positive(size: int | tuple[int, ...]) -> bool:
-    sizes = size if isinstance(size, tuple) else (size,)
-    return bool(sizes) and min(sizes) >= 1
+def _is_possible(size: str, value: int | tuple[int, ...]) -> bool:
+    sizes = value if isinstance(value, tuple) else (value,)
+    layers = value if isinstance(value, int) and size == "recurrent_layers" else len(sizes)
+    return 1 <= layers <= MOST_LAYERS and min(sizes) >= 1 and max(sizes) <= LARGEST_SIZE
 
 
 def _as_flag(value: Any) -> str:
@@ -158,6 +165,13 @@ class TrainingConfig:
     bfloat16: bool = False  # matrix work in bfloat16, variables and loss in float32
     random_seed: int = constants.RANDOM_SEED
 
+    def __post_init__(self) -> None:
+        if self.learning_rate_schedule not in SCHEDULES:
+            raise UserError(
+                f"--learning_rate_schedule={self.learning_rate_schedule} is not known: choose "
+                f"among {', '.join(SCHEDULES)}."
+            )
+
     def learning_rate_at(self, step: Any, functions: Any = np) -> Any:
         """The learning rate at a step.
 
@@ -215,43 +229,48 @@ class ModelConfig:
     @classmethod
     def from_json(cls, text: str, path: str) -> "ModelConfig":
         """The config in `text`; `path` is for the message of the UserError if it is none."""
-        try:
-            content = json.loads(text)
-            if content["format"] != CONFIG_FORMAT:
-                raise UserError(
-                    f"{path} has format {content['format']}, this program reads format "
-                    f"{CONFIG_FORMAT}: train the model with this version."
-                )
-            statistics = content.get("statistics")  # the first version had none
-            config = cls(
-                front_end=FrontEnd.from_json(content["front_end"]),
-                alphabet=Alphabet.from_json(content["alphabet"]),
-                network=NetworkConfig(**_with_tuples(content["network"])),
-                training=TrainingConfig(**_with_tuples(content["training"])),
-                statistics=None if statistics is None else Statistics.from_json(statistics),
-            )
-            _check_statistics(config)
-            return config
-        except AlphabetError as error:
-            raise UserError(f"{path}: {error}") from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is not a model's config: {error!r}.") from None
+        remedy = "copy it again, or train the model with this version of the program"
+        with typed_json.explained(path, "a model's config", remedy):
+            return cls.from_object(typed_json.parse_object(text))
+
+    @classmethod
+    def from_object(cls, content: Any) -> "ModelConfig":
+        """The config in a JSON object.
+
+        Raises:
+            FieldError: it is none.
+            UserError: it has a value that a flag couldn't have.
+        """
+        typed_json.check_format(content, CONFIG_FORMAT)
+        file = typed_json.read(_ConfigFile, content, "config", smallest=-typed_json.LARGEST)
+        _check_consistent(file)
+        return cls(file.front_end, file.alphabet, file.network, file.training, file.statistics)
 
 
-def _check_statistics(config: ModelConfig) -> None:
-    """Raises ValueError unless there are statistics of every bin where they are needed."""
-    front_end = config.front_end
+@dataclass(frozen=True)
+class _ConfigFile:
+    """The fields of a config's JSON."""
+
+    format: int
+    front_end: FrontEnd
+    alphabet: Alphabet
+    network: NetworkConfig
+    training: TrainingConfig
+    statistics: Statistics | None = None  # the first version had none
+
+
+def _check_consistent(file: _ConfigFile) -> None:
+    """Raises FieldError where a config was changed into one that no training writes."""
+    front_end, network = file.front_end, file.network
     wanted = front_end.bins if front_end.normalisation == CORPUS else 0
-    found = len(config.statistics.mean) if config.statistics else 0
+    found = len(file.statistics.mean) if file.statistics else 0
     if found != wanted:
-        raise ValueError(f"statistics are of {found} bins, not of {wanted}")
-
-
-def _with_tuples(content: dict[str, Any]) -> dict[str, Any]:
-    """JSON's lists as the tuples that they were."""
-    return {
-        key: tuple(value) if isinstance(value, list) else value for key, value in content.items()
-    }
+        raise FieldError(f"statistics are of {found} bins, not of {wanted}")
+    if (network.bins, network.labels) != (front_end.bins, file.alphabet.size):
+        raise FieldError(
+            f"network: {network.bins} bins and {network.labels} labels don't fit the front end's "
+            f"{front_end.bins} and the alphabet's {file.alphabet.size}"
+        )
 
 
 def config_path(model_dir: str) -> str:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import constants
 from speech import prefix_search, tries
 from speech.prefix_search import Search, Words
-from speech.scorer import LETTERS, SPACE, Scorer
+from speech.scorer import LARGEST_GAIN, LETTERS, SPACE, Scorer
 from utils import INVISIBLE, UTF_8, Alphabet, UserError
 
 LogProbs = npt.NDArray[np.float32]  # [frames, labels], natural logarithms
@@ -33,9 +33,6 @@ HotWords = tuple[tuple[str, float], ...]  # words, and nats that they gain
 # How far a frame's probabilities may be from summing to 1. Wide enough for a network that computes
 # in bfloat16, narrow enough to catch logits that never went through log_softmax.
 SUM_TOLERANCE = 0.1
-
-# Nats that a word may gain at once. What is more probable by such a factor hides all else.
-LARGEST_GAIN = 100
 
 # A stream's search has room for new prefixes of so many frames; then those that lead nowhere are
 # thrown away. Often enough to stay small, seldom enough to cost nothing: a few seconds.

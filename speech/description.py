@@ -2,9 +2,10 @@
 
 import json
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
+from speech import typed_json
 from speech.config import ModelConfig
-from utils import UserError
 
 DESCRIPTION_FORMAT = 1
 
@@ -44,19 +45,19 @@ class Description:
     @classmethod
     def from_json(cls, text: str, path: str) -> "Description":
         """The description in `text`; `path` is for the message of the UserError if it is none."""
-        try:
-            content = json.loads(text)
-            if content["format"] != DESCRIPTION_FORMAT:
-                raise UserError(
-                    f"{path} was exported in format {content['format']}, this program reads format "
-                    f"{DESCRIPTION_FORMAT}: export it with this version."
-                )
-            return cls(
-                ModelConfig.from_json(json.dumps(content["config"]), path),
-                int(content["checkpoint_step"]),
-                Naming(**content["naming"]),
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path} doesn't say what it is a model of ({error!r}): export it anew."
-            ) from None
+        remedy = "export the model again, with this version of the program"
+        with typed_json.explained(path, "an exported model's description", remedy):
+            content = typed_json.parse_object(text)
+            typed_json.check_format(content, DESCRIPTION_FORMAT)
+            file = typed_json.read(_DescriptionFile, content, "description")
+            return cls(ModelConfig.from_object(file.config), file.checkpoint_step, file.naming)
+
+
+@dataclass(frozen=True)
+class _DescriptionFile:
+    """The fields of a description's JSON."""
+
+    format: int
+    checkpoint_step: int
+    naming: Naming
+    config: Any

@@ -153,8 +153,9 @@ class SavedModel:
         self.description = Description.from_json(storage.read_text(path), path)
         try:
             self._loaded: Any = tf.saved_model.load(folder)  # holds what its signatures need
-        except (tf.errors.OpError, OSError, ValueError) as error:
-            raise UserError(f"{folder} can't be loaded: {error}. Export it anew.") from None
+        # Of a graph that is damaged TensorFlow's loader raises whatever it stumbles over.
+        except Exception as error:
+            raise UserError(f"{folder} can't be loaded: {error!r}. Export it again.") from None
 
     def of_features(self, features: Floats) -> Floats:
         return self.of_batch([features])[0]

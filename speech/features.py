@@ -18,6 +18,7 @@ import scipy.sparse
 from python_speech_features.base import get_filterbanks
 
 import constants
+from speech import typed_json
 from speech.audio import INT16_SCALE, round_half_up
 from speech.normalisation import normalise
 from utils import UserError
@@ -37,6 +38,12 @@ FILTERED = (FBANK, MFCC)
 # What features are shifted and scaled by: each bin's mean and deviation over the utterance or over
 # the training set, or by nothing.
 UTTERANCE, CORPUS, NONE = NORMALISATIONS = ("utterance", "corpus", "none")
+
+# Limits of a front end, far beyond what speech is heard with. Memory and time grow with them.
+HIGHEST_RATE = 2**20
+LARGEST_FFT = 2**16  # and window, in samples
+MOST_FILTERS = 2**10
+LONGEST_STEP = 60.0  # and window, in seconds
 
 # As python_speech_features has them.
 LIFTER = 22  # of cepstral coefficients: their weights are 1 + LIFTER / 2 sin(pi n / LIFTER)
@@ -87,15 +94,20 @@ class FrontEnd:
             )
 
     def _check_frames(self) -> None:
-        if not np.isfinite([self.window_seconds, self.step_seconds]).all():
+        if not all(abs(each) <= LONGEST_STEP for each in (self.window_seconds, self.step_seconds)):
             raise UserError(
                 f"A window of {self.window_seconds} s and a step of {self.step_seconds} s can't "
-                "be: choose --winlen and --winstep in seconds."
+                f"be: choose --winlen and --winstep in seconds, up to {LONGEST_STEP:g}."
             )
-        if self.sample_rate <= 0:
+        if not 0 < self.sample_rate <= HIGHEST_RATE:
             raise UserError(
-                f"The front end needs a positive sample rate, not {self.sample_rate} Hz: see "
-                "--sample_rate."
+                f"The front end needs a sample rate from 1 to {HIGHEST_RATE} Hz, not "
+                f"{self.sample_rate}: see --sample_rate."
+            )
+        if max(self.fft_size, self.window_samples) > LARGEST_FFT:
+            raise UserError(
+                f"An FFT of {self.fft_size} samples and a window of {self.window_samples} can't "
+                f"be: each may have {LARGEST_FFT} at most, see --nfft, --winlen and --sample_rate."
             )
         if self.step_samples <= 0 or self.window_samples <= 0:
             raise UserError(
@@ -112,9 +124,9 @@ class FrontEnd:
             )
 
     def _check_filters(self) -> None:
-        if self.mel_filters <= 0:
+        if not 0 < self.mel_filters <= MOST_FILTERS:
             raise UserError(
-                f"The front end needs a positive number of mel filters, not {self.mel_filters}: "
+                f"The front end needs 1 to {MOST_FILTERS} mel filters, not {self.mel_filters}: "
                 "see --nrof_fbanks."
             )
         if not 0 <= self.lowest_frequency < self.highest_frequency <= self.sample_rate / 2:
@@ -125,10 +137,11 @@ class FrontEnd:
             )
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> "FrontEnd":
+    def from_json(cls, content: Any) -> "FrontEnd":
         """The front end in an index's or a model's JSON, which may be of the first version."""
-        renamed = {"bins": "mel_filters"}
-        return cls(**{renamed.get(key, key): value for key, value in {**content}.items()})
+        return typed_json.read(
+            cls, typed_json.renamed(content, {"bins": "mel_filters"}), "front_end"
+        )
 
     @property
     def bins(self) -> int:

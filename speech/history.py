@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from speech import storage
+from speech import storage, typed_json
 from utils import UserError, lines_of
 
 HISTORY_FILE = "history.jsonl"
@@ -57,7 +57,7 @@ class History:
         for number, line in enumerate(lines_of(storage.read_text(self._path)), start=1):
             try:
                 record = _record(line)
-            except (ValueError, TypeError) as error:
+            except ValueError as error:
                 raise UserError(
                     f"{self._path}, line {number} is no record of a training: {error}. Remove the "
                     "line, or the file if its curves and the best look don't matter."
@@ -86,11 +86,14 @@ class History:
 
 
 def _record(line: str) -> TrainingPoint | Look:
-    content = json.loads(line)
+    content = typed_json.parse_object(line)
     kind = content.pop("kind", None)
     if kind not in ("training", "look"):
-        raise ValueError(f"its kind is {kind!r}")
-    return Look(**content) if kind == "look" else TrainingPoint(**content)
+        raise typed_json.FieldError(f"its kind is {kind!r}")
+    # A training that has diverged saw losses that aren't finite.
+    if kind == "look":
+        return typed_json.read(Look, content, kind, finite=False)
+    return typed_json.read(TrainingPoint, content, kind, finite=False)
 
 
 def best_of(looks: Sequence[Look]) -> Look | None:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from absl import logging
 
-from speech import bucket, storage
+from speech import bucket, storage, typed_json
 from utils import UserError
 
 # A lock in a bucket is rewritten this often by who holds it ...
@@ -234,8 +234,11 @@ class _ObjectLock:
             return None
         generation = lock.generation  # of which the content is asked
         with bucket.explained(self._path), contextlib.suppress(NotFound):
-            owner = json.loads(lock.download_as_bytes(retry=bucket.patience()))
-            return _Holder(generation, owner["host"], owner["process"], owner["run"])
+            text = lock.download_as_bytes(retry=bucket.patience())
+            remedy = "remove it, if no other run writes there"
+            with typed_json.explained(self._path, "a run's lock", remedy):
+                owner = typed_json.parse_object(text)
+                return typed_json.read(_Holder, {**owner, "generation": generation}, "owner")
         return None
 
     def _silent(self, holder: _Holder) -> _Holder | None:

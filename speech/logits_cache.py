@@ -3,7 +3,6 @@
 import hashlib
 import io
 import posixpath
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
@@ -84,18 +83,21 @@ def _read(path: str) -> list[Recognition]:
         log_probs = [
             columns["log_probs"][start:end] for start, end in zip(starts, ends, strict=True)
         ]
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+        rows = zip(
+            columns["utterance_id"].tolist(),
+            columns["reference"].tolist(),
+            log_probs,
+            columns["loss"].tolist(),
+            strict=True,
+        )
+        return [
+            Recognition(utterance_id, reference, each, None if np.isnan(loss) else loss)
+            for utterance_id, reference, each, loss in rows
+        ]
+    except UserError:
+        raise
+    # The readers of archives raise whatever they stumble over: RuntimeError, zlib.error, ...
+    except Exception as error:
         raise UserError(
             f"{path} in --logits_cache is damaged ({error!r}): remove it, and it is made anew."
         ) from None
-    rows = zip(
-        columns["utterance_id"].tolist(),
-        columns["reference"].tolist(),
-        log_probs,
-        columns["loss"].tolist(),
-        strict=True,
-    )
-    return [
-        Recognition(utterance_id, reference, each, None if np.isnan(loss) else loss)
-        for utterance_id, reference, each, loss in rows
-    ]

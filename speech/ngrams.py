@@ -25,9 +25,18 @@ UNKNOWN = "<unk>"
 # ARPA's logarithms are to base 10.
 NATURAL = math.log(10)
 
+# Words of an n-gram, far beyond any model.
+LARGEST_ORDER = 100
+
+# What float32 holds of a logarithm to base 10, once it is a natural one.
+LOWEST = -1e38
+
 # Natural log of an unknown word's probability where the model has none: KenLM's, 10^-100.
 NEVER = -100 * NATURAL
 
+
+# Natural log of a back-off weight; larger ones let a search's probabilities overflow.
+LARGEST_BACK_OFF = 100.0
 
 # A language model: a trie of n-grams read backwards, the predicted word first, so that a longer
 # context is a deeper node. Words are numbers: their unigrams' nodes, less one. Natural logarithms;
@@ -61,6 +70,37 @@ def log_probability(ngrams: NGrams, word: int, context: Integers, length: int) -
         if i >= known:
             total += ngrams[node].back_off
     return total
+
+
+def check(ngrams: NGrams, order: int) -> int:
+    """Checks everything in a model from a file that `log_probability` follows or adds up.
+
+    Returns:
+        the number of words.
+
+    Raises:
+        ValueError: it can't be a model of this order.
+    """
+    words = int(ngrams["first_child"][1]) - 1 if len(ngrams) > 2 else 0
+    tries.check(ngrams, words)
+    if not np.array_equal(ngrams["label"][1 : words + 1], np.arange(words)):
+        raise ValueError("the words' numbers aren't those of their unigrams")
+    if np.isnan(ngrams["log_prob"][1 : words + 1]).any():
+        raise ValueError("a word has no probability")
+    node = ROOT  # the first one of a level
+    for _ in range(order + 1):
+        node = int(ngrams["first_child"][node])
+    if node < len(ngrams) - 1:
+        raise ValueError(f"there are n-grams of more words than the order, {order}")
+    for start in range(0, len(ngrams), tries.PIECE):
+        piece = ngrams[start : start + tries.PIECE]
+        log_prob = np.ascontiguousarray(piece["log_prob"])
+        if (log_prob > 0).any() or np.isneginf(log_prob).any():
+            raise ValueError("a log-probability can't be one")
+        back_off = np.ascontiguousarray(piece["back_off"])
+        if not -np.inf < back_off.min() <= back_off.max() <= LARGEST_BACK_OFF:
+            raise ValueError("a back-off weight can't be one")
+    return words
 
 
 def read_arpa(path: str) -> tuple[NGrams, int, list[str]]:
@@ -121,8 +161,8 @@ class _ArpaReader:
             if name != f"ngram {len(counts) + 1}" or not is_number(count.strip()):
                 self._refuse(f"says {line!r} where 'ngram {len(counts) + 1}=COUNT' should be")
             counts.append(int(count))
-        if not counts:
-            self._refuse("counts no n-grams")
+        if not 1 <= len(counts) <= LARGEST_ORDER:
+            self._refuse(f"counts no n-grams, or some of more than {LARGEST_ORDER} words")
         return counts
 
     def _section(self, order: int, count: int) -> npt.NDArray[np.int32]:
@@ -147,7 +187,7 @@ class _ArpaReader:
                 self._refuse(f"has {' '.join(fields)!r}, in which a number can't be read")
             except KeyError as error:
                 self._refuse(f"has no unigram of {error.args[0]!r}")
-            if log_prob > 0 or not math.isfinite(log_prob + back_off):
+            if not (LOWEST <= log_prob <= 0 and LOWEST <= back_off <= LARGEST_BACK_OFF / NATURAL):
                 self._refuse(
                     f"has {' '.join(fields)!r}, whose numbers are no logarithms of a probability "
                     "and a back-off weight"

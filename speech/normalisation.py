@@ -5,11 +5,13 @@ all of it is: so features are stored as they are, each shard's entry in the inde
 and the model carries what they give along to all data that it ever sees.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from speech import typed_json
+from speech.typed_json import FieldError
 
 # A bin that never changes has no deviation to divide by.
 SMALLEST_DEVIATION = 1e-5
@@ -39,17 +41,17 @@ class Statistics:
     deviation: tuple[float, ...]  # [bins], none less than SMALLEST_DEVIATION
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> "Statistics":
+    def from_json(cls, content: Any) -> "Statistics":
         """The statistics in a model's JSON.
 
         Raises:
-            ValueError: they can't be statistics.
+            FieldError: they can't be statistics.
         """
-        statistics = cls(_numbers(content["mean"]), _numbers(content["deviation"]))
+        statistics = typed_json.read(cls, content, "statistics")
         if len(statistics.mean) != len(statistics.deviation):
-            raise ValueError("mean and deviation are of as many bins")
+            raise FieldError("statistics: mean and deviation must have as many bins")
         if min(statistics.deviation, default=0) <= 0:
-            raise ValueError("every deviation must be positive")
+            raise FieldError("statistics: every deviation must be positive")
         return statistics
 
 
@@ -69,17 +71,17 @@ class Sums:
         return cls(len(exact), tuple(exact.sum(axis=0).tolist()), tuple(squares.tolist()))
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> "Sums":
+    def from_json(cls, content: Any) -> "Sums":
         """The sums in an index's JSON.
 
         Raises:
-            ValueError: they can't be sums.
+            FieldError: they can't be sums.
         """
-        sums = cls(content["frames"], _numbers(content["values"]), _numbers(content["squares"]))
-        if type(sums.frames) is not int or sums.frames < 1:
-            raise ValueError(f"frames {sums.frames!r} is no positive number")
+        sums = typed_json.read(cls, content, "sums")
+        if sums.frames < 1:
+            raise FieldError(f"sums: frames {sums.frames} is no positive number")
         if len(sums.values) != len(sums.squares):
-            raise ValueError("values and squares are of as many bins")
+            raise FieldError("sums: values and squares must have as many bins")
         return sums
 
     def __add__(self, other: "Sums") -> "Sums":
@@ -99,13 +101,3 @@ class Sums:
         variance = np.maximum(np.array(self.squares) / self.frames - mean**2, 0)
         deviation = np.maximum(np.sqrt(variance), SMALLEST_DEVIATION)
         return Statistics(tuple(mean.tolist()), tuple(deviation.tolist()))
-
-
-def _numbers(values: Any) -> tuple[float, ...]:
-    """Raises ValueError if `values` isn't a list of finite numbers."""
-    if type(values) is not list:
-        raise ValueError(f"{values!r} is no list of numbers")
-    for value in values:
-        if type(value) not in (int, float) or not math.isfinite(value):
-            raise ValueError(f"{value!r} is no number")
-    return tuple(values)

@@ -314,6 +314,8 @@ def _choose_best(total: Doubles, limit: float, width: int, chosen: Integers) -> 
     for i in range(len(total)):
         if total[i] < limit or (total[i] == limit and equal == 0):
             continue
+        if best == width:  # there is no order among NaN
+            break
         equal -= total[i] == limit
         chosen[best] = i
         best += 1

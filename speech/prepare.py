@@ -427,6 +427,11 @@ def receipts(tfrecords_file: str) -> list[str]:
 def _good_receipt(tfrecords_file: str, path: str) -> Index | None:
     """The index of one shard in a receipt, None if the shard isn't there any more."""
     receipt = Index.from_json(storage.read_text(path), path)
+    if len(receipt.shards) != 1:
+        raise UserError(
+            f"{path} is the receipt of one shard and names {len(receipt.shards)}: remove it, and "
+            "the shard is prepared again."
+        )
     (shard,) = receipt.shards
     there = storage.size(shard_path(tfrecords_file, shard.start)) == shard.bytes
     return receipt if there else None

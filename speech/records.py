@@ -24,7 +24,7 @@ import re
 import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from operator import add
 from typing import Any, Protocol
@@ -33,11 +33,12 @@ import google_crc32c
 import numpy as np
 from absl import logging
 
-from speech import storage
+from speech import storage, typed_json
 from speech.features import CORPUS, FrontEnd
 from speech.normalisation import Statistics, Sums
 from speech.signal_augment import NO_COPIES, Copies
-from utils import Alphabet, AlphabetError, UserError, is_number
+from speech.typed_json import FieldError
+from utils import Alphabet, UserError, is_number
 
 INDEX_FORMAT = 1
 INDEX_SUFFIX = ".index.json"
@@ -228,11 +229,6 @@ class Shard:
     # Of the features written; None if there are none, or they are normalised otherwise.
     sums: Sums | None = None
 
-    @classmethod
-    def from_json(cls, shard: dict[str, Any]) -> "Shard":
-        sums = {**shard}.get("sums")  # the first version had none
-        return cls(**{**shard, "sums": None if sums is None else Sums.from_json(sums)})
-
 
 @dataclass(frozen=True)
 class Skipped:
@@ -255,28 +251,10 @@ class ShardSettings:
     max_label_length: int  # labels
     padded: bool  # whether records are padded to the two lengths above
     stride: int  # frames per output of the network that CTC has to align labels to
-    copies: Copies = NO_COPIES  # that are made of each utterance
+    copies: Copies = NO_COPIES  # that are made of each utterance; older indexes don't have them
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "alphabet": self.alphabet.to_json()}
-
-    @classmethod
-    def from_json(cls, settings: dict[str, Any]) -> "ShardSettings":
-        copies = settings.get("copies", asdict(NO_COPIES))  # that older indexes don't have
-        return cls(
-            **{
-                **settings,
-                "front_end": FrontEnd.from_json(settings["front_end"]),
-                "alphabet": Alphabet.from_json(settings["alphabet"]),
-                "copies": Copies(**{**copies, "augment": _texts(copies["augment"])}),
-            }
-        )
-
-
-def _texts(texts: Any) -> tuple[str, ...]:
-    if type(texts) is not list and type(texts) is not tuple:
-        raise _FieldError(f"copies: augment {texts!r} is no list")
-    return tuple(texts)
 
 
 @dataclass(frozen=True)
@@ -364,61 +342,61 @@ class Index:
     @classmethod
     def from_json(cls, text: str, path: str) -> "Index":
         """The index in `text`; `path` is for the message of the UserError if it is none."""
-        try:
-            content = json.loads(text)
-            if content["format"] != INDEX_FORMAT:
-                raise UserError(
-                    f"{path} has format {content['format']}, this program reads format "
-                    f"{INDEX_FORMAT}: prepare the shards again."
-                )
+        remedy = "remove it and prepare the shards again"
+        with typed_json.explained(path, "an index of shards", remedy):
+            content = typed_json.parse_object(text)
+            typed_json.check_format(content, INDEX_FORMAT)
+            file = typed_json.read(_IndexFile, content, "index")
             index = cls(
-                settings=ShardSettings.from_json(content["settings"]),
-                corpus_utterances=content["corpus"]["utterances"],
-                corpus_digest=content["corpus"]["sha256"],
-                shards=tuple(Shard.from_json(shard) for shard in content["shards"]),
-                skipped=tuple(Skipped(**skipped) for skipped in content["skipped"]),
+                file.settings,
+                file.corpus.utterances,
+                file.corpus.sha256,
+                file.shards,
+                file.skipped,
             )
             _check_consistent(index)
             return index
-        except AlphabetError as error:
-            raise UserError(f"{path}: {error}") from None
-        except (ValueError, KeyError, TypeError) as error:
-            why = str(error) if isinstance(error, _FieldError) else repr(error)
-            raise UserError(
-                f"{path} is not an index of shards ({why}): remove it and prepare the shards again."
-            ) from None
 
 
-class _FieldError(ValueError):
-    """A field of an index that can't be as it is; the message names it."""
+@dataclass(frozen=True)
+class _Corpus:
+    utterances: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _IndexFile:
+    """The fields of an index's JSON."""
+
+    format: int
+    settings: ShardSettings
+    corpus: _Corpus
+    shards: tuple[Shard, ...]
+    skipped: tuple[Skipped, ...]
 
 
 def _check_consistent(index: Index) -> None:
-    """Raises _FieldError where an index was changed into one that no preparation writes."""
-    _check_types("settings", index.settings)
-    _check_types("front_end", index.settings.front_end)
-    _check_types("copies", index.settings.copies)
-    _check_types("corpus", index)
-    for number, skipped in enumerate(index.skipped):
-        _check_types(f"skipped {number}", skipped)
+    """Raises FieldError where an index was changed into one that no preparation writes."""
     positions = [skipped.position for skipped in index.skipped]
     behind_last = 0
     for number, shard in enumerate(index.shards):
-        where = f"shard {number}"
-        _check_types(where, shard)
+        where = f"shards[{number}]"
         if not behind_last <= shard.start <= shard.end <= index.corpus_utterances:
-            raise _FieldError(
+            raise FieldError(
                 f"{where}: start {shard.start} and end {shard.end} must lie between {behind_last} "
                 f"and {index.corpus_utterances}"
             )
         if not shard.file.endswith(shard_path("", shard.start)):
-            raise _FieldError(f"{where}: file {shard.file!r} is no name of start {shard.start}")
+            raise FieldError(f"{where}: file {shard.file!r} is no name of start {shard.start}")
         left_out = sum(shard.start <= position < shard.end for position in positions)
         if shard.records + left_out != shard.end - shard.start:
-            raise _FieldError(
+            raise FieldError(
                 f"{where}: {shard.records} records and {left_out} skipped don't fill start "
                 f"{shard.start} to end {shard.end}"
             )
+        for edge in (*shard.frames_histogram, *shard.labels_histogram):
+            if not is_number(edge):
+                raise FieldError(f"{where}: a histogram has {edge!r}, which is no number")
         _check_sums(where, shard, index.settings.front_end)
         behind_last = shard.end
 
@@ -428,33 +406,7 @@ def _check_sums(where: str, shard: Shard, front_end: FrontEnd) -> None:
     bins = front_end.bins if front_end.normalisation == CORPUS and shard.records else 0
     found = shard.sums.bins if shard.sums else 0
     if found != bins:
-        raise _FieldError(f"{where}: sums of {found} bins, not of {bins}")
-
-
-def _check_types(
-    where: str, part: Index | ShardSettings | FrontEnd | Copies | Shard | Skipped
-) -> None:
-    """Numbers and text must be what the fields' annotations say; nested parts have own checks."""
-    for field in fields(part):
-        value = getattr(part, field.name)
-        if field.type is int and not _is_count(value):
-            raise _FieldError(f"{where}: {field.name} {value!r} is no whole number")
-        if field.type is float and not (_is_count(value) or type(value) is float):
-            raise _FieldError(f"{where}: {field.name} {value!r} is no number")
-        if field.type in (str, bool) and type(value) is not field.type:
-            raise _FieldError(f"{where}: {field.name} {value!r} is not of the type it had")
-        if field.type == tuple[str, ...] and not all(type(each) is str for each in value):
-            raise _FieldError(f"{where}: {field.name} {value!r} is not of the type it had")
-        if field.type == dict[str, int]:
-            if type(value) is not dict:
-                raise _FieldError(f"{where}: {field.name} {value!r} is not of the type it had")
-            for edge, count in value.items():
-                if not (is_number(edge) and _is_count(count)):
-                    raise _FieldError(f"{where}: {field.name} has {edge!r}: {count!r}")
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and value >= 0
+        raise FieldError(f"{where}: sums of {found} bins, not of {bins}")
 
 
 def histogram(lengths: Iterable[int], bar: int) -> dict[str, int]:
@@ -512,14 +464,18 @@ class ShardSet:
 
 
 def find_shards(pattern: str) -> ShardSet:
-    """The shards that `pattern` matches and their index; pattern: a glob, local or gs://.
+    """The shards that `pattern` matches and their index.
+
+    Args:
+        pattern: a glob, local or gs://, read as `storage.meant` does.
 
     Raises:
         UserError: there is none, they are of several sets, their index is missing or disagrees
             with them, or one is missing or cut short.
     """
     is_shard = re.compile(r"(.*)\.[0-9]{8}$").match
-    sizes = storage.sizes(pattern)
+    meant = storage.meant(pattern)
+    sizes = storage.sizes(meant)
     matches = [match for match in map(is_shard, sizes) if match]
     if not matches:
         raise UserError(
@@ -537,7 +493,7 @@ def find_shards(pattern: str) -> ShardSet:
             f"The index {index_path(names[0])} is missing: copy it along with the shards."
         )
     files = {os.path.basename(match[0]): match[0] for match in matches}
-    _check_shards(index, files, sizes, index_path(names[0]), os.path.basename(pattern))
+    _check_shards(index, files, sizes, index_path(names[0]), os.path.basename(meant))
     shards = tuple(shard for shard in index.shards if shard.file in files)
     if len(shards) == len(index.shards) and not index.complete:
         logging.warning(

@@ -12,12 +12,13 @@ output/data/                          becomes output.tar.gz
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from speech import scorer
+from speech import scorer, typed_json
 from speech.corpora.formats import TABLE_SUFFIXES
 from speech.records import INDEX_SUFFIX
 from utils import UserError
@@ -128,7 +129,10 @@ def read_job(where: Folder) -> Job:
 
 def check_machines(where: Folder) -> None:
     """Raises UserError unless there is one machine."""
-    hosts = _read_json(where.config / "resourceconfig.json").get("hosts", [])
+    path = where.config / "resourceconfig.json"
+    hosts = _read_json(path).get("hosts", [])
+    if not isinstance(hosts, list) or not all(isinstance(each, str) for each in hosts):
+        raise UserError(f"{path} has the hosts {hosts!r}: write a list of names.")
     if len(hosts) > 1:
         raise UserError(
             f"The job has {len(hosts)} machines ({', '.join(hosts)}), which have no folder in "
@@ -139,7 +143,8 @@ def check_machines(where: Folder) -> None:
 
 def _channels(where: Folder) -> list[str]:
     """The names of the channels; without SageMaker's list of them, of the folders there."""
-    told = _read_json(where.config / "inputdataconfig.json")
+    path = where.config / "inputdataconfig.json"
+    told = _read_json(path)
     names = list(told) or sorted(path.name for path in where.data.glob("*") if path.is_dir())
     unknown = [name for name in names if name not in CHANNELS]
     if unknown or TRAIN not in names:
@@ -148,7 +153,10 @@ def _channels(where: Folder) -> list[str]:
             f"{', '.join(CHANNELS)}, of which {TRAIN} is needed."
         )
     for name in names:
-        mode = (told.get(name) or {}).get("TrainingInputMode", "File")
+        settings = told.get(name) or {}
+        if not isinstance(settings, dict):
+            raise UserError(f"{path} has {settings!r} for the channel {name}: write an object.")
+        mode = settings.get("TrainingInputMode", "File")
         if mode == "Pipe":
             raise UserError(
                 f"The channel {name} comes by TrainingInputMode=Pipe: choose File or FastFile."
@@ -187,7 +195,13 @@ def _flags(door: str, parameters: Mapping[str, Any], prefix: str = "") -> tuple[
                 f"The hyperparameter {prefix}{name} can't be set, the job's channels and folders "
                 "decide it: leave it out."
             )
-        flags += [f"--{name}={each}" for each in _values(value)]
+        for each in _values(value):
+            if re.search("[\0\ud800-\udfff]", name + each):
+                raise UserError(
+                    f"The hyperparameter {prefix + name!r} is {each!r}, with a character that no "
+                    "command line takes: leave it out."
+                )
+            flags.append(f"--{name}={each}")
     return tuple(flags)
 
 
@@ -195,7 +209,7 @@ def _values(value: Any) -> list[str]:
     if isinstance(value, str) and value.startswith("["):
         try:
             value = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             return [value]
     return [str(each) for each in value] if isinstance(value, list) else [str(value)]
 
@@ -203,14 +217,11 @@ def _values(value: Any) -> list[str]:
 def _read_json(path: Path) -> dict[str, Any]:
     """The object in a file; empty if there is no file, as where nobody but Docker starts it."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        return typed_json.parse_object(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} can't be read: {error}.") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path} holds {type(found).__name__}, not an object: write one.")
-    return found
+        raise UserError(f"{path} can't be read: {error}. Write an object in JSON.") from None
 
 
 def find_model(below: Path) -> Path:

@@ -5,39 +5,36 @@ they lie there. It isn't mapped: a file that is overwritten in place would kill 
 
     16 bytes    MAGIC
     48 bytes    version and length of the JSON, two little-endian int64; alpha and beta, two
-                float64; the CRC-32C of all that follows, a uint32; 12 bytes that are 0
+                float64; the CRC-32C of all after these 64 bytes, a uint32; 8 bytes that are 0;
+                the CRC-32C of the 60 bytes so far, a uint32, 0 in older files
     JSON        the alphabet, the order, and the lengths of the arrays
     arrays      the words' letters and the n-grams, see LETTERS and ngrams.DTYPE
 """
 
 import contextlib
-import functools
 import json
-import math
 import os
+import shutil
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import google_crc32c
 import numpy as np
-import numpy.typing as npt
 
-from speech import ngrams, storage, tries
+from speech import ngrams, storage, tries, typed_json
 from speech.ngrams import NGrams
-from speech.tries import NONE, Trie
+from speech.tries import NONE, ROOT, Trie
 from utils import UTF_8, Alphabet, AlphabetError, UserError
 
 MAGIC = b"deep speech lm\r\n"
 VERSION = 1
 
-# Version, length of the JSON, alpha, beta, checksum.
-HEADER = struct.Struct("<qqddI12x")
-WEIGHTS = struct.Struct("<dd")
-WEIGHTS_AT = len(MAGIC) + 16
+# Version, length of the JSON, alpha, beta, checksum of what follows, checksum of these and MAGIC.
+HEADER = struct.Struct("<qqddI8xI")
+CHECKSUM = struct.Struct("<I")
 
-# Bytes that are checked at a time.
-PIECE = 1 << 24
+# Nats that a word may gain at once. What is more probable by such a factor hides all else.
+LARGEST_GAIN = 100
 
 # Arrays begin at multiples of it, as memory wants them.
 ALIGNMENT = 64
@@ -110,17 +107,39 @@ def write_scorer(
         "nodes": [len(each) for each in arrays],
     }
     text = json.dumps(content).encode()
-    pieces, position = [np.frombuffer(text, np.uint8)], len(MAGIC) + HEADER.size + len(text)
+    pieces, position = [memoryview(text)], len(MAGIC) + HEADER.size + len(text)
     for each in arrays:
-        padding = np.zeros(-position % ALIGNMENT, np.uint8)
-        pieces += [padding, each.view(np.uint8)]
+        padding = bytes(-position % ALIGNMENT)
+        pieces += [memoryview(padding), each.view(np.uint8).data]
         position += len(padding) + each.nbytes
-    checksum = functools.reduce(_extended, pieces, 0)
+    checksum = 0
+    for piece in pieces:
+        checksum = storage.crc32c(piece, checksum)
+    with _replacing(path) as partial, open(partial, "wb") as file:
+        file.write(_head(len(text), alpha, beta, checksum))
+        file.writelines(pieces)
+
+
+def _head(length: int, alpha: float, beta: float, checksum: int) -> bytes:
+    """Returns all in front of the JSON; checksum: of all after it."""
+    head = (MAGIC + HEADER.pack(VERSION, length, alpha, beta, checksum, 0))[: -CHECKSUM.size]
+    return head + CHECKSUM.pack(storage.crc32c(head))
+
+
+@contextlib.contextmanager
+def _replacing(path: str) -> Iterator[str]:
+    """Gives a path to write to, which gets its name when it is whole; else nothing changes.
+
+    A program that has the old file open keeps it.
+
+    Raises:
+        UserError: it can't be written.
+    """
     partial = storage.partial_path(path)
     try:
-        with open(partial, "wb") as file:
-            file.write(MAGIC + HEADER.pack(VERSION, len(text), alpha, beta, checksum))
-            file.writelines(piece.data for piece in pieces)
+        yield partial
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as error:
         raise UserError(f"The scorer {path} can't be written: {error.strerror}.") from None
@@ -147,8 +166,6 @@ def read_scorer(path: str) -> Scorer:
     Raises:
         UserError: there is none, it isn't one, it is cut off, or of a newer version.
     """
-    if not path:
-        raise UserError("The scorer's path is empty: name a file that build_lm.py made.")
     if storage.in_bucket(path):
         raise UserError(
             f"The scorer {path} lies in a bucket, and is read from a disk: copy it to this machine."
@@ -163,7 +180,7 @@ def read_scorer(path: str) -> Scorer:
                 )
             if len(start) < len(MAGIC) + HEADER.size:
                 raise _cut_off(path)
-            version, length, alpha, beta, checksum = HEADER.unpack(start[len(MAGIC) :])
+            version, length, alpha, beta, checksum, own = HEADER.unpack(start[len(MAGIC) :])
             if version != VERSION:
                 raise UserError(
                     f"The scorer {path} is of version {version}, and version {VERSION} is the one "
@@ -175,30 +192,77 @@ def read_scorer(path: str) -> Scorer:
     if len(rest) < length:
         raise _cut_off(path)
     try:
-        content = json.loads(rest[: max(0, length)])
-        (letters_at, model_at), end = _places(content["nodes"], len(start) + length)
+        if own and own != storage.crc32c(start[: -CHECKSUM.size]):  # 0: an older file
+            raise ValueError("the checksum of its head is another")
+        if not _are_weights(alpha, beta):
+            raise ValueError(f"its alpha is {alpha}, its beta {beta}")
+        content = typed_json.read(
+            _Content, typed_json.parse_object(rest[: max(0, length)]), "its JSON"
+        )
+        (letters_at, model_at), end = _places(content.nodes, len(start) + length)
         if len(start) + len(rest) < end:
             raise _cut_off(path)
-        if _extended(0, np.frombuffer(rest, np.uint8, end - len(start))) != checksum:
+        if storage.crc32c(memoryview(rest)[: end - len(start)]) != checksum:
             raise ValueError("its checksum is another")
-        letters, model = content["nodes"]
-        return Scorer(
-            path,
-            Alphabet.from_json(content["alphabet"]),
-            alpha,
-            beta,
-            content["characters"],
-            content["order"],
-            np.frombuffer(rest, ngrams.DTYPE, model, model_at - len(start)),
-            content["begin"],
-            content["end"],
-            content["unknown"],
-            np.frombuffer(rest, LETTERS, letters, letters_at - len(start)),
-        )
-    except (ValueError, KeyError, TypeError, AlphabetError) as error:
+        letters = np.frombuffer(rest, LETTERS, content.nodes[0], letters_at - len(start))
+        model = np.frombuffer(rest, ngrams.DTYPE, content.nodes[1], model_at - len(start))
+        _check(content, letters, model)
+    except (ValueError, AlphabetError) as error:
         raise UserError(
-            f"The scorer {path} is damaged ({error!r}): copy it again, or make it anew."
+            f"The scorer {path} is damaged ({error}): copy it again, or make it again with "
+            "build_lm.py."
         ) from None
+    return Scorer(
+        path,
+        content.alphabet,
+        alpha,
+        beta,
+        content.characters,
+        content.order,
+        model,
+        content.begin,
+        content.end,
+        content.unknown,
+        letters,
+    )
+
+
+@dataclass(frozen=True)
+class _Content:
+    """The fields of a scorer's JSON."""
+
+    alphabet: Alphabet
+    characters: bool
+    order: int
+    begin: int
+    end: int
+    unknown: int
+    nodes: tuple[int, ...]  # records of the letters and of the n-grams
+
+
+def _check(content: _Content, letters: Trie, model: NGrams) -> None:
+    """Checks what the compiled search follows without a look at where it leads.
+
+    Raises:
+        ValueError: something leads out of the arrays, or can't be computed with.
+    """
+    if not content.characters and SPACE not in content.alphabet.characters:
+        raise ValueError("its alphabet has no space")
+    if not 1 <= content.order <= ngrams.LARGEST_ORDER:
+        raise ValueError(f"its order is {content.order}")
+    words = ngrams.check(model, content.order)
+    if max(content.begin, content.end, content.unknown) >= words:
+        raise ValueError(f"the numbers of <s>, </s> and <unk> are not below {words}")
+    tries.check(letters, content.alphabet.blank)
+    if letters["word"][ROOT] != NONE or letters["word"][-1] != NONE:
+        raise ValueError("the vocabulary has words outside its nodes")
+    for start in range(0, len(letters), tries.PIECE):
+        piece = letters[start : start + tries.PIECE]
+        word = np.ascontiguousarray(piece["word"])
+        if word.min() < NONE or word.max() >= words:
+            raise ValueError(f"the vocabulary has words whose numbers are not below {words}")
+        if piece["boost"].any():
+            raise ValueError("the vocabulary has hot words")
 
 
 def _places(lengths: Sequence[int], position: int) -> tuple[list[int], int]:
@@ -209,13 +273,6 @@ def _places(lengths: Sequence[int], position: int) -> tuple[list[int], int]:
         places.append(position)
         position += dtype.itemsize * length
     return places, position
-
-
-def _extended(checksum: int, content: npt.NDArray[np.uint8]) -> int:
-    """A CRC-32C with more bytes; a second for some GB."""
-    for at in range(0, len(content), PIECE):
-        checksum = google_crc32c.extend(checksum, content[at : at + PIECE].tobytes())
-    return checksum
 
 
 def _cut_off(path: str) -> UserError:
@@ -242,21 +299,31 @@ def check_alphabet(scorer: Scorer, alphabet: Alphabet, model: str) -> None:
 
 
 def write_weights(path: str, alpha: float, beta: float) -> None:
-    """Writes other weights into a scorer file, so that a reader sees the old file or the new one.
+    """Replaces a scorer file, or the one that a link leads to, by one with other weights.
 
     Raises:
         UserError: it isn't a scorer, or can't be written.
     """
     check_weights(alpha, beta)
     read_scorer(path)
-    content = bytearray(storage.read_bytes(path))
-    WEIGHTS.pack_into(content, WEIGHTS_AT, alpha, beta)
-    storage.write_bytes(os.path.realpath(path), bytes(content))  # a link stays one
+    with _replacing(os.path.realpath(path)) as partial:
+        shutil.copy(path, partial)
+        with open(partial, "r+b") as file:
+            _, length, _, _, checksum, _ = HEADER.unpack(
+                file.read(len(MAGIC) + HEADER.size)[len(MAGIC) :]
+            )
+            file.seek(0)
+            file.write(_head(length, alpha, beta, checksum))
 
 
 def check_weights(alpha: float, beta: float) -> None:
     """Raises UserError if these can't be a scorer's weights."""
-    if not (math.isfinite(alpha) and math.isfinite(beta) and alpha >= 0):
+    if not _are_weights(alpha, beta):
         raise UserError(
-            f"alpha is {alpha} and beta {beta}: give finite numbers, and an alpha of 0 or more."
+            f"alpha is {alpha} and beta {beta}: give an alpha from 0 to {LARGEST_GAIN}, and a beta "
+            f"from -{LARGEST_GAIN} to {LARGEST_GAIN}."
         )
+
+
+def _are_weights(alpha: float, beta: float) -> bool:
+    return 0 <= alpha <= LARGEST_GAIN and abs(beta) <= LARGEST_GAIN

@@ -5,6 +5,7 @@ Whatever is written here appears under its name only when it is whole.
 
 import contextlib
 import glob
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,16 @@ from utils import UserError
 
 # Small files that are worth reading, writing or removing side by side: each takes a request.
 PARALLEL_REQUESTS = bucket.PARALLEL_REQUESTS
+
+# Bytes that are copied for a checksum at a time: they stay in the processor's cache.
+CHECKED_BYTES = 1 << 18
+
+
+def crc32c(content: memoryview | bytes, checksum: int = 0) -> int:
+    """Returns the CRC-32C of bytes; checksum: of those before them."""
+    for at in range(0, len(content), CHECKED_BYTES):
+        checksum = google_crc32c.extend(checksum, bytes(content[at : at + CHECKED_BYTES]))
+    return checksum
 
 
 def in_bucket(path: str) -> bool:
@@ -37,10 +48,32 @@ def join(folder: str, name: str) -> str:
 
 
 def sizes(pattern: str) -> dict[str, int]:
-    """Path -> bytes of the files that match a glob pattern, by their paths."""
+    """Path -> bytes of the files that match a glob pattern, by their paths; see also `meant`."""
     if in_bucket(pattern):
         return {path: int(found.size) for path, found in sorted(bucket.matching(pattern).items())}
     return {path: os.path.getsize(path) for path in sorted(glob.glob(pattern))}
+
+
+def meant(pattern: str) -> str:
+    """Returns the glob pattern that a person means by one.
+
+    A folder or a file may have brackets in its name: a name with just these comes before names with
+    one of the characters between them. Patterns that a program makes of names are escaped instead.
+    """
+    first, *others = pattern.split("[")
+    if not others:
+        return pattern
+    # Each bracket by itself, where they are few: every reading is a search.
+    count = len(others)
+    kinds = itertools.product(("[[]", "["), repeat=count) if count <= 4 else (["[[]"] * count,)
+    readings = (first + "".join(map("".join, zip(each, others, strict=True))) for each in kinds)
+    return next((each for each in readings if _matches_any(each)), pattern)
+
+
+def _matches_any(pattern: str) -> bool:
+    if in_bucket(pattern):
+        return bool(bucket.matching(pattern))
+    return next(glob.iglob(pattern, recursive=True), None) is not None
 
 
 def files_below(folder: str) -> Iterator[tuple[str, int | None]]:

@@ -22,7 +22,12 @@ from tensorflow.lite.python import schema_py_generated as schema
 from speech import graph_features, saved_model
 from speech.acoustic_graph import AcousticGraph
 from speech.description import Description
-from speech.tflite_metadata import DESCRIPTION_NAME, IDENTIFIER
+from speech.tflite_metadata import (
+    CHECKSUM_LINE,
+    DESCRIPTION_NAME,
+    IDENTIFIER,
+    with_checksum,
+)
 
 FRONT_END, NETWORK, STREAM = "front_end", "network", "stream"
 
@@ -58,8 +63,9 @@ def convert(graph: AcousticGraph, description: Description, precision: str) -> b
         piece = saved_model.streaming(graph, description, batch=1)
         _append(model, _converted(piece, STREAM, graph, precision))
     _share_equal_buffers(model)
-    _add_metadata(model, DESCRIPTION_NAME, description.to_json().encode())
-    return _packed(model)
+    text = description.to_json().encode()
+    _add_metadata(model, DESCRIPTION_NAME, text[:1] + CHECKSUM_LINE % 0 + text[1:])
+    return with_checksum(_packed(model))
 
 
 def _converted(

@@ -25,6 +25,9 @@ NONE = -1
 
 ROOT = 0
 
+# Records that are checked at a time: they stay in the processor's cache.
+PIECE = 1 << 16
+
 # Compiles what allocates no arrays, on which the GIL is not held. numba needn't count references to
 # arrays there (_nrt), which would take longer than the work: every call counts each array's.
 without_arrays = compiled(_nrt=False)
@@ -94,6 +97,30 @@ def sequences_of(trie: Trie, nodes: Integers) -> tuple[Integers, npt.NDArray[np.
     # Each begins where its own last label is: shifted to the front, and turned.
     places = np.maximum(lengths[:, None] - 1 - np.arange(backwards.shape[1]), 0)
     return np.take_along_axis(backwards, places, axis=1).astype(np.int32), lengths
+
+
+def check(trie: Trie, labels: int) -> None:
+    """Checks everything in a trie from a file that `find_child` and `sequences_of` follow.
+
+    Args:
+        labels: upper limit of the nodes' labels, which are below it.
+
+    Raises:
+        ValueError: a place lies outside, children don't lie after their parent in its order, or a
+            label can't be one.
+    """
+    last = len(trie) - 1  # the record after the last node
+    if last < 1 or trie["first_child"][ROOT] != 1 or trie["first_child"][last] != last:
+        raise ValueError("a trie's children don't begin and end where its nodes do")
+    for start in range(0, last, PIECE):
+        piece = trie[start : start + PIECE + 1]
+        first_child = np.ascontiguousarray(piece["first_child"])
+        numbers = np.arange(start, start + len(piece) - 1, dtype=np.int32)
+        if (first_child[:-1] <= numbers).any() or (first_child[1:] < first_child[:-1]).any():
+            raise ValueError("a trie's children don't lie after their parents")
+        label = np.ascontiguousarray(piece["label"][1 if start == ROOT else 0 : -1])
+        if label.min(initial=0) < 0 or label.max(initial=0) >= labels:
+            raise ValueError(f"a trie has labels that are not below {labels}")
 
 
 @without_arrays

@@ -1,11 +1,17 @@
 """Scorers of a handful of words, packed in milliseconds."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import google_crc32c
+import numpy as np
 from arpa_models import write_lines
 
-from speech.scorer import write_scorer
+from speech import ngrams
+from speech.scorer import ALIGNMENT, CHECKSUM, HEADER, LETTERS, MAGIC, write_scorer
 from utils import ENGLISH, Alphabet
 
 
@@ -26,3 +32,35 @@ def pack_unigrams(
     path = str(folder / "kenlm.scorer")
     write_scorer(path, arpa, list(log_probs), alphabet, alpha, beta, characters=False)
     return path
+
+
+@dataclass
+class Parts:
+    """What a scorer file holds, to be changed and packed again with checksums that are right."""
+
+    head: list[Any]  # HEADER's fields
+    content: dict[str, Any]  # of the JSON
+    letters: np.ndarray  # LETTERS
+    model: np.ndarray  # ngrams.DTYPE
+
+    @classmethod
+    def of(cls, file: bytes) -> "Parts":
+        start = len(MAGIC) + HEADER.size
+        head = list(HEADER.unpack(file[len(MAGIC) : start]))
+        position = start + head[1]
+        content = json.loads(file[start:position])
+        arrays = []
+        for dtype, length in zip((LETTERS, ngrams.DTYPE), content["nodes"], strict=True):
+            position += -position % ALIGNMENT
+            arrays.append(np.frombuffer(file, dtype, length, position).copy())
+            position += dtype.itemsize * length
+        return cls(head, content, *arrays)
+
+    def packed(self) -> bytes:
+        text = json.dumps(self.content).encode()
+        rest, start = text, len(MAGIC) + HEADER.size
+        for array in (self.letters, self.model):
+            rest += bytes(-(start + len(rest)) % ALIGNMENT) + array.tobytes()
+        self.head[1], self.head[4] = len(text), google_crc32c.value(rest)
+        head = MAGIC + HEADER.pack(*self.head[:5], 0)[: -CHECKSUM.size]
+        return head + CHECKSUM.pack(google_crc32c.value(head)) + rest

@@ -38,7 +38,12 @@ def test_features_of_a_corpus_are_normalised_by_the_model_s_statistics() -> None
 
 
 @pytest.mark.parametrize(
-    "other", [{"recurrent_unit_size": 9}, {"name": "conv_gru", "conv_channels": (6,)}]
+    "other",
+    [
+        {"recurrent_unit_size": 9},
+        {"name": "conv_gru", "conv_channels": (6,)},
+        {"recurrent_unit_size": 2**16},  # for which no machine has memory
+    ],
 )
 def test_checkpoint_of_another_network_is_refused(tmp_path: Path, other: dict) -> None:
     config = write_model(tmp_path / "model")

@@ -86,6 +86,10 @@ def test_a_bucket_has_files_folders_and_patterns(emulator: Emulator, own_bucket:
         emulator.put(f"{prefix}/{name}", b"sound")
     assert find_audio_files([f"{own_bucket}/x/c.txt"]) == [f"{own_bucket}/x/c.txt"]
     assert find_audio_files([own_bucket]) == [f"{own_bucket}/a.wav", f"{own_bucket}/x/b.flac"]
+    emulator.put(f"{prefix}/y[1]/d.wav", b"")
+    assert find_audio_files([f"{own_bucket}/y[1]"]) == [f"{own_bucket}/y[1]/d.wav"]
+    assert find_audio_files([f"{own_bucket}/y[1]/*"]) == [f"{own_bucket}/y[1]/d.wav"]
+    assert find_audio_files([f"{own_bucket}/y[1]/d.wav"]) == [f"{own_bucket}/y[1]/d.wav"]
     assert find_audio_files([f"{own_bucket}/x/*"]) == [f"{own_bucket}/x/b.flac"]
     with pytest.raises(UserError, match="nothing holds no audio"):
         find_audio_files([f"{own_bucket}/nothing"])

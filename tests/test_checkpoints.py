@@ -125,6 +125,23 @@ def test_damaged_latest_checkpoint_gives_way_to_the_one_before(tmp_path: Path, h
     assert [Path(path).name for path in kept] == ["model.ckpt-4", "model.ckpt-3"]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"model_checkpoint_path: \xff", b'model_checkpoint_path: "model', b"\0", b'x: "y"'],
+)
+def test_names_that_can_not_be_read_begin_no_new_training(tmp_path: Path, content: bytes) -> None:
+    save(tmp_path, 3)
+    path = tmp_path / "checkpoint"
+    path.write_bytes(content)
+    for use in (checkpoints.give_up_damaged, checkpoints.latest_checkpoint):
+        with pytest.raises(UserError, match=f"^{path} (doesn't name|can't be read)"):
+            use(str(tmp_path))
+    path.write_text('model_checkpoint_path: "model.ckpt-3"')  # what the message says
+    assert checkpoints.latest_checkpoint(str(tmp_path)) == str(tmp_path / "model.ckpt-3")
+    path.write_text('model_checkpoint_path: "model.ckpt-4"')
+    assert checkpoints.latest_checkpoint(str(tmp_path)) is None
+
+
 def test_folder_of_damaged_checkpoints_is_told_of(tmp_path: Path) -> None:
     save(tmp_path, 3)
     (tmp_path / "model.ckpt-3.index").unlink()

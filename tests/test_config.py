@@ -104,7 +104,7 @@ def test_config_comes_back_from_its_folder(tmp_path: Path) -> None:
 
 
 def test_a_model_of_bytes_comes_back_and_is_told_from_others() -> None:
-    config = replace(CONFIG, alphabet=UTF_8)
+    config = replace(CONFIG, alphabet=UTF_8, network=NetworkConfig(bins=80, labels=UTF_8.size))
     again = ModelConfig.from_json(config.to_json(), "config.json")
     assert again.alphabet == UTF_8 and '"alphabet": "utf-8"' in config.to_json()
     with pytest.raises(UserError, match=r"alphabet 'utf-8 \(bytes\)' in the model, \"abc.* asked"):
@@ -160,6 +160,41 @@ def test_other_format_names_both(tmp_path: Path) -> None:
 def test_broken_config_names_its_file(tmp_path: Path, broken: str) -> None:
     (tmp_path / CONFIG_FILE).write_text(broken)
     assert str(tmp_path / CONFIG_FILE) in message(read_config, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value", "told"),
+    [
+        ("network", "recurrent_unit_size", "8", "recurrent_unit_size '8' is no whole number"),
+        ("network", "recurrent_unit_size", 2**40, "--recurrent_unit_size=1099511627776"),
+        ("network", "conv_channels", [8] * 101, "its layers from 1 to 100"),
+        ("network", "stride_size", None, ""),  # the network's own
+        ("network", "bins", 79, "79 bins and 29 labels don't fit the front end's 80"),
+        ("network", "labels", 30, "80 bins and 30 labels don't fit"),
+        ("training", "learning_rate", float("nan"), "learning_rate nan is no number"),
+        ("training", "bfloat16", 1, "bfloat16 1 is not of the type"),
+        ("training", "learning_rate_schedule", "linear", "choose among exponential, cosine"),
+        ("training", "colour", 1, "training: 'colour' is unknown"),
+        ("front_end", "window_seconds", 1e300, "--winlen and --winstep in seconds"),
+        ("front_end", "step_seconds", 10**400, "is no number"),
+        ("front_end", "sample_rate", 2**40, "sample rate from 1 to"),
+        ("front_end", "fft_size", 2**40, "each may have 65536 at most"),
+        ("front_end", "mel_filters", 2**40, "1 to 1024 mel filters"),
+        ("front_end", "deltas", True, "deltas True is no whole number"),
+    ],
+)
+def test_value_that_no_training_writes_is_named_with_its_file(
+    tmp_path: Path, part: str, field: str, value: object, told: str
+) -> None:
+    content = json.loads(CONFIG.to_json())
+    content[part][field] = value
+    path = tmp_path / CONFIG_FILE
+    path.write_text(json.dumps(content))
+    if not told:
+        assert read_config(str(tmp_path)) == CONFIG
+        return
+    text = message(read_config, str(tmp_path))
+    assert str(path) in text and told in text
 
 
 def test_config_that_is_no_text_names_its_file(tmp_path: Path) -> None:

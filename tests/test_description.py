@@ -17,11 +17,11 @@ def test_description_is_read_as_it_was_written() -> None:
 
 def test_description_of_another_format_is_refused() -> None:
     content = json.loads(Description(tiny_config(), 1).to_json())
-    with pytest.raises(UserError, match=r"x was exported in format 9, this program reads format 1"):
+    with pytest.raises(UserError, match="it has format 9, this program reads format 1"):
         Description.from_json(json.dumps({**content, "format": 9}), "x")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}'])
 def test_what_is_no_description_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match="x doesn't say what it is a model of"):
+    with pytest.raises(UserError, match="x is not an exported model's description"):
         Description.from_json(text, "x")

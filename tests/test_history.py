@@ -62,7 +62,16 @@ def test_best_is_the_last_one_that_was_best(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["{", '{"kind": "note", "step": 3}', '{"kind": "look", "step": 3}']
+    "line",
+    [
+        "{",
+        "[]",
+        "3",
+        '{"kind": "note", "step": 3}',
+        '{"kind": "look", "step": 3}',
+        '{"kind": "training", "step": "3", "loss": 1.0, "learning_rate": 1.0}',
+        '{"kind": "training", "step": 3, "loss": "1", "learning_rate": 1.0}',
+    ],
 )
 def test_line_that_is_no_record_is_named(tmp_path: Path, line: str) -> None:
     written(tmp_path)

@@ -85,7 +85,7 @@ def test_not_a_digit_is_lost_in_json(seed: int) -> None:
 def test_sums_that_cannot_be_are_refused(changed: dict[str, Any]) -> None:
     good: dict[str, Any] = {"frames": 3, "values": [1.0, 2.0], "squares": [1.0, 4.0]}
     assert Sums.from_json(good).bins == 2
-    with pytest.raises(ValueError, match=r"frames|bins|number"):
+    with pytest.raises(ValueError, match=r"frames|bins|number|list"):
         Sums.from_json({**good, **changed})
 
 

@@ -24,6 +24,10 @@ needs_voices = pytest.mark.skipif(
 )
 
 
+# Shards lie in a folder whose name is also a pattern.
+DATA = "data[1]"
+
+
 def run(door: str, *flags: str) -> str:
     """Standard output of a door that must succeed."""
     result = run_door(door, *flags, seconds=180)
@@ -36,9 +40,12 @@ def recognise(
 ) -> tuple[int, int]:
     """Prepares, trains for an epoch and evaluates; (utterances, words) of the last line."""
     for split in {train, test}:
-        flags = [f"--files_path={corpus / split}", f"--tfrecords_file={folder / split}.tfrecords"]
+        flags = [
+            f"--files_path={corpus / split}",
+            f"--tfrecords_file={folder / DATA / split}.tfrecords",
+        ]
         run("prepare_libri.py", *flags, *preparation, "--partition_size=5", "--nopad")
-    shards = {split: f"{folder / split}.tfrecords.*" for split in (train, test)}
+    shards = {split: f"{folder / DATA / split}.tfrecords.*" for split in (train, test)}
     data = [f"--train_data={shards[train]}", f"--dev_data={shards[test]}"]
     model = f"--model_dir={folder / 'model'}"
     run("training.py", *data, model, *TINY_NETWORK, "--max_epochs=1", "--train_batch_size=4")
@@ -79,11 +86,11 @@ def test_coefficients_normalised_over_the_training_set_go_through_three_commands
     flags = ["--features=mfcc", "--nrof_fbanks=26", "--deltas=1", "--normalisation=corpus"]
     assert recognise(tmp_path, tmp_path, "train", "test", *flags) == (4, 4)
     config = read_config(str(tmp_path / "model"))
-    train, test = (find_shards(f"{tmp_path / split}.tfrecords.*").index for split in NOISE)
+    train, test = (find_shards(f"{tmp_path / DATA / split}.tfrecords.*").index for split in NOISE)
     assert config.front_end == train.settings.front_end and config.network.bins == 26
     assert config.statistics == train.statistics != test.statistics is not None
     # A trained model goes on with other shards by its own statistics.
-    others = [f"--{data}_data={tmp_path / 'test'}.tfrecords.*" for data in ("train", "dev")]
+    others = [f"--{data}_data={tmp_path / DATA / 'test'}.tfrecords.*" for data in ("train", "dev")]
     model = f"--model_dir={tmp_path / 'model'}"
     result = run_door(
         *("training.py", *others, model, *TINY_NETWORK, "--train_steps=4", "--train_batch_size=4")

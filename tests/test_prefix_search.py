@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from speech import prefix_search
 from speech.decoder import BeamSearchDecoder, BeamSettings, Hypothesis
 from speech.scorer import Scorer, read_scorer, write_scorer
 from utils import UTF_8, Alphabet, UserError
@@ -356,3 +357,10 @@ def test_hot_words_of_a_scorer_of_characters_are_characters(scorers: dict[bool, 
     assert "c" in hot.decode(random_log_probs(5, 0.5, 2))
     with pytest.raises(UserError, match=r"single characters"):
         BeamSearchDecoder(CHARACTERS, BeamSettings(hot_words=(("ab", 3.0),)), scorers[True])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 0.0])
+def test_no_more_are_chosen_than_have_room_whatever_their_totals(value: float) -> None:
+    chosen = np.full(7, -1, np.int32)
+    best = prefix_search._choose_best(np.full(50, value), value, 3, chosen)
+    assert best == 3 and chosen.tolist() == [0, 1, 2, -1, -1, -1, -1]

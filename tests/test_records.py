@@ -306,6 +306,17 @@ def test_a_pattern_of_some_shards_gives_an_index_of_only_those(tmp_path: Path) -
         assert len(found.files) == len(starts)
 
 
+def test_a_folder_whose_name_is_a_pattern_is_that_folder(tmp_path: Path) -> None:
+    for folder in (tmp_path / "d[1]", tmp_path / "d1"):
+        folder.mkdir()
+        pattern = write_set(folder, "t[0].tfrecords")
+        found = find_shards(pattern)
+        assert {Path(path).parent for path in found.files} == {folder}
+        assert len(find_shards(f"{folder}/t[0].tfrecords.000000[01]0").files) == 2
+    (tmp_path / "d[1]" / "t[0].tfrecords.00000010").unlink()
+    assert "is missing" in refusal(f"{tmp_path}/d[1]/t[0].tfrecords.*")
+
+
 def test_other_sets_beside_are_left_out(tmp_path: Path) -> None:
     write_set(tmp_path, "dev.tfrecords")
     assert len(find_shards(write_set(tmp_path)).files) == 2
@@ -390,9 +401,12 @@ def test_a_missing_shard_outside_the_pattern_is_no_matter(tmp_path: Path) -> Non
         ("", "is not an index of shards"),
         ("{", "is not an index of shards"),
         ("[]", "is not an index of shards"),
-        ("{}", "is not an index of shards"),
+        ("{}", "is not an index of shards (index: format is missing)"),
         ('{"format": 1}', "is not an index of shards"),
-        ('{"format": 2}', "has format 2, this program reads format 1"),
+        (
+            '{"format": 2}',
+            "is not an index of shards (it has format 2, this program reads format 1)",
+        ),
         (FULL.to_json().replace('"crc32c"', '"md5"'), "is not an index of shards"),
         (FULL.to_json()[:-20], "is not an index of shards"),
     ],
@@ -408,21 +422,21 @@ def test_what_is_no_index_of_this_format_is_told(tmp_path: Path, text: str, mess
 @pytest.mark.parametrize(
     ("field", "value", "says"),
     [
-        ("records", "ten", "shard 1: records 'ten' is no whole number"),
-        ("records", 8, "shard 1: 8 records and 1 skipped don't fill start 10 to end 20"),
-        ("records", True, "shard 1: records True is no whole number"),
-        ("bytes", -1, "shard 1: bytes -1 is no whole number"),
-        ("bytes", 1.5, "shard 1: bytes 1.5 is no whole number"),
-        ("end", 25, "shard 1: 9 records and 2 skipped don't fill start 10 to end 25"),
-        ("end", 31, "shard 1: start 10 and end 31 must lie between 10 and 30"),
-        ("start", 9, "shard 1: start 9 and end 20 must lie between 10 and 30"),
-        ("file", "x", "shard 1: file 'x' is no name of start 10"),
+        ("records", "ten", "shards[1]: records 'ten' is no whole number"),
+        ("records", 8, "shards[1]: 8 records and 1 skipped don't fill start 10 to end 20"),
+        ("records", True, "shards[1]: records True is no whole number"),
+        ("bytes", -1, "shards[1]: bytes -1 is no whole number"),
+        ("bytes", 1.5, "shards[1]: bytes 1.5 is no whole number"),
+        ("end", 25, "shards[1]: 9 records and 2 skipped don't fill start 10 to end 25"),
+        ("end", 31, "shards[1]: start 10 and end 31 must lie between 10 and 30"),
+        ("start", 9, "shards[1]: start 9 and end 20 must lie between 10 and 30"),
+        ("file", "x", "shards[1]: file 'x' is no name of start 10"),
         ("file", "train.tfrecords.00000020", "is no name of start 10"),
-        ("crc32c", 7, "shard 1: crc32c 7 is not of the type it had"),
-        ("audio_seconds", "1", "shard 1: audio_seconds '1' is no number"),
-        ("frames_histogram", {"x": 9}, "shard 1: frames_histogram has 'x': 9"),
-        ("labels_histogram", {"5": "9"}, "shard 1: labels_histogram has '5': '9'"),
-        ("labels_histogram", [], "shard 1: labels_histogram [] is not of the type it had"),
+        ("crc32c", 7, "shards[1]: crc32c 7 is not of the type it had"),
+        ("audio_seconds", "1", "shards[1]: audio_seconds '1' is no number"),
+        ("frames_histogram", {"x": 9}, "shards[1]: a histogram has 'x', which is no number"),
+        ("labels_histogram", {"5": "9"}, "shards[1]: labels_histogram['5'] '9' is no whole number"),
+        ("labels_histogram", [], "shards[1]: labels_histogram [] is no object"),
     ],
 )
 def test_a_shard_that_was_changed_by_hand_is_told_with_its_field(
@@ -442,7 +456,7 @@ def test_a_shard_that_was_changed_by_hand_is_told_with_its_field(
         ("settings", "partition_size", "settings: partition_size 'x' is no whole number"),
         ("settings", "front_end", "is not an index of shards"),
         ("settings", "padded", "settings: padded 'x' is not of the type it had"),
-        ("corpus", "utterances", "corpus: corpus_utterances 'x' is no whole number"),
+        ("corpus", "utterances", "corpus: utterances 'x' is no whole number"),
         ("shards", None, "is not an index of shards"),
         ("skipped", 0, "is not an index of shards"),
     ],
@@ -480,7 +494,7 @@ def test_copies_are_kept_and_an_older_index_has_none() -> None:
     ("field", "value", "says"),
     [
         ("augment", "speed", "copies: augment 'speed' is no list"),
-        ("augment", [1], "copies: augment (1,) is not of the type it had"),
+        ("augment", [1], "copies: augment[0] 1 is not of the type it had"),
         ("augmented_copies", "2", "copies: augmented_copies '2' is no whole number"),
         ("noise_sha256", 5, "copies: noise_sha256 5 is not of the type it had"),
     ],
@@ -522,8 +536,8 @@ def test_an_index_with_sums_comes_back_from_its_json_and_gives_statistics() -> N
 @pytest.mark.parametrize(
     ("sums", "says"),
     [
-        (None, "shard 1: sums of 0 bins, not of 2"),
-        ({"frames": 5, "values": [1.0], "squares": [1.0]}, "shard 1: sums of 1 bins, not of 2"),
+        (None, "shards[1]: sums of 0 bins, not of 2"),
+        ({"frames": 5, "values": [1.0], "squares": [1.0]}, "shards[1]: sums of 1 bins, not of 2"),
         ({"frames": 0, "values": [1, 2], "squares": [1, 2]}, "frames 0 is no positive number"),
         ({"frames": 5, "values": [1, 2]}, "squares"),
         ([], "is not an index of shards"),
@@ -540,7 +554,7 @@ def test_sums_that_were_changed_by_hand_are_told(sums: object, says: str) -> Non
 def test_sums_that_nothing_asked_for_are_told() -> None:
     content = json.loads(FULL.to_json())
     content["shards"][0]["sums"] = {"frames": 5, "values": [1.0], "squares": [1.0]}
-    with pytest.raises(UserError, match="shard 0: sums of 1 bins, not of 0"):
+    with pytest.raises(UserError, match=r"shards\[0\]: sums of 1 bins, not of 0"):
         Index.from_json(json.dumps(content), "train.index.json")
 
 

@@ -105,7 +105,7 @@ def test_several_machines_pipes_and_broken_files_are_refused(tmp_path: Path) -> 
     with pytest.raises(UserError, match=r"resourceconfig\.json can't be read"):
         read_job(Folder(tmp_path))
     write_config(tmp_path, "resourceconfig", [])
-    with pytest.raises(UserError, match="holds list, not an object"):
+    with pytest.raises(UserError, match=r"it is \[\], not an object"):
         read_job(Folder(tmp_path))
 
 

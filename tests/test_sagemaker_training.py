@@ -6,11 +6,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from sagemaker_folder import lay, run, start, write_config
+from sagemaker_folder import lay, run, start
 from sounds import write_sound
 from tiny_shards import random_utterances, write_shards
 
-from speech import exported, tflite_metadata
+from speech import exported, sagemaker, sagemaker_training, tflite_metadata
 from speech.sagemaker import Folder
 from speech.sagemaker_training import Doors, message_of
 from utils import UserError
@@ -58,11 +58,25 @@ def test_a_mistyped_hyperparameter_is_named_with_what_it_may_be(root: Path) -> N
     assert "'learning_rat'. Did you mean: learning_rate" in reason
 
 
-def test_a_failure_that_nobody_expected_leaves_its_traceback(root: Path) -> None:
-    lay(root, {}, "train")
-    write_config(root, "resourceconfig", {"hosts": 1})
-    reason = failure(root, run("train", root))
-    assert reason.startswith("Traceback") and "TypeError" in reason
+def test_a_failure_that_nobody_expected_leaves_its_traceback(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(where: Folder) -> None:
+        raise TypeError("of the test")
+
+    monkeypatch.setattr(sagemaker, "read_job", fail)
+    assert sagemaker_training.run(Folder(root)) == 1
+    reason = Folder(root).failure.read_text()
+    assert reason.startswith("Traceback") and "TypeError: of the test" in reason
+
+
+@pytest.mark.parametrize("parameters", [{"a": "x\0"}, {"a\0": "x"}, {"augment": '["\\ud800"]'}])
+def test_characters_that_no_command_line_takes_are_told(
+    root: Path, parameters: dict[str, str]
+) -> None:
+    lay(root, parameters, "train")
+    with pytest.raises(UserError, match="with a character that no command line takes"):
+        sagemaker.read_job(Folder(root))
 
 
 def test_the_message_of_a_door_is_its_last_error_or_its_last_lines() -> None:

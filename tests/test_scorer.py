@@ -8,9 +8,19 @@ import numpy as np
 import pytest
 from arpa_models import write_lines
 from full_disk import full_disk
+from scorers import Parts
 
 from speech import ngrams, scorer, tries
-from speech.scorer import HEADER, LETTERS, MAGIC, Scorer, read_scorer, write_scorer, write_weights
+from speech.scorer import (
+    CHECKSUM,
+    HEADER,
+    LETTERS,
+    MAGIC,
+    Scorer,
+    read_scorer,
+    write_scorer,
+    write_weights,
+)
 from utils import ENGLISH, UTF_8, Alphabet, UserError
 
 START = len(MAGIC) + HEADER.size
@@ -205,7 +215,7 @@ def test_another_version_is_told(packed: Path, version: int) -> None:
     ids=str,
 )
 def test_a_damaged_head_is_told(packed: Path, changes: dict[str, object]) -> None:
-    with pytest.raises(UserError, match=f"{packed} is damaged.*make it anew"):
+    with pytest.raises(UserError, match=f"{packed} is damaged.*make it again"):
         read_scorer(str(rewritten(packed, **changes)))
 
 
@@ -260,32 +270,40 @@ def test_other_weights_leave_all_else_as_it_is(packed: Path) -> None:
     assert (again.alpha, again.beta) == (2.25, -0.5)
     assert again.ngrams.tobytes() == found.ngrams.tobytes()
     after = packed.read_bytes()
-    places = slice(scorer.WEIGHTS_AT, scorer.WEIGHTS_AT + scorer.WEIGHTS.size)
-    assert after[: places.start] == before[: places.start]
-    assert after[places.stop :] == before[places.stop :]
+    assert len(after) == len(before) and after[START:] == before[START:]
     assert os.listdir(packed.parent) == ["kenlm.scorer"]
     write_weights(str(packed), 0.75, 1.5)
     assert packed.read_bytes() == before
 
 
 def test_other_weights_are_a_new_file_so_that_readers_keep_the_old_one(packed: Path) -> None:
+    link = packed.parent / "link"
+    link.symlink_to(packed)
+    packed.chmod(0o640)
     before = packed.read_bytes()
-    link = packed.with_name("link.scorer")
-    link.symlink_to(packed.name)
-    with open(packed, "rb") as reader:
+    with open(packed, "rb") as old:
         write_weights(str(link), 2.25, -0.5)
-        assert reader.read() == before
-    assert link.is_symlink() and read_scorer(str(packed)).alpha == 2.25
+        assert old.read() == before  # a new file took its name
+    assert link.is_symlink() and packed.stat().st_mode & 0o777 == 0o640
+    assert read_scorer(str(packed)).alpha == read_scorer(str(link)).alpha == 2.25
+
+
+def test_an_older_file_without_a_checksum_of_its_head_is_read(packed: Path) -> None:
+    content = packed.read_bytes()
+    packed.write_bytes(content[: START - CHECKSUM.size] + bytes(CHECKSUM.size) + content[START:])
+    assert read_scorer(str(packed)).alpha == 0.75
+    write_weights(str(packed), 0.75, 1.5)
+    assert packed.read_bytes() == content  # its checksum comes with the new weights
 
 
 @pytest.mark.parametrize(
-    ("alpha", "beta"), [(-0.5, 1), (float("nan"), 1), (1, float("inf")), (float("inf"), 0)]
+    ("alpha", "beta"), [(-0.5, 1), (float("nan"), 1), (1, float("inf")), (101, 0), (1, -101)]
 )
 def test_weights_that_can_not_be_are_refused(
     packed: Path, arpa: str, alpha: float, beta: float
 ) -> None:
     before = packed.read_bytes()
-    told = f"alpha is {alpha} and beta {beta}: give finite numbers, and an alpha of 0 or more"
+    told = f"alpha is {alpha} and beta {beta}: give an alpha from 0 to 100, and a beta from -100"
     with pytest.raises(UserError, match=told):
         write_weights(str(packed), alpha, beta)
     with pytest.raises(UserError, match=told):
@@ -339,11 +357,88 @@ def test_a_place_that_can_not_be_written_is_told(
     assert os.listdir(packed.parent) == ["kenlm.scorer"]
 
 
-def test_damage_anywhere_behind_the_head_is_told(packed: Path) -> None:
+def test_damage_anywhere_is_told(packed: Path) -> None:
     content = packed.read_bytes()
-    for position in (70, len(content) // 2, len(content) - 1):
+    for position in (*range(START + 9), len(content) // 2, len(content) - 1):
         packed.write_bytes(
             content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
         )
-        with pytest.raises(UserError, match=r"damaged|no scorer|cut off"):
+        with pytest.raises(UserError, match=r"damaged|no scorer|cut off|of version"):
             read_scorer(str(packed))
+
+
+# --- What has a right checksum and wrong numbers --------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("array", "field", "place", "value", "told"),
+    [
+        ("letters", "first_child", 0, 0, "begin and end where its nodes do"),
+        ("letters", "first_child", 0, 2**31 - 1, "begin and end where its nodes do"),
+        ("letters", "first_child", -1, 10**9, "begin and end where its nodes do"),
+        ("letters", "first_child", 2, 10**9, "lie after their parents"),
+        ("letters", "first_child", 2, -5, "lie after their parents"),
+        ("letters", "first_child", 3, 3, "lie after their parents"),  # its own child
+        ("letters", "label", 2, -1, "labels that are not below 28"),
+        ("letters", "label", 2, 28, "labels that are not below 28"),  # the blank
+        ("letters", "word", 5, 7, "whose numbers are not below 7"),
+        ("letters", "word", 5, -2, "whose numbers are not below 7"),
+        ("letters", "word", 0, 0, "words outside its nodes"),
+        ("letters", "word", -1, 0, "words outside its nodes"),
+        ("letters", "boost", 5, np.nan, "has hot words"),
+        ("model", "first_child", 1, 10**9, "lie after their parents|not below"),
+        ("model", "first_child", 4, 0, "lie after their parents"),
+        ("model", "label", -2, 7, "labels that are not below 7"),
+        ("model", "label", 1, 3, "numbers aren't those of their unigrams"),
+        ("model", "log_prob", 2, np.nan, "a word has no probability"),
+        ("model", "log_prob", -2, 0.5, "log-probability can't be one"),
+        ("model", "log_prob", -2, -np.inf, "log-probability can't be one"),
+        ("model", "back_off", 3, np.nan, "back-off weight can't be one"),
+        ("model", "back_off", 3, np.inf, "back-off weight can't be one"),
+    ],
+)
+def test_numbers_that_lead_out_of_the_arrays_are_told(
+    packed: Path, array: str, field: str, place: int, value: float, told: str
+) -> None:
+    parts = Parts.of(packed.read_bytes())
+    assert parts.packed() == packed.read_bytes()
+    getattr(parts, array)[field][place] = value
+    packed.write_bytes(parts.packed())
+    with pytest.raises(UserError, match=f"{packed} is damaged .*({told})"):
+        read_scorer(str(packed))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"begin": 7}, "not below 7"),
+        ({"end": -1}, "end -1 is no whole number"),
+        ({"unknown": 2**40}, "not below 7"),
+        ({"order": 0}, "its order is 0"),
+        ({"order": 1}, "more words than the order, 1"),
+        ({"order": 2**40}, "its order is 1099511627776"),
+        ({"order": True}, "order True is no whole number"),
+        ({"characters": 0}, "characters 0 is not of the type"),
+        ({"alphabet": ["a", "b"]}, "its alphabet has no space"),
+        ({"alphabet": [" ", "b"]}, "labels that are not below 2"),
+        ({"nodes": [0, 0]}, "checksum|nodes do"),
+    ],
+    ids=str,
+)
+def test_settings_that_can_not_be_are_told(
+    packed: Path, changes: dict[str, object], told: str
+) -> None:
+    parts = Parts.of(packed.read_bytes())
+    parts.content.update(changes)
+    packed.write_bytes(parts.packed())
+    with pytest.raises(UserError, match=f"{packed} is damaged .*({told})"):
+        read_scorer(str(packed))
+
+
+@pytest.mark.parametrize(("place", "weight"), [(2, np.nan), (2, -1.0), (3, 1e300), (3, -np.inf)])
+def test_weights_that_can_not_be_are_told(packed: Path, place: int, weight: float) -> None:
+    parts = Parts.of(packed.read_bytes())
+    parts.head[place] = weight
+    packed.write_bytes(parts.packed())
+    with pytest.raises(UserError, match=f"{packed} is damaged .its alpha is"):
+        read_scorer(str(packed))

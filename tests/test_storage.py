@@ -45,6 +45,31 @@ def test_a_failed_write_leaves_the_old_text_and_nothing_else(tmp_path: Path) -> 
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
+@pytest.mark.parametrize("place", ["local", "bucket"])
+def test_brackets_in_names_come_before_sets_of_characters(
+    request: pytest.FixtureRequest, tmp_path: Path, place: str
+) -> None:
+    folder = str(tmp_path)
+    if place == "bucket":
+        folder = request.getfixturevalue("own_bucket")
+    for name in ("d[1]/t.00", "d[1]/t.01", "d1/t.00", "e1/t[0].00", "e1/t0.00", "f{1}/t.00"):
+        storage.write_text(f"{folder}/{name}", "12")
+
+    def found(pattern: str) -> list[str]:
+        paths = storage.sizes(storage.meant(f"{folder}/{pattern}"))
+        return [path.removeprefix(f"{folder}/") for path in paths]
+
+    assert found("d[1]/t.*") == ["d[1]/t.00", "d[1]/t.01"]
+    assert found("d[1]/t.0[1-9]") == ["d[1]/t.01"]
+    assert found("d[0-9]/t.*") == ["d1/t.00"]
+    assert found("e[1]/t[0].*") == ["e1/t[0].00"]
+    assert found("e[1]/t?.0[!1]") == ["e1/t0.00"]
+    assert found("*/t.0[0]") == ["d1/t.00", "d[1]/t.00", "f{1}/t.00"]
+    assert found("f{1}/*") == ["f{1}/t.00"]
+    assert found("d[2]/t.*") == found("d[1/t.*") == []
+    assert storage.meant(f"{folder}/d[2]/t.*") == f"{folder}/d[2]/t.*"
+
+
 def test_a_folder_in_the_files_place_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.txt").mkdir()
     with pytest.raises(UserError, match=r"a\.txt can't be written: Is a directory"):

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 import flatbuffers
+import google_crc32c
+import numpy as np
 import pytest
 import tensorflow as tf
 from doors import ROOT
@@ -89,3 +91,34 @@ def test_file_whose_numbers_lead_astray_is_refused(file: Path, tmp_path: Path) -
     path.write_bytes(bytes(builder.Output()))
     with pytest.raises(UserError, match=r"astray\.tflite is not a TensorFlow Lite model"):
         tflite_metadata.read_description(str(path))
+
+
+def test_file_carries_a_checksum_of_all_else(file: Path, tmp_path: Path) -> None:
+    """Of every byte but its own digits, which are compared."""
+    whole = file.read_bytes()
+    at = whole.index(b'"crc32c": "') + 11
+    rest = whole[:at] + whole[at + 8 :]
+    assert whole[at : at + 8] == f"{google_crc32c.value(rest):08x}".encode()
+    path = tmp_path / "damaged.tflite"
+    places = (*range(0, 64), *range(at - 20, at + 20), *range(64, len(whole), 997))
+    for place in places:
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
+        with pytest.raises(UserError, match=r"damaged\.tflite"):
+            tflite_metadata.read_description(str(path))
+    for end in range(0, len(whole), 9973):
+        path.write_bytes(whole[:end])
+        with pytest.raises(UserError, match=r"damaged\.tflite"):
+            tflite_metadata.read_description(str(path))
+
+
+def test_file_from_before_there_was_a_checksum_is_read(file: Path, tmp_path: Path) -> None:
+    model = schema.ModelT.InitFromPackedBuf(bytearray(file.read_bytes()))
+    (entry,) = [each for each in model.metadata if each.name == DESCRIPTION_NAME.encode()]
+    text = bytes(model.buffers[entry.buffer].data)
+    line = text[text.index(b'\n "crc32c"') :].partition(b",")[0] + b","
+    model.buffers[entry.buffer].data = np.frombuffer(text.replace(line, b""), np.uint8)
+    path = tmp_path / "older.tflite"
+    path.write_bytes(tflite._packed(model))
+    assert b"crc32c" not in path.read_bytes()
+    found = tflite_metadata.read_description(str(path))
+    assert found == tflite_metadata.read_description(str(file))

@@ -1,5 +1,6 @@
 """Rereading tells every damaged shard, whatever is wrong with it."""
 
+import glob
 import os
 import signal
 import threading
@@ -36,8 +37,9 @@ SHARDS = 4
 @pytest.fixture
 def local(tmp_path: Path) -> str:
     """A set of four shards of five records."""
-    write_shards(tmp_path / "data", random_utterances([40] * RECORDS * SHARDS, bins=4), name="t")
-    return str(tmp_path / "data" / "t")
+    folder = tmp_path / "data[1]"  # also a pattern
+    write_shards(folder, random_utterances([40] * RECORDS * SHARDS, bins=4), name="t")
+    return str(folder / "t")
 
 
 @pytest.fixture(params=["local", "bucket"])
@@ -45,7 +47,7 @@ def written(request: pytest.FixtureRequest, local: str) -> str:
     """The same set on this machine, and in a bucket."""
     if request.param == "local":
         return local
-    folder: str = request.getfixturevalue("own_bucket")
+    folder = f"{request.getfixturevalue('own_bucket')}/data[1]"
     upload(local, folder)
     return f"{folder}/t"
 
@@ -80,7 +82,7 @@ def flipped(content: bytes, position: int) -> bytes:
 
 
 def test_a_whole_set_is_counted(written: str) -> None:
-    size = sum(storage.sizes(f"{written}.0*").values())
+    size = sum(storage.sizes(f"{glob.escape(written)}.0*").values())
     assert verify.verify(written) == verify.Verified(RECORDS * SHARDS, size, ())
 
 
@@ -108,7 +110,7 @@ def test_a_changed_bit_is_found_wherever_it_is(
     found = verify.verify(written)
     assert found.damages == (f"{path}: the record at byte {start} {problem}",)
     assert found.records == RECORDS * (SHARDS - 1)
-    assert found.bytes == sum(storage.sizes(f"{written}.0*").values()) - sum(sizes)
+    assert found.bytes == sum(storage.sizes(f"{glob.escape(written)}.0*").values()) - sum(sizes)
 
 
 @pytest.mark.parametrize("cut", [1, RECORD_FOOTER.size, 500, -1, -RECORD_HEADER.size])
@@ -244,7 +246,7 @@ def test_after_removing_what_is_damaged_and_preparing_again_all_is_whole(
     )
     utterances, target = librispeech([str(tmp_path / "speech")]), str(tmp_path / "t")
     prepare(utterances, target, settings, 0, workers=1, strict=False)
-    whole = {name: read(name) for name in storage.sizes(f"{target}.*")}
+    whole = {name: read(name) for name in storage.sizes(f"{glob.escape(target)}.*")}
     damaged = [f"{target}.00000000", f"{target}.00000004"]
     for path in damaged:
         write(path, flipped(read(path), PAYLOAD))  # of the same size: preparing doesn't notice
@@ -254,4 +256,4 @@ def test_after_removing_what_is_damaged_and_preparing_again_all_is_whole(
         os.remove(path)
     prepare(utterances, target, settings, 0, workers=1, strict=False)
     assert verify.verify(target).damages == ()
-    assert {name: read(name) for name in storage.sizes(f"{target}.*")} == whole
+    assert {name: read(name) for name in storage.sizes(f"{glob.escape(target)}.*")} == whole

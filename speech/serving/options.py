@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from speech.decoder import LARGEST_GAIN, BeamSettings, HotWords, hot_word
+from speech.decoder import BeamSettings, HotWords, hot_word
+from speech.scorer import LARGEST_GAIN
 from speech.serving.errors import RequestError
 from utils import UserError
 
