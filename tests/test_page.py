@@ -3,10 +3,13 @@
 The screenshots that it takes go to the folder that PAGE_SCREENSHOTS names, else to pytest's.
 """
 
+import configparser
 import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -81,6 +84,30 @@ def test_every_status_that_the_server_refuses_with_has_a_sentence_on_the_page() 
     statuses = set(re.findall(r"(?:RequestError|_refusal)\(\s*(\d{3})\b", "".join(sources)))
     assert len(statuses) >= 7
     assert statuses - {"416"} <= told | {"500"}  # only players ask for ranges
+
+
+def test_the_sample_is_small_is_shipped_and_is_what_the_script_speaks() -> None:
+    sample = WEB / "sample.flac"
+    assert sample.stat().st_size < 60_000
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    shipped = settings["options.package_data"]["speech.web"].split(", ")
+    for path in WEB.iterdir():
+        if path.is_file():
+            assert any(path.match(pattern) for pattern in shipped), path.name
+    pytest.importorskip("espeakng_loader")
+    script = ROOT / "examples" / "page_sample.py"
+    # In a process of its own: the library carries its state from one utterance to the next.
+    program = (
+        "import runpy, sys; sys.path.insert(0, sys.argv[1].rpartition('/')[0]); "
+        "sys.stdout.buffer.write(runpy.run_path(sys.argv[1])['spoken']().tobytes())"
+    )
+    spoken = subprocess.run(
+        [sys.executable, "-c", program, str(script)], cwd=ROOT, capture_output=True, check=True
+    )
+    kept, rate = soundfile.read(sample, dtype="int16")
+    assert rate == 16000 and 2 <= len(kept) / rate <= 3
+    assert np.abs(kept - np.frombuffer(spoken.stdout, np.int16).astype(int)).max() <= 8
 
 
 # --- The browser
@@ -669,6 +696,23 @@ def test_cancelling_leaves_the_focus_on_the_page_and_no_transcript_of_another_re
 
 
 @pytest.mark.slow
+def test_a_sample_is_a_click_away_real_speech_if_the_model_takes_it(
+    open_page: Open, screenshot: Callable[[Any], None]
+) -> None:
+    page = open_page()
+    page.wait_for_selector("#sample:enabled")
+    screenshot(page)
+    page.click("#sample")
+    assert shown(page)
+    assert "utterance-0000" in page.inner_text("#result-name")
+    page.select_option("#model", "tiny-ar")
+    page.click("#sample")
+    until(page, "document.getElementById('result-name').innerText.includes('sample.flac')")
+    assert shown(page)
+    until(page, "document.getElementById('player').duration > 2")
+
+
+@pytest.mark.slow
 def test_a_phone_is_told_nothing_of_dropping_pointing_and_keys(
     open_page: Open, site: Site, screenshot: Callable[[Any], None]
 ) -> None:
@@ -884,7 +928,8 @@ def test_every_function_is_reached_with_the_keyboard_and_seen(open_page: Open, s
         if not visible and name != "player":  # the browser's own player shows its own focus
             unseen.append(name)
     assert unseen == []
-    assert reached >= {"to-recording", "to-sets", "model", "scorer", "record", "choose", "player"}
+    assert reached >= {"to-recording", "to-sets", "model", "scorer", "record", "choose", "sample"}
+    assert "player" in reached
     assert reached >= {"copy", "txt", "srt", "vtt", "json", "SUMMARY"}
     assert reached >= {"play", "zoom-in", "zoom-out", "zoom-all"}
     assert reached >= {"wave", "spectrogram", "features", "letters"}

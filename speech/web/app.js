@@ -6,6 +6,7 @@ import { byId, clock, count, element, isolated, save } from "./dom.js";
 import { Pictures } from "./pictures.js";
 import { explain, microphoneProblem, Problem } from "./problems.js";
 import { Recorder } from "./recorder.js";
+import { findSample } from "./sample.js";
 import { Sets } from "./sets.js";
 import { Timeline } from "./timeline.js";
 import { Transcript } from "./transcript.js";
@@ -55,7 +56,7 @@ async function begin() {
   byId("limits").textContent =
     `Any sound file, up to ${megabytes(bytes)} and ${duration(seconds)}. ` +
     "It goes to this server only, and isn't kept.";
-  ["model", "scorer", "record", "choose"].forEach((id) => {
+  ["model", "scorer", "record", "choose", "sample"].forEach((id) => {
     byId(id).disabled = false;
   });
   if (inSets) sets.open();
@@ -207,6 +208,10 @@ function give(wanted) {
 
 acceptFiles((file) => give({ name: file.name, file: () => file }));
 
+byId("sample").addEventListener("click", () =>
+  give({ name: "the sample", file: (signal) => findSample(chosen(), signal) }),
+);
+
 // --- The microphone
 
 byId("record").addEventListener("click", () => (recorder ? stopRecording() : startRecording()));
@@ -268,7 +273,7 @@ function recordingShown(on) {
   byId("live").hidden = !on;
   byId("save-recording").hidden = on || !recorded;
   showGiving();
-  ["choose", "model", "scorer"].forEach((id) => {
+  ["choose", "sample", "model", "scorer"].forEach((id) => {
     byId(id).disabled = on;
   });
 }
