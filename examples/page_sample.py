@@ -1,7 +1,8 @@
 """Speaks the sample recording of serve.py's page: python examples/page_sample.py
 
-eSpeak NG makes the sound from rules and formants alone: no person's voice is in it, and what it
-speaks is nobody's work. It comes with the wheel espeakng-loader: pip install -e ".[demo]".
+eSpeak NG computes the sound from rules and formants: no person's voice is in it, and the program's
+licence doesn't extend to it. The library comes with the wheel espeakng-loader:
+pip install -e ".[demo]".
 """
 
 from pathlib import Path
@@ -12,8 +13,8 @@ from synthesizer import Synthesizer, to_corpus_rate
 
 import constants
 
-SENTENCE = "turn on the light in the kitchen"
-VOICE, RATE, PITCH = "en-us", 115, 45
+SENTENCE = "hey jetson turn on the light in the kitchen"  # of commands/input.txt
+VOICE, RATE, PITCH = "en-us", 150, 45
 PATH = Path(__file__).parents[1] / "speech" / "web" / "sample.flac"
 
 

@@ -539,10 +539,15 @@ def test_back_and_the_skip_link_lead_to_the_view_that_was_left(open_page: Open) 
 
 
 @pytest.mark.slow
-def test_a_microphone_that_is_denied_says_what_to_do(open_page: Open) -> None:
+def test_a_microphone_that_is_denied_says_what_to_do_in_place_of_the_last_transcript(
+    open_page: Open, site: Site
+) -> None:
     page = open_page()
+    upload(page, site.folder / "spoken.wav")
+    assert shown(page)
     page.click("#record:enabled")
     assert "may not use the microphone" in alert(page)
+    assert put_away(page)
     assert page.is_enabled("#record")
 
 
