@@ -14,9 +14,9 @@ from tiny_shards import TinyUtterance, random_utterances, write_shards
 
 from speech.config import save_config
 from speech.decoder import BeamSettings
+from speech.serving import options
 from speech.serving.catalogue import open_catalogue
 from speech.serving.listening import Listener
-from speech.serving.options import Asked
 from speech.serving.test_sets import TestSet
 from utils import ENGLISH, Alphabet
 
@@ -82,7 +82,9 @@ def _heard(folder: Path, utterances: Sequence[TinyUtterance]) -> list[str]:
     catalogue = open_catalogue(models, scorers, BeamSettings(), UTTERANCES)
     with ThreadPoolExecutor(1) as threads:
         listener = Listener(threads, SECONDS, UTTERANCES)
-        page = TestSet(shards, None).page(catalogue.choose(Asked()), 0, UTTERANCES, listener)
+        page = TestSet(shards, None).page(
+            catalogue.choose(options.read({})), 0, UTTERANCES, listener
+        )
         found = asyncio.run(page)
     catalogue.close()
     return [each.result.hypothesis for each in found]
