@@ -1,5 +1,8 @@
 """What a server of the web page has in tests: tiny models, a test set, and recordings."""
 
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -7,9 +10,14 @@ import numpy as np
 import soundfile
 from tiny_models import noise, write_model
 from tiny_scorer import write_tiny_scorer
-from tiny_shards import random_utterances, write_shards
+from tiny_shards import TinyUtterance, random_utterances, write_shards
 
 from speech.config import save_config
+from speech.decoder import BeamSettings
+from speech.serving import options
+from speech.serving.catalogue import open_catalogue
+from speech.serving.listening import Listener
+from speech.serving.test_sets import TestSet
 from utils import ENGLISH, Alphabet
 
 # What the tiny network, whose values are random, makes of noise is "ujujzj" and the like: with
@@ -27,6 +35,8 @@ ARABIC = Alphabet(
 UPLOAD_MB = 1.0
 SECONDS = 30
 UTTERANCES = 14
+RIGHT = (1, 2, 4, 10, 11, 12, 13)  # utterances of the set that are recognised without errors
+SILENT = 3  # the one without a recording
 
 
 @dataclass(frozen=True)
@@ -48,10 +58,14 @@ def write_site(folder: Path) -> None:
         save_config(str(folder / name), replace(config, alphabet=alphabet))
     write_tiny_scorer(folder / "tiny.scorer", {"u": -1.0, "z": -1.5}, alphabet=ALPHABET)
     utterances = random_utterances([64] * UTTERANCES, bins=8, letters="uz ")
-    write_shards(folder, utterances, bins=8, alphabet=ALPHABET)
+    heard = _heard(folder, utterances)
+    for number in RIGHT:
+        utterances[number] = replace(utterances[number], transcript=heard[number])
+    write_shards(folder, utterances, bins=8, alphabet=ALPHABET, longest=(64, 64))
     (folder / "audio").mkdir()
-    for each in utterances:
-        soundfile.write(folder / "audio" / f"{each.utterance_id}.wav", noise(10000), 16000)
+    for number, each in enumerate(utterances):
+        if number != SILENT:
+            soundfile.write(folder / "audio" / f"{each.utterance_id}.wav", noise(10000), 16000)
     soundfile.write(folder / "spoken.wav", noise(32000), 16000)
     soundfile.write(folder / "several.wav", noise(16000 * 25), 16000)
     soundfile.write(folder / "too-long.wav", noise(8000 * (SECONDS + 5)), 8000)
@@ -59,6 +73,21 @@ def write_site(folder: Path) -> None:
     soundfile.write(folder / "silence.wav", np.zeros(48000, np.int16), 16000)
     soundfile.write(folder / "empty.wav", np.zeros(0, np.int16), 16000)
     (folder / "notes.txt").write_text("No sound, but words. " * 40)
+
+
+def _heard(folder: Path, utterances: Sequence[TinyUtterance]) -> list[str]:
+    """Returns what the server will recognise of some utterances, by default."""
+    shards = write_shards(folder / "unheard", utterances, bins=8, alphabet=ALPHABET)
+    models, scorers = [str(folder / "tiny")], [str(folder / "tiny.scorer")]
+    catalogue = open_catalogue(models, scorers, BeamSettings(), UTTERANCES)
+    with ThreadPoolExecutor(1) as threads:
+        listener = Listener(threads, SECONDS, UTTERANCES)
+        page = TestSet(shards, None).page(
+            catalogue.choose(options.read({})), 0, UTTERANCES, listener
+        )
+        found = asyncio.run(page)
+    catalogue.close()
+    return [each.result.hypothesis for each in found]
 
 
 def flags(folder: Path) -> list[str]:

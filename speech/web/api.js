@@ -1,51 +1,48 @@
 // What the page asks the server. Addresses are relative, so that the page works behind a prefix.
 
-/** A sentence for people: what went wrong, and the remedy. */
-export class ApiError extends Error {
-  /** again: whether the same request may be answered another time. */
-  constructor(message, again = true) {
-    super(message);
-    this.again = again;
+import { Problem } from "./problems.js";
+
+const lost = () => new Problem("lost", `${location.host} doesn't answer: does serve.py run there?`);
+
+/** Waits for the server. Throws Problem if it goes away, or AbortError. */
+async function answered(promise) {
+  try {
+    return await promise;
+  } catch (error) {
+    throw error.name === "AbortError" ? error : lost();
   }
 }
 
-const LOST =
-  `The server at ${location.host} doesn't answer. ` +
-  "See whether serve.py still runs there, and try again.";
-
-async function request(path, options = {}) {
-  let response;
-  try {
-    response = await fetch(path, options);
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new ApiError(LOST);
-  }
-  let content = null;
-  try {
-    content = await response.json();
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    if (response.ok) throw new ApiError(LOST); // it went away in the middle of its answer
-  }
-  if (!response.ok) {
-    const said = content && typeof content.error === "string" ? content.error : "";
-    throw new ApiError(
-      said || `The server answers with status ${response.status}: see what its log says.`,
-      response.status >= 500,
-    );
-  }
-  return content;
+async function ask(path, options) {
+  const response = await answered(fetch(path, options));
+  if (response.ok) return response;
+  const text = await answered(response.text());
+  const seconds = Number(response.headers.get("retry-after")) || null; // it may be a date, too
+  throw new Problem(response.status, said(text) || `HTTP status ${response.status}`, seconds);
 }
 
-export const models = () => request("api/models");
+/** The server's message; empty of an answer that isn't the server's own, as a proxy's. */
+function said(text) {
+  try {
+    return JSON.parse(text).error;
+  } catch {
+    return "";
+  }
+}
 
-export const sets = () => request("api/sets");
+async function askJson(path, options) {
+  const response = await ask(path, options);
+  return answered(response.json());
+}
+
+export const models = () => askJson("api/models");
+
+export const sets = (signal) => askJson("api/sets", { signal });
 
 /** A page of a test set; chosen: {model, scorer}. */
 export function setPage(name, chosen, offset, limit, signal) {
   const query = new URLSearchParams({ ...chosen, offset, limit });
-  return request(`api/sets/${encodeURIComponent(name)}?${query}`, { signal });
+  return askJson(`api/sets/${encodeURIComponent(name)}?${query}`, { signal });
 }
 
 /** A recording's transcript, with what the pictures are drawn of. */
@@ -55,15 +52,15 @@ export function transcribe(file, chosen, candidates, signal) {
     form.append(name, value);
   }
   form.append("audio", file, file.name || "recording");
-  return request("api/transcribe", { method: "POST", body: form, signal });
+  return askJson("api/transcribe", { method: "POST", body: form, signal });
 }
 
 /** The recording at an address of the server's, as a file. */
-export async function fetchRecording(address, name) {
-  const response = await fetch(address).catch(() => null);
-  if (!response) throw new ApiError(LOST);
-  if (!response.ok) throw new ApiError(`The server has no recording of ${name}.`, false);
-  return new File([await response.blob()], name);
+export async function fetchRecording(address, name, signal) {
+  const response = await ask(address, { signal }).catch((error) => {
+    throw error.kind === 404 ? new Problem("no recording", error.message) : error;
+  });
+  return new File([await answered(response.blob())], name);
 }
 
 /** Where an address of the contract, which begins with a slash, is seen from this page. */

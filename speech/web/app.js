@@ -1,9 +1,12 @@
 // The page: what leads from a recording to its words and pictures, and from view to view.
 
 import * as api from "./api.js";
-import { byId, clock, count, element, isolated, save, showError } from "./dom.js";
+import * as dom from "./dom.js";
+import { byId, clock, count, element, isolated, save } from "./dom.js";
 import { Pictures } from "./pictures.js";
-import { microphoneProblem, Recorder } from "./recorder.js";
+import { explain, microphoneProblem, Problem } from "./problems.js";
+import { Recorder } from "./recorder.js";
+import { findSample } from "./sample.js";
 import { Sets } from "./sets.js";
 import { Timeline } from "./timeline.js";
 import { Transcript } from "./transcript.js";
@@ -16,7 +19,7 @@ const WITHOUT_SCORER = "none";
 const timeline = new Timeline(byId("player"));
 const transcript = new Transcript(timeline);
 const pictures = new Pictures(timeline);
-const sets = new Sets(chosen, look);
+const sets = new Sets(chosen, give);
 
 let server = null; // the answer of GET /api/models
 let asking = null; // the AbortController of the recording that is being recognised
@@ -41,8 +44,7 @@ async function begin() {
   try {
     server = await api.models();
   } catch (error) {
-    status("");
-    showError(error.message, { name: "Try again", run: begin });
+    fail(error, "", begin);
     return;
   }
   status("");
@@ -54,7 +56,7 @@ async function begin() {
   byId("limits").textContent =
     `Any sound file, up to ${megabytes(bytes)} and ${duration(seconds)}. ` +
     "It goes to this server only, and isn't kept.";
-  ["model", "scorer", "record", "choose"].forEach((id) => {
+  ["model", "scorer", "record", "choose", "sample"].forEach((id) => {
     byId(id).disabled = false;
   });
   if (inSets) sets.open();
@@ -90,64 +92,78 @@ byId("pickers").addEventListener("submit", (event) => event.preventDefault());
 byId("pickers").addEventListener("change", ({ target }) => {
   if (target.id === "model") offerScorers();
   sets.forget();
-  showError("");
+  dom.clearError();
   if (inSets) sets.open();
-  else if (recognised) recognise(recognised);
+  else if (given) recognise(given);
 });
 
 // --- A recording
 
-let recognised = null; // the file that is shown
+// What was given last: {name, file}; file is called with a signal and gives the File, or a promise.
+let given = null;
+let shown = null; // what the transcript is of, likewise
 
-async function recognise(file) {
-  if (!server) return; // what is wrong with it is told already
+/** Recognises what is given, and shows it in place of what was shown before. */
+async function recognise(wanted) {
+  if (!server) return; // what is wrong with it is shown already
   if (recorder) {
-    showError(`${file.name} has to wait: press Stop first.`);
+    dom.showError(explain(new Problem("waiting"), wanted.name));
     return;
   }
-  showError("");
-  const { upload_bytes: most } = server.limits;
-  if (file.size > most) {
-    status("");
-    showError(
-      `${file.name} has ${megabytes(file.size)}, and this server takes ${megabytes(most)}: ` +
-        "give a shorter piece, or one in a smaller format such as flac or mp3.",
-    );
-    return;
-  }
-  asking?.abort();
+  dom.clearError();
+  if (wanted !== shown) putAway();
+  given = wanted;
+  stopAsking();
   const mine = new AbortController();
   asking = mine;
-  status(`Recognising ${file.name} …`);
+  status(`Recognising ${isolated(wanted.name)} …`);
   byId("cancel").hidden = false;
   const { labels } = model();
   try {
+    const file = await wanted.file(mine.signal);
+    const { upload_bytes: most } = server.limits;
+    if (file.size > most) throw new Problem(413, `${file.name} has ${megabytes(file.size)}.`);
     const answer = await api.transcribe(file, chosen(), CANDIDATES, mine.signal);
-    if (answer.seconds === 0) {
-      status("");
-      showError(`Nothing is in ${file.name}, not a moment of sound: give another recording.`);
-      return;
-    }
-    recognised = file;
-    show(answer, file, labels);
+    if (answer.seconds === 0) throw new Problem(415, `${file.name} has 0 seconds.`);
+    if (asking === mine) show(answer, wanted, file, labels);
   } catch (error) {
     if (asking !== mine) return; // another recording came in between
-    status(error.name === "AbortError" ? "Cancelled." : "");
-    if (error.name !== "AbortError") {
-      const again = error.again && { name: "Try again", run: () => recognise(file) };
-      showError(again ? error.message : `${file.name}: ${error.message}`, again);
-    }
+    if (error.name === "AbortError") cancelled();
+    else fail(error, wanted.name, () => recognise(wanted));
   } finally {
-    if (asking === mine) {
-      asking = null;
-      byId("cancel").hidden = true;
-    }
+    if (asking === mine) stopAsking();
   }
+}
+
+function stopAsking() {
+  asking?.abort();
+  asking = null;
+  byId("cancel").hidden = true;
 }
 
 byId("cancel").addEventListener("click", () => asking?.abort());
 
-function show(answer, file, labels) {
+function cancelled() {
+  given = shown;
+  status("Cancelled.");
+  if (document.activeElement === byId("cancel")) byId("choose").focus(); // it is hidden now
+}
+
+/** Shows an error, and nothing else: what was recognised before would seem to be the answer. */
+function fail(error, name, tryAgain) {
+  status("");
+  putAway();
+  dom.showError(explain(error, name), tryAgain);
+}
+
+function putAway() {
+  byId("player").pause();
+  byId("result").hidden = true;
+  byId("pictures").hidden = true;
+  shown = null;
+}
+
+function show(answer, wanted, file, labels) {
   const player = byId("player");
   if (player.src) URL.revokeObjectURL(player.src);
   player.src = URL.createObjectURL(file);
@@ -156,11 +172,20 @@ function show(answer, file, labels) {
     `${isolated(file.name)}, ${told(answer.seconds)}, heard by ${heardBy(answer)}`;
   byId("result").hidden = false;
   pictures.show(answer, labels, file);
+  shown = wanted;
   const took = `Heard ${told(answer.seconds)} in ${told(answer.inference_seconds)}`;
-  const text = answer.text || "no words were recognised";
   const ended = recorded?.full && recorded.file === file;
   status(ended ? `${took}. There it was stopped: this server takes no more.` : `${took}.`);
-  if (text.length <= READ_OUT) byId("status").append(element("span", { className: "hidden" }, text));
+  announce(answer.text || "no words were recognised");
+}
+
+/** Leads to the result, and has a short text read out: once, either with its title or the status. */
+function announce(text) {
+  const spoken = text.length <= READ_OUT ? text : "";
+  const picking = byId("pickers").contains(document.activeElement); // who picks goes on picking
+  byId("result-spoken").textContent = picking ? "" : spoken;
+  if (picking) byId("status").append(element("span", { className: "hidden" }, spoken));
+  else dom.goTo(byId("result-title"));
 }
 
 /** What made the answer: the pickers may have gone on to others since. */
@@ -175,39 +200,48 @@ function told(seconds) {
   return `${seconds.toFixed(seconds < 1 ? 2 : 1)} s`;
 }
 
-async function look(file) {
+/** Goes to the recording's view, and recognises there; see `given`. */
+function give(wanted) {
   showRecording();
-  await recognise(file);
-  byId("result-title").focus();
+  return recognise(wanted);
 }
 
-acceptFiles((file) => {
-  showRecording();
-  recognise(file);
-});
+acceptFiles((file) => give({ name: file.name, file: () => file }));
+
+byId("sample").addEventListener("click", () =>
+  give({ name: "the sample", file: (signal) => findSample(chosen(), signal) }),
+);
 
 // --- The microphone
 
 byId("record").addEventListener("click", () => (recorder ? stopRecording() : startRecording()));
 
+// Not disabled meanwhile, which would take the keyboard's focus from it.
+const recordIsBusy = () => byId("record").ariaDisabled === "true";
+
+function setRecordBusy(busy) {
+  byId("record").ariaDisabled = String(busy);
+}
+
 async function startRecording() {
-  showError("");
-  asking?.abort();
-  byId("record").disabled = true;
+  if (recordIsBusy()) return;
+  dom.clearError();
+  stopAsking();
+  given = null;
+  setRecordBusy(true);
   const starting = new Recorder(chosen(), server.limits, understood, heard);
   status("Asking for the microphone …");
   try {
     await starting.start();
   } catch (error) {
-    status("");
-    showError(microphoneProblem(error));
+    fail(microphoneProblem(error));
     return;
   } finally {
-    byId("record").disabled = false;
+    setRecordBusy(false);
   }
   recorder = starting;
   status("Recording. Speak, then press Stop.");
-  byId("player").pause();
+  putAway();
   ["live-final", "live-partial", "live-note"].forEach((id) => {
     byId(id).textContent = "";
   });
@@ -216,22 +250,18 @@ async function startRecording() {
 }
 
 async function stopRecording() {
-  if (!recorder || byId("record").disabled) return; // it is being stopped
+  if (!recorder || recordIsBusy()) return; // it is being stopped
   const stopping = recorder;
-  byId("record").disabled = true;
+  setRecordBusy(true);
   status("Listening to the end …");
   const file = await stopping.stop();
   recorder = null;
   recorded = stopping.samples ? { file, full: stopping.full } : null;
-  byId("record").disabled = false;
+  setRecordBusy(false);
   showRecording();
   recordingShown(false);
-  if (recorded) {
-    await recognise(file);
-  } else {
-    status("");
-    showError("Nothing was recorded, the microphone gave no sound at all: press Record again.");
-  }
+  if (recorded) await recognise({ name: file.name, file: () => file });
+  else fail(new Problem("nothing recorded"));
 }
 
 // Whatever becomes of it at the server: nobody can say it again as it was said.
@@ -243,7 +273,7 @@ function recordingShown(on) {
   byId("live").hidden = !on;
   byId("save-recording").hidden = on || !recorded;
   showGiving();
-  ["choose", "model", "scorer"].forEach((id) => {
+  ["choose", "sample", "model", "scorer"].forEach((id) => {
     byId(id).disabled = on;
   });
 }
@@ -261,10 +291,9 @@ function understood(message) {
   } else if (message.type === "final") {
     byId("live-final").append(`${message.text} `);
     byId("live-partial").textContent = "";
-  } else if (message.type === "error" || message.type === "lost") {
-    byId("live-note").textContent =
-      `${message.error || "The server is out of reach."} ` +
-      "The recording goes on; its words come when you stop.";
+  } else if (message.type === "ended") {
+    byId("live-partial").textContent = ""; // a draft that nothing follows
+    byId("live-note").replaceChildren(...dom.explained(explain(message.problem)));
   } else if (message.type === "unplugged") {
     stopRecording();
   }
@@ -276,7 +305,7 @@ function showView() {
   const asked = location.hash === "#sets";
   if (asked === inSets) return; // it is shown already, perhaps with an error of its own
   inSets = asked;
-  if (server) showError(""); // without one, what is wrong and its button hold for all views
+  if (server) dom.clearError(); // without one, what is wrong and its button hold for all views
   showGiving();
   byId("recording-view").hidden = inSets;
   byId("sets-view").hidden = !inSets;
@@ -287,7 +316,7 @@ function showView() {
     if (current) byId(id).setAttribute("aria-current", "page");
     else byId(id).removeAttribute("aria-current");
   }
-  if (inSets) byId("player").pause();
+  document.querySelectorAll("audio").forEach((player) => player.pause());
   if (inSets && server) sets.open();
 }
 

@@ -18,24 +18,39 @@ export function save(content, name) {
   byId("status").textContent = `${name} is saved.`;
 }
 
-/** Shows an error, or none. It is read out at once, and brought into sight. */
-export function showError(message, action) {
-  const alert = byId("alert");
-  if (!message) {
-    alert.replaceChildren();
-    return;
+/** A sentence, and more for those who want it folded under "Details". */
+export function explained({ sentence, details }) {
+  const shown = [element("p", { textContent: sentence, dir: "auto" })];
+  if (details) {
+    const more = element("p", { textContent: details, dir: "auto" });
+    shown.push(element("details", {}, element("summary", {}, "Details"), more));
   }
-  const shown = [element("p", { textContent: message, dir: "auto" })];
-  if (action) {
-    const button = element("button", { type: "button", textContent: action.name });
+  return shown;
+}
+
+/** Shows an error: it is read out at once, and brought into sight. See explain of problems.js. */
+export function showError(explanation, tryAgain) {
+  const alert = byId("alert");
+  const shown = explained(explanation);
+  if (explanation.again && tryAgain) {
+    const button = element("button", { type: "button", textContent: "Try again" });
     button.addEventListener("click", () => {
-      showError("");
-      action.run();
+      byId("main").focus({ preventScroll: true }); // the button goes, and would take it along
+      clearError();
+      tryAgain();
     });
-    shown.push(button);
+    shown.splice(1, 0, button); // above the details
   }
   alert.replaceChildren(...shown);
   alert.scrollIntoView({ block: "nearest" });
+}
+
+export const clearError = () => byId("alert").replaceChildren();
+
+/** Moves the focus to a heading, with as much in sight of its section as there is room for. */
+export function goTo(heading) {
+  heading.focus({ preventScroll: true });
+  heading.closest("section").scrollIntoView({ block: "nearest" });
 }
 
 /** A piece of any script amid a sentence, whose order it mustn't change (Unicode's isolates). */

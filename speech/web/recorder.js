@@ -2,6 +2,7 @@
 // understands. Recording goes on if the server doesn't answer: the file is what counts.
 
 import { openStream } from "./api.js";
+import { Problem } from "./problems.js";
 import { HEAD_BYTES, SAMPLE_BYTES, wavFile } from "./wav.js";
 
 // Milliseconds, after the recording has stopped: for the last samples, which the browser may keep
@@ -13,30 +14,6 @@ const MARGIN = 0.05; // seconds below the server's limit: resampled there, it ma
 
 const passed = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-/** Why the microphone can't be used, and what to do. */
-export function microphoneProblem(error) {
-  if (!navigator.mediaDevices?.getUserMedia) {
-    return (
-      "Browsers lend the microphone only to pages from https:// addresses and from this very " +
-      `machine, not to ${location.origin}: open the page by https, or on the server's own ` +
-      "machine as http://localhost, or choose a file."
-    );
-  }
-  if (error.name === "NotAllowedError") {
-    return (
-      "The browser may not use the microphone: allow it in the settings of this page (beside " +
-      "its address), and press Record again."
-    );
-  }
-  if (error.name === "NotFoundError") {
-    return "There is no microphone: connect one and press Record again, or choose a file.";
-  }
-  if (error.name === "NotReadableError") {
-    return "The microphone is taken by another program: close that and press Record again.";
-  }
-  return `The microphone can't be used (${error.message}): choose a file instead.`;
-}
-
 /** Samples of a recording that the server takes; limits: its own, rate: Hz. */
 function mostSamples({ upload_bytes: bytes, seconds }, rate) {
   const most = Math.min((seconds - MARGIN) * rate, (bytes - HEAD_BYTES) / SAMPLE_BYTES);
@@ -47,8 +24,8 @@ export class Recorder {
   /**
    * @param chosen {model, scorer}
    * @param limits of the server; nothing is kept of what is beyond them
-   * @param told called with what the server says (see openStream), with {type: "lost"} if it has
-   *   gone, and with {type: "unplugged"} if the microphone has
+   * @param told called with what the server says (see openStream), with {type: "ended", problem}
+   *   if there is no more of it, and with {type: "unplugged"} if the microphone has gone
    * @param heard called with each block: its loudness from 0 to 1, and the seconds so far
    */
   constructor(chosen, limits, told, heard) {
@@ -89,7 +66,7 @@ export class Recorder {
     this.socket = openStream(this.chosen);
     this.ended = new Promise((resolve) => {
       this.socket.onclose = () => {
-        if (!this.finished) this.told({ type: "lost" });
+        if (!this.finished) this.lost(new Problem("live text lost"));
         this.finished = true;
         resolve();
       };
@@ -100,9 +77,15 @@ export class Recorder {
     };
     this.socket.onmessage = ({ data }) => {
       const message = JSON.parse(data);
-      if (message.type === "done" || message.type === "error") this.finished = true;
-      this.told(message);
+      if (message.type === "error") this.lost(new Problem("live text ended", message.error));
+      else this.told(message);
+      if (message.type === "done") this.finished = true;
     };
+  }
+
+  lost(problem) {
+    this.finished = true;
+    this.told({ type: "ended", problem });
   }
 
   take(block) {

@@ -1,7 +1,9 @@
 // A prepared test set, page by page: what was said, what was recognised, and where they differ.
 
 import * as api from "./api.js";
-import { byId, count, element, percent, showError } from "./dom.js";
+import * as dom from "./dom.js";
+import { byId, count, element, isolated, percent } from "./dom.js";
+import { explain, Problem } from "./problems.js";
 
 const PAGE = 10; // utterances
 const KINDS = { "=": "equal", s: "substitute", d: "delete", i: "insert" };
@@ -10,17 +12,23 @@ const SPOKEN = { s: "another word:", d: "left out:", i: "put in:" };
 export class Sets {
   /**
    * @param chosen gives {model, scorer}
-   * @param look called with a recording's file, to show it with its pictures
+   * @param give called with {name, file}, see app.js, to show a recording with its pictures
    */
-  constructor(chosen, look) {
+  constructor(chosen, give) {
     this.chosen = chosen;
-    this.look = look;
+    this.give = give;
     this.offset = 0;
     this.page = null;
     byId("set-form").addEventListener("submit", (event) => event.preventDefault());
     byId("set").addEventListener("change", () => this.go(0));
     byId("previous").addEventListener("click", () => this.go(this.offset - PAGE, true));
     byId("next").addEventListener("click", () => this.go(this.offset + PAGE, true));
+    byId("errors-only").addEventListener("change", () => this.filter());
+    this.player = byId("set-player");
+    this.player.addEventListener("error", () => {
+      const problem = new Problem("no recording", this.player.error.message);
+      dom.showError(explain(problem, this.heard));
+    });
   }
 
   /** The view is opened: its sets are asked for once. */
@@ -32,14 +40,15 @@ export class Sets {
     try {
       this.sets = (await api.sets()).sets;
     } catch (error) {
-      showError(error.message, { name: "Try again", run: () => this.open() });
+      dom.showError(explain(error), () => this.open());
       return;
     }
     byId("set-form").hidden = !this.sets.length;
     if (!this.sets.length) {
-      byId("sets-about").textContent =
-        "The server was started without test sets: name the shards of one with --test_data, and " +
-        "the folder of its recordings with --audio.";
+      const sentence = "This server has no test sets. Whoever runs it can add some.";
+      const details =
+        "serve.py --test_data names the shards of a set, --audio the folder of its recordings.";
+      byId("sets-about").replaceChildren(...dom.explained({ sentence, details }));
       return;
     }
     byId("set").replaceChildren(
@@ -59,7 +68,7 @@ export class Sets {
   }
 
   go(offset, moveFocus = false) {
-    showError("");
+    dom.clearError();
     this.load(offset, moveFocus);
   }
 
@@ -77,16 +86,13 @@ export class Sets {
       this.page = await api.setPage(name, this.chosen(), this.offset, PAGE, asking.signal);
       this.show(this.page);
       status.textContent = "";
-      if (moveFocus) {
-        byId("sets-title").focus({ preventScroll: true });
-        byId("sets-title").scrollIntoView();
-      }
+      if (moveFocus) dom.goTo(byId("sets-title"));
     } catch (error) {
       if (error.name === "AbortError") return;
       status.textContent = "";
       this.clear();
-      const again = error.again && { name: "Try again", run: () => this.go(offset, moveFocus) };
-      showError(error.message, again);
+      const set = `the test set ${byId("set").value}`;
+      dom.showError(explain(error, set), () => this.go(offset, moveFocus));
     } finally {
       if (this.asking === asking) byId("utterances").removeAttribute("aria-busy");
     }
@@ -98,6 +104,7 @@ export class Sets {
     byId("rates").textContent = "";
     byId("pages").hidden = true;
     byId("legend").hidden = true;
+    byId("all-right").hidden = true;
   }
 
   show({ utterances, offset, rows, rates, so_far: soFar }) {
@@ -108,6 +115,7 @@ export class Sets {
     );
     byId("legend").hidden = false;
     byId("utterances").replaceChildren(...rows.map((row) => this.utterance(row)));
+    this.filter();
     byId("pages").hidden = utterances <= PAGE;
     byId("page-number").textContent =
       `${offset + 1} to ${offset + rows.length} of ${utterances.toLocaleString("en")}`;
@@ -115,31 +123,64 @@ export class Sets {
     byId("next").disabled = offset + rows.length >= utterances;
   }
 
-  utterance(row) {
-    const title = element("h3", { dir: "auto", textContent: row.id });
-    const rates = element(
-      "span",
-      {},
-      `${row.seconds.toFixed(1)} s · WER ${percent(row.wer, 0)} · CER ${percent(row.cer, 0)}`,
-    );
-    const shown = element("article", {}, element("header", {}, title, rates), alignment(row));
-    if (row.audio) shown.append(this.player(row));
-    return shown;
+  /** Hides what is right, if that is asked for. */
+  filter() {
+    const only = byId("errors-only").checked;
+    const articles = [...document.querySelectorAll("#utterances article")];
+    articles.forEach((article) => {
+      article.hidden = only && article.classList.contains("right");
+    });
+    byId("all-right").hidden = !only || !articles.every(({ hidden }) => hidden);
+    if (this.player.closest("article")?.hidden) this.player.pause();
   }
 
-  player({ id, audio }) {
-    const player = element("audio", { controls: true, preload: "none", src: api.relative(audio) });
-    player.setAttribute("aria-label", `Recording of ${id}`);
-    const button = element("button", { type: "button", textContent: "Pictures" });
-    button.setAttribute("aria-label", `Pictures of ${id}`);
-    button.addEventListener("click", async () => {
-      try {
-        this.look(await api.fetchRecording(api.relative(audio), id));
-      } catch (error) {
-        showError(error.message);
-      }
-    });
-    return element("div", { className: "row" }, player, button);
+  /** What is right is folded: one line. */
+  utterance(row) {
+    const about = `${row.seconds.toFixed(1)}\u00a0s`;
+    if (row.words.every(([kind]) => kind === "=")) {
+      const text = element("span", { dir: "auto", textContent: row.reference || "(nothing)" });
+      const name = element("span", { className: "note" }, `${isolated(row.id)}, ${about}`);
+      const mark = element("span", { className: "mark", ariaHidden: true }, "✓");
+      const spoken = element("span", { className: "hidden" }, "right:");
+      const summary = element("summary", {}, mark, spoken, " ", text, " ", name);
+      const folded = element("details", {}, summary, ...this.ways(row));
+      return element("article", { className: "right" }, folded);
+    }
+    const title = element("h3", { dir: "auto", textContent: row.id });
+    const rates = `${about} · WER ${percent(row.wer, 0)} · CER ${percent(row.cer, 0)}`;
+    const header = element("header", {}, title, element("span", {}, rates));
+    return element("article", {}, header, alignment(row), ...this.ways(row));
+  }
+
+  /** Ways to the recording of an utterance, if the server has it. */
+  ways({ id, audio }) {
+    if (!audio) return [];
+    const address = api.relative(audio);
+    const ways = element("div", { className: "row" });
+    const add = (name, run) => {
+      const button = element("button", { type: "button", textContent: name });
+      button.setAttribute("aria-label", `${name}: ${id}`);
+      button.addEventListener("click", run);
+      ways.append(button);
+    };
+    add("Listen", () => this.listen(ways, address, id));
+    const file = (signal) => api.fetchRecording(address, id, signal);
+    add("Pictures", () => this.give({ name: id, file }));
+    return [ways];
+  }
+
+  /** One player serves all rows: it comes to the row that is listened to. */
+  listen(ways, address, id) {
+    const { player } = this;
+    if (player.parentElement !== ways) {
+      ways.append(player);
+      player.src = address;
+      player.hidden = false;
+      player.setAttribute("aria-label", `Recording of ${id}`);
+      this.heard = id;
+    }
+    player.currentTime = 0;
+    player.play().catch(() => {}); // the event "error" says why
   }
 }
 
@@ -154,16 +195,14 @@ function told(name, { utterances, words, wer, cer }) {
 /** Reference above hypothesis, word by word; signs and words for the errors, not colours alone. */
 function alignment({ words, reference }) {
   const shown = element("div", { className: "alignment", dir: direction(reference) });
-  const wrong = words.some(([kind]) => kind !== "=");
   for (const [kind, said, heard] of words) {
     const pair = element("span", { className: KINDS[kind] });
     if (SPOKEN[kind]) pair.append(element("span", { className: "hidden" }, SPOKEN[kind]));
     pair.append(line(said));
-    // Where all is right one line tells it; and nobody needs to hear the same word twice.
-    if (wrong) pair.append(Object.assign(line(heard), { ariaHidden: kind === "=" }));
+    // Nobody needs to hear the same word twice.
+    pair.append(Object.assign(line(heard), { ariaHidden: kind === "=" }));
     shown.append(pair, " ");
   }
-  if (!words.length) shown.append(element("span", { className: "empty" }, "Nothing was said."));
   return shown;
 }
 

@@ -1,0 +1,98 @@
+// What people are told when something goes wrong: a sentence that says what to do, and the message
+// of the server or browser under "Details". The kind alone decides on the sentence, never the words
+// of a message.
+
+import { isolated } from "./dom.js";
+
+/** What went wrong. */
+export class Problem extends Error {
+  /**
+   * @param kind a key of SENTENCES, or another status of HTTP
+   * @param details the message of the server or the browser, as it is
+   * @param seconds after which to try again, if the server names them
+   */
+  constructor(kind, details = "", seconds = null) {
+    super(details);
+    this.kind = kind;
+    this.seconds = seconds;
+  }
+}
+
+const LOAD_AGAIN = "Load this page again.";
+const OR_FILE = "or choose a file instead.";
+const GOES_ON = "The recording goes on, and its text comes when you stop.";
+
+const busy = ({ seconds }) =>
+  `The server is busy. Try again in ${seconds ? `${seconds} seconds` : "a minute"}.`;
+
+// Each from {name, seconds}: what was given, and after how long to try again.
+const SENTENCES = {
+  // Statuses of HTTP.
+  400: ({ name }) => `The chosen model or scorer doesn't fit ${name}. Choose another one.`,
+  403: () => "The server answers only to its own page. Open the page at the server's own address.",
+  404: () => `The server doesn't have what this page asked for. ${LOAD_AGAIN}`,
+  408: () => "The upload was too slow. Try again, or give a smaller file.",
+  413: ({ name }) =>
+    `${name} is too large or too long for this server. Give a shorter piece, or a compressed ` +
+    "format such as FLAC or MP3.",
+  415: ({ name }) => `No sound was found in ${name}. Choose another file, or record it again.`,
+  429: busy,
+  500: () =>
+    "The server failed. Try again; if it fails again, show the details to whoever runs it.",
+  503: busy,
+  507: () => "The server has no room for recordings now. Try again later, or give a smaller file.",
+  refused: () => `The server refused this. ${LOAD_AGAIN}`, // any other 4xx
+
+  lost: () => "The server doesn't answer. Check your connection, then try again.",
+  waiting: ({ name }) => `${name} has to wait until you stop the recording. Press Stop first.`,
+  "no recording": ({ name }) =>
+    `There is no recording of ${name}, or the browser can't play it. Choose another one.`,
+  page: () => `This page failed. ${LOAD_AGAIN}`,
+
+  // The microphone; names in capitals are the browser's.
+  insecure: () =>
+    "The browser lends the microphone to secure pages only. Open this page by https, or on the " +
+    `server's own machine as http://localhost, ${OR_FILE}`,
+  NotAllowedError: () =>
+    "The browser may not use the microphone. Allow it in the settings beside this page's " +
+    "address, then press Record again.",
+  NotFoundError: () => `No microphone was found. Connect one and press Record again, ${OR_FILE}`,
+  NotReadableError: () =>
+    "Another program uses the microphone. Close that program, then press Record again.",
+  microphone: () => "The microphone can't be used. Choose a file instead.",
+  "nothing recorded": () =>
+    "Nothing was recorded, because the microphone gave no sound. Check it, then press Record again.",
+
+  // Live text.
+  "live text lost": () => `The server doesn't answer now. ${GOES_ON}`,
+  "live text ended": () => `The server has ended the live text. ${GOES_ON}`,
+};
+
+const AGAIN = [408, 429, "lost"]; // and what is the server's own fault, 5xx
+
+function known(kind) {
+  if (kind in SENTENCES) return kind;
+  if (kind >= 500) return 500;
+  return kind >= 400 ? "refused" : "page";
+}
+
+/**
+ * What is shown of an error.
+ *
+ * @param name of the recording that was given
+ * @return {sentence, details, again}; again: whether the same request may succeed later
+ */
+export function explain({ kind, message, seconds }, name = "") {
+  return {
+    sentence: SENTENCES[known(kind)]({ name: isolated(name), seconds }),
+    details: message,
+    again: AGAIN.includes(kind) || kind >= 500,
+  };
+}
+
+/** Why the microphone can't be used; error: what getUserMedia throws. */
+export function microphoneProblem(error) {
+  if (!navigator.mediaDevices?.getUserMedia) return new Problem("insecure", location.origin);
+  const named = error.name.startsWith("Not") && error.name in SENTENCES;
+  return new Problem(named ? error.name : "microphone", `${error.name}: ${error.message}`);
+}
