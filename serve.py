@@ -8,6 +8,7 @@ docs/serving.md tells what it answers.
 """
 
 import math
+import re
 
 from absl import flags, logging
 
@@ -20,6 +21,8 @@ from utils import UserError
 
 FLAGS = flags.FLAGS
 
+HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+
 
 def define_flags() -> None:
     flags.DEFINE_list(
@@ -30,6 +33,12 @@ def define_flags() -> None:
     flags.DEFINE_list("scorers", [], "Language models that build_lm.py made, by commas.")
     flags.DEFINE_string(
         "host", "127.0.0.1", "The address to serve at; 0.0.0.0 is every one of this machine."
+    )
+    flags.DEFINE_list(
+        "allowed_hosts",
+        [],
+        "Names, by commas, that clients may call the server by: of a proxy before it, or this "
+        "machine's. localhost, addresses and --host are allowed anyway.",
     )
     flags.DEFINE_integer("port", 8080, "0: any that is free.", lower_bound=0, upper_bound=65535)
     flags.DEFINE_float("max_upload_mb", 100, "Largest recording.", lower_bound=0.001)
@@ -64,8 +73,25 @@ def asked_limits() -> app.Limits:
     return app.Limits(round(FLAGS.max_upload_mb * 1e6), FLAGS.max_seconds, FLAGS.max_waiting)
 
 
+def asked_hosts() -> set[str]:
+    """The names of this server, in lower case."""
+    names = {FLAGS.host.lower()}
+    for given in FLAGS.allowed_hosts:
+        try:
+            name = given.encode("idna").decode().lower()
+        except UnicodeError:
+            name = ""
+        if not HOST_NAME.fullmatch(name):
+            raise UserError(
+                f"--allowed_hosts={given} is no host's name: give it as speech.example.org, "
+                "without http://, port and path."
+            )
+        names.add(name)
+    return names
+
+
 def main() -> None:
-    settings, limits = asked_settings(), asked_limits()
+    settings, limits, hosts = asked_settings(), asked_limits(), asked_hosts()
     bound = server.bind(FLAGS.host, FLAGS.port)
     told = Metrics()
     found = catalogue.open_catalogue(
@@ -75,7 +101,7 @@ def main() -> None:
     for served in found.models.values():
         logging.info("%s: %s", served.name, ", ".join(served.scorers) or "no scorer")
     sets = test_sets.open_sets(FLAGS.test_data, FLAGS.audio, found)
-    server.serve(app.create_app(found, sets, limits, FLAGS.batch_size, told), bound)
+    server.serve(app.create_app(found, sets, limits, FLAGS.batch_size, told, hosts), bound)
 
 
 if __name__ == "__main__":

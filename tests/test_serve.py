@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -66,6 +67,7 @@ def server(folder: Path) -> Iterator[Server]:
         f"--max_upload_mb={UPLOAD_MB}",
         f"--max_seconds={SECONDS}",
         f"--beam_width={BEAM_WIDTH}",
+        "--allowed_hosts=Speech.example.org,localbox",
     ) as started:
         yield started
 
@@ -457,6 +459,71 @@ def test_page_of_another_site_is_refused(server: Server) -> None:
     opened(server, Origin=server.url).close()
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "LOCALHOST:8080",
+        "127.0.0.1:1",
+        "[::1]:8080",
+        "speech.example.org",
+        "localbox:1",
+    ],
+)
+def test_server_answers_to_its_own_names(client: httpx.Client, server: Server, host: str) -> None:
+    assert client.get("/api/models", headers={"host": host}).status_code == 200
+    assert handshake(server, "/api/stream", Host=host)[0] == 101
+
+
+@pytest.mark.parametrize("host", ["evil.example:8080", "x.localbox", "localhost.evil.example", ""])
+def test_name_of_another_site_that_leads_here_is_refused(
+    client: httpx.Client, server: Server, host: str
+) -> None:
+    from_page = {"host": host, "origin": f"http://{host}"}
+    told = f"{host!r} is no name of this server"
+    for path in ("/", "/api/models", "/api/sets/test", "/metrics", "/static/page.js"):
+        answer = client.get(path, headers={"host": host})
+        assert answer.status_code == 403
+        assert told in answer.json()["error"] and "--allowed_hosts" in answer.json()["error"]
+    for path in ("/api/transcribe", "/invocations"):
+        answer = client.post(path, files={"audio": ("x", sound())}, headers=from_page)
+        assert answer.status_code == 403 and told in answer.json()["error"]
+    assert handshake(server, "/api/stream", Host=host, Origin=f"http://{host}")[0] == 403
+
+
+def test_sagemaker_may_call_its_two_addresses_by_any_name(client: httpx.Client) -> None:
+    name = {"host": "model.aws.local:8080"}
+    assert client.get("/ping", headers=name).status_code == 200
+    answer = client.post(
+        "/invocations", content=sound(), headers={"content-type": "audio/wav", **name}
+    )
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/api/streams", "/api/models", "/static/page.js", "/"])
+def test_websocket_that_there_isn_t_is_not_found(server: Server, path: str) -> None:
+    status, answer = handshake(server, path)
+    assert (status, answer) == (
+        404,
+        {"error": f"{path!r} is no WebSocket here: open /api/stream."},
+    )
+    assert "Traceback" not in "".join(server.log)
+
+
+def handshake(server: Server, path: str, **headers: str) -> tuple[int, Any]:
+    """What is answered to a WebSocket's opening, HTTP's status and JSON; with any Host."""
+    given = {
+        "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "eHh4eHh4eHh4eHh4eHh4eA==", **headers,
+    }  # fmt: skip
+    address = urlsplit(server.url)
+    connection = HTTPConnection(str(address.hostname), int(address.port or 80), timeout=60)
+    with contextlib.closing(connection):
+        connection.request("GET", path, headers=given)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read() or b"{}")
+
+
 def test_client_that_leaves_frees_its_place(server: Server, client: httpx.Client) -> None:
     before = metric(client, "speech_audio_seconds_total")
     connection = opened(server)
@@ -548,6 +615,12 @@ def trickling(url: str) -> Iterator[socket.socket]:
 @pytest.mark.parametrize("flag", ["--max_upload_mb=inf", "--max_seconds=nan"])
 def test_limit_that_is_no_number_is_refused(flag: str) -> None:
     assert_refused(serve, flag, parts=[f"{flag} is no number: give one."])
+
+
+@pytest.mark.parametrize("given", ["http://x.example", "x.example:80", "x.example/y", "*", "ä..b"])
+def test_host_that_is_no_name_is_refused(given: str) -> None:
+    told = f"--allowed_hosts={given} is no host's name"
+    assert_refused(serve, f"--allowed_hosts={given}", parts=[told])
 
 
 @pytest.mark.slow

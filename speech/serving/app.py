@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -27,7 +27,7 @@ from speech.acoustic_stream import is_exact
 from speech.serving import answers, invocations, metrics, options, spelling, test_sets, uploads
 from speech.serving.catalogue import Catalogue, ServedModel
 from speech.serving.errors import RequestError
-from speech.serving.http import Front
+from speech.serving.http import STREAM, Front
 from speech.serving.invocations import Invocation
 from speech.serving.listening import Listener
 from speech.serving.metrics import Metrics
@@ -78,7 +78,12 @@ class Limits:
 
 
 def create_app(
-    catalogue: Catalogue, sets: TestSets, limits: Limits, batch_size: int, told: Metrics
+    catalogue: Catalogue,
+    sets: TestSets,
+    limits: Limits,
+    batch_size: int,
+    told: Metrics,
+    hosts: Collection[str],
 ) -> ASGIApp:
     """The server's application.
 
@@ -86,6 +91,7 @@ def create_app(
         catalogue: models and scorers; closed with the application.
         batch_size: most utterances that a model hears at once.
         told: where the catalogue's batches are counted already.
+        hosts: names of the server, as of `Front`.
     """
     service = _Service(catalogue, sets, limits, batch_size, told)
     app = FastAPI(
@@ -103,7 +109,7 @@ def create_app(
     _add_sagemaker(app, service)
     _add_streams(app, service)
     _describe(app)
-    return Front(app, told)
+    return Front(app, told, hosts)
 
 
 class _Service:
@@ -518,7 +524,7 @@ def _add_streams(app: FastAPI, service: _Service) -> None:
         service.metrics.audio_seconds.inc,
     )
 
-    @app.websocket("/api/stream")
+    @app.websocket(STREAM)
     async def stream(websocket: WebSocket) -> None:
         await streams.serve(websocket)
 

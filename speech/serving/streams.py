@@ -22,7 +22,6 @@ from speech.live import LiveTranscriber, Partial
 from speech.serving import options, spelling
 from speech.serving.catalogue import Catalogue
 from speech.serving.errors import RequestError
-from speech.serving.http import same_origin
 from speech.serving.options import Asked, shown
 from speech.serving.slots import Slots
 from speech.transcriber import Heard, Transcriber
@@ -76,9 +75,6 @@ class Streams:
 
     async def serve(self, websocket: WebSocket) -> None:
         """One client, to its end."""
-        if not same_origin(websocket.headers):
-            await websocket.close(REFUSED)  # before it is accepted, this is HTTP's 403
-            return
         await websocket.accept()
         stream = _Stream(websocket, self._threads, self._most_seconds)
         try:
