@@ -4,6 +4,7 @@ import base64
 import contextlib
 import io
 import json
+import resource
 import socket
 import threading
 import time
@@ -584,6 +585,39 @@ def test_upload_that_trickles_doesn_t_keep_a_stopped_server(tmp_path: Path, fold
             assert connection.recv(10_000).startswith(b"HTTP/1.1 503")
         assert not list(own.temporary.rglob("*upload*"))
     assert "Traceback" not in "".join(own.log)
+
+
+@pytest.mark.slow
+def test_more_silent_connections_than_files_don_t_keep_others_out(
+    tmp_path: Path, folder: Path
+) -> None:
+    silent, files = 1100, 1024
+    mine = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if mine[1] != resource.RLIM_INFINITY and mine[1] < 2 * silent:
+        pytest.skip("too few files may be open here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(mine[0], 2 * silent), mine[1]))
+    try:
+        with (
+            running(tmp_path / "temporary", f"--models={folder}/model") as own,
+            contextlib.ExitStack() as opened,
+        ):
+            resource.prlimit(own.process.pid, resource.RLIMIT_NOFILE, (files, files))
+            lines = len(own.log)
+            address = urlsplit(own.url)
+            for _ in range(silent):
+                pair = (str(address.hostname), int(address.port or 80))
+                opened.enter_context(socket.create_connection(pair, timeout=30))
+            with httpx.Client(base_url=own.url, timeout=30) as client:
+                began = time.monotonic()
+                assert upload(client, sound())["seconds"] == 0.5
+                print(f"answered after {time.monotonic() - began:.2f} s")
+            time.sleep(15)  # until all are too old
+            with httpx.Client(base_url=own.url, timeout=30) as client:
+                assert metric(client, "process_open_fds") < 100
+            assert len(own.log) - lines < 24, "".join(own.log)
+            print(f"{len(own.log) - lines} lines in the log")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, mine)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,10 @@
 """What a request is refused with."""
 
+import errno
+
+# What opening a file or accepting a connection fails with where too many are open.
+OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
+
 
 class RequestError(Exception):
     """A refusal; its message says what, which value, and the remedy."""

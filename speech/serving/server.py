@@ -1,5 +1,6 @@
 """uvicorn, as it is run in production: no debugging, no reloading, one process."""
 
+import asyncio
 import signal
 import socket
 from logging import LogRecord, getLogger
@@ -8,11 +9,15 @@ import uvicorn
 from absl import logging
 from starlette.types import ASGIApp
 
+from speech.serving import connections
 from utils import UserError
 
 # Requests under way may take so long when the server is stopped. SageMaker kills after 30 seconds,
 # of which a few are for ending those that aren't ready by then (app.py), and the threads.
 STOP_SECONDS = 20
+
+# Connections that wait to be accepted.
+WAITING = 1024
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -42,7 +47,9 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        asyncio.get_running_loop().set_exception_handler(connections.log_seldom)
         for each in sockets or ():
+            each.listen(WAITING)  # uvicorn has set it to what asyncio accepts at once
             host, port = each.getsockname()[:2]
             logging.info("Serving at http://%s:%d", f"[{host}]" if ":" in host else host, port)
 
@@ -57,12 +64,13 @@ def without_query(record: LogRecord) -> bool:
     return True
 
 
-def serve(app: ASGIApp, bound: socket.socket) -> None:
-    """Serves until SIGTERM or Ctrl-C; then takes no more, and finishes what is under way."""
+def server_of(app: ASGIApp) -> uvicorn.Server:
+    """A server of an application, which `run` or `serve` starts."""
     config = uvicorn.Config(
         app,
-        http="h11",
-        ws="websockets-sansio",
+        http=connections.HttpConnection,
+        ws=connections.WebSocketConnection,
+        backlog=connections.ACCEPTED_AT_ONCE,
         # One that is too large is told of by streams.py; what is far too large ends the connection.
         ws_max_size=2**22,
         ws_per_message_deflate=False,
@@ -74,8 +82,13 @@ def serve(app: ASGIApp, bound: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
+    return _Server(config)
+
+
+def serve(app: ASGIApp, bound: socket.socket) -> None:
+    """Serves until SIGTERM or Ctrl-C; then takes no more, and finishes what is under way."""
     for name in ("uvicorn.access", "uvicorn.error"):  # the latter tells of WebSockets
         getLogger(name).addFilter(without_query)
     # uvicorn raises the signal again when it has stopped.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
-    _Server(config).run([bound])
+    server_of(app).run([bound])
