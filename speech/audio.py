@@ -91,6 +91,10 @@ class AudioError(UserError):
     """An audio file that can't be used; the message names it and says why."""
 
 
+class TooMuchAudioError(AudioError):
+    """One of more samples than are wanted."""
+
+
 def read_audio(
     path: str, sample_rate: int, start_seconds: float = 0.0, seconds: float | None = None
 ) -> np.ndarray:

@@ -29,7 +29,7 @@ from speech.serving.catalogue import Catalogue, ServedModel
 from speech.serving.errors import RequestError
 from speech.serving.http import STREAM, Front
 from speech.serving.invocations import Invocation
-from speech.serving.listening import Listener
+from speech.serving.listening import Listener, Share
 from speech.serving.metrics import Metrics
 from speech.serving.options import Asked
 from speech.serving.slots import Slots
@@ -129,7 +129,7 @@ class _Service:
         self.metrics = told
         self.threads = ThreadPoolExecutor(THREADS, "listening")
         self.stream_threads = ThreadPoolExecutor(STREAM_THREADS, "stream")
-        self.listener = Listener(self.threads, limits.seconds, batch_size)
+        self.listener = Listener(self.threads, THREADS, limits.seconds, batch_size)
         self.slots = Slots(limits.requests, "transcriptions are under way", told.waiting.set)
         self.uploads = Slots(
             UPLOADS_PER_SLOT * limits.requests, "uploads are coming in", told.uploading.set
@@ -153,35 +153,41 @@ class _Service:
         while any(each.taken for each in places) and time.monotonic() < until:
             await asyncio.sleep(0.02)
 
-    async def transcribe(self, request: Request, path: str, asked: Asked) -> answers.Transcription:
-        """The answer to a recording; it has a slot."""
+    def share(self, request: Request) -> Share:
+        """A request's share of the threads, while its client is there."""
 
         async def wanted() -> None:
             if await request.is_disconnected():
                 raise ClientDisconnect
 
-        choice = await self.listener.run(self.catalogue.choose, asked)
-        listened = await self.listener.hear(path, choice, asked.candidates, asked.details, wanted)
+        return self.listener.share(wanted)
+
+    async def transcribe(self, share: Share, path: str, asked: Asked) -> answers.Transcription:
+        """The answer to a recording; it has a slot."""
+        choice = await share.run(self.catalogue.choose, asked)
+        listened = await self.listener.hear(path, choice, asked.candidates, asked.details, share)
         self.metrics.audio_seconds.inc(listened.seconds)
-        return await self.listener.run(spelling.transcription, listened, choice)
+        return await share.run(spelling.transcription, listened, choice)
 
     async def transcribe_bytes(
-        self, request: Request, content: bytes, asked: Asked
+        self, share: Share, content: bytes, asked: Asked
     ) -> answers.Transcription:
         """Likewise, of a recording in memory."""
         with uploads.stored(self.folder) as file:
-            await self.listener.run(file.write, content)
-            await self.listener.run(file.flush)
-            return await self.transcribe(request, file.name, asked)
+            await share.run(file.write, content)
+            await share.run(file.flush)
+            return await self.transcribe(share, file.name, asked)
 
     async def transcribe_invocation(
         self, request: Request, invocation: Invocation
     ) -> list[answers.Transcription]:
         """Likewise, of all recordings; one that is refused ends the others."""
 
+        share = self.share(request)
+
         async def one(recording: invocations.Recording) -> answers.Transcription:
             with invocations.told_where(recording.where):
-                return await self.transcribe_bytes(request, recording.content, recording.asked)
+                return await self.transcribe_bytes(share, recording.content, recording.asked)
 
         with self.slots.one():
             tasks = [asyncio.create_task(one(each)) for each in invocation.recordings]
@@ -199,7 +205,7 @@ class _Service:
             async with uploads.received(request, self.folder, self.limits.upload_bytes) as upload:
                 asked = options.read(*given, upload.fields)
                 with self.slots.one():
-                    return await self.transcribe(request, upload.path, asked)
+                    return await self.transcribe(self.share(request), upload.path, asked)
 
 
 def _problem(status: int, message: str, headers: Any = None) -> JSONResponse:
@@ -351,6 +357,7 @@ def _add_sets(app: FastAPI, service: _Service) -> None:
         responses=PROBLEMS,
     )
     async def page(
+        request: Request,
         name: str,
         model: Annotated[str | None, Query(description="Name of a model.")] = None,
         scorer: Annotated[str | None, Query(description="Name of a scorer; empty: none.")] = None,
@@ -361,7 +368,7 @@ def _add_sets(app: FastAPI, service: _Service) -> None:
         asked = options.read({"model": model, "scorer": scorer})
         choice = await service.listener.run(service.catalogue.choose, asked)
         with service.slots.one():
-            rows = await found.page(choice, offset, limit, service.listener)
+            rows = await found.page(choice, offset, limit, service.listener, service.share(request))
         return answers.Page(
             name=found.name,
             utterances=len(found.utterances),
