@@ -157,6 +157,7 @@ def test_client_that_sends_no_more_gets_its_answer(served: Served, version: str)
         connection.shutdown(socket.SHUT_WR)
         told = everything(connection)
     assert told.endswith(b'"done"') and not served.left
+    assert told.startswith(b"HTTP/1.1 " + (b"200" if version == "1.0" else b"100"))
     with served.connect() as connection:
         connection.sendall(head("POST", "/slow") * 2)
         connection.shutdown(socket.SHUT_WR)
@@ -194,6 +195,15 @@ def test_request_is_answered_where_all_connections_are_taken(
         for each in busy:
             assert each.recv(100).startswith(b"HTTP/1.1 200")
     assert sum("all that this server takes" in each.message for each in caplog.records) <= 1
+
+
+@pytest.mark.parametrize(
+    "opening", [UPGRADE.replace(b"GET", b"POST"), UPGRADE[:-2] + b"X: " + b"x" * 9000 + b"\r\n\r\n"]
+)
+def test_websocket_that_can_t_be_opened_is_answered(served: Served, opening: bytes) -> None:
+    with served.connect() as connection:
+        connection.sendall(opening)
+        assert everything(connection).startswith(b"HTTP/1.1 400")
 
 
 def test_text_that_is_not_utf_8_ends_a_websocket_without_a_traceback(

@@ -17,7 +17,8 @@ from speech.serving.streams import Streams
 def test_thread_is_free_for_others_behind_each_second_of_a_message(tmp_path: Path) -> None:
     write_model(tmp_path / "model", "conv_gru")
     catalogue = open_catalogue([str(tmp_path / "model")], [], BeamSettings(8), 4)
-    app, told = FastAPI(), []
+    app = FastAPI()
+    told: list[float] = []
     with Watched() as threads:
         streams = Streams(catalogue, threads, Slots(1, "streams"), 60, told.append)
 

@@ -155,12 +155,20 @@ class HttpConnection(_Sending, H11Protocol):
             return False
         if not self._ended:
             self._ended = True
-            sees = self.scope["http_version"] != "1.0"  # which has no interim answers
-            if sees and not self.cycle.response_started:
-                interim = h11.InformationalResponse(status_code=100, headers=[], reason="Continue")
-                self.transport.write(self.conn.send(interim) or b"")
-            self._look_for_client(self.loop.time() + (float("inf") if sees else UNSEEN_SECONDS))
+            self.loop.call_later(PROBE_SECONDS, self._ask_for_client)
         return True
+
+    def _ask_for_client(self) -> None:
+        """Has the client's system say whether it is still there, if it still waits."""
+        if not self._busy or self.transport.is_closing():
+            return
+        until = float("inf")
+        if self.scope["http_version"] == "1.0":  # has no interim answers
+            until = self.loop.time() + UNSEEN_SECONDS
+        elif not self.cycle.response_started:
+            interim = h11.InformationalResponse(status_code=100, headers=[], reason="Continue")
+            self.transport.write(self.conn.send(interim) or b"")
+        self._look_for_client(until)
 
     def _look_for_client(self, until: float) -> None:
         if self.transport.is_closing():
@@ -175,6 +183,13 @@ class HttpConnection(_Sending, H11Protocol):
 
 class WebSocketConnection(_Sending, WebSocketsSansIOProtocol):
     """One that was HTTP."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.handshake_exc and not self.handshake_initiated:
+            # What h11 takes websockets needn't: another method, or longer lines. uvicorn is silent.
+            self.transport.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+            self.transport.close()
 
     def send_receive_event_to_app(self) -> None:
         is_text = self.curr_msg_data_type == "text" and not self.close_sent

@@ -17,8 +17,8 @@ from speech.serving import connections
 from utils import UserError
 
 # Requests under way may take so long when the server is stopped. A few seconds more are for ending
-# those that aren't ready by then (app.py), and the threads.
-STOP_SECONDS = 14
+# those that aren't ready by then (app.py), the threads, and Python with TensorFlow in it.
+STOP_SECONDS = 12
 # After so long it ends whatever still runs: a thread's beam search can't be broken off. SageMaker
 # kills after 30 seconds, Docker after 10 if it isn't told otherwise.
 LONGEST_STOP_SECONDS = 19.0
