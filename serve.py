@@ -8,6 +8,7 @@ docs/serving.md tells what it answers.
 """
 
 import contextlib
+import re
 
 from absl import flags, logging
 
@@ -17,8 +18,11 @@ from speech.decoder import BeamSettings
 from speech.serving import app, catalogue, server, test_sets
 from speech.serving.metrics import Metrics
 from speech.serving.reloading import Loaded, Served
+from utils import UserError
 
 FLAGS = flags.FLAGS
+
+HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
 
 def define_flags() -> None:
@@ -30,6 +34,12 @@ def define_flags() -> None:
     command_line.define_paths("scorers", [], "Language models that build_lm.py made, by commas.")
     flags.DEFINE_string(
         "host", "127.0.0.1", "The address to serve at; 0.0.0.0 is every one of this machine."
+    )
+    flags.DEFINE_list(
+        "allowed_hosts",
+        [],
+        "Names, by commas, that clients may call the server by: of a proxy before it, or this "
+        "machine's. localhost, addresses and --host are allowed anyway.",
     )
     flags.DEFINE_integer("port", 8080, "0: any that is free.", lower_bound=0, upper_bound=65535)
     command_line.define_number("max_upload_mb", 100, "Largest recording.", lower_bound=0.001)
@@ -59,8 +69,25 @@ def asked_limits() -> app.Limits:
     return app.Limits(round(FLAGS.max_upload_mb * 1e6), FLAGS.max_seconds, FLAGS.max_waiting)
 
 
+def asked_hosts() -> set[str]:
+    """The names of this server, in lower case."""
+    names = {FLAGS.host.lower()}
+    for given in FLAGS.allowed_hosts:
+        try:
+            name = given.encode("idna").decode().lower()
+        except UnicodeError:
+            name = ""
+        if not HOST_NAME.fullmatch(name):
+            raise UserError(
+                f"--allowed_hosts={given} is no host's name: give it as speech.example.org, "
+                "without http://, port and path."
+            )
+        names.add(name)
+    return names
+
+
 def main() -> None:
-    settings, limits = asked_settings(), asked_limits()
+    settings, limits, hosts = asked_settings(), asked_limits(), asked_hosts()
     bound = server.bind(FLAGS.host, FLAGS.port)
     told = Metrics()
 
@@ -77,7 +104,7 @@ def main() -> None:
             logging.info("%s: %s", served.name, ", ".join(served.scorers) or "no scorer")
         return Loaded(found, sets)
 
-    server.serve(app.create_app(Served(load), limits, FLAGS.batch_size, told), bound)
+    server.serve(app.create_app(Served(load), limits, FLAGS.batch_size, told, hosts), bound)
 
 
 if __name__ == "__main__":

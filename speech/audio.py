@@ -105,6 +105,10 @@ class AudioError(UserError):
     """An audio file that can't be used; the message names it and says why."""
 
 
+class TooMuchAudioError(AudioError):
+    """One of more samples than are wanted."""
+
+
 def read_audio(
     path: str, sample_rate: int, start_seconds: float = 0.0, seconds: float | None = None
 ) -> np.ndarray:
@@ -261,11 +265,12 @@ class SoundReader(soundfile.SoundFile):
         return bool(super().seekable()) and exact
 
 
-def open_sound(source: str | bytes) -> SoundReader:
+def open_sound(source: str | bytes, reader: type[SoundReader] = SoundReader) -> SoundReader:
     """Opens what soundfile reads; a length that is missing in the header reaches to the end.
 
     Args:
         source: the path of a local file, or the content of one.
+        reader: how it is to be read.
 
     Raises:
         SoundFileError: it is no sound file that soundfile knows.
@@ -273,13 +278,13 @@ def open_sound(source: str | bytes) -> SoundReader:
     # soundfile takes only paths in UTF-8 as text, and a file's name needn't be that.
     opened = os.fsencode(source) if isinstance(source, str) else io.BytesIO(source)
     try:
-        file = SoundReader(opened)
+        file = reader(opened)
     except soundfile.SoundFileError:
         if (completed := _completed(source)) is None:
             raise
-        return SoundReader(completed)
+        return reader(completed)
     if file.frames == 0 and (completed := _completed(source)) is not None:
-        return SoundReader(completed)
+        return reader(completed)
     return file
 
 

@@ -7,12 +7,14 @@ decodes, is a process of its own that writes into a pipe.
 
 import contextlib
 import io
+import select
 import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +30,8 @@ INPUT_NAME = "standard input"  # its name in messages
 
 BLOCK_SAMPLES = 2**15  # of a file, of all channels together
 BLOCK_BYTES = 2**16  # at most, of what comes through a pipe
+# So long ffmpeg is waited for before an empty block says that it has nothing yet.
+WAIT_SECONDS = 0.02
 
 # The head of an au file: its name, where the sound starts, bytes, encoding, rate, channels.
 AU_HEAD = struct.Struct(">4s5I")
@@ -81,10 +85,11 @@ MPEG_1_KBITS = {
     3: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
 }
 MPEG_2_KBITS = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+NO_SAMPLES: Samples = np.zeros(0, np.float32)
 HEAD_BYTES = 12  # that tell a wav, other formats and text from raw samples
 
 
-def stream_file(path: str, sample_rate: int) -> Iterator[Samples]:
+def stream_file(path: str, sample_rate: int, most_decoded: int | None = None) -> Iterator[Samples]:
     """Samples of a sound file in blocks: mono, at `sample_rate` Hz, at int16 scale.
 
     Joined, they are what `audio.read_audio` gives. Where soundfile reads the file, one whose header
@@ -93,16 +98,18 @@ def stream_file(path: str, sample_rate: int) -> Iterator[Samples]:
 
     Args:
         path: local or gs://.
+        most_decoded: samples of all channels together, at the file's own rate.
 
     Yields:
-        float32 [samples], at least one sample each.
+        float32 [samples]; none of them while ffmpeg has nothing yet.
 
     Raises:
+        TooMuchAudioError: there are more than `most_decoded`.
         AudioError: as `audio.read_audio`.
         UserError: the bucket can't be reached.
     """
     with contextlib.ExitStack() as opened, audio.errors_named(path):
-        yield from _file_blocks(path, sample_rate, opened)
+        yield from _file_blocks(path, sample_rate, most_decoded, opened)
 
 
 def stream_input(
@@ -143,20 +150,37 @@ def stream_input(
         raise AudioError(f"{name} can't be read as audio: {audio.reason_of(error)}.") from None
 
 
-def _file_blocks(path: str, sample_rate: int, opened: contextlib.ExitStack) -> Iterator[Samples]:
+def _file_blocks(
+    path: str, sample_rate: int, most_decoded: int | None, opened: contextlib.ExitStack
+) -> Iterator[Samples]:
     """Blocks of a file; what it opens is closed with `opened`."""
     local = opened.enter_context(_copied(path)) if storage.in_bucket(path) else path
     try:
-        file = opened.enter_context(audio.open_sound(local))
+        file = opened.enter_context(audio.open_sound(local, _Sequential))
         if file.format == audio.MP3:
             content = opened.enter_context(audio.Mp3File(io.FileIO(local)))
-            file = opened.enter_context(audio.SoundReader(content))
+            file = opened.enter_context(_Sequential(content))
     except soundfile.SoundFileError as error:
         audio.refuse_without_sound(path, local)
-        blocks, rate = _ffmpeg_blocks(path, local, audio.cause_of(error), opened)
-        yield from _at_rate(blocks, rate, sample_rate, path)
-        return
-    yield from _at_rate(_soundfile_blocks(file, path), file.samplerate, sample_rate, path)
+        blocks, rate = yield from _ffmpeg_blocks(path, local, audio.cause_of(error), opened)
+    else:
+        blocks, rate = _soundfile_blocks(file, path), file.samplerate
+    if most_decoded is not None:
+        blocks = _bounded(blocks, most_decoded, path)
+    yield from _at_rate(blocks, rate, sample_rate, path)
+
+
+def _bounded(blocks: Iterator[Samples], most: int, path: str) -> Iterator[Samples]:
+    """Blocks of at most so many samples together."""
+    decoded = 0
+    for block in blocks:
+        decoded += block.size
+        if decoded > most:
+            raise audio.TooMuchAudioError(
+                f"{path} has more than {most} samples, of all channels together: use fewer "
+                "channels, a lower rate, or parts of it."
+            )
+        yield block
 
 
 @contextlib.contextmanager
@@ -166,6 +190,17 @@ def _copied(path: str) -> Iterator[str]:
         shutil.copyfileobj(content, file, BLOCK_BYTES)
         file.flush()
         yield file.name
+
+
+class _Sequential(audio.SoundReader):
+    """One that is read from its start to its end.
+
+    soundfile would seek after each read, to where it is; then a flac's block, of up to 65535
+    samples, is decoded again.
+    """
+
+    def seekable(self) -> bool:
+        return False
 
 
 def _soundfile_blocks(file: audio.SoundReader, path: str) -> Iterator[Samples]:
@@ -186,8 +221,10 @@ def _soundfile_blocks(file: audio.SoundReader, path: str) -> Iterator[Samples]:
 
 def _ffmpeg_blocks(
     path: str, local: str, refusal: str, opened: contextlib.ExitStack
-) -> tuple[Iterator[Samples], int]:
-    """Blocks, float32 [samples, channels] in full scale 1, and their rate.
+) -> Generator[Samples, None, tuple[Iterator[Samples], int]]:
+    """Returns blocks, float32 [samples, channels] in full scale 1, and their rate.
+
+    It yields NO_SAMPLES until ffmpeg has told the rate.
 
     Args:
         path: the file's name in messages.
@@ -202,6 +239,7 @@ def _ffmpeg_blocks(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=said,
+        bufsize=0,  # else what is in the buffer isn't seen by `_read_all`
     )
     opened.callback(running.wait)
     opened.callback(
@@ -217,20 +255,43 @@ def _ffmpeg_blocks(
         if complaint:
             raise audio.refused_by_both(path, refusal, complaint)
 
-    head = output.read(AU_HEAD.size)
+    head = yield from _read_all(output, AU_HEAD.size)
     if len(head) < AU_HEAD.size:
         refuse_if_bad(any_sound=False)
     _, start, _, _, rate, channels = AU_HEAD.unpack(head)
-    output.read(start - AU_HEAD.size)  # a comment
+    yield from _read_all(output, start - AU_HEAD.size)  # a comment
 
     def blocks() -> Iterator[Samples]:
         size = 4 * channels
-        while content := output.read(max(BLOCK_SAMPLES // channels, 1) * size):
+        nothing = NO_SAMPLES.reshape(0, channels)
+        while True:
+            wanted = max(BLOCK_SAMPLES // channels, 1) * size
+            content = yield from _read_all(output, wanted, nothing)
+            if not content:
+                break
             whole = content[: len(content) // size * size]
             yield np.frombuffer(whole, ">f4").astype(np.float32).reshape(-1, channels)
         refuse_if_bad(any_sound=True)
 
     return blocks(), rate
+
+
+def _read_all(
+    output: IO[bytes], size: int, nothing: Samples = NO_SAMPLES
+) -> Generator[Samples, None, bytes]:
+    """Returns so many bytes of a pipe, or fewer at its end; yields `nothing` while none come."""
+    ready = select.poll()
+    ready.register(output, select.POLLIN)
+    content = b""
+    while len(content) < size:
+        if not ready.poll(WAIT_SECONDS * 1000):
+            yield nothing
+            continue
+        part = output.read(size - len(content))
+        if not part:
+            break
+        content += part
+    return content
 
 
 @dataclass(frozen=True)
@@ -392,8 +453,8 @@ def _at_rate(
             mixed, whole = mixed + audio.power(mono), whole + audio.power(block) / block.shape[1]
         if not np.isfinite(mono).all():
             raise AudioError(f"{name} can't be used: some of its samples are no finite numbers.")
-        any_samples = True
-        if rate == wanted_rate:
+        any_samples |= len(mono) > 0
+        if rate == wanted_rate or not len(mono):
             yield mono * np.float32(audio.INT16_SCALE)
             continue
         resampled = resampler.resample_chunk(mono)

@@ -5,7 +5,7 @@ the functions are compiled again and a warning says so, once.
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import numba
 from absl import logging
@@ -30,7 +30,7 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
-class _ReadOnlyLocator(caching.InTreeCacheLocator):  # type: ignore[misc]
+class _ReadOnlyLocator(caching.InTreeCacheLocator):
     """Locates the cache beside a function's file, though it may not be writable.
 
     An installation that others own may hold what it was compiled to; see speech/precompile.py.
@@ -41,14 +41,14 @@ class _ReadOnlyLocator(caching.InTreeCacheLocator):  # type: ignore[misc]
         return cls(py_func, py_file)
 
 
-class _CacheFiles(caching.CompileResultCacheImpl):  # type: ignore[misc]
-    _locator_classes: ClassVar = [
-        *caching.CompileResultCacheImpl._locator_classes,
-        _ReadOnlyLocator,
-    ]
+_LOCATORS = [*caching.CompileResultCacheImpl._locator_classes, _ReadOnlyLocator]
 
 
-class _OptionalCache(caching.FunctionCache):  # type: ignore[misc]
+class _CacheFiles(caching.CompileResultCacheImpl):
+    _locator_classes = _LOCATORS
+
+
+class _OptionalCache(caching.FunctionCache):
     """Keeps what a function was compiled to, if it can."""
 
     _impl_class = _CacheFiles

@@ -89,29 +89,23 @@ def cut_at_pauses(
     Raises:
         ValueError: `longest_seconds` is less than a second.
     """
-    if longest_seconds < 1:
-        raise ValueError(f"Segments of {longest_seconds} s are shorter than a second.")
-    frame = max(round(FRAME_SECONDS * sample_rate), 1)  # as frame_levels takes it
-    window = int(longest_seconds * sample_rate + 0.5) // frame * frame  # samples
-    cutter = _Cutter(sample_rate, frame)
-    for block in _resized(blocks, window):
-        yield from cutter.feed(block, window)
+    cutter = Cutter(sample_rate, longest_seconds)
+    for block in blocks:
+        yield from cutter.feed(block)
     yield from cutter.finish()
 
 
-def _resized(blocks: Iterable[npt.NDArray[np.generic]], most: int) -> Iterator[Samples]:
-    """Blocks of at most so many samples, float32, that are no views of larger ones."""
-    for block in blocks:
-        for start in range(0, len(block), most):
-            yield block[start : start + most].astype(np.float32)
+class Cutter:
+    """Cuts a recording as `cut_at_pauses` does, block by block as they come."""
 
-
-class _Cutter:
-    """What hasn't been cut yet, and what is remembered of what was."""
-
-    def __init__(self, sample_rate: int, frame: int) -> None:
+    def __init__(self, sample_rate: int, longest_seconds: float = LONGEST_SECONDS) -> None:
+        """Arguments as `cut_at_pauses`'."""
+        if longest_seconds < 1:
+            raise ValueError(f"Segments of {longest_seconds} s are shorter than a second.")
         self._sample_rate = sample_rate
-        self._frame = frame  # samples of a frame
+        # Samples of a frame, as frame_levels takes it, and of a window.
+        self._frame = max(round(FRAME_SECONDS * sample_rate), 1)
+        self._window = int(longest_seconds * sample_rate + 0.5) // self._frame * self._frame
         self._start = 0  # of what hasn't been cut, in samples of the recording
         self._waiting: list[Samples] = []
         self._samples = 0  # of all that wait
@@ -119,12 +113,14 @@ class _Cutter:
         self._history: deque[float] = deque(maxlen=_frames(HISTORY_SECONDS))  # levels
         self._loud_parts: deque[float] = deque(maxlen=SEGMENTS_REMEMBERED)  # levels, of segments
 
-    def feed(self, block: Samples, window: int) -> Iterator[Segment]:
+    def feed(self, block: npt.NDArray[np.generic]) -> Iterator[Segment]:
         """Takes samples, and decides of a whole window as often as more than that is there."""
-        self._waiting.append(block)
-        self._samples += len(block)
-        while self._samples > window:
-            yield from self._cut(window, at_end=False)
+        for start in range(0, len(block), self._window):
+            part = block[start : start + self._window].astype(np.float32)  # no view
+            self._waiting.append(part)
+            self._samples += len(part)
+            while self._samples > self._window:
+                yield from self._cut(self._window, at_end=False)
 
     def finish(self) -> Iterator[Segment]:
         """Decides of what is left, which is no more than a window."""

@@ -17,7 +17,7 @@ from speech.decoder import BeamSettings
 from speech.serving import options
 from speech.serving.catalogue import open_catalogue
 from speech.serving.listening import Listener
-from speech.serving.test_sets import TestSet
+from speech.serving.test_sets import Recognised, TestSet
 from utils import ENGLISH, Alphabet
 
 # What the tiny network, whose values are random, makes of noise is "ujujzj" and the like: with
@@ -81,13 +81,20 @@ def _heard(folder: Path, utterances: Sequence[TinyUtterance]) -> list[str]:
     models, scorers = [str(folder / "tiny")], [str(folder / "tiny.scorer")]
     catalogue = open_catalogue(models, scorers, BeamSettings(), UTTERANCES)
     with ThreadPoolExecutor(1) as threads:
-        listener = Listener(threads, SECONDS, UTTERANCES)
-        page = TestSet(shards, None).page(
-            catalogue.choose(options.read({})), 0, UTTERANCES, listener
-        )
-        found = asyncio.run(page)
+        listener = Listener(threads, 1, SECONDS, UTTERANCES)
+
+        async def page() -> list[Recognised]:
+            share = listener.share(still_wanted)
+            choice = catalogue.choose(options.read({}))
+            return await TestSet(shards, None).page(choice, 0, UTTERANCES, listener, share)
+
+        found = asyncio.run(page())
     catalogue.close()
     return [each.result.hypothesis for each in found]
+
+
+async def still_wanted() -> None:
+    """No client that could leave waits for what the site is made with."""
 
 
 def flags(folder: Path) -> list[str]:

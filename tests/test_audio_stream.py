@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 import soundfile
 from emulator import Emulator
 
-from speech.audio import AudioError, read_audio
+from speech.audio import AudioError, TooMuchAudioError, read_audio
 from speech.audio_stream import stream_file, stream_input
 from utils import UserError
 
@@ -26,7 +27,7 @@ def noise(seconds: float, rate: int, channels: int = 1) -> np.ndarray:
 
 def joined(blocks: Iterator[np.ndarray]) -> np.ndarray:
     kept = list(blocks)
-    assert all(block.dtype == np.float32 and block.ndim == 1 and len(block) for block in kept)
+    assert all(block.dtype == np.float32 and block.ndim == 1 for block in kept)
     return np.concatenate(kept) if kept else np.zeros(0, np.float32)
 
 
@@ -131,11 +132,38 @@ def test_ffmpeg_does_not_stay_when_its_sound_is_left_before_the_end(tmp_path: Pa
     path = encoded(tmp_path / "a.m4a", "aac", seconds=20.0)  # 7 MB decoded; a pipe holds 64 KB
     before = set(psutil.Process().children())
     blocks = stream_file(path, 16000)
-    assert len(next(blocks))
+    assert next(len(each) for each in blocks if len(each))
     (running,) = set(psutil.Process().children()) - before
     assert running.status() != psutil.STATUS_ZOMBIE
     blocks.close()  # type: ignore[attr-defined]
     assert set(psutil.Process().children()) <= before
+
+
+def test_reader_is_not_kept_while_ffmpeg_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "ffmpeg"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "a.m4a").write_bytes(bytes(100))
+    blocks = stream_file(str(tmp_path / "a.m4a"), 16000)
+    began = time.monotonic()
+    assert [len(next(blocks)) for _ in range(3)] == [0, 0, 0]
+    blocks.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.m4a"])
+def test_no_more_is_decoded_than_is_wanted(tmp_path: Path, name: str) -> None:
+    path = str(tmp_path / name)
+    if name == "a.m4a":
+        path = encoded(tmp_path / name, "aac", 2.0)
+    else:
+        soundfile.write(path, noise(2, 44100, 2), 44100)
+    assert sum(map(len, stream_file(path, 16000, 2 * 2 * 44100 + 9000))) > 31000
+    with pytest.raises(TooMuchAudioError, match=r"a\.\w+ has more than 100000 samples.*lower rate"):
+        joined(stream_file(path, 16000, 100_000))
 
 
 def test_what_only_ffmpeg_reads_comes_through_a_pipe(tmp_path: Path) -> None:

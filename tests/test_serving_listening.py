@@ -1,6 +1,7 @@
 """Recordings on a server's threads."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from starlette.requests import ClientDisconnect
 from tiny_models import noise, write_model
 
 from speech.decoder import BeamSettings
-from speech.serving import options
+from speech.serving import listening, options
 from speech.serving.catalogue import Catalogue, open_catalogue
 from speech.serving.errors import RequestError
 from speech.serving.listening import Listened, Listener
@@ -43,9 +45,9 @@ def heard(threads: ThreadPoolExecutor, catalogue: Catalogue, path: Path) -> List
     async def wanted() -> None:
         pass
 
-    listener = Listener(threads, 60, 4)
+    listener = Listener(threads, 1, 60, 4)
     choice = catalogue.choose(options.read({}))
-    return asyncio.run(listener.hear(str(path), choice, 1, False, wanted))
+    return asyncio.run(listener.hear(str(path), choice, 1, False, listener.share(wanted)))
 
 
 def test_thread_is_free_for_others_behind_each_segment(
@@ -56,8 +58,44 @@ def test_thread_is_free_for_others_behind_each_segment(
     with Watched() as threads:
         found = heard(threads, catalogue, tmp_path / "x.wav")
     assert len(found.heard) == 3
-    reading = [each for each in threads.given if each.startswith("next")]
-    assert reading[:4] == ["next_segment"] * 4
+    assert threads.given.count("read_slice") >= 4
+
+
+def test_thread_is_free_for_others_in_silence(
+    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "SLICE_SECONDS", 0.0)
+    soundfile.write(tmp_path / "x.flac", np.zeros(16000 * 50, np.int16), 16000)
+    with Watched() as threads:
+        heard(threads, catalogue, tmp_path / "x.flac")
+    assert threads.given.count("read_slice") > 20
+
+
+def test_request_has_only_its_share_of_the_threads() -> None:
+    at_once, most, wanted = 0, 0, 0
+
+    async def still_wanted() -> None:
+        nonlocal wanted
+        wanted += 1
+        if wanted > 12:
+            raise ClientDisconnect
+
+    async def run(threads: ThreadPoolExecutor) -> list[Any]:
+        share = Listener(threads, 2, 60, 4).share(still_wanted)
+        return await asyncio.gather(*(share.run(work) for _ in range(16)), return_exceptions=True)
+
+    def work() -> None:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        time.sleep(0.02)
+        at_once -= 1
+
+    with ThreadPoolExecutor(8) as threads:
+        found = asyncio.run(run(threads))
+    assert most == 2
+    assert found[:12] == [None] * 12  # the others were wanted no more
+    assert all(isinstance(each, ClientDisconnect) for each in found[12:])
 
 
 def test_recording_of_no_samples_holds_no_sound(catalogue: Catalogue, tmp_path: Path) -> None:

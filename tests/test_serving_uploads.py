@@ -1,6 +1,8 @@
 """Files of uploads, and how slowly they may come."""
 
 import asyncio
+import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
@@ -33,6 +35,22 @@ def test_disk_that_is_full_is_told_of(tmp_path: Path) -> None:
         write()
     assert raised.value.status == 507
     assert not list(tmp_path.iterdir())
+
+
+def test_too_many_open_files_are_told_of(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        with (
+            pytest.raises(RequestError, match="try again") as raised,
+            uploads.stored(str(tmp_path)),
+        ):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (raised.value.status, raised.value.retry_after) == (503, 5)
 
 
 def request_of(message: Callable[[], dict[str, object]], pause: float) -> Request:

@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -28,9 +28,9 @@ from speech.acoustic_stream import is_exact
 from speech.serving import answers, invocations, metrics, options, spelling, test_sets, uploads
 from speech.serving.catalogue import ServedModel
 from speech.serving.errors import RequestError, sendable
-from speech.serving.http import Front
+from speech.serving.http import STREAM, Front
 from speech.serving.invocations import Invocation, Recording
-from speech.serving.listening import Listener
+from speech.serving.listening import Listener, Share
 from speech.serving.metrics import Metrics
 from speech.serving.options import Asked
 from speech.serving.reloading import Served
@@ -81,13 +81,16 @@ class Limits:
     requests: int  # that may be under way or wait at once
 
 
-def create_app(served: Served, limits: Limits, batch_size: int, told: Metrics) -> ASGIApp:
+def create_app(
+    served: Served, limits: Limits, batch_size: int, told: Metrics, hosts: Collection[str]
+) -> ASGIApp:
     """The server's application.
 
     Args:
         served: closed with the application.
         batch_size: most utterances that a model hears at once.
         told: where the models' batches are counted already.
+        hosts: names of the server, as of `Front`.
     """
     service = _Service(served, limits, batch_size, told)
     app = FastAPI(
@@ -105,7 +108,7 @@ def create_app(served: Served, limits: Limits, batch_size: int, told: Metrics) -
     _add_sagemaker(app, service)
     _add_streams(app, service)
     _describe(app)
-    return Front(app, told)
+    return Front(app, told, hosts)
 
 
 class _Service:
@@ -117,7 +120,7 @@ class _Service:
         self.metrics = told
         self.threads = ThreadPoolExecutor(THREADS, "listening")
         self.stream_threads = ThreadPoolExecutor(STREAM_THREADS, "stream")
-        self.listener = Listener(self.threads, limits.seconds, batch_size)
+        self.listener = Listener(self.threads, THREADS, limits.seconds, batch_size)
         self.slots = Slots(limits.requests, "transcriptions are under way", told.waiting.set)
         self.uploads = Slots(
             UPLOADS_PER_SLOT * limits.requests, "uploads are coming in", told.uploading.set
@@ -141,44 +144,48 @@ class _Service:
         while any(each.taken for each in places) and time.monotonic() < until:
             await asyncio.sleep(0.02)
 
-    async def transcribe(self, request: Request, path: str, asked: Asked) -> answers.Transcription:
-        """The answer to a recording; it has a slot."""
+    def share(self, request: Request) -> Share:
+        """A request's share of the threads, while its client is there."""
 
         async def wanted() -> None:
             if await request.is_disconnected():
                 raise ClientDisconnect
 
+        return self.listener.share(wanted)
+
+    async def transcribe(self, share: Share, path: str, asked: Asked) -> answers.Transcription:
+        """The answer to a recording; it has a slot."""
         with self.served.use() as loaded:
-            choice = await self.listener.run(loaded.catalogue.choose, asked)
+            choice = await share.run(loaded.catalogue.choose, asked)
             listened = await self.listener.hear(
-                path, choice, asked.candidates, asked.details, wanted
+                path, choice, asked.candidates, asked.details, share
             )
         self.metrics.audio_seconds.inc(listened.seconds)
-        return await self.listener.run(spelling.transcription, listened, choice)
+        return await share.run(spelling.transcription, listened, choice)
 
     async def transcribe_bytes(
-        self, request: Request, content: bytes, asked: Asked
+        self, share: Share, content: bytes, asked: Asked
     ) -> answers.Transcription:
         """Likewise, of a recording in memory."""
         with uploads.stored(self.folder) as file:
-            await self.listener.run(file.write, content)
-            await self.listener.run(file.flush)
-            return await self.transcribe(request, file.name, asked)
+            await share.run(file.write, content)
+            await share.run(file.flush)
+            return await self.transcribe(share, file.name, asked)
 
     async def transcribe_recording(
-        self, request: Request, recording: Recording | RequestError
+        self, share: Share, recording: Recording | RequestError
     ) -> answers.Transcription:
         """Likewise, of one of a request's recordings."""
         if isinstance(recording, RequestError):
             raise recording
         with invocations.told_where(recording.where):
-            return await self.transcribe_bytes(request, recording.content, recording.asked)
+            return await self.transcribe_bytes(share, recording.content, recording.asked)
 
-    async def transcribe_line(self, request: Request, recording: Recording | RequestError) -> str:
+    async def transcribe_line(self, share: Share, recording: Recording | RequestError) -> str:
         """Likewise, as a line of JSON, which also says if the recording is refused."""
         answer: answers.Transcription | answers.Problem
         try:
-            answer = await self.transcribe_recording(request, recording)
+            answer = await self.transcribe_recording(share, recording)
         except RequestError as error:
             if error.status >= 500:  # not the line's fault: it may be sent again
                 raise
@@ -189,11 +196,12 @@ class _Service:
         self,
         request: Request,
         recordings: Sequence[Recording | RequestError],
-        transcribe: Callable[[Request, Recording | RequestError], Coroutine[Any, Any, T]],
+        transcribe: Callable[[Share, Recording | RequestError], Coroutine[Any, Any, T]],
     ) -> list[T]:
         """What `transcribe` answers to each of a request's recordings; an error ends the others."""
+        share = self.share(request)
         with self.slots.one():
-            tasks = [asyncio.create_task(transcribe(request, each)) for each in recordings]
+            tasks = [asyncio.create_task(transcribe(share, each)) for each in recordings]
             try:
                 return list(await asyncio.gather(*tasks))
             finally:  # no task outlives the slot
@@ -208,7 +216,7 @@ class _Service:
             async with uploads.received(request, self.folder, self.limits.upload_bytes) as upload:
                 asked = options.read(*given, upload.fields)
                 with self.slots.one():
-                    return await self.transcribe(request, upload.path, asked)
+                    return await self.transcribe(self.share(request), upload.path, asked)
 
 
 def _problem(status: int, message: str, headers: Any = None) -> JSONResponse:
@@ -358,6 +366,7 @@ def _add_sets(app: FastAPI, service: _Service) -> None:
         responses=PROBLEMS,
     )
     async def page(
+        request: Request,
         name: str,
         model: Annotated[str | None, Query(description="Name of a model.")] = None,
         scorer: Annotated[str | None, Query(description="Name of a scorer; empty: none.")] = None,
@@ -369,7 +378,9 @@ def _add_sets(app: FastAPI, service: _Service) -> None:
             found = loaded.sets.find(name)
             choice = await service.listener.run(loaded.catalogue.choose, asked)
             with service.slots.one():
-                rows = await found.page(choice, offset, limit, service.listener)
+                rows = await found.page(
+                    choice, offset, limit, service.listener, service.share(request)
+                )
         return answers.Page(
             name=found.name,
             utterances=len(found.utterances),
@@ -546,7 +557,7 @@ def _add_streams(app: FastAPI, service: _Service) -> None:
         service.metrics.audio_seconds.inc,
     )
 
-    @app.websocket("/api/stream")
+    @app.websocket(STREAM)
     async def stream(websocket: WebSocket) -> None:
         await streams.serve(websocket)
 

@@ -1,5 +1,10 @@
 """What a request is refused with."""
 
+import errno
+
+# What opening a file or accepting a connection fails with where too many are open.
+OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
+
 
 def sendable(message: str) -> str:
     """Returns a message without halves of surrogate pairs: they can come in, but not go out."""

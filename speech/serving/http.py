@@ -1,9 +1,10 @@
-"""What holds for every answer: its headers, an end of the body that it answers, and the metrics."""
+"""What holds for every answer: whom it is for, its headers, the body's end, and the metrics."""
 
 import asyncio
 import contextlib
+import ipaddress
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,6 +13,10 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from speech.serving.metrics import Metrics
+from speech.serving.options import shown
+
+# The only WebSocket.
+STREAM = "/api/stream"
 
 # Nothing is fetched from elsewhere, and no page of another site can show this one.
 HEADERS = {
@@ -31,6 +36,9 @@ RAW_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items(
 # still sends is read and dropped for so long.
 DRAIN_SECONDS = 10.0
 
+# What SageMaker calls. Which Host it sends isn't documented (an address or model.aws.local was
+# seen), so that any passes there, unless a browser asks: those send Origin with every POST.
+ANY_HOST = ("/ping", "/invocations")
 
 CROSS_SITE = (
     "A page of another site may not use this server: open the server's own page, or send the "
@@ -42,16 +50,21 @@ STOPPED = "The server is being stopped: send the request again when it has been 
 class Front:
     """Around an ASGI application."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, hosts: Collection[str]) -> None:
+        """
+        Args:
+            hosts: names of this server, in lower case; addresses and localhost needn't be named.
+        """
         self._app = app
         self._metrics = metrics
+        self._hosts = frozenset(hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             await self._answer(scope, receive, send)
         elif scope["type"] == "websocket":
             with contextlib.suppress(asyncio.CancelledError):  # the server is being stopped
-                await self._app(scope, receive, send)
+                await (self._refused(scope) or self._app)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -70,10 +83,7 @@ class Front:
             await send(message)
 
         try:
-            if _crosses_sites(scope):
-                await _refusal(403, CROSS_SITE)(scope, body.receive, answer)
-            else:
-                await self._app(scope, body.receive, answer)
+            await (self._refused(scope) or self._app)(scope, body.receive, answer)
         except asyncio.CancelledError:  # the server is being stopped, and has waited long enough
             if not begun:
                 body.over = True  # nothing more is read
@@ -83,10 +93,23 @@ class Front:
             self._metrics.requests.labels(route, status).inc()
             self._metrics.latency.labels(route).observe(time.monotonic() - started)
 
-
-def _crosses_sites(scope: Scope) -> bool:
-    """Whether a page of another site sends something."""
-    return scope["method"] == "POST" and not same_origin(Headers(scope=scope))
+    def _refused(self, scope: Scope) -> ASGIApp | None:
+        """What answers instead of the application; None if the request is welcome."""
+        headers, path = Headers(scope=scope), scope["path"]
+        host = headers.get("host")
+        checked = path not in ANY_HOST or "origin" in headers
+        if checked and host is not None and not is_own_host(host, self._hosts):
+            return _refusal(
+                403,
+                f"{shown(host)} is no name of this server: ask for it by its address or as "
+                "localhost. If it is one, serve.py --allowed_hosts has to name it.",
+            )
+        socket = scope["type"] == "websocket"
+        if (socket or scope["method"] == "POST") and not same_origin(headers):
+            return _refusal(403, CROSS_SITE)
+        if socket and path != STREAM:
+            return _refusal(404, f"{shown(path)} is no WebSocket here: open {STREAM}.")
+        return None
 
 
 def _refusal(status: int, message: str) -> ASGIApp:
@@ -116,6 +139,26 @@ class _Body:
                 await asyncio.wait_for(self.receive(), left)
             except asyncio.TimeoutError:
                 return
+
+
+def is_own_host(header: str, names: Collection[str]) -> bool:
+    """Whether a Host header names this server: as localhost, by an address, or by one of `names`.
+
+    A page may have a name of its own that leads to this machine (DNS rebinding). To the browser the
+    server is that page's then; only this header shows it.
+    """
+    name = header.lower()
+    if name.startswith("["):
+        name = name[1:].partition("]")[0]
+    else:
+        name = name.partition(":")[0].removesuffix(".")
+    if name == "localhost" or name in names:
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def same_origin(headers: Mapping[str, str]) -> bool:

