@@ -48,9 +48,7 @@ def define_flags() -> None:
     flags.DEFINE_string("model_dir", constants.MODEL_DIR, "The model that training.py made.")
     checkpoints.define_checkpoint_flags()
     flags.DEFINE_string("export_dir", constants.EXPORT_DIR, "The folder to write into.")
-    flags.DEFINE_list(
-        "formats", list(FORMATS), f"What to write, of {', '.join(FORMATS)}; by commas."
-    )
+    command_line.define_choices("formats", list(FORMATS), FORMATS, "Formats to write.")
     flags.DEFINE_string(
         "train_data", None, "Shards it was trained on, a glob: the page tells how many hours."
     )
@@ -67,15 +65,6 @@ def define_flags() -> None:
     ):
         flags.DEFINE_string(f"export_{name}", "", f"{meaning} Stands in the page and the files.")
     command_line.define_logging_flag()
-
-
-def asked_formats() -> list[str]:
-    unknown = [each for each in FLAGS.formats if each not in FORMATS]
-    if unknown or not FLAGS.formats:
-        raise UserError(
-            f"--formats={','.join(FLAGS.formats)}: choose among {', '.join(FORMATS)}, by commas."
-        )
-    return list(dict.fromkeys(FLAGS.formats))
 
 
 def asked_naming() -> Naming:
@@ -125,7 +114,7 @@ def measured(
 
 def main() -> None:
     estimator.quieten(FLAGS.logging)
-    formats = asked_formats()
+    formats = list(dict.fromkeys(FLAGS.formats))
     if FLAGS.test_data and storage.in_bucket(FLAGS.export_dir):
         raise UserError(
             f"--test_data can't be with --export_dir={FLAGS.export_dir}: TensorFlow Lite files are "

@@ -156,7 +156,7 @@ def check_flags() -> None:
 def main() -> None:
     check_flags()
     for split in FLAGS.download:
-        download.librispeech(split, constants.LIBRISPEECH_URL, constants.DATA_DIR)
+        download.librispeech(split.lower(), constants.LIBRISPEECH_URL, constants.DATA_DIR)
     if FLAGS.download:
         return
     if FLAGS.verify or FLAGS.upload_to is not None:

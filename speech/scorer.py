@@ -166,6 +166,8 @@ def read_scorer(path: str) -> Scorer:
     Raises:
         UserError: there is none, it isn't one, it is cut off, or of a newer version.
     """
+    if not path:
+        raise UserError("The scorer's path is empty: name a file that build_lm.py made.")
     if storage.in_bucket(path):
         raise UserError(
             f"The scorer {path} lies in a bucket, and is read from a disk: copy it to this machine."

@@ -14,6 +14,7 @@ from doors import ROOT, parsed
 import build_lm
 import check_tpu
 import eval as eval_door
+import export
 import prepare_csv
 import prepare_libri
 import serve
@@ -146,6 +147,7 @@ def test_a_number_that_needs_more_memory_than_there_is_is_refused_by_its_flag(
     [
         (transcribe, "formats", "SRT,Txt", ["srt", "txt"]),
         (check_tpu, "topology", "V2,v5E", ["v2", "v5e"]),
+        (export, "formats", "TFLite_Int8", ["tflite_int8"]),
     ],
 )
 def test_several_choices_are_taken_in_either_case_and_others_refused(

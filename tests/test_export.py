@@ -127,8 +127,8 @@ def test_one_format_is_written_alone_and_not_measured(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flag", "told"),
     [
-        ("--formats=onnx", "--formats=onnx: choose among saved_model, tflite"),
-        ("--formats=", "--formats=: choose among"),
+        ("--formats=onnx", "--formats=onnx: value should be some of <saved_model|tflite"),
+        ("--formats=", "--formats=: value should be some of"),
         ("--test_data=x", "--export_dir=gs://bucket/x"),
         ("--model_dir=no-such-model", "no-such-model is not a model directory"),
     ],

@@ -213,7 +213,7 @@ def test_bucket_of_the_model_that_is_not_there_is_named(
 ) -> None:
     flags = train_flags(filled_bucket, "--model_dir=gs://no-such-bucket/model")
     result = without_bucket(emulator, "training.py", *flags)
-    assert_error(result, "--model_dir=gs://no-such-bucket/model", "Check the bucket's name")
+    assert_error(result, "gs://no-such-bucket/model", "check the bucket's name")
     assert len(result.stderr.splitlines()) == 1
     result = without_bucket(emulator, "eval.py", "--model_dir=gs://no-such-bucket/model")
     assert_error(result, "gs://no-such-bucket/model", "check the bucket's name")

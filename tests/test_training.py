@@ -117,7 +117,7 @@ def test_training_trains_tells_and_continues(shards: ShardSet, tmp_path: Path) -
         ),
         (["--dev_data=/no/such/dev.tfrecords.*"], ["No shards match /no/such/dev.tfrecords.*"]),
         (["--conv_channels=32,many"], ["--conv_channels=32,many", "whole numbers"]),
-        (["--conv_channels=2,0"], ["--conv_channels=2,0", "positive"]),
+        (["--conv_channels=2,0"], ["--conv_channels=2,0", "from 1 to 65536"]),
         (["--network=deep_speech_9"], ["--network=deep_speech_9", "conv_gru"]),
         (
             ["--network=deep_speech_lstm"],
