@@ -34,6 +34,9 @@ ARABIC = Alphabet(
 
 UPLOAD_MB = 1.0
 SECONDS = 30
+# A name of the server's that browsers don't lend the microphone to.
+INSECURE_HOST = "speech.test"
+
 UTTERANCES = 14
 RIGHT = (1, 2, 4, 10, 11, 12, 13)  # utterances of the set that are recognised without errors
 SILENT = 3  # the one without a recording
@@ -106,4 +109,5 @@ def flags(folder: Path) -> list[str]:
         f"--audio={folder / 'audio'}",
         f"--max_upload_mb={UPLOAD_MB}",
         f"--max_seconds={SECONDS}",
+        f"--allowed_hosts={INSECURE_HOST}",
     ]

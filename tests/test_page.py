@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import soundfile
 from doors import ROOT
-from page_site import RIGHT, SILENT, UTTERANCES, Site, flags, write_site
+from page_site import INSECURE_HOST, RIGHT, SILENT, UTTERANCES, Site, flags, write_site
 from servers import running
 
 from speech import subtitles
@@ -135,7 +135,7 @@ def browser(site: Site) -> Iterator[Any]:
                 "--use-fake-device-for-media-stream",
                 f"--use-file-for-fake-audio-capture={site.folder / 'spoken.wav'}",
                 # A name that isn't this machine's for the browser.
-                "--host-resolver-rules=MAP speech.test 127.0.0.1",
+                f"--host-resolver-rules=MAP {INSECURE_HOST} 127.0.0.1",
             ],
         )
         yield running
@@ -555,7 +555,7 @@ def test_a_microphone_that_is_denied_says_what_to_do_in_place_of_the_last_transc
 def test_without_a_secure_address_the_page_says_why_it_cant_record(
     open_page: Open, site: Site
 ) -> None:
-    page = open_page(address=f"http://speech.test:{site.port}")
+    page = open_page(address=f"http://{INSECURE_HOST}:{site.port}")
     page.click("#record:enabled")
     assert "by https" in alert(page) and "http://localhost" in alert(page)
     upload(page, site.folder / "spoken.wav")  # files can be given nevertheless
