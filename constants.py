@@ -175,6 +175,7 @@ RANDOM_SEED = 1
 LARGEST_BATCH_SIZE = 2**16  # upper bounds of flags
 LARGEST_STEP = 2**31 - 1
 MOST_EPOCHS = 1e6
+MOST_CHECKPOINTS = 10_000
 
 # --- Decoding -------------------------------------------------------------------------------------
 

@@ -79,6 +79,7 @@ def define_flags() -> None:
         None,
         "Steps between two looks at the development data; default: an epoch.",
         lower_bound=1,
+        upper_bound=constants.LARGEST_STEP,
     )
     command_line.define_choice(
         "best_by",
@@ -97,7 +98,11 @@ def define_flags() -> None:
         "cosine to 0 at the last step, or not at all.",
     )
     flags.DEFINE_integer(
-        "warmup_steps", 0, "Steps in which the learning rate rises from 0.", lower_bound=0
+        "warmup_steps",
+        0,
+        "Steps in which the learning rate rises from 0.",
+        lower_bound=0,
+        upper_bound=constants.LARGEST_STEP,
     )
     command_line.define_number(
         "learning_rate_decay_factor",
@@ -138,15 +143,21 @@ def define_flags() -> None:
         constants.ITERATIONS_PER_LOOP,
         "Steps a TPU takes by itself; --save_checkpoints_steps is a multiple of it.",
         lower_bound=1,
+        upper_bound=constants.LARGEST_STEP,
     )
     flags.DEFINE_integer(
         "save_checkpoints_steps",
         constants.SAVE_CHECKPOINTS_STEPS,
         "Steps between two checkpoints.",
         lower_bound=1,
+        upper_bound=constants.LARGEST_STEP,
     )
     flags.DEFINE_integer(
-        "keep_checkpoint_max", constants.KEEP_CHECKPOINT_MAX, "Checkpoints kept.", lower_bound=1
+        "keep_checkpoint_max",
+        constants.KEEP_CHECKPOINT_MAX,
+        "Checkpoints kept.",
+        lower_bound=1,
+        upper_bound=constants.MOST_CHECKPOINTS,
     )
     flags.DEFINE_integer(
         "shuffle_buffer_size",

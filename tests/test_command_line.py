@@ -127,6 +127,7 @@ def test_every_choice_of_every_door_is_taken_in_capitals_and_small_letters(name:
         (training, "eval_batch_size"),
         (training, "train_steps"),
         (training, "max_epochs"),
+        (training, "keep_checkpoint_max"),
         (eval_door, "eval_batch_size"),
         *((eval_door, "beam_width"), (serve, "beam_width"), (tune_lm, "beam_width")),
         *((prepare_libri, "max_sequence_length"), (prepare_csv, "max_label_length")),
