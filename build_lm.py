@@ -64,7 +64,9 @@ def define_flags() -> None:
         "Take this n-gram model, an ARPA file, plain or gzipped, instead of text.",
     )
     flags.DEFINE_string("output_dir", constants.LM_DIR, "Local folder of all that is made.")
-    flags.DEFINE_integer("top_k", constants.LM_TOP_K, "Most frequent words that the model knows.")
+    command_line.define_integer(
+        "top_k", constants.LM_TOP_K, "Most frequent words that the model knows."
+    )
     flags.DEFINE_bool(
         "characters",
         False,
@@ -100,7 +102,7 @@ def define_kenlm_flags() -> None:
         "Folder with KenLM's lmplz and build_binary. Default: where make kenlm puts them, else "
         "the PATH.",
     )
-    flags.DEFINE_integer(
+    command_line.define_integer(
         "arpa_order",
         constants.ARPA_ORDER,
         "Words of the longest n-grams.",
@@ -124,14 +126,14 @@ def define_kenlm_flags() -> None:
     command_line.define_choice(
         "binary_type", constants.BINARY_TYPE, kenlm_programs.BINARY_TYPES, "Form of lm.binary."
     )
-    flags.DEFINE_integer(
+    command_line.define_integer(
         "binary_a_bits",
         constants.BINARY_A_BITS,
         "Most bits of the array that compresses a trie's pointers.",
         lower_bound=0,
         upper_bound=255,
     )
-    flags.DEFINE_integer(
+    command_line.define_integer(
         "binary_q_bits",
         constants.BINARY_Q_BITS,
         "Bits of a trie's probabilities.",

@@ -60,7 +60,7 @@ def define_flags() -> None:
     flags.DEFINE_list(
         "train_batch_size", [str(constants.TRAIN_BATCH_SIZE)], "Over all cores; one table each."
     )
-    flags.DEFINE_integer(
+    command_line.define_integer(
         "num_tpu_cores", constants.NUM_TPU_CORES, "Cores that share a batch.", lower_bound=1
     )
     flags.DEFINE_bool("find_batch", False, "Also look for the largest batch that fits a core.")

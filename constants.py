@@ -58,6 +58,20 @@ MODEL_DIR = _location("MODEL_DIR", f"{BUCKET}/model" if BUCKET else "model")
 REPORT_DIR = _location("REPORT_DIR", "report")
 EXPORT_DIR = _location("EXPORT_DIR", "export")
 
+# --- Bounds of flags ------------------------------------------------------------------------------
+
+# What lies beyond them is a slip, and would need more time or memory than there is.
+LARGEST_INTEGER = 2**31 - 1
+LARGEST_NUMBER = 1e9
+LONGEST_SEQUENCE = 10**6  # frames, almost three hours
+LONGEST_LABEL = 10**5
+MOST_COPIES = 1000  # of an utterance, augmented
+MOST_WORKERS = 1024  # processes
+LARGEST_BATCH_SIZE = 2**16
+MOST_EPOCHS = 1e6
+MOST_CHECKPOINTS = 10_000
+LARGEST_BEAM_WIDTH = 10_000  # 2 GB for an utterance of half a minute
+
 # --- Front end: audio -> features -----------------------------------------------------------------
 
 SAMPLE_RATE = 16000  # Hz
@@ -85,11 +99,6 @@ MAX_LABEL_LENGTH = 338  # characters; longer transcripts are skipped
 # set, and its longest utterance has 35 seconds.
 EVALUATION_SEQUENCE_LENGTH = 3600
 EVALUATION_LABEL_LENGTH = 600
-
-# Upper bounds of flags. What lies above needs more memory than a machine has, or is a slip.
-LONGEST_SEQUENCE = 10**6  # frames, almost three hours
-LONGEST_LABEL = 10**5
-MOST_WORKERS = 1024  # processes
 
 # --- Networks -------------------------------------------------------------------------------------
 
@@ -172,15 +181,10 @@ PLATEAU_REDUCTION = 0.1  # factor on the learning rate then
 BEAM_SAMPLE = 50  # utterances of the development data that a look also decodes by beam search
 SHUFFLE_BUFFER_BYTES = 2 * 2**30  # of the utterances that one host shuffles at a time
 RANDOM_SEED = 1
-LARGEST_BATCH_SIZE = 2**16  # upper bounds of flags
-LARGEST_STEP = 2**31 - 1
-MOST_EPOCHS = 1e6
-MOST_CHECKPOINTS = 10_000
 
 # --- Decoding -------------------------------------------------------------------------------------
 
 BEAM_WIDTH = 100
-LARGEST_BEAM_WIDTH = 10_000  # 2 GB for an utterance of half a minute
 
 # --- Language model -------------------------------------------------------------------------------
 

@@ -41,15 +41,17 @@ def define_flags() -> None:
         "Names, by commas, that clients may call the server by: of a proxy before it, or this "
         "machine's. localhost, addresses and --host are allowed anyway.",
     )
-    flags.DEFINE_integer("port", 8080, "0: any that is free.", lower_bound=0, upper_bound=65535)
+    command_line.define_integer(
+        "port", 8080, "0: any that is free.", lower_bound=0, upper_bound=65535
+    )
     command_line.define_number("max_upload_mb", 100, "Largest recording.", lower_bound=0.001)
     command_line.define_number("max_seconds", 3600, "Longest recording or stream.", lower_bound=1)
     command_line.define_paths("test_data", [], "Test shards to look through, globs by commas.")
     command_line.define_paths("audio", [], "Folders of their recordings, by commas.")
-    flags.DEFINE_integer(
+    command_line.define_integer(
         "batch_size", 16, "Most utterances that a model hears at once.", lower_bound=1
     )
-    flags.DEFINE_integer(
+    command_line.define_integer(
         "max_waiting", 100, "Requests that may be under way or wait; more get 503.", lower_bound=1
     )
     decoder_flags.define_search_flags()

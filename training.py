@@ -67,19 +67,17 @@ def define_flags() -> None:
         lower_bound=0,
         upper_bound=constants.MOST_EPOCHS,
     )
-    flags.DEFINE_integer(
+    command_line.define_integer(
         "train_steps",
         None,
         "Steps in all, instead of --max_epochs.",
         lower_bound=1,
-        upper_bound=constants.LARGEST_STEP,
     )
-    flags.DEFINE_integer(
+    command_line.define_integer(
         "eval_steps",
         None,
         "Steps between two looks at the development data; default: an epoch.",
         lower_bound=1,
-        upper_bound=constants.LARGEST_STEP,
     )
     command_line.define_choice(
         "best_by",
@@ -97,12 +95,11 @@ def define_flags() -> None:
         "How the learning rate falls: by --learning_rate_decay_factor after every epoch, along a "
         "cosine to 0 at the last step, or not at all.",
     )
-    flags.DEFINE_integer(
+    command_line.define_integer(
         "warmup_steps",
         0,
         "Steps in which the learning rate rises from 0.",
         lower_bound=0,
-        upper_bound=constants.LARGEST_STEP,
     )
     command_line.define_number(
         "learning_rate_decay_factor",
@@ -132,34 +129,32 @@ def define_flags() -> None:
     flags.DEFINE_bool(
         "sorta_grad", False, "Short utterances first in the first epoch (arXiv 1512.02595)."
     )
-    flags.DEFINE_integer(
+    command_line.define_integer(
         "max_bad_steps",
         constants.MAX_BAD_STEPS,
         "Steps whose loss isn't finite that may be skipped; one more ends the training.",
         lower_bound=0,
     )
-    flags.DEFINE_integer(
+    command_line.define_integer(
         "iterations_per_loop",
         constants.ITERATIONS_PER_LOOP,
         "Steps a TPU takes by itself; --save_checkpoints_steps is a multiple of it.",
         lower_bound=1,
-        upper_bound=constants.LARGEST_STEP,
     )
-    flags.DEFINE_integer(
+    command_line.define_integer(
         "save_checkpoints_steps",
         constants.SAVE_CHECKPOINTS_STEPS,
         "Steps between two checkpoints.",
         lower_bound=1,
-        upper_bound=constants.LARGEST_STEP,
     )
-    flags.DEFINE_integer(
+    command_line.define_integer(
         "keep_checkpoint_max",
         constants.KEEP_CHECKPOINT_MAX,
         "Checkpoints kept.",
         lower_bound=1,
         upper_bound=constants.MOST_CHECKPOINTS,
     )
-    flags.DEFINE_integer(
+    command_line.define_integer(
         "shuffle_buffer_size",
         None,
         "Utterances shuffled at a time; default: as many as fit into "
@@ -172,7 +167,7 @@ def define_flags() -> None:
         None,
         "A trained model's folder, or a checkpoint: the new model begins with its variables.",
     )
-    flags.DEFINE_integer(
+    command_line.define_integer(
         "drop_layers", 0, "Last layers that aren't taken from --init_checkpoint.", lower_bound=0
     )
     define_network_flags()

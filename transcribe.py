@@ -60,10 +60,10 @@ def define_flags() -> None:
     flags.DEFINE_bool(
         "extended", False, "As DeepSpeech has it: print the text that the timed words make."
     )
-    flags.DEFINE_integer(
+    command_line.define_integer(
         "candidate_transcripts", 3, "Transcripts in the JSON, the best first.", lower_bound=1
     )
-    flags.DEFINE_integer(
+    command_line.define_integer(
         "stream",
         0,
         "Hear so many samples at a time, at most, and tell on standard error what is thought so "

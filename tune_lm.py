@@ -57,8 +57,8 @@ def define_flags() -> None:
         tuning.METRICS,
         "What is to be low; default: wer, and cer with a scorer of characters.",
     )
-    flags.DEFINE_integer("n_trials", constants.LM_TRIALS, "At most.", lower_bound=1)
-    flags.DEFINE_integer(
+    command_line.define_integer("n_trials", constants.LM_TRIALS, "At most.", lower_bound=1)
+    command_line.define_integer(
         "patience",
         constants.LM_PATIENCE,
         "Trials without a better one after which the search ends.",

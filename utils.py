@@ -26,7 +26,7 @@ INVISIBLE = re.compile("[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines of a text, which end with \\n, \\r\\n or \\r, without these ends.
+    """Returns the lines of a text, which end with \\n, \\r\\n or \\r, without these ends.
 
     str.splitlines also ends lines at U+2028, U+0085, \\v, \\f and others, which stand for spaces in
     what people write: what follows one would be lost or become a line of its own.
@@ -36,7 +36,7 @@ def lines_of(text: str) -> list[str]:
 
 
 def is_number(text: str) -> bool:
-    """Whether a text is a whole number in the digits 0 to 9, which programs and file formats write.
+    """Says whether a text is a whole number in the digits 0 to 9, as programs write it.
 
     str.isdigit takes superscripts too, and str.isdecimal the digits of all scripts.
     """
@@ -44,7 +44,7 @@ def is_number(text: str) -> bool:
 
 
 def in_western_digits(text: str) -> str:
-    """The text with the digits of all scripts as 0 to 9: ١٢ is 12. Superscripts stay."""
+    """Returns a text with the digits of all scripts as 0 to 9: ١٢ is 12. Superscripts stay."""
     return "".join(str(unicodedata.decimal(each, each)) for each in text)
 
 

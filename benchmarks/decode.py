@@ -101,7 +101,7 @@ def define_flags() -> None:
         "unknown_penalty", 1000, "Nats that a word loses outside the vocabulary.", lower_bound=0
     )
     flags.DEFINE_list("beam_widths", ["100", "500"], "Prefixes that the beams keep.")
-    flags.DEFINE_integer("rounds", 3, "Of which the median counts.", lower_bound=1)
+    command_line.define_integer("rounds", 3, "Of which the median counts.", lower_bound=1)
     command_line.define_logging_flag()
 
 

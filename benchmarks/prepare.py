@@ -43,14 +43,16 @@ from utils import ENGLISH
 FLAGS = flags.FLAGS
 command_line.define_logging_flag()
 command_line.define_paths("files_path", None, "Folders in LibriSpeech's layout.", required=True)
-flags.DEFINE_integer("utterances", 150, "Recordings, spread over the corpus.", lower_bound=1)
-flags.DEFINE_integer("copies", 8, "Times that all but the original go through them.", lower_bound=1)
+command_line.define_integer("utterances", 150, "Recordings, spread over the corpus.", lower_bound=1)
+command_line.define_integer(
+    "copies", 8, "Times that all but the original go through them.", lower_bound=1
+)
 flags.DEFINE_string(
     "scratch",
     None,
     "Where shards are written. /dev/shm leaves the disk out. Default: the system's.",
 )
-flags.DEFINE_integer("rounds", 5, "Rounds; the table shows their medians.", lower_bound=1)
+command_line.define_integer("rounds", 5, "Rounds; the table shows their medians.", lower_bound=1)
 
 SETTINGS = ShardSettings(
     front_end=FrontEnd(),

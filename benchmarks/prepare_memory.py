@@ -25,7 +25,7 @@ FLAGS = flags.FLAGS
 command_line.define_logging_flag()
 command_line.define_paths("files_path", None, "Folders in LibriSpeech's layout.", required=True)
 flags.DEFINE_list("utterances", ["2000", "20000"], "Sizes of the corpora.")
-flags.DEFINE_integer("workers", os.cpu_count(), "As of prepare_libri.py.", lower_bound=1)
+command_line.define_integer("workers", os.cpu_count(), "As of prepare_libri.py.", lower_bound=1)
 flags.DEFINE_string("scratch", None, "Folder with room for the shards. Default: the system's.")
 
 

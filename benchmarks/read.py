@@ -69,9 +69,11 @@ Batch = tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]
 def define_flags() -> None:
     flags.DEFINE_string("files_path", None, "Real speech in LibriSpeech's layout.")
     flags.DEFINE_string("data", None, "Shards instead, a glob or gs:// glob.")
-    flags.DEFINE_integer("batch_size", constants.TRAIN_BATCH_SIZE, "Utterances.", lower_bound=1)
-    flags.DEFINE_integer("batches", 30, "That are timed in a round.", lower_bound=1)
-    flags.DEFINE_integer("rounds", 3, "Of which the median counts.", lower_bound=1)
+    command_line.define_integer(
+        "batch_size", constants.TRAIN_BATCH_SIZE, "Utterances.", lower_bound=1
+    )
+    command_line.define_integer("batches", 30, "That are timed in a round.", lower_bound=1)
+    command_line.define_integer("rounds", 3, "Of which the median counts.", lower_bound=1)
     command_line.define_number(
         "tpu_step_ms",
         29.5,

@@ -117,10 +117,12 @@ def define_flags() -> None:
     )
     command_line.define_paths("model", [], "Model directories, SavedModels or .tflite files.")
     flags.DEFINE_string("scorer", None, "The language model that build_lm.py made; none without.")
-    flags.DEFINE_integer("beam_width", constants.BEAM_WIDTH, "As of eval.py.", lower_bound=1)
-    flags.DEFINE_integer("utterances", 20, "Recordings taken, over the corpus.", lower_bound=1)
-    flags.DEFINE_integer("rounds", 3, "Of which the median counts.", lower_bound=1)
-    flags.DEFINE_integer("core", 0, "The processor's core that is used.", lower_bound=0)
+    command_line.define_integer("beam_width", constants.BEAM_WIDTH, "As of eval.py.", lower_bound=1)
+    command_line.define_integer(
+        "utterances", 20, "Recordings taken, over the corpus.", lower_bound=1
+    )
+    command_line.define_integer("rounds", 3, "Of which the median counts.", lower_bound=1)
+    command_line.define_integer("core", 0, "The processor's core that is used.", lower_bound=0)
     command_line.define_logging_flag()
 
 

@@ -48,11 +48,11 @@ def define_flags() -> None:
     command_line.define_paths(
         "files_path", [], "Recordings: files, folders or patterns, by commas."
     )
-    flags.DEFINE_integer("recordings", 50, "Most recordings that are sent.", lower_bound=1)
-    flags.DEFINE_integer("clients", 50, "Requests at once.", lower_bound=1)
+    command_line.define_integer("recordings", 50, "Most recordings that are sent.", lower_bound=1)
+    command_line.define_integer("clients", 50, "Requests at once.", lower_bound=1)
     command_line.define_number("seconds", 60, "How long requests are begun.", lower_bound=1)
-    flags.DEFINE_integer("batch_size", 16, "Of the server.", lower_bound=2)
-    flags.DEFINE_integer("beam_width", constants.BEAM_WIDTH, "Of the server.", lower_bound=1)
+    command_line.define_integer("batch_size", 16, "Of the server.", lower_bound=2)
+    command_line.define_integer("beam_width", constants.BEAM_WIDTH, "Of the server.", lower_bound=1)
     command_line.define_logging_flag()
 
 

@@ -67,9 +67,9 @@ GRADIENT_TOLERANCE = 1e-2
 
 
 def define_flags() -> None:
-    flags.DEFINE_integer("batch_size", 16, "Utterances.", lower_bound=1)
-    flags.DEFINE_integer("frames", 800, "Of every utterance.", lower_bound=500)
-    flags.DEFINE_integer("rounds", 5, "Of which the median counts.", lower_bound=1)
+    command_line.define_integer("batch_size", 16, "Utterances.", lower_bound=1)
+    command_line.define_integer("frames", 800, "Of every utterance.", lower_bound=500)
+    command_line.define_integer("rounds", 5, "Of which the median counts.", lower_bound=1)
     command_line.define_logging_flag()
 
 

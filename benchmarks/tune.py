@@ -52,10 +52,12 @@ def define_flags() -> None:
     flags.DEFINE_string("model_dir", constants.MODEL_DIR, "A trained model.")
     flags.DEFINE_string("dev_data", constants.DEV_DATA, "Shards of a development set.")
     flags.DEFINE_string("scorer", f"{constants.LM_DIR}/{constants.SCORER_FILE}", "A scorer.")
-    flags.DEFINE_integer("beam_width", constants.BEAM_WIDTH, "Prefixes kept.", lower_bound=1)
-    flags.DEFINE_integer("eval_batch_size", 8, "Utterances at a time.", lower_bound=1)
-    flags.DEFINE_integer("trials", 20, "Of a round, of which the mean counts.", lower_bound=1)
-    flags.DEFINE_integer("rounds", 3, "Of which the median counts.", lower_bound=1)
+    command_line.define_integer("beam_width", constants.BEAM_WIDTH, "Prefixes kept.", lower_bound=1)
+    command_line.define_integer("eval_batch_size", 8, "Utterances at a time.", lower_bound=1)
+    command_line.define_integer(
+        "trials", 20, "Of a round, of which the mean counts.", lower_bound=1
+    )
+    command_line.define_integer("rounds", 3, "Of which the median counts.", lower_bound=1)
     command_line.define_logging_flag()
 
 

@@ -261,9 +261,11 @@ def define_flags() -> None:
     command_line.define_choice("language", "en", sorted(VOICES), "Language that the voices speak.")
     command_line.define_choice("layout", CSV, LAYOUTS, "Layout of the corpus.")
     flags.DEFINE_string("corpus_dir", "demo/commands/corpus", "Folder to write the corpus to.")
-    flags.DEFINE_integer("train_utterances", 400, "Utterances to train on.", lower_bound=1)
-    flags.DEFINE_integer("dev_utterances", 40, "Utterances to look at meanwhile.", lower_bound=1)
-    flags.DEFINE_integer("test_utterances", 40, "Utterances to test with.", lower_bound=1)
+    command_line.define_integer("train_utterances", 400, "Utterances to train on.", lower_bound=1)
+    command_line.define_integer(
+        "dev_utterances", 40, "Utterances to look at meanwhile.", lower_bound=1
+    )
+    command_line.define_integer("test_utterances", 40, "Utterances to test with.", lower_bound=1)
     command_line.define_random_seed("Seed of sentences, voices, rates and pitches.")
     command_line.define_logging_flag()
 

@@ -257,9 +257,13 @@ def write_corpus(corpus_dir: Path, settings: Settings) -> None:
 def define_flags() -> None:
     """Defines the flags. Not at import, where they could meet those of another program's module."""
     flags.DEFINE_string("corpus_dir", "demo/corpus", "Folder to write the corpus to.")
-    flags.DEFINE_integer("train_utterances", 2000, "Utterances to train on.", lower_bound=1)
-    flags.DEFINE_integer("dev_utterances", 100, "Utterances of the split dev.", lower_bound=1)
-    flags.DEFINE_integer("test_utterances", 200, "Utterances of the split test.", lower_bound=1)
+    command_line.define_integer("train_utterances", 2000, "Utterances to train on.", lower_bound=1)
+    command_line.define_integer(
+        "dev_utterances", 100, "Utterances of the split dev.", lower_bound=1
+    )
+    command_line.define_integer(
+        "test_utterances", 200, "Utterances of the split test.", lower_bound=1
+    )
     command_line.define_random_seed("Seed of sentences, rates and pitches.")
     command_line.define_logging_flag()
 

@@ -15,6 +15,7 @@ the later parts of several mp3 or ogg files that were joined into one. The sound
 at its own first sample, even if the picture starts earlier.
 """
 
+import codecs
 import contextlib
 import functools
 import hashlib
@@ -94,7 +95,7 @@ FFMPEG_MEANS = {
 NOT_REGULAR = "File does not exist or is not a regular file"
 NOT_RECOGNISED = "Format not recognised"
 # How web pages begin, in lower case, and the bytes of text.
-PAGE_STARTS = (b"<!doctype html", b"<html")
+PAGE_STARTS = (b"<!doctype html", b"<html", b"<?xml", b"<!--")
 TEXT_BYTES = frozenset(string.printable.encode())
 # How webm and mkv begin, and how the part of them begins that holds sound.
 MATROSKA, MATROSKA_CLUSTER = b"\x1aE\xdf\xa3", b"\x1fC\xb6u"
@@ -152,7 +153,7 @@ def read_audio(
     mono = audio.mean(axis=1)  # [samples]
     if not np.isfinite(mono).all():
         raise AudioError(f"{path} can't be used: some of its samples are no finite numbers.")
-    refuse_cancelled(power(mono), power(audio) / max(audio.shape[1], 1), path)
+    refuse_cancelled(power(mono), power(audio) / audio.shape[1], path)
     if file_rate != sample_rate and len(mono):
         mono = soxr.resample(mono, file_rate, sample_rate, quality="HQ")
     return mono * np.float32(INT16_SCALE)
@@ -209,7 +210,7 @@ def refuse_cancelled(mixed: float, whole: float, name: str) -> None:
     if mixed < CANCELLED * whole:
         raise AudioError(
             f"{name} can't be used: its channels cancel each other out, being of opposite phase. "
-            f"Keep one of them, as in ffmpeg -i {name} -af pan='mono|c0=c0' OUTPUT.wav"
+            "Keep one of them, as in ffmpeg -i INPUT -af 'pan=mono|c0=c0' OUTPUT.wav."
         )
 
 
@@ -289,7 +290,7 @@ def open_sound(source: str | bytes, reader: type[SoundReader] = SoundReader) -> 
 
 
 def _completed(source: str | bytes) -> io.BufferedIOBase | None:
-    """The file with the length that its header should have; None if it has one."""
+    """Opens a file with the length that its header should have; None if it has one."""
     with open(source, "rb") if isinstance(source, str) else io.BytesIO(source) as file:
         field = missing_length(file)
     if field is None:
@@ -344,6 +345,15 @@ def _opened(path: str, stretch: bool) -> SoundReader:
         return SoundReader(io.BytesIO(kept.sound))
 
 
+def _is_text(content: bytes) -> bool:
+    """Says whether bytes are printable text in UTF-8, whose last character may be cut."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(content)
+    except UnicodeDecodeError:
+        return False
+    return all(each.isprintable() or each in "\t\n\r\f" for each in text)
+
+
 def refuse_without_sound(name: str, source: str | bytes) -> None:
     """Refuses what is plainly no sound, which decoders would describe as damage.
 
@@ -357,11 +367,12 @@ def refuse_without_sound(name: str, source: str | bytes) -> None:
     """
     with open(source, "rb") if isinstance(source, str) else io.BytesIO(source) as file:
         head = file.read(HEAD_BYTES)
+    start = head.removeprefix(codecs.BOM_UTF8).lstrip()
     if not head:
         reason = "the file is empty. Record it again, or copy it again"
-    elif head.lstrip().lower().startswith(PAGE_STARTS):
+    elif start.lower().startswith(PAGE_STARTS):
         reason = "it is a web page. Download the recording itself"
-    elif TEXT_BYTES.issuperset(head):
+    elif _is_text(start):
         reason = "it is text. Name a sound file"
     elif head.startswith(MATROSKA) and len(head) < HEAD_BYTES and MATROSKA_CLUSTER not in head:
         reason = "there is no sound in it yet, only a header. Let the recording end first"

@@ -53,13 +53,24 @@ def define_choices(name: str, default: list[str], choices: Iterable[str], meanin
 
 def define_random_seed(meaning: str) -> None:
     """Defines --random_seed, with the bounds that hold for every random generator here."""
-    flags.DEFINE_integer(
+    define_integer(
         "random_seed",
         constants.RANDOM_SEED,
         meaning,
         lower_bound=0,
         upper_bound=LARGEST_SEED,
     )
+
+
+def define_integer(
+    name: str,
+    default: int | None,
+    meaning: str,
+    lower_bound: int = -constants.LARGEST_INTEGER,
+    upper_bound: int = constants.LARGEST_INTEGER,
+) -> None:
+    """Defines a flag whose value is a whole number, from one bound to the other."""
+    flags.DEFINE_integer(name, default, meaning, lower_bound=lower_bound, upper_bound=upper_bound)
 
 
 class _NumberParser(flags.FloatParser):
@@ -76,8 +87,8 @@ def define_number(
     name: str,
     default: float | None,
     meaning: str,
-    lower_bound: float | None = None,
-    upper_bound: float | None = None,
+    lower_bound: float = -constants.LARGEST_NUMBER,
+    upper_bound: float = constants.LARGEST_NUMBER,
 ) -> None:
     """Defines a flag whose value is a finite number, from one bound to the other."""
     parser = _NumberParser(lower_bound, upper_bound)
@@ -109,7 +120,7 @@ def define_paths(name: str, default: str | list[str] | None, meaning: str, **mor
 
 def define_batch_size(name: str, default: int) -> None:
     """Defines a flag of utterances that a network computes at once."""
-    flags.DEFINE_integer(
+    define_integer(
         name,
         default,
         "Utterances at once, over all cores.",

@@ -9,7 +9,7 @@ from typing import Any
 
 import numba
 from absl import logging
-from numba.core import caching
+from numba.core import caching, config
 
 _reported: set[str] = set()  # messages of this process
 
@@ -30,18 +30,31 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
-class _ReadOnlyLocator(caching.InTreeCacheLocator):
+class _NamedFolder(caching.UserProvidedCacheLocator):
+    """Locates the cache in the folder that NUMBA_CACHE_DIR names, though it may not be writable."""
+
+    @classmethod
+    def from_function(cls, py_func: Callable[..., Any], py_file: str) -> "_NamedFolder | None":
+        return cls(py_func, py_file) if config.CACHE_DIR else None  # type: ignore[attr-defined]
+
+
+class _FolderOfCode(caching.InTreeCacheLocator):
     """Locates the cache beside a function's file, though it may not be writable.
 
     An installation that others own may hold what it was compiled to; see speech/precompile.py.
     """
 
     @classmethod
-    def from_function(cls, py_func: Callable[..., Any], py_file: str) -> "_ReadOnlyLocator":
+    def from_function(cls, py_func: Callable[..., Any], py_file: str) -> "_FolderOfCode":
         return cls(py_func, py_file)
 
 
-_LOCATORS = [*caching.CompileResultCacheImpl._locator_classes, _ReadOnlyLocator]
+_LOCATORS: list[type[object]] = [
+    _NamedFolder,
+    caching.InTreeCacheLocator,
+    caching.UserWideCacheLocator,
+    _FolderOfCode,
+]
 
 
 class _CacheFiles(caching.CompileResultCacheImpl):

@@ -103,11 +103,15 @@ def define_network_flags() -> None:
     )
     for define, size, meaning in (
         (flags.DEFINE_list, "conv_channels", "One number a convolution."),
-        (flags.DEFINE_integer, "context_size", "Frames a convolution or the first layer sees."),
-        (flags.DEFINE_integer, "stride_size", "Frames between two outputs."),
-        (flags.DEFINE_integer, "dense_unit_size", "Units of a dense layer."),
-        (flags.DEFINE_integer, "recurrent_layers", "How many there are."),
-        (flags.DEFINE_integer, "recurrent_unit_size", "Units of each direction."),
+        (
+            command_line.define_integer,
+            "context_size",
+            "Frames a convolution or the first layer sees.",
+        ),
+        (command_line.define_integer, "stride_size", "Frames between two outputs."),
+        (command_line.define_integer, "dense_unit_size", "Units of a dense layer."),
+        (command_line.define_integer, "recurrent_layers", "How many there are."),
+        (command_line.define_integer, "recurrent_unit_size", "Units of each direction."),
         (flags.DEFINE_bool, "layer_norm", "Normalises what the dense layers put out."),
     ):
         define(size, None, f"{meaning} Default: {_defaults(size)}.")

@@ -28,7 +28,7 @@ def define_decoder_flags() -> None:
 
 def define_search_flags() -> None:
     """Those that don't weight anything, which the search for weights has as well."""
-    flags.DEFINE_integer(
+    command_line.define_integer(
         "beam_width",
         constants.BEAM_WIDTH,
         "Prefixes that the beam search keeps.",
@@ -42,7 +42,7 @@ def define_search_flags() -> None:
         lower_bound=0,
         upper_bound=1,
     )
-    flags.DEFINE_integer(
+    command_line.define_integer(
         "cutoff_top_n",
         DEFAULTS.cutoff_top_n,
         "In each frame, try only so many labels, the most probable ones.",

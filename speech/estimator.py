@@ -11,7 +11,7 @@ import tensorflow as tf
 from absl import flags, logging
 
 import constants
-from speech import storage
+from speech import command_line, storage
 from speech.distribution import (
     DistributedEstimator,
     Replicas,
@@ -53,7 +53,7 @@ def define_tpu_flags() -> None:
     )
     flags.DEFINE_string("tpu_zone", None, "Zone of a TPU that isn't local, e.g. us-central1-b.")
     flags.DEFINE_string("gcp_project", None, "Project of a TPU that isn't local.")
-    flags.DEFINE_integer(
+    command_line.define_integer(
         "num_tpu_cores", constants.NUM_TPU_CORES, "Cores of the TPU.", lower_bound=1
     )
 

@@ -48,9 +48,8 @@ class Normaliser:
     apostrophes become '; a character that the alphabet doesn't have is written in lower case if the
     alphabet has that; every other one separates words.
 
-    UTF_8 has all characters. By the rules of a language all that they leave makes words. Without
-    one, letters, marks, digits, apostrophes and the joiners of Persian and Indic letters do, in
-    lower case, as transcripts are to be.
+    UTF_8 has all characters: all that the rules leave makes words, capitals and punctuation too,
+    as they are in the labels. The rules of a language take these away.
     """
 
     def __init__(
@@ -83,13 +82,8 @@ class Normaliser:
     def _letter(self, character: str) -> str | None:
         """How the alphabet writes a character; None: not at all."""
         if self._of_bytes:
-            if self._rules.language is not None:
-                # KenLM takes a zero byte for a space.
-                return None if character.isspace() or character == "\0" else character
-            if character in TYPOGRAPHIC_APOSTROPHES:
-                return APOSTROPHE
-            lower = unicodedata.normalize("NFC", character.lower())
-            return lower if _in_words(character) else None
+            # KenLM takes a zero byte for a space.
+            return None if character.isspace() or character == "\0" else character
         if character in self._alphabet:
             return character
         if character in TYPOGRAPHIC_APOSTROPHES and APOSTROPHE in self._alphabet:
@@ -129,11 +123,6 @@ class Normaliser:
             return None
         text = text.translate(self._letters)
         return text if len(text) == 1 or not self._characters else None
-
-
-def _in_words(character: str) -> bool:
-    """Whether a character of any script belongs to a word."""
-    return character in APOSTROPHE + JOINERS or unicodedata.category(character)[0] in "LMN"
 
 
 def _amid_east_asian(text: str, i: int) -> bool:

@@ -25,16 +25,16 @@ FLAGS_OF_FEATURES = {
 
 def define_shard_flags() -> None:
     """What shards are made of, and how they are made; `define_front_end_flags` goes with them."""
-    flags.DEFINE_integer(
+    command_line.define_integer(
         "partition_size", constants.PARTITION_SIZE, "Utterances a shard covers.", lower_bound=1
     )
-    flags.DEFINE_integer(
+    command_line.define_integer(
         "starting_position",
         constants.STARTING_POSITION,
         "Utterance to begin at, in the corpus's sorted order.",
         lower_bound=0,
     )
-    flags.DEFINE_integer(
+    command_line.define_integer(
         "max_sequence_length",
         constants.MAX_SEQUENCE_LENGTH,
         "Frames a record is padded to; longer utterances are skipped. LibriSpeech's dev-* and "
@@ -42,7 +42,7 @@ def define_shard_flags() -> None:
         lower_bound=1,
         upper_bound=constants.LONGEST_SEQUENCE,
     )
-    flags.DEFINE_integer(
+    command_line.define_integer(
         "max_label_length",
         constants.MAX_LABEL_LENGTH,
         "Labels a record is padded to; longer transcripts are skipped. LibriSpeech's dev-* and "
@@ -63,12 +63,16 @@ def define_shard_flags() -> None:
         "Beside every utterance keep augmented copies, e.g. --augment='reverb[p=0.5,delay=20~10]' "
         "--augment='speed[factor=0.9:1.1]'; see docs/augmentation.md.",
     )
-    flags.DEFINE_integer(
-        "augmented_copies", None, "Of each utterance; default with --augment: 1.", lower_bound=1
+    command_line.define_integer(
+        "augmented_copies",
+        None,
+        "Of each utterance; default with --augment: 1.",
+        lower_bound=1,
+        upper_bound=constants.MOST_COPIES,
     )
     command_line.define_random_seed("Seed of the augmented copies.")
     flags.DEFINE_bool("strict", False, "Stop at the first unusable utterance.")
-    flags.DEFINE_integer(
+    command_line.define_integer(
         "workers",
         os.cpu_count(),
         "Processes that prepare.",
@@ -118,17 +122,19 @@ def define_front_end_flags() -> None:
         features.FEATURES,
         "Log mel filterbank energies, cepstral coefficients, log power spectrum, or samples.",
     )
-    flags.DEFINE_integer("sample_rate", constants.SAMPLE_RATE, "Hz.")
+    command_line.define_integer("sample_rate", constants.SAMPLE_RATE, "Hz.")
     command_line.define_number("winlen", constants.WINDOW_SECONDS, "Length of a frame in seconds.")
     command_line.define_number(
         "winstep", constants.STEP_SECONDS, "Seconds between two frames' starts."
     )
-    flags.DEFINE_integer(
+    command_line.define_integer(
         "nfft", constants.FFT_SIZE, "Samples of the FFT that a frame is padded to with zeros."
     )
-    flags.DEFINE_integer("nrof_fbanks", constants.MEL_FILTERS, "Mel filters of fbank and mfcc.")
-    flags.DEFINE_integer("numcep", constants.CEPSTRAL_COEFFICIENTS, "Coefficients of mfcc.")
-    flags.DEFINE_integer(
+    command_line.define_integer(
+        "nrof_fbanks", constants.MEL_FILTERS, "Mel filters of fbank and mfcc."
+    )
+    command_line.define_integer("numcep", constants.CEPSTRAL_COEFFICIENTS, "Coefficients of mfcc.")
+    command_line.define_integer(
         "deltas",
         0,
         "Orders of differences over time that are appended to each frame.",

@@ -17,6 +17,7 @@ HostCall = tuple[Callable[..., Any], list[tf.Tensor]]
 
 STEPS = 50  # between two descriptions
 VALUES = 10  # that are printed of a tensor
+LABELS = 20  # that are printed as numbers
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def describe_too(host_call: HostCall, values: StepValues, alphabet: Alphabet) ->
                 _statistics("logits [outputs, classes]", logits),
                 tf.strings.join(["  best path: ", _text(alphabet, _best_path(logits))]),
                 tf.strings.join(["  label: ", _text(alphabet, label)]),
+                tf.strings.format("  labels: {}", label[:LABELS], summarize=LABELS),
             ),
             tf.no_op,
             name="describe_step",
@@ -96,12 +98,12 @@ def _numbers(values: tf.Tensor) -> tf.Tensor:
 
 
 def _best_path(logits: tf.Tensor) -> tf.Tensor:
-    """The labels [labels] of the best path through logits [outputs, classes]."""
+    """Returns the labels [labels] of the best path through logits [outputs, classes]."""
     (best,), _ = tf.nn.ctc_greedy_decoder(logits[:, tf.newaxis], tf.shape(logits)[:1])
     return best.values
 
 
 def _text(alphabet: Alphabet, labels: tf.Tensor) -> tf.Tensor:
-    """The text of labels [labels], a string tensor."""
+    """Returns the text of labels [labels], a string tensor."""
     characters = [alphabet.decode([label]) for label in range(alphabet.blank)]
     return tf.strings.reduce_join(tf.gather(characters, labels))

@@ -604,9 +604,13 @@ def test_stretches_of_a_file_decode_it_once(
 
 @pytest.mark.parametrize("suffix", [".mp3", ".MP3", ".wav", ".m4a"])
 def test_a_web_page_is_named_as_one(tmp_path: Path, suffix: str) -> None:
-    page = write(tmp_path / f"page{suffix}", b"\n<!DOCTYPE html>\n<html>404</html>\n" * 100)
-    with pytest.raises(AudioError, match="it is a web page"):
-        read_audio(page, 16000)
+    for start in (b"\n<!DOCTYPE html>\n", b"\xef\xbb\xbf<HTML>", b'<?xml version="1.0"?>\n'):
+        page = write(tmp_path / f"page{suffix}", start + b"<p>404</p>\n" * 100)
+        with pytest.raises(AudioError, match="it is a web page"):
+            read_audio(page, 16000)
+    text = write(tmp_path / f"text{suffix}", "Привет, это текст\n".encode() * 100)
+    with pytest.raises(AudioError, match="it is text"):
+        read_audio(text, 16000)
 
 
 def test_a_webm_that_has_only_its_header_has_no_sound_yet(encoded: Path, tmp_path: Path) -> None:

@@ -36,18 +36,24 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *before: str) -> list[str]:
+def run(folder: Path, *before: str, cache: Path | None = None) -> list[str]:
     """What is logged of the cache while the module runs; it must print the right number.
 
     Its user has no folder to write to but the module's own.
 
     Args:
         before: a command that starts another one.
+        cache: the folder that NUMBA_CACHE_DIR names.
     """
     outcome = subprocess.run(
         [*before, sys.executable, "-c", "import module; module.main()"],
         cwd=folder,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{folder}:{ROOT}", "HOME": "/dev/null"},
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": f"{folder}:{ROOT}",
+            "HOME": "/dev/null",
+            **({"NUMBA_CACHE_DIR": str(cache)} if cache else {}),
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -89,6 +95,13 @@ def test_files_that_a_crash_cut_short_are_replaced(
 def test_compiled_code_is_read_where_it_cannot_be_written(folder: Path) -> None:
     run(folder)
     assert run(folder, *read_only(folder)) == []
+
+
+def test_compiled_code_is_read_from_a_named_folder_that_cannot_be_written(folder: Path) -> None:
+    cache = folder / "cache"
+    cache.mkdir()
+    run(folder, cache=cache)
+    assert run(folder, *read_only(cache), "env", "-C", str(folder), cache=cache) == []
 
 
 def test_code_is_compiled_where_nothing_can_be_written(folder: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from speech import transcripts
 from speech.corpora import formats
-from speech.lm_text import RESERVED, Excluded, Normaliser, prepare, read_excluded
+from speech.lm_text import AS_IT_IS, RESERVED, Excluded, Normaliser, prepare, read_excluded
 from speech.text_files import TextFile, find_text, read_blocks
 from speech.transcripts import LANGUAGES, TranscriptRules
 from utils import ENGLISH, UTF_8, Alphabet, UserError, lines_of
@@ -52,8 +52,7 @@ def test_the_words_of_the_model_are_the_words_of_the_label(
     alphabets = [Alphabet(tuple(sorted({*label, " "})))]
     if rules.language in LANGUAGES:
         alphabets.append(transcripts.alphabet_of(rules.language))
-    if rules.language:
-        alphabets.append(UTF_8)
+    alphabets.append(UTF_8)
     alphabet = data.draw(st.sampled_from(alphabets))
     assume(not alphabet.missing(label))
     lines = list(Normaliser(alphabet, False, rules).sentences(" ".join(lines_of(text))))
@@ -101,8 +100,10 @@ def test_a_token_of_another_s_model_with_a_space_is_none() -> None:
     assert normaliser.written("new\u00a0york") is None and normaliser.written("\u200b") is None
 
 
-def words(text: str, alphabet: Alphabet = ENGLISH) -> list[list[str]]:
-    return list(Normaliser(alphabet, characters=False).sentences(text))
+def words(
+    text: str, alphabet: Alphabet = ENGLISH, rules: TranscriptRules = AS_IT_IS
+) -> list[list[str]]:
+    return list(Normaliser(alphabet, characters=False, rules=rules).sentences(text))
 
 
 def split(text: str) -> list[str]:
@@ -157,13 +158,16 @@ def test_a_language_without_spaces_has_none() -> None:
     assert normaliser.tokens(found) == list("今天天气很好")
 
 
-def test_of_bytes_letters_marks_digits_and_apostrophes_make_words() -> None:
-    text = "Don’t «PAY» 5%: مُحَمَّد، हिन्दी می\u200cشود-ÉTÉ <s>"  # noqa: RUF001
-    assert words(text, UTF_8) == [["don't", "pay", "5", "مُحَمَّد", "हिन्दी", "می\u200cشود", "été", "s"]]
+def test_of_bytes_all_that_the_rules_leave_makes_words() -> None:
+    text = "Don’t «PAY» 5%: हिन्दी می\u200cشود-ÉTÉ <s>"  # noqa: RUF001
+    assert words(text, UTF_8) == [text.split()[:-1]]
+    rules = TranscriptRules("de")
+    assert words(text, UTF_8, rules) == [words_of(rules.apply(text))]
+    assert {"pay", "été"} < set(words(text, UTF_8, rules)[0])
 
 
 def test_of_bytes_no_space_parts_chinese_from_chinese() -> None:
-    normaliser = Normaliser(UTF_8, characters=True)
+    normaliser = Normaliser(UTF_8, characters=True, rules=TranscriptRules("zh"))
     (found,) = normaliser.sentences("今天、天气 OK 很好。 مرحبا يا")
     assert normaliser.tokens(found) == [
         *"今天天气", "<space>", *"ok", "<space>", *"很好", "<space>", *"مرحبا", "<space>", *"يا"

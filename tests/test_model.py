@@ -103,6 +103,8 @@ def test_a_described_step_shows_each_gradients_norm_and_one_utterance(
     assert int(outputs) == int(frames) / NETWORK.stride_size and int(classes) == ENGLISH.size
     label = re.search(r"label: (.+)", description)
     assert label and label[1] in dict(dataset.transcripts(two)).values()
+    numbers = " ".join(map(str, ENGLISH.encode(label[1])))
+    assert f"labels: [{numbers}]\n" in description
 
 
 def test_learning_rate_is_the_same_as_float_and_as_tensor() -> None:

@@ -516,7 +516,13 @@ def test_server_answers_to_its_own_names(client: httpx.Client, server: Server, h
     assert handshake(server, "/api/stream", Host=host)[0] == 101
 
 
-@pytest.mark.parametrize("host", ["evil.example:8080", "x.localbox", "localhost.evil.example", ""])
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("evil.example:8080", "x.localbox", "localhost.evil.example", ""),
+        *("[::1]evil.example", "[localhost]", "localhost:evil.example"),
+    ],
+)
 def test_name_of_another_site_that_leads_here_is_refused(
     client: httpx.Client, server: Server, host: str
 ) -> None:
@@ -621,7 +627,7 @@ def test_upload_that_trickles_doesn_t_keep_a_stopped_server(tmp_path: Path, fold
             began = time.monotonic()
             own.process.terminate()
             assert own.process.wait(60) == 0
-            assert time.monotonic() - began < 25
+            assert time.monotonic() - began < 20
             assert connection.recv(10_000).startswith(b"HTTP/1.1 503")
         assert not list(own.temporary.rglob("*upload*"))
     assert "Traceback" not in "".join(own.log)
@@ -709,13 +715,13 @@ def test_long_readings_give_way_to_others_to_clients_that_leave_and_to_a_stop(
         wait_until(lambda: metric(client, "speech_waiting_requests ") == 5)
         beside = sorted(seconds_of_short() for _ in range(5))
         print(f"{alone:.2f} s alone, {beside} beside")
-        assert beside[2] - alone < 5
+        assert beside[-1] - alone < 2
         assert not any(each.done() for each in answers)
         began = time.monotonic()
         own.process.terminate()
         assert own.process.wait(60) == 0
         print(f"ended after {time.monotonic() - began:.1f} s")
-        assert time.monotonic() - began < 25
+        assert time.monotonic() - began < 20
         assert {each.result() for each in answers} <= {200, 503}
         assert not list(own.temporary.rglob("*upload*"))
     assert "Traceback" not in "".join(own.log)

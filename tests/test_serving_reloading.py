@@ -55,6 +55,25 @@ def served_from(folder: Path) -> Served:
     return Served(load)
 
 
+def test_a_signal_during_the_first_loading_is_answered_once_the_server_runs(folder: Path) -> None:
+    loads: list[Loaded] = []
+
+    def load() -> Loaded:
+        if not loads:
+            signal.raise_signal(signal.SIGHUP)
+        catalogue = open_catalogue([f"{folder}/model"], [], BeamSettings(8), 4)
+        loads.append(Loaded(catalogue, TestSets([])))
+        return loads[-1]
+
+    served = Served(load)
+
+    async def serve() -> None:
+        async with served.reloading():
+            await until(lambda: len(loads) == 2 and served.now is loads[1])
+
+    asyncio.run(serve())
+
+
 async def until(holds: Callable[[], bool]) -> None:
     end = time.monotonic() + SECONDS
     while not holds():

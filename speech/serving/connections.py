@@ -39,7 +39,7 @@ INVALID_TEXT = 1007  # RFC 6455's code
 
 
 def most_connections() -> int:
-    """How many connections there may be at once."""
+    """Returns how many connections there may be at once."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
         return MOST_CONNECTIONS
@@ -95,16 +95,16 @@ class HttpConnection(_Sending, H11Protocol):
             self._make_room()
 
     def _make_room(self) -> None:
-        """Ends a connection: of those that wait for a head the oldest, silent ones first.
+        """Ends a connection: of the others that wait for a head the oldest, silent ones first.
 
         If all others have requests under way, it is this one.
         """
         waiting = [
             (each._heard, each._head_timer.when(), each)
             for each in self.connections
-            if isinstance(each, HttpConnection) and each._head_timer
+            if isinstance(each, HttpConnection) and each._head_timer and each is not self
         ]
-        *_, ended = min(waiting, key=lambda each: each[:2])
+        *_, ended = min(waiting, key=lambda each: each[:2], default=(self,))
         ended.transport.abort()
         ended._watch_head()
         logging.log_every_n_seconds(
@@ -132,7 +132,7 @@ class HttpConnection(_Sending, H11Protocol):
 
     @property
     def _busy(self) -> bool:
-        """Whether a request is under way."""
+        """Says whether a request is under way."""
         return self.cycle is not None and not self.cycle.response_complete
 
     def _watch_head(self) -> None:
@@ -146,7 +146,7 @@ class HttpConnection(_Sending, H11Protocol):
             self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Whether the connection stays open for an answer: nc -N ends its side once it has asked.
+        """Keeps the connection open for an answer: nc -N ends its side once it has asked.
 
         A client that has left ends it as well. It is sent an interim answer, to which the system of
         one that has left says that nobody is there.

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ipaddress
+import re
 import time
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -141,18 +142,21 @@ class _Body:
                 return
 
 
+# A name or IPv4 address, or an IPv6 address in brackets, and perhaps a port.
+HOST_HEADER = re.compile(r"(\[(?P<address>[^]]+)\]|(?P<name>[^]:[]*))(:[0-9]*)?")
+
+
 def is_own_host(header: str, names: Collection[str]) -> bool:
-    """Whether a Host header names this server: as localhost, by an address, or by one of `names`.
+    """Says whether a Host header names this server: localhost, an address, or one of `names`.
 
     A page may have a name of its own that leads to this machine (DNS rebinding). To the browser the
     server is that page's then; only this header shows it.
     """
-    name = header.lower()
-    if name.startswith("["):
-        name = name[1:].partition("]")[0]
-    else:
-        name = name.partition(":")[0].removesuffix(".")
-    if name == "localhost" or name in names:
+    found = HOST_HEADER.fullmatch(header.lower())
+    if not found:
+        return False
+    name = found["address"] or found["name"].removesuffix(".")
+    if not found["address"] and (name == "localhost" or name in names):
         return True
     try:
         ipaddress.ip_address(name)

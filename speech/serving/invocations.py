@@ -127,16 +127,14 @@ def read_json_lines(content: bytes, asked: dict[str, str], most_bytes: int) -> I
 
     A line that can't be read is an error at its place.
     """
-    lines = [line for line in content.replace(b"\r", b"\n").split(b"\n") if line.strip()]
-    if not 0 < len(lines) <= MOST_INSTANCES:
+    lines = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not 0 < len(numbered) <= MOST_INSTANCES:
         raise RequestError(
-            400, f"The body has {len(lines)} lines: send 1 to {MOST_INSTANCES} recordings."
+            400, f"The body has {len(numbered)} lines: send 1 to {MOST_INSTANCES} recordings."
         )
     return Invocation(
-        [
-            _line(line, asked, most_bytes, f"Line {number}")
-            for number, line in enumerate(lines, start=1)
-        ]
+        [_line(line, asked, most_bytes, f"Line {number}") for number, line in numbered]
     )
 
 

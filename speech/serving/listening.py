@@ -7,6 +7,8 @@ short slices, so that others come between, however long a recording is.
 """
 
 import asyncio
+import contextlib
+import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -41,6 +43,9 @@ DECODED_RATE = 384_000
 
 # A thread reads for so long before others come.
 SLICE_SECONDS = 0.05
+
+# Larger files may take longer than a slice to be opened.
+LARGE_BYTES = 4 * 2**20
 
 # The name of a client's file in messages.
 UPLOAD = "The upload"
@@ -96,6 +101,7 @@ class Listener:
         self._thread_count = thread_count
         self._most_seconds = most_seconds
         self._group = group
+        self._opening_large = asyncio.Semaphore(1)
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
         """What a function returns that takes a processor's time, on one of the threads."""
@@ -170,21 +176,28 @@ class Listener:
         """The next segments and their features, float32 [frames, bins]; none at the end."""
         group: list[tuple[Segment, Floats]] = []
         while len(group) < self._group and not reading.ended:
-            if found := await share.run(reading.read_slice):
+            async with self._place_to_read(reading):
+                found = await share.run(reading.read_slice)
+            if found:
                 group.append(found)
         return group
+
+    def _place_to_read(self, reading: "_Reading") -> contextlib.AbstractAsyncContextManager[Any]:
+        """Lets one large file at a time be opened: an mp3 is scanned whole, in one call."""
+        slow = not reading.begun and os.path.getsize(reading.path) > LARGE_BYTES
+        return self._opening_large if slow else contextlib.nullcontext()
 
 
 class _Reading:
     """A recording that is being read: one call at a time, from any thread."""
 
     def __init__(self, path: str, choice: Choice, most_seconds: float, details: bool) -> None:
-        self._path = path
+        self.path = path
         self._front_end = choice.transcriber.config.front_end
         self._most_seconds = most_seconds
         self._lock = threading.Lock()
         self._samples = 0
-        self.ended = False
+        self.begun = self.ended = False
         self.extremes = Extremes(self._front_end.sample_rate) if details else None
         # Generators, which are closed to close the file.
         self._blocks: Any = stream_file(
@@ -208,6 +221,7 @@ class _Reading:
         """
         until = time.monotonic() + SLICE_SECONDS
         with self._lock:
+            self.begun = True
             try:
                 for segment in self._segments:
                     if segment is not None:
@@ -223,7 +237,7 @@ class _Reading:
                     "rate, or in parts.",
                 ) from None
             except AudioError as error:
-                raise RequestError(415, str(error).replace(self._path, UPLOAD)) from None
+                raise RequestError(415, str(error).replace(self.path, UPLOAD)) from None
             self.ended = True
             return None
 

@@ -41,10 +41,12 @@ class Served:
             load: loads all from its files; called again in a thread of its own.
         """
         self._load = load
-        self.now = load()
         self._wanted = asyncio.Event()
         self._closing: set[asyncio.Task[None]] = set()
         self._had_terminal = _has_terminal()
+        # Until the event loop handles it: what changes meanwhile is loaded once it runs.
+        signal.signal(signal.SIGHUP, lambda number, frame: self._hang_up())
+        self.now = load()
 
     @contextlib.contextmanager
     def use(self) -> Iterator[Loaded]:
