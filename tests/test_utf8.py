@@ -25,11 +25,13 @@ from utils import UTF_8
 Array = npt.NDArray[np.float32]
 
 
-def language_model(folder: Path, lines: list[str], characters: bool = False) -> Scorer:
-    """Of words or characters of some lines."""
+def language_model(
+    folder: Path, lines: list[str], characters: bool = False, language: str | None = None
+) -> Scorer:
+    """Of words or characters of some lines, written by the rules of a language."""
     text = text_files.find_text([write_lines(folder / "text", lines)], "--input_txt")
     package = str(folder / constants.SCORER_FILE)
-    rules = TranscriptRules()
+    rules = TranscriptRules(language)
     target = Target(str(folder), package, UTF_8, characters, rules, 100, 0.9, 1.2)
     estimation = Estimation(3, (0, 0, 0), discount_fallback=True, memory="85%")
     build(text, [], estimation, Packing("trie", 255, 8), None, target)
@@ -49,7 +51,7 @@ def heard(text: str, instead: str) -> Array:
 
 def test_a_model_of_chinese_characters_mends_what_was_heard(tmp_path: Path) -> None:
     lines = ["今天天气很好。", "天气很好，今天。", "你好世界"] * 20  # noqa: RUF001
-    scorer = language_model(tmp_path, lines, characters=True)
+    scorer = language_model(tmp_path, lines, characters=True, language="zh")
     assert set((tmp_path / "vocab-100.txt").read_text().split()) == set("天好气很今你世界")
     log_probs = heard("今天天气很好", "今夨天気很妤")
     assert greedy_decode(log_probs, UTF_8) == "今夨天気很妤"
