@@ -218,6 +218,8 @@ def transcribe(transcriber: Transcriber, source: Source, among_several: bool) ->
         print(subtitles.deepspeech_json(joined_candidates(recording.segments), name), flush=True)
     elif not recording.transcript.words:
         print(prefix, flush=True)  # an empty line, as DeepSpeech's
+    if not recording.seconds:
+        logging.warning("%s holds no sound: record it again.", source.name)
     took = time.monotonic() - started
     say(f"Inference took {took:.3f}s for {recording.seconds:.3f}s audio file.")
     return recording

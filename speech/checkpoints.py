@@ -12,6 +12,7 @@ from absl import flags, logging
 from google.protobuf import text_format
 from tensorflow.python.training.checkpoint_state_pb2 import CheckpointState
 
+import constants
 from speech import storage
 from utils import UserError
 
@@ -21,6 +22,19 @@ LATEST = "latest"
 
 # TensorFlow's, which names a folder's checkpoints.
 STATE_FILE = "checkpoint"
+
+
+def refuse_pattern(folder: str) -> None:
+    """Refuses a folder's name that TensorFlow would take for a pattern.
+
+    Raises:
+        UserError: it has one of *?[].
+    """
+    if set(folder) & set("*?[]"):
+        raise UserError(
+            f"{folder} has one of *?[] in its name, by which TensorFlow looks for its files "
+            "elsewhere: give the folder another name."
+        )
 
 
 def latest_checkpoint(folder: str) -> str | None:
@@ -59,6 +73,7 @@ def find_checkpoint(model_dir: str, which: str | None) -> str:
     Raises:
         UserError: there is no such checkpoint.
     """
+    refuse_pattern(model_dir)
     if which and which.lower() in (BEST, AVERAGE, LATEST):
         which = which.lower()
     if which is None:
@@ -139,7 +154,7 @@ def parse_weights(text: str) -> tuple[float, ...]:
         numbers = tuple(float(each) for each in text.split(","))
     except ValueError:
         numbers = ()
-    if len(numbers) == 1 and numbers[0] >= 1 and numbers[0].is_integer():
+    if len(numbers) == 1 and numbers[0] in range(1, constants.MOST_CHECKPOINTS + 1):
         return (1.0,) * int(numbers[0])
     if len(numbers) > 1 and min(numbers) >= 0 and 0 < sum(numbers) < float("inf"):
         return numbers

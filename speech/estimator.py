@@ -11,7 +11,7 @@ import tensorflow as tf
 from absl import flags, logging
 
 import constants
-from speech import command_line, storage
+from speech import checkpoints, command_line, storage
 from speech.distribution import (
     DistributedEstimator,
     Replicas,
@@ -257,11 +257,7 @@ def check_writable(model_dir: str) -> None:
     Raises:
         UserError: it can't.
     """
-    if set(model_dir) & set("*?[]"):
-        raise UserError(
-            f"--model_dir={model_dir} has one of *?[], by which TensorFlow looks for its "
-            "checkpoints elsewhere: choose another name."
-        )
+    checkpoints.refuse_pattern(model_dir)
     path = storage.join(model_dir, ".writable")
     try:
         if not storage.in_bucket(model_dir):  # which needs no folders

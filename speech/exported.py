@@ -83,6 +83,7 @@ def load(path: str, checkpoint: str | None = None) -> AcousticModel:
     if path.endswith(LITE_SUFFIX):
         return LiteModel(path)
     if storage.exists(storage.join(path, saved_model.GRAPH_FILE)):
+        checkpoints.refuse_pattern(path)
         return SavedModel(path)
     if storage.exists(config_path(path)):
         return CheckpointModel(path, checkpoints.find_checkpoint(path, checkpoint))

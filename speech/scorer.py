@@ -135,6 +135,7 @@ def _replacing(path: str) -> Iterator[str]:
     Raises:
         UserError: it can't be written.
     """
+    storage.refuse_device(path)
     partial = storage.partial_path(path)
     try:
         yield partial

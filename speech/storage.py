@@ -268,6 +268,7 @@ def open_writer(path: str, partial: str | None = None) -> Writer:
 
 class _FileWriter:
     def __init__(self, path: str, partial: str) -> None:
+        refuse_device(path)
         self._path = path
         self._partial = partial
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
@@ -292,6 +293,16 @@ class _FileWriter:
             self._file.close()
         with contextlib.suppress(FileNotFoundError):
             os.remove(self._partial)
+
+
+def refuse_device(path: str) -> None:
+    """Refuses a path that names a device or a pipe, which a file renamed to it would replace.
+
+    Raises:
+        UserError: it does.
+    """
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise UserError(f"{path} is no file, and would be replaced by one: name a file.")
 
 
 def partial_path(path: str) -> str:

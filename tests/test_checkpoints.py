@@ -153,6 +153,12 @@ def test_folder_of_damaged_checkpoints_is_told_of(tmp_path: Path) -> None:
 def test_weights_are_a_number_or_one_each() -> None:
     assert checkpoints.parse_weights("3") == (1.0, 1.0, 1.0)
     assert checkpoints.parse_weights("3,2,0.5") == (3.0, 2.0, 0.5)
-    for bad in ("", "0", "2.5", "-1,2", "0,0", "many", "1,inf", "nan,1"):
+    for bad in ("", "0", "2.5", "-1,2", "0,0", "many", "1,inf", "nan,1", "1000000000", "9" * 20):
         with pytest.raises(UserError, match="newest first"):
             checkpoints.parse_weights(bad)
+
+
+@pytest.mark.parametrize("name", ["data[1]", "what?", "a*"])
+def test_a_folder_that_tensorflow_takes_for_a_pattern_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"has one of .* give the folder another name"):
+        checkpoints.find_checkpoint(str(tmp_path / name), None)

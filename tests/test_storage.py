@@ -283,3 +283,11 @@ def test_reader_and_writer_of_a_bucket_are_those_of_files(own_bucket: str, tmp_p
         with storage.open_reader(path) as file:
             assert file.read(5) == b"first"
             assert file.read() == b", second"
+
+
+def test_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(UserError, match="is no file, and would be replaced by one: name a file"):
+        storage.write_text(str(path), "text")
+    assert path.is_fifo() and list(tmp_path.iterdir()) == [path]

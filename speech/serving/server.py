@@ -61,7 +61,12 @@ class _Server(uvicorn.Server):
         self.stopping.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except OSError as error:  # another server, started at the same time, was first to listen
+            raise UserError(
+                f"The port can't be served: {error.strerror}. Choose another one with --port."
+            ) from None
         asyncio.get_running_loop().set_exception_handler(connections.log_seldom)
         for each in sockets or ():
             each.listen(WAITING)  # uvicorn has set it to what asyncio accepts at once
