@@ -29,8 +29,6 @@ from speech.records import index_path
 
 FLAGS = flags.FLAGS
 
-AS_THEY_ARE = transcripts.TranscriptRules()
-
 
 def define_flags() -> None:
     flags.DEFINE_list(
@@ -167,7 +165,7 @@ def main() -> None:
     for folders, tfrecords_file in asked_sets():
         whole = for_evaluation(folders)
         settings = prepare_flags.asked_settings(FLAGS, alphabet, whole)
-        found = transcripts.rewritten(corpora.librispeech(folders), AS_THEY_ARE)
+        found = transcripts.rewritten(corpora.librispeech(folders), transcripts.AS_IT_IS)
         utterances = corpora.with_copies(found, settings.copies.augmented_copies)
         logging.info("%s: %d utterances", ", ".join(folders), len(utterances))
         if FLAGS.stats:

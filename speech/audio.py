@@ -23,7 +23,6 @@ import io
 import os
 import re
 import shutil
-import string
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -94,9 +93,8 @@ FFMPEG_MEANS = {
 # What libsndfile says of a file that is called .mp3 and holds no sound: it is there.
 NOT_REGULAR = "File does not exist or is not a regular file"
 NOT_RECOGNISED = "Format not recognised"
-# How web pages begin, in lower case, and the bytes of text.
+# How web pages begin, in lower case.
 PAGE_STARTS = (b"<!doctype html", b"<html", b"<?xml", b"<!--")
-TEXT_BYTES = frozenset(string.printable.encode())
 # How webm and mkv begin, and how the part of them begins that holds sound.
 MATROSKA, MATROSKA_CLUSTER = b"\x1aE\xdf\xa3", b"\x1fC\xb6u"
 INSTALL_FFMPEG = "install ffmpeg, or pip install -e '.[ffmpeg]'"

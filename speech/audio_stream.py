@@ -9,6 +9,7 @@ import contextlib
 import io
 import select
 import shutil
+import string
 import struct
 import subprocess
 import tempfile
@@ -85,6 +86,7 @@ MPEG_1_KBITS = {
     3: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
 }
 MPEG_2_KBITS = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+TEXT_BYTES = frozenset(string.printable.encode())
 NO_SAMPLES: Samples = np.zeros(0, np.float32)
 HEAD_BYTES = 12  # that tell a wav, other formats and text from raw samples
 
@@ -376,7 +378,7 @@ def _other_format(head: bytes) -> str:
             return form
     if head[4:8] == MP4_TYPE:
         return "m4a or mp4"
-    if audio.TEXT_BYTES.issuperset(head):
+    if TEXT_BYTES.issuperset(head):
         return "text"
     return ""
 

@@ -182,9 +182,8 @@ def run(main: Callable[[], None]) -> None:
             python_logging.Formatter("%(asctime)s %(levelname).1s %(message)s", "%H:%M:%S")
         )
         logging.set_verbosity(flags.FLAGS.logging)
-        if (
-            logging.level_debug()
-        ):  # not of libraries: matplotlib alone would write hundreds of lines
+        if logging.level_debug():
+            # Not of libraries: matplotlib alone would write hundreds of lines.
             logging.get_absl_logger().setLevel(python_logging.DEBUG)
             python_logging.getLogger().setLevel(python_logging.INFO)
         if isinstance(sys.stdout, io.TextIOWrapper):

@@ -11,16 +11,14 @@ from absl import logging
 from speech.scorer import SPACE, SPACE_WORD
 from speech.scripts import written_without_spaces
 from speech.text_files import TextFile, read_blocks
-from speech.transcripts import TranscriptRules
+from speech.transcripts import AS_IT_IS, TranscriptRules
 from utils import UTF_8, Alphabet, UserError, lines_of
 
 # Tokens that mean something else to a language model.
 RESERVED = frozenset({"<s>", "</s>", "<unk>"})
 
 APOSTROPHE = "'"
-AS_IT_IS = TranscriptRules()
 TYPOGRAPHIC_APOSTROPHES = "\u2019\u02bc\uff07"
-JOINERS = "\u200c\u200d"  # of Persian and Indic letters
 
 # A line that shares a run of so many words with a transcript of the test set is left out, ...
 RUN_WORDS = 6

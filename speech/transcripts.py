@@ -189,6 +189,9 @@ class TranscriptRules:
         return unicodedata.normalize(self.form, " ".join(text.split()))
 
 
+AS_IT_IS = TranscriptRules()
+
+
 def rewritten(utterances: Iterable[Utterance], rules: TranscriptRules) -> list[Utterance]:
     """The utterances with transcripts as the rules write them; of nothing but punctuation, none."""
     return [

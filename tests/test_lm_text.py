@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from speech import transcripts
 from speech.corpora import formats
-from speech.lm_text import AS_IT_IS, RESERVED, Excluded, Normaliser, prepare, read_excluded
+from speech.lm_text import RESERVED, Excluded, Normaliser, prepare, read_excluded
 from speech.text_files import TextFile, find_text, read_blocks
-from speech.transcripts import LANGUAGES, TranscriptRules
+from speech.transcripts import AS_IT_IS, LANGUAGES, TranscriptRules
 from utils import ENGLISH, UTF_8, Alphabet, UserError, lines_of
 
 FLAG = "--input_txt"
