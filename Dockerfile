@@ -41,7 +41,7 @@ FROM base AS train
 COPY --from=train-packages /opt/venv /opt/venv
 COPY . /opt/program
 WORKDIR /opt/program
-RUN python -m compileall -q . && python -m speech.precompile && chmod -R a+rwX /var/cache/numba
+RUN python -m compileall -q . && python -m speech.decoding.precompile && chmod -R a+rwX /var/cache/numba
 # SageMaker wants root, with whose rights it lays its folder: --build-arg RUN_AS=root.
 ARG RUN_AS=speech
 USER ${RUN_AS}
@@ -52,7 +52,7 @@ FROM base AS serve
 COPY --from=serve-packages /opt/venv /opt/venv
 COPY . /opt/program
 WORKDIR /opt/program
-RUN python -m compileall -q . && python -m speech.precompile && chmod -R a+rwX /var/cache/numba
+RUN python -m compileall -q . && python -m speech.decoding.precompile && chmod -R a+rwX /var/cache/numba
 ARG RUN_AS=speech
 USER ${RUN_AS}
 EXPOSE 8080

@@ -102,7 +102,7 @@ $(INSTALLED): setup.cfg
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --editable '.[cpu,demo,dev]'
 	$(RUN) -m pip check
-	$(RUN) -m speech.precompile
+	$(RUN) -m speech.decoding.precompile
 	touch $@
 
 clean:

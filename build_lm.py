@@ -17,16 +17,11 @@ from absl import flags, logging
 
 import constants
 import utils
-from speech import (
-    command_line,
-    kenlm_programs,
-    language_model,
-    scorer,
-    storage,
-    text_files,
-    transcript_flags,
-)
-from speech.kenlm_programs import Estimation, Packing
+from speech.decoding import scorer
+from speech.flags import transcripts as transcript_flags
+from speech.language_model import builder, kenlm_programs, text_files
+from speech.language_model.kenlm_programs import Estimation, Packing
+from speech.system import command_line, storage
 
 FLAGS = flags.FLAGS
 
@@ -173,17 +168,17 @@ def estimation() -> Estimation:
     kenlm_programs.memory_bytes(FLAGS.max_arpa_memory)  # told of now, not after hours of counting
     return Estimation(
         order=FLAGS.arpa_order,
-        prune=language_model.parse_prune(FLAGS.arpa_prune, FLAGS.arpa_order),
+        prune=builder.parse_prune(FLAGS.arpa_prune, FLAGS.arpa_order),
         discount_fallback=FLAGS.discount_fallback,
         memory=FLAGS.max_arpa_memory,
     )
 
 
-def target() -> language_model.Target:
+def target() -> builder.Target:
     package = FLAGS.package
     if package is None:
         package = os.path.join(FLAGS.output_dir, constants.SCORER_FILE)
-    return language_model.Target(
+    return builder.Target(
         output_dir=FLAGS.output_dir,
         package=package,
         alphabet=transcript_flags.asked_alphabet(FLAGS),
@@ -206,15 +201,15 @@ def main() -> None:
     programs = kenlm_programs.find(FLAGS.kenlm_bins, constants.KENLM_BINS)
     packing = Packing(FLAGS.binary_type, FLAGS.binary_a_bits, FLAGS.binary_q_bits)
     if FLAGS.input_arpa is not None:
-        built = language_model.package(FLAGS.input_arpa, packing, programs, target())
+        built = builder.package(FLAGS.input_arpa, packing, programs, target())
     else:
         text = text_files.find_text(FLAGS.input_txt, "--input_txt", FLAGS.language)
         excluded = text_files.find_text(FLAGS.exclude_txt, "--exclude_txt", FLAGS.language)
-        built = language_model.build(text, excluded, estimation(), packing, programs, target())
+        built = builder.build(text, excluded, estimation(), packing, programs, target())
     if programs is None:
         logging.warning(
             "There is no lm.binary without KenLM's build_binary: the model is %s.",
-            os.path.join(FLAGS.output_dir, language_model.ARPA_FILE),
+            os.path.join(FLAGS.output_dir, builder.ARPA_FILE),
         )
     print("\n".join(built.lines()))
 

@@ -14,8 +14,10 @@ from absl import flags, logging
 
 import constants
 import model
-from speech import command_line, estimator, networks
-from speech.config import (
+from speech.engines import tpu_estimator
+from speech.features.front_end import FrontEnd
+from speech.networks import registry
+from speech.networks.config import (
     NETWORK_FLAGS,
     ModelConfig,
     TrainingConfig,
@@ -24,12 +26,12 @@ from speech.config import (
     network_config,
     read_config,
 )
-from speech.features import FrontEnd
-from speech.networks import Network
-from speech.records import find_shards
-from speech.tpu_compiler import Compiled, compile_program, find_python
-from speech.tpu_estimate import OTHER, PARTS, TOPOLOGIES, Topology, estimate
-from speech.tpu_step import training_step
+from speech.networks.registry import Network
+from speech.shards.records import find_shards
+from speech.system import command_line
+from speech.tpu.compiler import Compiled, compile_program, find_python
+from speech.tpu.estimate import OTHER, PARTS, TOPOLOGIES, Topology, estimate
+from speech.tpu.step_program import training_step
 from utils import ENGLISH, UserError, is_number, lines_of
 
 FLAGS = flags.FLAGS
@@ -113,7 +115,7 @@ def asked_batches() -> list[int]:
         size = int(text) if is_number(text) else 0
         if not size:
             raise UserError(f"--train_batch_size={text} must be whole numbers, as in 32,64.")
-        estimator.check_divisible("train_batch_size", size, FLAGS.num_tpu_cores)
+        tpu_estimator.check_divisible("train_batch_size", size, FLAGS.num_tpu_cores)
         batches.append(size // FLAGS.num_tpu_cores)
     return batches
 
@@ -191,12 +193,12 @@ def reason(error: str) -> str:
 
 
 def main() -> None:
-    estimator.quieten(FLAGS.logging)
+    tpu_estimator.quieten(FLAGS.logging)
     config, data = asked()
     topologies, batches = FLAGS.topology, asked_batches()
     python = find_python(FLAGS.compiler_python)
-    network = networks.sketch(config.network)
-    parameters = networks.parameters(network)
+    network = registry.sketch(config.network)
+    parameters = registry.parameters(network)
     failures = []
     for batch in batches:
         hlo = step_of(config, data, batch)

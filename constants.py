@@ -13,7 +13,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 # MB that TensorFlow asks of a bucket at a time, for each file that it reads. Its own 64 (512 on a
-# TPU VM) take so long to come that the 16 streams of speech/dataset.py, which started together,
+# TPU VM) take so long to come that the 16 streams of speech/input_pipeline, which started together,
 # then wait together: their records are read ahead for about the time that 16 MB take.
 os.environ.setdefault("GCS_READ_CACHE_BLOCK_SIZE_MB", "16")
 

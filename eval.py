@@ -15,25 +15,17 @@ from absl import flags, logging
 
 import constants
 import model
-from speech import (
-    checkpoints,
-    command_line,
-    comparison,
-    decoder_flags,
-    estimator,
-    html_report,
-    logits_cache,
-    recogniser,
-    recordings,
-    report,
-    storage,
-    sweeps,
-)
-from speech.config import ModelConfig, read_config
-from speech.decoder import BeamSearchDecoder, BeamSettings, greedy_decode
-from speech.recognition import Recognition
-from speech.records import ShardSet
-from speech.scorer import Scorer
+from speech.corpora import recordings
+from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings, greedy_decode
+from speech.decoding.scorer import Scorer
+from speech.engines import checkpoints, tpu_estimator
+from speech.evaluation import comparison, logits_cache, recogniser, report_page, sweeps
+from speech.evaluation import results as report
+from speech.evaluation.recognition import Recognition
+from speech.flags import decoder as decoder_flags
+from speech.networks.config import ModelConfig, read_config
+from speech.shards.records import ShardSet
+from speech.system import command_line, storage
 from utils import UserError
 
 FLAGS = flags.FLAGS
@@ -67,7 +59,7 @@ def define_flags() -> None:
         "logits_cache", "", "A folder to keep the network's output in; empty for none."
     )
     decoder_flags.define_decoder_flags()
-    estimator.define_tpu_flags()
+    tpu_estimator.define_tpu_flags()
     command_line.define_logging_flag()
 
 
@@ -122,7 +114,7 @@ def compared(
 
 def sweep(
     recognitions: Sequence[Recognition], decoding: Decoding
-) -> tuple[list[html_report.BeamPoint], list[html_report.WeightPoint]]:
+) -> tuple[list[report_page.BeamPoint], list[report_page.WeightPoint]]:
     """The WER over beam widths, and with a scorer over its weights."""
     alphabet, settings, scorer = decoding.decoder.alphabet, decoding.settings, decoding.scorer
     total = len({*sweeps.BEAM_WIDTHS, settings.beam_width})
@@ -167,10 +159,10 @@ def evaluate(
         chosen = None
         if decoding.scorer:
             chosen = decoder_flags.weights(decoding.settings, decoding.scorer)
-        page = html_report.Page(
+        page = report_page.Page(
             test_set.name, summary, results, audio, beams, weights, chosen, against
         )
-        print(f"The report: {html_report.write(test_set.report_dir, page)}")
+        print(f"The report: {report_page.write(test_set.report_dir, page)}")
     print(f"Greedily: WER {summary.greedy_wer:.2%} CER {summary.greedy_cer:.2%}")
     if against:
         print(against.line())
@@ -180,11 +172,11 @@ def evaluate(
 
 
 def main() -> None:
-    estimator.quieten(FLAGS.logging)
-    tpu = estimator.tpu_settings(FLAGS)
-    estimator.check_batch_sizes(tpu, eval_batch_size=FLAGS.eval_batch_size)
+    tpu_estimator.quieten(FLAGS.logging)
+    tpu = tpu_estimator.tpu_settings(FLAGS)
+    tpu_estimator.check_batch_sizes(tpu, eval_batch_size=FLAGS.eval_batch_size)
     for pattern in FLAGS.test_data:
-        estimator.check_paths(tpu, test_data=pattern, model_dir=FLAGS.model_dir)
+        tpu_estimator.check_paths(tpu, test_data=pattern, model_dir=FLAGS.model_dir)
     if FLAGS.compare and len(FLAGS.test_data) > 1:
         raise UserError("--compare compares one set: give --test_data one, the other's.")
     settings = decoder_flags.asked_settings(FLAGS)
@@ -194,7 +186,7 @@ def main() -> None:
     test_sets = find_test_sets(config)
     audio = recordings.find_audio(FLAGS.audio) if FLAGS.audio else None
     others = report.read_results(FLAGS.compare) if FLAGS.compare else None
-    with estimator.explained_errors(FLAGS.model_dir):
+    with tpu_estimator.explained_errors(FLAGS.model_dir):
         checkpoint = checkpoints.asked_checkpoint(
             FLAGS.model_dir, FLAGS.checkpoint, FLAGS.average_checkpoints
         )
@@ -214,10 +206,10 @@ def main() -> None:
             summaries.append(evaluate(test_set, recognise_set, checkpoint, decoding, audio, others))
     if FLAGS.report_dir and len(test_sets) > 1:
         links = [
-            (each.name, f"{each.name}/{html_report.REPORT_FILE}", summary)
+            (each.name, f"{each.name}/{report_page.REPORT_FILE}", summary)
             for each, summary in zip(test_sets, summaries, strict=True)
         ]
-        print(f"All sets: {html_report.write_index(FLAGS.report_dir, links)}")
+        print(f"All sets: {report_page.write_index(FLAGS.report_dir, links)}")
 
 
 if __name__ == "__main__":

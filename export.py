@@ -4,7 +4,7 @@
   python export.py --model_dir=model --export_dir=export --formats=tflite_int8
   python export.py --export_dir=export --test_data=data/test.tfrecords.*   with a table of WERs
 
-What is written carries front end and alphabet; speech/exported.py reads it.
+What is written carries front end and alphabet; speech/export/loading.py reads it.
 """
 
 import glob
@@ -12,23 +12,16 @@ import glob
 from absl import flags, logging
 
 import constants
-from speech import (
-    checkpoints,
-    command_line,
-    estimator,
-    export_rates,
-    exported,
-    model_card,
-    recogniser,
-    saved_model,
-    storage,
-    tflite,
-)
-from speech.acoustic_graph import restored
-from speech.config import read_config
-from speech.description import Description, Naming
-from speech.model_card import Form
-from speech.records import ShardSet, find_shards
+from speech.engines import checkpoints, tpu_estimator
+from speech.evaluation import recogniser
+from speech.export import loading, model_card, saved_model, tflite
+from speech.export import rates as export_rates
+from speech.export.acoustic_graph import restored
+from speech.export.description import Description, Naming
+from speech.export.model_card import Form
+from speech.networks.config import read_config
+from speech.shards.records import ShardSet, find_shards
+from speech.system import command_line, storage
 from utils import UserError
 
 FLAGS = flags.FLAGS
@@ -104,16 +97,16 @@ def measured(
 ) -> tuple[list[Form], dict[str, export_rates.Rates]]:
     """The forms with the checkpoint in front of them, and the rates of all."""
     size = sum(storage.sizes(f"{glob.escape(checkpoint)}.data-*").values())
-    models = {CHECKPOINT: exported.load(FLAGS.model_dir, checkpoint)}
+    models = {CHECKPOINT: loading.load(FLAGS.model_dir, checkpoint)}
     for form in forms:
-        models[form.name] = exported.load(storage.join(FLAGS.export_dir, form.path))
+        models[form.name] = loading.load(storage.join(FLAGS.export_dir, form.path))
     with command_line.progress_bar(test.index.records, " utterances") as bar:
         rates = export_rates.measure(models, test, bar.update)
     return [Form(CHECKPOINT, "", size), *forms], rates
 
 
 def main() -> None:
-    estimator.quieten(FLAGS.logging)
+    tpu_estimator.quieten(FLAGS.logging)
     formats = list(dict.fromkeys(FLAGS.formats))
     if FLAGS.test_data and storage.in_bucket(FLAGS.export_dir):
         raise UserError(
@@ -125,7 +118,7 @@ def main() -> None:
     test = None
     if FLAGS.test_data:
         test = recogniser.find_set(FLAGS.test_data, config, FLAGS.model_dir)
-    with estimator.explained_errors(FLAGS.model_dir):
+    with tpu_estimator.explained_errors(FLAGS.model_dir):
         checkpoint = checkpoints.asked_checkpoint(
             FLAGS.model_dir, FLAGS.checkpoint, FLAGS.average_checkpoints
         )

@@ -11,10 +11,12 @@ except ModuleNotFoundError:
         "GPU: pip install -e '.[gpu]'; a TPU VM brings its own."
     ) from None
 
-from speech import networks, replicas, step_description, step_state
-from speech.config import ModelConfig
-from speech.ctc import alignable, ctc_loss
-from speech.networks.layers import NO_DROPOUT, Dropout
+from speech.layers import cross_replica
+from speech.layers.basic import NO_DROPOUT, Dropout
+from speech.layers.ctc_loss import alignable, ctc_loss
+from speech.networks import registry
+from speech.networks.config import ModelConfig
+from speech.training import step_description, step_state
 
 Tensors = dict[str, tf.Tensor]
 
@@ -30,8 +32,8 @@ def model_fn_builder(
 ) -> Callable[..., Any]:
     """A model_fn for TPUEstimator.
 
-    learning_rate_scale: factor on the schedule's learning rate, of speech/patience.py.
-    described: gradients and logits of some steps are printed, see speech/step_description.py.
+    learning_rate_scale: factor on the schedule's learning rate, of training/early_stopping.py.
+    described: gradients and logits of some steps are printed, see training/step_description.py.
 
     features: {"features": float32 [batch, frames, bins], "feature_length": int32 [batch]}
     labels: {"label": int32 [batch, labels], "label_length": int32 [batch],
@@ -43,7 +45,7 @@ def model_fn_builder(
         training = mode == tf.estimator.ModeKeys.TRAIN
         targets = features if labels is None else labels
         random_seed = config.training.random_seed
-        network = networks.build(config.network, random_seed, params["use_tpu"])
+        network = registry.build(config.network, random_seed, params["use_tpu"])
         dropout = NO_DROPOUT
         if training:
             seed = _dropout_seed(random_seed, features["feature_length"])
@@ -63,11 +65,11 @@ def model_fn_builder(
         if mode == tf.estimator.ModeKeys.PREDICT:
             return spec(mode, predictions=_predictions(logits, output_length, losses, aligned))
         weight = targets["weight"]
-        utterances, unaligned = replicas.total(
+        utterances, unaligned = cross_replica.total(
             [tf.reduce_sum(weight), tf.reduce_sum((1.0 - aligned) * weight)]
         )
         # Replicas have parts of a batch, incomplete ones, too: the mean of their losses is its own.
-        own = tf.reduce_sum(losses * weight) * replicas.count()
+        own = tf.reduce_sum(losses * weight) * cross_replica.count()
         loss = tf.math.divide_no_nan(own, utterances)
         if not training:
             return spec(mode, loss=loss, eval_metrics=(_metrics, [losses, weight, aligned]))
@@ -131,7 +133,7 @@ def _metrics(losses: tf.Tensor, weight: tf.Tensor, aligned: tf.Tensor) -> dict[s
 
 def _optimise(
     loss: tf.Tensor,
-    network: networks.Network,
+    network: registry.Network,
     learning_rate: tf.Tensor,
     clip_gradients: float,
     cores: int,
@@ -150,7 +152,7 @@ def _optimise(
         # batch. CrossShardOptimizer would sum afterwards.
         loss = tf.compat.v1.tpu.cross_replica_sum(loss / cores)
         gradients = [tf.compat.v1.tpu.cross_replica_sum(each / cores) for each in gradients]
-    *gradients, loss = replicas.mean([*gradients, loss])
+    *gradients, loss = cross_replica.mean([*gradients, loss])
     unclipped = {
         each.name.removesuffix(":0"): gradient
         for each, gradient in zip(variables, gradients, strict=True)
@@ -161,7 +163,7 @@ def _optimise(
         gradients, _ = tf.clip_by_global_norm(gradients, clip_gradients, norm)
     # The optimizer sums what the replicas bring, and they bring the same.
     gradients = [
-        tf.where(finite, each, tf.zeros_like(each)) / replicas.count() for each in gradients
+        tf.where(finite, each, tf.zeros_like(each)) / cross_replica.count() for each in gradients
     ]
     # With a rate of 0 the momentum of the steps before moves nothing either.
     optimizer = tf.compat.v1.train.AdamOptimizer(tf.where(finite, learning_rate, 0.0))

@@ -17,24 +17,23 @@ from absl import flags, logging
 
 import constants
 import utils
-from speech import (
-    alphabets,
-    command_line,
-    corpora,
+from speech.augmentation.waveform import NO_COPIES
+from speech.corpora import splits
+from speech.corpora.formats import commands, registry
+from speech.corpora.utterance import Utterance, with_copies
+from speech.flags import preparation as prepare_flags
+from speech.flags import transcripts as transcript_flags
+from speech.preparation import (
     corpus_stats,
     csv_export,
     preflight,
-    preflight_html,
+    preflight_page,
     preflight_report,
-    prepare_flags,
-    prepare_tasks,
-    storage,
-    transcript_flags,
-    transcripts,
+    tasks,
 )
-from speech.corpora import commands, formats, splits
-from speech.records import ShardSettings, index_path
-from speech.signal_augment import NO_COPIES
+from speech.shards.records import ShardSettings, index_path
+from speech.system import command_line, storage
+from speech.text import alphabets, transcripts
 
 FLAGS = flags.FLAGS
 
@@ -52,7 +51,7 @@ class CorpusSet:
 
     name: str  # of SETS, or of the shards
     tfrecords_file: str  # path that the shards' names begin with
-    utterances: list[corpora.Utterance]
+    utterances: list[Utterance]
     whole: bool  # it is for evaluation, where no utterance is too long and none has copies
 
 
@@ -95,7 +94,7 @@ def define_corpus_flags() -> None:
         "nobody speaks in two of them.",
     )
     command_line.define_choice(
-        "format", None, list(formats.FORMATS), "Of the files; default: what they look like."
+        "format", None, list(registry.FORMATS), "Of the files; default: what they look like."
     )
     flags.DEFINE_string("audio_root", None, "Folder that a table's paths of audio are relative to.")
     flags.DEFINE_string(
@@ -159,10 +158,10 @@ def tfrecords_file() -> str:
     )
 
 
-def read(paths: list[str], flag: str) -> list[corpora.Utterance]:
+def read(paths: list[str], flag: str) -> list[Utterance]:
     """The utterances of a set, their transcripts written by the language's rules."""
-    reading = formats.Reading(FLAGS.audio_root, FLAGS.id_pattern, FLAGS.language)
-    utterances = formats.read(paths, FLAGS.format, reading, flag)
+    reading = registry.Reading(FLAGS.audio_root, FLAGS.id_pattern, FLAGS.language)
+    utterances = registry.read(paths, FLAGS.format, reading, flag)
     logging.info("%s: %d utterances", ", ".join(paths), len(utterances))
     return transcripts.rewritten(utterances, transcript_flags.asked_rules(FLAGS))
 
@@ -202,7 +201,7 @@ def check_flags() -> None:
             "There is no corpus: name its tables or folders by --train_files, --dev_files and "
             "--test_files, or by --files_path (docs/corpora.md)."
         )
-    formats.check_apart({f"--{name}_files": paths for name, paths in named_sets().items()})
+    registry.check_apart({f"--{name}_files": paths for name, paths in named_sets().items()})
     if FLAGS.split and not FLAGS.files_path:
         raise utils.UserError(
             f"--split={FLAGS.split} divides --files_path, {', '.join(named)} are divided already: "
@@ -227,7 +226,7 @@ def check_flags() -> None:
 def main() -> None:
     check_flags()
     if FLAGS.verify or FLAGS.upload_to is not None:
-        prepare_tasks.verify_and_upload(present_sets(), FLAGS.verify, FLAGS.upload_to)
+        tasks.verify_and_upload(present_sets(), FLAGS.verify, FLAGS.upload_to)
         return
     if FLAGS.make_alphabet:
         make_alphabet(asked_sets())
@@ -248,7 +247,7 @@ def main() -> None:
         check(sets, settings)
     elif FLAGS.stats:
         for each in sets:
-            prepare_tasks.report_stats(
+            tasks.report_stats(
                 each.utterances, each.tfrecords_file, settings[each.name], each.whole
             )
     else:
@@ -281,7 +280,7 @@ def check(sets: list[CorpusSet], settings: dict[str, ShardSettings]) -> None:
     found = preflight.examine(utterances, settings, FLAGS.workers)
     print(preflight_report.report(found))
     print(preflight_report.write_table(constants.REPORT_DIR, found))
-    print(preflight_html.write(constants.REPORT_DIR, found, settings))
+    print(preflight_page.write(constants.REPORT_DIR, found, settings))
     if found.errors:
         raise utils.UserError(preflight_report.verdict(found))
 
@@ -291,8 +290,8 @@ def prepare(sets: list[CorpusSet], settings: dict[str, ShardSettings]) -> None:
     making = prepare_flags.asked_making(FLAGS)
     for each in sets:
         made_of = settings[each.name]
-        utterances = corpora.with_copies(each.utterances, made_of.copies.augmented_copies)
-        prepare_tasks.prepare_set(utterances, each.tfrecords_file, made_of, making)
+        utterances = with_copies(each.utterances, made_of.copies.augmented_copies)
+        tasks.prepare_set(utterances, each.tfrecords_file, made_of, making)
 
 
 def report_unknown_characters(sets: list[CorpusSet], alphabet: utils.Alphabet) -> None:

@@ -14,18 +14,14 @@ from absl import flags, logging
 
 import constants
 import utils
-from speech import (
-    alphabets,
-    command_line,
-    corpora,
-    corpus_stats,
-    download,
-    prepare_flags,
-    prepare_tasks,
-    storage,
-    transcripts,
-)
-from speech.records import index_path
+from speech.corpora import download
+from speech.corpora.formats.librispeech import librispeech
+from speech.corpora.utterance import with_copies
+from speech.flags import preparation as prepare_flags
+from speech.preparation import corpus_stats, tasks
+from speech.shards.records import index_path
+from speech.system import command_line, storage
+from speech.text import alphabets, transcripts
 
 FLAGS = flags.FLAGS
 
@@ -158,20 +154,20 @@ def main() -> None:
     if FLAGS.download:
         return
     if FLAGS.verify or FLAGS.upload_to is not None:
-        prepare_tasks.verify_and_upload(present_sets(), FLAGS.verify, FLAGS.upload_to)
+        tasks.verify_and_upload(present_sets(), FLAGS.verify, FLAGS.upload_to)
         return
     making = prepare_flags.asked_making(FLAGS)
     alphabet = alphabets.read_alphabet(FLAGS.alphabet)
     for folders, tfrecords_file in asked_sets():
         whole = for_evaluation(folders)
         settings = prepare_flags.asked_settings(FLAGS, alphabet, whole)
-        found = transcripts.rewritten(corpora.librispeech(folders), transcripts.AS_IT_IS)
-        utterances = corpora.with_copies(found, settings.copies.augmented_copies)
+        found = transcripts.rewritten(librispeech(folders), transcripts.AS_IT_IS)
+        utterances = with_copies(found, settings.copies.augmented_copies)
         logging.info("%s: %d utterances", ", ".join(folders), len(utterances))
         if FLAGS.stats:
-            prepare_tasks.report_stats(utterances, tfrecords_file, settings, whole)
+            tasks.report_stats(utterances, tfrecords_file, settings, whole)
         else:
-            prepare_tasks.prepare_set(utterances, tfrecords_file, settings, making)
+            tasks.prepare_set(utterances, tfrecords_file, settings, making)
 
 
 if __name__ == "__main__":

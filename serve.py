@@ -13,11 +13,13 @@ import re
 from absl import flags, logging
 
 import constants
-from speech import command_line, decoder_flags
-from speech.decoder import BeamSettings
-from speech.serving import app, catalogue, server, test_sets
+from speech.decoding.beam_search import BeamSettings
+from speech.flags import decoder as decoder_flags
+from speech.serving import app, server
 from speech.serving.metrics import Metrics
-from speech.serving.reloading import Loaded, Served
+from speech.serving.services import catalogue, test_sets
+from speech.serving.services.reloading import Loaded, Served
+from speech.system import command_line
 from utils import UserError
 
 FLAGS = flags.FLAGS

@@ -16,22 +16,12 @@ from absl import flags, logging
 
 import constants
 import model
-from speech import (
-    augment,
-    checkpoints,
-    command_line,
-    curves,
-    dataset,
-    distribution,
-    estimator,
-    looks,
-    networks,
-    storage,
-    tensorboard,
-    transfer,
-)
-from speech.bad_steps import BadStepHook
-from speech.config import (
+from speech.augmentation import features
+from speech.engines import checkpoints, distributed, tpu_estimator
+from speech.engines.stopping import StopHook, Stopping
+from speech.input_pipeline import training_input
+from speech.networks import registry
+from speech.networks.config import (
     SCHEDULES,
     ModelConfig,
     TrainingConfig,
@@ -41,12 +31,14 @@ from speech.config import (
     network_config,
     save_config,
 )
-from speech.history import History
-from speech.lock import Lock, exclusive
-from speech.patience import Patience, Verdict, verdict
-from speech.progress import HistoryListener, ProgressHook, Recorder
-from speech.records import ShardSet, find_shards
-from speech.stopping import StopHook, Stopping
+from speech.shards.records import ShardSet, find_shards
+from speech.system import command_line, storage
+from speech.system.lock import Lock, exclusive
+from speech.training import curves, dev_evaluation, tensorboard, transfer
+from speech.training.bad_steps import BadStepHook
+from speech.training.early_stopping import Patience, Verdict, verdict
+from speech.training.history import History
+from speech.training.progress import HistoryListener, ProgressHook, Recorder
 from utils import UserError
 
 FLAGS = flags.FLAGS
@@ -82,7 +74,7 @@ def define_flags() -> None:
     command_line.define_choice(
         "best_by",
         "wer",
-        looks.MEASURES,
+        dev_evaluation.MEASURES,
         "By what of the development data a checkpoint is kept as the best one.",
     )
     command_line.define_number(
@@ -171,8 +163,8 @@ def define_flags() -> None:
         "drop_layers", 0, "Last layers that aren't taken from --init_checkpoint.", lower_bound=0
     )
     define_network_flags()
-    estimator.define_tpu_flags()
-    distribution.define_distribution_flag()
+    tpu_estimator.define_tpu_flags()
+    distributed.define_distribution_flag()
     command_line.define_logging_flag()
 
 
@@ -211,17 +203,17 @@ def define_patience_flags() -> None:
     )
 
 
-def model_config(train: ShardSet, batching: dataset.Batching) -> ModelConfig:
+def model_config(train: ShardSet, batching: training_input.Batching) -> ModelConfig:
     """The model and training that flags and shards ask for."""
     settings = train.index.settings
-    steps_per_epoch = dataset.steps_per_epoch(train.index, batching)
+    steps_per_epoch = training_input.steps_per_epoch(train.index, batching)
     if not steps_per_epoch:
         raise UserError(
             f"--train_batch_size={FLAGS.train_batch_size} is more than the {train.index.records} "
             f"utterances of {FLAGS.train_data}: choose a smaller one, or prepare more."
         )
     # A bad one is told of before anything is written.
-    augment.parse_all(FLAGS.augment, settings.front_end)
+    features.parse_all(FLAGS.augment, settings.front_end)
     network = network_config(FLAGS, settings.front_end, settings.alphabet)
     training = TrainingConfig(
         train_batch_size=FLAGS.train_batch_size,
@@ -242,8 +234,8 @@ def model_config(train: ShardSet, batching: dataset.Batching) -> ModelConfig:
     )
 
 
-def run_settings() -> estimator.RunSettings:
-    return estimator.RunSettings(
+def run_settings() -> tpu_estimator.RunSettings:
+    return tpu_estimator.RunSettings(
         model_dir=FLAGS.model_dir,
         train_batch_size=FLAGS.train_batch_size,
         eval_batch_size=FLAGS.eval_batch_size,
@@ -289,8 +281,8 @@ class Task:
 
     config: ModelConfig
     train: ShardSet
-    batching: dataset.Batching
-    device: estimator.Device
+    batching: training_input.Batching
+    device: tpu_estimator.Device
     warm_start: Any  # tf.estimator.WarmStartSettings; None where a model begins with its own values
 
     def trainer(self, learning_rate_scale: float) -> Any:
@@ -298,11 +290,11 @@ class Task:
         model_fn = model.model_fn_builder(
             self.config, FLAGS.model_dir, learning_rate_scale, described=FLAGS.logging == "debug"
         )
-        return estimator.build(model_fn, run_settings(), self.device, self.warm_start)
+        return tpu_estimator.build(model_fn, run_settings(), self.device, self.warm_start)
 
     def batches_from(self, step: int, with_ids: bool = False) -> Any:
         """The input_fn of the steps behind `step`."""
-        return dataset.training_input_fn(
+        return training_input.training_input_fn(
             self.train,
             self.batching.uncut if with_ids else self.batching,
             self.config.training.random_seed,
@@ -320,10 +312,12 @@ class Task:
         """Ids of the utterances that step number `step` trains on; none of a pod's."""
         if self.batching.hosts > 1:
             return []
-        return dataset.utterance_ids(self.batches_from(step - 1, True), FLAGS.train_batch_size)
+        return training_input.utterance_ids(
+            self.batches_from(step - 1, True), FLAGS.train_batch_size
+        )
 
     @property
-    def crew(self) -> distribution.Crew | None:
+    def crew(self) -> distributed.Crew | None:
         """The processes that train together; None: this one trains alone."""
         return self.device.replicas.crew if self.device.replicas else None
 
@@ -343,7 +337,9 @@ class Task:
         }
 
 
-def train_and_look(task: Task, looker: looks.Looker | None, stopping: Stopping, lock: Lock) -> None:
+def train_and_look(
+    task: Task, looker: dev_evaluation.Looker | None, stopping: Stopping, lock: Lock
+) -> None:
     """Trains to the last step, or until it is stopped; looks at the development data on the way."""
     training = task.config.training
     last_step, interval = training.train_steps, FLAGS.eval_steps or training.steps_per_epoch
@@ -351,7 +347,7 @@ def train_and_look(task: Task, looker: looks.Looker | None, stopping: Stopping, 
     history = History(FLAGS.model_dir, step)
     if 0 < step < last_step:
         logging.info("Continues from the checkpoint of step %d, to step %d.", step, last_step)
-    with estimator.explained_errors(FLAGS.model_dir):
+    with tpu_estimator.explained_errors(FLAGS.model_dir):
         while not stopping.signal:
             lock.check()
             due = step > 0 and (step % interval == 0 or step == last_step)
@@ -387,7 +383,7 @@ def train(
     training, scale = task.config.training, judged.learning_rate_scale
     recorder = Recorder(training, scale, history)
     if task.crew:
-        task.crew.order(distribution.Order(step, target, scale, task.setup()))
+        task.crew.order(distributed.Order(step, target, scale, task.setup()))
     task.trainer(scale).train(
         task.batches_from(step),
         max_steps=target,
@@ -400,9 +396,9 @@ def train(
     )
 
 
-def follow(task: Task, crew: distribution.Crew, stopping: Stopping) -> None:
+def follow(task: Task, crew: distributed.Crew, stopping: Stopping) -> None:
     """Trains what the chief orders, until it orders the end."""
-    with estimator.explained_errors(FLAGS.model_dir):
+    with tpu_estimator.explained_errors(FLAGS.model_dir):
         while order := crew.next_order():
             checkpoint = checkpoints.latest_checkpoint(FLAGS.model_dir)
             order.check(task.setup(), checkpoints.steps_of(checkpoint), FLAGS.model_dir)
@@ -418,7 +414,7 @@ def follow(task: Task, crew: distribution.Crew, stopping: Stopping) -> None:
 
 
 def look_at(
-    task: Task, looker: looks.Looker, history: History, step: int, stopping: Stopping
+    task: Task, looker: dev_evaluation.Looker, history: History, step: int, stopping: Stopping
 ) -> None:
     """Looks at the development data with the latest checkpoint, which is kept if it is the best."""
     training = task.config.training
@@ -428,7 +424,7 @@ def look_at(
     )
     if not seen:
         return
-    logging.info("%s", looks.told(seen.look, training.steps_per_epoch))
+    logging.info("%s", dev_evaluation.told(seen.look, training.steps_per_epoch))
     if seen.look.best:
         checkpoints.keep_apart(checkpoint, storage.join(FLAGS.model_dir, checkpoints.BEST))
     folder = storage.join(FLAGS.model_dir, "dev")
@@ -444,7 +440,11 @@ def draw(history: History, steps_per_epoch: int) -> None:
 
 
 def average(
-    task: Task, looker: looks.Looker | None, history: History, step: int, stopping: Stopping
+    task: Task,
+    looker: dev_evaluation.Looker | None,
+    history: History,
+    step: int,
+    stopping: Stopping,
 ) -> None:
     """Averages the last checkpoints, and tells what the average makes of the development data."""
     weights = checkpoints.parse_weights(FLAGS.average_checkpoints)
@@ -459,7 +459,7 @@ def average(
             task.trainer(1.0), checkpoint, step, history.best, lambda: bool(stopping.signal)
         )
         if seen:
-            logging.info("%s", looks.told(seen.look, task.config.training.steps_per_epoch))
+            logging.info("%s", dev_evaluation.told(seen.look, task.config.training.steps_per_epoch))
 
 
 def tell_end(step: int, last_step: int, judged: Verdict) -> None:
@@ -499,9 +499,9 @@ def tell_data(task: Task) -> None:
             "config.json, not by those of %s.",
             FLAGS.train_data,
         )
-    for line in networks.table(networks.sketch(task.config.network)):
+    for line in registry.table(registry.sketch(task.config.network)):
         logging.info("%s", line)
-    dataset.log_reading(task.train.index, task.batching, FLAGS.shuffle_buffer_size)
+    training_input.log_reading(task.train.index, task.batching, FLAGS.shuffle_buffer_size)
 
 
 def main() -> None:
@@ -513,12 +513,12 @@ def main() -> None:
 
 
 def run(stopping: Stopping) -> None:
-    estimator.quieten(FLAGS.logging)
-    tpu = estimator.tpu_settings(FLAGS)
-    estimator.check_batch_sizes(
+    tpu_estimator.quieten(FLAGS.logging)
+    tpu = tpu_estimator.tpu_settings(FLAGS)
+    tpu_estimator.check_batch_sizes(
         tpu, train_batch_size=FLAGS.train_batch_size, eval_batch_size=FLAGS.eval_batch_size
     )
-    estimator.check_paths(
+    tpu_estimator.check_paths(
         tpu,
         train_data=FLAGS.train_data,
         dev_data=FLAGS.dev_data,
@@ -527,10 +527,10 @@ def run(stopping: Stopping) -> None:
     )
     train = find_shards(FLAGS.train_data)
     dev = find_shards(FLAGS.dev_data) if FLAGS.dev_data else None
-    device = estimator.find_device(tpu, FLAGS.distribution)
-    batching = dataset.Batching(FLAGS.train_batch_size, device.is_tpu, device.hosts)
+    device = tpu_estimator.find_device(tpu, FLAGS.distribution)
+    batching = training_input.Batching(FLAGS.train_batch_size, device.is_tpu, device.hosts)
     if device.replicas:
-        estimator.check_replicas(FLAGS.train_batch_size, device.replicas)
+        tpu_estimator.check_replicas(FLAGS.train_batch_size, device.replicas)
         batching = device.replicas.cut(batching)
     config = model_config(train, batching)
     if dev:
@@ -553,14 +553,14 @@ def run(stopping: Stopping) -> None:
     if task.crew and not task.crew.cluster.chief:
         follow(task, task.crew, stopping)
         task.crew.leave()
-    estimator.check_writable(FLAGS.model_dir)
+    tpu_estimator.check_writable(FLAGS.model_dir)
     with exclusive(storage.join(FLAGS.model_dir, ".lock"), "this model", "--model_dir") as lock:
         save_config(FLAGS.model_dir, config)
         tell_data(task)
         looker = None
         if dev:
-            looking = dataset.Batching(FLAGS.eval_batch_size, device.is_tpu, device.hosts)
-            looker = looks.Looker(dev, looking, config, FLAGS.best_by)
+            looking = training_input.Batching(FLAGS.eval_batch_size, device.is_tpu, device.hosts)
+            looker = dev_evaluation.Looker(dev, looking, config, FLAGS.best_by)
         train_and_look(task, looker, stopping, lock)
     logging.info("The model is in %s", FLAGS.model_dir)
     if task.crew:

@@ -20,21 +20,16 @@ from typing import cast
 from absl import flags, logging
 
 import constants
-from speech import (
-    audio_files,
-    command_line,
-    decoder_flags,
-    deepspeech,
-    estimator,
-    exported,
-    microphone,
-    storage,
-    subtitles,
-)
-from speech.audio_stream import INPUT_NAME, Samples, stream_file, stream_input
-from speech.live import LiveTranscriber, Partial
-from speech.transcriber import Heard, Transcriber
-from speech.transcription import FORMATS, Recording, joined_candidates
+from speech.audio import find, microphone
+from speech.audio.stream import INPUT_NAME, Samples, stream_file, stream_input
+from speech.engines import tpu_estimator
+from speech.export import loading
+from speech.flags import decoder as decoder_flags
+from speech.system import command_line, storage
+from speech.transcription import deepspeech_api, subtitles
+from speech.transcription.live import LiveTranscriber, Partial
+from speech.transcription.recording import FORMATS, Recording, joined_candidates
+from speech.transcription.transcriber import Heard, Transcriber
 from utils import UserError
 
 FLAGS = flags.FLAGS
@@ -100,9 +95,9 @@ def asked_sources() -> list[Source]:
         return [Source("microphone", microphone.blocks, live=True)]
     return [
         standard_input()
-        if path == audio_files.STANDARD_INPUT
+        if path == find.STANDARD_INPUT
         else Source(path, functools.partial(stream_file, path), live=False)
-        for path in audio_files.find_audio_files(FLAGS.audio)
+        for path in find.find_audio_files(FLAGS.audio)
     ]
 
 
@@ -122,7 +117,7 @@ def load() -> Transcriber:
     settings = decoder_flags.asked_settings(FLAGS)
     say(f"Loading model from {FLAGS.model}")
     started = time.monotonic()
-    model = exported.load(FLAGS.model)
+    model = loading.load(FLAGS.model)
     say(f"Loaded model in {time.monotonic() - started:.3g}s.")
     alphabet = model.description.config.alphabet
     started = time.monotonic()
@@ -226,9 +221,9 @@ def transcribe(transcriber: Transcriber, source: Source, among_several: bool) ->
 
 
 def main() -> None:
-    estimator.quieten(FLAGS.logging)
+    tpu_estimator.quieten(FLAGS.logging)
     if FLAGS.version:
-        print(f"{deepspeech.PACKAGE} {deepspeech.version()}")
+        print(f"{deepspeech_api.PACKAGE} {deepspeech_api.version()}")
         return
     sources = asked_sources()
     outputs = asked_outputs(sources)

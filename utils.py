@@ -123,7 +123,7 @@ class Alphabet:
         return sorted(set(unicodedata.normalize("NFC", text)) - self._label_of.keys())
 
     def decode(self, labels: Iterable[int]) -> str:
-        """The text of `labels`. Blanks are dropped; repeats are kept (see speech/decoder.py)."""
+        """The text of `labels`. Blanks are dropped; repeats are kept (see beam_search.py)."""
         return "".join(self.characters[label] for label in labels if label != self.blank)
 
     def __str__(self) -> str:
@@ -156,7 +156,7 @@ class Alphabet:
         """That of a file: one character a line, UTF-8. `# ...` is a comment, `\\#` the character.
 
         A byte order mark, Windows line ends and empty lines are tolerated. A line that holds a
-        space is the space. speech/alphabets.py reads and writes such files.
+        space is the space. speech/text/alphabets.py reads and writes such files.
 
         Args:
             path: the file's, for messages.
@@ -237,7 +237,7 @@ class Utf8Alphabet(Alphabet):
         return sorted(each for each in set(text) if "\ud800" <= each <= "\udfff")
 
     def decode(self, labels: Iterable[int]) -> str:
-        """The text of `labels`. Blanks are dropped; repeats are kept (see speech/decoder.py).
+        """The text of `labels`. Blanks are dropped; repeats are kept (see beam_search.py).
 
         Each run of bytes that is no character becomes one U+FFFD. Dropped, what a network puts in
         by mistake would be missing from error rates, and nobody would see it.

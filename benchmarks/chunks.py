@@ -2,9 +2,9 @@
 
   python benchmarks/chunks.py --model=model --files_path=data/LibriSpeech/test-clean
 
-Every recording is fed in blocks of 0.1 s as from a microphone (speech/acoustic_stream.py), with
-chunks of several sizes, and compared with what the model hears in the whole recording: word and
-character error rates, and "other letters", the edit distance between the two texts. All by beam
+Every recording is fed in blocks of 0.1 s as from a microphone (transcription/acoustic_stream.py),
+with chunks of several sizes, and compared with what the model hears in the whole recording: word
+and character error rates, and "other letters", the edit distance between the two texts. All by beam
 search, without a language model unless --scorer names one.
 """
 
@@ -18,13 +18,18 @@ import numpy as np
 from absl import flags
 
 import constants
-from speech import acoustic_stream, audio, command_line, decoder_flags, estimator, exported
-from speech.acoustic_stream import stream_of
-from speech.corpora import formats
-from speech.decoder import BeamSettings
-from speech.exported import Floats, Samples
-from speech.report import Errors, character_errors, word_errors
-from speech.transcriber import Transcriber
+from speech.audio import reader
+from speech.corpora.formats import registry
+from speech.decoding.beam_search import BeamSettings
+from speech.engines import tpu_estimator
+from speech.evaluation.results import Errors, character_errors, word_errors
+from speech.export import loading
+from speech.export.loading import Floats, Samples
+from speech.flags import decoder as decoder_flags
+from speech.system import command_line
+from speech.transcription import acoustic_stream
+from speech.transcription.acoustic_stream import stream_of
+from speech.transcription.transcriber import Transcriber
 
 FLAGS = flags.FLAGS
 
@@ -70,9 +75,9 @@ class Spoken:
 
 def recordings(transcriber: Transcriber) -> list[Spoken]:
     spoken = []
-    for each in formats.read([FLAGS.files_path], None, formats.Reading()):
+    for each in registry.read([FLAGS.files_path], None, registry.Reading()):
         if each.audio_path and each.transcript is not None:
-            samples = audio.read_audio(each.audio_path, transcriber.sample_rate)
+            samples = reader.read_audio(each.audio_path, transcriber.sample_rate)
             text = transcriber.decoder.decode(transcriber.log_probs(samples))
             spoken.append(Spoken(samples, each.transcript.lower(), text))
     return spoken
@@ -90,8 +95,8 @@ def row(name: str, latency: str, texts: list[str], spoken: list[Spoken]) -> str:
 
 
 def main() -> None:
-    estimator.quieten(FLAGS.logging)
-    model = exported.load(FLAGS.model)
+    tpu_estimator.quieten(FLAGS.logging)
+    model = loading.load(FLAGS.model)
     alphabet = model.description.config.alphabet
     scorer = decoder_flags.asked_scorer(FLAGS.scorer, alphabet, FLAGS.model)
     transcriber = Transcriber(model, BeamSettings(constants.BEAM_WIDTH), scorer)

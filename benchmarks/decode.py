@@ -58,11 +58,13 @@ from flashlight.lib.text.dictionary import Dictionary
 from kaldingram.train import NgramCounts
 
 import model
-from speech import checkpoints, command_line, estimator, recogniser, report, storage
-from speech.config import read_config
-from speech.decoder import THREADS, BeamSearchDecoder, BeamSettings, LogProbs
-from speech.ngrams import UNKNOWN
-from speech.scorer import SPACE, Scorer, read_scorer, write_scorer
+from speech.decoding.beam_search import THREADS, BeamSearchDecoder, BeamSettings, LogProbs
+from speech.decoding.ngrams import UNKNOWN
+from speech.decoding.scorer import SPACE, Scorer, read_scorer, write_scorer
+from speech.engines import checkpoints, tpu_estimator
+from speech.evaluation import recogniser, results
+from speech.networks.config import read_config
+from speech.system import command_line, storage
 from utils import Alphabet, UserError, lines_of
 
 FLAGS = flags.FLAGS
@@ -143,7 +145,7 @@ def recognised() -> Speech:
     shards = recogniser.find_set(FLAGS.test_data, config, FLAGS.model_dir)
     checkpoint = checkpoints.find_checkpoint(FLAGS.model_dir, FLAGS.checkpoint)
     network = model.model_fn_builder(config, FLAGS.model_dir)
-    size, here = constants.EVAL_BATCH_SIZE, estimator.TpuSettings(False, "", None, None, 1)
+    size, here = constants.EVAL_BATCH_SIZE, tpu_estimator.TpuSettings(False, "", None, None, 1)
     opened = recogniser.on_device(network, config, checkpoint, FLAGS.model_dir, size, here)
     everything = [each for batch in opened.recognise(shards) for each in batch]
     print(f"{checkpoint}, {len(everything)} utterances of {FLAGS.test_data}")
@@ -330,8 +332,8 @@ def measure(speech: Speech, found: dict[str, Decode]) -> list[Row]:
 
 
 def word_error_rate(references: Sequence[str], texts: Sequence[str]) -> float:
-    errors = map(report.word_errors, references, texts)
-    return sum(errors, report.Errors()).rate
+    errors = map(results.word_errors, references, texts)
+    return sum(errors, results.Errors()).rate
 
 
 def mean_log_prob(speech: Speech, texts: Sequence[str]) -> float:
@@ -366,9 +368,9 @@ def table(rows: list[Row]) -> str:
 
 
 def main() -> None:
-    estimator.quieten(FLAGS.logging)
+    tpu_estimator.quieten(FLAGS.logging)
     widths = [int(width) for width in FLAGS.beam_widths]
-    with estimator.explained_errors(FLAGS.model_dir):
+    with tpu_estimator.explained_errors(FLAGS.model_dir):
         speech = recognised()
     with tempfile.TemporaryDirectory() as folder:
         language = language_model(speech.alphabet, folder)

@@ -33,11 +33,12 @@ import soundfile
 from absl import flags, logging
 
 import constants
-from speech import command_line, corpora
-from speech.corpora import Utterance
-from speech.features import CHUNK_FRAMES, FrontEnd
-from speech.prepare import prepare, prepare_utterance
-from speech.records import ShardSettings
+from speech.corpora.formats.librispeech import librispeech
+from speech.corpora.utterance import Utterance
+from speech.features.front_end import CHUNK_FRAMES, FrontEnd
+from speech.preparation.write_shards import prepare, prepare_utterance
+from speech.shards.records import ShardSettings
+from speech.system import command_line
 from utils import ENGLISH
 
 FLAGS = flags.FLAGS
@@ -153,7 +154,7 @@ def rate(
 
 
 def chosen_utterances() -> list[Utterance]:
-    found = corpora.librispeech(FLAGS.files_path)
+    found = librispeech(FLAGS.files_path)
     whole = [each for each in found if not prepare_utterance(each, SETTINGS).reason]
     return whole[:: max(1, len(whole) // FLAGS.utterances)][: FLAGS.utterances]
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import constants
@@ -32,11 +32,13 @@ import constants
 import tensorflow as tf
 from absl import flags, logging
 
-from speech import command_line, dataset, networks
-from speech.config import NetworkConfig
-from speech.ctc import ctc_loss
-from speech.networks.layers import Dropout
-from speech.records import ShardSet, find_shards
+from speech.input_pipeline import training_input
+from speech.layers.basic import Dropout
+from speech.layers.ctc_loss import ctc_loss
+from speech.networks import registry
+from speech.networks.config import NetworkConfig
+from speech.shards.records import ShardSet, find_shards
+from speech.system import command_line
 from utils import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -153,8 +155,8 @@ def sources(stack: ExitStack) -> dict[str, ShardSet]:
 
 
 def training(shards: ShardSet, static: bool, buffer: int | None) -> Iterator[Batch]:
-    batching = dataset.Batching(FLAGS.batch_size, static)
-    input_fn = dataset.training_input_fn(shards, batching, 1, buffer, (), start_step=0)
+    batching = training_input.Batching(FLAGS.batch_size, static)
+    input_fn = training_input.training_input_fn(shards, batching, 1, buffer, (), start_step=0)
     return iter(input_fn({"batch_size": FLAGS.batch_size}))
 
 
@@ -240,7 +242,7 @@ def steps_per_second(name: str, shards: ShardSet) -> float:
     """Forward, loss and gradient of a network on this machine, on the batches it would train on."""
     settings = shards.index.settings
     config = NetworkConfig(settings.front_end.bins, settings.alphabet.size, **NETWORKS[name])
-    network = networks.build(config)
+    network = registry.build(config)
 
     @tf.function(reduce_retracing=True)
     def step(features: dict[str, tf.Tensor], labels: dict[str, tf.Tensor]) -> Any:

@@ -11,8 +11,8 @@ and warmed up, before the clock starts.
 
   network      samples -> log-probabilities, with the front end
   beam search  log-probabilities -> text
-  all          both; "blocks of 20 ms" is fed as from a microphone (speech/live.py), where both
-               take turns; only a network that carries its state (docs/streaming.md)
+  all          both; "blocks of 20 ms" is fed as from a microphone (transcription/live.py), where
+               both take turns; only a network that carries its state (docs/streaming.md)
   pocketsphinx its own English model (en-us) and trigrams, with its defaults
 
 Of a model directory there are also rows for its TensorFlow Lite forms. Without --model the default
@@ -51,10 +51,18 @@ import numpy as np
 import numpy.typing as npt
 from absl import flags, logging
 
-from speech import audio, audio_files, command_line, report
-from speech.config import ModelConfig, NetworkConfig, TrainingConfig, config_path, save_config
-from speech.corpora import formats
-from speech.features import NONE, UTTERANCE, FrontEnd
+from speech.audio import find, reader
+from speech.corpora.formats import registry
+from speech.evaluation import results
+from speech.features.front_end import NONE, UTTERANCE, FrontEnd
+from speech.networks.config import (
+    ModelConfig,
+    NetworkConfig,
+    TrainingConfig,
+    config_path,
+    save_config,
+)
+from speech.system import command_line
 from utils import ENGLISH, UserError
 
 FLAGS = flags.FLAGS
@@ -139,17 +147,17 @@ def recordings() -> list[Recording]:
 def named() -> list[tuple[str, str | None]]:
     """Audio file and transcript of each utterance."""
     try:
-        utterances = formats.read([FLAGS.files_path], None, formats.Reading())
+        utterances = registry.read([FLAGS.files_path], None, registry.Reading())
     except UserError:
         if not os.path.isdir(FLAGS.files_path):
             raise
         # A folder of audio alone.
-        return [(path, None) for path in audio_files.find_audio_files([FLAGS.files_path])]
+        return [(path, None) for path in find.find_audio_files([FLAGS.files_path])]
     return [(each.audio_path, each.transcript) for each in utterances if each.audio_path]
 
 
 def read(path: str) -> Samples:
-    samples = audio.read_audio(path, constants.SAMPLE_RATE)
+    samples = reader.read_audio(path, constants.SAMPLE_RATE)
     return np.clip(np.rint(samples), -(2**15), 2**15 - 1).astype(np.int16)
 
 
@@ -193,7 +201,7 @@ def write_fresh(name: str, front_end: FrontEnd, model_dir: str) -> None:
     """A model directory of a network at its default sizes, with its first values."""
     import tensorflow as tf
 
-    from speech import networks
+    from speech.networks import registry
 
     sizes = constants.NETWORK_SIZES[name]
     config = ModelConfig(
@@ -203,7 +211,7 @@ def write_fresh(name: str, front_end: FrontEnd, model_dir: str) -> None:
         TrainingConfig(),
     )
     values: dict[str, Any] = {"global_step": np.int64(0)}
-    for variable in networks.build(config.network).variables:
+    for variable in registry.build(config.network).variables:
         values[variable.name.partition(":")[0]] = variable.numpy()
     os.makedirs(model_dir)
     tf.raw_ops.SaveV2(
@@ -218,10 +226,11 @@ def write_fresh(name: str, front_end: FrontEnd, model_dir: str) -> None:
 
 def write_lite(model_dir: str, beginning: str) -> dict[str, str]:
     """Form -> path of TensorFlow Lite files, whose paths begin with `beginning`."""
-    from speech import checkpoints, tflite
-    from speech.acoustic_graph import restored
-    from speech.config import read_config
-    from speech.description import Description
+    from speech.engines import checkpoints
+    from speech.export import tflite
+    from speech.export.acoustic_graph import restored
+    from speech.export.description import Description
+    from speech.networks.config import read_config
 
     checkpoint = checkpoints.find_checkpoint(model_dir, None)
     config = read_config(model_dir)
@@ -264,11 +273,12 @@ def work(
 
 
 def by_model(recogniser: Recogniser, settings: Settings) -> Hear | None:
-    from speech import exported, scorer
-    from speech.decoder import BeamSettings
-    from speech.transcriber import Transcriber
+    from speech.decoding import scorer
+    from speech.decoding.beam_search import BeamSettings
+    from speech.export import loading
+    from speech.transcription.transcriber import Transcriber
 
-    model = exported.load(recogniser.path)
+    model = loading.load(recogniser.path)
     language = scorer.read_scorer(settings.scorer) if settings.scorer else None
     if language:
         alphabet = model.description.config.alphabet
@@ -295,9 +305,9 @@ def at_once(transcriber: Any) -> Hear:
 
 def in_blocks(transcriber: Any) -> Hear | None:
     """None of a network that can't carry its state from block to block."""
-    from speech.live import LiveTranscriber
-    from speech.subtitles import joined
-    from speech.transcriber import Heard
+    from speech.transcription.live import LiveTranscriber
+    from speech.transcription.subtitles import joined
+    from speech.transcription.transcriber import Heard
 
     if not LiveTranscriber(transcriber).exact:
         return None
@@ -415,8 +425,8 @@ def word_error_rate(spoken: Sequence[Recording], hearings: Sequence[Hearing]) ->
     if any(each.transcript is None for each in spoken):
         return ""
     references = [str(each.transcript).lower() for each in spoken]
-    errors = map(report.word_errors, references, (each.text.lower() for each in hearings))
-    return f"{sum(errors, report.Errors()).rate:.2%}"
+    errors = map(results.word_errors, references, (each.text.lower() for each in hearings))
+    return f"{sum(errors, results.Errors()).rate:.2%}"
 
 
 def table(rounds: dict[Recogniser, Rounds], spoken: Sequence[Recording]) -> str:

@@ -29,8 +29,8 @@ import httpx
 from absl import flags, logging
 
 import constants
-from speech import command_line
-from speech.audio_files import find_audio_files
+from speech.audio.find import find_audio_files
+from speech.system import command_line
 from utils import UserError, lines_of
 
 FLAGS = flags.FLAGS

@@ -42,11 +42,12 @@ import tensorflow as tf
 from absl import flags, logging
 
 from model import model_fn_builder
-from speech import command_line, estimator
-from speech.config import ModelConfig, NetworkConfig, TrainingConfig
-from speech.convolutions import convolutions
-from speech.ctc import ctc_loss
-from speech.features import FrontEnd
+from speech.engines import tpu_estimator
+from speech.features.front_end import FrontEnd
+from speech.layers.convolutions import convolutions
+from speech.layers.ctc_loss import ctc_loss
+from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig
+from speech.system import command_line
 from utils import ENGLISH, UserError
 
 Array = npt.NDArray[Any]
@@ -418,7 +419,7 @@ def table(medians: dict[str, dict[str, float]]) -> str:
 
 
 def main() -> None:
-    estimator.quieten(FLAGS.logging)
+    tpu_estimator.quieten(FLAGS.logging)
     batch = random_batch()
     with tempfile.TemporaryDirectory() as model_dir:
         this = this_step(batch, model_dir)

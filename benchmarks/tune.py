@@ -33,19 +33,21 @@ from typing import Any
 from absl import flags, logging
 
 import model
-from speech import checkpoints, command_line, estimator, logits_cache, recogniser, tuning
-from speech.config import ModelConfig, NetworkConfig, read_config
-from speech.decoder import BeamSettings
-from speech.recogniser import Recogniser
-from speech.records import ShardSet
-from speech.scorer import check_alphabet, read_scorer
+from speech.decoding.beam_search import BeamSettings
+from speech.decoding.scorer import check_alphabet, read_scorer
+from speech.engines import checkpoints, tpu_estimator
+from speech.evaluation import logits_cache, recogniser, tuning
+from speech.evaluation.recogniser import Recogniser
+from speech.networks.config import ModelConfig, NetworkConfig, read_config
+from speech.shards.records import ShardSet
+from speech.system import command_line
 
 FLAGS = flags.FLAGS
 
 # Name of a network -> whose it is.
 UNTRAINED = {"deep_speech_1": "the default", "deep_speech_lstm": "DeepSpeech's"}
 
-CPU = estimator.TpuSettings(use_tpu=False, name="local", zone=None, project=None, cores=1)
+CPU = tpu_estimator.TpuSettings(use_tpu=False, name="local", zone=None, project=None, cores=1)
 
 
 def define_flags() -> None:
@@ -92,7 +94,7 @@ def row(name: str, seconds: float, alone: float) -> str:
 
 
 def main() -> None:
-    estimator.quieten(FLAGS.logging)
+    tpu_estimator.quieten(FLAGS.logging)
     config = read_config(FLAGS.model_dir)
     scorer = read_scorer(FLAGS.scorer)
     check_alphabet(scorer, config.alphabet, FLAGS.model_dir)

@@ -22,7 +22,7 @@ from absl import flags, logging
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from speech import command_line, storage
+from speech.system import command_line, storage
 from utils import UserError
 
 FLAGS = flags.FLAGS

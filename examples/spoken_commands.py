@@ -30,7 +30,7 @@ from corpus_folder import growing, is_there
 from synthesizer import Synthesizer, to_corpus_rate
 
 import constants
-from speech import command_line
+from speech.system import command_line
 from utils import UserError, lines_of
 
 # eSpeak NG's names of languages that it speaks a command in, and variants of its voice.

@@ -24,7 +24,7 @@ from corpus_folder import growing, is_there
 from synthesizer import Synthesizer, to_corpus_rate
 
 import constants
-from speech import command_line
+from speech.system import command_line
 from utils import UserError
 
 # Speaker -> voice of eSpeak NG: a language of its folder lang/gmw, then a variant of voices/!v.

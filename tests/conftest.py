@@ -13,8 +13,8 @@ import pytest
 import soundfile
 from emulator import Emulator
 
-import speech.bucket
-from speech import tpu_compiler
+from speech.system import bucket as gcs
+from speech.tpu import compiler
 from utils import UserError
 
 # Real speech lies beside the repository where there is any; tests that want it skip without.
@@ -28,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Makes the TPU compiler's environment before several processes would at once."""
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         with contextlib.suppress(UserError):  # the tests that want it say so
-            tpu_compiler.find_python(None)
+            compiler.find_python(None)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def asterisk_ru() -> str:
 
 @pytest.fixture(scope="session")
 def emulator() -> Iterator[Emulator]:
-    """Google Cloud Storage on this machine; see tests/emulator.py."""
+    """Google Cloud Storage on this machine; see tests/support/emulator.py."""
     pytest.importorskip("gcp_storage_emulator")
     pytest.importorskip("trustme")
     with Emulator() as running:
@@ -74,22 +74,22 @@ def bucket(emulator: Emulator) -> Iterator[str]:
 
 @pytest.fixture
 def own_bucket(emulator: Emulator, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """`bucket`, reached by speech.bucket in this very process, which gives up at once."""
+    """`bucket`, reached by speech.system.bucket in this very process, which gives up at once."""
     for name, value in emulator.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(speech.bucket, "RETRY_SECONDS", 0.0)
-    speech.bucket._client.cache_clear()
+    monkeypatch.setattr(gcs, "RETRY_SECONDS", 0.0)
+    gcs._client.cache_clear()
     yield bucket
-    speech.bucket._client.cache_clear()
+    gcs._client.cache_clear()
 
 
 @pytest.fixture(scope="session")
 def compiler_python() -> str:
     """The python of the TPU compiler's environment, which is made (1 GB) if it isn't there."""
     try:
-        return tpu_compiler.find_python(None)
+        return compiler.find_python(None)
     except UserError as error:
-        if sys.version_info < tpu_compiler.OLDEST_PYTHON:
+        if sys.version_info < compiler.OLDEST_PYTHON:
             pytest.skip(str(error))
         raise
 

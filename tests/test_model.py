@@ -14,10 +14,12 @@ import tensorflow as tf
 from tiny_shards import random_utterances, write_shards
 
 import model
-from speech import dataset, estimator, step_description, step_state
-from speech.config import ModelConfig, NetworkConfig, TrainingConfig
-from speech.features import FrontEnd
-from speech.records import ShardSet
+from speech.engines import tpu_estimator
+from speech.features.front_end import FrontEnd
+from speech.input_pipeline import training_input
+from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig
+from speech.shards.records import ShardSet
+from speech.training import step_description, step_state
 from utils import ENGLISH
 
 Array = npt.NDArray[np.float32]
@@ -51,11 +53,11 @@ def build(
 ) -> Any:
     """A TPUEstimator on the CPU."""
     folder.mkdir(exist_ok=True)
-    run = estimator.RunSettings(
+    run = tpu_estimator.RunSettings(
         str(folder), train_batch_size=training.train_batch_size, eval_batch_size=eval_batch_size
     )
     model_fn = model.model_fn_builder(model_config(training), str(folder), described=described)
-    return estimator.build(model_fn, run, estimator.Device())
+    return tpu_estimator.build(model_fn, run, tpu_estimator.Device())
 
 
 def train(
@@ -67,14 +69,14 @@ def train(
 ) -> Any:
     """The estimator after so many steps."""
     trained = build(folder, training, described=described)
-    batching = dataset.Batching(training.train_batch_size, static=False)
-    input_fn = dataset.training_input_fn(shards, batching, 1, 8, (), start_step=0)
+    batching = training_input.Batching(training.train_batch_size, static=False)
+    input_fn = training_input.training_input_fn(shards, batching, 1, 8, (), start_step=0)
     trained.train(input_fn, max_steps=steps)
     return trained
 
 
 def predictions(trained: Any, shards: ShardSet, static: bool = False) -> list[dict[str, Any]]:
-    input_fn = dataset.evaluation_input_fn(shards, dataset.Batching(4, static), True)
+    input_fn = training_input.evaluation_input_fn(shards, training_input.Batching(4, static), True)
     return list(trained.predict(input_fn))
 
 
@@ -102,7 +104,7 @@ def test_a_described_step_shows_each_gradients_norm_and_one_utterance(
     assert int(frames) in (30, 40) and int(bins) == BINS
     assert int(outputs) == int(frames) / NETWORK.stride_size and int(classes) == ENGLISH.size
     label = re.search(r"label: (.+)", description)
-    assert label and label[1] in dict(dataset.transcripts(two)).values()
+    assert label and label[1] in dict(training_input.transcripts(two)).values()
     numbers = " ".join(map(str, ENGLISH.encode(label[1])))
     assert f"labels: [{numbers}]\n" in description
 
@@ -173,10 +175,10 @@ def test_evaluation_is_the_mean_over_utterances(
     trained: tuple[Any, Path], shards: ShardSet, static: bool
 ) -> None:
     """11 utterances in batches of 4: the last one is short, or filled up where it is static."""
-    batching = dataset.Batching(4, static)
+    batching = training_input.Batching(4, static)
     metrics = trained[0].evaluate(
-        dataset.evaluation_input_fn(shards, batching, for_prediction=False),
-        steps=dataset.evaluation_steps(shards.index, batching),
+        training_input.evaluation_input_fn(shards, batching, for_prediction=False),
+        steps=training_input.evaluation_steps(shards.index, batching),
     )
     each = [one["ctc_loss"] for one in predictions(trained[0], shards, static)[:11]]
     assert metrics["ctc_loss"] == pytest.approx(np.mean(each), rel=1e-5)
@@ -268,7 +270,9 @@ def test_unalignable_utterance_is_counted_and_trains_nothing(tmp_path: Path) -> 
     train(tmp_path / "m", shards, 2)
     assert dict(curves(tmp_path / "m")["unalignable_utterances"])[0] == 1
     metrics = build(tmp_path / "m").evaluate(
-        dataset.evaluation_input_fn(shards, dataset.Batching(4, False), for_prediction=False)
+        training_input.evaluation_input_fn(
+            shards, training_input.Batching(4, False), for_prediction=False
+        )
     )
     assert metrics["unalignable_utterances"] == 1
     assert all(np.isfinite(value).all() for value in checkpointed(tmp_path / "m").values())
@@ -305,16 +309,18 @@ def tpu_graphs(
     """The graphs of training, evaluation and prediction on 8 cores."""
     folder = str(tmp_path_factory.mktemp("tpu"))
     training = TrainingConfig(TPU_BATCH, bfloat16=request.param == "bfloat16")
-    run = estimator.RunSettings(folder, train_batch_size=TPU_BATCH, eval_batch_size=TPU_BATCH)
-    batching = dataset.Batching(TPU_BATCH, static=True)
+    run = tpu_estimator.RunSettings(folder, train_batch_size=TPU_BATCH, eval_batch_size=TPU_BATCH)
+    batching = training_input.Batching(TPU_BATCH, static=True)
     with faked_tpu.topology():
-        built = estimator.build(
+        built = tpu_estimator.build(
             model.model_fn_builder(model_config(training), folder), run, faked_tpu.device()
         )
     enough = tiny_shards(tmp_path_factory.mktemp("enough"), [30] * TPU_BATCH)
-    input_fn = dataset.training_input_fn(enough, batching, 1, 8, ("time_mask",), start_step=0)
+    input_fn = training_input.training_input_fn(
+        enough, batching, 1, 8, ("time_mask",), start_step=0
+    )
     input_fns = [
-        dataset.evaluation_input_fn(shards, batching, for_prediction)
+        training_input.evaluation_input_fn(shards, batching, for_prediction)
         for for_prediction in (False, True)
     ]
     return {
@@ -427,8 +433,8 @@ def test_tpu_evaluation_counts_each_utterance_once(
     """
     first, *others = random_utterances([8, 45, 31, 60, 22, 38, 27, 50, 41, 33, 25], BINS)
     shards = write_shards(tmp_path, [replace(first, transcript="aaaaaa"), *others], bins=BINS)
-    batching = dataset.Batching(TPU_BATCH, static=True)
-    found = list(trained[0].predict(dataset.evaluation_input_fn(shards, batching, True)))
+    batching = training_input.Batching(TPU_BATCH, static=True)
+    found = list(trained[0].predict(training_input.evaluation_input_fn(shards, batching, True)))
     losses, aligned = (np.array([one[key] for one in found]) for key in ("ctc_loss", "aligned"))
     assert aligned.tolist() == [0] + 10 * [1] + 5 * [0]
     weight = np.array(11 * [1.0] + 5 * [0.0], np.float32)
@@ -474,13 +480,13 @@ def test_a_tpus_host_describes_the_first_cores_utterance(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     training = TrainingConfig(TPU_BATCH)
-    run = estimator.RunSettings(str(tmp_path / "m"), TPU_BATCH, TPU_BATCH)
+    run = tpu_estimator.RunSettings(str(tmp_path / "m"), TPU_BATCH, TPU_BATCH)
     model_fn = model.model_fn_builder(model_config(training), str(tmp_path / "m"), described=True)
     with faked_tpu.topology():
-        built = estimator.build(model_fn, run, faked_tpu.device())
+        built = tpu_estimator.build(model_fn, run, faked_tpu.device())
     enough = tiny_shards(tmp_path, [30] * TPU_BATCH)
-    batching = dataset.Batching(TPU_BATCH, static=True)
-    input_fn = dataset.training_input_fn(enough, batching, 1, 8, (), start_step=0)
+    batching = training_input.Batching(TPU_BATCH, static=True)
+    input_fn = training_input.training_input_fn(enough, batching, 1, 8, (), start_step=0)
     graph = faked_tpu.graph_of(lambda: built.train(input_fn, max_steps=10))
     received = [op for op in graph.get_operations() if op.type == "OutfeedDequeueTuple"]
     values = [

@@ -15,9 +15,9 @@ INSTEAD = {
 }
 # Whose regular expressions mean the digits of any script.
 ANY_SCRIPT = (
-    "speech/corpora/commands.py",
-    "speech/spoken_numbers.py",
-    "speech/transcripts.py",
+    "speech/corpora/formats/commands.py",
+    "speech/text/numbers.py",
+    "speech/text/transcripts.py",
 )
 
 

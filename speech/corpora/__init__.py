@@ -1,6 +1,5 @@
-"""Corpora: what people have -> a sorted list of utterances. By their formats' names: formats.py."""
+"""Finds the utterances of corpora and splits them into sets.
 
-from speech.corpora.librispeech import TRANSCRIPT_SUFFIX, librispeech
-from speech.corpora.utterance import COPY_MARK, Utterance, with_copies
-
-__all__ = ["COPY_MARK", "TRANSCRIPT_SUFFIX", "Utterance", "librispeech", "with_copies"]
+In: folders, tables and CSV files in the formats of `formats`.
+Out: sorted lists of `Utterance`.
+"""

@@ -5,10 +5,10 @@ features -> convolutions over time -> bidirectional GRUs, batch normalisation be
 
 import tensorflow as tf
 
-from speech.config import NetworkConfig
-from speech.convolutions import centred, zero_padding
-from speech.networks.layers import NO_DROPOUT, BatchNorm, Dense, Dropout, Network, variable
-from speech.rnn import gru
+from speech.layers.basic import NO_DROPOUT, BatchNorm, Dense, Dropout, Network, variable
+from speech.layers.convolutions import centred, zero_padding
+from speech.layers.rnn import gru
+from speech.networks.config import NetworkConfig
 
 
 class ConvGru(Network):

@@ -6,10 +6,10 @@ features -> convolutions over time and frequency -> bidirectional recurrent laye
 import tensorflow as tf
 
 import constants
-from speech.config import NetworkConfig
-from speech.convolutions import convolutions, strided, taps_of
-from speech.networks.layers import NO_DROPOUT, Dropout, Network, variable
-from speech.rnn import bidirectional_rnn
+from speech.layers.basic import NO_DROPOUT, Dropout, Network, variable
+from speech.layers.convolutions import convolutions, strided, taps_of
+from speech.layers.rnn import bidirectional_rnn
+from speech.networks.config import NetworkConfig
 
 
 class DeepSpeech1(Network):

@@ -5,10 +5,10 @@ features -> window of frames -> two dense layers -> forward LSTM -> dense -> let
 
 import tensorflow as tf
 
-from speech.config import NetworkConfig
-from speech.convolutions import centred, zero_padding
-from speech.networks.layers import NO_DROPOUT, Dense, Dropout, LayerNorm, Network, variable
-from speech.rnn import clipped_relu, lstm
+from speech.layers.basic import NO_DROPOUT, Dense, Dropout, LayerNorm, Network, variable
+from speech.layers.convolutions import centred, zero_padding
+from speech.layers.rnn import clipped_relu, lstm
+from speech.networks.config import NetworkConfig
 
 # h and c of the LSTM, float32 [1, batch, units] each.
 State = tuple[tf.Tensor, tf.Tensor]
@@ -65,7 +65,7 @@ class DeepSpeechLstm(Network):
         `stride_size` frames further on. So a piece of n outputs has context_size + (n - 1) *
         stride_size frames, and the next piece begins n * stride_size frames after it. In front of
         an utterance's first piece, and behind its last, there are zeros: as many as centre the
-        first window on the first frame (speech.convolutions.centred).
+        first window on the first frame (speech.layers.convolutions.centred).
 
         Args:
             features: float32 [batch, frames, bins], all real.

@@ -6,10 +6,10 @@ letters
 
 import tensorflow as tf
 
-from speech.config import NetworkConfig
-from speech.convolutions import centred, zero_padding
-from speech.networks.layers import NO_DROPOUT, Dense, Dropout, Network, variable
-from speech.rnn import bidirectional_rnn, clipped_relu
+from speech.layers.basic import NO_DROPOUT, Dense, Dropout, Network, variable
+from speech.layers.convolutions import centred, zero_padding
+from speech.layers.rnn import bidirectional_rnn, clipped_relu
+from speech.networks.config import NetworkConfig
 
 
 class DeepSpeechPaper(Network):

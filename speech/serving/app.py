@@ -13,6 +13,7 @@ from functools import partial
 from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
+from speech.serving import requirements  # noqa: F401  # isort: skip
 from fastapi import FastAPI, Query, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
@@ -22,25 +23,28 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
-import speech
-from speech import recordings
-from speech.acoustic_stream import is_exact
-from speech.serving import answers, invocations, metrics, options, spelling, test_sets, uploads
-from speech.serving.catalogue import ServedModel
+from speech.corpora import recordings
+from speech.serving import metrics, uploads
 from speech.serving.errors import RequestError, sendable
 from speech.serving.http import STREAM, Front
-from speech.serving.invocations import Invocation, Recording
-from speech.serving.listening import Listener, Share
 from speech.serving.metrics import Metrics
-from speech.serving.options import Asked
-from speech.serving.reloading import Served
+from speech.serving.routers import serialize
+from speech.serving.routers.streams import Streams
+from speech.serving.schemas import invocations, responses
+from speech.serving.schemas import requests as options
+from speech.serving.schemas.invocations import Invocation, Recording
+from speech.serving.schemas.requests import Asked
+from speech.serving.services import test_sets
+from speech.serving.services.catalogue import ServedModel
+from speech.serving.services.listening import Listener, Share
+from speech.serving.services.reloading import Served
+from speech.serving.services.test_sets import Recognised
 from speech.serving.slots import Slots
-from speech.serving.streams import Streams
-from speech.serving.test_sets import Recognised
+from speech.transcription.acoustic_stream import is_exact
 
 T = TypeVar("T")
 
-WEB = os.path.join(os.path.dirname(speech.__file__), "web")
+WEB = os.path.join(os.path.dirname(__file__), "web")
 
 # Those that the process may use, where the system tells.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -56,16 +60,16 @@ MOST_ROWS = 100  # of a test set's page
 TIDY_SECONDS = 3.0
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: {"model": answers.Problem, "description": "A bad request or option."},
-    404: {"model": answers.Problem, "description": "There is no such model, scorer or set."},
-    503: {"model": answers.Problem, "description": "Too many requests; Retry-After tells when."},
+    400: {"model": responses.Problem, "description": "A bad request or option."},
+    404: {"model": responses.Problem, "description": "There is no such model, scorer or set."},
+    503: {"model": responses.Problem, "description": "Too many requests; Retry-After tells when."},
 }
 AUDIO_PROBLEMS: dict[int | str, dict[str, Any]] = {
     **PROBLEMS,
-    408: {"model": answers.Problem, "description": "The upload is too slow."},
-    413: {"model": answers.Problem, "description": "Too many bytes or seconds."},
-    415: {"model": answers.Problem, "description": "No audio, or damaged."},
-    507: {"model": answers.Problem, "description": "The disk for uploads is full."},
+    408: {"model": responses.Problem, "description": "The upload is too slow."},
+    413: {"model": responses.Problem, "description": "Too many bytes or seconds."},
+    415: {"model": responses.Problem, "description": "No audio, or damaged."},
+    507: {"model": responses.Problem, "description": "The disk for uploads is full."},
 }
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -153,7 +157,7 @@ class _Service:
 
         return self.listener.share(wanted)
 
-    async def transcribe(self, share: Share, path: str, asked: Asked) -> answers.Transcription:
+    async def transcribe(self, share: Share, path: str, asked: Asked) -> responses.Transcription:
         """The answer to a recording; it has a slot."""
         with self.served.use() as loaded:
             choice = await share.run(loaded.catalogue.choose, asked)
@@ -161,11 +165,11 @@ class _Service:
                 path, choice, asked.candidates, asked.details, share
             )
         self.metrics.audio_seconds.inc(listened.seconds)
-        return await share.run(spelling.transcription, listened, choice)
+        return await share.run(serialize.transcription, listened, choice)
 
     async def transcribe_bytes(
         self, share: Share, content: bytes, asked: Asked
-    ) -> answers.Transcription:
+    ) -> responses.Transcription:
         """Likewise, of a recording in memory."""
         with uploads.stored(self.folder) as file:
             await share.run(file.write, content)
@@ -174,7 +178,7 @@ class _Service:
 
     async def transcribe_recording(
         self, share: Share, recording: Recording | RequestError
-    ) -> answers.Transcription:
+    ) -> responses.Transcription:
         """Likewise, of one of a request's recordings."""
         if isinstance(recording, RequestError):
             raise recording
@@ -183,13 +187,13 @@ class _Service:
 
     async def transcribe_line(self, share: Share, recording: Recording | RequestError) -> str:
         """Likewise, as a line of JSON, which also says if the recording is refused."""
-        answer: answers.Transcription | answers.Problem
+        answer: responses.Transcription | responses.Problem
         try:
             answer = await self.transcribe_recording(share, recording)
         except RequestError as error:
             if error.status >= 500:  # not the line's fault: it may be sent again
                 raise
-            answer = answers.Problem(error=sendable(error.message))
+            answer = responses.Problem(error=sendable(error.message))
         return f"{answer.model_dump_json()}\n"
 
     async def transcribe_all(
@@ -209,7 +213,7 @@ class _Service:
                     each.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def transcribe_body(self, request: Request, *given: Any) -> answers.Transcription:
+    async def transcribe_body(self, request: Request, *given: Any) -> responses.Transcription:
         """Likewise, of a request's body; given: options beside it, which a form's come before."""
         self.slots.check()
         with self.uploads.one():
@@ -265,13 +269,13 @@ def _add_page(app: FastAPI) -> None:
 
 def _add_api(app: FastAPI, service: _Service) -> None:
     @app.get("/api/models", summary="Models, scorers, limits and defaults")
-    async def models() -> answers.Models:
+    async def models() -> responses.Models:
         catalogue = service.served.now.catalogue
         default = catalogue.default_model
-        return answers.Models(
+        return responses.Models(
             models=[_model(each) for each in catalogue.models.values()],
             scorers=[
-                answers.NamedScorer(
+                responses.NamedScorer(
                     name=name,
                     models=[
                         each.name for each in catalogue.models.values() if name in each.scorers
@@ -279,10 +283,10 @@ def _add_api(app: FastAPI, service: _Service) -> None:
                 )
                 for name in catalogue.scorers
             ],
-            limits=answers.Limits(
+            limits=responses.Limits(
                 upload_bytes=service.limits.upload_bytes, seconds=service.limits.seconds
             ),
-            defaults=answers.Defaults(
+            defaults=responses.Defaults(
                 model=default.name,
                 scorer=catalogue.scorer_of(default, None),
                 beam_width=catalogue.defaults.beam_width,
@@ -306,7 +310,7 @@ def _add_api(app: FastAPI, service: _Service) -> None:
     )
     async def transcribe(
         request: Request, query: Annotated[Asked, Query()]
-    ) -> answers.Transcription:
+    ) -> responses.Transcription:
         return await service.transcribe_body(request, query.model_dump(exclude_unset=True))
 
     @app.get(
@@ -319,10 +323,10 @@ def _add_api(app: FastAPI, service: _Service) -> None:
         return Response(service.metrics.text(), media_type=metrics.CONTENT_TYPE)
 
 
-def _model(served: ServedModel) -> answers.Model:
+def _model(served: ServedModel) -> responses.Model:
     description = served.model.description
     config = description.config
-    return answers.Model(
+    return responses.Model(
         name=served.name,
         title=description.naming.name or served.name,
         language=description.naming.language,
@@ -347,13 +351,13 @@ def _form_schema() -> dict[str, Any]:
 
 def _add_sets(app: FastAPI, service: _Service) -> None:
     @app.get("/api/sets", summary="Prepared test sets")
-    async def sets() -> answers.Sets:
-        return answers.Sets(
+    async def sets() -> responses.Sets:
+        return responses.Sets(
             sets=[
-                answers.Set(
+                responses.Set(
                     name=each.name,
                     utterances=len(each.utterances),
-                    seconds=round(each.shards.index.audio_seconds, spelling.DECIMALS),
+                    seconds=round(each.shards.index.audio_seconds, serialize.DECIMALS),
                     audio=each.audio is not None,
                 )
                 for each in service.served.now.sets.sets.values()
@@ -372,7 +376,7 @@ def _add_sets(app: FastAPI, service: _Service) -> None:
         scorer: Annotated[str | None, Query(description="Name of a scorer; empty: none.")] = None,
         offset: Annotated[int, Query(ge=0, description="The first utterance's number.")] = 0,
         limit: Annotated[int, Query(ge=1, le=MOST_ROWS, description="Most utterances.")] = 20,
-    ) -> answers.Page:
+    ) -> responses.Page:
         asked = options.read({"model": model, "scorer": scorer})
         with service.served.use() as loaded:
             found = loaded.sets.find(name)
@@ -381,7 +385,7 @@ def _add_sets(app: FastAPI, service: _Service) -> None:
                 rows = await found.page(
                     choice, offset, limit, service.listener, service.share(request)
                 )
-        return answers.Page(
+        return responses.Page(
             name=found.name,
             utterances=len(found.utterances),
             offset=offset,
@@ -397,8 +401,8 @@ def _add_sets(app: FastAPI, service: _Service) -> None:
         responses={
             200: {"content": {"audio/*": _BINARY}},
             206: {"content": {"audio/*": _BINARY}, "description": "The range that was asked for."},
-            404: {"model": answers.Problem, "description": "There is no such recording."},
-            416: {"model": answers.Problem, "description": "It has no such range."},
+            404: {"model": responses.Problem, "description": "There is no such recording."},
+            416: {"model": responses.Problem, "description": "It has no such range."},
         },
     )
     async def audio(request: Request, name: str, utterance_id: str) -> Response:
@@ -437,24 +441,24 @@ def ranged(content: bytes, asked: str | None) -> Response:
     return Response(content[start : end + 1], 206, headers, kind)
 
 
-def _row(found: test_sets.TestSet, recognised: Recognised) -> answers.Row:
+def _row(found: test_sets.TestSet, recognised: Recognised) -> responses.Row:
     result = recognised.result
     address = f"/api/sets/{quote(found.name, '')}/audio/{quote(result.utterance_id, '')}"
-    return answers.Row(
+    return responses.Row(
         id=result.utterance_id,
         reference=result.reference,
         hypothesis=result.hypothesis,
         wer=result.words.rate,
         cer=result.characters.rate,
-        seconds=round(recognised.seconds, spelling.DECIMALS),
+        seconds=round(recognised.seconds, serialize.DECIMALS),
         audio=address if found.audio else None,
         words=test_sets.signed_words(result),  # type: ignore[arg-type]  # pydantic checks the signs
     )
 
 
-def _rates(rows: list[Recognised]) -> answers.Rates:
+def _rates(rows: list[Recognised]) -> responses.Rates:
     words, characters = test_sets.rates(rows)
-    return answers.Rates(
+    return responses.Rates(
         utterances=len(rows), words=words.length, wer=words.rate, cer=characters.rate
     )
 
@@ -465,14 +469,14 @@ def _add_sagemaker(app: FastAPI, service: _Service) -> None:
         "/ping",
         summary="SageMaker's health check",
         response_class=Response,
-        responses={503: {"model": answers.Problem, "description": "A model's thread has died."}},
+        responses={503: {"model": responses.Problem, "description": "A model's thread has died."}},
     )
     async def ping() -> Response:
         if not service.served.now.catalogue.alive:
             raise RequestError(503, "A model's thread has died: start the server again.")
         return Response(status_code=200)
 
-    instance = answers.Instance.model_json_schema()
+    instance = responses.Instance.model_json_schema()
     body = {
         "anyOf": [
             instance,
@@ -483,7 +487,7 @@ def _add_sagemaker(app: FastAPI, service: _Service) -> None:
     @app.post(
         "/invocations",
         summary="SageMaker's inference requests",
-        response_model=answers.Transcription | answers.Predictions,
+        response_model=responses.Transcription | responses.Predictions,
         responses=AUDIO_PROBLEMS,
         openapi_extra={
             "requestBody": {
@@ -540,11 +544,11 @@ def _add_sagemaker(app: FastAPI, service: _Service) -> None:
                 return Response("".join(lines), media_type=invocations.JSON_LINES)
             found = await heard(service.transcribe_recording)
         if invocation.instances:
-            return _answer(answers.Predictions(predictions=found))
+            return _answer(responses.Predictions(predictions=found))
         return _answer(found[0])
 
 
-def _answer(content: answers.Transcription | answers.Predictions) -> Response:
+def _answer(content: responses.Transcription | responses.Predictions) -> Response:
     return Response(content.model_dump_json(), media_type=invocations.JSON)
 
 

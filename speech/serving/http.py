@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from speech.serving.metrics import Metrics
-from speech.serving.options import shown
+from speech.serving.schemas.requests import shown
 
 # The only WebSocket.
 STREAM = "/api/stream"

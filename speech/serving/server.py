@@ -9,6 +9,7 @@ import time
 from logging import LogRecord, getLogger
 from types import FrameType
 
+from speech.serving import requirements  # noqa: F401  # isort: skip
 import uvicorn
 from absl import logging
 from starlette.types import ASGIApp

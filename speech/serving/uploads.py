@@ -21,7 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from speech.serving.errors import OUT_OF_FILES, RequestError
-from speech.serving.options import shown
+from speech.serving.schemas.requests import shown
 from speech.serving.slots import RETRY_SECONDS
 from utils import is_number
 

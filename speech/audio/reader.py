@@ -1,0 +1,543 @@
+"""Audio files -> samples.
+
+soundfile (libsndfile) reads wav, flac, mp3, ogg (Vorbis, Opus), aiff, au and the like; what it
+doesn't know, m4a, webm, wma, amr or the sound of a video, is decoded by the program ffmpeg. Either
+way the channels are averaged and other rates are resampled by soxr.
+
+Checked against known signals in tests/test_audio.py, at 8, 16, 22.05, 44.1 and 48 kHz and with one,
+two and six channels: wav of 8 to 32 bits and of floating point, flac, aiff, au, caf, mp3 (two
+channels at most) and ogg Vorbis, ogg Opus at the three of these rates that it has; also mp3 without
+a header of its length or with a wrong one. Through ffmpeg, at 48 kHz: m4a, aac, webm, wma, ogg
+flac, and the sound of mp4, mkv and avi; amr and 3gp at their 8 kHz. Other formats aren't checked.
+
+What is not noticed: an ogg, wav, wma or mp3 without a length in its header that ends too early, and
+the later parts of several mp3 or ogg files that were joined into one. The sound of a video starts
+at its own first sample, even if the picture starts earlier.
+"""
+
+import codecs
+import contextlib
+import functools
+import hashlib
+import io
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import soundfile
+import soxr
+
+from speech.audio.headers import HEAD_BYTES, CompletedFile, missing_length
+from speech.system import storage
+from utils import UserError, lines_of
+
+# Files that a folder of recordings is searched for, in lower case.
+SUFFIXES = (
+    *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc", ".au", ".snd"),
+    *(".caf", ".sph", ".w64", ".mp2", ".spx", ".m4a", ".m4b", ".aac", ".ac3", ".webm", ".mka"),
+    *(".wma", ".amr", ".3gp", ".ape", ".wv", ".tta", ".mp4", ".mkv", ".mov", ".avi", ".flv"),
+)
+
+# soundfile gives samples in [-1, 1); the front end's energies are at the scale of 16-bit samples.
+INT16_SCALE = 32768.0
+
+# How soundfile names the samples that int16 holds without loss.
+INT16_SUBTYPE = "PCM_16"
+
+# Rates that a recording may have, in Hz: others are those of a damaged header, and would make a
+# second of sound into hours, or hours into nothing.
+LOWEST_RATE, HIGHEST_RATE = 1000, 768_000
+
+# soundfile's count of samples where the header doesn't tell it, as in a flac encoded into a pipe.
+UNKNOWN_LENGTH = 2**63 - 1
+
+# soundfile's names of that in which libsndfile's seek misses: seen in mp3 and in Vorbis.
+INEXACT_SEEK = ("MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III", "VORBIS", "OPUS")
+SKIPPED_AT_ONCE = 2**16  # samples that are decoded to get to where a stretch starts
+
+# Samples that may be missing at the end of an mp3: some encoders count the header as one of its
+# frames of 1152 samples, and where the header doesn't tell of the encoder's delay, it is cut off.
+MP3, MPEG_SLACK = "MP3", 2 * 1152
+
+# Of what ffmpeg decoded so many bytes at most are kept for the file's next stretch: 50 minutes of
+# two channels at 44.1 kHz. It is no way out to let ffmpeg seek: in an m4a it was off by 16 ms.
+KEPT_BYTES = 2**30
+
+# How far a stretch may reach beyond its file: a list's seconds are rounded, and an encoder's frames
+# make a file a little shorter or longer than what went in.
+STRETCH_SLACK = 0.05  # seconds
+
+# Power of the channels' mean, relative to that of the channels, below which they cancel out.
+CANCELLED = 1e-4
+
+# What ffmpeg may take a file for: no pictures or texts, and no lists that name other files.
+FFMPEG_FORMATS = (
+    *("aac", "ac3", "aiff", "amr", "ape", "asf", "avi", "caf", "dts", "eac3", "flv", "matroska"),
+    *("mov", "mp3", "mpc", "mpc8", "mpeg", "mpegts", "ogg", "rm", "tta", "wav", "wv"),
+)
+# What it says of a damaged file before it goes on with the rest.
+FFMPEG_WENT_ON = (
+    *("File ended prematurely", "EBML number", "CRC mismatch"),
+    "exceeds containing master element",
+)
+# What it says in words that need its command to be understood.
+FFMPEG_MEANS = {
+    "Format not on whitelist": "no format of sound",
+    "matches no streams": "it holds no sound",
+}
+# What libsndfile says of a file that is called .mp3 and holds no sound: it is there.
+NOT_REGULAR = "File does not exist or is not a regular file"
+NOT_RECOGNISED = "Format not recognised"
+# How web pages begin, in lower case.
+PAGE_STARTS = (b"<!doctype html", b"<html", b"<?xml", b"<!--")
+# How webm and mkv begin, and how the part of them begins that holds sound.
+MATROSKA, MATROSKA_CLUSTER = b"\x1aE\xdf\xa3", b"\x1fC\xb6u"
+INSTALL_FFMPEG = "install ffmpeg, or pip install -e '.[ffmpeg]'"
+
+
+class AudioError(UserError):
+    """An audio file that can't be used; the message names it and says why."""
+
+
+class TooMuchAudioError(AudioError):
+    """One of more samples than are wanted."""
+
+
+def read_audio(
+    path: str, sample_rate: int, start_seconds: float = 0.0, seconds: float | None = None
+) -> np.ndarray:
+    """Samples of a sound file or of a stretch of it: mono, at `sample_rate` Hz, at int16 scale.
+
+    Channels are averaged; other rates are resampled (soxr, high quality). Of several streams, as in
+    a video, the first is taken. Of mp3 and ogg all that lies before a stretch is decoded as well;
+    what ffmpeg decodes for a stretch is the whole file, and is kept (KEPT_BYTES) until another file
+    is read. libsndfile prints what it finds wrong in an mp3 to stderr.
+
+    Args:
+        path: local or gs://.
+        start_seconds: where the stretch starts.
+        seconds: its length; None: to the end.
+
+    Returns:
+        [samples], possibly with no samples: int16 if the file holds just these, else float32.
+
+    Raises:
+        AudioError: the file is missing, not audio, damaged, of a rate that no recording has,
+            shorter than its header promises or than the stretch, or ffmpeg is needed and not there.
+        UserError: the bucket can't be reached.
+    """
+    stretch = bool(start_seconds) or seconds is not None
+    with errors_named(path), _opened(path, stretch) as file:
+        file_rate, promised = file.samplerate, file.length
+        refuse_strange_rate(file_rate, path)
+        start, stop = _stretch(path, file, start_seconds, seconds)
+        as_it_is = (file.subtype, file.channels, file_rate) == (INT16_SUBTYPE, 1, sample_rate)
+        reached = _go_to(file, start)
+        kind = "int16" if as_it_is else "float32"
+        audio = file.read(stop - start, dtype=kind, always_2d=True)  # [samples, channels]
+        slack = MPEG_SLACK if file.subtype.startswith("MPEG") else 0
+    there = reached + len(audio)
+    if there < stop - slack:
+        raise AudioError(
+            f"{path} is cut short: its header promises {promised} samples, {there} are there."
+        )
+    if as_it_is:
+        return audio[:, 0]  # [samples]
+    mono = audio.mean(axis=1)  # [samples]
+    if not np.isfinite(mono).all():
+        raise AudioError(f"{path} can't be used: some of its samples are no finite numbers.")
+    refuse_cancelled(power(mono), power(audio) / audio.shape[1], path)
+    if file_rate != sample_rate and len(mono):
+        mono = soxr.resample(mono, file_rate, sample_rate, quality="HQ")
+    return mono * np.float32(INT16_SCALE)
+
+
+def audio_length(
+    path: str, sample_rate: int, start_seconds: float = 0.0, seconds: float | None = None
+) -> int:
+    """Samples that `read_audio` gives for a good file or a stretch of it.
+
+    Only the header is read, so that a file that is cut short or damaged after it isn't noticed;
+    an mp3 is looked through, and may have MPEG_SLACK samples less than its header says. What only
+    ffmpeg reads, and a flac without its length, is decoded.
+
+    Raises:
+        AudioError: the file is missing, not audio, of a rate that no recording has, shorter than
+            the stretch, or ffmpeg is needed and not there.
+        UserError: the bucket can't be reached.
+    """
+    try:
+        with _opened(path, bool(start_seconds) or seconds is not None) as file:
+            refuse_strange_rate(file.samplerate, path)
+            start, stop = _stretch(path, file, start_seconds, seconds)
+            return round_half_up((stop - start) * sample_rate / file.samplerate)  # as soxr does
+    except OSError as error:
+        raise AudioError(f"{path} can't be read as audio: {reason_of(error)}.") from None
+
+
+def refuse_strange_rate(rate: int, name: str) -> None:
+    """Raises AudioError if no recording has such a rate, in Hz; name: the file's, for messages."""
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise AudioError(
+            f"{name} can't be used: its header tells a rate of {rate} Hz, which is damage, as "
+            f"recordings have {LOWEST_RATE} to {HIGHEST_RATE} Hz. Encode it again."
+        )
+
+
+def power(samples: np.ndarray) -> float:
+    """Returns the sum of the squares of samples of any shape."""
+    return float(np.vdot(samples, samples))
+
+
+def refuse_cancelled(mixed: float, whole: float, name: str) -> None:
+    """Refuses channels of opposite phase, of whose mean next to nothing is left.
+
+    Args:
+        mixed: power of the channels' mean.
+        whole: mean power of the channels.
+        name: the file's, for messages.
+
+    Raises:
+        AudioError: they cancel each other out.
+    """
+    if mixed < CANCELLED * whole:
+        raise AudioError(
+            f"{name} can't be used: its channels cancel each other out, being of opposite phase. "
+            "Keep one of them, as in ffmpeg -i INPUT -af 'pan=mono|c0=c0' OUTPUT.wav."
+        )
+
+
+def round_half_up(value: float) -> int:
+    return int(np.floor(value + 0.5))
+
+
+class _OfUnknownSize(io.BufferedIOBase):
+    """An mp3 that doesn't tell its size to the decoder: a base beside that of a file.
+
+    From the size it would guess how many samples there are where the header doesn't say, and give
+    no more than these: a quarter of all was seen at a variable bit rate. Now it counts them.
+    """
+
+    _asked = 0  # for the size: first by libsndfile, which takes no empty file, then by its decoder
+    _at_end = False
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        self._at_end = (offset, whence) == (0, os.SEEK_END)
+        self._asked += self._at_end
+        return super().seek(offset, whence)
+
+    def tell(self) -> int:
+        return 0 if self._at_end and self._asked > 1 else super().tell()
+
+
+class _Mp3Bytes(_OfUnknownSize, io.BytesIO):
+    """One in memory."""
+
+
+class Mp3File(_OfUnknownSize, io.BufferedReader):
+    """One on the disk, which is opened by `Mp3File(io.FileIO(path))`."""
+
+
+class SoundReader(soundfile.SoundFile):
+    """One that can't be sought where that leads astray, and knows the length of every file.
+
+    soundfile seeks after each read as well, to where it is; in an mp3 what follows would be wrong,
+    and in a flac that doesn't tell its length it fails.
+    """
+
+    @functools.cached_property
+    def length(self) -> int:
+        """Samples of each channel; where the header doesn't have them all are decoded."""
+        if self.frames != UNKNOWN_LENGTH:
+            return int(self.frames)
+        content = self.name if isinstance(self.name, bytes) else io.BytesIO(self.name.getbuffer())
+        with SoundReader(content) as other:
+            return _go_to(other, UNKNOWN_LENGTH)
+
+    def seekable(self) -> bool:
+        exact = self.subtype not in INEXACT_SEEK and self.frames != UNKNOWN_LENGTH
+        return bool(super().seekable()) and exact
+
+
+def open_sound(source: str | bytes, reader: type[SoundReader] = SoundReader) -> SoundReader:
+    """Opens what soundfile reads; a length that is missing in the header reaches to the end.
+
+    Args:
+        source: the path of a local file, or the content of one.
+        reader: how it is to be read.
+
+    Raises:
+        SoundFileError: it is no sound file that soundfile knows.
+    """
+    # soundfile takes only paths in UTF-8 as text, and a file's name needn't be that.
+    opened = os.fsencode(source) if isinstance(source, str) else io.BytesIO(source)
+    try:
+        file = reader(opened)
+    except soundfile.SoundFileError:
+        if (completed := _completed(source)) is None:
+            raise
+        return reader(completed)
+    if file.frames == 0 and (completed := _completed(source)) is not None:
+        return reader(completed)
+    return file
+
+
+def _completed(source: str | bytes) -> io.BufferedIOBase | None:
+    """Opens a file with the length that its header should have; None if it has one."""
+    with open(source, "rb") if isinstance(source, str) else io.BytesIO(source) as file:
+        field = missing_length(file)
+    if field is None:
+        return None
+    if isinstance(source, str):
+        return CompletedFile(io.FileIO(source), field)
+    start, content = field
+    return io.BytesIO(source[:start] + content + source[start + len(content) :])
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """What ffmpeg has made of a file."""
+
+    path: str
+    state: tuple[int, int] | str  # bytes and time of a local file, a digest of one in a bucket
+    sound: bytes
+
+
+_kept: _Decoded | None = None  # of the file that was read last, if stretches of it are wanted
+
+
+def _opened(path: str, stretch: bool) -> SoundReader:
+    """The file, or what ffmpeg makes of it.
+
+    Args:
+        stretch: only a part of it is wanted, so that the next one may be wanted soon.
+
+    Raises:
+        AudioError: neither soundfile nor ffmpeg can read it, or ffmpeg isn't there.
+        OSError: the local file can't be opened.
+        UserError: the bucket can't be reached.
+    """
+    global _kept
+    if _kept and _kept.path != path:
+        _kept = None
+    content = storage.read_bytes(path) if storage.in_bucket(path) else None
+    try:
+        file = open_sound(path if content is None else content)
+        if file.format != MP3:
+            return file
+        file.close()
+        return SoundReader(_Mp3Bytes(content or storage.read_bytes(path)))
+    except soundfile.SoundFileError as error:
+        refuse_without_sound(path, path if content is None else content)
+        state = _state(path, content)
+        kept = _kept
+        if kept is None or (kept.path, kept.state) != (path, state):
+            _kept = None  # before another one needs its memory
+            kept = _Decoded(path, state, _decoded(path, content, cause_of(error)))
+            _kept = kept if stretch and len(kept.sound) <= KEPT_BYTES else None
+        return SoundReader(io.BytesIO(kept.sound))
+
+
+def _is_text(content: bytes) -> bool:
+    """Says whether bytes are printable text in UTF-8, whose last character may be cut."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(content)
+    except UnicodeDecodeError:
+        return False
+    return all(each.isprintable() or each in "\t\n\r\f" for each in text)
+
+
+def refuse_without_sound(name: str, source: str | bytes) -> None:
+    """Refuses what is plainly no sound, which decoders would describe as damage.
+
+    Args:
+        name: the file's, for messages.
+        source: the path of a local file, or the content of one.
+
+    Raises:
+        AudioError: it is empty, a web page, other text, or the header of a webm alone.
+        OSError: the local file can't be opened.
+    """
+    with open(source, "rb") if isinstance(source, str) else io.BytesIO(source) as file:
+        head = file.read(HEAD_BYTES)
+    start = head.removeprefix(codecs.BOM_UTF8).lstrip()
+    if not head:
+        reason = "the file is empty. Record it again, or copy it again"
+    elif start.lower().startswith(PAGE_STARTS):
+        reason = "it is a web page. Download the recording itself"
+    elif _is_text(start):
+        reason = "it is text. Name a sound file"
+    elif head.startswith(MATROSKA) and len(head) < HEAD_BYTES and MATROSKA_CLUSTER not in head:
+        reason = "there is no sound in it yet, only a header. Let the recording end first"
+    else:
+        return
+    raise AudioError(f"{name} can't be read as audio: {reason}.")
+
+
+def _state(path: str, content: bytes | None) -> tuple[int, int] | str:
+    """What changes when a file does."""
+    if content is not None:
+        return hashlib.sha256(content).hexdigest()
+    there = os.stat(path)
+    return there.st_size, there.st_mtime_ns
+
+
+@contextlib.contextmanager
+def errors_named(path: str) -> Iterator[None]:
+    """Within it what keeps a file from being read becomes an AudioError that names the file."""
+    try:
+        yield
+    except soundfile.SoundFileError as error:
+        raise AudioError(
+            f"{path} can't be read as audio: damaged or cut short ({cause_of(error)})."
+        ) from None
+    except (OSError, MemoryError) as error:
+        raise AudioError(f"{path} can't be read as audio: {reason_of(error)}.") from None
+
+
+def reason_of(error: OSError | MemoryError) -> str:
+    """What the system has against a file, without its name."""
+    return str(getattr(error, "strerror", None) or error)
+
+
+def cause_of(error: soundfile.SoundFileError) -> str:
+    """What soundfile has against a file, without what it calls one that isn't local."""
+    words = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
+    return NOT_RECOGNISED if NOT_REGULAR in words else str(words).rstrip(".")
+
+
+def _stretch(
+    path: str, file: SoundReader, start_seconds: float, seconds: float | None
+) -> tuple[int, int]:
+    """Where a stretch starts and stops, in the file's own samples."""
+    length = file.length / file.samplerate
+    stop_seconds = max(start_seconds, length) if seconds is None else start_seconds + seconds
+    if not 0 <= start_seconds <= stop_seconds <= length + STRETCH_SLACK:
+        stop = "its end" if seconds is None else f"{stop_seconds:g} s"
+        raise AudioError(
+            f"{path} lasts {length:g} s: the stretch from {start_seconds:g} s to {stop} isn't in "
+            "it."
+        )
+    return (
+        min(round_half_up(start_seconds * file.samplerate), file.length),
+        min(round_half_up(stop_seconds * file.samplerate), file.length),
+    )
+
+
+def _go_to(file: SoundReader, start: int) -> int:
+    """Makes sample `start` the next to be read, or the file's end; returns which one it is."""
+    if start and file.seekable():
+        return int(file.seek(start))
+    reached = 0
+    while reached < start:
+        skipped = len(file.read(min(start - reached, SKIPPED_AT_ONCE), dtype="float32"))
+        if not skipped:
+            break
+        reached += skipped
+    return reached
+
+
+def _decoded(path: str, content: bytes | None, refusal: str) -> bytes:
+    """What ffmpeg decodes of a file: the bytes of an au file at its own rate, in float32.
+
+    Args:
+        content: of a file in a bucket. ffmpeg gets it as a file, because an m4a's index may be its
+            end, and a pipe can't be sought.
+        refusal: what soundfile has against the file.
+
+    Raises:
+        AudioError: it can't be decoded, or ffmpeg isn't there.
+    """
+    program = ffmpeg_for(path, refusal)
+    if content is None:
+        sound, complaint = _run_ffmpeg(program, path)
+    else:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(content)
+            file.flush()
+            sound, complaint = _run_ffmpeg(program, file.name)
+    if complaint:
+        raise refused_by_both(path, refusal, complaint)
+    return sound
+
+
+def refused_by_both(path: str, refusal: str, complaint: str) -> AudioError:
+    """The error that names what soundfile and ffmpeg have against a file."""
+    return AudioError(
+        f"{path} can't be read as audio: soundfile says '{refusal}', ffmpeg '{complaint}'."
+    )
+
+
+def ffmpeg_for(path: str, refusal: str) -> str:
+    """The program, for a file that soundfile refuses; AudioError if it isn't there."""
+    program = _ffmpeg()
+    if program is None:
+        raise AudioError(
+            f"{path} can't be read as audio: soundfile says '{refusal}'. For what it doesn't know, "
+            f"{INSTALL_FFMPEG}."
+        )
+    return program
+
+
+def _ffmpeg() -> str | None:
+    """The program on the PATH, or else the one that the package imageio-ffmpeg brings."""
+    program = shutil.which("ffmpeg")
+    if program is not None:
+        return program
+    try:
+        import imageio_ffmpeg
+
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except (ImportError, RuntimeError):  # not installed, or without a program for this system
+        return None
+
+
+def _run_ffmpeg(program: str, path: str) -> tuple[bytes, str]:
+    """An au file, and what ffmpeg says against the file; empty if it is good."""
+    command = ffmpeg_command(program, path)
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
+    complaint = ffmpeg_complaint(ended.stderr, path, ended.returncode, bool(ended.stdout))
+    return ended.stdout, complaint
+
+
+def ffmpeg_command(program: str, path: str) -> list[str]:
+    """What makes an au file of a file's sound, at its own rate, in float32, on its output.
+
+    It reads nothing but this file: no network, no other file that this one names, not our stdin.
+    """
+    return [
+        *(program, "-nostdin", "-v", "error", "-xerror"),
+        *("-protocol_whitelist", "file", "-format_whitelist", ",".join(FFMPEG_FORMATS)),
+        *("-i", _address(path), "-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"),
+    ]
+
+
+def _address(path: str) -> str:
+    """ffmpeg's name of a file, so that one with a colon or a dash at its start is one."""
+    return f"file:{path}"
+
+
+def ffmpeg_complaint(said: bytes, path: str, exit_code: int, any_sound: bool) -> str:
+    """What an ended ffmpeg has against the file; empty if it is good.
+
+    Args:
+        said: what it wrote to stderr.
+        any_sound: whether it wrote anything to its output.
+    """
+    # In lines such as "[mov,mp4 @ 0x55cc] moov atom not found" the first ones name the cause. An
+    # address in memory would make the same file's message another one every time.
+    lines = [
+        re.sub(r"^(\[.*?\] )+", "", line).strip()
+        for line in lines_of(said.decode(errors="replace"))
+    ]
+    causes = [line.replace(_address(path), "the file").rstrip(".") for line in lines if line]
+    if exit_code == 0 and any_sound:
+        damage = [line for line in causes if any(words in line for words in FFMPEG_WENT_ON)]
+        return damage[0] if damage else ""
+    cause = causes[0] if causes else f"nothing, with exit code {exit_code}"
+    return next((ours for words, ours in FFMPEG_MEANS.items() if words in cause), cause)

@@ -1,0 +1,470 @@
+"""Audio of any length -> blocks of samples, in memory that doesn't grow with it.
+
+The blocks of a file make what `audio.read_audio` reads of it at once; tests/test_audio_stream.py
+holds them to each other. An hour takes a few megabytes of this process; ffmpeg, for what only it
+decodes, is a process of its own that writes into a pipe.
+"""
+
+import contextlib
+import io
+import select
+import shutil
+import string
+import struct
+import subprocess
+import tempfile
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+
+from speech.audio import reader
+from speech.audio.reader import AudioError
+from speech.system import storage
+
+Samples = npt.NDArray[np.float32]
+
+INPUT_NAME = "standard input"  # its name in messages
+
+BLOCK_SAMPLES = 2**15  # of a file, of all channels together
+BLOCK_BYTES = 2**16  # at most, of what comes through a pipe
+# So long ffmpeg is waited for before an empty block says that it has nothing yet.
+WAIT_SECONDS = 0.02
+
+# The head of an au file: its name, where the sound starts, bytes, encoding, rate, channels.
+AU_HEAD = struct.Struct(">4s5I")
+
+# How a wav begins that may come through a pipe. RF64 is one of more than 4 GB.
+WAV_HEADS = (b"RIFF", b"RF64")
+# The start of a wav's `fmt ` chunk: encoding, channels, rate, bytes a second, bytes of all channels
+# at one time, bits of a sample.
+WAV_FORMAT = struct.Struct("<HHIIHH")
+WAV_EXTENSIBLE, WAV_SUBFORMAT = 0xFFFE, slice(24, 26)  # the encoding is told later in the chunk
+# (encoding, bits of a sample) -> soundfile's name of such samples.
+WAV_SUBTYPES = {
+    (1, 8): "PCM_U8",
+    (1, 16): reader.INT16_SUBTYPE,
+    (1, 24): "PCM_24",
+    (1, 32): "PCM_32",
+    (3, 32): "FLOAT",
+    (3, 64): "DOUBLE",
+    (6, 8): "ALAW",
+    (7, 8): "ULAW",
+}
+# Bytes of a wav whose length wasn't known when its head was written: programs that write into a
+# pipe put 0 there, or about as much as fits.
+NO_LENGTH = 0x7FFF0000
+MOST_CHANNELS = 255  # that a wav through a pipe may have: more is a damaged head
+
+# How files begin that would be noise if they were taken for raw samples. Wavs were found before.
+OTHER_FORMATS = {
+    b"RIFF": "avi or the like",
+    b"RF64": "a damaged wav",
+    b"BW64": "bw64",
+    b"RIFX": "rifx",
+    b"riff": "w64",
+    b"fLaC": "flac",
+    b"OggS": "ogg",
+    b"ID3": "mp3",
+    b"FORM": "aiff",
+    b".snd": "au",
+    b"caff": "caf",
+    reader.MATROSKA: "webm or mkv",
+    b"#!AMR": "amr",
+    bytes.fromhex("3026b2758e66cf11"): "wma",
+    b"wvPk": "wavpack",
+}
+MP4_TYPE = b"ftyp"  # at byte 4 of m4a, mp4, mov and 3gp
+# Of the frames of mp2 and mp3: Hz of MPEG 1, which MPEG 2 halves and 2.5 quarters, and kbit/s, of
+# MPEG 1 by layer.
+MPEG_RATES = (44100, 48000, 32000)
+MPEG_1_KBITS = {
+    2: (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    3: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+}
+MPEG_2_KBITS = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+TEXT_BYTES = frozenset(string.printable.encode())
+NO_SAMPLES: Samples = np.zeros(0, np.float32)
+HEAD_BYTES = 12  # that tell a wav, other formats and text from raw samples
+
+
+def stream_file(path: str, sample_rate: int, most_decoded: int | None = None) -> Iterator[Samples]:
+    """Samples of a sound file in blocks: mono, at `sample_rate` Hz, at int16 scale.
+
+    Joined, they are what `audio.read_audio` gives. Where soundfile reads the file, one whose header
+    doesn't tell its length is read as well, to its end. What is wrong with a file may show only
+    behind blocks that were good. Of a bucket's object a copy is made on the disk.
+
+    Args:
+        path: local or gs://.
+        most_decoded: samples of all channels together, at the file's own rate.
+
+    Yields:
+        float32 [samples]; none of them while ffmpeg has nothing yet.
+
+    Raises:
+        TooMuchAudioError: there are more than `most_decoded`.
+        AudioError: as `audio.read_audio`.
+        UserError: the bucket can't be reached.
+    """
+    with contextlib.ExitStack() as opened, reader.errors_named(path):
+        yield from _file_blocks(path, sample_rate, most_decoded, opened)
+
+
+def stream_input(
+    file: io.BufferedIOBase, sample_rate: int, name: str = INPUT_NAME
+) -> Iterator[Samples]:
+    """Samples of what comes through a pipe, as soon as they are there.
+
+    What begins as a wav is one: PCM of 8 to 32 bits, floating point, A-law or mu-law, of any rate
+    and channels; it may have no length in its head. What begins as another format or as text is
+    refused. Anything else is taken for raw samples: 16 bit, little endian, mono, at `sample_rate`.
+    Half a sample at the end is left out.
+
+    Args:
+        file: the bytes, such as sys.stdin.buffer.
+        sample_rate: Hz, of the blocks.
+        name: the pipe's, for messages.
+
+    Yields:
+        float32 [samples] at int16 scale, at least one sample each.
+
+    Raises:
+        AudioError: there is nothing, it is a format that isn't read from a pipe, a wav's head is
+            damaged, or the wav ends before the length that its head tells; that shows behind the
+            blocks that are there.
+    """
+    try:
+        head = file.read(HEAD_BYTES)
+        if not head:
+            raise AudioError(f"{name} holds no audio: it is empty.")
+        if head[:4] in WAV_HEADS and head[8:] == b"WAVE":
+            sound = _wav_sound(file, name)
+            head = b""
+        else:
+            head = _refuse_other_formats(file, head, name)
+            sound = _Sound(reader.INT16_SUBTYPE, 1, sample_rate, None)
+        yield from _at_rate(_piped(file, head, sound, name), sound.rate, sample_rate, name)
+    except OSError as error:
+        raise AudioError(f"{name} can't be read as audio: {reader.reason_of(error)}.") from None
+
+
+def _file_blocks(
+    path: str, sample_rate: int, most_decoded: int | None, opened: contextlib.ExitStack
+) -> Iterator[Samples]:
+    """Blocks of a file; what it opens is closed with `opened`."""
+    local = opened.enter_context(_copied(path)) if storage.in_bucket(path) else path
+    try:
+        file = opened.enter_context(reader.open_sound(local, _Sequential))
+        if file.format == reader.MP3:
+            content = opened.enter_context(reader.Mp3File(io.FileIO(local)))
+            file = opened.enter_context(_Sequential(content))
+    except soundfile.SoundFileError as error:
+        reader.refuse_without_sound(path, local)
+        blocks, rate = yield from _ffmpeg_blocks(path, local, reader.cause_of(error), opened)
+    else:
+        blocks, rate = _soundfile_blocks(file, path), file.samplerate
+    if most_decoded is not None:
+        blocks = _bounded(blocks, most_decoded, path)
+    yield from _at_rate(blocks, rate, sample_rate, path)
+
+
+def _bounded(blocks: Iterator[Samples], most: int, path: str) -> Iterator[Samples]:
+    """Blocks of at most so many samples together."""
+    decoded = 0
+    for block in blocks:
+        decoded += block.size
+        if decoded > most:
+            raise reader.TooMuchAudioError(
+                f"{path} has more than {most} samples, of all channels together: use fewer "
+                "channels, a lower rate, or parts of it."
+            )
+        yield block
+
+
+@contextlib.contextmanager
+def _copied(path: str) -> Iterator[str]:
+    """The path of a bucket's object, copied to the disk."""
+    with tempfile.NamedTemporaryFile() as file, storage.open_reader(path) as content:
+        shutil.copyfileobj(content, file, BLOCK_BYTES)
+        file.flush()
+        yield file.name
+
+
+class _Sequential(reader.SoundReader):
+    """One that is read from its start to its end.
+
+    soundfile would seek after each read, to where it is; then a flac's block, of up to 65535
+    samples, is decoded again.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _soundfile_blocks(file: reader.SoundReader, path: str) -> Iterator[Samples]:
+    """float32 [samples, channels] in full scale 1."""
+    promised, there = file.frames, 0
+    while True:
+        block = file.read(max(BLOCK_SAMPLES // file.channels, 1), dtype="float32", always_2d=True)
+        if not len(block):
+            break
+        there += len(block)
+        yield block
+    slack = reader.MPEG_SLACK if file.subtype.startswith("MPEG") else 0
+    if promised != reader.UNKNOWN_LENGTH and there < promised - slack:
+        raise AudioError(
+            f"{path} is cut short: its header promises {promised} samples, {there} are there."
+        )
+
+
+def _ffmpeg_blocks(
+    path: str, local: str, refusal: str, opened: contextlib.ExitStack
+) -> Generator[Samples, None, tuple[Iterator[Samples], int]]:
+    """Returns blocks, float32 [samples, channels] in full scale 1, and their rate.
+
+    It yields NO_SAMPLES until ffmpeg has told the rate.
+
+    Args:
+        path: the file's name in messages.
+        local: where it lies.
+        refusal: what soundfile has against it.
+    """
+    program = reader.ffmpeg_for(path, refusal)
+    # Not a pipe, which would fill up while nobody reads it.
+    said = opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - `opened` closes it
+    running = subprocess.Popen(
+        reader.ffmpeg_command(program, local),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=said,
+        bufsize=0,  # else what is in the buffer isn't seen by `_read_all`
+    )
+    opened.callback(running.wait)
+    opened.callback(
+        running.kill
+    )  # callbacks are called last to first; of an ended one this is none
+    assert running.stdout is not None
+    output = opened.enter_context(running.stdout)
+
+    def refuse_if_bad(any_sound: bool) -> None:
+        exit_code = running.wait()
+        said.seek(0)
+        complaint = reader.ffmpeg_complaint(said.read(), local, exit_code, any_sound)
+        if complaint:
+            raise reader.refused_by_both(path, refusal, complaint)
+
+    head = yield from _read_all(output, AU_HEAD.size)
+    if len(head) < AU_HEAD.size:
+        refuse_if_bad(any_sound=False)
+    _, start, _, _, rate, channels = AU_HEAD.unpack(head)
+    yield from _read_all(output, start - AU_HEAD.size)  # a comment
+
+    def blocks() -> Iterator[Samples]:
+        size = 4 * channels
+        nothing = NO_SAMPLES.reshape(0, channels)
+        while True:
+            wanted = max(BLOCK_SAMPLES // channels, 1) * size
+            content = yield from _read_all(output, wanted, nothing)
+            if not content:
+                break
+            whole = content[: len(content) // size * size]
+            yield np.frombuffer(whole, ">f4").astype(np.float32).reshape(-1, channels)
+        refuse_if_bad(any_sound=True)
+
+    return blocks(), rate
+
+
+def _read_all(
+    output: IO[bytes], size: int, nothing: Samples = NO_SAMPLES
+) -> Generator[Samples, None, bytes]:
+    """Returns so many bytes of a pipe, or fewer at its end; yields `nothing` while none come."""
+    ready = select.poll()
+    ready.register(output, select.POLLIN)
+    content = b""
+    while len(content) < size:
+        if not ready.poll(WAIT_SECONDS * 1000):
+            yield nothing
+            continue
+        part = output.read(size - len(content))
+        if not part:
+            break
+        content += part
+    return content
+
+
+@dataclass(frozen=True)
+class _Sound:
+    """How samples come through a pipe."""
+
+    subtype: str  # soundfile's name of it
+    channels: int
+    rate: int  # Hz
+    size: int | None  # bytes of all samples; None: to the end
+
+    @property
+    def sample_bytes(self) -> int:
+        """Of all channels at one time."""
+        bits = next(bits for (_, bits), subtype in WAV_SUBTYPES.items() if subtype == self.subtype)
+        return bits // 8 * self.channels
+
+
+def _wav_sound(file: io.BufferedIOBase, name: str) -> _Sound:
+    """What the head of a wav tells; the file's next bytes are its samples then."""
+    form = b""
+    while True:
+        chunk = file.read(8)
+        if len(chunk) < 8:
+            raise AudioError(f"{name} is a wav without samples: it ends within its head.")
+        kind, (size,) = chunk[:4], struct.unpack("<I", chunk[4:])
+        if kind == b"data":
+            break
+        content = _read_chunk(file, size + size % 2, keep=kind == b"fmt ")
+        form = content if kind == b"fmt " else form
+    if len(form) < WAV_FORMAT.size:
+        raise AudioError(f"{name} is a damaged wav: its head doesn't tell how its samples are.")
+    encoding, channels, rate, _, _, bits = WAV_FORMAT.unpack(form[: WAV_FORMAT.size])
+    if encoding == WAV_EXTENSIBLE:
+        encoding = int.from_bytes(form[WAV_SUBFORMAT], "little")
+    if (encoding, bits) not in WAV_SUBTYPES:
+        raise AudioError(
+            f"{name} is a wav of encoding {encoding} with {bits} bits, which isn't read from a "
+            "pipe: give the file's name."
+        )
+    if not 0 < channels <= MOST_CHANNELS:
+        raise AudioError(f"{name} is a damaged wav: {channels} channels at {rate} Hz.")
+    known = 0 < size < NO_LENGTH
+    return _Sound(WAV_SUBTYPES[encoding, bits], channels, rate, size if known else None)
+
+
+def _read_chunk(file: io.BufferedIOBase, size: int, keep: bool) -> bytes:
+    """A chunk's bytes if they are to be kept, its start at most, else nothing."""
+    content = b""
+    while size:
+        part = file.read(min(size, BLOCK_BYTES))
+        if not part:
+            break
+        content = content or (part if keep else b"")
+        size -= len(part)
+    return content
+
+
+def _refuse_other_formats(file: io.BufferedIOBase, head: bytes, name: str) -> bytes:
+    """The first bytes of raw samples, maybe more of them than `head`; AudioError if they are none.
+
+    Loud samples may look like a frame of MPEG's, once in thousands, but hardly like two: then the
+    next one's header is waited for, half a second at most.
+    """
+    form = _other_format(head)
+    if not form:
+        form, frame_bytes = _mpeg_frame(head)
+        head += file.read(frame_bytes)
+        form = form if form and _mpeg_frame(head[frame_bytes:])[0] == form else ""
+    if form:
+        raise AudioError(
+            f"{name} is {form}; from a pipe a wav or raw 16-bit samples are read: give the "
+            "file's name."
+        )
+    return head
+
+
+def _other_format(head: bytes) -> str:
+    """What begins so and is neither a wav nor raw samples, but for MPEG's frames; maybe empty."""
+    for start, form in OTHER_FORMATS.items():
+        if head.startswith(start):
+            return form
+    if head[4:8] == MP4_TYPE:
+        return "m4a or mp4"
+    if TEXT_BYTES.issuperset(head):
+        return "text"
+    return ""
+
+
+def _mpeg_frame(head: bytes) -> tuple[str, int]:
+    """mp3, mp2 or aac and the bytes of a frame whose header this is; ("", 0) if it is none.
+
+    MPEG's layer I, which is hardly used and begins as a raw sample of -1 does, isn't searched, and
+    no frames of a free bit rate.
+    """
+    if len(head) < HEAD_BYTES or head[0] != 0xFF or head[1] < 0xE0:
+        return "", 0
+    version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
+    if layer == 4:  # ADTS, around aac: it has one bit more that is set, and tells the bytes
+        frame_bytes = int.from_bytes(head[3:6], "big") >> 5 & 0x1FFF
+        return ("aac", frame_bytes) if version & 2 and frame_bytes > 7 else ("", 0)
+    bit_rate, rate, padding = head[2] >> 4, head[2] >> 2 & 3, head[2] >> 1 & 1
+    if version == 1 or layer == 1 or bit_rate in (0, 15) or rate == 3:
+        return "", 0
+    kbits = (MPEG_1_KBITS[layer] if version == 3 else MPEG_2_KBITS)[bit_rate - 1]
+    hz = MPEG_RATES[rate] // {3: 1, 2: 2, 0: 4}[version]
+    samples = 576 if version != 3 and layer == 3 else 1152
+    return f"mp{layer}", samples * kbits * 125 // hz + padding
+
+
+def _piped(file: io.BufferedIOBase, start: bytes, sound: _Sound, name: str) -> Iterator[Samples]:
+    """float32 [samples, channels] in full scale 1.
+
+    Args:
+        start: what was already read of the samples.
+        name: the pipe's, for messages.
+    """
+    size, left = sound.sample_bytes, sound.size
+    while True:
+        content = file.read1(BLOCK_BYTES if left is None else min(left, BLOCK_BYTES))
+        left = left if left is None else left - len(content)
+        content, ended = start + content, not content
+        whole = len(content) // size * size
+        start = content[whole:]
+        if whole:
+            yield soundfile.read(
+                io.BytesIO(content[:whole]),
+                dtype="float32",
+                always_2d=True,
+                samplerate=sound.rate,
+                channels=sound.channels,
+                format="RAW",
+                subtype=sound.subtype,
+                endian="LITTLE",
+            )[0]
+        if ended:
+            break
+    if sound.size and left:
+        raise AudioError(
+            f"{name} is cut short: its header promises {sound.size // size} samples, "
+            f"{(sound.size - left) // size} are there."
+        )
+
+
+def _at_rate(
+    blocks: Iterator[Samples], rate: int, wanted_rate: int, name: str
+) -> Iterator[Samples]:
+    """Blocks of float32 [samples, channels] in full scale 1 as those that are wanted.
+
+    Args:
+        name: the file's, for messages.
+    """
+    reader.refuse_strange_rate(rate, name)
+    resampler = soxr.ResampleStream(rate, wanted_rate, 1, dtype="float32", quality="HQ")
+    any_samples, mixed, whole = False, 0.0, 0.0
+    for block in blocks:
+        mono = block.mean(axis=1)  # [samples]
+        if block.shape[1] > 1:
+            mixed, whole = mixed + reader.power(mono), whole + reader.power(block) / block.shape[1]
+        if not np.isfinite(mono).all():
+            raise AudioError(f"{name} can't be used: some of its samples are no finite numbers.")
+        any_samples |= len(mono) > 0
+        if rate == wanted_rate or not len(mono):
+            yield mono * np.float32(reader.INT16_SCALE)
+            continue
+        resampled = resampler.resample_chunk(mono)
+        if len(resampled):
+            yield resampled * np.float32(reader.INT16_SCALE)
+    reader.refuse_cancelled(mixed, whole, name)
+    if any_samples and rate != wanted_rate:
+        mono = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        if len(mono):
+            yield mono * np.float32(reader.INT16_SCALE)

@@ -1,0 +1,139 @@
+"""Tries in flat arrays: a vocabulary's letters, a language model's n-grams.
+
+A trie's nodes are numbered level by level, the root first, and each one's children lie side by side
+in the order of their labels. So it is one array of records, which can be used from a file as it
+is, and a child is found by bisection. The record behind the last node only ends its children.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from speech.decoding.compilation import compiled
+
+Integers = npt.NDArray[np.int32]
+
+# Structured array [nodes + 1]. The children of node i are first_child[i] to first_child[i + 1] - 1;
+# label is the last one of a node's sequence. Users of a trie have more fields.
+Trie = npt.NDArray[Any]
+FIELDS = [("first_child", "<i4"), ("label", "<i4")]
+
+# No such node, or label.
+NONE = -1
+
+ROOT = 0
+
+# Records that are checked at a time: they stay in the processor's cache.
+PIECE = 1 << 16
+
+# Compiles what allocates no arrays, on which the GIL is not held. numba needn't count references to
+# arrays there (_nrt), which would take longer than the work: every call counts each array's.
+without_arrays = compiled(_nrt=False)
+
+
+def build(
+    sequences: Integers, lengths: npt.NDArray[np.int64], dtype: npt.DTypeLike
+) -> tuple[Trie, Integers]:
+    """The trie of some sequences, and which node each of them ends in: int32 [sequences].
+
+    Args:
+        sequences: int32 [sequences, longest], labels from 0 on; what lies behind a sequence's end
+            doesn't matter.
+        lengths: [sequences].
+        dtype: of the nodes, FIELDS among its fields; the others are 0 at first.
+    """
+    count, longest = sequences.shape
+    filled = np.where(np.arange(longest) < lengths[:, None], sequences, NONE)
+    order = np.lexsort(filled.T[::-1]) if longest else np.arange(count)
+    filled, lengths = filled[order], lengths[order]  # [sequences, longest], [sequences]
+    fresh = np.zeros(count, bool)  # [sequences]: begins otherwise than the one before
+    fresh[:1] = True
+    parent = np.zeros(count, np.int32)  # [sequences], the node of the labels so far
+    end = np.zeros(count, np.int32)  # [sequences]
+    nodes, labels, parents = 1, [np.full(1, NONE, np.int32)], []
+    for depth in range(longest):
+        fresh[1:] |= filled[1:, depth] != filled[:-1, depth]
+        there = lengths > depth  # [sequences]
+        # The first of those with the same labels so far makes the node.
+        starts = there & fresh  # [sequences]
+        node = (nodes - 1 + np.cumsum(starts)).astype(np.int32)  # [sequences]
+        labels.append(filled[starts, depth])
+        parents.append(parent[starts])
+        parent = np.where(there, node, parent)
+        end = np.where(lengths == depth + 1, node, end)
+        nodes += int(starts.sum())
+    children = np.bincount(np.concatenate([*parents, np.zeros(0, np.int32)]), minlength=nodes)
+    trie = np.zeros(nodes + 1, dtype)
+    trie["label"][:-1] = np.concatenate(labels)
+    trie["label"][-1] = NONE
+    trie["first_child"] = 1
+    trie["first_child"][1:] += np.cumsum(children, dtype=np.int32)
+    back = np.empty(count, np.int32)
+    back[order] = end
+    return trie, back
+
+
+def padded(sequences: Sequence[Sequence[int]]) -> tuple[Integers, npt.NDArray[np.int64]]:
+    """Sequences as `build` takes them: int32 [sequences, longest] and lengths [sequences]."""
+    lengths = np.array([len(each) for each in sequences], np.int64)
+    labels = np.zeros((len(lengths), lengths.max(initial=0)), np.int32)
+    for row, each in zip(labels, sequences, strict=True):
+        row[: len(each)] = each
+    return labels, lengths
+
+
+def sequences_of(trie: Trie, nodes: Integers) -> tuple[Integers, npt.NDArray[np.int64]]:
+    """What leads to each of some nodes, as `build` takes it."""
+    parents = np.repeat(np.arange(len(trie) - 1), np.diff(trie["first_child"]))
+    parents = np.concatenate(([ROOT], parents)).astype(np.int32)  # [nodes of the trie]
+    columns, node = [], nodes
+    while node.any():
+        columns.append(np.where(node == ROOT, NONE, trie["label"][node]))
+        node = parents[node]
+    backwards = np.stack([*columns, np.full(len(nodes), NONE, np.int32)], axis=1)
+    lengths = (backwards != NONE).sum(axis=1)  # [sequences]
+    # Each begins where its own last label is: shifted to the front, and turned.
+    places = np.maximum(lengths[:, None] - 1 - np.arange(backwards.shape[1]), 0)
+    return np.take_along_axis(backwards, places, axis=1).astype(np.int32), lengths
+
+
+def check(trie: Trie, labels: int) -> None:
+    """Checks everything in a trie from a file that `find_child` and `sequences_of` follow.
+
+    Args:
+        labels: upper limit of the nodes' labels, which are below it.
+
+    Raises:
+        ValueError: a place lies outside, children don't lie after their parent in its order, or a
+            label can't be one.
+    """
+    last = len(trie) - 1  # the record after the last node
+    if last < 1 or trie["first_child"][ROOT] != 1 or trie["first_child"][last] != last:
+        raise ValueError("a trie's children don't begin and end where its nodes do")
+    for start in range(0, last, PIECE):
+        piece = trie[start : start + PIECE + 1]
+        first_child = np.ascontiguousarray(piece["first_child"])
+        numbers = np.arange(start, start + len(piece) - 1, dtype=np.int32)
+        if (first_child[:-1] <= numbers).any() or (first_child[1:] < first_child[:-1]).any():
+            raise ValueError("a trie's children don't lie after their parents")
+        label = np.ascontiguousarray(piece["label"][1 if start == ROOT else 0 : -1])
+        if label.min(initial=0) < 0 or label.max(initial=0) >= labels:
+            raise ValueError(f"a trie has labels that are not below {labels}")
+
+
+@without_arrays
+def find_child(trie: Trie, node: int, label: int) -> int:
+    """The child of `node` by `label`, or NONE."""
+    low, high = trie[node].first_child, trie[node + 1].first_child
+    while low < high:
+        middle = (low + high) >> 1
+        found = trie[middle].label
+        if found == label:
+            return middle
+        if found < label:
+            low = middle + 1
+        else:
+            high = middle
+    return NONE

@@ -1,0 +1,109 @@
+"""SavedModels: a graph that TensorFlow and TensorFlow Serving load without this project.
+
+Two signatures take float32 [batch, frames, bins] with int32 [batch] frames (`features`), or samples
+float32 [batch, samples] at int16 scale with int32 [batch] samples (`samples`, also the default).
+Both give log_probs float32 [batch, outputs, labels] and output_length int32 [batch].
+
+Networks that carry a state have a third (`stream`), which takes an utterance piece by piece:
+features float32 [batch, frames, bins], padding int32 [2] and the state, state_0, state_1, ...,
+float32 [1, batch, units] each; it gives log_probs and the state (AcousticGraph.stream).
+"""
+
+import tensorflow as tf
+from absl import logging
+
+from speech.export.acoustic_graph import AcousticGraph
+from speech.export.description import Description
+from speech.system import storage
+from utils import UserError
+
+FEATURES, SAMPLES, STREAM = "features", "samples", "stream"
+
+# TensorFlow's folder for what isn't its own.
+DESCRIPTION_FILE = "assets.extra/description.json"
+GRAPH_FILE = "saved_model.pb"
+
+
+def description_path(folder: str) -> str:
+    return storage.join(folder, DESCRIPTION_FILE)
+
+
+def save(graph: AcousticGraph, description: Description, folder: str) -> None:
+    """Writes a SavedModel in place of what is in the folder.
+
+    Raises:
+        UserError: it can't be written, or the folder holds something else.
+    """
+    path = description_path(folder)
+    if not storage.exists(path) and any(True for _ in storage.files_below(folder)):
+        raise UserError(
+            f"{folder} holds files that aren't an exported model's, and would be replaced: move "
+            "them, or choose another --export_dir."
+        )
+    bins = description.config.front_end.bins
+    signatures = {
+        FEATURES: _signature(graph.of_features, "features", [None, None, bins], "feature_length"),
+        SAMPLES: _signature(graph.of_samples, "samples", [None, None], "sample_length"),
+    }
+    signatures[tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY] = signatures[SAMPLES]
+    if graph.carries_state:
+        signatures[STREAM] = streaming(graph, description, None)
+    storage.remove_folder(folder)
+    # First, so that what a killed export leaves is known as an export's. The graph comes last.
+    storage.make_folder(path.rpartition("/")[0])
+    storage.write_text(path, description.to_json())
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(min(verbosity, logging.WARNING))  # it tells of names inside the graph
+    try:
+        tf.saved_model.save(graph, folder, signatures)
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _signature(
+    compute: tf.types.experimental.GenericFunction,
+    name: str,
+    shape: list[int | None],
+    length_name: str,
+) -> tf.types.experimental.ConcreteFunction:
+    @tf.function
+    def signature(values: tf.Tensor, length: tf.Tensor) -> dict[str, tf.Tensor]:
+        log_probs, output_length = compute(values, length)
+        return {"log_probs": log_probs, "output_length": output_length}
+
+    return signature.get_concrete_function(
+        tf.TensorSpec(shape, tf.float32, name), tf.TensorSpec([None], tf.int32, length_name)
+    )
+
+
+def streaming(
+    graph: AcousticGraph, description: Description, batch: int | None
+) -> tf.types.experimental.ConcreteFunction:
+    """A piece's signature; batch: utterances, None: any number."""
+
+    @tf.function
+    def signature(
+        features: tf.Tensor, padding: tf.Tensor, **state: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        log_probs, *after = graph.stream(
+            features, padding, *(state[each] for each in sorted(state))
+        )
+        return {"log_probs": log_probs, **dict(zip(sorted(state), after, strict=True))}
+
+    bins = description.config.front_end.bins
+    states = {
+        state_name(number): tf.TensorSpec(
+            [1, batch, *each.shape[2:]], tf.float32, state_name(number)
+        )
+        for number, each in enumerate(graph.initial_state(1))
+    }
+    return signature.get_concrete_function(
+        tf.TensorSpec([batch, None, bins], tf.float32, "features"),
+        tf.TensorSpec([2], tf.int32, "padding"),
+        **states,
+    )
+
+
+def state_name(number: int) -> str:
+    """What a signature calls one of the state's tensors."""
+    return f"state_{number}"

@@ -1,0 +1,193 @@
+"""Prepared test sets to look through: reference and hypothesis, page by page.
+
+Features are the shards' own. What was recognised with a model and a scorer is kept, so that a page
+is recognised once, and rates can be told of all that was.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from speech.corpora import recordings
+from speech.corpora.recordings import Audio
+from speech.evaluation import error_analysis
+from speech.evaluation import results as report
+from speech.evaluation.results import Errors, Result
+from speech.input_pipeline import training_input
+from speech.networks.config import check_same_front_end
+from speech.serving.errors import RequestError
+from speech.serving.schemas.requests import shown
+from speech.serving.services.catalogue import Catalogue, Choice, ServedModel
+from speech.serving.services.listening import Listener, Share
+from speech.shards.records import ShardSet, find_shards
+from utils import UserError
+
+Floats = npt.NDArray[np.float32]
+
+SIGNS = {"equal": "=", "substitute": "s", "insert": "i", "delete": "d"}
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One of a set."""
+
+    utterance_id: str
+    reference: str
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """An utterance, recognised."""
+
+    result: Result
+    seconds: float
+
+
+class TestSet:
+    """A set, and what was recognised of it."""
+
+    __test__ = False  # for pytest: no test
+
+    def __init__(self, shards: ShardSet, audio: Audio | None) -> None:
+        self.name = shards.name
+        self.shards = shards
+        self.audio = audio
+        self.utterances = [Utterance(*each) for each in training_input.transcripts(shards)]
+        self._ids = {each.utterance_id for each in self.utterances}
+        # (model, scorer) -> number of the utterance -> what was recognised
+        self._recognised: dict[tuple[str, str], dict[int, Recognised]] = {}
+
+    def check_model(self, served: ServedModel) -> None:
+        """Raises UserError if a model can't take its features."""
+        settings = self.shards.index.settings
+        config = served.model.description.config
+        names = (self.shards.pattern, served.path)
+        check_same_front_end(config, settings.front_end, settings.alphabet, *names)
+
+    def recording(self, utterance_id: str) -> bytes | None:
+        """A sound file; None if the utterance has none, or isn't of this set."""
+        known = self.audio is not None and utterance_id in self._ids
+        return self.audio(utterance_id) if known and self.audio else None
+
+    def kept(self, choice: Choice) -> dict[int, Recognised]:
+        """What was recognised so far, by the utterances' numbers."""
+        return self._recognised.setdefault((choice.served.name, choice.scorer), {})
+
+    async def page(
+        self, choice: Choice, offset: int, limit: int, listener: Listener, share: Share
+    ) -> list[Recognised]:
+        """Utterances from `offset` on, at most `limit`.
+
+        Raises:
+            RequestError: the model is of another front end or alphabet.
+        """
+        try:
+            self.check_model(choice.served)
+        except UserError:
+            raise RequestError(
+                400,
+                f"The set {self.name} was prepared with another front end or alphabet than the "
+                f"model {choice.served.name} has: choose another model.",
+            ) from None
+        numbers = range(offset, min(offset + limit, len(self.utterances)))
+        kept = self.kept(choice)
+        if any(number not in kept for number in numbers):
+            batch = await share.run(self._features, offset, len(numbers))
+            outputs = await listener.log_probs(choice, batch)
+            decode = choice.transcriber.decoder.decode
+            texts = await asyncio.gather(*(share.run(decode, each) for each in outputs))
+            for number, features, hypothesis in zip(numbers, batch, texts, strict=True):
+                known = self.utterances[number]
+                kept[number] = Recognised(
+                    report.compare(known.utterance_id, known.reference, hypothesis, None),
+                    len(features) * choice.transcriber.config.front_end.step_seconds,
+                )
+        return [kept[number] for number in numbers]
+
+    def _features(self, offset: int, count: int) -> list[Floats]:
+        """[frames, bins] of some utterances as they are stored: exported models normalise them."""
+        bins = self.shards.index.settings.front_end.bins
+        specification = {
+            "features": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
+            "feature_length": tf.io.FixedLenFeature([], tf.int64),
+        }
+        first, skipped = 0, offset
+        while skipped >= self.shards.index.shards[first].records:
+            skipped -= self.shards.index.shards[first].records
+            first += 1
+        records = tf.data.TFRecordDataset(list(self.shards.files[first:])).skip(skipped).take(count)
+        examples = [tf.io.parse_single_example(each, specification) for each in records]
+        return [
+            each["features"].numpy().reshape(bins, -1)[:, : int(each["feature_length"])].T
+            for each in examples
+        ]
+
+
+def rates(results: Sequence[Recognised]) -> tuple[Errors, Errors]:
+    """Errors of some utterances together, in words and in characters."""
+    return (
+        sum((each.result.words for each in results), Errors()),
+        sum((each.result.characters for each in results), Errors()),
+    )
+
+
+def signed_words(result: Result) -> list[tuple[str, str, str]]:
+    """An alignment: sign, word of the reference, word of the hypothesis."""
+    edits = error_analysis.align_words(result.reference, result.hypothesis)
+    return [(SIGNS[each.kind], each.reference, each.hypothesis) for each in edits]
+
+
+class TestSets:
+    """All sets by their names."""
+
+    __test__ = False  # for pytest: no test
+
+    def __init__(self, sets: Sequence[TestSet]) -> None:
+        self.sets = {each.name: each for each in sets}
+
+    def find(self, name: str) -> TestSet:
+        """A set by its name; RequestError (404) if there is none."""
+        if name not in self.sets:
+            raise RequestError(
+                404,
+                f"There is no test set {shown(name)} here: choose among "
+                f"{', '.join(self.sets) or 'none; serve.py --test_data names some'}.",
+            )
+        return self.sets[name]
+
+
+def open_sets(patterns: Sequence[str], folders: Sequence[str], catalogue: Catalogue) -> TestSets:
+    """The sets of --test_data.
+
+    Args:
+        patterns: globs of shards.
+        folders: of the recordings they were prepared from.
+
+    Raises:
+        UserError: there are no such shards or recordings, two sets have one name, or no model
+            takes a set's features.
+    """
+    audio = recordings.find_audio(folders) if folders else None
+    sets: list[TestSet] = []
+    for pattern in patterns:
+        found = TestSet(find_shards(pattern), audio)
+        if found.name in (each.name for each in sets):
+            raise UserError(f"--test_data has two sets {found.name}: name one of them.")
+        _check_any_model(found, catalogue)
+        sets.append(found)
+    return TestSets(sets)
+
+
+def _check_any_model(found: TestSet, catalogue: Catalogue) -> None:
+    refusals = []
+    for served in catalogue.models.values():
+        try:
+            found.check_model(served)
+            return
+        except UserError as error:
+            refusals.append(error)
+    raise refusals[0]

@@ -1,0 +1,176 @@
+"""How long a compiled TPU program takes, by the compiler's own estimates.
+
+The TPU compiler writes beside every instruction how many cycles it expects it to take; those of a
+loop's body count as often as the loop turns. Nothing of this is measured: instructions are taken
+to run one after the other, copies between memories beside them for nothing.
+"""
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+
+from utils import UserError, lines_of
+
+
+@dataclass(frozen=True)
+class Topology:
+    """One of what TensorFlow calls a core: a v2 or v3 core, a v4, v5e or v6e chip.
+
+    The peak is Google's published one (cloud.google.com/tpu/docs/system-architecture). The clock
+    follows from it and from what the compiler expects of its matrix units in a cycle. Of the
+    memory, 8, 16 or 32 GiB, the compiler keeps a part for itself.
+    """
+
+    name: str  # as libtpu names it
+    memory_bytes: int  # that the compiler leaves to a program
+    peak_flops: float  # bfloat16, a second
+    flops_a_cycle: int  # of all matrix units
+
+    @property
+    def hertz(self) -> float:
+        return self.peak_flops / self.flops_a_cycle
+
+
+_UNIT = 2 * 128 * 128  # operations a cycle of a matrix unit of 128 x 128
+
+
+def _gib(size: float) -> int:
+    return int(size * 2**30)
+
+
+TOPOLOGIES = {
+    "v2": Topology("v2:2x2", _gib(7.48), 22.5e12, 1 * _UNIT),
+    "v3": Topology("v3:2x2", _gib(15.48), 61.5e12, 2 * _UNIT),
+    "v4": Topology("v4:2x2x1", _gib(30.75), 275e12, 8 * _UNIT),
+    "v5e": Topology("v5e:2x2", _gib(15.75), 197e12, 4 * _UNIT),
+    "v6e": Topology("v6e:2x2", _gib(31.24), 918e12, 16 * _UNIT),
+}
+
+# Parts of a training step and what the names of their operations hold, the first that fits. The
+# names are the scopes of networks and of model.py and, inside "gradients/", the same ones again.
+PARTS = {
+    "convolutions": re.compile(r"(^|[/;])convolutions/"),
+    "recurrent": re.compile(r"(^|[/;])recurrent/"),
+    "loss": re.compile(r"(^|[/;])loss/"),
+    "optimizer": re.compile(r"Adam|global_norm"),
+}
+OTHER = "other"
+
+# The compiler's way to say that it has no estimate is an enormous one.
+_NO_ESTIMATE = 2**40
+
+# Instructions that take no time, or run beside the others.
+_FREE = {
+    *("parameter", "constant", "get-tuple-element", "tuple", "bitcast", "while", "after-all"),
+    *("copy-start", "copy-done", "slice-start", "slice-done"),
+}
+
+# Custom calls that only name memory.
+_FREE_CALL = re.compile(r'custom_call_target="(AllocateBuffer|ConcatBitcast|X64\w+)"')
+
+_ELEMENT_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8}
+
+_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{\s*$")
+_RESULT = re.compile(r" = \(?(\w+)\[([0-9,]*)\]")
+_OPERATION = re.compile(r"[\s)}]([a-z][\w\-]*)\(")
+_CYCLES = re.compile(r'"estimated_cycles":"?([0-9]+)')
+_NAME = re.compile(r'op_name="([^"]*)"')
+_LOOP = re.compile(r" while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)")
+_CONSTANT = re.compile(r"constant\(([0-9]+)\)")
+_KNOWN_TURNS = re.compile(r"known_trip_count[^0-9]*([0-9]+)")
+
+
+@dataclass
+class Estimate:
+    """Cycles of a program.
+
+    Attributes:
+        cycles: of each part.
+        unpriced_bytes: results of instructions for which the compiler has no estimate.
+        endless_loops: loops whose number of turns can't be read off; counted as one turn.
+    """
+
+    cycles: Counter[str] = field(default_factory=Counter)
+    unpriced_bytes: int = 0
+    endless_loops: int = 0
+
+    def milliseconds(self, topology: Topology) -> dict[str, float]:
+        """Of each part."""
+        parts = (*PARTS, OTHER)
+        return {part: 1000 * self.cycles[part] / topology.hertz for part in parts}
+
+
+def estimate(text: str) -> Estimate:
+    """Adds up the estimates in a compiled program's text.
+
+    Raises:
+        UserError: it has none.
+    """
+    computations, entry = _computations(text)
+    result = Estimate()
+    _add(result, computations, entry, turns=1, part=None)
+    if not result.cycles.total():
+        raise UserError(
+            "The compiled program says nothing of its time: it is of another version of libtpu "
+            "than this program reads. Leave out --compiler_python, or install the version that "
+            "speech/tpu/compiler.py names."
+        )
+    return result
+
+
+def _computations(text: str) -> tuple[dict[str, list[str]], str]:
+    """The instructions of every computation, and the entry's name."""
+    computations: dict[str, list[str]] = {}
+    entry, current = "", None
+    for line in lines_of(text):
+        header = _COMPUTATION.match(line)
+        if header and not line.startswith(" "):
+            current = computations.setdefault(header.group(2), [])
+            entry = header.group(2) if header.group(1) else entry
+        elif current is not None and " = " in line:
+            current.append(line)
+    return computations, entry
+
+
+def _add(
+    result: Estimate, computations: dict[str, list[str]], name: str, turns: int, part: str | None
+) -> None:
+    """Adds a computation that runs `turns` times; `part`: of the loop that it is the body of."""
+    for line in computations.get(name, ()):
+        loop = _LOOP.search(line)
+        if loop:
+            condition, body = loop.groups()
+            more = _turns(line, computations.get(condition, []))
+            result.endless_loops += more is None
+            _add(result, computations, body, turns * (more or 1), part or _part(line))
+            continue
+        cycles = _CYCLES.search(line)
+        if cycles and int(cycles.group(1)) < _NO_ESTIMATE:
+            result.cycles[part or _part(line)] += turns * int(cycles.group(1))
+        elif not (_FREE.intersection(_OPERATION.findall(line)[:1]) or _FREE_CALL.search(line)):
+            result.unpriced_bytes += turns * _result_bytes(line)
+
+
+def _part(line: str) -> str:
+    name = _NAME.search(line)
+    fitting = (part for part, pattern in PARTS.items() if name and pattern.search(name.group(1)))
+    return next(fitting, OTHER)
+
+
+def _turns(loop: str, condition: list[str]) -> int | None:
+    """As the compiler says, or the bound that the condition compares a counter with."""
+    known = _KNOWN_TURNS.search(loop)
+    if known:
+        return int(known.group(1))
+    numbers = (int(number) for line in condition for number in _CONSTANT.findall(line))
+    return max((number for number in numbers if number > 1), default=None)
+
+
+def _result_bytes(line: str) -> int:
+    shape = _RESULT.search(line)
+    if not shape:
+        return 0
+    size = _ELEMENT_BYTES.get(shape.group(1), 4)
+    for length in shape.group(2).split(","):
+        size *= int(length or 1)
+    return size

@@ -1,0 +1,243 @@
+"""A new model that begins with the variables of a trained one: fine-tuning, other alphabets.
+
+What is loaded are the network's variables, the moving averages among them; the optimizer and the
+steps begin anew. The last layers can be dropped, as Mozilla DeepSpeech's --drop_source_layers did:
+a model for another alphabet begins with all layers but the last.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from speech.engines import checkpoints
+from speech.networks import registry
+from speech.networks.config import (
+    CONFIG_FILE,
+    ModelConfig,
+    NetworkConfig,
+    config_path,
+    differing_fields,
+    read_config,
+)
+from speech.system import storage
+from utils import UTF_8, Alphabet, UserError
+
+Shape = tuple[int, ...]
+
+LOADED, DROPPED, FRESH = "loaded", "dropped", "fresh"
+
+
+@dataclass(frozen=True)
+class Source:
+    """The trained model whose variables are taken over."""
+
+    checkpoint: str
+    config: ModelConfig
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The variables of a network, moving averages among them."""
+
+    layers: tuple[str, ...]  # first to last, each the prefix of its variables' names
+    shapes: dict[str, Shape]  # in the layers' order
+
+    def layer_of(self, variable: str) -> int | None:
+        """The number of a variable's layer; None if it belongs to none."""
+        prefix = variable.partition("/")[0]
+        return self.layers.index(prefix) if prefix in self.layers else None
+
+
+@dataclass(frozen=True)
+class Row:
+    """What becomes of a variable."""
+
+    variable: str
+    shape: Shape  # in the new model; of a variable that it doesn't have, in the source
+    fate: str  # LOADED; DROPPED: the source's values are left behind; FRESH: the source has none
+    source_shape: Shape | None = None  # where it is another one
+
+    @property
+    def parameters(self) -> int:
+        return int(np.prod(self.shape))
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What a new model takes from a source."""
+
+    source: Source
+    rows: tuple[Row, ...]
+
+    @property
+    def loaded(self) -> list[str]:
+        """Names of the variables that begin with the source's values."""
+        return [row.variable for row in self.rows if row.fate == LOADED]
+
+    def parameters(self, fate: str) -> int:
+        return sum(row.parameters for row in self.rows if row.fate == fate)
+
+    def settings(self) -> Any:
+        """What `estimator.build` takes as warm_start."""
+        # Each name is a regular expression that is matched from the start: without the end
+        # conv_0/kernel would ask for the optimizer's conv_0/kernel/Adam, too.
+        exact = [f"{re.escape(name)}:0$" for name in self.loaded]
+        return tf.estimator.WarmStartSettings(self.source.checkpoint, exact)
+
+    def table(self) -> str:
+        """A line for each variable, and how many parameters shared each fate."""
+        cells = [("variable", "shape", "parameters", "")]
+        for row in self.rows:
+            shape = _text(row.shape)
+            if row.source_shape is not None:
+                shape = f"{_text(row.source_shape)} -> {shape}"
+            cells.append((row.variable, shape, f"{row.parameters:,}", row.fate))
+        names, shapes, numbers = (max(len(line[each]) for line in cells) for each in range(3))
+        lines = [
+            f"{name:{names}}  {shape:{shapes}}  {number:>{numbers}}  {fate}".rstrip()
+            for name, shape, number, fate in cells
+        ]
+        sums = (f"{self.parameters(fate):,} {fate}" for fate in (LOADED, DROPPED, FRESH))
+        return "\n".join([*lines, f"parameters: {', '.join(sums)}"])
+
+
+def find_source(path: str) -> Source:
+    """The model that --init_checkpoint names.
+
+    Args:
+        path: a model directory (its best checkpoint, or the latest if none was called the best),
+            a folder of checkpoints in one, or one of its checkpoints.
+
+    Raises:
+        UserError: there is no checkpoint, or no config that belongs to it.
+    """
+    path = path.rstrip("/")
+    folders = (storage.join(path, checkpoints.BEST), path)
+    latest = (checkpoints.latest_checkpoint(folder) for folder in folders)
+    checkpoint = next((each for each in latest if each), path)
+    if not tf.io.gfile.exists(f"{checkpoint}.index"):
+        raise UserError(
+            f"--init_checkpoint={path} holds no checkpoint and is none: name a folder that "
+            "training.py has trained a model in, or one of its checkpoints without the ending, as "
+            "in model/model.ckpt-1000."
+        )
+    folder = checkpoint.rpartition("/")[0] or "."
+    for candidate in (folder, folder.rpartition("/")[0] or "."):
+        if storage.exists(config_path(candidate)):
+            return Source(checkpoint, read_config(candidate))
+    raise UserError(
+        f"--init_checkpoint={path}: neither {folder} nor the folder it is in has a {CONFIG_FILE}, "
+        f"which says what {checkpoint} is a model of. Copy the one that training.py wrote."
+    )
+
+
+def layout_of(config: NetworkConfig) -> Layout:
+    """The variables of a network; nothing is computed."""
+    with tf.Graph().as_default():
+        network = registry.build(config)
+        layers = tuple(network.layers)
+        unordered = {each.op.name: tuple(each.shape.as_list()) for each in network.variables}
+    layer_of = Layout(layers, unordered).layer_of
+    names = sorted(unordered, key=lambda name: (layer_of(name) or 0, name))
+    return Layout(layers, {name: unordered[name] for name in names})
+
+
+def plan(source: Source, config: ModelConfig, drop_layers: int) -> Transfer:
+    """What the model of `config` takes from a source.
+
+    Args:
+        drop_layers: so many of the new network's last layers aren't loaded.
+
+    Raises:
+        UserError: another front end or kind of network; another alphabet whose layer isn't dropped;
+            shapes that differ outside of the dropped layers.
+    """
+    _check_alike(source, config)
+    source_layout, layout = layout_of(source.config.network), layout_of(config.network)
+    if not 0 <= drop_layers < len(layout.layers):
+        raise UserError(
+            f"--drop_layers={drop_layers}: the network's layers are {', '.join(layout.layers)}. "
+            f"Drop {len(layout.layers) - 1} at most, or leave out --init_checkpoint."
+        )
+    kept = layout.layers[: len(layout.layers) - drop_layers]
+    if layout.layers[-1] in kept:
+        _check_alphabet(source, config.alphabet)
+    rows, wrong = [], []
+    for name, shape in layout.shapes.items():
+        before = source_layout.shapes.get(name)
+        layer = layout.layer_of(name)
+        differing = before if before != shape else None
+        if before is None:
+            rows.append(Row(name, shape, FRESH))
+        elif layer is not None and layer >= len(kept):
+            rows.append(Row(name, shape, DROPPED, differing))
+        elif differing is None:
+            rows.append(Row(name, shape, LOADED))
+        else:
+            wrong.append(Row(name, shape, LOADED, differing))
+    if wrong:
+        raise UserError(_wrong_shapes(source, config, layout, wrong))
+    for name, shape in source_layout.shapes.items():
+        if name not in layout.shapes:
+            rows.append(Row(name, shape, DROPPED))
+    return Transfer(source, tuple(rows))
+
+
+def _check_alike(source: Source, config: ModelConfig) -> None:
+    differences = differing_fields(source.config.front_end, config.front_end, "in the shards")
+    if differences:
+        raise UserError(
+            f"The shards don't match the model of --init_checkpoint, {source.checkpoint}: "
+            f"{'; '.join(differences)}. Prepare them with that model's settings."
+        )
+    before, now = source.config.network.name, config.network.name
+    if before != now:
+        raise UserError(
+            f"{source.checkpoint} is a network {before}, --network={now} is another one, and "
+            f"nothing can be loaded. Give --network={before}, or another --init_checkpoint."
+        )
+
+
+def _check_alphabet(source: Source, alphabet: Alphabet) -> None:
+    before, now = source.config.alphabet, alphabet
+    if before == now:
+        return
+    if UTF_8 in (before, now):
+        differences = [f"{before} in the model", f"{now} in the shards"]
+    else:
+        gone = "".join(each for each in before.characters if each not in now.characters)
+        new = "".join(each for each in now.characters if each not in before.characters)
+        differences = [
+            *([f"{gone!r} only in the model"] if gone else []),
+            *([f"{new!r} only in the shards"] if new else []),
+        ] or ["the same characters in another order"]
+    raise UserError(
+        f"The alphabet of the shards isn't that of the model of --init_checkpoint, "
+        f"{source.checkpoint}: {', '.join(differences)}. Give --drop_layers=1, and the layer that "
+        "puts out letters is trained anew."
+    )
+
+
+def _wrong_shapes(source: Source, config: ModelConfig, layout: Layout, wrong: list[Row]) -> str:
+    named = ", ".join(
+        f"{row.variable} is {_text(row.source_shape)} there and {_text(row.shape)} here"
+        for row in wrong
+    )
+    sizes = differing_fields(source.config.network, config.network, "asked for")
+    layers = [layout.layer_of(row.variable) for row in wrong]
+    remedy = "Give the network that model's sizes"
+    # A variable outside of all layers, or in the first one, can't be dropped.
+    dropped = [len(layout.layers) - layer for layer in layers if layer]
+    if len(dropped) == len(layers):
+        remedy += f", or drop at least the layers that differ: --drop_layers={max(dropped)}"
+    return (
+        f"The network's shapes aren't those of the model of --init_checkpoint, "
+        f"{source.checkpoint}: {named} ({'; '.join(sizes)}). {remedy}."
+    )
+
+
+def _text(shape: Shape | None) -> str:
+    return " x ".join(map(str, shape)) if shape else "scalar"

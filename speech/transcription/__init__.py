@@ -1,0 +1,5 @@
+"""Turns audio into words with times, whole or while it is spoken.
+
+In: samples or recordings.
+Out: transcripts, subtitles, DeepSpeech's API.
+"""

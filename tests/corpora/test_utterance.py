@@ -1,0 +1,65 @@
+"""Utterances, and the copies of them that augmentation makes."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from speech.corpora.formats.librispeech import librispeech
+from speech.corpora.utterance import Utterance, transcript_of, with_copies
+from utils import UserError
+
+WriteSplit = Callable[[Path, dict[str, str]], None]
+
+SPOKEN = {
+    "84-2-0001": "MOTHER'S KITCHEN",
+    "84-2-0000": "HELLO",
+    "84-10-0000": "A CAT",
+    "777-1-0000": "THE DOG",
+}
+
+
+@pytest.fixture
+def split(tmp_path: Path, write_split: WriteSplit) -> Path:
+    folder = tmp_path / "dev-clean"
+    write_split(folder, SPOKEN)
+    return folder
+
+
+def listed(folder: Path) -> list[Utterance]:
+    return librispeech([str(folder)])
+
+
+def test_a_transcript_is_as_it_is_written_unless_it_is_blank() -> None:
+    assert transcript_of(" Two  words\n") == " Two  words\n"
+    assert [transcript_of(blank) for blank in ("", " ", "\t\u00a0\n")] == [None] * 3
+
+
+def test_copies_stand_right_behind_their_utterance(split: Path) -> None:
+    utterances = listed(split)
+    copied = with_copies(utterances, 2)
+    assert [each.utterance_id for each in copied[:4]] == [
+        *("777-1-0000", "777-1-0000#1", "777-1-0000#2", "84-10-0000")
+    ]
+    assert copied[::3] == utterances
+    assert [each.copy for each in copied] == [0, 1, 2] * len(utterances)
+    for original, copy in zip(copied[::3], copied[2::3], strict=True):
+        assert copy.recorded_id == original.recorded_id == original.utterance_id
+        assert replace(copy, utterance_id=original.utterance_id, copy=0) == original
+    assert with_copies(utterances, 0) == utterances
+
+
+def test_what_has_no_audio_or_transcript_has_no_copies(split: Path) -> None:
+    (split / "84/2/84-2-0000.flac").unlink()
+    (split / "84/2/84-2-0002.flac").write_bytes(b"")
+    ids = [
+        each.utterance_id for each in with_copies(listed(split), 1) if "-2-" in each.utterance_id
+    ]
+    assert ids == ["84-2-0000", "84-2-0001", "84-2-0001#1", "84-2-0002"]
+
+
+def test_an_utterance_with_the_name_of_a_copy_is_refused(split: Path) -> None:
+    (split / "84/2/84-2-0001#1.flac").write_bytes(b"")
+    with pytest.raises(UserError, match="84-2-0001#1 has the name that a copy of 84-2-0001"):
+        with_copies(listed(split), 1)

@@ -1,0 +1,160 @@
+"""The door transcribe.py, as people run it, with a tiny model."""
+
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from doors import assert_refused, run_door, run_here
+from tiny_models import noise, write_model
+
+import transcribe
+from speech.export import loading
+from speech.transcription.transcriber import Transcriber
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("transcribe") / "model"
+    write_model(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recordings")
+    for name, samples in (("one.wav", 16000), ("two.flac", 24000)):
+        soundfile.write(folder / name, noise(samples), 16000)
+    return folder
+
+
+def text_of(model: Path, samples: int) -> str:
+    heard = Transcriber(loading.load(str(model))).hear(noise(samples))
+    return " ".join(word.text for word in heard.transcript.words)
+
+
+def test_text_goes_to_standard_output_and_times_are_told_as_deepspeech_does(
+    model: Path, recordings: Path
+) -> None:
+    result = run_door("transcribe.py", f"--model={model}", f"--audio={recordings / 'one.wav'}")
+    assert (result.returncode, result.stdout) == (0, text_of(model, 16000) + "\n"), result.stderr
+    lines = result.stderr.splitlines()
+    assert lines[0] == f"Loading model from {model}"
+    assert lines[1].startswith("Loaded model in ") and lines[1].endswith("s.")
+    assert lines[2] == "Running inference."
+    assert lines[3].startswith("Inference took ") and lines[3].endswith("s for 1.000s audio file.")
+    assert len(lines) == 4
+
+
+def test_a_folder_is_heard_to_its_end_though_a_file_is_no_audio(
+    model: Path, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.wav").write_text("no sound")
+    output = tmp_path / "new" / "output"
+    assert_refused(
+        transcribe,
+        f"--model={model}",
+        f"--audio={recordings}",
+        f"--audio={tmp_path / 'bad.wav'}",
+        f"--output_dir={output}",
+        "--formats=txt,srt,vtt,json",
+        parts=["1 of 3 recordings couldn't be heard", str(tmp_path / "bad.wav")],
+    )
+    printed = capsys.readouterr()
+    assert f"error: {tmp_path / 'bad.wav'} " in printed.err
+    texts = {"one": text_of(model, 16000), "two": text_of(model, 24000)}
+    paths = {"one": recordings / "one.wav", "two": recordings / "two.flac"}
+    assert printed.out == "".join(f"{paths[name]}\t{texts[name]}\n" for name in texts)
+    made = sorted(each.name for each in output.iterdir())
+    assert made == [f"{name}.{each}" for name in texts for each in ("json", "srt", "txt", "vtt")]
+    assert (output / "one.txt").read_text() == texts["one"] + "\n"
+    assert (output / "one.srt").read_text().startswith("1\n00:00:00,")
+    assert (output / "two.vtt").read_text().startswith("WEBVTT\n")
+    content = json.loads((output / "two.json").read_text())
+    assert (content["text"], content["seconds"]) == (texts["two"], 1.5)
+
+
+def test_standard_input_gives_deepspeechs_json(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(noise(16000).tobytes())))
+    flags = ("--json", "--candidate_transcripts=2", "--beam_width=8")
+    run_here(transcribe, f"--model={model}", "--audio=-", *flags)
+    one, other = json.loads(capsys.readouterr().out)["transcripts"]
+    assert one["confidence"] >= other["confidence"]
+    assert set(one["words"][0]) == {"word", "start_time", "duration"}
+
+
+def test_streaming_tells_what_is_thought_so_far(
+    model: Path, recordings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_here(transcribe, f"--model={model}", f"--audio={recordings / 'two.flac'}", "--stream=1600")
+    printed = capsys.readouterr()
+    partials = re.findall(r"^(\d\.\d\d)s (.+)$", printed.err, re.MULTILINE)
+    assert partials and [float(seconds) for seconds, _ in partials] == sorted(
+        float(seconds) for seconds, _ in partials
+    )
+    assert printed.out.strip()
+
+
+def test_what_is_no_audio_ends_with_its_reason(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.mp3").write_bytes(b"")
+    told = f"{tmp_path / 'bad.mp3'} can't be read as audio"
+    assert_refused(transcribe, f"--model={model}", f"--audio={tmp_path / 'bad.mp3'}", parts=[told])
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ([], "No audio is named"),
+        (["--audio=nowhere.wav"], "nowhere.wav isn't there"),
+        (["--audio=-", "--microphone"], "can't be heard together"),
+        (
+            ["--audio=-", "--formats=doc"],
+            "--formats=doc: value should be some of <txt|srt|vtt|json>",
+        ),
+        (["--audio=-", "--model=nowhere"], "nowhere is no model"),
+        (["--audio=-", "--lm_alpha=1"], "give --scorer too"),
+        (["--audio=-", "--formats=srt"], "give --output_dir too"),
+    ],
+)
+def test_what_can_not_be_meant_is_told(flags: list[str], told: str) -> None:
+    assert_refused(transcribe, *flags, parts=[told])
+
+
+def test_two_recordings_of_one_name_are_refused(recordings: Path, tmp_path: Path) -> None:
+    other = tmp_path / "one.flac"
+    soundfile.write(other, noise(16000), 16000)
+    given = [f"--audio={other}", f"--audio={recordings / 'one.wav'}"]
+    told = [str(other), str(recordings / "one.wav"), "both be written as one"]
+    assert_refused(transcribe, *given, f"--output_dir={tmp_path / 'out'}", parts=told)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_transcript_beside_its_recording_is_not_written_over(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "one.wav", noise(16000), 16000)
+    (tmp_path / "one.txt").write_text("what was said")
+    given = [f"--audio={tmp_path}", f"--output_dir={tmp_path}"]
+    told = [f"{tmp_path / 'one.txt'} is there", "may be its transcript"]
+    assert_refused(transcribe, *given, parts=told)
+    assert (tmp_path / "one.txt").read_text() == "what was said"
+
+
+def test_a_recording_without_words_is_an_empty_line(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soundfile.write(tmp_path / "silence.wav", np.zeros(5 * 16000, np.int16), 16000)
+    run_here(transcribe, f"--model={model}", f"--audio={tmp_path / 'silence.wav'}")
+    assert capsys.readouterr().out == "\n"
+
+
+def test_standard_input_that_is_closed_is_told_of(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    told = ["standard input is closed"]
+    assert_refused(transcribe, f"--model={model}", "--audio=-", parts=told)

@@ -1,0 +1,46 @@
+"""The tutorials of examples/commands, at a small size: every command of theirs is run."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("espeakng_loader")
+
+ROOT = Path(__file__).resolve().parents[2]
+SPEAKING = "--train_utterances=24 --dev_utterances=4 --test_utterances=4"
+TRAINING = "--train_steps=4 --eval_steps=2 --conv_channels=4 --recurrent_unit_size=8"
+
+
+@pytest.mark.parametrize(
+    "language", ["en", *(pytest.param(other, marks=pytest.mark.slow) for other in ("es", "ar"))]
+)
+def test_a_tutorial_goes_from_its_text_to_a_word_error_rate_and_a_file_that_hears(
+    language: str, tmp_path: Path
+) -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("DEEP_SPEECH_")}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    outcome = subprocess.run(
+        ["sh", f"examples/commands/{language}.sh", str(tmp_path / "made here")],
+        cwd=ROOT,
+        env={**environment, "SPEAKING": SPEAKING, "TRAINING": TRAINING},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    assert any(
+        line.startswith("WER ") and " (4 utterances, " in line
+        for line in outcome.stdout.splitlines()
+    )
+    assert re.search(r"Inference took .*s audio file\.\n$", outcome.stderr)
+    for made in (
+        "report/check.html",
+        "report/report.html",
+        "lm/kenlm.scorer",
+        "export/model.tflite",
+    ):
+        assert (tmp_path / "made here" / made).is_file()

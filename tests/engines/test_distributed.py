@@ -1,0 +1,361 @@
+"""Several devices train what one would: two replicas in a process, and two processes."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import faked_tpu
+import numpy as np
+import pytest
+import tensorflow as tf
+from doors import ROOT, TINY_NETWORK, environment_of_door, run_door
+from tiny_shards import random_utterances, write_shards
+
+import model
+from speech.engines import checkpoints, distributed, tpu_estimator
+from speech.engines.distributed import Cluster, Order, Replicas, find_replicas, parse_cluster
+from speech.features.front_end import FrontEnd
+from speech.input_pipeline import training_input
+from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig
+from speech.shards.records import ShardSet
+from speech.training import transfer
+from speech.training.history import History
+from speech.training.step_state import StepReader
+from utils import ENGLISH, UserError
+
+BINS = 4
+BATCH = 6
+# 23 utterances are three batches of 6 and one of 5: no two replicas have equally many of that.
+FRAMES = list(range(200, 315, 5))
+# The gradients' norm is in the hundreds: each step is clipped.
+TRAINING = TrainingConfig(BATCH, 4, learning_rate=1e-3, clip_gradients=10.0, dropout=0.0)
+
+# Networks without and with batch normalisation, which is over all replicas.
+SIZES: dict[str, dict[str, Any]] = {
+    "deep_speech_1": {"conv_channels": (2, 2), "recurrent_unit_size": 8},
+    "conv_gru": {"conv_channels": (6,), "recurrent_layers": 1, "recurrent_unit_size": 8},
+}
+
+
+def model_config(network: str) -> ModelConfig:
+    sizes = NetworkConfig(BINS, ENGLISH.size, network, **SIZES[network])
+    return ModelConfig(FrontEnd(mel_filters=BINS), ENGLISH, sizes, TRAINING)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
+    folder = tmp_path_factory.mktemp("shards")
+    return write_shards(folder, random_utterances(FRAMES, BINS), longest=(320, 12))
+
+
+# --- The cluster ----------------------------------------------------------------------------------
+
+
+def tf_config(kind: str, index: int, **jobs: list[str]) -> str:
+    return json.dumps({"cluster": jobs, "task": {"type": kind, "index": index}})
+
+
+def test_first_worker_is_the_chief_and_a_chief_comes_before_the_workers() -> None:
+    two = ["a:1", "b:2"]
+    assert parse_cluster(tf_config("worker", 0, worker=two)) == Cluster(("a:1", "b:2"), 0)
+    assert parse_cluster(tf_config("worker", 0, worker=two)).chief
+    assert not parse_cluster(tf_config("worker", 1, worker=two)).chief
+    with_chief = Cluster(("c:3", "a:1", "b:2"), 2)
+    assert parse_cluster(tf_config("worker", 1, worker=two, chief=["c:3"])) == with_chief
+    assert parse_cluster(tf_config("chief", 0, worker=two, chief=["c:3"])).chief
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("", "wants the cluster in the environment variable TF_CONFIG"),
+        ("{", "can't be read"),
+        ("[]", "can't be read"),
+        ('{"cluster": {"worker": ["a:1"]}}', "'task'"),
+        (tf_config("worker", 0, worker=["a"]), "can't be read"),
+        (tf_config("worker", 2, worker=["a:1", "b:2"]), "worker 2 of 2"),
+        (tf_config("worker", -1, worker=["a:1", "b:2"]), "worker -1 of 2"),
+        (tf_config("worker", 0), "names 0 workers"),
+        (tf_config("ps", 0, worker=["a:1"]), "a 'ps'"),
+        (tf_config("worker", 0, worker=["a:1"], evaluator=["b:2"]), "has evaluator in"),
+    ],
+)
+def test_cluster_that_cannot_be_is_told(text: str, part: str) -> None:
+    with pytest.raises(UserError) as error:
+        parse_cluster(text)
+    assert part in str(error.value) and "TF_CONFIG" in str(error.value)
+
+
+def test_cluster_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(UserError, match="--distribution=multi_worker"):
+        find_replicas("multi_worker")
+
+
+def test_mirrored_wants_gpus() -> None:
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("there are GPUs")
+    with pytest.raises(UserError, match=r"--distribution=mirrored is for GPUs.*none here"):
+        find_replicas("mirrored")
+
+
+def test_tpu_is_not_distributed_over() -> None:
+    with pytest.raises(UserError, match=r"--distribution=mirrored.*--use_tpu"):
+        tpu_estimator.find_device(faked_tpu.settings(), "mirrored")
+
+
+def test_batch_that_the_replicas_do_not_divide_is_refused(two_cpus: Replicas) -> None:
+    tpu_estimator.check_replicas(6, two_cpus)
+    with pytest.raises(UserError, match=r"--train_batch_size=7.*2 devices.*multiple of 2"):
+        tpu_estimator.check_replicas(7, two_cpus)
+
+
+def test_worker_that_would_train_otherwise_is_refused() -> None:
+    order = Order(4, 8, 1.0, {"learning_rate": 0.1, "conv_channels": [2, 2]})
+    order.check({"learning_rate": 0.1, "conv_channels": (2, 2)}, 4, "model")
+    with pytest.raises(UserError, match=r"learning_rate is 0\.2 here and 0\.1 there"):
+        order.check({"learning_rate": 0.2, "conv_channels": (2, 2)}, 4, "model")
+    with pytest.raises(UserError, match=r"--model_dir=model is of step 0 here, of step 4 for"):
+        order.check({"learning_rate": 0.1, "conv_channels": (2, 2)}, 0, "model")
+
+
+# --- Batches --------------------------------------------------------------------------------------
+
+
+def batches(
+    shards: ShardSet, batching: training_input.Batching, count: int
+) -> list[dict[str, Any]]:
+    """The first batches that training takes, as numpy arrays."""
+    input_fn = training_input.training_input_fn(shards, batching, 1, None, (), start_step=1)
+    made = input_fn({"batch_size": batching.batch_size // batching.replicas})
+    return [{**features, **labels} for features, labels in made.take(count).as_numpy_iterator()]
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_parts_of_all_replicas_are_the_batch(shards: ShardSet, processes: int) -> None:
+    replicas, steps = 6, 5
+    whole = batches(shards, training_input.Batching(12, static=False), steps)
+    assert {len(each["weight"]) for each in whole} == {12, 11}
+    each = replicas // processes
+    parts = [
+        batches(
+            shards,
+            training_input.Batching(
+                12, False, 1, replicas, range(process * each, (process + 1) * each)
+            ),
+            steps * each,
+        )
+        for process in range(processes)
+    ]
+    for step, batch in enumerate(whole):
+        own = [part for process in parts for part in process[step * each : (step + 1) * each]]
+        assert {len(part["weight"]) for part in own} == {2}
+        rows = len(batch["weight"])
+        for key, values in batch.items():
+            joined = np.concatenate([part[key] for part in own])
+            np.testing.assert_array_equal(joined[:rows], values, err_msg=key)
+            filling = 0 if key in ("weight", "feature_length") else values[-1]
+            for row in joined[rows:]:
+                np.testing.assert_array_equal(row, filling, err_msg=key)
+
+
+# --- Two replicas in one process ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two_cpus() -> Replicas:
+    """Two virtual devices; GPUs take the same way."""
+    return distributed.mirrored(["/cpu:0", "/cpu:1"])
+
+
+class Steps(tf.estimator.SessionRunHook):
+    """The loss of every step, as the estimator has it and as the step leaves it behind."""
+
+    def begin(self) -> None:
+        self.fetched = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.LOSSES)[-1]
+        self.reader = StepReader()
+        self.losses: list[float] = []
+
+    def before_run(self, run_context: Any) -> Any:
+        return tf.estimator.SessionRunArgs(self.fetched)
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        state = self.reader.read(run_context.session)
+        assert state.loss == pytest.approx(run_values.results, rel=1e-6)
+        self.losses.append(float(run_values.results))
+
+
+def train(
+    folder: Path,
+    shards: ShardSet,
+    config: ModelConfig,
+    steps: int,
+    replicas: Replicas | None,
+    warm_start: Any = None,
+) -> list[float]:
+    """Losses of so many steps."""
+    run = tpu_estimator.RunSettings(str(folder), eval_batch_size=4, train_batch_size=BATCH)
+    built = tpu_estimator.build(
+        model.model_fn_builder(config, str(folder)),
+        run,
+        tpu_estimator.Device(replicas=replicas),
+        warm_start,
+    )
+    batching = training_input.Batching(BATCH, static=False)
+    batching = replicas.cut(batching) if replicas else batching
+    seen = Steps()
+    built.train(
+        training_input.training_input_fn(shards, batching, 1, None, (), 0),
+        max_steps=steps,
+        hooks=[seen],
+    )
+    return seen.losses
+
+
+def assert_same_checkpoint(one: Path, other: Path) -> None:
+    readers = [tf.train.load_checkpoint(str(folder)) for folder in (one, other)]
+    names = readers[0].get_variable_to_shape_map()
+    assert names == readers[1].get_variable_to_shape_map()
+    for name in names:
+        expected, found = (reader.get_tensor(name) for reader in readers)
+        # Of values far below a tensor's largest one rounding leaves little.
+        largest = np.abs(expected).max()
+        np.testing.assert_allclose(found, expected, atol=1e-3 * largest + 1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("network", SIZES)
+def test_two_replicas_train_what_one_device_does(
+    shards: ShardSet, two_cpus: Replicas, tmp_path: Path, network: str
+) -> None:
+    config = model_config(network)
+    alone = train(tmp_path / "alone", shards, config, 10, None)
+    together = train(tmp_path / "together", shards, config, 10, two_cpus)
+    assert len(alone) == 10
+    np.testing.assert_allclose(together, alone, rtol=1e-4)
+    assert_same_checkpoint(tmp_path / "alone", tmp_path / "together")
+    assert len(list((tmp_path / "together").glob("*.v2"))) == 1  # one replica writes the curves
+
+
+@pytest.mark.slow
+def test_values_of_another_model_reach_both_replicas(
+    shards: ShardSet, two_cpus: Replicas, tmp_path: Path
+) -> None:
+    config = model_config("deep_speech_1")
+    (fresh, _) = train(tmp_path / "source", shards, config, 2, None)
+    source = transfer.Source(str(tmp_path / "source" / "model.ckpt-2"), config)
+    taken = transfer.plan(source, config, 0).settings()
+    (alone,) = train(tmp_path / "alone", shards, config, 1, None, taken)
+    (together,) = train(tmp_path / "together", shards, config, 1, two_cpus, taken)
+    assert alone != pytest.approx(fresh, rel=1e-3)
+    assert together == pytest.approx(alone, rel=1e-4)
+
+
+# --- Two processes, as people run them ------------------------------------------------------------
+
+
+def flags(shards: ShardSet, folder: Path, *more: str) -> list[str]:
+    return [
+        f"--train_data={shards.pattern}",
+        f"--dev_data={shards.pattern}",
+        f"--model_dir={folder}",
+        f"--train_batch_size={BATCH}",
+        "--dropout=0",
+        *more,
+    ]
+
+
+@contextmanager
+def workers(*flags: str) -> Iterator[list[subprocess.Popen[str]]]:
+    """Two processes of training.py on this machine."""
+    with ExitStack() as stack:
+        listening = [stack.enter_context(socket.socket()) for _ in range(2)]
+        for each in listening:
+            each.bind(("localhost", 0))
+        addresses = [f"localhost:{each.getsockname()[1]}" for each in listening]
+    with ExitStack() as stack:
+        started = []
+        for index in range(2):
+            environment = {"TF_CONFIG": tf_config("worker", index, worker=addresses)}
+            process = subprocess.Popen(
+                [sys.executable, "training.py", "--distribution=multi_worker", *flags],
+                cwd=ROOT,
+                env=environment_of_door(environment),
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            started.append(process)
+        yield started
+
+
+def outputs(processes: list[subprocess.Popen[str]]) -> list[str]:
+    return [process.communicate(timeout=90)[1] for process in processes]
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert process.poll() is None and time.monotonic() < deadline, path
+        time.sleep(0.1)
+
+
+def losses(folder: Path) -> dict[int, float]:
+    points = History(str(folder), 10**9).training
+    return {point.step: point.loss for point in points if point.loss is not None}
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does(shards: ShardSet, tmp_path: Path) -> None:
+    network = ["--network=conv_gru", "--conv_channels=6", "--recurrent_unit_size=8"]
+    more = [*network, "--recurrent_layers=1", "--train_steps=20", "--eval_steps=12"]
+    with workers(*flags(shards, tmp_path / "two", *more)) as processes:
+        alone = run_door("training.py", *flags(shards, tmp_path / "one", *more))
+        chief, other = outputs(processes)
+    assert [each.returncode for each in processes] == [0, 0], chief + other
+    assert alone.returncode == 0, alone.stderr
+    expected, found = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert list(expected) == list(found) == list(range(1, 21))
+    np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-4)
+    assert_same_checkpoint(tmp_path / "one", tmp_path / "two")
+    # One of them looks, tells and writes.
+    assert chief.count("dev loss") == 2 and "dev loss" not in other
+    assert "Worker 0 has ended the training." in other
+    assert not list((tmp_path / "two").glob("tmp*"))
+    for text in (chief, other):
+        assert "Warning" not in text and "Traceback" not in text
+
+
+@pytest.mark.slow
+def test_worker_that_dies_ends_the_other_and_both_continue(
+    shards: ShardSet, tmp_path: Path
+) -> None:
+    steps = ["--train_steps=100000", "--eval_steps=100000", "--save_checkpoints_steps=5"]
+    endless = flags(shards, tmp_path, "--dev_data=", *TINY_NETWORK, *steps)
+    with workers(*endless) as processes:
+        wait_for(tmp_path / "model.ckpt-5.index", processes[0])
+        processes[1].kill()
+        chief, _ = outputs(processes)
+    assert processes[0].returncode == 1
+    assert "error: worker 1 at localhost:" in chief and "is gone" in chief
+    assert "Traceback" not in chief
+    step = checkpoints.steps_of(checkpoints.latest_checkpoint(str(tmp_path)))
+    assert step >= 5
+
+    # The same again, until the second one is asked to stop.
+    with workers(*endless) as processes:
+        wait_for(tmp_path / f"model.ckpt-{step + 5}.index", processes[0])
+        processes[1].send_signal(signal.SIGTERM)
+        chief, other = outputs(processes)
+    assert [each.returncode for each in processes] == [0, 0], chief + other
+    assert f"Continues from the checkpoint of step {step}" in chief
+    stopped = checkpoints.steps_of(checkpoints.latest_checkpoint(str(tmp_path)))
+    assert f"Stopped at step {stopped}." in chief and stopped > step
+    assert "SIGTERM: stops after this step" in other

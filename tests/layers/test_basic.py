@@ -1,0 +1,115 @@
+"""Dropout, batch normalisation over replicas."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from doors import ROOT
+
+from speech.layers.basic import NO_DROPOUT, BatchNorm, Dropout
+
+# --- Dropout --------------------------------------------------------------------------------------
+
+
+def seed(first: int = 1, second: int = 2) -> tf.Tensor:
+    return tf.constant([first, second])
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+def test_dropout_drops_the_share_and_scales_up_the_rest(dtype: tf.DType) -> None:
+    """In bfloat16 too, which has too few numbers to draw such a share in."""
+    dropped = Dropout(0.05, seed())(tf.ones([1000, 300], dtype))
+    assert dropped.dtype == dtype
+    values = tf.cast(dropped, tf.float32).numpy()
+    assert (values == 0).mean() == pytest.approx(0.05, abs=0.002)
+    assert values.mean() == pytest.approx(1.0, abs=0.005)
+    assert len(np.unique(values)) == 2
+
+
+def test_dropout_draws_the_same_masks_of_the_same_seed() -> None:
+    values = tf.ones([50, 40])
+    one, same = Dropout(0.5, seed()), Dropout(0.5, seed())
+    first, second = one(values), one(values)
+    np.testing.assert_array_equal(first, same(values))
+    np.testing.assert_array_equal(second, same(values))
+    assert np.mean(first == second) == pytest.approx(0.5, abs=0.1)
+    for other in (seed(1, 3), seed(2, 2)):
+        assert np.mean(first == Dropout(0.5, other)(values)) == pytest.approx(0.5, abs=0.1)
+
+
+def test_masks_of_many_calls_and_steps_are_all_different() -> None:
+    masks = set()
+    for step in range(20):
+        dropout = Dropout(0.5, seed(step, 7))
+        masks |= {dropout(tf.ones([64])).numpy().tobytes() for _ in range(20)}
+    assert len(masks) == 400
+
+
+def test_no_dropout_is_what_it_was_given() -> None:
+    values = tf.ones([3])
+    assert NO_DROPOUT(values) is values
+
+
+# --- Batch normalisation --------------------------------------------------------------------------
+
+REPLICAS = """
+import sys
+import numpy as np
+import tensorflow as tf
+from speech.networks.layers import BatchNorm
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConfiguration()])
+strategy = tf.distribute.MirroredStrategy(["cpu:0", "cpu:1"])
+rng = np.random.default_rng(0)
+values = rng.normal(size=[4, 7, 3]).astype(np.float32)
+length = np.array([7, 2, 5, 1], np.int32)
+weights = rng.normal(size=[4, 7, 3]).astype(np.float32)
+real = np.arange(7)[None, :, None] < length[:, None, None]
+
+def run(norm, values, length, weights):
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        normal, updates = norm(values, length, True)
+        loss = tf.reduce_sum(normal * weights)
+    for variable, value in updates:
+        variable.assign(value)
+    return normal, tape.gradient(loss, values)
+
+with strategy.scope():
+    shared = BatchNorm("norm", 3, on_tpu=False)
+
+@tf.function
+def step():
+    def replica(context):
+        rows = tf.range(2) + 2 * context.replica_id_in_sync_group
+        return run(shared, *(tf.gather(each, rows) for each in (values, length, weights * real)))
+    return strategy.run(lambda: replica(tf.distribute.get_replica_context()))
+
+parts = [strategy.experimental_local_results(each) for each in step()]
+found = [tf.concat(part, 0) for part in parts]
+alone = BatchNorm("norm", 3, on_tpu=False)
+expected = run(alone, tf.constant(values), tf.constant(length), tf.constant(weights * real))
+for one, other in zip(found, expected):
+    np.testing.assert_allclose(one * real, other * real, atol=1e-5)
+for one, other in zip(shared.variables, alone.variables):
+    np.testing.assert_allclose(one, other, atol=1e-6)
+assert np.abs(alone.moving_mean).max() > 1e-4
+"""
+
+
+def test_batch_normalisation_is_over_all_replicas() -> None:
+    """Two replicas of two utterances are normalised, and learn, as one of four."""
+    result = subprocess.run(
+        [sys.executable, "-c", REPLICAS], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
+def test_batch_normalisation_of_no_real_frame_is_finite() -> None:
+    norm = BatchNorm("norm", 2, on_tpu=False)
+    normal, updates = norm(tf.ones([1, 3, 2]), tf.constant([0]), True)
+    assert np.isfinite(normal).all()
+    assert all(np.isfinite(value).all() for _, value in updates)

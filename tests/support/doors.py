@@ -1,0 +1,112 @@
+"""Runs the doors as people do: as programs of their own. What they refuse takes less than that."""
+
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from absl import flags
+
+from speech.engines import tpu_estimator
+from utils import UserError
+
+ROOT = Path(__file__).parents[2]
+
+# A network that is built and trained in a few seconds.
+TINY_NETWORK = ("--conv_channels=2,2", "--recurrent_unit_size=8")
+
+
+def environment_of_door(more: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment without the user's own locations, and with `more`."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("DEEP_SPEECH_")}
+    return {**own, **more}
+
+
+def run_door(
+    door: str,
+    *flags: str,
+    seconds: float = 180,
+    environment: Mapping[str, str] | None = None,
+    folder: Path = ROOT,
+) -> subprocess.CompletedProcess[str]:
+    """Runs `python door flags`; fails if it takes longer than `seconds`.
+
+    Args:
+        environment: variables to set, such as `Emulator.environment`.
+        folder: that it is started in.
+    """
+    return _run([str(ROOT / door), *flags], seconds, environment or {}, folder)
+
+
+def run_module(module: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    """Runs `python -m module flags` in the project's folder."""
+    return _run(["-m", module, *flags], 180, {}, ROOT)
+
+
+def _run(
+    arguments: list[str], seconds: float, environment: Mapping[str, str], folder: Path
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=environment_of_door(environment),
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+
+
+def assert_error(result: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """It ended with status 1 and a message that has every one of `parts`."""
+    assert result.returncode == 1, result.stderr
+    assert "Traceback" not in result.stderr, result.stderr
+    (message,) = (line for line in result.stderr.splitlines() if line.startswith("error: "))
+    for part in parts:
+        assert part in message
+
+
+def parsed(door: ModuleType, *given: str) -> flags.FlagValues:
+    """A door's flags; errors are those of `parse_flags`."""
+    return parse_flags(door.define_flags, *given)
+
+
+def parse_flags(define: Callable[[], object], *given: str) -> flags.FlagValues:
+    """Flags apart from absl's own ones, which all doors of a process would share.
+
+    Raises:
+        flags.Error: a flag is unknown or has a value that it can't have.
+    """
+    values = flags.FlagValues()
+    with pytest.MonkeyPatch.context() as patch:
+        kinds = ("integer", "float", "string", "bool", "enum", "list", "multi_string")
+        for name in ("DEFINE", *(f"DEFINE_{kind}" for kind in kinds)):
+            patch.setattr(flags, name, functools.partial(getattr(flags, name), flag_values=values))
+        define()
+    values(["door.py", *given])
+    return values
+
+
+def run_here(door: ModuleType, *given: str) -> None:
+    """Runs a door's main with these flags in this process.
+
+    A program of its own would spend seconds on TensorFlow's import.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(door, "FLAGS", parsed(door, *given))
+        patch.setattr(
+            tpu_estimator, "quieten", lambda level: None
+        )  # it would quieten the tests too
+        door.main()
+
+
+def assert_refused(door: ModuleType, *given: str, parts: list[str]) -> None:
+    """The door's main refuses these flags, with a message that has every one of `parts`."""
+    with pytest.raises((UserError, flags.Error)) as error:
+        run_here(door, *given)
+    for part in parts:
+        assert part in str(error.value)

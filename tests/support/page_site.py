@@ -1,0 +1,113 @@
+"""What a server of the web page has in tests: tiny models, a test set, and recordings."""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from tiny_models import noise, write_model
+from tiny_scorer import write_tiny_scorer
+from tiny_shards import TinyUtterance, random_utterances, write_shards
+
+from speech.decoding.beam_search import BeamSettings
+from speech.networks.config import save_config
+from speech.serving.schemas import requests
+from speech.serving.services.catalogue import open_catalogue
+from speech.serving.services.listening import Listener
+from speech.serving.services.test_sets import Recognised, TestSet
+from utils import ENGLISH, Alphabet
+
+# What the tiny network, whose values are random, makes of noise is "ujujzj" and the like: with
+# these letters it has words.
+_NAMES = {"j": " ", " ": "j"}
+ALPHABET = Alphabet(tuple(_NAMES.get(each, each) for each in ENGLISH.characters))
+_ARABIC_LETTERS = "ابتثجحخدذرزسشصضطظعغفقكلمنهوي"
+ARABIC = Alphabet(
+    tuple(
+        " " if own == " " else other
+        for own, other in zip(ALPHABET.characters, _ARABIC_LETTERS, strict=True)
+    )
+)
+
+UPLOAD_MB = 1.0
+SECONDS = 30
+# A name of the server's that browsers don't lend the microphone to.
+INSECURE_HOST = "speech.test"
+
+UTTERANCES = 14
+RIGHT = (1, 2, 4, 10, 11, 12, 13)  # utterances of the set that are recognised without errors
+SILENT = 3  # the one without a recording
+
+
+@dataclass(frozen=True)
+class Site:
+    """A server and the folder of what it has."""
+
+    folder: Path
+    address: str
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
+
+
+def write_site(folder: Path) -> None:
+    """Models, a scorer of the first, a test set, and files to give to the page."""
+    for name, alphabet in (("tiny", ALPHABET), ("tiny-ar", ARABIC)):
+        config = write_model(folder / name, "conv_gru")
+        save_config(str(folder / name), replace(config, alphabet=alphabet))
+    write_tiny_scorer(folder / "tiny.scorer", {"u": -1.0, "z": -1.5}, alphabet=ALPHABET)
+    utterances = random_utterances([64] * UTTERANCES, bins=8, letters="uz ")
+    heard = _heard(folder, utterances)
+    for number in RIGHT:
+        utterances[number] = replace(utterances[number], transcript=heard[number])
+    write_shards(folder, utterances, bins=8, alphabet=ALPHABET, longest=(64, 64))
+    (folder / "audio").mkdir()
+    for number, each in enumerate(utterances):
+        if number != SILENT:
+            soundfile.write(folder / "audio" / f"{each.utterance_id}.wav", noise(10000), 16000)
+    soundfile.write(folder / "spoken.wav", noise(32000), 16000)
+    soundfile.write(folder / "several.wav", noise(16000 * 25), 16000)
+    soundfile.write(folder / "too-long.wav", noise(8000 * (SECONDS + 5)), 8000)
+    soundfile.write(folder / "too-large.wav", noise(16000 * 60), 16000)
+    soundfile.write(folder / "silence.wav", np.zeros(48000, np.int16), 16000)
+    soundfile.write(folder / "empty.wav", np.zeros(0, np.int16), 16000)
+    (folder / "notes.txt").write_text("No sound, but words. " * 40)
+
+
+def _heard(folder: Path, utterances: Sequence[TinyUtterance]) -> list[str]:
+    """Returns what the server will recognise of some utterances, by default."""
+    shards = write_shards(folder / "unheard", utterances, bins=8, alphabet=ALPHABET)
+    models, scorers = [str(folder / "tiny")], [str(folder / "tiny.scorer")]
+    catalogue = open_catalogue(models, scorers, BeamSettings(), UTTERANCES)
+    with ThreadPoolExecutor(1) as threads:
+        listener = Listener(threads, 1, SECONDS, UTTERANCES)
+
+        async def page() -> list[Recognised]:
+            share = listener.share(still_wanted)
+            choice = catalogue.choose(requests.read({}))
+            return await TestSet(shards, None).page(choice, 0, UTTERANCES, listener, share)
+
+        found = asyncio.run(page())
+    catalogue.close()
+    return [each.result.hypothesis for each in found]
+
+
+async def still_wanted() -> None:
+    """No client that could leave waits for what the site is made with."""
+
+
+def flags(folder: Path) -> list[str]:
+    """Of serve.py."""
+    return [
+        f"--models={folder / 'tiny'},{folder / 'tiny-ar'}",
+        f"--scorers={folder / 'tiny.scorer'}",
+        f"--test_data={folder / 'tiny.tfrecords.*'}",
+        f"--audio={folder / 'audio'}",
+        f"--max_upload_mb={UPLOAD_MB}",
+        f"--max_seconds={SECONDS}",
+        f"--allowed_hosts={INSECURE_HOST}",
+    ]

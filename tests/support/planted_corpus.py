@@ -1,0 +1,224 @@
+"""A small corpus of sound that has speech's rhythm, and every defect planted in it."""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from speech.corpora.utterance import Utterance
+from speech.features.front_end import FrontEnd
+from speech.preparation.preflight import (
+    CLIPPING,
+    CONTRADICTION,
+    DUPLICATE,
+    EMPTY,
+    ERROR,
+    EXTREME_LENGTH,
+    LABEL_TOO_LONG,
+    LEAKED_AUDIO,
+    LEAKED_TRANSCRIPT,
+    MISSING,
+    NO_SPEECH,
+    NO_TRANSCRIPT,
+    OFFSET,
+    SHARED_SPEAKER,
+    SILENCE,
+    SILENT_EDGE,
+    SPEECH_RATE,
+    TOO_LONG,
+    TOO_SHORT,
+    UNALIGNABLE,
+    UNKNOWN_CHARACTERS,
+    UNREADABLE,
+    WARNING,
+    WRONG_SCALE,
+    WRONG_SIZE,
+)
+from speech.shards.records import ShardSettings
+from utils import ENGLISH
+
+RATE = 16000
+LABELS_A_SECOND = 14
+SETTINGS = ShardSettings(FrontEnd(), ENGLISH, 100, 1729, 150, True, 2)
+SPEAKERS = {"train": "anna", "dev": "boris", "test": "clara"}
+
+
+def voice(name: str, seconds: float) -> np.ndarray:
+    """Four bursts of noise a second over a quiet floor, in [-1, 1]; other noise for other names."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    times = np.arange(round(seconds * RATE)) / RATE
+    rhythm = np.sin(2 * np.pi * 2 * times) ** 4
+    # Mostly below 1 kHz, as speech is: several samples in a row are clipped.
+    noise = np.convolve(rng.normal(size=len(times)), np.ones(12) / np.sqrt(12), mode="same")
+    return 0.1 * rhythm * noise + 1e-3 * rng.normal(size=len(times))
+
+
+def words(name: str, labels: float) -> str:
+    """As many letters and spaces, others for other names."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    letters = rng.choice(list("abcdefghijklmnopqrstuvwxyz"), round(labels)).tolist()
+    letters[5:-1:6] = " " * len(letters[5:-1:6])
+    return "".join(letters)
+
+
+@dataclass
+class Corpus:
+    """Sets of utterances whose audio lies in a folder, and what is to be found in them."""
+
+    folder: Path
+    sets: dict[str, list[Utterance]] = field(
+        default_factory=lambda: {"train": [], "dev": [], "test": []}
+    )
+    # (set, utterance's id, kind, severity)
+    planted: set[tuple[str, str, str, str]] = field(default_factory=set)
+
+    @property
+    def settings_of(self) -> dict[str, ShardSettings]:
+        return dict.fromkeys(self.sets, SETTINGS)
+
+    def add(
+        self,
+        name: str,
+        samples: np.ndarray | None = None,
+        text: str | None = "",
+        set_name: str = "train",
+        suffix: str = ".wav",
+        **changes: object,
+    ) -> Utterance:
+        """An utterance of this audio (without: of speech of 2 to 4 s) and text (of its length)."""
+        if samples is None:
+            samples = voice(name, 2 + zlib.crc32(name.encode()) % 200 / 100)
+        path = self.folder / f"{name}{suffix}"
+        # Rounded here: soundfile rounds otherwise for flac than for wav.
+        rounded = np.clip(np.rint(32768 * samples), -32768, 32767).astype(np.int16)
+        soundfile.write(path, rounded, RATE)
+        transcript = words(name, LABELS_A_SECOND * len(samples) / RATE) if text == "" else text
+        utterance = Utterance(
+            name,
+            str(path),
+            transcript,
+            SPEAKERS[set_name],
+            path.stat().st_size,
+            place=f"{set_name}.csv:{len(self.sets[set_name]) + 2}",
+        )
+        utterance = replace(utterance, **changes)  # type: ignore[arg-type]
+        self.sets[set_name].append(utterance)
+        return utterance
+
+    def plant(
+        self, utterance: Utterance, *kinds: str, severity: str, set_name: str = "train"
+    ) -> None:
+        self.planted |= {(set_name, utterance.utterance_id, kind, severity) for kind in kinds}
+
+
+def clean_corpus(folder: Path) -> Corpus:
+    corpus = Corpus(folder)
+    for set_name, utterances in (("train", 24), ("dev", 4), ("test", 4)):
+        for number in range(utterances):
+            corpus.add(f"{set_name}-{number:02d}", set_name=set_name)
+    return corpus
+
+
+def planted_corpus(folder: Path) -> Corpus:
+    """The clean one with every defect."""
+    corpus = clean_corpus(folder)
+    for plant in (_plant_files, _plant_texts, _plant_sounds, _plant_between_sets):
+        plant(corpus)
+    return corpus
+
+
+def _plant_files(corpus: Corpus) -> None:
+    errors: dict[str, tuple[str, Callable[[Path], object]]] = {
+        "gone": (MISSING, Path.unlink),
+        "damaged": (UNREADABLE, lambda path: path.write_bytes(b"no sound at all")),
+        "cut-wav": (WRONG_SIZE, lambda path: _cut(path, 100)),
+    }
+    for name, (kind, spoil) in errors.items():
+        utterance = corpus.add(name)
+        spoil(corpus.folder / f"{name}.wav")
+        size = None if kind == MISSING else (corpus.folder / f"{name}.wav").stat().st_size
+        corpus.sets["train"][-1] = replace(utterance, audio_bytes=size)
+        corpus.plant(utterance, kind, severity=ERROR)
+    flac = corpus.add("cut-flac", suffix=".flac")
+    _cut(corpus.folder / "cut-flac.flac", 5000)
+    corpus.plant(flac, UNREADABLE, severity=ERROR)
+    corpus.plant(corpus.add("no-audio", audio_path=None), MISSING, severity=ERROR)
+    corpus.plant(corpus.add("shrunk", stated_bytes=10**6), WRONG_SIZE, severity=ERROR)
+    corpus.plant(corpus.add("grown", stated_bytes=47958), WRONG_SIZE, severity=WARNING)
+    corpus.plant(corpus.add("shorter", stated_seconds=4.8), WRONG_SIZE, severity=ERROR)
+    corpus.add("rounded", stated_seconds=2 + zlib.crc32(b"rounded") % 200 / 100 + 0.04)
+    corpus.plant(corpus.add("empty", np.zeros(0), "hello"), EMPTY, severity=ERROR)
+
+
+def _cut(path: Path, less: int) -> None:
+    path.write_bytes(path.read_bytes()[:-less])
+
+
+def _plant_texts(corpus: Corpus) -> None:
+    corpus.plant(corpus.add("untold", text=None), NO_TRANSCRIPT, severity=ERROR)
+    unknown = corpus.add(
+        "unknown", voice("unknown", 2), "caf\u00e9 42 \u0634 na\u00efve caf\u00e9s"
+    )
+    corpus.plant(unknown, UNKNOWN_CHARACTERS, severity=ERROR)
+    labels = corpus.add("labels", voice("labels", 11))
+    corpus.plant(labels, LABEL_TOO_LONG, severity=ERROR)
+    text = words("unalignable", 150)
+    unalignable = corpus.add("unalignable", voice("unalignable", 2), text)
+    corpus.plant(unalignable, UNALIGNABLE, severity=ERROR)
+    corpus.plant(unalignable, SPEECH_RATE, severity=WARNING)
+    for name, labels_of in (("hasty", 75), ("slow", 8)):
+        utterance = corpus.add(name, voice(name, 3), words(name, labels_of))
+        corpus.plant(utterance, SPEECH_RATE, severity=WARNING)
+
+
+def _plant_sounds(corpus: Corpus) -> None:
+    rng = np.random.default_rng(0)
+    silences = {"zeros": np.zeros(2 * RATE), "hiss": 1e-4 * rng.normal(size=2 * RATE)}
+    for name, samples in silences.items():
+        corpus.plant(corpus.add(name, samples), SILENCE, severity=ERROR)
+    tone = 0.2 * np.sin(2 * np.pi * 440 * np.arange(2 * RATE) / RATE)
+    for name, samples in {"noise": 0.1 * rng.normal(size=2 * RATE), "tone": tone}.items():
+        corpus.plant(corpus.add(name, samples), NO_SPEECH, severity=WARNING)
+    long = voice("long", 40)
+    utterance = corpus.add("long", long, words("long", 140))
+    corpus.plant(utterance, TOO_LONG, severity=ERROR)
+    corpus.plant(utterance, EXTREME_LENGTH, SPEECH_RATE, severity=WARNING)
+    loud = np.clip(5 * voice("clipped", 3), -1, 1)
+    corpus.plant(corpus.add("clipped", loud), CLIPPING, severity=WARNING)
+    scaled, path = corpus.add("scaled"), corpus.folder / "scaled.wav"
+    soundfile.write(path, 32768 * soundfile.read(path)[0], RATE, subtype="FLOAT")
+    corpus.sets["train"][-1] = replace(scaled, audio_bytes=path.stat().st_size)
+    corpus.plant(scaled, WRONG_SCALE, severity=WARNING)
+    turned_down = 0.5 * np.clip(5 * voice("turned-down", 3), -1, 1)
+    corpus.plant(corpus.add("turned-down", turned_down), CLIPPING, severity=WARNING)
+    corpus.plant(corpus.add("offset", voice("offset", 3) + 0.1), OFFSET, severity=WARNING)
+    quiet = 1e-3 * rng.normal(size=3 * RATE)
+    for name, pieces in (("late", (0, 1)), ("early", (1, 0))):
+        spoken = (quiet, voice(name, 3))
+        samples = np.concatenate([spoken[piece] for piece in pieces])
+        utterance = corpus.add(name, samples, words(name, 3 * LABELS_A_SECOND))
+        corpus.plant(utterance, SILENT_EDGE, severity=WARNING)
+    corpus.plant(corpus.add("snippet", voice("snippet", 0.08), "a"), TOO_SHORT, severity=WARNING)
+
+
+def _plant_between_sets(corpus: Corpus) -> None:
+    twin = corpus.add("twin", voice("twice", 3), words("twice", 42))
+    again = corpus.add("twin-again", voice("twice", 3), twin.transcript, suffix=".flac")
+    corpus.plant(again, DUPLICATE, severity=WARNING)
+    denied = corpus.add("twin-denied", voice("twice", 3), words("denied", 42))
+    corpus.plant(denied, DUPLICATE, severity=WARNING)
+    corpus.plant(denied, CONTRADICTION, severity=ERROR)
+    first = corpus.sets["train"][0]
+    samples, _ = soundfile.read(str(first.audio_path))
+    leaked = corpus.add("leaked", samples, first.transcript, "test", ".flac")
+    corpus.plant(leaked, LEAKED_AUDIO, severity=ERROR, set_name="test")
+    second = corpus.sets["train"][1]
+    assert second.transcript is not None
+    text = second.transcript.upper().lower() + " "
+    said = corpus.add("said", voice("said", len(text) / LABELS_A_SECOND), text, "dev")
+    corpus.plant(said, LEAKED_TRANSCRIPT, severity=WARNING, set_name="dev")
+    anna = corpus.add("anna-again", set_name="test", speaker="anna")
+    corpus.plant(anna, SHARED_SPEAKER, severity=WARNING, set_name="test")

@@ -1,0 +1,192 @@
+"""Worker processes, with real deaths."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from speech.system.workers import (
+    ITEMS_AT_ONCE,
+    RESULTS_AHEAD,
+    DeadWorkerError,
+    map_in_order,
+    map_in_processes,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def no_process_stays() -> Iterator[None]:
+    yield
+    assert multiprocessing.active_children() == []
+
+
+def slow_square(number: int) -> int:
+    time.sleep(0.02 * (number % 3 == 0))  # every third one is late
+    return number * number
+
+
+def process_id(_: int) -> int:
+    return os.getpid()
+
+
+def die_at_seven(number: int) -> int:
+    if number == 7:
+        signal.raise_signal(signal.SIGKILL)
+    return number
+
+
+def die_while_answering_seven(number: int) -> bytes:
+    """Seven's answer fills the pipe for seconds; the process is killed meanwhile."""
+    if number == 7:
+        killer = f"import os, time; time.sleep(0.2); os.kill({os.getpid()}, {signal.SIGKILL})"
+        subprocess.Popen([sys.executable, "-c", killer])
+        return bytes(2**30)
+    return b""
+
+
+def raise_at_seven(number: int) -> int:
+    return 1 // (7 - number)
+
+
+def interrupt_handler(_: int) -> bool:
+    return signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+
+
+def note(path: str) -> None:
+    """Appends a letter to a file: how many items have been worked on."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.write("x")
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("count", [0, 1, 2, 50])
+def test_results_come_in_the_order_of_the_items(workers: int, count: int) -> None:
+    results = list(map_in_order(slow_square, range(count), workers))
+    assert results == [number * number for number in range(count)]
+
+
+def test_the_work_is_shared_and_one_worker_is_this_process() -> None:
+    assert set(map_in_order(process_id, range(4), 1)) == {os.getpid()}
+    processes = set(map_in_order(process_id, range(50), 2))
+    assert len(processes) == 2 and os.getpid() not in processes
+
+
+def test_one_process_is_another_one_where_it_has_to_be() -> None:
+    (process,) = set(map_in_processes(process_id, range(4), 1))
+    assert process != os.getpid()
+
+
+@pytest.mark.parametrize(
+    ("function", "exit_code"),
+    [(die_at_seven, -9), (die_while_answering_seven, -9), (raise_at_seven, 1)],
+)
+def test_a_death_is_told_with_the_very_item(
+    function: Callable[[int], object], exit_code: int
+) -> None:
+    results = map_in_order(function, range(20), 2)
+    assert len([next(results) for _ in range(7)]) == 7
+    with pytest.raises(DeadWorkerError) as death:
+        next(results)
+    assert (death.value.position, death.value.exit_code) == (7, exit_code)
+
+
+def test_a_worker_that_is_killed_while_it_waits_is_told() -> None:
+    results = map_in_order(process_id, range(50), 2)
+    with closing(results):
+        os.kill(next(results), signal.SIGKILL)
+        with pytest.raises(DeadWorkerError):
+            list(results)
+
+
+def test_workers_leave_ctrl_c_to_their_parent() -> None:
+    assert all(map_in_order(interrupt_handler, range(4), 2))
+
+
+def started(program: str) -> "subprocess.Popen[str]":
+    """A program in a group of its own that can import this file."""
+    # Whoever runs the tests in the background has the signal ignored; children inherit it. Set
+    # there and not while forking, where gRPC's threads, which Beam's tests leave, write to the
+    # output.
+    set_handler = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    return subprocess.Popen(
+        [sys.executable, "-c", set_handler + program],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests/support")])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.1, 0.2, 0.4])
+def test_ctrl_c_while_the_workers_start_is_their_parents_alone(seconds: float) -> None:
+    """As at a terminal: every process of the group gets the signal."""
+    program = (
+        "import time; from test_workers import slow_square; "
+        "from speech.system.workers import map_in_order\n"
+        "if __name__ == '__main__':\n"
+        "  try:\n"
+        "    print('starting', flush=True)\n"
+        "    list(map_in_order(slow_square, range(10000), 2))\n"
+        "  except KeyboardInterrupt:\n"
+        "    print('stopped', flush=True)"
+    )
+    parent = started(program)
+    assert parent.stdout is not None and parent.stdout.readline() == "starting\n"
+    time.sleep(seconds)
+    os.killpg(parent.pid, signal.SIGINT)
+    stdout, stderr = parent.communicate(timeout=60)
+    assert (stdout, stderr, parent.returncode) == ("stopped\n", "", 0)
+
+
+def test_only_a_few_results_are_made_ahead(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    with closing(map_in_order(note, [str(notes)] * 100, 2)) as results:
+        next(results)
+        time.sleep(0.5)
+        assert 1 < len(notes.read_text()) <= 2 * (RESULTS_AHEAD + ITEMS_AT_ONCE)
+
+
+def test_closing_ends_the_processes() -> None:
+    with closing(map_in_order(slow_square, range(1000), 2)) as results:
+        next(results)
+        assert len(multiprocessing.active_children()) == 2
+    assert multiprocessing.active_children() == []
+
+
+def test_the_processes_end_when_their_parent_is_killed() -> None:
+    program = (
+        "import time; from test_workers import process_id; "
+        "from speech.system.workers import map_in_order\n"
+        "if __name__ == '__main__':\n"
+        "  results = map_in_order(process_id, range(50), 2)\n"
+        "  print(*{next(results) for _ in range(20)}, flush=True); time.sleep(60)"
+    )
+    parent = started(program)
+    assert parent.stdout is not None
+    workers = [int(process) for process in parent.stdout.readline().split()]
+    parent.kill()
+    parent.communicate()
+    assert len(workers) == 2
+    until = time.monotonic() + 10
+    while any(map(running, workers)):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def running(process: int) -> bool:
+    """Whether there is such a process, other than one that has ended and nobody asked for."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
+    except FileNotFoundError:
+        return False
+    return state[0] != "Z"

@@ -1,0 +1,303 @@
+"""The TPU's compiler itself, on the recurrent layers, the loss and what can't be compiled."""
+
+import functools
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import tensorflow as tf
+
+from speech.layers.ctc_loss import ctc_loss
+from speech.layers.rnn import bidirectional_rnn, gru, lstm
+from speech.tpu import compiler
+from speech.tpu.compiler import REQUIREMENTS, Compiled, compile_program, find_python
+from speech.tpu.estimate import TOPOLOGIES, estimate
+from utils import UserError
+
+BATCH, FRAMES, INPUTS, UNITS, LETTERS, LABELS = 8, 24, 128, 128, 29, 6
+
+
+def lowered(function: Callable[..., Any], *shapes: tf.TensorSpec) -> bytes:
+    """The HLO of a function of tensors."""
+    compilable = tf.function(function, jit_compile=True, autograph=False)
+    lower = compilable.experimental_get_compiler_ir(*shapes)
+    return lower(stage="hlo_serialized", device_name="/device:CPU:0")
+
+
+def compiled(hlo: bytes, topology: str, python: str) -> Compiled:
+    return compile_program(hlo, TOPOLOGIES[topology].name, python)
+
+
+# --- Recurrent layers and loss --------------------------------------------------------------------
+
+# Cell -> its layer, and the shapes of its weights.
+LAYERS: dict[str, tuple[Callable[..., Any], Sequence[tuple[int, ...]]]] = {
+    "rnn": (bidirectional_rnn, [(2, INPUTS, UNITS), (2, UNITS, UNITS), (2, UNITS)]),
+    "lstm": (lstm, [(2, INPUTS, 4 * UNITS), (2, UNITS, 4 * UNITS), (2, 4 * UNITS)]),
+    "gru": (gru, [(2, INPUTS, 3 * UNITS), (2, UNITS, 3 * UNITS), (2, 2, 3 * UNITS)]),
+}
+
+
+@functools.cache
+def layer_and_loss(cell: str) -> bytes:
+    """The HLO of a recurrent layer's loss and its gradients by all weights and the inputs."""
+    layer, weights = LAYERS[cell]
+
+    def step(
+        features: tf.Tensor,
+        length: tf.Tensor,
+        label: tf.Tensor,
+        label_length: tf.Tensor,
+        output: tf.Tensor,
+        *weights: tf.Tensor,
+    ) -> tuple[tf.Tensor, ...]:
+        with tf.name_scope("recurrent"):
+            hidden = layer(features, length, *weights, tf.bfloat16)
+            if cell != "rnn":
+                hidden = tf.einsum("dbfu->fbu", hidden[0])  # both directions summed
+        logits = tf.einsum("fbu,ul->bfl", hidden, output)  # hidden: [frames, batch, units]
+        with tf.name_scope("loss"):
+            loss = tf.reduce_sum(ctc_loss(logits, length, label, label_length))
+        return loss, *tf.gradients(loss, [features, output, *weights])
+
+    return lowered(
+        step,
+        tf.TensorSpec([BATCH, FRAMES, INPUTS]),
+        tf.TensorSpec([BATCH], tf.int32),
+        tf.TensorSpec([BATCH, LABELS], tf.int32),
+        tf.TensorSpec([BATCH], tf.int32),
+        tf.TensorSpec([UNITS, LETTERS]),
+        *(tf.TensorSpec(shape) for shape in weights),
+    )
+
+
+@pytest.mark.parametrize("topology", [pytest.param("v2", marks=pytest.mark.slow), "v5e"])
+@pytest.mark.parametrize("cell", list(LAYERS))
+def test_recurrent_layer_and_loss_compile_with_their_gradients(
+    compiler_python: str, cell: str, topology: str
+) -> None:
+    program = compiled(layer_and_loss(cell), topology, compiler_python)
+    assert program.error is None and not program.out_of_memory and program.seconds > 0
+    weights = sum(4 * tf.TensorShape(shape).num_elements() for shape in LAYERS[cell][1])
+    assert program.argument_bytes > weights and program.output_bytes > weights
+    assert program.code_bytes > 0
+    assert program.bytes < TOPOLOGIES[topology].memory_bytes
+
+    found = estimate(program.text)
+    assert found.cycles["recurrent"] > 0 and found.cycles["loss"] > 0
+    assert found.endless_loops == 0
+    # An element at a time is what a TPU can't do, and what its compiler has no estimate of.
+    assert not re.findall(r"[ )}](?:gather|scatter)\(", program.text)
+
+    # The layer's two loops, forward and backward, count for all of their frames.
+    one_turn = program.text.replace(f"constant({FRAMES})", "constant(1)")
+    once = estimate(one_turn)
+    assert once.endless_loops == 2
+    loops, rest = divmod(found.cycles["recurrent"] - once.cycles["recurrent"], FRAMES - 1)
+    assert loops > 0 and rest == 0
+
+
+# --- What the compiler knows of a TPU -------------------------------------------------------------
+
+
+@functools.cache
+def product(size: int, dtype: tf.DType) -> bytes:
+    """The HLO of the product of two square matrices."""
+    matrix = tf.TensorSpec([size, size], dtype)
+    return lowered(lambda left, right: left @ right, matrix, matrix)
+
+
+@pytest.mark.parametrize(
+    "topology",
+    [
+        pytest.param(each, marks=[] if each in ("v2", "v5e") else [pytest.mark.slow])
+        for each in TOPOLOGIES
+    ],
+)
+def test_large_product_takes_little_longer_than_at_the_peak(
+    compiler_python: str, topology: str
+) -> None:
+    """So that flops_a_cycle is what the compiler expects of all of a core's matrix units."""
+    size = 4096  # below it, a v6e waits for its memory
+    program = compiled(product(size, tf.bfloat16), topology, compiler_python)
+    cycles = estimate(program.text).cycles.total()
+    assert 0.75 < 2 * size**3 / cycles / TOPOLOGIES[topology].flops_a_cycle <= 1
+
+
+@pytest.mark.parametrize("topology", list(TOPOLOGIES))
+def test_program_too_large_for_the_memory_has_the_compilers_reason(
+    compiler_python: str, topology: str
+) -> None:
+    program = compiled(product(100_000, tf.float32), topology, compiler_python)
+    assert program.out_of_memory and program.text == "" and program.bytes == 0
+    assert program.error and "HBM" in program.error.splitlines()[0]
+    (available,) = re.findall(r"exceeds available HBM \(([\d.]+)G\)", program.error)
+    assert TOPOLOGIES[topology].memory_bytes / 2**30 == pytest.approx(float(available), abs=0.01)
+
+
+# --- What goes wrong ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("garbage", [b"", b"no program", b"\x0a\x05hello"])
+def test_garbage_is_an_error_of_the_compiler(compiler_python: str, garbage: bytes) -> None:
+    program = compiled(garbage, "v5e", compiler_python)
+    assert program.error and not program.out_of_memory and program.text == ""
+
+
+def test_unknown_topology_is_an_error_of_the_compiler(compiler_python: str) -> None:
+    program = compile_program(product(128, tf.float32), "v99:2x2", compiler_python)
+    assert program.error and "v99" in program.error and not program.out_of_memory
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo a warning >&2; kill -9 $$", ": it was ended by SIGKILL. Look"),
+        ("echo first >&2; echo No space left. >&2; exit 1", ": No space left. Look"),
+        ("exit 3", ": exit status 3. Look"),
+        ("exit 0", ": exit status 0. Look"),
+    ],
+)
+def test_compiler_that_breaks_down_is_told(tmp_path: Path, script: str, reason: str) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    with pytest.raises(UserError, match=r"broke down on v5e:2x2.*--train_batch_size") as error:
+        compile_program(b"", "v5e:2x2", str(python))
+    assert reason in str(error.value)
+
+
+# --- The environment ------------------------------------------------------------------------------
+
+
+def test_named_python_is_taken_if_it_has_the_compiler(compiler_python: str) -> None:
+    assert find_python(compiler_python) == compiler_python
+
+
+@pytest.mark.parametrize(
+    ("named", "reason"),
+    [(sys.executable, "No module named"), ("/no/such/python", "No such file or directory")],
+)
+def test_named_python_without_the_compiler_is_refused(named: str, reason: str) -> None:
+    with pytest.raises(UserError) as error:
+        find_python(named)
+    for part in (f"--compiler_python={named}", reason, *REQUIREMENTS):
+        assert part in str(error.value)
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the compiler's environment would be made, instead of in the repository."""
+    folder = tmp_path / "environment"
+    monkeypatch.setattr(compiler, "ENVIRONMENT", folder)
+    return folder
+
+
+@pytest.fixture
+def commands(environment: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that make the environment; they make no more than a file."""
+    ran: list[list[str]] = []
+
+    def run(command: list[str], **unused: Any) -> subprocess.CompletedProcess[str]:
+        ran.append(command)
+        shutil.rmtree(environment, ignore_errors=True)
+        (environment / "bin").mkdir(parents=True)
+        (environment / "bin" / "python").touch()
+        return subprocess.CompletedProcess(command, 0)
+
+    fake = SimpleNamespace(run=run, CalledProcessError=subprocess.CalledProcessError)
+    monkeypatch.setattr(compiler, "subprocess", fake)
+    return ran
+
+
+NEEDS_NEW_PYTHON = pytest.mark.skipif(
+    sys.version_info < compiler.OLDEST_PYTHON, reason="jax needs a newer Python"
+)
+
+
+@NEEDS_NEW_PYTHON
+def test_environment_is_made_once(environment: Path, commands: list[list[str]]) -> None:
+    python = str(environment / "bin" / "python")
+    assert find_python(None) == python
+    venv, install = commands
+    assert venv == [sys.executable, "-m", "venv", "--clear", str(environment)]
+    assert install[0] == python and install[-2:] == list(REQUIREMENTS)
+    # Otherwise pip takes for installed what $PYTHONPATH leads to, and leaves it out.
+    assert install[1] == "-I"
+    assert find_python(None) == python and len(commands) == 2
+
+
+@NEEDS_NEW_PYTHON
+@pytest.mark.parametrize("damage", ["other versions", "half", "no marker", "no python"])
+def test_environment_that_is_not_the_one_asked_for_is_made_anew(
+    environment: Path, commands: list[list[str]], damage: str
+) -> None:
+    find_python(None)
+    marker, python = environment / "installed", environment / "bin" / "python"
+    if damage == "other versions":
+        marker.write_text("jax==0.1\nlibtpu==0.0.1")
+    elif damage == "half":
+        marker.write_text(REQUIREMENTS[0])
+    elif damage == "no marker":
+        marker.unlink()
+    else:
+        python.unlink()
+        python.symlink_to("/no/such/python")
+    commands.clear()
+    assert find_python(None) == str(python)
+    assert len(commands) == 2 and marker.read_text().split() == list(REQUIREMENTS)
+
+
+@NEEDS_NEW_PYTHON
+def test_environment_that_cannot_be_filled_is_removed_and_told(
+    environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real environment, for which pip is given nothing to install from."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    with pytest.raises(UserError) as error:
+        find_python(None)
+    for part in (str(environment), f"No matching distribution found for {REQUIREMENTS[0]}. See"):
+        assert part in str(error.value)
+    assert "--compiler_python" in str(error.value)
+    assert not environment.exists()
+
+
+@NEEDS_NEW_PYTHON
+def test_environment_where_nothing_can_be_written_is_told(environment: Path) -> None:
+    environment.write_text("no folder")
+    with pytest.raises(UserError, match="can't be made"):
+        find_python(None)
+
+
+def test_python_too_old_for_the_compiler_is_told(
+    environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = SimpleNamespace(version_info=(3, 10, 12, "final", 0), version="3.10.12 (main, Linux)")
+    monkeypatch.setattr(compiler, "sys", old)
+    with pytest.raises(UserError) as error:
+        find_python(None)
+    for part in ("needs Python 3.11, this is 3.10.12.", *REQUIREMENTS, "--compiler_python"):
+        assert part in str(error.value)
+    assert not environment.exists()
+
+
+def test_worker_tells_of_an_exception_without_words(compiler_python: str, tmp_path: Path) -> None:
+    """What has no message has at least a name."""
+    call = (
+        f"import sys; sys.path.insert(0, {str(compiler.WORKER.parent)!r}); "
+        "import libtpu_worker as worker\n"
+        "def compiled(*unused): raise MemoryError\n"
+        f"worker.compiled = compiled; worker.main({__file__!r}, 'v5e:2x2', '/dev/null')"
+    )
+    worker = subprocess.run(
+        [compiler_python, "-I", "-c", call], capture_output=True, text=True, check=True
+    )
+    assert json.loads(worker.stdout) == {"error": "MemoryError()"}

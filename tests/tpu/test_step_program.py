@@ -1,0 +1,182 @@
+"""The program of a training step, against the graph that TPUEstimator builds for a TPU."""
+
+from collections import Counter
+from typing import Any
+
+import faked_tpu
+import pytest
+import tensorflow as tf
+from tensorflow.compiler.xla import xla_data_pb2
+from tensorflow.compiler.xla.service import hlo_pb2
+from tiny_shards import random_utterances, write_shards
+
+import model
+from speech.engines import tpu_estimator
+from speech.features.front_end import FrontEnd
+from speech.input_pipeline import training_input
+from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig
+from speech.tpu.estimate import PARTS
+from speech.tpu.step_program import RNG_DEFAULT, training_step
+from utils import ENGLISH
+
+BATCH, FRAMES, BINS, LABELS = 4, 40, 8, 12
+NETWORK = NetworkConfig(
+    BINS, ENGLISH.size, conv_channels=(2, 3), recurrent_unit_size=8, context_size=5
+)
+
+# Operations whose names say whether two graphs compute the same.
+PRODUCTS = ("Conv2D", "MatMul", "Einsum")
+
+Shape = tuple[str, tuple[int, ...]]  # of a type and lengths
+
+
+def model_config(bfloat16: bool) -> ModelConfig:
+    training = TrainingConfig(train_batch_size=BATCH, bfloat16=bfloat16)
+    return ModelConfig(FrontEnd(mel_filters=BINS), ENGLISH, NETWORK, training)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["float32", "bfloat16"])
+def config(request: pytest.FixtureRequest) -> ModelConfig:
+    return model_config(bfloat16=request.param)
+
+
+@pytest.fixture(scope="module")
+def program(config: ModelConfig) -> Any:
+    """The step's HLO module."""
+    model_fn = model.model_fn_builder(config, model_dir="")
+    hlo = training_step(model_fn, BATCH, FRAMES, BINS, LABELS)
+    return hlo_pb2.HloModuleProto.FromString(hlo)
+
+
+@pytest.fixture(scope="module")
+def graph(config: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> tf.Graph:
+    """What TPUEstimator builds to train on one core."""
+    folder = tmp_path_factory.mktemp("graph")
+    run = tpu_estimator.RunSettings(str(folder), train_batch_size=BATCH, eval_batch_size=BATCH)
+    batching = training_input.Batching(BATCH, static=True)
+    shards = write_shards(
+        folder, random_utterances([30] * BATCH, BINS), bins=BINS, longest=(FRAMES, LABELS)
+    )
+    input_fn = training_input.training_input_fn(shards, batching, 1, 8, (), start_step=0)
+    with faked_tpu.topology(cores=1):
+        built = tpu_estimator.build(
+            model.model_fn_builder(config, str(folder)), run, faked_tpu.device(cores=1)
+        )
+    return faked_tpu.graph_of(lambda: built.train(input_fn, max_steps=1), cores=1)
+
+
+def instructions(program: Any) -> list[Any]:
+    return [each for computation in program.computations for each in computation.instructions]
+
+
+def shape_of(shape: Any) -> Shape:
+    return xla_data_pb2.PrimitiveType.Name(shape.element_type), tuple(shape.dimensions)
+
+
+def test_arguments_are_a_cores_batch_and_the_variables_of_the_graph(
+    program: Any, graph: tf.Graph
+) -> None:
+    """The variables, Adam's among them, are float32 whatever the products are in."""
+    batch, variables = (
+        [shape_of(each) for each in program.host_program_shape.parameters[part]]
+        for part in (slice(5), slice(5, None))
+    )
+    assert batch == [
+        ("F32", (BATCH, FRAMES, BINS)),
+        ("S32", (BATCH,)),
+        ("S32", (BATCH, LABELS)),
+        ("S32", (BATCH,)),
+        ("F32", (BATCH,)),
+    ]
+    types = {tf.float32: "F32", tf.int32: "S32", tf.int64: "S64"}
+    of_graph = [
+        (types[each.dtype], tuple(each.shape.as_list()))
+        for each in graph.get_collection("variables")
+    ]
+    assert Counter(variables) == Counter(of_graph)
+    counters = sorted(each for each in variables if each[0] != "F32")
+    assert counters == [("S32", ()), ("S32", ()), ("S64", ())]  # skipped steps, and the step
+
+
+def test_results_are_the_curves_and_all_variables(program: Any) -> None:
+    shape = program.host_program_shape
+    results = [shape_of(each) for each in shape.result.tuple_shapes]
+    arguments = [shape_of(each) for each in shape.parameters]
+    # Step, loss, learning rate, norm and utterances without an alignment.
+    assert [kind for kind, _ in results[:5]] == ["S64", "F32", "F32", "F32", "S32"]
+    assert Counter(results[5:]) == Counter(arguments[5:])
+
+
+def test_products_are_those_of_the_graph(program: Any, graph: tf.Graph) -> None:
+    # A name may have been given on the way as well: `name;StatefulPartitionedCall/name`.
+    names = {
+        each.metadata.op_name.split("StatefulPartitionedCall/")[-1]
+        for each in instructions(program)
+    }
+    in_loops = {name for name in names if "/while/" in name}
+    in_step = {name for name in names - in_loops if any(op in name for op in PRODUCTS)}
+    in_graph = {
+        node.name
+        for node in faked_tpu.computation(graph)
+        # Those of loops are in functions of their own, without scopes.
+        if any(op in node.op for op in PRODUCTS) and "/" in node.name
+    }
+    assert in_step <= in_graph
+    # Only what nobody asks for is left out: gradients of the features and of constants.
+    assert all(name.startswith("gradients/convolutions/") for name in in_graph - in_step)
+    backward = "gradients/convolutions/Conv2D_grad/Conv2DBackpropFilter"
+    assert {"convolutions/Conv2D", "loss/MatMul", "output/einsum/Einsum", backward} <= in_step
+    # The recurrence, its gradient, and the loss.
+    assert {name.partition("/while/")[0] for name in in_loops if "MatMul" in name} == {
+        *("recurrent", "gradients/recurrent/IdentityN_grad", "loss")
+    }
+
+
+def test_products_are_in_the_type_that_is_asked_for(program: Any, config: ModelConfig) -> None:
+    asked = "BF16" if config.training.bfloat16 else "F32"
+    kinds: dict[str, set[str]] = {}
+    for each in instructions(program):
+        if each.opcode in ("dot", "convolution"):
+            part = next((part for part in PARTS if PARTS[part].search(each.metadata.op_name)), "")
+            kinds.setdefault(part, set()).add(shape_of(each.shape)[0])
+    assert kinds["convolutions"] == {asked}
+    # Some of a gradient's products are put out in float32, from factors in bfloat16.
+    assert asked in kinds["recurrent"] and kinds["recurrent"] <= {asked, "F32"}
+
+
+def test_dropout_draws_with_the_tpus_own_generator(program: Any) -> None:
+    """Once for what goes into the recurrent layer, once for what comes out."""
+    drawn = [each for each in instructions(program) if each.opcode == "rng-bit-generator"]
+    assert [shape_of(each.shape.tuple_shapes[0]) for each in drawn] == 2 * [("U64", (2,))]
+    assert {shape_of(each.shape.tuple_shapes[1]) for each in drawn} == {
+        ("U32", (BATCH, FRAMES // 2, 2 * 3)),
+        ("U32", (FRAMES // 2, BATCH, 8)),
+    }
+    assert {each.rng_algorithm for each in drawn} == {RNG_DEFAULT}
+
+
+def test_one_core_has_nothing_to_sum_with_others(program: Any, graph: tf.Graph) -> None:
+    assert not {"all-reduce", "cross-replica-sum"} & {each.opcode for each in instructions(program)}
+    assert "CrossReplicaSum" not in {node.op for node in faked_tpu.computation(graph)}
+
+
+def test_every_part_of_the_estimate_is_named_in_the_step(program: Any) -> None:
+    """Forward and in the gradients, so that no part's time is counted elsewhere."""
+    names = {each.metadata.op_name for each in instructions(program)}
+    for part, pattern in PARTS.items():
+        found = {name for name in names if pattern.search(name)}
+        backward = {name for name in found if "gradients/" in name}
+        assert found - backward, part
+        assert part == "optimizer" or backward, part
+
+
+def test_step_is_as_large_as_it_is_asked_for() -> None:
+    model_fn = model.model_fn_builder(model_config(bfloat16=False), model_dir="")
+    hlo = training_step(model_fn, BATCH, frames=51, bins=BINS, labels=3)
+    program = hlo_pb2.HloModuleProto.FromString(hlo)
+    features, _, label, *_ = map(shape_of, program.host_program_shape.parameters)
+    assert features == ("F32", (BATCH, 51, BINS)) and label == ("S32", (BATCH, 3))
+    # Logits of 26 outputs.
+    assert ("F32", (BATCH, 26, ENGLISH.size)) in {
+        shape_of(each.shape) for each in instructions(program)
+    }

@@ -1,0 +1,113 @@
+"""Steps that aren't finite, through a TPUEstimator on shards with a broken utterance."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from doors import TINY_NETWORK, assert_error, run_door
+from test_model import TRAINING, build, checkpointed
+from tiny_shards import TinyUtterance, random_utterances, write_shards
+
+from speech.input_pipeline import training_input
+from speech.shards.records import ShardSet
+from speech.training import bad_steps, step_state
+from utils import UserError
+
+BINS = 8
+BROKEN = 2  # of the five utterances
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
+    """Five utterances, one of which isn't finite."""
+    utterances = random_utterances([40, 41, 42, 43, 44], BINS)
+    bad = utterances[BROKEN]
+    features = bad.features.copy()
+    features[7, 3] = np.inf
+    utterances[BROKEN] = TinyUtterance(bad.utterance_id, bad.transcript, features)
+    return write_shards(tmp_path_factory.mktemp("broken"), utterances, bins=BINS)
+
+
+def input_fn(shards: ShardSet, start_step: int = 0, with_ids: bool = False) -> Any:
+    batching = training_input.Batching(TRAINING.train_batch_size, static=False)
+    return training_input.training_input_fn(
+        shards, batching, 1, 8, (), start_step=start_step, with_ids=with_ids
+    )
+
+
+def bad_step_of(shards: ShardSet) -> int:
+    """The step of the first epoch that the broken utterance comes in."""
+    batches = input_fn(shards)({"batch_size": 2}).take(3)
+    finite = [np.isfinite(features["features"]).all() for features, _ in batches]
+    return 1 + finite.index(False)
+
+
+def test_bad_step_changes_nothing_and_its_utterance_is_named(
+    broken: ShardSet, tmp_path: Path
+) -> None:
+    bad = bad_step_of(broken)
+    named: list[tuple[int, list[str]]] = []
+
+    def utterances_of(step: int) -> list[str]:
+        ids = training_input.utterance_ids(input_fn(broken, step - 1, with_ids=True), 2)
+        named.append((step, ids))
+        return ids
+
+    trained = build(tmp_path)
+    before: dict[str, Any] = {}
+    for step in range(1, 4):
+        trained.train(
+            input_fn(broken, step - 1),
+            max_steps=step,
+            hooks=[bad_steps.BadStepHook(1, utterances_of)],
+        )
+        now = checkpointed(tmp_path)
+        assert all(np.isfinite(value).all() for value in now.values())
+        if before:
+            same = [
+                np.array_equal(now[each], before[each]) for each in now if each.endswith("/kernel")
+            ]
+            assert all(same) if step == bad else not any(same)
+        before = now
+    assert named == [(bad, [f"utterance-{BROKEN:04d}"])]
+    assert (before[step_state.BAD_STEPS], before[step_state.LATEST_BAD_STEP]) == (1, bad)
+
+
+def test_more_bad_steps_than_allowed_end_training(broken: ShardSet, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        build(tmp_path).train(
+            input_fn(broken),
+            max_steps=3,
+            hooks=[bad_steps.BadStepHook(0, lambda step: [f"utterance of {step}"])],
+        )
+    message = str(error.value)
+    assert f"utterance of {bad_step_of(broken)}" in message
+    assert "more than --max_bad_steps=0" in message and "--learning_rate" in message
+
+
+def test_batch_of_finite_features_is_named_as_a_whole(tmp_path: Path) -> None:
+    shards = write_shards(tmp_path, random_utterances([40, 41, 42], BINS), bins=BINS)
+    ids = [
+        training_input.utterance_ids(input_fn(shards, step, with_ids=True), 2) for step in (0, 1)
+    ]
+    assert sorted(ids[0] + ids[1]) == [f"utterance-{number:04d}" for number in range(3)]
+
+
+@pytest.mark.slow
+def test_door_skips_once_and_stops_when_it_repeats(broken: ShardSet, tmp_path: Path) -> None:
+    flags = [
+        f"--train_data={broken.pattern}",
+        "--dev_data=",
+        f"--model_dir={tmp_path / 'model'}",
+        "--train_batch_size=2",
+        "--max_epochs=2",
+        *TINY_NETWORK,
+    ]
+    result = run_door("training.py", *flags)
+    name = f"utterance-{BROKEN:04d}"
+    assert_error(result, name, "more than --max_bad_steps=1")
+    skipped = [line for line in result.stderr.splitlines() if "it is skipped" in line]
+    assert len(skipped) == 2 and all(name in line for line in skipped)
+    allowed = run_door("training.py", *flags, "--max_bad_steps=2")
+    assert allowed.returncode == 0, allowed.stderr
