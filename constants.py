@@ -90,6 +90,7 @@ ENERGY_FLOOR = 1e-6
 
 # --- Shards ---------------------------------------------------------------------------------------
 
+INDEX_SUFFIX = ".index.json"  # of a set's index, after its --tfrecords_file
 PARTITION_SIZE = 20000  # corpus positions per shard
 STARTING_POSITION = 0
 MAX_SEQUENCE_LENGTH = 1729  # frames; longer utterances are skipped

@@ -20,6 +20,7 @@ import utils
 from speech.augmentation.waveform import NO_COPIES
 from speech.corpora import splits
 from speech.corpora.formats import commands, registry
+from speech.corpora.transcripts import normalise
 from speech.corpora.utterance import Utterance, with_copies
 from speech.flags import preparation as prepare_flags
 from speech.flags import transcripts as transcript_flags
@@ -33,7 +34,7 @@ from speech.preparation import (
 )
 from speech.shards.records import ShardSettings, index_path
 from speech.system import command_line, storage
-from speech.text import alphabets, transcripts
+from speech.text import alphabets
 
 FLAGS = flags.FLAGS
 
@@ -163,7 +164,7 @@ def read(paths: list[str], flag: str) -> list[Utterance]:
     reading = registry.Reading(FLAGS.audio_root, FLAGS.id_pattern, FLAGS.language)
     utterances = registry.read(paths, FLAGS.format, reading, flag)
     logging.info("%s: %d utterances", ", ".join(paths), len(utterances))
-    return transcripts.rewritten(utterances, transcript_flags.asked_rules(FLAGS))
+    return normalise(utterances, transcript_flags.asked_rules(FLAGS))
 
 
 def present_sets() -> list[str]:

@@ -16,6 +16,7 @@ import constants
 import utils
 from speech.corpora import download
 from speech.corpora.formats.librispeech import librispeech
+from speech.corpora.transcripts import normalise
 from speech.corpora.utterance import with_copies
 from speech.flags import preparation as prepare_flags
 from speech.preparation import corpus_stats, tasks
@@ -161,7 +162,7 @@ def main() -> None:
     for folders, tfrecords_file in asked_sets():
         whole = for_evaluation(folders)
         settings = prepare_flags.asked_settings(FLAGS, alphabet, whole)
-        found = transcripts.rewritten(librispeech(folders), transcripts.AS_IT_IS)
+        found = normalise(librispeech(folders), transcripts.AS_IT_IS)
         utterances = with_copies(found, settings.copies.augmented_copies)
         logging.info("%s: %d utterances", ", ".join(folders), len(utterances))
         if FLAGS.stats:

@@ -1,6 +1,6 @@
 """Audio of any length -> blocks of samples, in memory that doesn't grow with it.
 
-The blocks of a file make what `audio.read_audio` reads of it at once; tests/test_audio_stream.py
+The blocks of a file make what `audio.read_audio` reads of it at once; tests/audio/test_stream.py
 holds them to each other. An hour takes a few megabytes of this process; ffmpeg, for what only it
 decodes, is a process of its own that writes into a pipe.
 """

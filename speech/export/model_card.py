@@ -141,12 +141,14 @@ def _use(description: Description, forms: Sequence[Form]) -> list[str]:
         "From this folder, with that project on `PYTHONPATH`:",
         "",
         "```python",
-        "from speech import audio, decoder, exported",
+        "from speech.audio.reader import read_audio",
+        "from speech.decoding.beam_search import greedy_decode",
+        "from speech.export.loading import load",
         "",
-        f'model = exported.load("{path}")',
+        f'model = load("{path}")',
         "config = model.description.config",
-        'samples = audio.read_audio("x.wav", config.front_end.sample_rate)',
-        "print(decoder.greedy_decode(model.of_samples(samples), config.alphabet))",
+        'samples = read_audio("x.wav", config.front_end.sample_rate)',
+        "print(greedy_decode(model.of_samples(samples), config.alphabet))",
         "```",
     ]
     served = next((form.path for form in forms if form.name == "saved_model"), None)

@@ -2,7 +2,6 @@
 
 import os
 import re
-from dataclasses import dataclass
 
 from absl import flags, logging
 
@@ -12,6 +11,7 @@ from speech.augmentation.waveform import Copies
 from speech.features import front_end
 from speech.features.front_end import FrontEnd
 from speech.preparation.beam import Runner
+from speech.preparation.tasks import Making
 from speech.shards.records import ShardSettings
 from speech.system import command_line, storage
 from utils import Alphabet, UserError
@@ -150,16 +150,6 @@ def define_front_end_flags() -> None:
         "Each bin's mean and deviation are taken over the utterance, or over the training set, or "
         "left as they are.",
     )
-
-
-@dataclass(frozen=True)
-class Making:
-    """How a set of shards is made; what it is made of are its ShardSettings."""
-
-    starting_position: int  # in the corpus
-    workers: int  # processes on this machine
-    runner: Runner | None  # of Apache Beam; None: this machine without it
-    strict: bool  # an unusable utterance is an error
 
 
 def asked_making(values: flags.FlagValues) -> Making:

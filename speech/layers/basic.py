@@ -9,7 +9,6 @@ from tensorflow.python.tpu import tpu_function
 import constants
 from speech.layers import cross_replica
 from speech.layers.convolutions import zero_padding
-from speech.networks.config import NetworkConfig
 
 # What a call of a Dropout adds to the first number of its seed. Odd and far from any fraction of
 # 2**32 with a small denominator: no call's seed is that of another call at a step nearby.
@@ -204,57 +203,3 @@ def over_replicas(value: tf.Tensor, on_tpu: bool) -> tf.Tensor:
         return tf.compat.v1.tpu.cross_replica_sum(value) if shards > 1 else value
     (summed,) = cross_replica.total([value])
     return summed
-
-
-class Network(tf.Module):
-    """What all networks have; see speech.networks.build.
-
-    Attributes:
-        layers: first to last, each the prefix of the names of its variables.
-        moving_updates: (variable, new value) of the moving averages that a call with training=True
-            computes. They change only when whoever trains assigns them.
-    """
-
-    # A module's variables stand in the order of its attributes, and a call is to leave it as it is.
-    _TF_MODULE_IGNORED_PROPERTIES = frozenset(
-        {*tf.Module._TF_MODULE_IGNORED_PROPERTIES, "moving_updates"}
-    )
-
-    def __init__(self, config: NetworkConfig, random_seed: int, on_tpu: bool) -> None:
-        """on_tpu: computes as a TPU does it fastest; the same variables, the same numbers."""
-        super().__init__()
-        self.config = config
-        self.layers: list[str] = []
-        self.moving_updates: list[tuple[tf.Variable, tf.Tensor]] = []
-        self._on_tpu = on_tpu
-        self._initializers = Initializers(random_seed)
-
-    def __call__(
-        self,
-        features: tf.Tensor,
-        feature_length: tf.Tensor,
-        dropout: Dropout = NO_DROPOUT,
-        compute_dtype: tf.DType = tf.float32,
-        training: bool = False,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Logits of a batch of utterances.
-
-        Args:
-            features: float32 [batch, frames, bins], padded.
-            feature_length: int32 [batch], real frames.
-            dropout: falls on the outputs of the non-recurrent layers.
-            compute_dtype: of the matrix products and convolutions.
-            training: whether what behaves otherwise in training does so.
-
-        Returns:
-            logits float32 [batch, outputs, labels] and their lengths int32 [batch].
-        """
-        raise NotImplementedError
-
-    def forward_flops(self, outputs: int) -> float:
-        """Multiplications and additions that an utterance of so many outputs asks for.
-
-        Those of the kernels; activations and norms don't count.
-        """
-        kernels = [each for each in self.trainable_variables if "kernel" in each.name]
-        return 2.0 * outputs * sum(each.shape.num_elements() for each in kernels)

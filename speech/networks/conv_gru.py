@@ -5,10 +5,11 @@ features -> convolutions over time -> bidirectional GRUs, batch normalisation be
 
 import tensorflow as tf
 
-from speech.layers.basic import NO_DROPOUT, BatchNorm, Dense, Dropout, Network, variable
+from speech.layers.basic import NO_DROPOUT, BatchNorm, Dense, Dropout, variable
 from speech.layers.convolutions import centred, zero_padding
 from speech.layers.rnn import gru
 from speech.networks.config import NetworkConfig
+from speech.networks.network import Network
 
 
 class ConvGru(Network):

@@ -6,10 +6,11 @@ features -> convolutions over time and frequency -> bidirectional recurrent laye
 import tensorflow as tf
 
 import constants
-from speech.layers.basic import NO_DROPOUT, Dropout, Network, variable
+from speech.layers.basic import NO_DROPOUT, Dropout, variable
 from speech.layers.convolutions import convolutions, strided, taps_of
 from speech.layers.rnn import bidirectional_rnn
 from speech.networks.config import NetworkConfig
+from speech.networks.network import Network
 
 
 class DeepSpeech1(Network):

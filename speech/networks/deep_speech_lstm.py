@@ -5,10 +5,11 @@ features -> window of frames -> two dense layers -> forward LSTM -> dense -> let
 
 import tensorflow as tf
 
-from speech.layers.basic import NO_DROPOUT, Dense, Dropout, LayerNorm, Network, variable
+from speech.layers.basic import NO_DROPOUT, Dense, Dropout, LayerNorm, variable
 from speech.layers.convolutions import centred, zero_padding
 from speech.layers.rnn import clipped_relu, lstm
 from speech.networks.config import NetworkConfig
+from speech.networks.network import Network
 
 # h and c of the LSTM, float32 [1, batch, units] each.
 State = tuple[tf.Tensor, tf.Tensor]

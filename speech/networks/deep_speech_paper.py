@@ -6,10 +6,11 @@ letters
 
 import tensorflow as tf
 
-from speech.layers.basic import NO_DROPOUT, Dense, Dropout, Network, variable
+from speech.layers.basic import NO_DROPOUT, Dense, Dropout, variable
 from speech.layers.convolutions import centred, zero_padding
 from speech.layers.rnn import bidirectional_rnn, clipped_relu
 from speech.networks.config import NetworkConfig
+from speech.networks.network import Network
 
 
 class DeepSpeechPaper(Network):

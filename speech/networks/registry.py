@@ -6,12 +6,12 @@ A network is a tf.Module, so that the same object serves training, evaluation an
 import tensorflow as tf
 
 import constants
-from speech.layers.basic import Network
 from speech.networks.config import NetworkConfig
 from speech.networks.conv_gru import ConvGru, ConvGruDilated
 from speech.networks.deep_speech_1 import DeepSpeech1
 from speech.networks.deep_speech_lstm import DeepSpeechLstm
 from speech.networks.deep_speech_paper import DeepSpeechPaper
+from speech.networks.network import Network
 
 # Their sizes are in constants.NETWORK_SIZES.
 NETWORKS: dict[str, type[Network]] = {

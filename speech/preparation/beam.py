@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING
 
 from absl import logging
 
+import constants
 from speech.corpora.utterance import Utterance
 from speech.preparation import write_shards as engine
 from speech.shards.records import (
-    INDEX_SUFFIX,
     Index,
     ShardSettings,
     index_path,
@@ -169,7 +169,7 @@ def write_partition(start: int, job: Job) -> None:
     Raises:
         UserError: the run's folder can't be reached from here.
     """
-    receipt = _run_path(job, f"{start:08d}{INDEX_SUFFIX}")
+    receipt = _run_path(job, f"{start:08d}{constants.INDEX_SUFFIX}")
     failure = _run_path(job, "failure")
     if storage.exists(failure) or storage.exists(receipt):
         return

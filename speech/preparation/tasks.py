@@ -1,13 +1,25 @@
 """What the doors that make shards do with a set: prepare, measure, verify, upload."""
 
+from dataclasses import dataclass
+
 import constants
 from speech.corpora.utterance import Utterance
-from speech.flags.preparation import Making
 from speech.preparation import beam, corpus_stats, write_shards
+from speech.preparation.beam import Runner
 from speech.shards import upload, verify
 from speech.shards.records import ShardSettings
 from speech.system import storage
 from utils import UserError
+
+
+@dataclass(frozen=True)
+class Making:
+    """How a set of shards is made; what it is made of are its ShardSettings."""
+
+    starting_position: int  # in the corpus
+    workers: int  # processes on this machine
+    runner: Runner | None  # of Apache Beam; None: this machine without it
+    strict: bool  # an unusable utterance is an error
 
 
 def prepare_set(

@@ -21,6 +21,7 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
+import constants
 from speech.audio.reader import AudioError, read_audio
 from speech.augmentation.waveform import augment_copy
 from speech.corpora.utterance import Utterance
@@ -28,7 +29,6 @@ from speech.features.front_end import CORPUS, extract
 from speech.features.normalisation import Sums
 from speech.shards.records import (
     FRAMES_BAR,
-    INDEX_SUFFIX,
     LABELS_BAR,
     Index,
     Shard,
@@ -421,7 +421,7 @@ def take_receipts(index: Index | None, tfrecords_file: str) -> Index | None:
 def receipts(tfrecords_file: str) -> list[str]:
     """Paths of the receipts in a run's folder, in their shards' order."""
     files = storage.files_below(run_folder(tfrecords_file))
-    return sorted(path for path, _ in files if path.endswith(INDEX_SUFFIX))
+    return sorted(path for path, _ in files if path.endswith(constants.INDEX_SUFFIX))
 
 
 def _good_receipt(tfrecords_file: str, path: str) -> Index | None:

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import constants
 from speech.corpora.formats.registry import TABLE_SUFFIXES
 from speech.decoding import scorer
-from speech.shards.records import INDEX_SUFFIX
 from speech.system import typed_json
 from utils import UserError
 
@@ -167,13 +167,13 @@ def _channels(where: Folder) -> list[str]:
 
 def _shards_in(channel: Path) -> str:
     """The pattern of a channel's shards; empty if it has none."""
-    indexes = sorted(channel.glob(f"*{INDEX_SUFFIX}"))
+    indexes = sorted(channel.glob(f"*{constants.INDEX_SUFFIX}"))
     if len(indexes) > 1:
         raise UserError(
             f"{channel} holds several sets of shards ({', '.join(each.name for each in indexes)}): "
             "give each a channel of its own."
         )
-    return str(indexes[0]).removesuffix(INDEX_SUFFIX) + ".*" if indexes else ""
+    return str(indexes[0]).removesuffix(constants.INDEX_SUFFIX) + ".*" if indexes else ""
 
 
 def _corpus_in(channel: Path) -> tuple[str, ...]:
@@ -181,8 +181,8 @@ def _corpus_in(channel: Path) -> tuple[str, ...]:
     tables = sorted(path for path in channel.glob("*") if path.suffix.lower() in TABLE_SUFFIXES)
     if not any(channel.glob("*")):
         raise UserError(
-            f"{channel} is empty: it is to hold shards with their {INDEX_SUFFIX}, or a corpus "
-            "(docs/corpora.md)."
+            f"{channel} is empty: it is to hold shards with their {constants.INDEX_SUFFIX}, or a "
+            "corpus (docs/corpora.md)."
         )
     return tuple(map(str, tables)) or (str(channel),)
 

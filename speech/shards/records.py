@@ -33,6 +33,7 @@ import google_crc32c
 import numpy as np
 from absl import logging
 
+import constants
 from speech.augmentation.waveform import NO_COPIES, Copies
 from speech.features.front_end import CORPUS, FrontEnd
 from speech.features.normalisation import Statistics, Sums
@@ -41,7 +42,6 @@ from speech.system.typed_json import FieldError
 from utils import Alphabet, UserError, is_number
 
 INDEX_FORMAT = 1
-INDEX_SUFFIX = ".index.json"
 
 # Width of a histogram's bar: frames and labels differ by a factor of about ten.
 FRAMES_BAR = 10
@@ -438,7 +438,7 @@ def run_folder(tfrecords_file: str) -> str:
 
 
 def index_path(tfrecords_file: str) -> str:
-    return tfrecords_file + INDEX_SUFFIX
+    return tfrecords_file + constants.INDEX_SUFFIX
 
 
 def read_index(tfrecords_file: str) -> Index | None:

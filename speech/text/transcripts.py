@@ -8,12 +8,10 @@ read in some way (%, &, €) stay, so that they are reported as characters that 
 
 import re
 import unicodedata
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Literal, get_args
 
-from speech.corpora.utterance import Utterance
 from speech.text import numbers
 from utils import INVISIBLE, Alphabet, UserError
 
@@ -190,13 +188,6 @@ class TranscriptRules:
 
 
 AS_IT_IS = TranscriptRules()
-
-
-def rewritten(utterances: Iterable[Utterance], rules: TranscriptRules) -> list[Utterance]:
-    """The utterances with transcripts as the rules write them; of nothing but punctuation, none."""
-    return [
-        replace(each, transcript=rules.apply(each.transcript or "") or None) for each in utterances
-    ]
 
 
 def _in_language(text: str, language: Language) -> str:

@@ -250,7 +250,7 @@ def test_a_file_in_a_bucket_is_that_of_the_same_file_here(
 
 HOUR = """
 import resource, sys
-from speech.audio_stream import stream_file
+from speech.audio.stream import stream_file
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -179,7 +179,7 @@ def test_memory_of_a_long_text_is_a_small_part_of_the_whole_table() -> None:
     program = """
 import resource
 import numpy as np
-from speech.word_times import letter_frames
+from speech.decoding.alignment import letter_frames
 
 def largest():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # bytes, of Linux's KiB

@@ -10,7 +10,7 @@ from doors import ROOT
 
 # Two functions that take no time to compile, of which one calls the other.
 MODULE = """
-from speech.compilation import compiled
+from speech.decoding.compilation import compiled
 
 @compiled(_nrt=False)
 def double(number):

@@ -1,13 +1,13 @@
 """The alphabet of bytes from one end to the other: speech, shards, model, language model, text."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from arpa_models import write_lines
-from conftest import WriteSplit
 from doors import TINY_NETWORK, run_door
 
 import constants
@@ -23,6 +23,7 @@ from speech.text.transcripts import TranscriptRules
 from utils import UTF_8
 
 Array = npt.NDArray[np.float32]
+WriteSplit = Callable[[Path, dict[str, str]], None]
 
 
 def language_model(

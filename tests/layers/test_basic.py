@@ -58,7 +58,7 @@ REPLICAS = """
 import sys
 import numpy as np
 import tensorflow as tf
-from speech.networks.layers import BatchNorm
+from speech.layers.basic import BatchNorm
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConfiguration()])

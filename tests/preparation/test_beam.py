@@ -478,12 +478,13 @@ def test_ctrl_c_stops_it_without_a_traceback(speech: Path, tmp_path: Path) -> No
     program = """
 import os, signal
 import prepare_libri
-from speech import command_line, prepare
+from speech.preparation import write_shards
+from speech.system import command_line
 
 def pressed_ctrl_c(*unused):
     os.kill(os.getpid(), signal.SIGINT)
 
-prepare.prepare_utterance = pressed_ctrl_c
+write_shards.prepare_utterance = pressed_ctrl_c
 prepare_libri.define_flags()
 command_line.run(prepare_libri.main)
 """
@@ -513,12 +514,15 @@ def test_a_run_imports_no_tensorflow_and_the_door_no_beam(speech: Path, tmp_path
     program = f"""
 import sys
 import prepare_libri, utils
-from speech import beam_pipeline, corpora, features, records
+from speech.corpora.formats.librispeech import librispeech
+from speech.features.front_end import FrontEnd
+from speech.preparation import beam
+from speech.shards import records
 assert "apache_beam" not in sys.modules
-settings = records.ShardSettings(features.FrontEnd(), utils.ENGLISH, 3, 50, 12, True, 2)
-utterances = corpora.librispeech(["{speech}"])
-runner = beam_pipeline.Runner("DirectRunner", [])
-assert beam_pipeline.prepare(utterances, "{tmp_path}/t", settings, 0, runner, False).complete
+settings = records.ShardSettings(FrontEnd(), utils.ENGLISH, 3, 50, 12, True, 2)
+utterances = librispeech(["{speech}"])
+runner = beam.Runner("DirectRunner", [])
+assert beam.prepare(utterances, "{tmp_path}/t", settings, 0, runner, False).complete
 assert "apache_beam" in sys.modules and "tensorflow" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from doors import ROOT
 from planted_corpus import (
     LABELS_A_SECOND,
     SETTINGS,
@@ -359,14 +360,14 @@ def deadly(path: str, *stretch: object) -> np.ndarray:
 
 DEADLY_RUN = """
 import sys
-sys.path[:0] = [{root!r}, {tests!r}]
+sys.path[:0] = {paths!r}
 from pathlib import Path
 from planted_corpus import Corpus
 from test_preflight import deadly, found_in
-from speech import preflight, preflight_html
+from speech.preparation import preflight, preflight_page
 
 # Worker processes import this file anew, under another name.
-preflight.read_audio = preflight_html.read_audio = deadly
+preflight.read_audio = preflight_page.read_audio = deadly
 
 if __name__ == "__main__":
     corpus = Corpus(Path(sys.argv[1]))
@@ -377,7 +378,7 @@ if __name__ == "__main__":
     found = found_in(corpus, int(sys.argv[2]))
     for each in found.of_kind(preflight.UNREADABLE):
         print(each.utterance.utterance_id, each.detail.split(": ")[1])
-    print(preflight_html.render(found, corpus.settings_of).count("<article"))
+    print(preflight_page.render(found, corpus.settings_of).count("<article"))
 """
 
 
@@ -385,9 +386,9 @@ if __name__ == "__main__":
 def test_a_recording_that_kills_its_reader_is_found_and_the_others_are_read(
     tmp_path: Path, workers: int
 ) -> None:
-    tests = os.path.dirname(__file__)
+    paths = [str(ROOT), str(ROOT / "tests/support"), os.path.dirname(__file__)]
     script = tmp_path / "run.py"
-    script.write_text(DEADLY_RUN.format(root=os.path.dirname(tests), tests=tests))
+    script.write_text(DEADLY_RUN.format(paths=paths))
     run = subprocess.run(
         [sys.executable, script, tmp_path, str(workers)],
         capture_output=True,

@@ -10,8 +10,8 @@ from unittest import mock
 import numpy as np
 import pytest
 import soundfile
+from parsed_html import ATTACK, Parsed
 from planted_corpus import SETTINGS, Corpus, clean_corpus, planted_corpus, voice
-from test_html_report import ATTACK, Parsed
 
 from speech.preparation import preflight, preflight_page
 from speech.preparation.preflight import Findings, examine

@@ -91,7 +91,7 @@ def test_the_sample_is_small_is_shipped_and_is_what_the_script_speaks() -> None:
     assert sample.stat().st_size < 60_000
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg")
-    shipped = settings["options.package_data"]["speech.web"].split(", ")
+    shipped = settings["options.package_data"]["speech.serving"].split(", ")
     for path in WEB.iterdir():
         if path.is_file():
             assert any(path.match(pattern) for pattern in shipped), path.name

@@ -1,6 +1,6 @@
 """Google Cloud Storage on this machine, for tests and by hand.
 
-  python tests/emulator.py
+  python tests/support/emulator.py
 
 prints what to set in another shell so that every command there finds gs://test-bucket, and serves
 it until Ctrl-C. Needs the packages of the `dev` extra; see emulator_server.py.

@@ -1,6 +1,6 @@
 """Damaged files of every kind that is read here, each used in a process that it may end.
 
-    PYTHONPATH=. python tests/mutations.py SEED FIRST END KIND...
+    PYTHONPATH=. python tests/support/mutations.py SEED FIRST END KIND...
 
 makes and uses the mutations from FIRST to END of some kinds. It prints each one's number before the
 file is read, and ends with status 1 and a traceback at the first one that is neither read nor
@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+import constants
 from utils import ENGLISH, UserError
 
 # Seconds after which a mutation hangs, and memory that no file may ask for.
@@ -270,7 +271,7 @@ def make_index(folder: Path) -> Path:
 def use_index(path: Path) -> None:
     from speech.shards import records, verify
 
-    name = str(path).removesuffix(records.INDEX_SUFFIX)
+    name = str(path).removesuffix(constants.INDEX_SUFFIX)
     index = records.find_shards(f"{name}.*").index
     index.to_json()
     assert index.statistics is not None
@@ -281,9 +282,9 @@ def use_index(path: Path) -> None:
 def make_receipt(folder: Path) -> Path:
     from speech.shards import records
 
-    index = records.read_index(str(make_index(folder)).removesuffix(records.INDEX_SUFFIX))
+    index = records.read_index(str(make_index(folder)).removesuffix(constants.INDEX_SUFFIX))
     assert index is not None
-    path = Path(records.run_folder(str(folder / "t"))) / f"00000000{records.INDEX_SUFFIX}"
+    path = Path(records.run_folder(str(folder / "t"))) / f"00000000{constants.INDEX_SUFFIX}"
     path.parent.mkdir()
     path.write_text(index.without_shard(index.shards[1]).to_json())
     return path

@@ -26,7 +26,7 @@ DOORS = [path.stem for path in ROOT.glob("*.py") if "command_line.run(" in path.
 DOOR = """
 import signal
 from absl import logging
-from speech import command_line
+from speech.system import command_line
 from utils import UserError
 
 # Whoever runs the tests in the background has the signal ignored; children inherit it. Set here

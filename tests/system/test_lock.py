@@ -24,7 +24,7 @@ from utils import UserError
 # Holds a lock until its standard input ends, or as the second argument says.
 HOLD = """
 import sys
-from speech import lock
+from speech.system import lock
 lock.HEARTBEAT_SECONDS = 0.05
 with lock.exclusive(sys.argv[1]) as held:
     print("held", flush=True)

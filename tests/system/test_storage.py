@@ -219,7 +219,7 @@ def test_a_bucket_without_a_name_is_told_by_whatever_is_done_in_it() -> None:
 
 def test_local_files_need_no_tensorflow(tmp_path: Path) -> None:
     program = (
-        "import sys; from speech import storage; path = sys.argv[1]; "
+        "import sys; from speech.system import storage; path = sys.argv[1]; "
         "storage.write_text(path, ''); storage.read_text(path); storage.sizes(path); "
         "storage.exists(path); storage.size(path); sys.exit('tensorflow' in sys.modules)"
     )

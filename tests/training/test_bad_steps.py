@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 from doors import TINY_NETWORK, assert_error, run_door
-from test_model import TRAINING, build, checkpointed
 from tiny_shards import TinyUtterance, random_utterances, write_shards
+from tiny_training import TRAINING, build, checkpointed
 
 from speech.input_pipeline import training_input
 from speech.shards.records import ShardSet

@@ -165,7 +165,7 @@ def test_a_learning_rate_that_ends_in_nothing_leaves_room_for_the_others() -> No
 def test_matplotlib_is_imported_only_to_draw_and_neither_pyplot_nor_tensorflow() -> None:
     code = """
 import sys
-from speech import curves
+from speech.training import curves
 assert "matplotlib" not in sys.modules
 curves.draw([], [], 1)
 assert "matplotlib" in sys.modules

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_model import model_config, predictions, tiny_shards, train
+from tiny_training import model_config, predictions, tiny_shards, train
 
 from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings, greedy_decode
 from speech.engines import checkpoints

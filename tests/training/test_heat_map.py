@@ -183,7 +183,7 @@ def test_matplotlib_is_imported_only_to_draw_and_neither_pyplot_nor_tensorflow()
     code = """
 import sys
 import numpy as np
-from speech.heat_map import Sample, heat_map
+from speech.training.heat_map import Sample, heat_map
 from utils import ENGLISH
 assert "matplotlib" not in sys.modules
 heat_map(Sample("", "", "", "", np.zeros([3, 29], np.float32), 0.02), ENGLISH)

@@ -211,14 +211,14 @@ def test_a_look_is_written_into_a_bucket(emulator: Emulator, bucket: str, checkp
     code = f"""
 import tensorflow as tf
 from test_tensorboard import LOOK, sample_of
-from speech.tensorboard import write_look
+from speech.training.tensorboard import write_look
 from utils import ENGLISH
 write_look("{bucket}/model/dev", LOOK, [sample_of()], ENGLISH, "{checkpoint}")
 (path,) = tf.io.gfile.glob("{bucket}/model/dev/events.*")
 for event in tf.compat.v1.train.summary_iterator(path):
     print(*(value.tag for value in event.summary.value))
 """
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests/support")])
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests/support"), os.path.dirname(__file__)])
     environment = environment_of_door({**emulator.environment, "PYTHONPATH": paths})
     outcome = subprocess.run(
         [sys.executable, "-c", code],

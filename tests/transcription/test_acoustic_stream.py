@@ -1,6 +1,6 @@
 """A network's output while the recording goes on, against its output of the whole.
 
-Of exported forms: tests/test_exported.py.
+Of exported forms: tests/export/test_loading.py.
 """
 
 import time

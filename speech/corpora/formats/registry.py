@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+import constants
 from speech.audio.reader import SUFFIXES
 from speech.corpora.formats import (
     commands,
@@ -17,7 +18,6 @@ from speech.corpora.formats import (
 from speech.corpora.formats.librispeech import TRANSCRIPT_SUFFIX, librispeech
 from speech.corpora.formats.reading import Reading
 from speech.corpora.utterance import Utterance
-from speech.shards.records import INDEX_SUFFIX
 from speech.system import storage
 from utils import UserError, is_number
 
@@ -183,7 +183,7 @@ def _tables_in(folder: str, names: Iterable[str]) -> str:
     inside = [
         storage.join(folder, name)
         for name in sorted(names)
-        if name.lower().endswith(TABLE_SUFFIXES) and not name.endswith(INDEX_SUFFIX)
+        if name.lower().endswith(TABLE_SUFFIXES) and not name.endswith(constants.INDEX_SUFFIX)
     ]
     more = [f"and {len(inside) - NAMED_TABLES} more"] if len(inside) > NAMED_TABLES else []
     return ", ".join(inside[:NAMED_TABLES] + more)

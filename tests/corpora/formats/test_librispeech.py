@@ -10,9 +10,10 @@ from emulator import Emulator
 
 from speech.corpora.formats import registry
 from speech.corpora.formats.librispeech import librispeech
+from speech.corpora.transcripts import normalise
 from speech.corpora.utterance import Utterance
 from speech.preparation.write_shards import corpus_digest
-from speech.text.transcripts import TranscriptRules, rewritten
+from speech.text.transcripts import TranscriptRules
 from utils import UserError
 
 WriteSplit = Callable[[Path, dict[str, str]], None]
@@ -117,13 +118,13 @@ def test_other_separators_end_no_line_and_part_words(split: Path, space: str) ->
     path.write_text(f"84-10-0000 A{space}CAT\n", encoding="utf-8", newline="")
     found = listed(split)
     assert len(found) == len(SPOKEN)
-    assert [each.transcript for each in rewritten(found, TranscriptRules())][1] == "a cat"
+    assert [each.transcript for each in normalise(found, TranscriptRules())][1] == "a cat"
 
 
 def test_the_rules_of_a_language_write_the_capitals(split: Path) -> None:
     (split / "84/10/84-10.trans.txt").write_text("84-10-0000 IŞIK\n", encoding="utf-8")
     found = registry.read([str(split)], "librispeech", registry.Reading(language="tr"))
-    assert rewritten(found, TranscriptRules("tr"))[1].transcript == "ışık"  # noqa: RUF001
+    assert normalise(found, TranscriptRules("tr"))[1].transcript == "ışık"  # noqa: RUF001
 
 
 def test_audio_that_links_into_nowhere_is_kept_without_size(split: Path) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from fastapi import FastAPI, WebSocket
 from fastapi.testclient import TestClient
-from test_serving_listening import Watched
 from tiny_models import noise, write_model
+from watched_threads import Watched
 
 from speech.decoding.beam_search import BeamSettings
 from speech.serving.routers.streams import Streams

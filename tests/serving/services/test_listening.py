@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 import soundfile
 from starlette.requests import ClientDisconnect
 from tiny_models import noise, write_model
+from watched_threads import Watched
 
 from speech.decoding.beam_search import BeamSettings
 from speech.serving.errors import RequestError
@@ -19,18 +20,6 @@ from speech.serving.schemas import requests
 from speech.serving.services import listening
 from speech.serving.services.catalogue import Catalogue, open_catalogue
 from speech.serving.services.listening import Listened, Listener
-
-
-class Watched(ThreadPoolExecutor):
-    """Threads of which one can see what they were given."""
-
-    def __init__(self) -> None:
-        super().__init__(1)
-        self.given: list[str] = []
-
-    def submit(self, function: Callable[..., Any], /, *more: Any, **named: Any) -> "Future[Any]":
-        self.given.append(function.__name__)
-        return super().submit(function, *more, **named)
 
 
 @pytest.fixture(scope="module")
