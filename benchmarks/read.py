@@ -5,7 +5,7 @@
 
 With --files_path the speech is prepared padded and unpadded into a temporary folder, and the padded
 shards are read from there and, as gs://, from an emulator of Cloud Storage on this machine
-(tests/support/emulator.py). With --data shards are read where they are. The list of shards is repeated
+(tests/support). With --data shards are read where they are. The list of shards is repeated
 until it is long enough. Everything in the table is measured in this run; a number is the median of
 the rounds, and the rounds of all readers take turns. The one assumption is --tpu_step_ms.
 """

@@ -28,7 +28,7 @@ def use_mutations(first: int, end: int, *kinds: str) -> None:
     lines = result.stdout.splitlines()
     last = lines[-1] if lines else "none"
     assert result.returncode == 0, (
-        f"status {result.returncode} at {last}, of tests/support/mutations.py {' '.join(arguments)}:\n"
+        f"status {result.returncode} at {last}, of mutations.py {' '.join(arguments)}:\n"
         f"{result.stderr[-3000:]}"
     )
     ends = [line for line in lines if line.endswith(("'", '"'))]
