@@ -94,6 +94,7 @@ lint: $(INSTALLED)
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports
 
 # Rewritten when the pins change, so that an old environment is brought up to date.
 $(INSTALLED): setup.cfg

@@ -4,10 +4,11 @@ soundfile (libsndfile) reads wav, flac, mp3, ogg (Vorbis, Opus), aiff, au and th
 doesn't know, m4a, webm, wma, amr or the sound of a video, is decoded by the program ffmpeg. Either
 way the channels are averaged and other rates are resampled by soxr.
 
-Checked against known signals in its tests, at 8, 16, 22.05, 44.1 and 48 kHz and with one, two and six channels: wav of 8 to 32 bits and of floating point, flac, aiff, au, caf, mp3 (two
-channels at most) and ogg Vorbis, ogg Opus at the three of these rates that it has; also mp3 without
-a header of its length or with a wrong one. Through ffmpeg, at 48 kHz: m4a, aac, webm, wma, ogg
-flac, and the sound of mp4, mkv and avi; amr and 3gp at their 8 kHz. Other formats aren't checked.
+Checked against known signals in its tests, at 8, 16, 22.05, 44.1 and 48 kHz and with one, two and
+six channels: wav of 8 to 32 bits and of floating point, flac, aiff, au, caf, mp3 (two channels at
+most) and ogg Vorbis, ogg Opus at the three of these rates that it has; also mp3 without a header of
+its length or with a wrong one. Through ffmpeg, at 48 kHz: m4a, aac, webm, wma, ogg flac, and the
+sound of mp4, mkv and avi; amr and 3gp at their 8 kHz. Other formats aren't checked.
 
 What is not noticed: an ogg, wav, wma or mp3 without a length in its header that ends too early, and
 the later parts of several mp3 or ogg files that were joined into one. The sound of a video starts
