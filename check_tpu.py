@@ -14,16 +14,14 @@ from absl import flags, logging
 
 import constants
 import model
-from speech.engines import tpu_estimator
+from speech.engines import devices, errors
 from speech.features.front_end import FrontEnd
+from speech.flags.network import NETWORK_FLAGS, define_network_flags, network_from_flags
 from speech.networks import registry
 from speech.networks.config import (
-    NETWORK_FLAGS,
     ModelConfig,
     TrainingConfig,
     check_same_front_end,
-    define_network_flags,
-    network_config,
     read_config,
 )
 from speech.networks.registry import Network
@@ -88,7 +86,7 @@ def asked() -> tuple[ModelConfig, Data]:
         seconds = constants.MAX_SEQUENCE_LENGTH * constants.STEP_SECONDS
         data = Data(constants.MAX_SEQUENCE_LENGTH, constants.MAX_LABEL_LENGTH, seconds)
     if not FLAGS.model_dir:
-        network = network_config(FLAGS, front_end, alphabet)
+        network = network_from_flags(FLAGS).config(front_end, alphabet)
         training = TrainingConfig(dropout=FLAGS.dropout, bfloat16=FLAGS.bfloat16)
         return ModelConfig(front_end, alphabet, network, training), data
     for flag in NETWORK_FLAGS:
@@ -115,7 +113,7 @@ def asked_batches() -> list[int]:
         size = int(text) if is_number(text) else 0
         if not size:
             raise UserError(f"--train_batch_size={text} must be whole numbers, as in 32,64.")
-        tpu_estimator.check_divisible("train_batch_size", size, FLAGS.num_tpu_cores)
+        devices.check_divisible("train_batch_size", size, FLAGS.num_tpu_cores)
         batches.append(size // FLAGS.num_tpu_cores)
     return batches
 
@@ -193,7 +191,7 @@ def reason(error: str) -> str:
 
 
 def main() -> None:
-    tpu_estimator.quieten(FLAGS.logging)
+    errors.quieten(FLAGS.logging)
     config, data = asked()
     topologies, batches = FLAGS.topology, asked_batches()
     python = find_python(FLAGS.compiler_python)

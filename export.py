@@ -12,13 +12,14 @@ import glob
 from absl import flags, logging
 
 import constants
-from speech.engines import checkpoints, tpu_estimator
+from speech.engines import checkpoints, errors
 from speech.evaluation import recogniser
 from speech.export import loading, model_card, saved_model, tflite
 from speech.export import rates as export_rates
 from speech.export.acoustic_graph import restored
 from speech.export.description import Description, Naming
 from speech.export.model_card import Form
+from speech.flags.checkpoint import checkpoint_from_flags, define_checkpoint_flags
 from speech.networks.config import read_config
 from speech.shards.records import ShardSet, find_shards
 from speech.system import command_line, storage
@@ -39,7 +40,7 @@ FORMATS = (SAVED_MODEL, *LITE_FORMS)
 
 def define_flags() -> None:
     flags.DEFINE_string("model_dir", constants.MODEL_DIR, "The model that training.py made.")
-    checkpoints.define_checkpoint_flags()
+    define_checkpoint_flags()
     flags.DEFINE_string("export_dir", constants.EXPORT_DIR, "The folder to write into.")
     command_line.define_choices("formats", list(FORMATS), FORMATS, "Formats to write.")
     flags.DEFINE_string(
@@ -106,7 +107,7 @@ def measured(
 
 
 def main() -> None:
-    tpu_estimator.quieten(FLAGS.logging)
+    errors.quieten(FLAGS.logging)
     formats = list(dict.fromkeys(FLAGS.formats))
     if FLAGS.test_data and storage.in_bucket(FLAGS.export_dir):
         raise UserError(
@@ -118,10 +119,8 @@ def main() -> None:
     test = None
     if FLAGS.test_data:
         test = recogniser.find_set(FLAGS.test_data, config, FLAGS.model_dir)
-    with tpu_estimator.explained_errors(FLAGS.model_dir):
-        checkpoint = checkpoints.asked_checkpoint(
-            FLAGS.model_dir, FLAGS.checkpoint, FLAGS.average_checkpoints
-        )
+    with errors.explain_errors(FLAGS.model_dir):
+        checkpoint = checkpoint_from_flags(FLAGS).find(FLAGS.model_dir)
         logging.info("%s", checkpoint)
         description = Description(config, checkpoints.steps_of(checkpoint), asked_naming())
         forms = write_forms(checkpoint, description, formats)

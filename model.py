@@ -11,12 +11,14 @@ except ModuleNotFoundError:
         "GPU: pip install -e '.[gpu]'; a TPU VM brings its own."
     ) from None
 
+from speech.engines import step_state
 from speech.layers import cross_replica
 from speech.layers.basic import NO_DROPOUT, Dropout
 from speech.layers.ctc_loss import alignable, ctc_loss
 from speech.networks import registry
 from speech.networks.config import ModelConfig
-from speech.training import step_description, step_state
+from speech.training import step_description
+from speech.training.learning_rate import learning_rate_tensor
 
 Tensors = dict[str, tf.Tensor]
 
@@ -76,7 +78,7 @@ def model_fn_builder(
         cores = config.training.train_batch_size // params["batch_size"]
         cores = cores if params["use_tpu"] else 1
         step = tf.cast(tf.compat.v1.train.get_global_step(), tf.float32)
-        learning_rate = learning_rate_scale * config.training.learning_rate_at(step, tf)
+        learning_rate = learning_rate_scale * learning_rate_tensor(config.training, step)
         train_op, curves, gradients = _optimise(
             loss, network, learning_rate, config.training.clip_gradients, cores
         )
@@ -174,7 +176,7 @@ def _optimise(
         for moving, value in network.moving_updates
     ]
     # Before the step is counted.
-    with tf.control_dependencies([step_state.updated(step, loss, finite), *moved]):
+    with tf.control_dependencies([step_state.update(step, loss, finite), *moved]):
         train_op = optimizer.apply_gradients(zip(gradients, variables, strict=True), step)
     curves = {"loss": loss, "learning_rate": learning_rate, "gradient_norm": norm}
     return train_op, curves, unclipped

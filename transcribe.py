@@ -22,7 +22,7 @@ from absl import flags, logging
 import constants
 from speech.audio import find, microphone
 from speech.audio.stream import INPUT_NAME, Samples, stream_file, stream_input
-from speech.engines import tpu_estimator
+from speech.engines import errors
 from speech.export import loading
 from speech.flags import decoder as decoder_flags
 from speech.system import command_line, storage
@@ -221,7 +221,7 @@ def transcribe(transcriber: Transcriber, source: Source, among_several: bool) ->
 
 
 def main() -> None:
-    tpu_estimator.quieten(FLAGS.logging)
+    errors.quieten(FLAGS.logging)
     if FLAGS.version:
         print(f"{deepspeech_api.PACKAGE} {deepspeech_api.version()}")
         return

@@ -21,7 +21,7 @@ import constants
 from speech.audio import reader
 from speech.corpora.formats import registry
 from speech.decoding.beam_search import BeamSettings
-from speech.engines import tpu_estimator
+from speech.engines import errors
 from speech.evaluation.results import Errors, character_errors, word_errors
 from speech.export import loading
 from speech.export.loading import Floats, Samples
@@ -95,7 +95,7 @@ def row(name: str, latency: str, texts: list[str], spoken: list[Spoken]) -> str:
 
 
 def main() -> None:
-    tpu_estimator.quieten(FLAGS.logging)
+    errors.quieten(FLAGS.logging)
     model = loading.load(FLAGS.model)
     alphabet = model.description.config.alphabet
     scorer = decoder_flags.asked_scorer(FLAGS.scorer, alphabet, FLAGS.model)

@@ -61,7 +61,7 @@ import model
 from speech.decoding.beam_search import THREADS, BeamSearchDecoder, BeamSettings, LogProbs
 from speech.decoding.ngrams import UNKNOWN
 from speech.decoding.scorer import SPACE, Scorer, read_scorer, write_scorer
-from speech.engines import checkpoints, tpu_estimator
+from speech.engines import checkpoints, devices, errors
 from speech.evaluation import recogniser, results
 from speech.networks.config import read_config
 from speech.system import command_line, storage
@@ -145,7 +145,7 @@ def recognised() -> Speech:
     shards = recogniser.find_set(FLAGS.test_data, config, FLAGS.model_dir)
     checkpoint = checkpoints.find_checkpoint(FLAGS.model_dir, FLAGS.checkpoint)
     network = model.model_fn_builder(config, FLAGS.model_dir)
-    size, here = constants.EVAL_BATCH_SIZE, tpu_estimator.TpuSettings(False, "", None, None, 1)
+    size, here = constants.EVAL_BATCH_SIZE, devices.TpuSettings(False, "", None, None, 1)
     opened = recogniser.on_device(network, config, checkpoint, FLAGS.model_dir, size, here)
     everything = [each for batch in opened.recognise(shards) for each in batch]
     print(f"{checkpoint}, {len(everything)} utterances of {FLAGS.test_data}")
@@ -368,9 +368,9 @@ def table(rows: list[Row]) -> str:
 
 
 def main() -> None:
-    tpu_estimator.quieten(FLAGS.logging)
+    errors.quieten(FLAGS.logging)
     widths = [int(width) for width in FLAGS.beam_widths]
-    with tpu_estimator.explained_errors(FLAGS.model_dir):
+    with errors.explain_errors(FLAGS.model_dir):
         speech = recognised()
     with tempfile.TemporaryDirectory() as folder:
         language = language_model(speech.alphabet, folder)

@@ -241,7 +241,7 @@ def measure_all(all_readers: list[Reader]) -> list[Speed]:
 def steps_per_second(name: str, shards: ShardSet) -> float:
     """Forward, loss and gradient of a network on this machine, on the batches it would train on."""
     settings = shards.index.settings
-    config = NetworkConfig(settings.front_end.bins, settings.alphabet.size, **NETWORKS[name])
+    config = NetworkConfig.of(settings.front_end.bins, settings.alphabet.size, **NETWORKS[name])
     network = registry.build(config)
 
     @tf.function(reduce_retracing=True)

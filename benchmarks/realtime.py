@@ -207,7 +207,7 @@ def write_fresh(name: str, front_end: FrontEnd, model_dir: str) -> None:
     config = ModelConfig(
         front_end,
         ENGLISH,
-        NetworkConfig(front_end.bins, ENGLISH.size, name, **sizes),
+        NetworkConfig.of(front_end.bins, ENGLISH.size, name, **sizes),
         TrainingConfig(),
     )
     values: dict[str, Any] = {"global_step": np.int64(0)}

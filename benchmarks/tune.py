@@ -35,7 +35,7 @@ from absl import flags, logging
 import model
 from speech.decoding.beam_search import BeamSettings
 from speech.decoding.scorer import check_alphabet, read_scorer
-from speech.engines import checkpoints, tpu_estimator
+from speech.engines import checkpoints, devices, errors
 from speech.evaluation import logits_cache, recogniser, tuning
 from speech.evaluation.recogniser import Recogniser
 from speech.networks.config import ModelConfig, NetworkConfig, read_config
@@ -47,7 +47,7 @@ FLAGS = flags.FLAGS
 # Name of a network -> whose it is.
 UNTRAINED = {"deep_speech_1": "the default", "deep_speech_lstm": "DeepSpeech's"}
 
-CPU = tpu_estimator.TpuSettings(use_tpu=False, name="local", zone=None, project=None, cores=1)
+CPU = devices.TpuSettings(use_tpu=False, name="local", zone=None, project=None, cores=1)
 
 
 def define_flags() -> None:
@@ -94,7 +94,7 @@ def row(name: str, seconds: float, alone: float) -> str:
 
 
 def main() -> None:
-    tpu_estimator.quieten(FLAGS.logging)
+    errors.quieten(FLAGS.logging)
     config = read_config(FLAGS.model_dir)
     scorer = read_scorer(FLAGS.scorer)
     check_alphabet(scorer, config.alphabet, FLAGS.model_dir)
@@ -104,7 +104,7 @@ def main() -> None:
         own = ready(config, checkpoint, FLAGS.model_dir)
         networks = {f"{config.network.name}, the model's": own}
         for name, whose in UNTRAINED.items():
-            network = NetworkConfig(config.network.bins, config.network.labels, name)
+            network = NetworkConfig.of(config.network.bins, config.network.labels, name)
             # Without a checkpoint the estimator gives the variables their first values.
             untrained = ready(replace(config, network=network), None, f"{folder}/{name}")
             networks[f"{name}, {whose}"] = untrained

@@ -25,11 +25,12 @@ from tiny_training import (
 )
 
 import model
-from speech.engines import tpu_estimator
+from speech.engines import step_state, tpu_estimator
 from speech.input_pipeline import training_input
 from speech.networks.config import TrainingConfig
 from speech.shards.records import ShardSet
-from speech.training import step_description, step_state
+from speech.training import step_description
+from speech.training.learning_rate import learning_rate_at
 from utils import ENGLISH
 
 # The variables of NETWORK, as checkpoints name them.
@@ -60,15 +61,6 @@ def test_a_described_step_shows_each_gradients_norm_and_one_utterance(
     assert label and label[1] in dict(training_input.transcripts(two)).values()
     numbers = " ".join(map(str, ENGLISH.encode(label[1])))
     assert f"labels: [{numbers}]\n" in description
-
-
-def test_learning_rate_is_the_same_as_float_and_as_tensor() -> None:
-    training = TrainingConfig(learning_rate=3e-4, learning_rate_decay_factor=0.5, steps_per_epoch=7)
-    for step in (0, 1, 6, 7, 13, 14, 700):
-        as_float = training.learning_rate_at(step)
-        as_tensor = training.learning_rate_at(tf.constant(step, tf.float32))
-        assert as_float == pytest.approx(3e-4 * 0.5 ** (step // 7))
-        assert float(as_tensor) == pytest.approx(as_float, rel=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +111,7 @@ def test_curves_are_in_tensorboards_files(trained: tuple[Any, Path]) -> None:
         assert steps and all(step % model.SUMMARY_STEPS == 0 for step in steps), name
     assert dict(found["loss"])[50] > 0 and dict(found["gradient_norm"])[50] > 0
     assert dict(found["unalignable_utterances"])[50] == 0
-    rate = TRAINING.learning_rate_at(50)
+    rate = learning_rate_at(TRAINING, 50)
     assert dict(found["learning_rate"])[50] == pytest.approx(rate, rel=1e-4)
 
 

@@ -44,7 +44,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
 
 def model_dir(folder: Path, bins: int = 80) -> str:
     """A model directory with nothing but a config, of bfloat16."""
-    network = NetworkConfig(bins, ENGLISH.size, conv_channels=(2, 2), recurrent_unit_size=8)
+    network = NetworkConfig.of(bins, ENGLISH.size, conv_channels=(2, 2), recurrent_unit_size=8)
     config = ModelConfig(
         FrontEnd(mel_filters=bins), ENGLISH, network, TrainingConfig(bfloat16=True)
     )
@@ -71,7 +71,7 @@ def test_step_that_compiles_is_a_line_of_the_table(compiler_python: str, shards:
     assert result.returncode == 0, result.stderr
     assert "Compiles 64 utterances a core for v5e." in result.stderr
     title, headings, values, features = result.stdout.strip().splitlines()
-    network = registry.build(NetworkConfig(80, 29, conv_channels=(2, 2), recurrent_unit_size=8))
+    network = registry.build(NetworkConfig.of(80, 29, conv_channels=(2, 2), recurrent_unit_size=8))
     parameters = sum(each.shape.num_elements() for each in network.trainable_variables)
     assert title == (
         "64 utterances a core, 128 over 2 of 200 frames and 12 labels; "
@@ -215,7 +215,7 @@ def test_every_batch_is_compiled_for_every_topology(
     asked = [(batch, topology) for _, _, batch, topology in compiled if topology]
     assert asked == [(4, "v2:2x2"), (4, "v5e:2x2"), (8, "v2:2x2"), (8, "v5e:2x2")]
     config, data, *_ = compiled[0]
-    assert config.network == NetworkConfig(80, 29) and config.training.dropout == 0.5
+    assert config.network == NetworkConfig.of(80, 29) and config.training.dropout == 0.5
     assert not config.training.bfloat16
     assert (data.frames, data.labels) == (1729, 338)
     assert data.audio_seconds == pytest.approx(17.29)
@@ -256,7 +256,7 @@ def test_network_is_compiled_by_its_name(
 ) -> None:
     door("--network=deep_speech_lstm", "--dense_unit_size=64", "--topology=v2")
     asked = compiled[0][0].network
-    assert asked == NetworkConfig(80, 29, "deep_speech_lstm", dense_unit_size=64)
+    assert asked == NetworkConfig.of(80, 29, "deep_speech_lstm", dense_unit_size=64)
     parameters = registry.parameters(registry.sketch(asked))
     assert f"{parameters:,} parameters" in capsys.readouterr().out
 
@@ -331,7 +331,7 @@ def test_row_is_what_the_compiler_says() -> None:
         code_bytes=76 * MEBIBYTE,
         text=TEXT.replace('"1000"', f'"{hertz / 100:.0f}"'),  # 10 ms
     )
-    network = registry.build(NetworkConfig(80, 29))
+    network = registry.build(NetworkConfig.of(80, 29))
     # Frames of 4 outputs: strided by 2.
     line = row("v5e", compiled, network, Data(8, 5, audio_seconds=2.0), batch=144)
     free = TOPOLOGIES["v5e"].memory_bytes / MEBIBYTE - 966
@@ -383,7 +383,7 @@ def test_step_of_a_core_is_no_part_of_a_larger_batch(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(check_tpu, "training_step", training_step)
     monkeypatch.setattr(check_tpu.model, "model_fn_builder", builder)
     training = replace(TrainingConfig(), train_batch_size=32)
-    config = ModelConfig(FrontEnd(), ENGLISH, NetworkConfig(80, 29), training)
+    config = ModelConfig(FrontEnd(), ENGLISH, NetworkConfig.of(80, 29), training)
     check_tpu.step_of(config, Data(frames=100, labels=12, audio_seconds=1.0), batch=4)
     assert asked == [(4,), (4, 100, 80, 12)]
 
@@ -398,7 +398,7 @@ def test_default_step_takes_no_longer_than_the_project_says(
 ) -> None:
     """32 of the longest utterances a core, in bfloat16."""
     config = ModelConfig(
-        FrontEnd(), ENGLISH, NetworkConfig(80, ENGLISH.size), TrainingConfig(bfloat16=True)
+        FrontEnd(), ENGLISH, NetworkConfig.of(80, ENGLISH.size), TrainingConfig(bfloat16=True)
     )
     data = Data(constants.MAX_SEQUENCE_LENGTH, constants.MAX_LABEL_LENGTH, audio_seconds=17.29)
     hlo = check_tpu.step_of(config, data, batch=32)

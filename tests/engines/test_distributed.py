@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from doors import ROOT, TINY_NETWORK, environment_of_door, run_door
+from speech.training.step_state import StepReader
 from tiny_shards import random_utterances, write_shards
 
 import model
-from speech.engines import checkpoints, distributed, tpu_estimator
+from speech.engines import checkpoints, devices, distributed, tpu_estimator
 from speech.engines.distributed import Cluster, Order, Replicas, find_replicas, parse_cluster
 from speech.features.front_end import FrontEnd
 from speech.input_pipeline import training_input
@@ -27,7 +28,6 @@ from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig
 from speech.shards.records import ShardSet
 from speech.training import transfer
 from speech.training.history import History
-from speech.training.step_state import StepReader
 from utils import ENGLISH, UserError
 
 BINS = 4
@@ -45,7 +45,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 def model_config(network: str) -> ModelConfig:
-    sizes = NetworkConfig(BINS, ENGLISH.size, network, **SIZES[network])
+    sizes = NetworkConfig.of(BINS, ENGLISH.size, network, **SIZES[network])
     return ModelConfig(FrontEnd(mel_filters=BINS), ENGLISH, sizes, TRAINING)
 
 
@@ -108,13 +108,13 @@ def test_mirrored_wants_gpus() -> None:
 
 def test_tpu_is_not_distributed_over() -> None:
     with pytest.raises(UserError, match=r"--distribution=mirrored.*--use_tpu"):
-        tpu_estimator.find_device(faked_tpu.settings(), "mirrored")
+        devices.find_device(faked_tpu.settings(), "mirrored")
 
 
 def test_batch_that_the_replicas_do_not_divide_is_refused(two_cpus: Replicas) -> None:
-    tpu_estimator.check_replicas(6, two_cpus)
+    devices.check_replicas(6, two_cpus)
     with pytest.raises(UserError, match=r"--train_batch_size=7.*2 devices.*multiple of 2"):
-        tpu_estimator.check_replicas(7, two_cpus)
+        devices.check_replicas(7, two_cpus)
 
 
 def test_worker_that_would_train_otherwise_is_refused() -> None:
@@ -250,7 +250,7 @@ def test_values_of_another_model_reach_both_replicas(
     config = model_config("deep_speech_1")
     (fresh, _) = train(tmp_path / "source", shards, config, 2, None)
     source = transfer.Source(str(tmp_path / "source" / "model.ckpt-2"), config)
-    taken = transfer.plan(source, config, 0).settings()
+    taken = transfer.plan(source, config, 0).initial_values()
     (alone,) = train(tmp_path / "alone", shards, config, 1, None, taken)
     (together,) = train(tmp_path / "together", shards, config, 1, two_cpus, taken)
     assert alone != pytest.approx(fresh, rel=1e-3)

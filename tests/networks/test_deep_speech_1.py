@@ -9,7 +9,7 @@ from speech.networks.config import NetworkConfig
 from utils import ENGLISH
 
 BINS = 8
-NETWORK = NetworkConfig(
+NETWORK = NetworkConfig.of(
     bins=BINS, labels=ENGLISH.size, conv_channels=(2, 3), recurrent_unit_size=8, context_size=5
 )
 
@@ -41,7 +41,7 @@ def test_default_network_has_as_many_parameters_as_by_hand() -> None:
         + (512 * 29 + 29)
     )
     assert by_hand == 2_483_997
-    network = registry.build(NetworkConfig(bins=80, labels=29))
+    network = registry.build(NetworkConfig.of(bins=80, labels=29))
     assert sum(int(np.prod(each.shape)) for each in network.trainable_variables) == by_hand
 
 
@@ -58,7 +58,7 @@ def test_forward_flops_are_those_by_hand() -> None:
 
 def test_forward_flops_count_no_products_with_padding() -> None:
     """The default network's, where most kernels reach beyond the bins."""
-    network = registry.build(NetworkConfig(bins=80, labels=29))
+    network = registry.build(NetworkConfig.of(bins=80, labels=29))
     taps = []
     for bins, frequencies in ((80, 41), (40, 21), (20, 21)):
         # A convolution of ones counts them.

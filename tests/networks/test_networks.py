@@ -39,7 +39,7 @@ TINY: dict[str, dict[str, Any]] = {
 
 
 def tiny(name: str, **sizes: Any) -> NetworkConfig:
-    return NetworkConfig(BINS, ENGLISH.size, name, **{**TINY[name], **sizes})
+    return NetworkConfig.of(BINS, ENGLISH.size, name, **{**TINY[name], **sizes})
 
 
 CONFIGS = {name: tiny(name) for name in TINY}

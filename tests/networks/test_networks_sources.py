@@ -28,7 +28,7 @@ def by_name(network: registry.Network) -> dict[str, Array]:
 
 def parameters_of(name: str, bins: int, **sizes: Any) -> tuple[int, int]:
     """Those that training changes, and moving averages, for 28 characters and the blank."""
-    network = registry.sketch(NetworkConfig(bins, 29, name, **sizes))
+    network = registry.sketch(NetworkConfig.of(bins, 29, name, **sizes))
     trained = registry.parameters(network)
     everything = sum(each.shape.num_elements() for each in network.variables)
     return trained, everything - trained
@@ -60,7 +60,7 @@ def test_paper_has_as_many_parameters_as_by_hand() -> None:
 
 
 def test_paper_puts_out_what_its_equations_say() -> None:
-    config = NetworkConfig(
+    config = NetworkConfig.of(
         3, 5, "deep_speech_paper", context_size=5, dense_unit_size=7, recurrent_unit_size=6
     )
     network = shaken(registry.build(config))
@@ -157,7 +157,7 @@ LSTM_SIZES: dict[str, Any] = {"context_size": 5, "dense_unit_size": 9, "recurren
 
 @pytest.mark.parametrize("layer_norm", [False, True])
 def test_lstm_is_kerass(layer_norm: bool) -> None:
-    config = NetworkConfig(6, 5, "deep_speech_lstm", layer_norm=layer_norm, **LSTM_SIZES)
+    config = NetworkConfig.of(6, 5, "deep_speech_lstm", layer_norm=layer_norm, **LSTM_SIZES)
     network = shaken(registry.build(config))
     reference = keras_lstm(network)
     assert reference.count_params() == registry.parameters(network)
@@ -171,7 +171,7 @@ def test_lstm_fed_in_pieces_puts_out_what_it_does_of_the_whole(
     context: int, stride: int, layer_norm: bool
 ) -> None:
     sizes = {**LSTM_SIZES, "context_size": context, "stride_size": stride}
-    config = NetworkConfig(6, 5, "deep_speech_lstm", layer_norm=layer_norm, **sizes)
+    config = NetworkConfig.of(6, 5, "deep_speech_lstm", layer_norm=layer_norm, **sizes)
     network = shaken(registry.build(config))
     features = random_features(30, 6, batch=2)
     whole = single(network, features)
@@ -187,7 +187,7 @@ def test_lstm_fed_in_pieces_puts_out_what_it_does_of_the_whole(
 
 
 def test_lstm_looks_no_further_ahead_than_its_window() -> None:
-    network = shaken(registry.build(NetworkConfig(6, 5, "deep_speech_lstm", **LSTM_SIZES)))
+    network = shaken(registry.build(NetworkConfig.of(6, 5, "deep_speech_lstm", **LSTM_SIZES)))
     features = random_features(20, 6)
     changed = features.copy()
     changed[:, 12:] += 1.0
@@ -269,7 +269,7 @@ def keras_conv_gru(network: registry.Network) -> tf.keras.Model:
 @pytest.mark.parametrize("name", ["conv_gru", "conv_gru_dilated"])
 def test_conv_gru_is_kerass(name: str) -> None:
     """At its full size; moving averages count in Keras."""
-    network = shaken(registry.build(NetworkConfig(80, 29, name)))
+    network = shaken(registry.build(NetworkConfig.of(80, 29, name)))
     reference = keras_conv_gru(network)
     assert reference.count_params() == sum(each.shape.num_elements() for each in network.variables)
     features = random_features(40, 80, batch=2)
@@ -282,7 +282,7 @@ def test_conv_gru_is_kerass(name: str) -> None:
 def test_conv_gru_is_kerass_in_training(name: str) -> None:
     """Normalises by the same statistics, and moves the averages by the same."""
     sizes: Any = {"conv_channels": (5,), "context_size": 3, "recurrent_unit_size": 4}
-    network = shaken(registry.build(NetworkConfig(6, 5, name, recurrent_layers=1, **sizes)))
+    network = shaken(registry.build(NetworkConfig.of(6, 5, name, recurrent_layers=1, **sizes)))
     reference = keras_conv_gru(network)
     features = random_features(40, 6, batch=3)
     logits, _ = network(features, tf.fill([3], 40), training=True)

@@ -20,7 +20,7 @@ from speech.tpu.step_program import RNG_DEFAULT, training_step
 from utils import ENGLISH
 
 BATCH, FRAMES, BINS, LABELS = 4, 40, 8, 12
-NETWORK = NetworkConfig(
+NETWORK = NetworkConfig.of(
     BINS, ENGLISH.size, conv_channels=(2, 3), recurrent_unit_size=8, context_size=5
 )
 
