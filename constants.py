@@ -179,7 +179,7 @@ ES_EPOCHS = 25.0  # without a better loss on the development data before trainin
 ES_MIN_DELTA = 0.05  # nats by which a loss must be lower to be better
 PLATEAU_EPOCHS = 10.0  # without a better loss before the learning rate is lowered
 PLATEAU_REDUCTION = 0.1  # factor on the learning rate then
-BEAM_SAMPLE = 50  # utterances of the development data that a look also decodes by beam search
+BEAM_SAMPLE = 50  # utterances of the development set that are also decoded by beam search
 SHUFFLE_BUFFER_BYTES = 2 * 2**30  # of the utterances that one host shuffles at a time
 RANDOM_SEED = 1
 

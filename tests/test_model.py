@@ -348,11 +348,11 @@ def test_tpu_sums_nothing_outside_training(tpu_graphs: dict[str, tf.Graph], mode
     assert not operations & {"CrossReplicaSum", "ResourceApplyAdam"}
 
 
-# --- What a TPU's host makes of what the cores send -----------------------------------------------
+# --- What a TPU's host computes from what the cores send ------------------------------------------
 
 
 def session_of(graph: tf.Graph) -> tf.compat.v1.Session:
-    """A session that runs what it is asked for, though it can't run all of the graph."""
+    """Returns a session that runs parts of a graph that it can't run completely."""
     options = tf.compat.v1.GraphOptions(place_pruned_graph=True)
     return tf.compat.v1.Session(graph=graph, config=tf.compat.v1.ConfigProto(graph_options=options))
 

@@ -120,7 +120,7 @@ def _check_cores(tpu: TpuSettings, found: int) -> None:
 
 
 def check_paths(tpu: TpuSettings, **paths: str) -> None:
-    """Checks that the TPU's host sees what it is to read and write, before the TPU is looked for.
+    """Checks that the TPU's host can reach what it will read and write.
 
     Args:
         paths: flag -> its value; an empty one isn't used.

@@ -1,4 +1,4 @@
-"""What a training step leaves behind beside the network, in variables that a checkpoint holds too.
+"""The state that a training step leaves beside the network, in variables of every checkpoint.
 
 An engine reads them between two steps.
 """

@@ -101,12 +101,12 @@ def test_tpu_is_asked_once_for_its_cores_and_hosts(tmp_path: Path, cores: int, h
     assert device.is_tpu and (device.cores, device.hosts) == (cores, hosts)
 
 
-@pytest.mark.parametrize(("there", "asked"), [(4, 8), (32, 8), (8, 4)])
-def test_tpu_of_another_number_of_cores_is_refused_with_both(there: int, asked: int) -> None:
+@pytest.mark.parametrize(("there", "given"), [(4, 8), (32, 8), (8, 4)])
+def test_tpu_of_another_number_of_cores_is_refused_with_both(there: int, given: int) -> None:
     with faked_tpu.topology(cores=there):
-        text = message(faked_tpu.settings(cores=asked))
+        text = message(faked_tpu.settings(cores=given))
     assert f"The TPU local has {there} cores" in text
-    assert f"--num_tpu_cores={there} instead of {asked}" in text
+    assert f"--num_tpu_cores={there} instead of {given}" in text
 
 
 def test_tpu_that_the_cloud_does_not_know_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +165,7 @@ def test_training_without_a_tpu_stops_at_once_and_writes_nothing(tmp_path: Path)
 
 
 def test_training_from_this_machine_on_another_ones_tpu_stops_at_once(tmp_path: Path) -> None:
-    """Before anybody is asked about the TPU, and though there are no shards."""
+    """Before the TPU is searched, and though there are no shards."""
     remote = ["--use_tpu", "--tpu_name=my-tpu", "--train_data=gs://bucket/train.tfrecords.*"]
     flags = [f"--dev_data={tmp_path}/dev.*", "--model_dir=gs://bucket/model"]
     result = run_door("training.py", *remote, *flags, seconds=30)

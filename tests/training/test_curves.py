@@ -86,7 +86,7 @@ def test_losses_of_every_batch_and_of_dev_are_drawn_and_what_is_no_number_is_a_g
 
 def test_the_running_mean_leaves_out_what_is_no_number() -> None:
     known = curves.running_mean(np.array([1, np.nan, 3, np.nan, 5, 6, 7, 8, 9, 10, 11.0]))
-    # At the start as many before as behind; at the end what there is.
+    # At the start as many before as after; at the end what there is.
     assert known[:3].tolist() == [1, 2, 3]
     assert known[-1] == np.mean([6, 7, 8, 9, 10, 11])
     gap = curves.running_mean(np.array([1.0] * 10 + [np.nan] * 11 + [2.0] * 10))

@@ -34,7 +34,7 @@ def test_duration_is_written_as_hours_minutes_seconds(seconds: float, text: str)
 
 
 class Clock:
-    """Stands in for the module `time`."""
+    """Replaces the module `time`."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -242,7 +242,7 @@ def test_loaded_variables_begin_with_the_sources_values_and_nothing_else_does(
     for name, value in begun.items():
         expected = trained if name in taken.loaded else drawn
         np.testing.assert_array_equal(value, expected[name], err_msg=name)
-    # Else the comparison couldn't tell one from the other.
+    # Otherwise the comparison could not distinguish them.
     assert not np.array_equal(trained["rnn/kernel"], drawn["rnn/kernel"])
     assert begun["global_step"] == 0 and begun["output/kernel"].shape == (8, GERMAN.size)
 
