@@ -185,6 +185,7 @@ def test_an_alphabet_is_made_as_it_was(folder: Path) -> None:
         ("models/tones", "shards/tones/test", "latest", 1, 26.007065, (0.375, 0.42857)),
         ("first_version/model", "first_version/shards/dev", "latest", 3, 89.834023, (1.0, 2.61905)),
     ],
+    ids=["best", "average", "corpus_statistics", "tones", "first_version"],
 )
 def test_a_model_is_evaluated_as_it_was(
     folder: Path,
@@ -209,6 +210,7 @@ def test_training_goes_on_and_stops_early_by_what_it_has_seen(folder: Path) -> N
     unpack(folder, "models", "shards")
     model = folder / "models" / "deep_speech_1"
     before = records(model)
+    config = json.loads((model / "config.json").read_text())
     run_here(
         training,
         *("--train_data=shards/padded/train.tfrecords.*", f"--model_dir={model}"),
@@ -218,6 +220,8 @@ def test_training_goes_on_and_stops_early_by_what_it_has_seen(folder: Path) -> N
         *("--average_checkpoints=2", "--best_by=loss", "--early_stop", "--es_epochs=2"),
         *("--es_min_delta=1000", "--reduce_lr_on_plateau", "--plateau_epochs=1"),
     )
+    wanted = {**config, "training": {**config["training"], "train_steps": 30}}
+    assert json.loads((model / "config.json").read_text()) == wanted
     after = records(model)
     assert after[: len(before)] == before
     *steps, look = after[len(before) :]
@@ -225,9 +229,8 @@ def test_training_goes_on_and_stops_early_by_what_it_has_seen(folder: Path) -> N
     losses = [97.887856, 112.275909, 97.794243, 83.481687]
     assert [each["loss"] for each in (*steps, look)] == pytest.approx(losses, abs=1e-3)
     assert [each["learning_rate"] for each in steps] == pytest.approx([1e-3 * 0.96**2 / 10] * 3)
-    names = {path.name for path in model.rglob("model.ckpt-*.index")}
-    assert names == {"model.ckpt-6.index", "model.ckpt-9.index"}
-    assert {path.name for path in (model / "average").glob("*.index")} == {"model.ckpt-9.index"}
+    for part in (".", "best", "average"):
+        assert (model / part / "model.ckpt-9.index").exists()
 
 
 def test_another_model_begins_with_the_variables_of_one(folder: Path) -> None:
@@ -306,6 +309,22 @@ def test_a_scorer_and_the_networks_output_decode_as_they_did(folder: Path) -> No
     }
     assert found["wer"] == 0.25 and found["loss"] == pytest.approx(26.007065, abs=TOLERANCE)
     assert contents(folder / "logits") == before  # it was found, not made again
+
+
+def test_a_report_is_written_as_it_was(folder: Path) -> None:
+    unpack(folder, "models", "shards", "logits", "report")
+    evaluate(
+        *("--model_dir=models/tones", "--test_data=shards/tones/test.tfrecords.*"),
+        "--logits_cache=logits",
+    )
+    summaries = [
+        json.loads((folder / name / "summary.json").read_text())
+        for name in ("new_report", "report")
+    ]
+    assert [summary.pop("real_time_factor") > 0 for summary in summaries] == [True, True]
+    assert summaries[0] == summaries[1]
+    tables = [(folder / name / "utterances.csv").read_bytes() for name in ("new_report", "report")]
+    assert tables[0] == tables[1]
 
 
 def test_an_evaluation_is_compared_with_a_report(
