@@ -1,6 +1,6 @@
 """Makes the files that test_made_before.py reads: by the doors, as people make theirs.
 
-  PYTHONPATH=tests:. python tests/compatibility/make_data.py FOLDER
+  PYTHONPATH=tests/support:. python tests/compatibility/make_data.py FOLDER
 
 leaves an archive of each kind in FOLDER. Those in data/ are of one version and stay as they are.
 """
