@@ -30,7 +30,7 @@ def define_flags() -> None:
 
 
 def prepare(settings: TrainingSettings) -> tuple[Task, TpuEstimatorEngine]:
-    """Finds the data and the device, and checks all settings; writes nothing."""
+    """Finds the data and the device, and checks all settings before anything is trained."""
     tpu, run, data = settings.tpu, settings.run, settings.data
     devices.check_batch_sizes(
         tpu,
