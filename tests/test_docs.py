@@ -1,0 +1,72 @@
+"""The documents: flags as the doors define them, links and anchors that lead somewhere."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def flags_page() -> ModuleType:
+    """Imports docs/flags.py, which lies in no package."""
+    spec = importlib.util.spec_from_file_location("flags_page", ROOT / "docs" / "flags.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *command], cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
+# --- Flags ----------------------------------------------------------------------------------------
+
+
+def test_a_doors_table_has_the_flags_that_the_door_takes_and_no_library_s() -> None:
+    text = (ROOT / "docs" / "flags.md").read_text("utf-8")
+    table = text.split("## prepare_csv.py\n")[1].split("\n## ")[0]
+    listed = re.findall(r"^\| `--(?:\[no\])?(\w+)`", table, re.MULTILINE)
+    libraries, own = False, []
+    for line in run("prepare_csv.py", "--helpfull").stdout.split("\n"):
+        if re.fullmatch(r"[a-z][\w.]*:", line):
+            libraries = line.startswith(("absl.", "tensorflow."))
+        flag = re.match(r"  (?:-\w,)?--(?:\[no\])?(\w+):", line)
+        if flag and not libraries:
+            own.append(flag[1])
+    assert sorted(listed) == sorted(own)
+    assert "logging" in listed
+
+
+def test_flags_that_changed_since_the_page_was_written_are_an_error_that_says_what_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = flags_page()
+    written = tmp_path / "flags.md"
+    monkeypatch.setattr(module, "PAGE", written)
+    monkeypatch.setattr(module, "page", lambda: "# Flags\n")
+    monkeypatch.setattr(sys, "argv", ["flags.py", "--check"])
+    with pytest.raises(SystemExit, match="make docs-flags"):
+        module.main()
+    written.write_text("# Flags of yesterday\n")
+    with pytest.raises(SystemExit, match="make docs-flags"):
+        module.main()
+    monkeypatch.setattr(sys, "argv", ["flags.py"])
+    module.main()
+    monkeypatch.setattr(sys, "argv", ["flags.py", "--check"])
+    module.main()
+
+
+def test_help_texts_stay_what_they_are_in_markdown() -> None:
+    escaped = flags_page()._escaped
+    assert escaped("a|b of *.txt, 1~2") == r"a\|b of \*.txt, 1\~2"
+    assert escaped("--x=1.") == "`--x=1`."
+    assert escaped("as '--augment='speed[factor=1~2]'") == "as '`--augment='speed[factor=1~2]'`"
+    assert escaped("see docs/shards.md.") == "see [shards](shards.md)."
