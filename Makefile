@@ -95,6 +95,8 @@ lint: $(INSTALLED)
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
+	$(RUN) -m codespell_lib *.md *.py Makefile setup.cfg docs speech tests examples benchmarks sagemaker
+	$(RUN) -m md_dead_link_check
 	$(RUN) docs/flags.py --check
 
 # The table of all flags, from the doors' definitions.

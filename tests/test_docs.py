@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -70,3 +71,42 @@ def test_help_texts_stay_what_they_are_in_markdown() -> None:
     assert escaped("--x=1.") == "`--x=1`."
     assert escaped("as '--augment='speed[factor=1~2]'") == "as '`--augment='speed[factor=1~2]'`"
     assert escaped("see docs/shards.md.") == "see [shards](shards.md)."
+
+
+# --- Links ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def documents(tmp_path: Path) -> Path:
+    """A repository with the settings of this one and a page to link to."""
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "page.md").write_text("# The page\n\n## Twice\n\n## Twice\n")
+    (tmp_path / "picture.png").write_bytes(b"")
+    return tmp_path
+
+
+def check_links(documents: Path, text: str) -> subprocess.CompletedProcess[str]:
+    (documents / "README.md").write_text(text)
+    for command in (["init", "--quiet"], ["add", "."]):
+        subprocess.run(["git", *command], cwd=documents, check=True)
+    return run("-m", "md_dead_link_check", cwd=documents)
+
+
+def test_links_and_anchors_that_lead_somewhere_pass(documents: Path) -> None:
+    checked = check_links(
+        documents,
+        "[a](page.md) [b](page.md#the-page) [c](page.md#twice-1) ![d](picture.png)\n"
+        "[e](https://no.such.host.example/page)\n",
+    )
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize(
+    "broken", ["no_page.md", "page.md#no-anchor", "#no-anchor", "page.md#twice-2"]
+)
+def test_a_broken_link_or_anchor_is_an_error_that_names_it(documents: Path, broken: str) -> None:
+    checked = check_links(documents, f"[good](page.md)\n\n[bad]({broken})\n")
+    assert checked.returncode == 1
+    assert broken in checked.stdout
+    assert "README.md:3" in checked.stdout
+    assert "[good]" not in checked.stdout
