@@ -5,7 +5,7 @@
 # make check-tpu   compiles the training step for TPUs, as check_tpu.py does: half an hour
 # make kenlm   compiles KenLM's programs, by which build_lm.py makes language models of any size
 # make docs-flags   writes docs/flags.md from the doors' definitions of their flags
-# make bench SPEECH=FOLDER   what the README says of speed, measured on a folder of speech; decoders
+# make bench SPEECH=FOLDER   what docs/benchmarks.md says, measured on a folder of speech; decoders
 #             take the output of MODEL=FOLDER for TEST=SHARDS, by default the demo's
 #
 # Each makes its environment in .venv, which needs Python 3.11 or 3.10 and the package index.
