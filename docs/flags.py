@@ -40,7 +40,7 @@ DEFAULTS = {"workers": "number of cores"}
 REPEATED = re.compile(r";\s+repeat this option to specify a list of values$")
 VALUES = re.compile(r"^<(\S+)>: ")
 DOCUMENT = re.compile(r"\bdocs/(\w+)\.md\b")
-FLAG = re.compile(r"(?<![\w`-])--\w+(=('[^']*'|[\w.:/*-]*\w))?")
+CODE = re.compile(r"`([^`]+)`|(?<![\w`-])--\w+(?:=(?:'[^']*'|[\w.:/*-]*\w))?")
 
 
 class _ParsingError(Exception):
@@ -110,9 +110,10 @@ def _default(flag: "flags.Flag[Any]") -> str:
 def _escaped(text: str) -> str:
     """Escapes what Markdown would take for its own; flags become code, documents links."""
     pieces, end = [], 0
-    for flag in FLAG.finditer(text):
-        pieces += [_plain(text[end : flag.start()]), "`" + flag[0].replace("|", "\\|") + "`"]
-        end = flag.end()
+    for code in CODE.finditer(text):
+        pieces.append(_plain(text[end : code.start()]))
+        pieces.append("`" + (code[1] or code[0]).replace("|", "\\|") + "`")
+        end = code.end()
     return "".join([*pieces, _plain(text[end:])])
 
 

@@ -70,6 +70,7 @@ def test_help_texts_stay_what_they_are_in_markdown() -> None:
     assert escaped("a|b of *.txt, 1~2") == r"a\|b of \*.txt, 1\~2"
     assert escaped("--x=1.") == "`--x=1`."
     assert escaped("as '--augment='speed[factor=1~2]'") == "as '`--augment='speed[factor=1~2]'`"
+    assert escaped("run `python -m a --show`.") == "run `python -m a --show`."
     assert escaped("see docs/shards.md.") == "see [shards](shards.md)."
 
 
