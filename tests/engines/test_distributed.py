@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from doors import ROOT, TINY_NETWORK, environment_of_door, run_door
-from speech.training.step_state import StepReader
 from tiny_shards import random_utterances, write_shards
 
 import model
 from speech.engines import checkpoints, devices, distributed, tpu_estimator
 from speech.engines.distributed import Cluster, Order, Replicas, find_replicas, parse_cluster
+from speech.engines.step_state import StepReader
 from speech.features.front_end import FrontEnd
 from speech.input_pipeline import training_input
 from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig

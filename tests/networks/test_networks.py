@@ -15,7 +15,7 @@ from tiny_shards import random_utterances, write_shards
 
 import constants
 import model
-from speech.engines import tpu_estimator
+from speech.engines import step_state, tpu_estimator
 from speech.features.front_end import FrontEnd
 from speech.input_pipeline import training_input
 from speech.layers.basic import Dropout
@@ -23,7 +23,6 @@ from speech.layers.ctc_loss import ctc_loss
 from speech.networks import registry
 from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig
 from speech.tpu.step_program import training_step
-from speech.training import step_state
 from utils import ENGLISH
 
 Array = npt.NDArray[np.float32]
