@@ -8,7 +8,8 @@ from absl import logging
 
 from speech.engines import tpu_estimator
 from speech.evaluation.recognition import Recognition, recognise
-from speech.input_pipeline import training_input
+from speech.input_pipeline.batching import Batching
+from speech.input_pipeline.parsing import transcripts
 from speech.networks.config import ModelConfig, check_same_front_end
 from speech.shards.records import ShardSet, find_shards
 from utils import UserError
@@ -22,7 +23,7 @@ class Recogniser:
     predictor: Any  # a TPUEstimator
     checkpoint: str
     model_dir: str
-    batching: training_input.Batching
+    batching: Batching
 
     def recognise(self, shards: ShardSet) -> Iterator[list[Recognition]]:
         """Every utterance of a set in the corpus's order, in batches; errors as `recognise`."""
@@ -32,7 +33,7 @@ class Recogniser:
                 self.checkpoint,
                 shards,
                 self.batching,
-                training_input.transcripts(shards),
+                transcripts(shards),
                 self.config.statistics,
             )
 
@@ -84,5 +85,5 @@ def on_device(
         tpu_estimator.build(model_fn, run, device),
         checkpoint,
         model_dir,
-        training_input.Batching(eval_batch_size, static=device.is_tpu),
+        Batching(eval_batch_size, static=device.is_tpu),
     )

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from speech.features.normalisation import Statistics
-from speech.input_pipeline import training_input
+from speech.input_pipeline.batching import Batching
+from speech.input_pipeline.evaluation_input import evaluation_input_fn
 from speech.shards.records import ShardSet
 from utils import UserError
 
@@ -27,7 +28,7 @@ def recognise(
     predictor: Any,
     checkpoint: str,
     shards: ShardSet,
-    batching: training_input.Batching,
+    batching: Batching,
     references: Sequence[tuple[str, str]],
     statistics: Statistics | None = None,
 ) -> Iterator[list[Recognition]]:
@@ -43,7 +44,7 @@ def recognise(
     """
     remaining = iter(references)
     batches = predictor.predict(
-        training_input.evaluation_input_fn(shards, batching, True, statistics),
+        evaluation_input_fn(shards, batching, True, statistics),
         checkpoint_path=checkpoint,
         yield_single_examples=False,
     )

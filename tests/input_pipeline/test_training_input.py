@@ -22,20 +22,19 @@ import constants
 from speech.engines import tpu_estimator
 from speech.features.front_end import FrontEnd
 from speech.features.normalisation import Statistics, Sums
-from speech.input_pipeline.training_input import (
+from speech.input_pipeline.batching import (
     Batching,
     Shuffling,
     bucket_boundaries,
-    evaluation_input_fn,
-    evaluation_steps,
     host_records,
     host_shards,
     log_reading,
     shuffling,
     steps_per_epoch,
-    training_input_fn,
-    transcripts,
 )
+from speech.input_pipeline.evaluation_input import FILLING, evaluation_input_fn, evaluation_steps
+from speech.input_pipeline.parsing import stored_features, transcripts
+from speech.input_pipeline.training_input import TrainingInput, training_input_fn
 from speech.shards.records import Index, Shard, ShardSet, ShardSettings
 from utils import ENGLISH
 
@@ -89,7 +88,17 @@ def training_batches(
     sorta_grad: bool = False,
     **params: Any,
 ) -> Iterator[Batch]:
-    input_fn = training_input_fn(shards, batching, seed, buffer, masks, start_step, sorta_grad)
+    input_fn = training_input_fn(
+        TrainingInput(
+            shards,
+            batching,
+            seed,
+            shuffle_buffer_size=buffer,
+            augmentations=masks,
+            start_step=start_step,
+            sorta_grad=sorta_grad,
+        )
+    )
     return batches_of(input_fn, batching.batch_size, **params)
 
 
@@ -144,7 +153,9 @@ def test_features_are_normalised_by_the_statistics_given(
     expected = [(each.features - model_s.mean) / model_s.deviation for each in utterances]
     batching = Batching(4, static)
     looks = evaluation_input_fn(shards, batching, for_prediction=True, statistics=model_s)
-    trains = training_input_fn(shards, batching, 1, 8, (), 0, statistics=model_s)
+    trains = training_input_fn(
+        TrainingInput(shards, batching, 1, shuffle_buffer_size=8, statistics=model_s)
+    )
     for input_fn, in_order in ((looks, True), (trains, False)):
         batch = next(batches_of(input_fn, 4))
         real = {  # by their lengths, which differ
@@ -177,7 +188,16 @@ def test_masks_hide_what_is_normalised(tmp_path: Path) -> None:
     """So that 0 is the mean."""
     shards = write_shards(tmp_path, random_utterances([40] * 4, 4), normalisation="corpus")
     far = Statistics((100.0,) * 4, (1.0,) * 4)
-    input_fn = training_input_fn(shards, Batching(4, False), 1, 8, MASKS, 0, statistics=far)
+    input_fn = training_input_fn(
+        TrainingInput(
+            shards,
+            Batching(4, False),
+            1,
+            shuffle_buffer_size=8,
+            augmentations=MASKS,
+            statistics=far,
+        )
+    )
     features = next(batches_of(input_fn, 4))["features"]
     assert (features == 0).any()
     assert (features[features != 0] < -90).all()
@@ -386,7 +406,16 @@ def test_tempo_changes_lengths_within_bounds_and_no_epochs(shards: ShardSet) -> 
 
 def test_tempo_keeps_what_a_network_of_a_larger_stride_has_to_align(shards: ShardSet) -> None:
     batching = Batching(len(FRAMES), static=True)
-    input_fn = training_input_fn(shards, batching, 1, 8, ("tempo[factor=50]",), 0, stride=5)
+    input_fn = training_input_fn(
+        TrainingInput(
+            shards,
+            batching,
+            1,
+            shuffle_buffer_size=8,
+            augmentations=("tempo[factor=50]",),
+            stride=5,
+        )
+    )
     batch = next(batches_of(input_fn, len(FRAMES)))
     assert batch["features"].shape[1] == 64
     for frames, label, length in zip(
@@ -404,7 +433,11 @@ def test_start_of_a_range_is_of_the_first_step_and_its_end_of_the_last(shards: S
     steps = steps_per_epoch(shards.index, batching)
     last = 5 * steps // 2
     augment = ("dropout[rate=0:1]",)
-    input_fn = training_input_fn(shards, batching, 1, 8, augment, 0, train_steps=last)
+    input_fn = training_input_fn(
+        TrainingInput(
+            shards, batching, 1, shuffle_buffer_size=8, augmentations=augment, train_steps=last
+        )
+    )
     hidden = [
         np.mean(
             [
@@ -575,13 +608,44 @@ def test_labels_stand_among_the_features_for_prediction(shards: ShardSet) -> Non
     features, labels = evaluation_input_fn(shards, batching, False)(params).element_spec
     assert set(features) == {"features", "feature_length"}
     assert set(labels) == {"label", "label_length", "weight"}
-    assert set(alone) == set(features) | set(labels)
+    assert set(alone) == set(features) | set(labels) | {"utterance_number"}
 
 
 def test_transcripts_are_in_the_order_of_evaluation(tmp_path: Path) -> None:
     utterances = random_utterances([20] * 12, 4, letters="abcdefgh'")
     shards = write_shards(tmp_path, utterances)
     assert transcripts(shards) == [(each.utterance_id, each.transcript) for each in utterances]
+
+
+@pytest.mark.parametrize("static", [True, False])
+def test_numbers_join_predictions_with_their_utterances(tmp_path: Path, static: bool) -> None:
+    utterances = random_utterances([20] * 12, 4, letters="abcdefgh'")
+    shards = write_shards(tmp_path, utterances, partition_size=5)
+    input_fn = evaluation_input_fn(shards, Batching(7, static), for_prediction=True)
+    batches = list(batches_of(input_fn, 7))
+    assert batches[0]["utterance_number"].dtype == np.int32
+    numbers = np.concatenate([batch["utterance_number"] for batch in batches])
+    features = np.concatenate([batch["features"][:, :20] for batch in batches])
+    assert numbers.tolist() == [*range(12), *[FILLING] * (2 if static else 0)]
+    for number, each in zip(numbers[:12], features[:12], strict=True):
+        np.testing.assert_array_equal(each, utterances[number].features)
+        assert transcripts(shards)[number][0] == utterances[number].utterance_id
+
+
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("normalisation", ["utterance", "corpus"])
+def test_stored_features_are_those_that_were_written(
+    tmp_path: Path, padded: bool, normalisation: str
+) -> None:
+    utterances = random_utterances(FRAMES[:12], 4)
+    shards = write_shards(tmp_path, utterances, padded=padded, normalisation=normalisation)
+    for start, count in ((0, -1), (0, 3), (3, 4), (5, 5), (4, 7), (11, 5), (12, 1), (3, -1)):
+        found = list(stored_features(shards, start, count))
+        wanted = utterances[start:] if count < 0 else utterances[start : start + count]
+        assert len(found) == len(wanted)
+        for features, utterance in zip(found, wanted, strict=True):
+            assert features.dtype == np.float32
+            np.testing.assert_array_equal(features, utterance.features)
 
 
 # --- Cores of a TPU, and hosts of a pod -----------------------------------------------------------
@@ -623,7 +687,11 @@ def test_fake_context_tells_what_tpu_estimator_tells(
     run = tpu_estimator.RunSettings(str(tmp_path), train_batch_size=size, eval_batch_size=size)
     with faked_tpu.topology():
         built = tpu_estimator.build(summing_model_fn, run, faked_tpu.device())
-    train = recording(training_input_fn(shards, ON_TPU, 1, 8, MASKS, 0))
+    train = recording(
+        training_input_fn(
+            TrainingInput(shards, ON_TPU, 1, shuffle_buffer_size=8, augmentations=MASKS)
+        )
+    )
     look = recording(evaluation_input_fn(shards, ON_TPU, for_prediction=mode == "predict"))
     calls: dict[str, Callable[[], Any]] = {
         "train": lambda: built.train(train, max_steps=2),
@@ -647,7 +715,7 @@ def test_fake_context_tells_what_the_hosts_of_a_pod_are_told(
     def record(params: Any) -> tf.data.Dataset:
         deployment = params["context"].current_input_fn_deployment()
         told.append((params["batch_size"], deployment[1:]))
-        return training_input_fn(shards, ON_POD, 1, None, MASKS, 0)(params)
+        return training_input_fn(TrainingInput(shards, ON_POD, 1, augmentations=MASKS))(params)
 
     run = tpu_estimator.RunSettings(str(tmp_path), ON_POD.batch_size, ON_POD.batch_size)
     with faked_tpu.topology(2 * CORES, hosts=2):
@@ -662,7 +730,7 @@ def test_a_step_takes_a_batch_for_every_core_and_an_epoch_gives_an_utterance_onc
 ) -> None:
     steps = steps_per_epoch(shards.index, ON_TPU)
     assert steps == 2
-    input_fn = training_input_fn(shards, ON_TPU, 1, 8, (), 0)
+    input_fn = training_input_fn(TrainingInput(shards, ON_TPU, 1, shuffle_buffer_size=8))
     batches = list(islice(on_tpu(input_fn, ON_TPU), 3 * steps * CORES))
     assert all(batch["features"].shape == (2, 64, 4) for batch in batches)
     epochs = [
@@ -683,10 +751,19 @@ def test_a_step_takes_a_batch_for_every_core_and_an_epoch_gives_an_utterance_onc
 def test_training_on_a_tpu_continues_where_it_was(shards: ShardSet, masks: tuple[str, ...]) -> None:
     steps = steps_per_epoch(shards.index, ON_TPU)
     last = 2 * steps + 1
-    input_fn = training_input_fn(shards, ON_TPU, 1, 8, masks, 0)
+    input_fn = training_input_fn(
+        TrainingInput(shards, ON_TPU, 1, shuffle_buffer_size=8, augmentations=masks)
+    )
     undisturbed = list(islice(on_tpu(input_fn, ON_TPU), last * CORES))
     for start in range(last):
-        continued = on_tpu(training_input_fn(shards, ON_TPU, 1, 8, masks, start), ON_TPU)
+        continued = on_tpu(
+            training_input_fn(
+                TrainingInput(
+                    shards, ON_TPU, 1, shuffle_buffer_size=8, augmentations=masks, start_step=start
+                )
+            ),
+            ON_TPU,
+        )
         rest = undisturbed[start * CORES :]
         assert_same_batches(list(islice(continued, len(rest))), rest)
 
@@ -707,7 +784,9 @@ HALVES = pytest.mark.parametrize("number", [40, 37], ids=["own shards", "all sha
 def training_on_pod(
     shards: ShardSet, host: int, start_step: int = 0, buffer: int | None = 8
 ) -> Iterator[Batch]:
-    input_fn = training_input_fn(shards, ON_POD, 1, buffer, (), start_step)
+    input_fn = training_input_fn(
+        TrainingInput(shards, ON_POD, 1, shuffle_buffer_size=buffer, start_step=start_step)
+    )
     return on_tpu(input_fn, ON_POD, host, 2)
 
 
