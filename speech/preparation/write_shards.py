@@ -25,7 +25,7 @@ import constants
 from speech.audio.reader import AudioError, read_audio
 from speech.augmentation.waveform import augment_copy
 from speech.corpora.utterance import Utterance
-from speech.features.front_end import CORPUS, extract
+from speech.features.front_end import CORPUS, extract_by_bin
 from speech.features.normalisation import Sums
 from speech.shards.records import (
     FRAMES_BAR,
@@ -110,7 +110,7 @@ def prepare_utterance(
     if reason:
         detail = f"{utterance.audio_path}: {detail}"
         return Prepared(reason=reason, detail=_placed(utterance, detail))
-    features = extract(samples, settings.front_end)  # [frames, bins]
+    features = extract_by_bin(samples, settings.front_end)  # [bins, frames]
     payload = encode_example(
         features,
         label,
@@ -126,7 +126,7 @@ def prepare_utterance(
         len(label),
         audio_seconds=len(samples) / settings.front_end.sample_rate,
         sums=Sums.of(features) if settings.front_end.normalisation == CORPUS else None,
-        description=_description(utterance, features, label, settings) if described else "",
+        description=_description(utterance, features.T, label, settings) if described else "",
     )
 
 

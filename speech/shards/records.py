@@ -76,18 +76,18 @@ def encode_example(
     """A serialised tf.train.Example, the same bytes for the same arguments.
 
     Args:
-        features: float32 [frames, bins].
+        features: float32 [bins, frames].
         label: labels of the transcript.
         padded_frames: pads to this number of frames; 0 stores the frames as they are.
         padded_labels: pads to this number of labels; 0 stores the labels as they are.
     """
-    frames, bins = features.shape
-    frequency_major = np.zeros((bins, max(frames, padded_frames)), "<f4")  # [bins, frames]
-    frequency_major[:, :frames] = features.T
+    bins, frames = features.shape
+    padded = np.zeros((bins, max(frames, padded_frames)), "<f4")  # [bins, padded frames]
+    padded[:, :frames] = features
     padded_label = label + [0] * max(padded_labels - len(label), 0)
     entries = {
         "feature_length": _int64_list([frames]),
-        "features": _list(_FLOAT_LIST, [frequency_major.data]),
+        "features": _list(_FLOAT_LIST, [padded.data]),
         "label": _int64_list(padded_label),
         "label_length": _int64_list([len(label)]),
         "transcript": _list(_BYTES_LIST, [transcript.encode()]),

@@ -208,7 +208,7 @@ def test_statistics_are_given_just_where_they_are_needed(
     tmp_path: Path, normalisation: str
 ) -> None:
     shards = write_shards(tmp_path, random_utterances([9], 4), normalisation=normalisation)
-    statistics = Sums.of(np.ones([2, 4], np.float32)).statistics
+    statistics = Sums.of(np.ones([4, 2], np.float32)).statistics
     wrong = None if normalisation == "corpus" else statistics
     with pytest.raises(AssertionError, match="statistics"):
         next(batches_of(evaluation_input_fn(shards, Batching(1, False), True, wrong), 1))

@@ -161,7 +161,7 @@ def test_records_hold_features_and_labels_of_the_good_utterances(
     good = [utterance for i, utterance in enumerate(corpus) if i not in WRONG]
     expected = [
         encode_example(
-            extract(read_audio(str(each.audio_path), 16000), FrontEnd()),
+            extract(read_audio(str(each.audio_path), 16000), FrontEnd()).T,
             ENGLISH.encode(str(each.transcript)),
             each.utterance_id,
             str(each.transcript),

@@ -80,13 +80,13 @@ def test_tensorflow_parses_what_was_encoded(
     transcript: str,
     seed: int,
 ) -> None:
-    features = np.random.default_rng(seed).normal(size=(frames, bins)).astype(np.float32)
+    features = np.random.default_rng(seed).normal(size=(bins, frames)).astype(np.float32)
     values = parsed(
         encode_example(features, label, utterance_id, transcript, padded_frames, padded_labels)
     )
     stored = np.array(values.pop("features"), np.float32).reshape(bins, -1)  # [bins, frames]
     assert stored.shape[1] == max(frames, padded_frames)
-    np.testing.assert_array_equal(stored[:, :frames], features.T)
+    np.testing.assert_array_equal(stored[:, :frames], features)
     assert not stored[:, frames:].any()
     assert values == {
         "feature_length": [frames],
@@ -98,13 +98,13 @@ def test_tensorflow_parses_what_was_encoded(
 
 
 def test_features_are_stored_bin_after_bin() -> None:
-    features = np.array([[1, 10], [2, 20], [3, 30]], np.float32)  # [frames, bins]
+    features = np.array([[1, 2, 3], [10, 20, 30]], np.float32)  # [bins, frames]
     values = parsed(encode_example(features, [0], "a", "a", padded_frames=4))
     assert values["features"] == [1, 2, 3, 0, 10, 20, 30, 0]
 
 
 def test_a_training_graph_parses_a_padded_record() -> None:
-    features = np.random.default_rng(0).normal(size=(50, 80)).astype(np.float32)
+    features = np.random.default_rng(0).normal(size=(80, 50)).astype(np.float32)
     payload = encode_example(features, [7, 8], "84-1-0000", "hi", 100, 20)
     values = tf.io.parse_single_example(
         payload,
@@ -117,13 +117,13 @@ def test_a_training_graph_parses_a_padded_record() -> None:
             "transcript": tf.io.FixedLenFeature([], tf.string),
         },
     )
-    np.testing.assert_array_equal(values["features"][:, :50, 0], features.T)
+    np.testing.assert_array_equal(values["features"][:, :50, 0], features)
     assert (values["feature_length"], values["label_length"]) == (50, 2)
     assert values["transcript"].numpy() == b"hi"
 
 
 def test_the_same_arguments_give_the_same_bytes() -> None:
-    features = np.ones((5, 3), np.float32)
+    features = np.ones((3, 5), np.float32)
     one, other = (encode_example(np.array(features), [1], "a", "b", 7, 2) for _ in range(2))
     assert one == other
 

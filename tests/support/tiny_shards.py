@@ -93,7 +93,7 @@ def _write_shard(
         for each in utterances:
             writer.write(
                 encode_example(
-                    each.features,
+                    each.features.T,
                     settings.alphabet.encode(each.transcript),
                     each.utterance_id,
                     each.transcript,
@@ -115,7 +115,7 @@ def _write_shard(
         frames_histogram=histogram(frames, FRAMES_BAR),
         labels_histogram=histogram(labels, LABELS_BAR),
         sums=(
-            Sums.of(np.concatenate([each.features for each in utterances]))
+            Sums.of(np.concatenate([each.features for each in utterances]).T)
             if settings.front_end.normalisation == CORPUS
             else None
         ),
