@@ -24,7 +24,7 @@ from speech.evaluation import results as report
 from speech.evaluation.recognition import Recognition
 from speech.flags import decoder as decoder_flags
 from speech.networks.config import ModelConfig, read_config
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from speech.system import command_line, storage
 from utils import UserError
 

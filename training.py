@@ -32,7 +32,7 @@ from speech.networks.config import (
     network_config,
     save_config,
 )
-from speech.shards.records import ShardSet, find_shards
+from speech.shards.shard_set import ShardSet, find_shards
 from speech.system import command_line, storage
 from speech.system.lock import Lock, exclusive
 from speech.training import curves, dev_evaluation, tensorboard, transfer

@@ -38,7 +38,7 @@ from speech.layers.basic import Dropout
 from speech.layers.ctc_loss import ctc_loss
 from speech.networks import registry
 from speech.networks.config import NetworkConfig
-from speech.shards.records import ShardSet, find_shards
+from speech.shards.shard_set import ShardSet, find_shards
 from speech.system import command_line
 from utils import UserError
 

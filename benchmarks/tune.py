@@ -39,7 +39,7 @@ from speech.engines import checkpoints, tpu_estimator
 from speech.evaluation import logits_cache, recogniser, tuning
 from speech.evaluation.recogniser import Recogniser
 from speech.networks.config import ModelConfig, NetworkConfig, read_config
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from speech.system import command_line
 
 FLAGS = flags.FLAGS

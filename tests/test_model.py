@@ -31,7 +31,7 @@ from speech.input_pipeline.evaluation_input import evaluation_input_fn, evaluati
 from speech.input_pipeline.parsing import transcripts
 from speech.input_pipeline.training_input import TrainingInput, training_input_fn
 from speech.networks.config import TrainingConfig
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from speech.training import step_description, step_state
 from utils import ENGLISH
 

@@ -11,7 +11,7 @@ from speech.evaluation.recognition import Recognition, recognise
 from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.parsing import transcripts
 from speech.networks.config import ModelConfig, check_same_front_end
-from speech.shards.records import ShardSet, find_shards
+from speech.shards.shard_set import ShardSet, find_shards
 from utils import UserError
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from speech.features.normalisation import Statistics
 from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.evaluation_input import evaluation_input_fn
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from utils import UserError
 
 

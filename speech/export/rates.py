@@ -8,7 +8,7 @@ from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings, greedy_
 from speech.evaluation import results as report
 from speech.export.loading import AcousticModel
 from speech.input_pipeline.parsing import stored_features, transcripts
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from absl import logging
 
 import constants
-from speech.shards.records import FRAMES_BAR, Index
+from speech.shards.index import FRAMES_BAR, Index
 
 # Minimum mean number of batches of a bucket in an epoch. Fewer buckets need more padding; more
 # buckets leave more batches incomplete at an epoch's end.

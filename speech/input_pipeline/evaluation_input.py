@@ -8,7 +8,8 @@ import tensorflow as tf
 from speech.features.normalisation import Statistics
 from speech.input_pipeline import parsing
 from speech.input_pipeline.batching import Batching
-from speech.shards.records import Index, ShardSet
+from speech.shards.index import Index
+from speech.shards.shard_set import ShardSet
 
 # The utterance number of a row that only fills up a static batch.
 FILLING = -1

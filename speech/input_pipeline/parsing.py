@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from speech.features.front_end import CORPUS
 from speech.features.normalisation import Statistics
-from speech.shards.records import Index, ShardSet
+from speech.shards.index import Index
+from speech.shards.shard_set import ShardSet
 
 # One utterance, or a batch of them, by the names of its tensors.
 Batch = dict[str, tf.Tensor]

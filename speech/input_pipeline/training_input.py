@@ -26,7 +26,8 @@ from speech.input_pipeline.batching import (
     steps_per_epoch,
 )
 from speech.input_pipeline.parsing import Batch
-from speech.shards.records import Index, ShardSet
+from speech.shards.index import Index
+from speech.shards.shard_set import ShardSet
 
 # (frames as they were recorded, the utterance, of which augmentation may have made more or fewer)
 _Recorded = tuple[tf.Tensor, Batch]

@@ -34,7 +34,7 @@ from speech.preparation.preflight import (
     SetNumbers,
 )
 from speech.preparation.preflight_report import CHARACTERS, advice, verdict
-from speech.shards.records import ShardSettings
+from speech.shards.index import ShardSettings
 from speech.system import storage
 from speech.text.showing import code_point, described, in_utf8, is_mark, place
 

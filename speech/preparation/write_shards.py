@@ -27,23 +27,18 @@ from speech.augmentation.waveform import augment_copy
 from speech.corpora.utterance import Utterance
 from speech.features.front_end import CORPUS, extract_by_bin
 from speech.features.normalisation import Sums
-from speech.shards.records import (
+from speech.shards.index import (
     FRAMES_BAR,
     LABELS_BAR,
     Index,
     Shard,
     ShardSettings,
-    ShardWriter,
     Skipped,
-    encode_example,
     histogram,
-    index_path,
-    lock_path,
     read_index,
-    run_folder,
-    shard_path,
-    shard_pattern,
 )
+from speech.shards.paths import index_path, lock_path, run_folder, shard_path, shard_pattern
+from speech.shards.records import ShardWriter, encode_example
 from speech.system import storage
 from speech.system.command_line import progress_bar
 from speech.system.lock import Lock, exclusive

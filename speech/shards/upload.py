@@ -18,15 +18,8 @@ import google_crc32c
 from absl import logging
 from tqdm import tqdm
 
-from speech.shards.records import (
-    Index,
-    Shard,
-    index_path,
-    lock_path,
-    read_index,
-    shard_path,
-    shard_pattern,
-)
+from speech.shards.index import Index, Shard, read_index
+from speech.shards.paths import index_path, lock_path, shard_path, shard_pattern
 from speech.system import bucket, storage
 from speech.system.command_line import progress_bar
 from speech.system.lock import Lock, exclusive

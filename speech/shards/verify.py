@@ -11,15 +11,9 @@ import google_crc32c
 from absl import logging
 from tqdm import tqdm
 
-from speech.shards.records import (
-    RecordError,
-    Shard,
-    index_path,
-    read_index,
-    read_records,
-    shard_path,
-    shard_pattern,
-)
+from speech.shards.index import Shard, read_index
+from speech.shards.paths import index_path, shard_path, shard_pattern
+from speech.shards.records import RecordError, read_records
 from speech.system import storage
 from speech.system.command_line import progress_bar
 from utils import UserError

@@ -16,7 +16,7 @@ from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.evaluation_input import evaluation_input_fn, evaluation_steps
 from speech.input_pipeline.parsing import transcripts
 from speech.networks.config import ModelConfig
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from speech.training.heat_map import Sample
 from speech.training.history import Look
 

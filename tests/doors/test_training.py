@@ -19,7 +19,7 @@ import training
 from speech.engines import checkpoints
 from speech.input_pipeline.batching import Batching
 from speech.networks.config import read_config
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from utils import UserError
 
 BINS = 4

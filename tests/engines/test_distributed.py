@@ -25,7 +25,7 @@ from speech.features.front_end import FrontEnd
 from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.training_input import TrainingInput, training_input_fn
 from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from speech.training import transfer
 from speech.training.history import History
 from speech.training.step_state import StepReader

@@ -35,7 +35,8 @@ from speech.input_pipeline.batching import (
 from speech.input_pipeline.evaluation_input import FILLING, evaluation_input_fn, evaluation_steps
 from speech.input_pipeline.parsing import stored_features, transcripts
 from speech.input_pipeline.training_input import TrainingInput, training_input_fn
-from speech.shards.records import Index, Shard, ShardSet, ShardSettings
+from speech.shards.index import Index, Shard, ShardSettings
+from speech.shards.shard_set import ShardSet
 from utils import ENGLISH
 
 Batch = dict[str, np.ndarray]

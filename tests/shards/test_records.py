@@ -18,20 +18,10 @@ from hypothesis import strategies as st
 from speech.augmentation.waveform import Copies
 from speech.features.front_end import FrontEnd
 from speech.features.normalisation import Sums
-from speech.shards.records import (
-    Index,
-    Shard,
-    ShardSettings,
-    ShardWriter,
-    Skipped,
-    encode_example,
-    find_shards,
-    frame_record,
-    histogram,
-    index_path,
-    read_index,
-    shard_path,
-)
+from speech.shards.index import Index, Shard, ShardSettings, Skipped, histogram, read_index
+from speech.shards.paths import index_path, shard_path
+from speech.shards.records import ShardWriter, encode_example, frame_record
+from speech.shards.shard_set import find_shards
 from utils import ENGLISH, Alphabet, UserError
 
 SETTINGS = ShardSettings(

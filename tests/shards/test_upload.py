@@ -18,7 +18,9 @@ from doors import ROOT, environment_of_door
 from emulator import Emulator
 from tiny_shards import random_utterances, write_shards
 
-from speech.shards.records import Index, find_shards, index_path, read_index
+from speech.shards.index import Index, read_index
+from speech.shards.paths import index_path
+from speech.shards.shard_set import find_shards
 from speech.shards.upload import MOST_PARTS, Uploaded, upload
 from speech.shards.verify import verify
 from speech.system import bucket, lock, storage

@@ -15,7 +15,7 @@ from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.evaluation_input import evaluation_input_fn
 from speech.input_pipeline.training_input import TrainingInput, training_input_fn
 from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from utils import ENGLISH
 
 Array = npt.NDArray[np.float32]

@@ -11,7 +11,7 @@ from tiny_training import TRAINING, build, checkpointed
 
 from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.training_input import TrainingInput, training_input_fn, utterance_ids
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from speech.training import bad_steps, step_state
 from utils import UserError
 

@@ -12,7 +12,7 @@ from speech.engines import checkpoints
 from speech.evaluation import results as report
 from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.parsing import transcripts
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from speech.training.dev_evaluation import Looker, told
 from speech.training.history import Look
 from utils import ENGLISH

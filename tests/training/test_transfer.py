@@ -27,7 +27,7 @@ from speech.networks.config import (
     read_config,
     save_config,
 )
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from speech.training import transfer
 from speech.training.transfer import DROPPED, FRESH, LOADED, Source, Transfer
 from utils import ENGLISH, UTF_8, Alphabet, UserError

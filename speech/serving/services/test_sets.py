@@ -22,7 +22,7 @@ from speech.serving.errors import RequestError
 from speech.serving.schemas.requests import shown
 from speech.serving.services.catalogue import Catalogue, Choice, ServedModel
 from speech.serving.services.listening import Listener, Share
-from speech.shards.records import ShardSet, find_shards
+from speech.shards.shard_set import ShardSet, find_shards
 from utils import UserError
 
 Floats = npt.NDArray[np.float32]
