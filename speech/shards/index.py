@@ -18,53 +18,53 @@ from utils import Alphabet, is_number
 
 INDEX_FORMAT = 1
 
-# Width of a histogram's bar: frames and labels differ by a factor of about ten.
+# Width of a histogram's bar; utterances have about ten times as many frames as labels.
 FRAMES_BAR = 10
 LABELS_BAR = 5
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One shard file and what it holds."""
+    """One shard file and its contents."""
 
-    file: str  # name beside the index
+    file: str  # name in the folder of the index
     start: int  # corpus position of its first utterance
-    end: int  # corpus position behind its last one
+    end: int  # corpus position after its last one
     records: int  # utterances written; the others of the range are in the index's `skipped`
-    bytes: int  # of the file
-    crc32c: str  # of the file, 8 hexadecimal digits
+    bytes: int  # size of the file
+    crc32c: str  # checksum of the file, 8 hexadecimal digits
     audio_seconds: float  # of the utterances written
     longest_frames: int
     longest_label: int
-    # Lower edge of a histogram's bar -> utterances; keys are text because JSON's are.
+    # Lower edge of a bar -> utterances; keys are text, as in JSON.
     frames_histogram: dict[str, int]
     labels_histogram: dict[str, int]
-    # Of the features written; None if there are none, or they are normalised otherwise.
+    # Sums of the features written; None: no features, or not normalised over the corpus.
     sums: Sums | None = None
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """An utterance that is in the corpus but in no shard."""
+    """An utterance of the corpus that is in no shard."""
 
     position: int
     utterance_id: str
-    reason: str  # one of speech.preparation.write_shards's reasons
-    detail: str  # what exactly, for the person who mends it
+    reason: str  # one of the reasons of speech/preparation
+    detail: str  # the exact problem, for the person who repairs it
 
 
 @dataclass(frozen=True)
 class ShardSettings:
-    """What decides the bytes of a set of shards, apart from the corpus."""
+    """Settings of a set of shards; together with the corpus they determine its bytes."""
 
     front_end: FrontEnd
     alphabet: Alphabet
-    partition_size: int  # corpus positions a shard covers
+    partition_size: int  # corpus positions per shard
     max_sequence_length: int  # frames
     max_label_length: int  # labels
-    padded: bool  # whether records are padded to the two lengths above
-    stride: int  # frames per output of the network that CTC has to align labels to
-    copies: Copies = NO_COPIES  # that are made of each utterance; older indexes don't have them
+    padded: bool  # whether records are padded to these two lengths
+    stride: int  # frames per output of the network for which CTC can align the labels
+    copies: Copies = NO_COPIES  # augmented ones of each utterance; not in older indexes
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "alphabet": self.alphabet.to_json()}
@@ -72,11 +72,11 @@ class ShardSettings:
 
 @dataclass(frozen=True)
 class Index:
-    """What a set of shards is made of; training and evaluation need nothing else to read it."""
+    """Contents of a set of shards: all that training and evaluation need to read it."""
 
     settings: ShardSettings
-    corpus_utterances: int  # positions in the corpus
-    corpus_digest: str  # SHA-256, see prepare.corpus_digest
+    corpus_utterances: int  # number of positions in the corpus
+    corpus_digest: str  # SHA-256, see corpus_digest in speech/preparation
     shards: tuple[Shard, ...] = ()  # by their start
     skipped: tuple[Skipped, ...] = ()  # by their position
 
@@ -102,7 +102,7 @@ class Index:
 
     @property
     def frames_histogram(self) -> dict[int, int]:
-        """Frames, rounded down to FRAMES_BAR -> utterances; sorted."""
+        """Returns the utterances by their frames, rounded down to FRAMES_BAR; sorted."""
         total: Counter[int] = Counter()
         for shard in self.shards:
             total.update({int(edge): count for edge, count in shard.frames_histogram.items()})
@@ -110,17 +110,17 @@ class Index:
 
     @property
     def statistics(self) -> Statistics | None:
-        """What normalises features over these shards; None if they are normalised otherwise."""
+        """Returns statistics over these shards; None: features are not normalised over a corpus."""
         sums = [shard.sums for shard in self.shards if shard.sums]
         return reduce(add, sums).statistics if sums else None
 
     @property
     def complete(self) -> bool:
-        """Whether the shards cover the whole corpus."""
+        """Tells whether the shards cover the whole corpus."""
         return sum(shard.end - shard.start for shard in self.shards) == self.corpus_utterances
 
     def with_shard(self, shard: Shard, skipped: Iterable[Skipped]) -> "Index":
-        """The index with one more shard and the utterances of its range that are not in it."""
+        """Returns an index with one more shard and the utterances that it skipped."""
         return replace(
             self,
             shards=tuple(sorted((*self.shards, shard), key=lambda each: each.start)),
@@ -128,7 +128,7 @@ class Index:
         )
 
     def without_shard(self, lost: Shard) -> "Index":
-        """The index before `lost` was written."""
+        """Returns the index as it was before `lost` was written."""
         return replace(
             self,
             shards=tuple(shard for shard in self.shards if shard != lost),
@@ -149,12 +149,20 @@ class Index:
             indent=1,
             ensure_ascii=False,
         )
-        # The name of a file may hold bytes that aren't UTF-8; these, JSON has to write as \udcXX.
+        # A file's name may hold bytes that aren't UTF-8, which JSON writes as \udcXX.
         return content.encode(errors="backslashreplace").decode() + "\n"
 
     @classmethod
     def from_json(cls, text: str, path: str) -> "Index":
-        """The index in `text`; `path` is for the message of the UserError if it is none."""
+        """Reads an index.
+
+        Args:
+            text: its JSON.
+            path: for messages.
+
+        Raises:
+            UserError: it is no valid index.
+        """
         remedy = "remove it and prepare the shards again"
         with typed_json.explained(path, "an index of shards", remedy):
             content = typed_json.parse_object(text)
@@ -189,14 +197,14 @@ class _IndexFile:
 
 
 def _check_consistent(index: Index) -> None:
-    """Raises FieldError where an index was changed into one that no preparation writes."""
+    """Raises FieldError if an index has contents that no preparation writes."""
     positions = [skipped.position for skipped in index.skipped]
-    behind_last = 0
+    previous_end = 0
     for number, shard in enumerate(index.shards):
         where = f"shards[{number}]"
-        if not behind_last <= shard.start <= shard.end <= index.corpus_utterances:
+        if not previous_end <= shard.start <= shard.end <= index.corpus_utterances:
             raise FieldError(
-                f"{where}: start {shard.start} and end {shard.end} must lie between {behind_last} "
+                f"{where}: start {shard.start} and end {shard.end} must be between {previous_end} "
                 f"and {index.corpus_utterances}"
             )
         if not shard.file.endswith(shard_path("", shard.start)):
@@ -211,11 +219,11 @@ def _check_consistent(index: Index) -> None:
             if not is_number(edge):
                 raise FieldError(f"{where}: a histogram has {edge!r}, which is no number")
         _check_sums(where, shard, index.settings.front_end)
-        behind_last = shard.end
+        previous_end = shard.end
 
 
 def _check_sums(where: str, shard: Shard, front_end: FrontEnd) -> None:
-    """Sums must be there if features are to be normalised by them, and be of every bin."""
+    """Raises FieldError unless a shard has sums of every bin exactly when they are needed."""
     bins = front_end.bins if front_end.normalisation == CORPUS and shard.records else 0
     found = shard.sums.bins if shard.sums else 0
     if found != bins:
@@ -223,13 +231,13 @@ def _check_sums(where: str, shard: Shard, front_end: FrontEnd) -> None:
 
 
 def histogram(lengths: Iterable[int], bar: int) -> dict[str, int]:
-    """Lower edge of a bar -> how many of `lengths` lie in it, in the edges' order."""
+    """Returns the number of lengths in each bar of width `bar`, by its lower edge; sorted."""
     counts = Counter(length // bar * bar for length in lengths)
     return {str(edge): counts[edge] for edge in sorted(counts)}
 
 
 def read_index(tfrecords_file: str) -> Index | None:
-    """The index of a set, None if it has none yet."""
+    """Reads the index of a set; None if it has none yet."""
     path = index_path(tfrecords_file)
     if not storage.exists(path):
         return None

@@ -1,4 +1,4 @@
-"""Shards: TFRecord files of utterances, and the index that describes them.
+"""Writes and reads records of shards, and files of them.
 
 A set of shards named `train.tfrecords` is the files `train.tfrecords.00000000`,
 `train.tfrecords.00020000`, ... (the number is the corpus position of a shard's first utterance) and
@@ -11,8 +11,8 @@ A set of shards named `train.tfrecords` is the files `train.tfrecords.00000000`,
     utterance_id    bytes, UTF-8
     transcript      bytes, UTF-8
 
-Records are encoded here by hand: python protobuf takes a float list in number by number, which
-needs more time than all the rest, and nothing that prepares data needs TensorFlow.
+Records are encoded here by hand: Python's protobuf copies a float list number by number, which
+takes longer than all the rest of preparation, and preparation needs no TensorFlow.
 """
 
 import struct
@@ -31,11 +31,11 @@ _EXAMPLE_FEATURES = _FEATURES_FEATURE = _MAP_KEY = _LIST_VALUE = 1
 _MAP_VALUE = 2
 _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 1, 2, 3
 
-# What stands before a record's payload, its length and the length's checksum, and behind it.
+# A record's payload comes after its length and the length's checksum, and before its own checksum.
 RECORD_HEADER = struct.Struct("<QI")
 RECORD_FOOTER = struct.Struct("<I")
 
-# A serialised message in pieces that are yet to be joined.
+# Pieces of a serialised message, in order.
 Pieces = list[bytes | memoryview]
 
 
@@ -47,7 +47,7 @@ def encode_example(
     padded_frames: int = 0,
     padded_labels: int = 0,
 ) -> bytes:
-    """A serialised tf.train.Example, the same bytes for the same arguments.
+    """Returns a serialised tf.train.Example; the same arguments give the same bytes.
 
     Args:
         features: float32 [bins, frames].
@@ -87,13 +87,13 @@ def _varint(number: int) -> bytes:
 
 
 def _message(field_number: int, payload: Pieces) -> Pieces:
-    """A field of that number, in pieces: the floats are copied once, when all is joined."""
+    """Returns a field in pieces, so that floats are copied once, when all pieces are joined."""
     length = sum(memoryview(piece).nbytes for piece in payload)
     return [_varint(field_number << 3 | _LENGTH_DELIMITED), _varint(length), *payload]
 
 
 def _list(kind: int, payload: Pieces) -> Pieces:
-    """A Feature whose list of `kind` holds one bytes value, or packed numbers."""
+    """Returns a Feature: a list of `kind` with one bytes value or with packed numbers."""
     return _message(kind, _message(_LIST_VALUE, payload))
 
 
@@ -107,7 +107,7 @@ def _masked_crc32c(payload: bytes) -> int:
 
 
 def frame_record(payload: bytes) -> tuple[bytes, bytes, bytes]:
-    """What TFRecord files hold of a record: length and its checksum, payload, its checksum."""
+    """Returns a record of a TFRecord file: its header, payload and footer."""
     length_crc32c = _masked_crc32c(struct.pack("<Q", len(payload)))
     return (
         RECORD_HEADER.pack(len(payload), length_crc32c),
@@ -117,13 +117,13 @@ def frame_record(payload: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 class Readable(Protocol):
-    """Anything that gives bytes in turn."""
+    """A file to read from, or an object like one."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
 def read_records(file: Readable) -> Iterator[bytes]:
-    """The payloads of a TFRecord file, each checked against its own checksums.
+    """Yields the payloads of a TFRecord file, each checked against its checksums.
 
     Raises:
         RecordError: a record is damaged or cut short.
@@ -145,20 +145,20 @@ def read_records(file: Readable) -> Iterator[bytes]:
 
 
 class RecordError(Exception):
-    """A record of a shard that isn't what was written."""
+    """A record of a shard that differs from what was written."""
 
     def __init__(self, offset: int, problem: str) -> None:
         super().__init__(f"the record at byte {offset} {problem}")
 
 
 class ShardWriter:
-    """Writes one shard, which gets its name from `commit`.
+    """Writes one shard, which gets its name on `commit`.
 
-    As a context manager it leaves nothing behind if the shard was not committed.
+    As a context manager it removes a shard that was not committed.
     """
 
     def __init__(self, path: str, partial: str | None = None) -> None:
-        """partial: as of `storage.open_writer`."""
+        """partial: see `storage.open_writer`."""
         self.bytes = 0
         self._writer = storage.open_writer(path, partial)
 
@@ -168,7 +168,7 @@ class ShardWriter:
             self.bytes += len(piece)
 
     def commit(self) -> str:
-        """Puts the whole shard under its own name; returns its CRC32C as 8 hexadecimal digits."""
+        """Gives the complete shard its name; returns its CRC32C as 8 hexadecimal digits."""
         return self._writer.commit()
 
     def __enter__(self) -> "ShardWriter":

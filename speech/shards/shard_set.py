@@ -1,4 +1,4 @@
-"""Finds the shards that a pattern names, and checks them against their index."""
+"""Finds the shards that a pattern matches and checks them against their index."""
 
 import fnmatch
 import os
@@ -16,7 +16,7 @@ from utils import UserError
 
 @dataclass(frozen=True)
 class ShardSet:
-    """The shards that a pattern names."""
+    """The shards that a pattern matches, and their index."""
 
     pattern: str
     files: tuple[str, ...]  # paths, in the corpus's order
@@ -24,19 +24,19 @@ class ShardSet:
 
     @property
     def name(self) -> str:
-        """The set's name, as in NAME.tfrecords.00000000."""
+        """Returns the set's name, as in NAME.tfrecords.00000000."""
         return posixpath.basename(self.files[0]).rpartition(".")[0].removesuffix(".tfrecords")
 
 
 def find_shards(pattern: str) -> ShardSet:
-    """The shards that `pattern` matches and their index.
+    """Finds the shards that `pattern` matches and reads their index.
 
     Args:
-        pattern: a glob, local or gs://, read as `storage.meant` does.
+        pattern: a glob, local or gs://, as in `storage.meant`.
 
     Raises:
-        UserError: there is none, they are of several sets, their index is missing or disagrees
-            with them, or one is missing or cut short.
+        UserError: no shard matches, they belong to several sets, their index is missing or
+            disagrees with them, or a shard is missing or truncated.
     """
     is_shard = re.compile(r"(.*)\.[0-9]{8}$").match
     meant = storage.meant(pattern)
@@ -45,9 +45,9 @@ def find_shards(pattern: str) -> ShardSet:
     if not matches:
         raise UserError(
             f"No shards match {pattern}. Fetch LibriSpeech (python prepare_libri.py "
-            "--download=train-clean-100,dev-clean,test-clean) and make shards of it (python "
-            "prepare_libri.py), or of your own speech (--files_path=... --tfrecords_file=...); "
-            "name them as in data/train.tfrecords.*"
+            "--download=train-clean-100,dev-clean,test-clean) and write its shards (python "
+            "prepare_libri.py), or those of your own speech (--files_path=... "
+            "--tfrecords_file=...); name them as in data/train.tfrecords.*"
         )
     names = sorted({match[1] for match in matches})
     if len(names) > 1:
@@ -62,7 +62,7 @@ def find_shards(pattern: str) -> ShardSet:
     shards = tuple(shard for shard in index.shards if shard.file in files)
     if len(shards) == len(index.shards) and not index.complete:
         logging.warning(
-            "%s is incomplete: run the prepare command that made it again to finish it.", names[0]
+            "%s is incomplete: repeat the command that prepared it, to finish it.", names[0]
         )
     return ShardSet(
         pattern, tuple(files[shard.file] for shard in shards), replace(index, shards=shards)
@@ -80,8 +80,8 @@ def _check_shards(
     for name in files:
         if name not in known:
             raise UserError(
-                f"The index {index_file} doesn't know {name}: run the prepare command that made "
-                "it again, it finishes the set."
+                f"The index {index_file} doesn't list {name}: repeat the command that prepared "
+                "the set, to finish it."
             )
         if sizes[files[name]] != known[name].bytes:
             raise UserError(

@@ -350,8 +350,8 @@ def test_a_shard_of_another_size_is_refused_before_anything_is_sent(
     else:
         os.remove(f"{local}.00000010")
     message = refusal(local, own_bucket)
-    assert message.startswith(f"{local}.00000010 is not what was written: remove it")
-    assert "run the prepare command that made it again" in message
+    assert message.startswith(f"{local}.00000010 differs from what was written: remove it")
+    assert "repeat the command that prepared it" in message
     assert objects(emulator, own_bucket) == {}
 
 
@@ -364,7 +364,7 @@ def test_a_changed_shard_is_refused_and_nothing_of_it_is_sent(
         file.write(b"x")
     emulator.forget_requests()
     message = refusal(local, own_bucket, part_bytes)
-    assert message.startswith(f"{local}.00000005 is not what was written: remove it")
+    assert message.startswith(f"{local}.00000005 differs from what was written: remove it")
     assert not [name for name in sent(emulator) if NAMES[1] in name or "index" in name]
     assert not [name for name in objects(emulator, own_bucket) if NAMES[1] in name]
 
