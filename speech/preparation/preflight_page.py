@@ -16,8 +16,8 @@ import soundfile
 
 from speech.audio import levels
 from speech.audio.levels import FULL_SCALE
+from speech.audio.media_type import data_uri
 from speech.audio.reader import AudioError, read_audio
-from speech.corpora.recordings import data_uri
 from speech.corpora.utterance import Utterance
 from speech.html import charts as svg_charts
 from speech.html import page
