@@ -26,7 +26,7 @@ from speech.flags import decoder as decoder_flags
 from speech.flags.checkpoint import checkpoint_from_flags, define_checkpoint_flags
 from speech.flags.tpu import define_tpu_flags, tpu_from_flags
 from speech.networks.config import ModelConfig, read_config
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from speech.system import command_line, storage
 from utils import UserError
 

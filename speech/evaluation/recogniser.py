@@ -11,9 +11,10 @@ from speech.engines.engine import Engine, RunSettings
 from speech.engines.errors import explain_errors
 from speech.engines.tpu_estimator import TpuEstimatorEngine
 from speech.evaluation.recognition import Recognition, recognise
-from speech.input_pipeline import training_input
+from speech.input_pipeline.batching import Batching
+from speech.input_pipeline.parsing import transcripts
 from speech.networks.config import ModelConfig, check_same_front_end
-from speech.shards.records import ShardSet, find_shards
+from speech.shards.shard_set import ShardSet, find_shards
 from utils import UserError
 
 
@@ -25,7 +26,7 @@ class Recogniser:
     engine: Engine
     checkpoint: str
     model_dir: str
-    batching: training_input.Batching
+    batching: Batching
 
     def recognise(self, shards: ShardSet) -> Iterator[list[Recognition]]:
         """Every utterance of a set in the corpus's order, in batches; errors as `recognise`."""
@@ -35,7 +36,7 @@ class Recogniser:
                 self.checkpoint,
                 shards,
                 self.batching,
-                training_input.transcripts(shards),
+                transcripts(shards),
                 self.config.statistics,
             )
 
@@ -87,5 +88,5 @@ def on_device(
         TpuEstimatorEngine(lambda _: model_fn, run, device),
         checkpoint,
         model_dir,
-        training_input.Batching(eval_batch_size, static=device.is_tpu),
+        Batching(eval_batch_size, static=device.is_tpu),
     )

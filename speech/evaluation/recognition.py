@@ -8,8 +8,9 @@ import numpy.typing as npt
 
 from speech.engines.engine import Predictor
 from speech.features.normalisation import Statistics
-from speech.input_pipeline import training_input
-from speech.shards.records import ShardSet
+from speech.input_pipeline.batching import Batching
+from speech.input_pipeline.evaluation_input import evaluation_input_fn
+from speech.shards.shard_set import ShardSet
 from utils import UserError
 
 
@@ -27,7 +28,7 @@ def recognise(
     engine: Predictor,
     checkpoint: str,
     shards: ShardSet,
-    batching: training_input.Batching,
+    batching: Batching,
     references: Sequence[tuple[str, str]],
     statistics: Statistics | None = None,
 ) -> Iterator[list[Recognition]]:
@@ -41,9 +42,7 @@ def recognise(
         UserError: the network's output for an utterance isn't finite.
     """
     remaining = iter(references)
-    batches = engine.predict(
-        training_input.evaluation_input_fn(shards, batching, True, statistics), checkpoint
-    )
+    batches = engine.predict(evaluation_input_fn(shards, batching, True, statistics), checkpoint)
     for batch in batches:
         columns = (batch["log_probs"], batch["output_length"], batch["ctc_loss"], batch["aligned"])
         # A TPU's last batch is filled up: zip ends with the references. These come last, so that

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from speech.export.description import Description
 from speech.export.rates import Rates
 from speech.networks import registry
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 
 CARD_FILE = "model_card.md"
 

@@ -12,9 +12,11 @@ from speech.engines.engine import Engine
 from speech.evaluation import results
 from speech.evaluation.recognition import Recognition, recognise
 from speech.evaluation.results import Errors
-from speech.input_pipeline import training_input
+from speech.input_pipeline.batching import Batching
+from speech.input_pipeline.evaluation_input import evaluation_input_fn, evaluation_steps
+from speech.input_pipeline.parsing import transcripts
 from speech.networks.config import ModelConfig
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from speech.training.heat_map import Sample
 from speech.training.history import DevResult
 
@@ -37,7 +39,7 @@ class DevEvaluator:
     """Evaluates one checkpoint after another on the development set."""
 
     def __init__(
-        self, shards: ShardSet, batching: training_input.Batching, config: ModelConfig, best_by: str
+        self, shards: ShardSet, batching: Batching, config: ModelConfig, best_by: str
     ) -> None:
         """best_by: one of METRICS; of equally good results the one with the lower loss is best."""
         self._shards = shards
@@ -46,7 +48,7 @@ class DevEvaluator:
         self._statistics = config.statistics
         self._output_seconds = config.output_seconds
         self._best_by = best_by
-        self._references = training_input.transcripts(shards)
+        self._references = transcripts(shards)
         every = max(len(self._references) // constants.BEAM_SAMPLE, 1)
         chosen = self._references[::every][: constants.BEAM_SAMPLE]
         self._sample_ids = {utterance_id for utterance_id, _ in chosen}
@@ -117,11 +119,9 @@ class DevEvaluator:
 
     def _loss_alone(self, engine: Engine, checkpoint: str, step: int) -> DevResult:
         found = engine.mean_loss(
-            training_input.evaluation_input_fn(
-                self._shards, self._batching, False, self._statistics
-            ),
+            evaluation_input_fn(self._shards, self._batching, False, self._statistics),
             checkpoint,
-            training_input.evaluation_steps(self._shards.index, self._batching),
+            evaluation_steps(self._shards.index, self._batching),
         )
         self._warn_of_unalignable(found.unalignable_utterances)
         return DevResult(step, found.loss, None, None, None, None, best=False)

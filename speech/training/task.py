@@ -10,14 +10,15 @@ from speech.augmentation import features
 from speech.engines import checkpoints
 from speech.engines.devices import Device
 from speech.engines.engine import InitialValues, InputFn
-from speech.input_pipeline import training_input
+from speech.input_pipeline.batching import Batching, log_reading, steps_per_epoch
+from speech.input_pipeline.training_input import TrainingInput, training_input_fn, utterance_ids
 from speech.networks import registry
 from speech.networks.config import (
     ModelConfig,
     check_same_front_end,
     resume_config,
 )
-from speech.shards.records import ShardSet, find_shards
+from speech.shards.shard_set import ShardSet, find_shards
 from speech.training import transfer
 from speech.training.settings import DataSettings, TrainingSettings
 from utils import UserError
@@ -38,8 +39,8 @@ class Task:
     settings: TrainingSettings
     config: ModelConfig
     data: Data
-    batching: training_input.Batching
-    dev_batching: training_input.Batching
+    batching: Batching
+    dev_batching: Batching
     initial_values: InitialValues | None = None  # of a new model; None: the network's own
 
     @property
@@ -48,27 +49,26 @@ class Task:
 
     def batches_from(self, step: int, with_ids: bool = False) -> InputFn:
         """Returns the input function of the batches after `step`."""
-        return training_input.training_input_fn(
+        settings = TrainingInput(
             self.data.train,
             self.batching.uncut if with_ids else self.batching,
             self.config.training.random_seed,
-            self.settings.data.shuffle_buffer_size,
-            self.config.training.augment,
             start_step=step,
+            shuffle_buffer_size=self.settings.data.shuffle_buffer_size,
+            augmentations=self.config.training.augment,
             sorta_grad=self.settings.data.sorta_grad,
             with_ids=with_ids,
             train_steps=self.config.training.train_steps,
             stride=self.config.network.stride_size,
             statistics=self.config.statistics,
         )
+        return training_input_fn(settings)
 
     def utterances_of(self, step: int) -> list[str]:
         """Returns the ids of the utterances that step number `step` trains on; none on a pod."""
         if self.batching.hosts > 1:
             return []
-        return training_input.utterance_ids(
-            self.batches_from(step - 1, with_ids=True), self.batching.batch_size
-        )
+        return utterance_ids(self.batches_from(step - 1, with_ids=True), self.batching.batch_size)
 
     def shared_settings(self) -> dict[str, Any]:
         """Returns what must be the same in all processes that train together."""
@@ -125,17 +125,15 @@ def make_task(settings: TrainingSettings, data: Data, device: Device) -> Task:
     )
 
 
-def model_config(
-    settings: TrainingSettings, train: ShardSet, batching: training_input.Batching
-) -> ModelConfig:
+def model_config(settings: TrainingSettings, train: ShardSet, batching: Batching) -> ModelConfig:
     """Returns the config of a new model.
 
     Raises:
         UserError: the settings can't be followed, or the shards don't fill a batch.
     """
     shards, size = train.index.settings, batching.batch_size
-    steps_per_epoch = training_input.steps_per_epoch(train.index, batching)
-    if not steps_per_epoch:
+    steps = steps_per_epoch(train.index, batching)
+    if not steps:
         raise UserError(
             f"--train_batch_size={size} is more than the {train.index.records} utterances of "
             f"{settings.data.train_data}: choose a smaller one, or prepare more."
@@ -144,9 +142,8 @@ def model_config(
     features.parse_all(settings.optimisation.augment, shards.front_end)
     training = replace(
         settings.optimisation,
-        steps_per_epoch=steps_per_epoch,
-        train_steps=settings.loop.train_steps
-        or math.ceil(settings.loop.max_epochs * steps_per_epoch),
+        steps_per_epoch=steps,
+        train_steps=settings.loop.train_steps or math.ceil(settings.loop.max_epochs * steps),
     )
     network = settings.network.config(shards.front_end, shards.alphabet)
     return ModelConfig(shards.front_end, shards.alphabet, network, training, train.index.statistics)
@@ -198,4 +195,4 @@ def log_task(task: Task) -> None:
         )
     for line in registry.table(registry.sketch(task.config.network)):
         logging.info("%s", line)
-    training_input.log_reading(index, task.batching, task.settings.data.shuffle_buffer_size)
+    log_reading(index, task.batching, task.settings.data.shuffle_buffer_size)

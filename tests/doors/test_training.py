@@ -16,7 +16,7 @@ from tiny_shards import random_utterances, write_shards
 import training
 from speech.engines import checkpoints
 from speech.networks.config import read_config
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 
 BINS = 4
 FRAMES = [200, 210, 220, 230, 240, 250, 260, 270, 280, 290, 300, 295]

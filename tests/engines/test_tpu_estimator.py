@@ -14,8 +14,10 @@ from speech.engines.devices import Device
 from speech.engines.engine import Callbacks, InputFn, RunSettings, StepState
 from speech.engines.stopping import Stopping
 from speech.engines.tpu_estimator import build
-from speech.input_pipeline import training_input
-from speech.shards.records import ShardSet
+from speech.input_pipeline.batching import Batching
+from speech.input_pipeline.evaluation_input import evaluation_input_fn
+from speech.input_pipeline.training_input import TrainingInput, training_input_fn
+from speech.shards.shard_set import ShardSet
 from utils import UserError
 
 
@@ -98,11 +100,11 @@ def test_mean_loss_is_that_of_the_outputs(tmp_path: Path) -> None:
     engine = engine_in(tmp_path / "model")
     engine.train(batches(shards), 1, 1.0, Callbacks(Stopping(), on_step=lambda state: None))
     checkpoint = str(tmp_path / "model" / "model.ckpt-1")
-    batching = training_input.Batching(4, static=False)
+    batching = Batching(4, static=False)
     loss = engine.mean_loss(
-        training_input.evaluation_input_fn(shards, batching, for_prediction=False), checkpoint, 1
+        evaluation_input_fn(shards, batching, for_prediction=False), checkpoint, 1
     )
-    input_fn = training_input.evaluation_input_fn(shards, batching, for_prediction=True)
+    input_fn = evaluation_input_fn(shards, batching, for_prediction=True)
     (outputs,) = engine.predict(input_fn, checkpoint)
     assert outputs["log_probs"].shape[0] == len(outputs["output_length"]) == 3
     assert loss.loss == pytest.approx(np.mean(outputs["ctc_loss"]), rel=1e-5)
@@ -110,8 +112,8 @@ def test_mean_loss_is_that_of_the_outputs(tmp_path: Path) -> None:
 
 
 def batches(shards: ShardSet) -> InputFn:
-    batching = training_input.Batching(TRAINING.train_batch_size, static=False)
-    return training_input.training_input_fn(shards, batching, 1, 8, (), start_step=0)
+    batching = Batching(TRAINING.train_batch_size, static=False)
+    return training_input_fn(TrainingInput(shards, batching, 1, shuffle_buffer_size=8))
 
 
 # --- Loops and checkpoints ------------------------------------------------------------------------

@@ -11,8 +11,9 @@ from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings, greedy_
 from speech.engines import checkpoints
 from speech.engines.engine import Engine
 from speech.evaluation import results as report
-from speech.input_pipeline import training_input
-from speech.shards.records import ShardSet
+from speech.input_pipeline.batching import Batching
+from speech.input_pipeline.parsing import transcripts
+from speech.shards.shard_set import ShardSet
 from speech.training.dev_evaluation import DevEvaluator, format_result
 from speech.training.history import DevResult
 from utils import ENGLISH
@@ -34,7 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, shards: ShardSet) -> tuple
 
 
 def evaluator(shards: ShardSet, best_by: str = "wer", hosts: int = 1) -> DevEvaluator:
-    return DevEvaluator(shards, training_input.Batching(2, False, hosts), model_config(), best_by)
+    return DevEvaluator(shards, Batching(2, False, hosts), model_config(), best_by)
 
 
 def test_evaluation_agrees_with_decoding_every_utterance(
@@ -43,7 +44,7 @@ def test_evaluation_agrees_with_decoding_every_utterance(
     found = evaluator(shards).evaluate(*trained, STEPS, None, lambda: False)
     assert found and found.result.best and found.result.step == STEPS
     known = predictions(build(Path(trained[1]).parent), shards)
-    references = [text for _, text in training_input.transcripts(shards)]
+    references = [text for _, text in transcripts(shards)]
     log_probs = [each["log_probs"][: each["output_length"]] for each in known]
     beams = BeamSearchDecoder(ENGLISH, BeamSettings(100)).decode_batch(log_probs)
     greedy = [greedy_decode(each, ENGLISH) for each in log_probs]

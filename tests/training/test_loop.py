@@ -26,7 +26,7 @@ from speech.engines.engine import (
 )
 from speech.engines.stopping import Stopping
 from speech.networks.config import NetworkChoice, TrainingConfig, read_config
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from speech.training import curves, loop, tensorboard
 from speech.training.early_stopping import EarlyStopping
 from speech.training.history import HISTORY_FILE, DevResult, History

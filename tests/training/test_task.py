@@ -10,7 +10,7 @@ from speech.engines.devices import Device, TpuSettings
 from speech.engines.engine import RunSettings
 from speech.input_pipeline.training_input import Batching
 from speech.networks.config import NetworkChoice, TrainingConfig, save_config
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from speech.training.settings import (
     DataSettings,
     LoopSettings,
