@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from absl import flags, logging
+from tabulate import tabulate
 
 import constants
 import model
@@ -162,10 +163,8 @@ HEADINGS = [
 
 
 def table(rows: list[list[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(HEADINGS, *rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        for line in [HEADINGS, *rows]
+    return tabulate(
+        [HEADINGS, *rows], tablefmt="plain", colglobalalign="right", disable_numparse=True
     )
 
 

@@ -4,6 +4,7 @@ A network is a tf.Module, so that the same object serves training, evaluation an
 """
 
 import tensorflow as tf
+from tabulate import tabulate
 
 import constants
 from speech.networks.config import NetworkConfig
@@ -61,8 +62,7 @@ def table(network: Network) -> list[str]:
         count = sum(each.shape.num_elements() for each in own.values())
         rows.append((layer, shapes, f"{count:,}"))
     rows.append(("total", "", f"{parameters(network):,}"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        f"{layer.ljust(widths[0])}  {shapes.ljust(widths[1])}  {count.rjust(widths[2])}"
-        for layer, shapes, count in rows
-    ]
+    aligned = tabulate(
+        rows, tablefmt="plain", colalign=("left", "left", "right"), disable_numparse=True
+    )
+    return aligned.splitlines()
