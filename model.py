@@ -113,7 +113,7 @@ def _predictions(
     logits: tf.Tensor, output_length: tf.Tensor, losses: tf.Tensor, aligned: tf.Tensor
 ) -> Tensors:
     return {
-        "log_probs": tf.nn.log_softmax(logits),  # [batch, outputs, labels]
+        "log_probs": tf.nn.log_softmax(logits),  # [batch, outputs, classes]
         "output_length": output_length,  # [batch]
         "ctc_loss": losses,  # [batch]
         "aligned": aligned,  # [batch], 0 where there is no loss
