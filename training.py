@@ -18,6 +18,7 @@ import constants
 import model
 from speech.augmentation import features
 from speech.engines import checkpoints, distributed, tpu_estimator
+from speech.engines.coordinator import Command, Coordinator
 from speech.engines.stopping import StopHook, Stopping
 from speech.input_pipeline import training_input
 from speech.networks import registry
@@ -317,9 +318,9 @@ class Task:
         )
 
     @property
-    def crew(self) -> distributed.Crew | None:
+    def coordinator(self) -> Coordinator | None:
         """The processes that train together; None: this one trains alone."""
-        return self.device.replicas.crew if self.device.replicas else None
+        return self.device.replicas.coordinator if self.device.replicas else None
 
     def setup(self) -> dict[str, Any]:
         """What has to be the same in all of them."""
@@ -361,8 +362,8 @@ def train_and_look(
             target = min(last_step, (step // interval + 1) * interval)
             train(task, history, judged, step, target, stopping, lock)
             step = checkpoints.steps_of(checkpoints.latest_checkpoint(FLAGS.model_dir))
-        if task.crew:
-            task.crew.order(None)
+        if task.coordinator:
+            task.coordinator.send(None)
         draw(history, training.steps_per_epoch)
         if FLAGS.average_checkpoints and not stopping.signal:
             average(task, looker, history, step, stopping)
@@ -382,32 +383,32 @@ def train(
     """Trains from step to step; a checkpoint is saved at the end, also if it is stopped."""
     training, scale = task.config.training, judged.learning_rate_scale
     recorder = Recorder(training, scale, history)
-    if task.crew:
-        task.crew.order(distributed.Order(step, target, scale, task.setup()))
+    if task.coordinator:
+        task.coordinator.send(Command(step, target, scale, task.setup()))
     task.trainer(scale).train(
         task.batches_from(step),
         max_steps=target,
         hooks=[
             ProgressHook(recorder, task.train.index.audio_seconds, training.train_steps),
             BadStepHook(FLAGS.max_bad_steps, task.utterances_of),
-            task.crew.stop_hook(stopping) if task.crew else StopHook(stopping),
+            task.coordinator.stop_hook(stopping) if task.coordinator else StopHook(stopping),
         ],
         saving_listeners=[HistoryListener(recorder, lock)],
     )
 
 
-def follow(task: Task, crew: distributed.Crew, stopping: Stopping) -> None:
-    """Trains what the chief orders, until it orders the end."""
+def follow(task: Task, coordinator: Coordinator, stopping: Stopping) -> None:
+    """Executes the chief's commands until the training has ended."""
     with tpu_estimator.explained_errors(FLAGS.model_dir):
-        while order := crew.next_order():
+        while command := coordinator.receive():
             checkpoint = checkpoints.latest_checkpoint(FLAGS.model_dir)
-            order.check(task.setup(), checkpoints.steps_of(checkpoint), FLAGS.model_dir)
-            task.trainer(order.learning_rate_scale).train(
-                task.batches_from(order.step),
-                max_steps=order.target,
+            command.check(task.setup(), checkpoints.steps_of(checkpoint), FLAGS.model_dir)
+            task.trainer(command.learning_rate_scale).train(
+                task.batches_from(command.step),
+                max_steps=command.target,
                 hooks=[
                     BadStepHook(FLAGS.max_bad_steps, task.utterances_of),
-                    crew.stop_hook(stopping),
+                    coordinator.stop_hook(stopping),
                 ],
             )
     logging.info("Worker 0 has ended the training.")
@@ -550,9 +551,9 @@ def run(stopping: Stopping) -> None:
     config, warm_start = beginning(config, trained)
     task = Task(config, train, batching, device, warm_start)
     task.trainer(1.0)  # checkpoints out of a TPU's step are told of now
-    if task.crew and not task.crew.cluster.chief:
-        follow(task, task.crew, stopping)
-        task.crew.leave()
+    if task.coordinator and not task.coordinator.cluster.chief:
+        follow(task, task.coordinator, stopping)
+        task.coordinator.exit_process()
     tpu_estimator.check_writable(FLAGS.model_dir)
     with exclusive(storage.join(FLAGS.model_dir, ".lock"), "this model", "--model_dir") as lock:
         save_config(FLAGS.model_dir, config)
@@ -563,8 +564,8 @@ def run(stopping: Stopping) -> None:
             looker = dev_evaluation.Looker(dev, looking, config, FLAGS.best_by)
         train_and_look(task, looker, stopping, lock)
     logging.info("The model is in %s", FLAGS.model_dir)
-    if task.crew:
-        task.crew.leave()
+    if task.coordinator:
+        task.coordinator.exit_process()
 
 
 if __name__ == "__main__":

@@ -12,12 +12,8 @@ from absl import flags, logging
 
 import constants
 from speech.engines import checkpoints
-from speech.engines.distributed import (
-    DistributedEstimator,
-    Replicas,
-    find_replicas,
-    replica_model_fn,
-)
+from speech.engines.distributed import DistributedEstimator, replica_model_fn
+from speech.engines.replicas import Replicas, find_replicas
 from speech.system import command_line, storage
 from utils import UserError
 
@@ -317,7 +313,7 @@ def build(
     if device.replicas is None:
         return estimator
     trainer = _distributed(model_fn, run, device.replicas, warm_start)
-    return DistributedEstimator(trainer, estimator, device.replicas.crew)
+    return DistributedEstimator(trainer, estimator, device.replicas.coordinator)
 
 
 def _distributed(
