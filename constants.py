@@ -47,7 +47,7 @@ LIBRISPEECH_SETS = {
     "test-clean": TEST_SET,
 }
 
-# Where training.py and eval.py look for shards: in the bucket if there is one.
+# Shards and model of training.py and eval.py, by default in the bucket if there is one.
 SHARDS_DIR = f"{BUCKET}/data" if BUCKET else DATA_DIR
 TRAIN_DATA = _location("TRAIN_DATA", f"{SHARDS_DIR}/{TRAIN_SET}.*")
 DEV_DATA = _location("DEV_DATA", f"{SHARDS_DIR}/{DEV_SET}.*")

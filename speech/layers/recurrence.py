@@ -2,7 +2,7 @@
 
 The gradient is written by hand. Automatic differentiation through the loop stacks a dense gradient
 of the whole input at every frame; here the gradient of the recurrent kernel is one product over all
-frames. For it the loop keeps the states and what a cell asks for, nothing that grows faster than
+frames. For it the loop stores the states and what the cell keeps: memory that grows no faster than
 the number of frames.
 
 All tensors are float32. The axis `directions` holds the forward direction and, if there are two,
