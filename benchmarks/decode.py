@@ -56,6 +56,7 @@ from flashlight.lib.text import decoder as flashlight
 from flashlight.lib.text.decoder.kenlm import KenLM
 from flashlight.lib.text.dictionary import Dictionary
 from kaldingram.train import NgramCounts
+from tabulate import tabulate
 
 import model
 from speech.decoding.beam_search import THREADS, BeamSearchDecoder, BeamSettings, LogProbs
@@ -359,13 +360,8 @@ def table(rows: list[Row]) -> str:
         ratios = [f"{row.speed / speed[name]:.2f}" for name in compared]
         quality = [f"{row.wer:.2%}", f"{row.log_prob:.2f}", f"{row.cores:.2f}"]
         lines.append([row.name, f"{row.speed:.2f}", *ratios, *quality])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if at else cell.ljust(width)
-            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
+    return tabulate(
+        lines, tablefmt="plain", colglobalalign="right", colalign=("left",), disable_numparse=True
     )
 
 

@@ -50,6 +50,7 @@ import constants
 import numpy as np
 import numpy.typing as npt
 from absl import flags, logging
+from tabulate import tabulate
 
 from speech.audio import find, reader
 from speech.corpora.formats import registry
@@ -453,13 +454,8 @@ def table(rounds: dict[Recogniser, Rounds], spoken: Sequence[Recording]) -> str:
                 word_error_rate(spoken, heard[0]) if recogniser.learnt else "",
             ]
         )
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if at else cell.ljust(width)
-            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
+    return tabulate(
+        lines, tablefmt="plain", colglobalalign="right", colalign=("left",), disable_numparse=True
     )
 
 

@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 import tensorflow as tf
 
-from speech.engines.distributed import Replicas, find_replicas
 from speech.engines.errors import first_line
-from speech.input_pipeline.training_input import Batching
+from speech.engines.replicas import Replicas, find_replicas
+from speech.input_pipeline.batching import Batching
 from speech.system import storage
 from utils import UserError
 

@@ -8,14 +8,9 @@ import tensorflow as tf
 from absl import logging
 
 from speech.engines import checkpoints
+from speech.engines.coordinator import Command, Coordinator
 from speech.engines.devices import Device
-from speech.engines.distributed import (
-    Crew,
-    DistributedEstimator,
-    Order,
-    Replicas,
-    replica_model_fn,
-)
+from speech.engines.distributed import DistributedEstimator, replica_model_fn
 from speech.engines.engine import (
     Callbacks,
     Engine,
@@ -26,6 +21,7 @@ from speech.engines.engine import (
     RunSettings,
     StepState,
 )
+from speech.engines.replicas import Replicas
 from speech.engines.step_state import StepReader
 from speech.engines.stopping import Stopping
 from utils import UserError
@@ -71,29 +67,35 @@ class TpuEstimatorEngine(Engine):
         )
 
     @property
-    def _crew(self) -> Crew | None:
-        return self._device.replicas.crew if self._device.replicas else None
+    def _coordinator(self) -> Coordinator | None:
+        return self._device.replicas.coordinator if self._device.replicas else None
 
     @property
     def is_leader(self) -> bool:
-        return self._crew is None or self._crew.cluster.chief
+        return self._coordinator is None or self._coordinator.cluster.chief
 
     def train(
         self, input_fn: InputFn, until_step: int, learning_rate_scale: float, callbacks: Callbacks
     ) -> int:
-        if self._crew:
+        if self._coordinator:
             step = checkpoints.latest_step(self._run.model_dir)
-            self._crew.order(Order(step, until_step, learning_rate_scale, self._shared_settings))
+            self._coordinator.send(
+                Command(step, until_step, learning_rate_scale, self._shared_settings)
+            )
         listener = _SaveListener(callbacks.before_save)
         return self._train(input_fn, until_step, learning_rate_scale, callbacks, [listener])
 
     def follow(self, batches_from: Callable[[int], InputFn], callbacks: Callbacks) -> None:
-        assert self._crew
-        while order := self._crew.next_order():
+        assert self._coordinator
+        while command := self._coordinator.receive():
             step, model_dir = checkpoints.latest_step(self._run.model_dir), self._run.model_dir
-            order.check(self._shared_settings, step, model_dir)
+            command.check(self._shared_settings, step, model_dir)
             self._train(
-                batches_from(order.step), order.target, order.learning_rate_scale, callbacks, []
+                batches_from(command.step),
+                command.target,
+                command.learning_rate_scale,
+                callbacks,
+                [],
             )
 
     def _train(
@@ -105,7 +107,9 @@ class TpuEstimatorEngine(Engine):
         saving_listeners: list["_SaveListener"],
     ) -> int:
         stopping = callbacks.stopping
-        stop_hook = self._crew.stop_hook(stopping) if self._crew else _StopHook(stopping)
+        stop_hook = (
+            self._coordinator.stop_hook(stopping) if self._coordinator else _StopHook(stopping)
+        )
         self._build(learning_rate_scale).train(
             input_fn,
             max_steps=until_step,
@@ -124,10 +128,10 @@ class TpuEstimatorEngine(Engine):
         )
 
     def close(self) -> None:
-        if self._crew:
+        if self._coordinator:
             if self.is_leader:
-                self._crew.order(None)
-            self._crew.leave()
+                self._coordinator.send(None)
+            self._coordinator.exit_process()
 
 
 # --- Hooks ----------------------------------------------------------------------------------------
@@ -214,7 +218,7 @@ def build(
     if device.replicas is None:
         return estimator
     trainer = _distributed(model_fn, run, device.replicas, warm_start)
-    return DistributedEstimator(trainer, estimator, device.replicas.crew)
+    return DistributedEstimator(trainer, estimator, device.replicas.coordinator)
 
 
 def _warm_start(values: InitialValues) -> tf.estimator.WarmStartSettings:

@@ -5,8 +5,8 @@ from typing import Any
 from absl import flags
 
 import constants
+from speech.engines.cluster import MIRRORED, MULTI_WORKER
 from speech.engines.devices import TpuSettings
-from speech.engines.distributed import MIRRORED, MULTI_WORKER
 from speech.system import command_line
 
 
