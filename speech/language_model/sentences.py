@@ -10,7 +10,7 @@ from absl import logging
 
 from speech.decoding.scorer import SPACE, SPACE_WORD
 from speech.language_model.text_files import TextFile, read_blocks
-from speech.text.scripts import written_without_spaces
+from speech.text.characters import written_without_spaces
 from speech.text.transcripts import AS_IT_IS, TranscriptRules
 from utils import UTF_8, Alphabet, UserError, lines_of
 

@@ -236,7 +236,7 @@ class Skipped:
 
     position: int
     utterance_id: str
-    reason: str  # one of speech.preparation.write_shards's reasons
+    reason: str  # one of the reasons in speech.preparation.utterance
     detail: str  # what exactly, for the person who mends it
 
 
@@ -263,7 +263,7 @@ class Index:
 
     settings: ShardSettings
     corpus_utterances: int  # positions in the corpus
-    corpus_digest: str  # SHA-256, see prepare.corpus_digest
+    corpus_digest: str  # SHA-256, see preparation.resume.corpus_digest
     shards: tuple[Shard, ...] = ()  # by their start
     skipped: tuple[Skipped, ...] = ()  # by their position
 

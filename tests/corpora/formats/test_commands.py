@@ -77,8 +77,8 @@ def test_what_does_not_fit_is_kept_and_told(corpus: Path, caplog: pytest.LogCapt
         "m-mirror/m_99": None,
         "mirror/012-m": None,
     }
-    assert f"1 recordings have an id that {corpus}/commands.csv doesn't have: " in caplog.text
-    assert f"doesn't have: {corpus}/m_99.wav" in caplog.text
+    assert f"1 recordings have an id that is missing from {corpus}/commands.csv: " in caplog.text
+    assert f"commands.csv: {corpus}/m_99.wav" in caplog.text
     assert "1 recordings have no id in their name" in caplog.text and "012-m.wav" in caplog.text
     assert f"1 commands have no recording: {corpus}/commands.csv:3" in caplog.text
 
@@ -88,7 +88,7 @@ def test_one_of_several_languages_is_chosen(corpus: Path) -> None:
     assert [each.transcript for each in listed(corpus, "m_1.wav", language="De")] == ["an"]
     with pytest.raises(UserError, match="several columns of texts, es, de: choose one with --lang"):
         listed(corpus)
-    with pytest.raises(UserError, match="texts, es, de, and none of them is called --language=fr"):
+    with pytest.raises(UserError, match="texts, es, de, and none is named --language=fr"):
         listed(corpus, language="fr")
 
 
@@ -124,7 +124,7 @@ def test_commands_in_a_bucket_are_the_same_corpus(corpus: Path, own_bucket: str)
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ("1,a\n01,b\n,c\n", "line 3: id 1 is there already, at .*:2; line 4: id is empty"),
+        ("1,a\n01,b\n,c\n", "line 3: id 1 repeats .*:2; line 4: id is empty"),
         ("1,a,b\n", "line 2: 3 fields instead of 2"),
     ],
 )
@@ -137,9 +137,9 @@ def test_bad_commands_are_named_together(corpus: Path, rows: str, said: str) -> 
 @pytest.mark.parametrize(
     ("pattern", "said"),
     [
-        ("(", "--id_pattern=( is no regular expression: "),
+        ("(", "--id_pattern=( is not a regular expression: "),
         (r"\d+", r"--id_pattern=\d+ has no group for the id: write (?P<id>...)"),
-        ("x(?P<id>y)", "has an id in its name, as x(?P<id>y) finds one: the first is "),
+        ("x(?P<id>y)", "has an id in its name that matches x(?P<id>y): the first is "),
     ],
 )
 def test_patterns_that_find_nothing_are_told(corpus: Path, pattern: str, said: str) -> None:
@@ -149,7 +149,7 @@ def test_patterns_that_find_nothing_are_told(corpus: Path, pattern: str, said: s
 
 
 def test_what_is_missing_is_told(corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"mirror holds no recordings: .*with --audio_root"):
+    with pytest.raises(UserError, match=r"mirror contains no recordings: .*with --audio_root"):
         listed(corpus)
     (corpus / "commands.csv").write_text("id\n1\n")
     with pytest.raises(UserError, match=r"has no column of texts: .*as in id,es"):

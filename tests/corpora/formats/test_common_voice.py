@@ -59,5 +59,5 @@ def test_a_client_id_that_is_no_hash_is_the_speaker_as_it_is(tmp_path: Path) -> 
 
 def test_bad_rows_are_named_together(tmp_path: Path) -> None:
     path = table(tmp_path, "a\tx", "a\t\tb\t2", "a\tx\tb\t2")
-    with pytest.raises(UserError, match=r"line 2: 2 fields instead of 4; line 3: path is empty. M"):
+    with pytest.raises(UserError, match=r"line 2: 2 fields instead of 4; line 3: path is empty. C"):
         common_voice.read(path, Reading())

@@ -80,8 +80,8 @@ def test_all_bad_rows_are_in_one_error(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         listed(path)
     assert str(error.value) == (
-        f"{path} can't be used: line 2: 2 fields instead of 3; line 3: wav_filename is empty. Mend "
-        "or remove them."
+        f"{path} can't be used: line 2: 2 fields instead of 3; line 3: wav_filename is empty. "
+        "Correct or remove them."
     )
 
 

@@ -77,7 +77,7 @@ def test_two_texts_of_one_recording_are_named(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     with pytest.raises(UserError) as error:
         folders.read(str(tmp_path), Reading())
-    for part in ("3.wav.txt", "3.txt", "are both the text of", "Remove one"):
+    for part in ("3.wav.txt", "3.txt", "has two texts, ", "Correct or remove it"):
         assert part in str(error.value)
 
 

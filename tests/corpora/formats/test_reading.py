@@ -26,7 +26,7 @@ def test_big_endian_utf_16_is_told_by_its_mark(tmp_path: Path) -> None:
     [
         (TEXT.encode("latin-1"), r"a.csv, line 2, is not UTF-8 \(.*0xbf\): save the file as UTF-8"),
         (TEXT.encode("utf-16-le"), r"a.csv, line \d, .*save the file as UTF-8"),
-        (b"id,es\n1,a\0b\n", "a.csv, line 2, holds a zero byte"),
+        (b"id,es\n1,a\0b\n", "a.csv, line 2, contains a zero byte"),
         (TEXT.encode("utf-16")[:-1], "a.csv is damaged UTF-16"),
         (b"", "a.csv is empty"),
     ],
@@ -48,8 +48,8 @@ def test_problems_are_named_up_to_ten_and_the_others_counted() -> None:
     refuse_problems("a.csv", [])
     with pytest.raises(UserError) as one:
         refuse_problems("a.csv", ["line 3: bad"])
-    assert str(one.value) == "a.csv can't be used: line 3: bad. Mend or remove it."
+    assert str(one.value) == "a.csv can't be used: line 3: bad. Correct or remove it."
     with pytest.raises(UserError) as many:
         refuse_problems("a.csv", [f"line {line}: bad" for line in range(1, 14)])
-    assert "line 10: bad; and 3 more. Mend or remove them." in str(many.value)
+    assert "line 10: bad; and 3 more. Correct or remove them." in str(many.value)
     assert "line 11" not in str(many.value)

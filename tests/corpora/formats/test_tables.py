@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speech.corpora.formats import registry
-from speech.corpora.formats.tables import header_columns, read_csv, read_tsv, separator_of, shown
+from speech.corpora.formats.tables import (
+    format_names,
+    header_columns,
+    read_csv,
+    read_tsv,
+    separator_of,
+)
 from utils import UserError
 
 HEADER = "wav_filename,wav_filesize,transcript"
@@ -76,8 +82,8 @@ def test_a_field_that_is_too_long_is_not_called_a_matter_of_quotes(tmp_path: Pat
 @pytest.mark.parametrize(
     ("header", "said"),
     [
-        ("wav_filename,text", "lacks the column transcript: its first line names wav_filename, t"),
-        ("a,b", "lacks the column wav_filename and transcript.*needs wav_filename, transcript.$"),
+        ("wav_filename,text", "has no column transcript: its first line names wav_filename, t"),
+        ("a,b", "has no column wav_filename and transcript.*needs wav_filename, transcript.$"),
         ("client_id\tpath\tsentence", "It may be of the format common_voice.$"),
         ("wav_filename,transcript,Transcript", "column transcript more than once: rename"),
     ],
@@ -93,8 +99,8 @@ def test_a_table_of_empty_lines_has_no_columns(tmp_path: Path) -> None:
 
 
 def test_strange_names_are_shown_in_part() -> None:
-    assert shown(["a", "b\n\x00c"]) == "a, b??c"
-    assert shown(["x" * 50] * 22) == ", ".join(["x" * 40] * 20) + ", and 2 more"
+    assert format_names(["a", "b\n\x00c"]) == "a, b??c"
+    assert format_names(["x" * 50] * 22) == ", ".join(["x" * 40] * 20) + ", and 2 more"
 
 
 def test_columns_without_a_name_are_nobodys(tmp_path: Path) -> None:
