@@ -367,7 +367,7 @@ def test_a_worker_without_access_to_the_folder_is_reported(
         message = refusal(corpus, tmp_path)
     assert "--runner=DirectRunner ended without 3 of 3 shards" in message
     assert ".utterances.json can't be read" in message and "while running" not in message
-    assert f"{tmp_path} where this machine has it" in message
+    assert f"{tmp_path} at the same path" in message
     assert len(message.splitlines()) == 1
 
 
@@ -405,7 +405,7 @@ def test_invalid_runners_and_options_are_reported_in_one_line(
         (Runner("DirectRunner", ["--direct_running_mode=x"]), "invalid choice: 'x'"),
         (
             Runner("DirectRunner", ["direct_num_workes=3"]),
-            "no option direct_num_workes. Is direct_",
+            "no option direct_num_workes. Did you mean direct_",
         ),
         (Runner("apache_beam.runners.DataflowRunner", ["max_num_worker=3"]), "Is max_num_workers"),
     ]:

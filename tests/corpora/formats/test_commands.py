@@ -58,7 +58,7 @@ def test_the_table_s_numbers_may_be_in_the_digits_of_any_script(corpus: Path) ->
     assert [each.transcript for each in found] == ["نعم", None]
 
 
-def test_a_pattern_finds_what_other_names_say(corpus: Path) -> None:
+def test_a_pattern_matches_other_names(corpus: Path) -> None:
     (corpus / "commands.csv").write_text("id,es\nok_espejo,sí\n")
     (found,) = listed(
         corpus, "ok_espejo-maria.wav", id_pattern=r"(?P<id>[^/]+)-(?P<speaker>[^/]+)$"
@@ -68,7 +68,9 @@ def test_a_pattern_finds_what_other_names_say(corpus: Path) -> None:
     assert (alone.transcript, alone.speaker) == ("sí", "")
 
 
-def test_what_does_not_fit_is_kept_and_told(corpus: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_recordings_without_command_are_kept_with_a_warning(
+    corpus: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING, logger="absl"):
         found = listed(corpus, "m_1.wav", "m_7.wav", "m_99.wav", "012-m.wav", "._m_1.wav")
     assert {each.utterance_id: each.transcript for each in found} == {
@@ -98,7 +100,7 @@ def test_the_only_column_is_taken_in_any_language(corpus: Path, column: str) -> 
     assert [each.transcript for each in listed(corpus, "m_1.wav", language="pl")] == ["enciende"]
 
 
-def test_recordings_may_lie_in_an_audio_root(corpus: Path, tmp_path: Path) -> None:
+def test_recordings_may_be_in_an_audio_root(corpus: Path, tmp_path: Path) -> None:
     write_sound(tmp_path / "audio/maria_1.wav")
     (found,) = listed(corpus, audio_root=str(tmp_path / "audio"))
     assert (found.utterance_id, found.transcript) == ("maria-audio/maria_1", "enciende")
@@ -142,13 +144,13 @@ def test_bad_commands_are_named_together(corpus: Path, rows: str, said: str) -> 
         ("x(?P<id>y)", "has an id in its name that matches x(?P<id>y): the first is "),
     ],
 )
-def test_patterns_that_find_nothing_are_told(corpus: Path, pattern: str, said: str) -> None:
+def test_patterns_without_a_match_are_refused(corpus: Path, pattern: str, said: str) -> None:
     with pytest.raises(UserError) as error:
         listed(corpus, "m_1.wav", id_pattern=pattern)
     assert said in str(error.value)
 
 
-def test_what_is_missing_is_told(corpus: Path, tmp_path: Path) -> None:
+def test_missing_files_are_named(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"mirror contains no recordings: .*with --audio_root"):
         listed(corpus)
     (corpus / "commands.csv").write_text("id\n1\n")

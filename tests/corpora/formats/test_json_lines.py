@@ -44,7 +44,7 @@ def test_baidus_lines_state_the_length_of_files(tmp_path: Path) -> None:
     )
 
 
-def test_nemos_offset_makes_a_stretch(tmp_path: Path) -> None:
+def test_nemos_offset_makes_a_segment(tmp_path: Path) -> None:
     line = '{"audio_filepath": "x.wav", "text": "a", "speaker": 7, "duration": 2.5, "offset": %s}\n'
     offset, start, none = listed(tmp_path, line % "12.5" + line % "0" + line % "null")
     assert offset.utterance_id == "7-ru/x@12.5" and offset.speaker == "7"
@@ -105,7 +105,7 @@ def test_paths_start_at_the_audio_root_if_there_is_one(tmp_path: Path) -> None:
         ("[" * 100_000, "not JSON (maximum recursion depth exceeded"),
     ],
 )
-def test_bad_lines_are_told(tmp_path: Path, line: str, said: str) -> None:
+def test_bad_lines_are_refused(tmp_path: Path, line: str, said: str) -> None:
     good = '{"key": "x.wav", "text": "a"}'
     assert f"line 2: {said}" in refusal(tmp_path, f"{good}\n{line}\n{good}\n")
 
@@ -128,5 +128,5 @@ def test_all_bad_lines_are_in_one_error(tmp_path: Path) -> None:
         ("[7]", "line 1: not a JSON object, {...}"),
     ],
 )
-def test_broken_arrays_are_told(tmp_path: Path, text: str, said: str) -> None:
+def test_broken_arrays_are_refused(tmp_path: Path, text: str, said: str) -> None:
     assert said in refusal(tmp_path, text)

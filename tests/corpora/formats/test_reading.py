@@ -11,12 +11,12 @@ TEXT = "id,es\r\n1,¿qué?\n"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_encodings_that_can_be_told_read_alike(tmp_path: Path, encoding: str) -> None:
+def test_known_encodings_are_read_alike(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "a.csv").write_bytes(TEXT.encode(encoding))
     assert read_text(str(tmp_path / "a.csv")) == TEXT
 
 
-def test_big_endian_utf_16_is_told_by_its_mark(tmp_path: Path) -> None:
+def test_big_endian_utf_16_is_detected_by_its_mark(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"\xfe\xff" + TEXT.encode("utf-16-be"))
     assert read_text(str(tmp_path / "a.csv")) == TEXT
 

@@ -52,7 +52,7 @@ def refusal(*paths: Path | str, format_name: str | None = None, flag: str = "--f
     return str(error.value)
 
 
-def test_every_format_is_found_out_and_read(corpora: dict[str, Path]) -> None:
+def test_every_format_is_detected_and_read(corpora: dict[str, Path]) -> None:
     assert corpora.keys() == FORMATS.keys()
     for name, path in corpora.items():
         assert detect(str(path)) == name
@@ -86,7 +86,7 @@ def test_corpora_of_several_formats_are_one_sorted_by_id(corpora: dict[str, Path
         ("a.csv", "id,es\n", "csv"),
     ],
 )
-def test_tables_are_told_by_what_is_in_them(
+def test_tables_are_detected_by_their_content(
     tmp_path: Path, name: str, text: str, expected: str
 ) -> None:
     for encoding in ("utf-8", "utf-8-sig", "utf-16"):
@@ -94,14 +94,14 @@ def test_tables_are_told_by_what_is_in_them(
         assert detect(str(tmp_path / name)) == expected
 
 
-def test_a_table_that_is_like_none_tells_what_it_lacks(tmp_path: Path) -> None:
+def test_an_unknown_table_names_the_missing_columns(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,es\n1,sí\n", "utf-8")
     message = refusal(tmp_path / "a.csv")
     assert "has no column wav_filename and transcript" in message
     assert "It may be of the format commands" in message
 
 
-def test_folders_of_tables_name_them_to_choose_from(asterisk_ru: str) -> None:
+def test_a_folder_of_tables_names_them(asterisk_ru: str) -> None:
     tables = ", ".join(f"{asterisk_ru}/{name}.csv" for name in ("dev", "test", "train"))
     message = refusal(asterisk_ru)
     assert f"with tables ({tables}): name the tables with --files_path." in message
@@ -115,7 +115,7 @@ def test_folders_of_audio_alone_are_not_guessed(corpora: dict[str, Path]) -> Non
     assert found.transcript is None
 
 
-def test_corpora_in_a_bucket_are_found_out(corpora: dict[str, Path], own_bucket: str) -> None:
+def test_corpora_in_a_bucket_are_detected(corpora: dict[str, Path], own_bucket: str) -> None:
     above = corpora["folder"].parent
     for path in above.rglob("*.*"):
         storage.write_bytes(f"{own_bucket}/{path.relative_to(above)}", path.read_bytes())
@@ -147,7 +147,7 @@ def test_corpora_in_a_bucket_are_found_out(corpora: dict[str, Path], own_bucket:
         ("a.csv", "", "a.csv is empty: fill it, or name another file."),
     ],
 )
-def test_what_can_not_be_read_is_named(
+def test_unreadable_corpora_are_named(
     tmp_path: Path, name: str, text: str | None, said: str
 ) -> None:
     if text is not None:
@@ -155,7 +155,7 @@ def test_what_can_not_be_read_is_named(
     assert said in refusal(tmp_path / name, flag="--input_txt")
 
 
-def test_flags_that_can_not_be_are_told(corpora: dict[str, Path], tmp_path: Path) -> None:
+def test_invalid_flags_are_refused(corpora: dict[str, Path], tmp_path: Path) -> None:
     table = corpora["csv"]
     assert "Name a table or a folder with --files_path" in refusal()
     assert "--format=wav is unknown: choose one of commands, " in refusal(table, format_name="wav")
@@ -175,7 +175,7 @@ def test_a_folder_for_a_format_of_tables_names_those_in_it(
 
 
 @pytest.mark.parametrize("format_name", ["librispeech", "folder", "commands"])
-def test_a_table_for_a_format_of_folders_is_told(
+def test_a_table_for_a_format_of_folders_is_refused(
     corpora: dict[str, Path], format_name: str
 ) -> None:
     message = refusal(corpora["csv"], format_name=format_name, flag="--train_files")
@@ -183,7 +183,7 @@ def test_a_table_for_a_format_of_folders_is_told(
     assert "--train_files, or leave out --format." in message
 
 
-def test_the_flag_that_named_a_corpus_is_in_its_reader_s_messages(tmp_path: Path) -> None:
+def test_the_messages_of_a_reader_contain_the_flag(tmp_path: Path) -> None:
     (tmp_path / "split").mkdir()
     message = refusal(tmp_path / "split", format_name="librispeech", flag="--dev_files")
     assert "--dev_files" in message and "--files_path" not in message
@@ -197,7 +197,7 @@ def test_the_flag_that_named_a_corpus_is_in_its_reader_s_messages(tmp_path: Path
         ("folder", "audio_root", "--audio_root=x has no effect on the format folder"),
     ],
 )
-def test_settings_without_a_use_are_refused(
+def test_options_without_effect_are_refused(
     corpora: dict[str, Path], name: str, setting: str, said: str
 ) -> None:
     for chosen in (name, None):
@@ -206,14 +206,14 @@ def test_settings_without_a_use_are_refused(
         assert said in str(error.value)
 
 
-def test_a_setting_that_one_of_several_corpora_has_a_use_for_is_taken(
+def test_an_option_of_one_of_several_corpora_is_accepted(
     corpora: dict[str, Path],
 ) -> None:
     paths = [str(corpora["csv"]), str(corpora["commands"])]
     assert len(read(paths, None, Reading(id_pattern=r"(?P<id>\d)"))) == 2
 
 
-def test_a_path_in_two_sets_is_told(corpora: dict[str, Path], tmp_path: Path) -> None:
+def test_a_path_in_two_sets_is_refused(corpora: dict[str, Path], tmp_path: Path) -> None:
     table = str(corpora["csv"])
     check_disjoint(
         {"--train_files": [table], "--dev_files": [f"{table}.other"], "--test_files": []}
@@ -297,7 +297,7 @@ def test_rows_of_one_recording_are_numbered_by_place(tmp_path: Path) -> None:
     assert transcripts["y/z/w (11)"] == "a12" and transcripts["y/z/w (12)"] == "b2"
 
 
-def test_a_number_that_a_file_is_called_by_is_left_out(tmp_path: Path) -> None:
+def test_a_number_in_the_name_of_a_file_is_skipped(tmp_path: Path) -> None:
     rows = [
         {"key": f"{name}.wav", "text": text}
         for name, text in (("x", "1"), ("x (2)", "2"), ("x", "3"), ("x (2)", "4"), ("x", "5"))
