@@ -21,7 +21,8 @@ from absl import flags, logging
 
 import constants
 from speech.audio import find, microphone
-from speech.audio.stream import INPUT_NAME, Samples, stream_file, stream_input
+from speech.audio.stream import INPUT_NAME, stream_file, stream_input
+from speech.audio.types import Samples
 from speech.engines import errors
 from speech.export import loading
 from speech.flags import decoder as decoder_flags

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from speech.text.showing import CIRCLE, code_point, is_mark
+from speech.text.characters import CIRCLE, code_point, is_mark
 from utils import UTF_8, Alphabet
 
 if TYPE_CHECKING:

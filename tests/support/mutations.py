@@ -292,9 +292,9 @@ def make_receipt(folder: Path) -> Path:
 
 
 def use_receipt(path: Path) -> None:
-    from speech.preparation import write_shards as prepare
+    from speech.preparation import resume
 
-    prepare._good_receipt(str(path.parent.parent / "t"), str(path))
+    resume._read_receipt(str(path.parent.parent / "t"), str(path))
 
 
 def make_history(folder: Path) -> Path:

@@ -8,7 +8,7 @@ from tiny_shards import random_utterances, write_shards
 
 from speech.engines.devices import Device, TpuSettings
 from speech.engines.engine import RunSettings
-from speech.input_pipeline.training_input import Batching
+from speech.input_pipeline.batching import Batching
 from speech.networks.config import NetworkChoice, TrainingConfig, save_config
 from speech.shards.shard_set import ShardSet
 from speech.training.settings import (
