@@ -1,4 +1,4 @@
-"""What each form of an exported model makes of a test set."""
+"""Measures the error rates of each form of an exported model on a test set."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,21 +18,25 @@ from speech.shards.records import ShardSet
 
 @dataclass(frozen=True)
 class Rates:
-    """Error rates of one form, by beam search without a scorer, as eval.py's last line."""
+    """Error rates of one form, by beam search without a scorer, as in eval.py's last line."""
 
     wer: float
     cer: float
     greedy_wer: float
     greedy_cer: float
     utterances: int
-    changed: int  # transcripts that are other ones than those of the first form
+    changed: int  # hypotheses that differ from those of the first form
     real_time_factor: float  # of the network alone, one utterance at a time
 
 
 def measure(
     models: Mapping[str, AcousticModel], shards: ShardSet, progress: Callable[[int], object]
 ) -> dict[str, Rates]:
-    """The rates of every model, all of the same alphabet; `progress` hears of each utterance.
+    """Returns the rates of every model, by name.
+
+    Args:
+        models: all of the test set's alphabet.
+        progress: called with 1 after each utterance.
 
     Raises:
         UserError: a network's output isn't finite.
@@ -59,10 +63,10 @@ def measure(
 
 
 def _features(shards: ShardSet) -> Iterator[npt.NDArray[np.float32]]:
-    """[frames, bins] of each utterance in the corpus's order, as they are stored."""
+    """Yields each utterance's features as they are stored, [frames, bins], in corpus order."""
     front_end = shards.index.settings.front_end
     unchanged = None
-    if front_end.normalisation == CORPUS:  # which exported models do themselves
+    if front_end.normalisation == CORPUS:  # exported models normalise these themselves
         unchanged = Statistics((0.0,) * front_end.bins, (1.0,) * front_end.bins)
     input_fn = training_input.evaluation_input_fn(
         shards, training_input.Batching(1, static=False), True, unchanged

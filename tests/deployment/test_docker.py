@@ -94,7 +94,7 @@ def ignored(path: str) -> bool:
     return out
 
 
-def test_every_stage_stands_on_the_same_python_or_on_a_stage_before(
+def test_every_stage_is_based_on_the_same_python_or_on_an_earlier_stage(
     stages: dict[str, Stage],
 ) -> None:
     assert set(TARGETS) <= set(stages)
@@ -108,7 +108,7 @@ def test_every_stage_stands_on_the_same_python_or_on_a_stage_before(
         assert set(named) <= set(names[:number])
 
 
-def test_what_is_copied_is_there_and_not_ignored(stages: dict[str, Stage]) -> None:
+def test_copied_files_exist_and_are_not_ignored(stages: dict[str, Stage]) -> None:
     sources = [
         source
         for stage in stages.values()
@@ -122,7 +122,7 @@ def test_what_is_copied_is_there_and_not_ignored(stages: dict[str, Stage]) -> No
         assert source == "." or not ignored(source)
 
 
-def test_the_images_hold_the_whole_program_and_no_data(pins: configparser.RawConfigParser) -> None:
+def test_images_contain_the_whole_program_and_no_data(pins: configparser.RawConfigParser) -> None:
     modules = re.split(r",\s*", pins["options"]["py_modules"])
     packages = find_packages(str(ROOT), include=["speech", "speech.*"])
     assert len(packages) > 20
@@ -141,7 +141,7 @@ def test_the_images_hold_the_whole_program_and_no_data(pins: configparser.RawCon
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_an_image_runs_its_command_as_somebody_without_rights(
+def test_image_runs_its_command_as_an_unprivileged_user(
     stages: dict[str, Stage], target: str
 ) -> None:
     made_of = whole(stages, target)
@@ -160,13 +160,13 @@ def test_an_image_runs_its_command_as_somebody_without_rights(
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_nothing_that_builds_is_in_an_image(stages: dict[str, Stage], target: str) -> None:
+def test_images_contain_no_build_tools(stages: dict[str, Stage], target: str) -> None:
     runs = [each.rest for each in whole(stages, target) if each.word == "RUN"]
     assert runs
     assert not any(BUILD_TOOLS.search(run) for run in runs)
 
 
-def test_the_server_is_asked_whether_it_is_healthy(stages: dict[str, Stage]) -> None:
+def test_server_has_a_health_check(stages: dict[str, Stage]) -> None:
     (health,) = (each for each in whole(stages, "serve") if each.word == "HEALTHCHECK")
     assert "http://127.0.0.1:8080/ping" in health.rest
     assert "--port=8080" in (ROOT / "sagemaker" / "serve").read_text()
@@ -206,7 +206,7 @@ def test_services_build_the_targets_and_run_their_commands(services: dict[str, A
         assert service["command"] == [target]
 
 
-def test_services_share_a_folder_and_the_server_reads_alone(services: dict[str, Any]) -> None:
+def test_services_share_a_folder_that_the_server_only_reads(services: dict[str, Any]) -> None:
     assert services["train"]["volumes"] == ["${ML_DIR:-./ml}:/opt/ml"]
     model, compiled = services["serve"]["volumes"]
     assert model == "${ML_DIR:-./ml}/model:/opt/ml/model:ro"

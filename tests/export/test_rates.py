@@ -32,7 +32,7 @@ class Listening(CheckpointModel):
 
 
 @pytest.mark.parametrize("normalisation", [CORPUS, UTTERANCE])
-def test_models_hear_features_as_they_are_stored(normalisation: str, tmp_path: Path) -> None:
+def test_models_get_features_as_they_are_stored(normalisation: str, tmp_path: Path) -> None:
     """Also those that shards of normalisation=corpus keep unnormalised, which models do alone."""
     write_model(tmp_path / "model", mel_filters=4, normalisation=normalisation)
     write_model(tmp_path / "other", "conv_gru", mel_filters=4, normalisation=normalisation)

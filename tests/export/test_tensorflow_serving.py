@@ -25,7 +25,7 @@ from tiny_models import STEP, write_model
 from speech.audio.reader import read_audio
 from speech.decoding.beam_search import BeamSearchDecoder
 from speech.export import loading, saved_model
-from speech.export.acoustic_graph import restored
+from speech.export.acoustic_graph import restore
 from speech.export.description import Description
 
 pytestmark = pytest.mark.slow
@@ -38,7 +38,7 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SavedModel."""
     folder = tmp_path_factory.mktemp("serving")
     config = write_model(folder / "model")
-    graph = restored(config, str(folder / "model" / f"model.ckpt-{STEP}"))
+    graph = restore(config, str(folder / "model" / f"model.ckpt-{STEP}"))
     saved_model.save(graph, Description(config, STEP), str(folder / "saved_model"))
     return folder / "saved_model"
 
@@ -86,7 +86,7 @@ def server(export: Path) -> Iterator[str]:
         running.shutdown()
 
 
-def test_requests_of_samples_are_what_the_signature_takes(export: Path) -> None:
+def test_requests_of_samples_match_the_signature(export: Path) -> None:
     requests = [json.loads(each) for each in re.findall(r"speech:predict -d '(.*)'", DOCUMENT)]
     assert [next(iter(each)) for each in requests] == ["inputs", "instances"]
     loaded = tf.saved_model.load(str(export))
@@ -99,7 +99,7 @@ def test_requests_of_samples_are_what_the_signature_takes(export: Path) -> None:
     )
 
 
-def test_the_client_writes_what_the_model_hears(export: Path, server: str, tmp_path: Path) -> None:
+def test_client_prints_the_models_transcript(export: Path, server: str, tmp_path: Path) -> None:
     (client,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
     sound = write_sound(tmp_path / "x.wav", 0.6)
     outcome = subprocess.run(

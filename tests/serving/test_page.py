@@ -48,7 +48,7 @@ def contrast(one: str, other: str) -> float:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_what_is_behind_it(scheme: str) -> None:
+def test_text_has_enough_contrast(scheme: str) -> None:
     light, dark = (WEB / "style.css").read_text().split("@media (prefers-color-scheme: dark)")
     colour = colours(light) | (colours(dark) if scheme == "dark" else {})
     on_page = ["text", "muted", "accent", "delete", "path"]
@@ -62,7 +62,7 @@ def test_text_stands_out_from_what_is_behind_it(scheme: str) -> None:
         assert contrast(colour["control"], colour[behind]) >= 3
 
 
-def test_the_pages_files_name_no_other_server_and_hold_no_inline_code() -> None:
+def test_files_of_the_page_name_no_other_server_and_have_no_inline_code() -> None:
     page = (WEB / "index.html").read_text()
     assert not re.search(r"<script(?![^>]* src=)|<style|\sstyle=|\son\w+=", page)
     for path in (each for each in WEB.iterdir() if each.suffix in (".html", ".js", ".css")):
@@ -70,7 +70,7 @@ def test_the_pages_files_name_no_other_server_and_hold_no_inline_code() -> None:
             assert address in ("https://", "http://localhost"), (path.name, address)
 
 
-def test_every_id_that_the_modules_look_for_is_in_the_page() -> None:
+def test_every_id_that_the_modules_use_is_in_the_page() -> None:
     there = set(re.findall(r'\sid="([\w-]+)"', (WEB / "index.html").read_text()))
     for path in WEB.glob("*.js"):
         asked = set(re.findall(r'byId\("([\w-]+)"\)', path.read_text()))
@@ -86,7 +86,7 @@ def test_every_status_that_the_server_refuses_with_has_a_sentence_on_the_page() 
     assert statuses - {"416"} <= told | {"500"}  # only players ask for ranges
 
 
-def test_the_sample_is_small_is_shipped_and_is_what_the_script_speaks() -> None:
+def test_sample_is_small_is_packaged_and_is_the_scripts_output() -> None:
     sample = WEB / "sample.flac"
     assert sample.stat().st_size < 60_000
     settings = configparser.ConfigParser()
@@ -263,7 +263,7 @@ def api_answer(site: Site, name: str = "spoken.wav", **query: str) -> Any:
         return json.load(response)
 
 
-def test_a_chosen_file_becomes_words_and_pictures(
+def test_chosen_file_is_shown_as_words_and_pictures(
     open_page: Open, site: Site, screenshot: Callable[[Any], None]
 ) -> None:
     page = open_page()
@@ -277,7 +277,7 @@ def test_a_chosen_file_becomes_words_and_pictures(
 
 
 @pytest.mark.slow
-def test_a_file_can_be_dropped_anywhere(open_page: Open, site: Site) -> None:
+def test_file_can_be_dropped_anywhere(open_page: Open, site: Site) -> None:
     page = open_page()
     page.wait_for_selector("#choose:enabled")
     content = list((site.folder / "spoken.wav").read_bytes())
@@ -298,9 +298,7 @@ def test_a_file_can_be_dropped_anywhere(open_page: Open, site: Site) -> None:
 
 
 @pytest.mark.slow
-def test_a_word_goes_to_its_moment_and_is_marked_while_it_is_said(
-    open_page: Open, site: Site
-) -> None:
+def test_word_seeks_to_its_time_and_is_marked_while_it_plays(open_page: Open, site: Site) -> None:
     page = open_page()
     upload(page, site.folder / "spoken.wav")
     shown(page)
@@ -318,7 +316,7 @@ def test_a_word_goes_to_its_moment_and_is_marked_while_it_is_said(
 
 
 @pytest.mark.slow
-def test_less_sure_candidates_are_listed(open_page: Open, site: Site) -> None:
+def test_other_candidates_are_listed(open_page: Open, site: Site) -> None:
     page = open_page()
     upload(page, site.folder / "spoken.wav")
     shown(page)
@@ -347,7 +345,7 @@ def test_the_pickers_offer_the_scorers_that_fit_and_recognise_again(
 
 
 @pytest.mark.slow
-def test_what_is_shown_names_the_model_that_heard_it_also_if_another_was_picked_and_cancelled(
+def test_result_names_the_model_that_made_it_after_another_is_picked_and_cancelled(
     open_page: Open, site: Site
 ) -> None:
     page = open_page()
@@ -373,7 +371,7 @@ def plain(text: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_microphone_without_a_sound_says_that_nothing_was_recorded(open_page: Open) -> None:
+def test_microphone_without_sound_says_that_nothing_was_recorded(open_page: Open) -> None:
     page = open_page(permissions=["microphone"])
     page.wait_for_selector("#record:enabled")
     page.evaluate(  # what a device that fell asleep gives: a stream that sends no samples
@@ -408,7 +406,7 @@ def test_arabic_runs_from_right_to_left(
 
 
 @pytest.mark.slow
-def test_what_is_spoken_is_shown_while_it_goes_on_and_recognised_afterwards(
+def test_speech_is_shown_while_it_is_recorded_and_recognised_afterwards(
     open_page: Open, screenshot: Callable[[Any], None]
 ) -> None:
     page = open_page(permissions=["microphone"])
@@ -436,7 +434,7 @@ def test_what_is_spoken_is_shown_while_it_goes_on_and_recognised_afterwards(
     ],
     ids=["seconds", "bytes"],
 )
-def test_a_recording_ends_at_the_servers_limit_and_is_never_lost(
+def test_recording_ends_at_the_servers_limit_and_is_never_lost(
     open_page: Open,
     site: Site,
     tmp_path: Path,
@@ -487,7 +485,7 @@ def saved_recording(page: Any) -> float:
 
 
 @pytest.mark.slow
-def test_a_recording_that_goes_on_is_seen_and_stopped_from_the_test_sets(
+def test_recording_is_shown_and_can_be_stopped_in_the_test_sets(
     open_page: Open, screenshot: Callable[[Any], None]
 ) -> None:
     page = open_page(permissions=["microphone"], viewport={"width": 360, "height": 740})
@@ -511,7 +509,7 @@ def test_a_recording_that_goes_on_is_seen_and_stopped_from_the_test_sets(
 
 
 @pytest.mark.slow
-def test_an_error_that_comes_with_another_view_stays(open_page: Open, site: Site) -> None:
+def test_error_stays_when_it_changes_the_view(open_page: Open, site: Site) -> None:
     page = open_page("/#sets")
     page.wait_for_selector("#choose:enabled", state="attached")
     page.set_input_files("#file", site.folder / "too-large.wav")
@@ -525,7 +523,7 @@ def test_an_error_that_comes_with_another_view_stays(open_page: Open, site: Site
 
 
 @pytest.mark.slow
-def test_back_and_the_skip_link_lead_to_the_view_that_was_left(open_page: Open) -> None:
+def test_back_and_the_skip_link_keep_the_view(open_page: Open) -> None:
     page = open_page("/#main")
     page.click("#to-sets")
     page.wait_for_selector("#utterances article")
@@ -539,7 +537,7 @@ def test_back_and_the_skip_link_lead_to_the_view_that_was_left(open_page: Open) 
 
 
 @pytest.mark.slow
-def test_a_microphone_that_is_denied_says_what_to_do_in_place_of_the_last_transcript(
+def test_denied_microphone_shows_a_remedy_instead_of_the_last_transcript(
     open_page: Open, site: Site
 ) -> None:
     page = open_page()
@@ -552,9 +550,7 @@ def test_a_microphone_that_is_denied_says_what_to_do_in_place_of_the_last_transc
 
 
 @pytest.mark.slow
-def test_without_a_secure_address_the_page_says_why_it_cant_record(
-    open_page: Open, site: Site
-) -> None:
+def test_insecure_page_says_why_it_can_not_record(open_page: Open, site: Site) -> None:
     page = open_page(address=f"http://{INSECURE_HOST}:{site.port}")
     page.click("#record:enabled")
     assert "by https" in alert(page) and "http://localhost" in alert(page)
@@ -573,7 +569,7 @@ def test_without_a_secure_address_the_page_says_why_it_cant_record(
         ("empty.wav", "No sound was found in empty.wav", "holds no sound"),
     ],
 )
-def test_a_file_that_cant_be_used_gets_a_sentence_in_place_of_the_last_transcript(
+def test_unusable_file_shows_a_sentence_instead_of_the_last_transcript(
     open_page: Open,
     site: Site,
     screenshot: Callable[[Any], None],
@@ -610,7 +606,7 @@ BUSY = {"Retry-After": "5", "Content-Type": "application/json"}
 
 
 @pytest.mark.slow
-def test_each_status_has_its_sentence_also_of_a_proxy_that_knows_no_json(
+def test_each_status_has_its_sentence_also_from_a_proxy_without_json(
     open_page: Open, site: Site
 ) -> None:
     page = open_page()
@@ -642,9 +638,7 @@ def test_each_status_has_its_sentence_also_of_a_proxy_that_knows_no_json(
 
 
 @pytest.mark.slow
-def test_the_focus_goes_to_the_transcript_which_is_read_out_once(
-    open_page: Open, site: Site
-) -> None:
+def test_focus_goes_to_the_transcript_which_is_read_out_once(open_page: Open, site: Site) -> None:
     for screen in ({"width": 1100, "height": 800}, {"width": 360, "height": 740}):
         page = open_page(viewport=screen)
         upload(page, site.folder / "spoken.wav")
@@ -667,7 +661,7 @@ def test_the_focus_goes_to_the_transcript_which_is_read_out_once(
 
 
 @pytest.mark.slow
-def test_the_keyboard_starts_and_stops_a_recording_which_puts_the_last_transcript_away(
+def test_keyboard_starts_and_stops_a_recording_which_hides_the_last_transcript(
     open_page: Open, site: Site
 ) -> None:
     page = open_page(permissions=["microphone"])
@@ -685,7 +679,7 @@ def test_the_keyboard_starts_and_stops_a_recording_which_puts_the_last_transcrip
 
 
 @pytest.mark.slow
-def test_cancelling_leaves_the_focus_on_the_page_and_no_transcript_of_another_recording(
+def test_cancel_keeps_the_focus_and_shows_no_other_recordings_transcript(
     open_page: Open, site: Site
 ) -> None:
     page = open_page()
@@ -701,7 +695,7 @@ def test_cancelling_leaves_the_focus_on_the_page_and_no_transcript_of_another_re
 
 
 @pytest.mark.slow
-def test_a_sample_is_a_click_away_real_speech_if_the_model_takes_it(
+def test_sample_is_real_speech_if_a_test_set_fits_the_model(
     open_page: Open, screenshot: Callable[[Any], None]
 ) -> None:
     page = open_page()
@@ -718,7 +712,7 @@ def test_a_sample_is_a_click_away_real_speech_if_the_model_takes_it(
 
 
 @pytest.mark.slow
-def test_a_phone_is_told_nothing_of_dropping_pointing_and_keys(
+def test_phone_shows_no_hints_about_dropping_pointing_and_keys(
     open_page: Open, site: Site, screenshot: Callable[[Any], None]
 ) -> None:
     phone = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
@@ -734,7 +728,7 @@ def test_a_phone_is_told_nothing_of_dropping_pointing_and_keys(
 
 
 @pytest.mark.slow
-def test_a_recording_outlives_its_server(
+def test_recording_outlives_its_server(
     open_page: Open, site: Site, tmp_path: Path, screenshot: Callable[[Any], None]
 ) -> None:
     with running(tmp_path / "first", *flags(site.folder)) as server:
@@ -754,7 +748,7 @@ def test_a_recording_outlives_its_server(
 
 
 @pytest.mark.slow
-def test_a_recording_without_words_says_so(open_page: Open, site: Site) -> None:
+def test_recording_without_words_says_so(open_page: Open, site: Site) -> None:
     page = open_page()
     upload(page, site.folder / "silence.wav")
     assert shown_nothing(page)
@@ -765,7 +759,7 @@ def test_a_recording_without_words_says_so(open_page: Open, site: Site) -> None:
 
 
 @pytest.mark.slow
-def test_pictures_share_their_time_and_can_be_zoomed(open_page: Open, site: Site) -> None:
+def test_pictures_share_a_time_axis_and_can_be_zoomed(open_page: Open, site: Site) -> None:
     page = open_page()
     upload(page, site.folder / "spoken.wav")
     shown(page)
@@ -793,7 +787,7 @@ def test_pictures_share_their_time_and_can_be_zoomed(open_page: Open, site: Site
 
 
 @pytest.mark.slow
-def test_pointing_tells_time_letter_and_probability(open_page: Open, site: Site) -> None:
+def test_pointing_shows_time_letter_and_probability(open_page: Open, site: Site) -> None:
     page = open_page()
     upload(page, site.folder / "spoken.wav")
     shown(page)
@@ -807,7 +801,7 @@ def test_pointing_tells_time_letter_and_probability(open_page: Open, site: Site)
 
 
 @pytest.mark.slow
-def test_nothing_is_wider_than_a_small_screen(
+def test_page_fits_a_small_screen(
     open_page: Open, site: Site, screenshot: Callable[[Any], None]
 ) -> None:
     page = open_page(viewport={"width": 360, "height": 740}, has_touch=True)
@@ -823,7 +817,7 @@ def test_nothing_is_wider_than_a_small_screen(
 
 
 @pytest.mark.slow
-def test_a_test_set_is_browsed_page_by_page(
+def test_test_set_is_browsed_page_by_page(
     open_page: Open, site: Site, screenshot: Callable[[Any], None]
 ) -> None:
     page = open_page("/#sets")
@@ -849,7 +843,7 @@ def test_a_test_set_is_browsed_page_by_page(
 
 
 @pytest.mark.slow
-def test_what_is_right_in_a_set_is_folded_or_left_out(
+def test_rows_without_errors_are_folded_or_hidden(
     open_page: Open, screenshot: Callable[[Any], None]
 ) -> None:
     page = open_page("/#sets")
@@ -871,7 +865,7 @@ def test_what_is_right_in_a_set_is_folded_or_left_out(
 
 
 @pytest.mark.slow
-def test_a_set_has_one_player_which_loads_what_is_listened_to(open_page: Open) -> None:
+def test_set_has_one_player_that_loads_only_what_is_played(open_page: Open) -> None:
     page = open_page("/#sets")
     page.wait_for_selector("#utterances article")
     asked = []
@@ -890,7 +884,7 @@ def test_a_set_has_one_player_which_loads_what_is_listened_to(open_page: Open) -
 
 
 @pytest.mark.slow
-def test_a_set_that_doesnt_fit_the_model_says_so(open_page: Open) -> None:
+def test_set_that_does_not_fit_the_model_says_so(open_page: Open) -> None:
     page = open_page("/#sets")
     page.wait_for_selector("#utterances article")
     page.select_option("#model", "tiny-ar")
@@ -902,7 +896,9 @@ def test_a_set_that_doesnt_fit_the_model_says_so(open_page: Open) -> None:
 
 
 @pytest.mark.slow
-def test_every_function_is_reached_with_the_keyboard_and_seen(open_page: Open, site: Site) -> None:
+def test_every_control_is_reached_with_the_keyboard_and_visible(
+    open_page: Open, site: Site
+) -> None:
     page = open_page()
     # Listened for from the start: playwright takes a moment to catch choosers, and a key is faster.
     choosers: list[Any] = []
@@ -949,7 +945,7 @@ def test_every_function_is_reached_with_the_keyboard_and_seen(open_page: Open, s
 
 
 @pytest.mark.slow
-def test_arrow_keys_go_through_words_and_pictures(open_page: Open, site: Site) -> None:
+def test_arrow_keys_move_through_words_and_pictures(open_page: Open, site: Site) -> None:
     page = open_page()
     upload(page, site.folder / "spoken.wav")
     shown(page)
@@ -973,9 +969,7 @@ def test_arrow_keys_go_through_words_and_pictures(open_page: Open, site: Site) -
 
 
 @pytest.mark.slow
-def test_a_screen_reader_finds_landmarks_and_a_name_for_everything(
-    open_page: Open, site: Site
-) -> None:
+def test_screen_reader_finds_landmarks_and_names(open_page: Open, site: Site) -> None:
     page = open_page()
     upload(page, site.folder / "spoken.wav")
     shown(page)
@@ -1000,7 +994,7 @@ def test_a_screen_reader_finds_landmarks_and_a_name_for_everything(
 
 
 @pytest.mark.slow
-def test_nothing_moves_for_those_who_want_it_still(open_page: Open) -> None:
+def test_reduced_motion_stops_animations(open_page: Open) -> None:
     page = open_page(reduced_motion="reduce", permissions=["microphone"])
     page.click("#record:enabled")
     page.wait_for_selector(".recording")
@@ -1009,7 +1003,7 @@ def test_nothing_moves_for_those_who_want_it_still(open_page: Open) -> None:
 
 
 @pytest.mark.slow
-def test_a_long_recording_of_several_segments_has_their_times(open_page: Open, site: Site) -> None:
+def test_recording_of_several_segments_shows_their_times(open_page: Open, site: Site) -> None:
     page = open_page()
     upload(page, site.folder / "several.wav")
     shown(page)
@@ -1035,7 +1029,7 @@ def random_segments(seed: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_saved_files_are_what_the_command_line_writes(open_page: Open) -> None:
+def test_saved_files_are_those_of_the_command_line(open_page: Open) -> None:
     page = open_page()
     for seed in range(20):
         segments = random_segments(seed)
@@ -1056,7 +1050,7 @@ def test_saved_files_are_what_the_command_line_writes(open_page: Open) -> None:
 
 
 @pytest.mark.slow
-def test_the_transcript_can_be_saved_and_copied(open_page: Open, site: Site) -> None:
+def test_transcript_can_be_saved_and_copied(open_page: Open, site: Site) -> None:
     page = open_page(permissions=["clipboard-read", "clipboard-write"])
     upload(page, site.folder / "spoken.wav")
     text = shown(page)
