@@ -1,6 +1,6 @@
-"""The web page in a browser, against serve.py as a program of its own with tiny models.
+"""The web page in a browser, served by serve.py as a separate program with tiny models.
 
-The screenshots that it takes go to the folder that PAGE_SCREENSHOTS names, else to pytest's.
+Screenshots are written to the folder that PAGE_SCREENSHOTS names, by default to pytest's.
 """
 
 import configparser
@@ -26,7 +26,7 @@ from servers import running
 from speech.decoding.alignment import TimedWord
 from speech.transcription import subtitles
 
-WEB = ROOT / "speech" / "web"
+WEB = ROOT / "speech" / "serving" / "web"
 
 # --- What needs no browser
 
@@ -79,11 +79,11 @@ def test_every_id_that_the_modules_use_is_in_the_page() -> None:
 
 def test_every_status_that_the_server_refuses_with_has_a_sentence_on_the_page() -> None:
     table = (WEB / "problems.js").read_text().partition("const SENTENCES")[2]
-    told = set(re.findall(r"^  (\d{3}):", table, re.M))
-    sources = [each.read_text() for each in (ROOT / "speech" / "serving").glob("*.py")]
+    explained = set(re.findall(r"^  (\d{3}):", table, re.M))
+    sources = [each.read_text() for each in (ROOT / "speech" / "serving").rglob("*.py")]
     statuses = set(re.findall(r"(?:RequestError|_refusal)\(\s*(\d{3})\b", "".join(sources)))
     assert len(statuses) >= 7
-    assert statuses - {"416"} <= told | {"500"}  # only players ask for ranges
+    assert statuses - {"416"} <= explained | {"500"}  # only players ask for ranges
 
 
 def test_sample_is_small_is_packaged_and_is_the_scripts_output() -> None:
@@ -131,10 +131,10 @@ def browser(site: Site) -> Iterator[Any]:
             args=[
                 "--no-sandbox",
                 "--autoplay-policy=no-user-gesture-required",
-                # The microphone hears this file; whether a page may listen is for each test.
+                # The microphone plays this file; each test decides whether a page may use it.
                 "--use-fake-device-for-media-stream",
                 f"--use-file-for-fake-audio-capture={site.folder / 'spoken.wav'}",
-                # A name that isn't this machine's for the browser.
+                # A host name that the browser doesn't take for this machine's.
                 f"--host-resolver-rules=MAP {INSECURE_HOST} 127.0.0.1",
             ],
         )
@@ -155,7 +155,7 @@ Open = Callable[..., Any]
 
 @pytest.fixture
 def open_page(browser: Any, site: Site) -> Iterator[Open]:
-    """Opens the page; at the end it has asked no other server, and nothing went wrong in it."""
+    """Opens the page; at the end checks that it used no other server and logged no errors."""
     complaints: list[str] = []
     contexts = []
 
@@ -165,13 +165,13 @@ def open_page(browser: Any, site: Site) -> Iterator[Open]:
         contexts.append(opened)
         page = opened.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", tell)
+        page.on("console", check_message)
         page.on("request", lambda request: check(request.url, address))
         page.goto(address + path)
         return page
 
-    def tell(message: Any) -> None:
-        # That the server refused something, or is gone, is told there as well.
+    def check_message(message: Any) -> None:
+        # Browsers also log there that the server refused a request, or is gone.
         if message.type in ("error", "warning") and "Failed to load" not in message.text:
             complaints.append(message.text)
 
@@ -198,7 +198,7 @@ def screenshot(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Any]
 
 
 def until(page: Any, condition: str, argument: Any = None) -> None:
-    """Waits for JavaScript to be true. Playwright's own wait_for_function the policy forbids."""
+    """Waits until JavaScript is true; the page's policy forbids Playwright's wait_for_function."""
     stop = time.monotonic() + 20
     while not page.evaluate(condition, argument):
         assert time.monotonic() < stop, condition
@@ -211,7 +211,7 @@ def upload(page: Any, path: Path) -> None:
 
 
 def shown(page: Any) -> str:
-    """The transcript, when it is there."""
+    """Waits for the transcript, and returns it."""
     page.wait_for_selector("#pictures:not([hidden])")
     page.wait_for_selector("#cancel", state="hidden")
     return page.inner_text("#words .transcript >> nth=0")
@@ -223,13 +223,13 @@ def shown_nothing(page: Any) -> bool:
 
 
 def alert(page: Any) -> str:
-    """The sentence of an error."""
+    """Waits for an error, and returns its sentence."""
     page.wait_for_selector("#alert > p")
     return plain(page.inner_text("#alert > p"))
 
 
 def alert_details(page: Any) -> str:
-    """What is folded under it."""
+    """Unfolds the error's details, and returns them."""
     assert not page.evaluate("document.querySelector('#alert details').open")
     page.click("#alert summary")
     return page.inner_text("#alert details p")
@@ -240,7 +240,7 @@ def seconds(page: Any) -> float:
 
 
 def ink(page: Any, name: str) -> int:
-    """Different colours on a canvas."""
+    """Returns the number of different colours on a canvas."""
     return page.evaluate(
         """name => {
           const canvas = document.getElementById(name);
@@ -321,9 +321,9 @@ def test_other_candidates_are_listed(open_page: Open, site: Site) -> None:
     upload(page, site.folder / "spoken.wav")
     shown(page)
     page.click("#words summary")
-    told = [page.inner_text(f"#words li >> nth={i} >> span >> nth=0") for i in range(4)]
+    texts = [page.inner_text(f"#words li >> nth={i} >> span >> nth=0") for i in range(4)]
     candidates = api_answer(site, model="tiny", scorer="tiny.scorer")["segments"][0]["candidates"]
-    assert told == [each["text"] for each in candidates[1:]]
+    assert texts == [each["text"] for each in candidates[1:]]
 
 
 @pytest.mark.slow
@@ -352,7 +352,7 @@ def test_result_names_the_model_that_made_it_after_another_is_picked_and_cancell
     upload(page, site.folder / "spoken.wav")
     shown(page)
     by_tiny = page.inner_text("#result-name")
-    assert plain(by_tiny) == "spoken.wav, 2.0 s, heard by tiny with tiny.scorer"
+    assert plain(by_tiny) == "spoken.wav, 2.0 s, recognised by tiny with tiny.scorer"
     page.route("**/api/transcribe", lambda route: None)  # it takes long
     page.select_option("#model", "tiny-ar")
     page.click("#cancel")
@@ -362,11 +362,11 @@ def test_result_names_the_model_that_made_it_after_another_is_picked_and_cancell
     page.select_option("#model", "tiny")
     page.select_option("#model", "tiny-ar")
     until(page, "document.getElementById('result-name').innerText.includes('tiny-ar')")
-    assert plain(page.inner_text("#result-name")).endswith("heard by tiny-ar without a scorer")
+    assert plain(page.inner_text("#result-name")).endswith("recognised by tiny-ar without a scorer")
 
 
 def plain(text: str) -> str:
-    """Without Unicode's isolates."""
+    """Removes Unicode's isolates."""
     return text.replace("\u2068", "").replace("\u2069", "")
 
 
@@ -427,7 +427,7 @@ def test_speech_is_shown_while_it_is_recorded_and_recognised_afterwards(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("limit", "longest", "told"),
+    ("limit", "longest", "reason"),
     [
         ("--max_seconds=2", 2.0, "longer than the 2 seconds"),
         ("--max_upload_mb=0.2", 0.1e6 / 44100, "larger than the 0.2"),
@@ -441,19 +441,21 @@ def test_recording_ends_at_the_servers_limit_and_is_never_lost(
     screenshot: Callable[[Any], None],
     limit: str,
     longest: float,
-    told: str,
+    reason: str,
 ) -> None:
     with running(tmp_path / "limited", *flags(site.folder), limit) as server:
         page = open_page(address=server.url, permissions=["microphone"])
         page.click("#record:enabled")
         assert shown(page)
         assert page.inner_text("#record") == "Record"
-        assert "stopped: this server takes no more" in page.inner_text("#status")
+        assert "stopped at the server's limit" in page.inner_text("#status")
         assert longest - 0.3 < page.evaluate("document.getElementById('player').duration") < longest
         assert not page.inner_text("#alert")
         assert longest - 0.3 < saved_recording(page) < longest
 
-        page.route("**/api/models", without_limits)  # as a page that was loaded before they were
+        page.route(
+            "**/api/models", without_limits
+        )  # as for a page that was loaded before the limits were set
         page.reload()
         page.click("#record:enabled")
         until(page, "document.getElementById('clock').innerText >= '0:03'")
@@ -462,14 +464,14 @@ def test_recording_ends_at_the_servers_limit_and_is_never_lost(
             assert "The stream is longer" in page.text_content("#live-note details p")
         page.click("#record")
         assert "too large or too long" in alert(page)
-        assert told in alert_details(page)
+        assert reason in alert_details(page)
         assert not page.inner_text("#status")
         screenshot(page)
         assert saved_recording(page) > 3
 
 
 def without_limits(route: Any) -> None:
-    """The server's answer, but that it took all."""
+    """Answers with the server's response, but without limits."""
     response = route.fetch()
     content = response.json()
     content["limits"] = {"upload_bytes": 10**9, "seconds": 1000}
@@ -477,7 +479,7 @@ def without_limits(route: Any) -> None:
 
 
 def saved_recording(page: Any) -> float:
-    """The seconds of the file that Save recording gives."""
+    """Returns the seconds of the file that "Save recording" writes."""
     with page.expect_download() as download:
         page.click("#save-recording")
     assert download.value.suggested_filename == "recording.wav"
@@ -561,12 +563,12 @@ def test_insecure_page_says_why_it_can_not_record(open_page: Open, site: Site) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "told", "details"),
+    ("name", "sentence", "details"),
     [
         ("notes.txt", "No sound was found in notes.txt", "can't be read as audio"),
         ("too-long.wav", "too-long.wav is too large or too long", "longer than the 30 seconds"),
         ("too-large.wav", "too-large.wav is too large or too long", "1.9 MB"),
-        ("empty.wav", "No sound was found in empty.wav", "holds no sound"),
+        ("empty.wav", "No sound was found in empty.wav", "contains no samples"),
     ],
 )
 def test_unusable_file_shows_a_sentence_instead_of_the_last_transcript(
@@ -574,7 +576,7 @@ def test_unusable_file_shows_a_sentence_instead_of_the_last_transcript(
     site: Site,
     screenshot: Callable[[Any], None],
     name: str,
-    told: str,
+    sentence: str,
     details: str,
 ) -> None:
     page = open_page()
@@ -582,7 +584,7 @@ def test_unusable_file_shows_a_sentence_instead_of_the_last_transcript(
     assert shown(page)
     page.click("#play")
     upload(page, site.folder / name)
-    assert told in alert(page)
+    assert sentence in alert(page)
     assert details in alert_details(page)
     screenshot(page)
     assert page.get_attribute("#alert", "role") == "alert"
@@ -594,7 +596,7 @@ def test_unusable_file_shows_a_sentence_instead_of_the_last_transcript(
 
 
 def put_away(page: Any) -> bool:
-    """Whether nothing that was recognised is shown."""
+    """Returns whether no transcript is shown."""
     return page.is_hidden("#result") and page.is_hidden("#pictures")
 
 
@@ -616,17 +618,17 @@ def test_each_status_has_its_sentence_also_from_a_proxy_without_json(
         (429, {}, "<h1>Slow down</h1>", "busy. Try again in a minute", "HTTP status 429", True),
         (408, {}, '{"error": "Slow."}', "The upload was too slow", "Slow.", True),
         (413, {}, "<h1>413</h1>", "spoken.wav is too large or too long", "HTTP status 413", False),
-        (507, {}, '{"error": "Disk."}', "no room for recordings", "Disk.", True),
+        (507, {}, '{"error": "Disk."}', "server's disk is full", "Disk.", True),
         (500, {}, '{"error": "Log."}', "The server failed", "Log.", True),
         (502, {}, "null", "The server failed", "HTTP status 502", True),
         (401, {}, "", "The server refused this", "HTTP status 401", False),
     ]
     upload(page, site.folder / "spoken.wav")
-    for status, headers, body, told, details, again in answers:
+    for status, headers, body, sentence, details, again in answers:
         assert shown(page)
         page.route("**/api/transcribe", answering(status, headers, body))
         upload(page, site.folder / "spoken.wav")
-        assert told in alert(page), status
+        assert sentence in alert(page), status
         assert details in alert_details(page), status
         assert put_away(page), status
         page.unroute("**/api/transcribe")
@@ -654,7 +656,7 @@ def test_focus_goes_to_the_transcript_which_is_read_out_once(open_page: Open, si
         page.locator("#scorer").focus()
         with page.expect_response("**/api/transcribe"):
             page.select_option("#scorer", "")
-        until(page, "document.getElementById('status').innerText.includes('Heard')")
+        until(page, "document.getElementById('status').innerText.includes('Recognised')")
         assert page.evaluate("document.activeElement.id") == "scorer"
         assert page.inner_text("#words .transcript") in page.text_content("#status")
         assert not page.text_content("#result-spoken")
@@ -716,14 +718,14 @@ def test_phone_shows_no_hints_about_dropping_pointing_and_keys(
     open_page: Open, site: Site, screenshot: Callable[[Any], None]
 ) -> None:
     phone = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
-    for context, told in (({}, True), (phone, False)):
+    for context, has_mouse in (({}, True), (phone, False)):
         page = open_page(**context)
         upload(page, site.folder / "spoken.wav")
         shown(page)
         text = page.inner_text("body")
-        for words in ("drop a file", "arrow keys", "Point to see"):
-            assert (words in text) == told, words
-        assert ("Tap to go" in text) != told
+        for words in ("drop a file", "arrow keys", "Point to see values"):
+            assert (words in text) == has_mouse, words
+        assert ("Tap to go" in text) != has_mouse
     screenshot(page)
 
 
@@ -737,7 +739,7 @@ def test_recording_outlives_its_server(
         until(page, "document.getElementById('live-text').innerText.trim()")
     until(page, "document.getElementById('live-note').innerText.includes('recording goes on')")
     page.click("#record")
-    assert "doesn't answer" in alert(page)
+    assert "doesn't respond" in alert(page)
     assert saved_recording(page) > 0
     screenshot(page)
     port = server.url.rpartition(":")[2]
@@ -791,13 +793,13 @@ def test_pointing_shows_time_letter_and_probability(open_page: Open, site: Site)
     page = open_page()
     upload(page, site.folder / "spoken.wav")
     shown(page)
-    told = []
+    texts = []
     for y in range(30, 80, 15):  # one row after the other
         page.locator("#letters").hover(position={"x": 300, "y": y})
         page.wait_for_timeout(100)
-        told.append(page.inner_text("#readout"))
-    assert all(re.match(r"\d\.\d\d s.*, letter .+ \d+ %", each) for each in told), told
-    assert len(set(told)) > 1 and re.search(", and .+ \\d+ %$", told[0] + told[1]), told
+        texts.append(page.inner_text("#readout"))
+    assert all(re.match(r"\d\.\d\d s.*, letter .+ \d+ %", each) for each in texts), texts
+    assert len(set(texts)) > 1 and re.search(", and .+ \\d+ %$", texts[0] + texts[1]), texts
 
 
 @pytest.mark.slow
@@ -828,7 +830,7 @@ def test_test_set_is_browsed_page_by_page(
     errors = page.locator(".alignment > .substitute, .alignment > .delete, .alignment > .insert")
     assert errors.count() > 0
     spoken = errors.first.locator(".hidden").inner_text()
-    assert spoken in ("another word:", "left out:", "put in:")
+    assert spoken in ("substituted:", "deleted:", "inserted:")
     screenshot(page)
     page.locator("#next").focus()
     page.keyboard.press("Enter")
@@ -900,7 +902,7 @@ def test_every_control_is_reached_with_the_keyboard_and_visible(
     open_page: Open, site: Site
 ) -> None:
     page = open_page()
-    # Listened for from the start: playwright takes a moment to catch choosers, and a key is faster.
+    # Watched from the start: playwright takes a moment to catch choosers, and a key is faster.
     choosers: list[Any] = []
     page.on("filechooser", lambda chooser: choosers.append(chooser))
     page.wait_for_selector("#choose:enabled")
@@ -962,8 +964,8 @@ def test_arrow_keys_move_through_words_and_pictures(open_page: Open, site: Site)
     page.keyboard.press("Shift+ArrowRight")
     assert seconds(page) == pytest.approx(1 + step, abs=0.01)
     page.keyboard.press("ArrowUp")
-    told = "document.getElementById('letters').getAttribute('aria-valuetext')"
-    until(page, f"{told}.includes('blank')")
+    text = "document.getElementById('letters').getAttribute('aria-valuetext')"
+    until(page, f"{text}.includes('blank')")
     page.keyboard.press("Space")
     until(page, "!document.getElementById('player').paused")
 
