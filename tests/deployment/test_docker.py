@@ -1,4 +1,4 @@
-"""Dockerfile and compose.yaml, read: what they name is there, and packages are setup.cfg's."""
+"""Dockerfile and compose.yaml, parsed: their files exist, and their packages are setup.cfg's."""
 
 import configparser
 import fnmatch
@@ -30,7 +30,7 @@ class Instruction:
 @dataclass(frozen=True)
 class Stage:
     name: str
-    parent: str  # an image, or a stage before
+    parent: str  # an image, or an earlier stage
     instructions: tuple[Instruction, ...]
 
 
@@ -65,7 +65,7 @@ def pins() -> configparser.RawConfigParser:
 
 
 def whole(stages: dict[str, Stage], target: str) -> list[Instruction]:
-    """All that an image is made of, from its base on."""
+    """Returns all instructions of an image, from its base on."""
     found: list[Instruction] = []
     while target in stages:
         found = [*stages[target].instructions, *found]
@@ -74,7 +74,7 @@ def whole(stages: dict[str, Stage], target: str) -> list[Instruction]:
 
 
 def ignored(path: str) -> bool:
-    """Whether .dockerignore keeps a path out; the last of its lines that fits decides."""
+    """Returns whether .dockerignore excludes a path; its last matching line decides."""
     out = False
     for line in (ROOT / ".dockerignore").read_text().splitlines():
         pattern = line.removeprefix("!")
@@ -84,7 +84,7 @@ def ignored(path: str) -> bool:
         above = ["/".join(parts[: length + 1]) for length in range(len(parts))]
         if pattern.startswith("**/"):
             fits = any(fnmatch.fnmatch(part, pattern[3:]) for part in parts)
-        else:  # a star is of one folder
+        else:  # a star matches within one folder
             fits = any(
                 each.count("/") == pattern.count("/") and fnmatch.fnmatch(each, pattern)
                 for each in above
@@ -144,19 +144,19 @@ def test_images_contain_the_whole_program_and_no_data(pins: configparser.RawConf
 def test_image_runs_its_command_as_an_unprivileged_user(
     stages: dict[str, Stage], target: str
 ) -> None:
-    made_of = whole(stages, target)
-    last = {each.word: each.rest for each in made_of}
+    instructions_of_image = whole(stages, target)
+    last = {each.word: each.rest for each in instructions_of_image}
     assert last["CMD"] == f'["{target}"]'
     assert "ENTRYPOINT" not in last  # SageMaker gives the command as an argument
     program = ROOT / "sagemaker" / target
     assert os.access(program, os.X_OK)
     assert program.read_text().startswith("#!/usr/bin/env python3\n")
-    (path,) = (each.rest for each in made_of if each.rest.startswith("PATH="))
+    (path,) = (each.rest for each in instructions_of_image if each.rest.startswith("PATH="))
     assert path.startswith("PATH=/opt/program/sagemaker:/opt/venv/bin:$PATH")
     assert last["WORKDIR"] == "/opt/program"
     assert last["USER"] == "${RUN_AS}"
     assert last["ARG"] == "RUN_AS=speech"
-    assert any("useradd" in each.rest and "speech" in each.rest for each in made_of)
+    assert any("useradd" in each.rest and "speech" in each.rest for each in instructions_of_image)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -176,7 +176,7 @@ def test_server_has_a_health_check(stages: dict[str, Stage]) -> None:
 def test_packages_are_those_of_setup_cfg(
     stages: dict[str, Stage], pins: configparser.RawConfigParser, target: str, tmp_path: Path
 ) -> None:
-    """Its own commands are run, up to the one that installs."""
+    """Runs the image's own commands, up to the one that installs."""
     (tmp_path / "setup.cfg").write_text((ROOT / "setup.cfg").read_text())
     for each in whole(stages, f"{target}-packages"):
         if each.word == "RUN" and "pins.py" in each.rest:
@@ -186,11 +186,11 @@ def test_packages_are_those_of_setup_cfg(
                 env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "TENSORFLOW": "cpu"},
                 check=True,
             )
-    asked = set((tmp_path / "pins.txt").read_text().split())
+    pinned = set((tmp_path / "pins.txt").read_text().split())
     extras = pins["options.extras_require"]
     expected = [pins["options"]["install_requires"], extras["cpu"], extras["ffmpeg"]]
     expected.append(extras["serve" if target == "serve" else "numbers"])
-    assert asked == set(" ".join(expected).split())
+    assert pinned == set(" ".join(expected).split())
 
 
 @pytest.fixture(scope="module")

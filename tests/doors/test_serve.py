@@ -1,4 +1,4 @@
-"""The server as a program, over HTTP."""
+"""The door serve.py as a program, over HTTP and WebSocket."""
 
 import base64
 import contextlib
@@ -81,7 +81,7 @@ def client(server: Server) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def transcriber(folder: Path) -> Transcriber:
-    """What the server hears with, by default."""
+    """Returns a transcriber with the server's defaults."""
     scorer = read_scorer(str(folder / "tiny.scorer"))
     model = loading.load(str(folder / "model"))
     return Transcriber(model, BeamSettings(beam_width=BEAM_WIDTH), scorer)
@@ -94,7 +94,7 @@ def wav_of(samples: np.ndarray) -> bytes:
 
 
 def upload(client: httpx.Client, content: bytes, **options: Any) -> Any:
-    """What is answered to a recording in a form."""
+    """Uploads a recording in a form, and returns the response's JSON."""
     answer = client.post("/api/transcribe", files={"audio": ("x", content)}, data=options)
     assert answer.status_code == 200, answer.text
     return answer.json()
@@ -141,12 +141,12 @@ def test_models_and_scorers_are_listed_by_name(client: httpx.Client) -> None:
 def test_recording_has_the_transcript_of_a_transcriber(
     client: httpx.Client, transcriber: Transcriber
 ) -> None:
-    # A long pause makes two segments of it.
+    # A long pause splits it into two segments.
     samples = np.concatenate([noise(16000 * 2), np.zeros(16000 * 3, np.int16), noise(20000)])
     found = upload(client, wav_of(samples), candidates=3)
-    heard = list(transcriber.segments([samples], n=3))
-    assert len(found["segments"]) == len(heard) == 2
-    for segment, own in zip(found["segments"], heard, strict=True):
+    segments = list(transcriber.segments([samples], n=3))
+    assert len(found["segments"]) == len(segments) == 2
+    for segment, own in zip(found["segments"], segments, strict=True):
         assert segment["text"] == join_words(own.transcript.words)
         assert (segment["start"], segment["seconds"]) == pytest.approx((own.start, own.seconds))
         assert [each["text"] for each in segment["candidates"]] == [
@@ -447,7 +447,7 @@ def test_other_rates_are_resampled(server: Server) -> None:
 
 
 def refusal(connection: Connection) -> tuple[str, int]:
-    """The last message, which is an error, and the code that the stream is closed with."""
+    """Returns the message of the error that ends a stream, and the close code."""
     *_, last = list(read_to_the_end(connection))
     error = json.loads(last)
     assert error["type"] == "error"
@@ -558,7 +558,7 @@ def test_unknown_websocket_is_not_found(server: Server, path: str) -> None:
 
 
 def handshake(server: Server, path: str, **headers: str) -> tuple[int, Any]:
-    """What is answered to a WebSocket's opening, HTTP's status and JSON; with any Host."""
+    """Sends a WebSocket's handshake with given headers, and returns status and JSON."""
     given = {
         "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": "eHh4eHh4eHh4eHh4eHh4eA==", **headers,
@@ -578,7 +578,7 @@ def test_client_that_disconnects_frees_its_slot(server: Server, client: httpx.Cl
     assert json.loads(connection.recv(timeout=30))["type"] == "ready"
     assert metric(client, "speech_streams ") == 1
     connection.send(noise(16000 * 4).tobytes())
-    connection.socket.close()  # what is heard finds nobody
+    connection.socket.close()  # the client is gone when its text is ready
     wait_until(lambda: metric(client, "speech_streams ") == 0)
     assert metric(client, "speech_audio_seconds_total") == pytest.approx(before + 4)
     assert "Traceback" not in "".join(server.log)
@@ -655,7 +655,7 @@ def test_more_idle_connections_than_files_do_not_block_others(tmp_path: Path, fo
                 began = time.monotonic()
                 assert upload(client, sound())["seconds"] == 0.5
                 print(f"answered after {time.monotonic() - began:.2f} s")
-            time.sleep(15)  # until all are too old
+            time.sleep(15)  # longer than HEAD_SECONDS
             with httpx.Client(base_url=own.url, timeout=30) as client:
                 assert metric(client, "process_open_fds") < 100
             assert len(own.log) - lines < 24, "".join(own.log)
@@ -665,7 +665,7 @@ def test_more_idle_connections_than_files_do_not_block_others(tmp_path: Path, fo
 
 
 def silence(path: Path, seconds: int) -> bytes:
-    """A flac of 6 kB a second that decodes to 5 million samples a second."""
+    """Returns a flac with 6 kB/s that decodes to 5 million samples per second."""
     with soundfile.SoundFile(path, "w", 655_350, 8, "PCM_16", format="FLAC") as file:
         second = np.zeros((655_350, 8), np.int16)
         for _ in range(seconds):
@@ -725,7 +725,7 @@ def test_long_recordings_do_not_delay_others_nor_the_end_of_the_server(
 
 @contextlib.contextmanager
 def trickling(url: str) -> Iterator[socket.socket]:
-    """A connection that uploads 400 kB and then a byte ten times a second."""
+    """Opens a connection that uploads 400 kB, and then a byte ten times a second."""
     address = urlsplit(url)
     head = (
         f"POST /api/transcribe HTTP/1.1\r\nHost: {address.netloc}\r\n"

@@ -1,4 +1,4 @@
-"""The door transcribe.py, as people run it, with a tiny model."""
+"""The door transcribe.py with a tiny model."""
 
 import io
 import json
@@ -33,8 +33,8 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def text_of(model: Path, samples: int) -> str:
-    heard = Transcriber(loading.load(str(model))).transcribe(noise(samples))
-    return " ".join(word.text for word in heard.transcript.words)
+    segment = Transcriber(loading.load(str(model))).transcribe(noise(samples))
+    return " ".join(word.text for word in segment.transcript.words)
 
 
 def test_text_goes_to_standard_output_and_durations_to_standard_error(
@@ -139,11 +139,11 @@ def test_recordings_with_the_same_name_are_refused(recordings: Path, tmp_path: P
 
 def test_transcript_beside_its_recording_is_not_overwritten(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "one.wav", noise(16000), 16000)
-    (tmp_path / "one.txt").write_text("what was said")
+    (tmp_path / "one.txt").write_text("a transcript")
     given = [f"--audio={tmp_path}", f"--output_dir={tmp_path}"]
     expected = [f"{tmp_path / 'one.txt'} exists", "may be its transcript"]
     assert_refused(transcribe, *given, parts=expected)
-    assert (tmp_path / "one.txt").read_text() == "what was said"
+    assert (tmp_path / "one.txt").read_text() == "a transcript"
 
 
 def test_recording_without_words_is_printed_as_an_empty_line(

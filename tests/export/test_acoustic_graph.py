@@ -42,7 +42,7 @@ def test_features_of_a_corpus_are_normalised_by_the_models_statistics() -> None:
     [
         {"recurrent_unit_size": 9},
         {"name": "conv_gru", "conv_channels": (6,)},
-        {"recurrent_unit_size": 2**16},  # for which no machine has memory
+        {"recurrent_unit_size": 2**16},  # more than any machine's memory
     ],
 )
 def test_checkpoint_of_another_network_is_refused(tmp_path: Path, other: dict) -> None:

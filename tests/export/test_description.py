@@ -1,4 +1,4 @@
-"""What an exported model says of itself."""
+"""Descriptions of exported models."""
 
 import json
 

@@ -71,7 +71,7 @@ def test_all_forms_compute_the_same(network: str, normalisation: str, tmp_path: 
 
 
 def streamed(form: AcousticModel, samples: npt.NDArray[np.int16]) -> Floats:
-    """The output of samples that come bit by bit, and are features while others are."""
+    """Returns the output of a stream that runs at the same time as another one."""
     stream, other = stream_of(form), stream_of(form)
     found = []
     for at in range(0, len(samples), 3000):

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST requests as docs/deployment.md shows them, against what they ask for.
+"""TensorFlow Serving's REST requests as docs/deployment.md shows them.
 
 The server itself isn't at hand. What stands in for it takes a request by the rules of its REST API
 (tensors by the signature's names, whole in "inputs" and stacked from "instances"), of exactly the
@@ -35,7 +35,7 @@ DOCUMENT = (ROOT / "docs" / "deployment.md").read_text()
 
 @pytest.fixture(scope="module")
 def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SavedModel."""
+    """Returns the folder of a SavedModel."""
     folder = tmp_path_factory.mktemp("serving")
     config = write_model(folder / "model")
     graph = restore(config, str(folder / "model" / f"model.ckpt-{STEP}"))
@@ -44,7 +44,7 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def predicted(loaded: Any, request: dict[str, Any]) -> dict[str, Any]:
-    """What the server answers to a request of :predict."""
+    """Returns the response to a request of :predict."""
     assert set(request) <= {"signature_name", "inputs", "instances"}
     signature = loaded.signatures[request.get("signature_name", "serving_default")]
     if "instances" in request:
@@ -66,7 +66,7 @@ def predicted(loaded: Any, request: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def server(export: Path) -> Iterator[str]:
-    """The address of the model in the stand-in."""
+    """Returns the address of the model in the stand-in."""
     loaded = tf.saved_model.load(str(export))
 
     class Handler(BaseHTTPRequestHandler):
@@ -91,7 +91,7 @@ def test_requests_of_samples_match_the_signature(export: Path) -> None:
     assert [next(iter(each)) for each in requests] == ["inputs", "instances"]
     loaded = tf.saved_model.load(str(export))
     whole, rows = (predicted(loaded, each) for each in requests)
-    # As the document says: an output for each of so few samples.
+    # As documented: one output for so few samples.
     assert whole["outputs"]["output_length"] == [1, 1]
     assert [each["output_length"] for each in rows["predictions"]] == [1]
     np.testing.assert_allclose(

@@ -88,7 +88,7 @@ def test_truncated_file_is_refused(file: Path, tmp_path: Path) -> None:
 
 
 def test_file_with_a_wrong_offset_is_refused(file: Path, tmp_path: Path) -> None:
-    """The description's entry names one buffer more than there are."""
+    """The description's entry points to a buffer after the last one."""
     content = file.read_bytes()
     model = schema.ModelT.InitFromPackedBuf(bytearray(content))
     (entry,) = [each for each in model.metadata if each.name == DESCRIPTION_NAME.encode()]

@@ -1,4 +1,4 @@
-"""Connections whose clients keep them waiting."""
+"""Connections with slow, idle or disconnected clients."""
 
 import asyncio
 import contextlib
@@ -14,15 +14,15 @@ from fastapi.responses import Response
 
 from speech.serving import connections, server
 
-LARGE = 2**24  # bytes: more than the systems of both sides keep
+LARGE = 2**24  # bytes: more than the buffers of both sides
 
 
 class Served:
-    """An application with a port, and what it has seen."""
+    """An application, its port, and a record of clients that disconnected."""
 
     def __init__(self) -> None:
         self.port = 0
-        self.left: list[str] = []  # paths whose clients were gone before the answer
+        self.left: list[str] = []  # paths whose clients disconnected before the response
         self.app = FastAPI()
 
         @self.app.post("/slow")
@@ -70,7 +70,7 @@ def served() -> Iterator[Served]:
 
 
 def everything(connection: socket.socket) -> bytes:
-    """All that comes until the connection ends."""
+    """Returns everything that is received until the connection is closed."""
     content = b""
     with contextlib.suppress(ConnectionResetError):
         while part := connection.recv(2**16):
@@ -142,7 +142,7 @@ def test_client_that_reads_nothing_is_disconnected(
         connection.sendall(head("GET", "/large"))
         time.sleep(2)
         assert len(everything(connection)) < LARGE
-    with served.connect() as connection:  # a slow one is waited for
+    with served.connect() as connection:  # but a slow client is served
         connection.sendall(head("GET", "/large"))
         received = 0
         while received < LARGE:

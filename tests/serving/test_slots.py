@@ -1,4 +1,4 @@
-"""Places for requests."""
+"""Slots for requests."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Files of uploads, and how slowly they may come."""
+"""Files and time limits of uploads."""
 
 import asyncio
 import os
@@ -88,7 +88,7 @@ def test_long_steady_body_is_read_completely() -> None:
 
 
 def sent(content: bytes, folder: Path, kind: str = FORM) -> tuple[bytes, dict[str, str]]:
-    """What is received of a body: the recording, and the other fields."""
+    """Returns what is received of a body: the recording, and the other fields."""
 
     async def receive() -> dict[str, object]:
         return {"type": "http.request", "body": content}

@@ -1,4 +1,4 @@
-"""A network's output while the recording goes on, against its output of the whole.
+"""Output of streams, compared with the output of the whole recording.
 
 Of exported forms: tests/export/test_loading.py.
 """
@@ -26,7 +26,7 @@ Samples = npt.NDArray[np.int16]
 
 
 def lstm(folder: Path, context: int = 19, stride: int = 1, **front_end: Any) -> AcousticModel:
-    """A tiny network with the window of the default one."""
+    """Returns a tiny network with the window of the default one."""
     sizes = {**tiny_models.TINY["deep_speech_lstm"], "context_size": context, "stride_size": stride}
     with mock.patch.dict(tiny_models.TINY, {"deep_speech_lstm": sizes}):
         write_model(folder, "deep_speech_lstm", 0.01, **{"normalisation": NONE, **front_end})
@@ -56,11 +56,13 @@ def test_carried_stream_has_the_output_of_the_whole(
     model = lstm(tmp_path / "model", context, stride, **front_end)
     assert is_exact(model)
     decoder = BeamSearchDecoder(model.description.config.alphabet)
-    # 100 samples are one frame; of 1000 the window sees zeros on both sides.
+    # 100 samples are one frame; with 1000 the window includes zeros on both sides.
     for length in (100, 1000, 20001):
         samples = noise(length)
         wanted = model.of_samples(samples)
-        assert length < 20001 or wanted.std(axis=0).min() > 1e-3  # hears something
+        assert (
+            length < 20001 or wanted.std(axis=0).min() > 1e-3
+        )  # the output depends on the samples
         for block in (320, 1111, 50000):
             found = streamed(model, in_blocks(samples, block))
             assert found.dtype == np.float32
@@ -75,14 +77,14 @@ def test_long_block_is_computed_piece_by_piece(tmp_path: Path) -> None:
         found = streamed(model, [samples])
     longest = acoustic_stream.MOST_SECONDS * 100
     assert max(len(call.args[0]) for call in stream.call_args_list) <= longest + 19
-    # Nothing but the windows' overlap is computed twice.
+    # Only the overlap of the windows is computed twice.
     frames = sum(len(call.args[0]) for call in stream.call_args_list)
     assert frames <= 499 + 18 * stream.call_count
     np.testing.assert_allclose(found, model.of_samples(samples), rtol=0, atol=1e-5)
 
 
 def test_sample_changes_the_output_within_300_ms(tmp_path: Path) -> None:
-    """Of the default window and step: a click changes outputs that are out 0.3 s behind it."""
+    """With the default window and step, a click changes outputs within 0.3 s."""
     model = lstm(tmp_path / "model")
     assert stream_of(model).latency_seconds == pytest.approx(0.2)
     silence = np.zeros(16000, np.int16)
@@ -125,7 +127,7 @@ def test_chunked_stream_has_as_many_outputs_as_the_whole(
         found = streamed(model, in_blocks(samples, 320))
         assert found.shape == wanted.shape
         np.testing.assert_array_equal(found, streamed(model, [samples]))
-        # What fits into one chunk is heard whole.
+        # A single chunk is computed as a whole.
         if length == 100:
             np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
 

@@ -179,9 +179,9 @@ def test_16_bit_samples_of_any_type_are_accepted(
 def test_audio_that_is_not_16_bit_samples_is_refused(
     model: Model, samples: Any, expected: str
 ) -> None:
-    for hear in (model.stt, model.stt_with_metadata, model.create_stream().feed_audio_content):
+    for accept in (model.stt, model.stt_with_metadata, model.create_stream().feed_audio_content):
         with pytest.raises(UserError, match=f"{expected}.*give int16 numbers of one channel"):
-            hear(samples)
+            accept(samples)
 
 
 @pytest.mark.parametrize("num_results", [0, -1, 1.5, "3"])
@@ -219,7 +219,7 @@ def test_scorer_that_does_not_fit_hot_words_is_refused_and_changes_nothing(
     with pytest.raises(UserError, match="give single characters"):
         model.enable_external_scorer(characters)
     assert model.stt(UNSURE) == before
-    model.set_scorer_alpha_beta(1.0, 1.0)  # the scorer of words is there
+    model.set_scorer_alpha_beta(1.0, 1.0)  # the scorer of words is still enabled
     model.erase_hot_word("cat")
     model.enable_external_scorer(characters)
     model.stt(UNSURE)

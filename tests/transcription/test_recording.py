@@ -1,4 +1,4 @@
-"""A recording's segments, joined and written."""
+"""Joined segments of a recording, and its formats."""
 
 import json
 

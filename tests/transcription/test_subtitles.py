@@ -1,4 +1,4 @@
-"""Subtitles and JSON, read back by parsers that take nothing but what the formats allow."""
+"""Subtitles and JSON, read back by strict parsers."""
 
 import html
 import json
@@ -27,7 +27,7 @@ from speech.transcription.subtitles import (
 def spoken(
     text: str, start: float = 0.0, seconds: float = 0.3, gap: float = 0.1
 ) -> list[TimedWord]:
-    """The text's words, each as long."""
+    """Returns the text's words, all with the same duration and gap."""
     words = text.split(" ")
     return [TimedWord(word, start + i * (seconds + gap), seconds) for i, word in enumerate(words)]
 
@@ -71,7 +71,7 @@ def parsed_webvtt(text: str) -> list[Cue]:
 
 
 def check(made: list[Cue]) -> None:
-    """What holds for any subtitles."""
+    """Checks what holds for all subtitles."""
     before = 0
     for cue in made:
         assert before <= cue.start < cue.end <= cue.start + 7000

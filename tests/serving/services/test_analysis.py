@@ -1,4 +1,4 @@
-"""What the page shows of a recording."""
+"""Waveforms, spectrograms and details of recordings."""
 
 from pathlib import Path
 
@@ -47,7 +47,9 @@ def test_tone_is_in_its_row_of_the_spectrogram(rate: int, frequency: int) -> Non
     loudest = shown.data[:, 1:-1].argmax(axis=0)
     assert abs(loudest - frequency / (rate / 2) * rows).max() <= 1
     assert shown.highest - shown.lowest == pytest.approx(analysis.DYNAMIC_RANGE)
-    assert -16 < shown.highest < -6  # a half of full scale is -6 dB; a row is two frequencies' mean
+    assert (
+        -16 < shown.highest < -6
+    )  # half of full scale is -6 dB; a row is the mean of two frequencies
 
 
 def test_one_sample_has_details() -> None:
@@ -60,8 +62,8 @@ def test_details_are_the_networks_inputs_and_outputs(tmp_path: Path) -> None:
     samples = noise(16000).astype(np.float32)
     seen = features.extract(samples, transcriber.config.front_end)
     log_probs = transcriber.model.of_features(seen)
-    heard = transcriber.transcribe(samples, start=2.0)
-    details = analysis.details_of(Segment(32000, samples), seen, log_probs, heard, transcriber)
+    segment = transcriber.transcribe(samples, start=2.0)
+    details = analysis.details_of(Segment(32000, samples), seen, log_probs, segment, transcriber)
     assert details.start == 2.0
     scale = (details.features.highest - details.features.lowest) / 255
     restored = details.features.data * scale + details.features.lowest
@@ -70,7 +72,7 @@ def test_details_are_the_networks_inputs_and_outputs(tmp_path: Path) -> None:
     # The path collapses to the text.
     path = details.path
     kept = [label for label, before in zip(path, [None, *path], strict=False) if label != before]
-    assert ENGLISH.decode(kept) == join_words(heard.transcript.words)
+    assert ENGLISH.decode(kept) == join_words(segment.transcript.words)
 
 
 def test_path_of_an_empty_text_is_blank() -> None:

@@ -1,4 +1,4 @@
-"""A model's thread: what comes together, and what comes out of it."""
+"""A model's thread: batches, calls and errors."""
 
 import sys
 import threading
@@ -25,7 +25,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> AcousticModel:
 
 
 class Gate:
-    """A model that waits to be let through, so that others queue up behind a first batch."""
+    """A model that blocks until it is opened, so that utterances wait after a first batch."""
 
     def __init__(self, model: AcousticModel) -> None:
         self.description = model.description
@@ -83,7 +83,7 @@ def test_utterances_of_similar_length_are_batched_with_the_same_output(
         alone = model.of_features(each)
         np.testing.assert_allclose(outcome.result(30), alone, rtol=0, atol=2e-5)
     assert first.result().shape == model.of_features(utterances([10])[0]).shape
-    # The longest waiting and those nearest to it, none of less than half its length.
+    # The one that has waited longest and those of similar length, none shorter than half of it.
     assert sizes == [1, 4, 3, 1]
     assert len(gate.threads) == 1
 
@@ -102,7 +102,7 @@ def test_cancelled_utterance_is_not_computed(
 
 def test_error_is_raised_for_the_batch_and_the_thread_goes_on(batcher: Batcher, gate: Gate) -> None:
     gate.opened.set()
-    wrong = batcher.submit(np.zeros((5, 3), np.float32))  # of three bins
+    wrong = batcher.submit(np.zeros((5, 3), np.float32))  # three bins instead of eight
     assert wrong.exception(30) is not None
     assert len(batcher.submit(utterances([20])[0]).result(30)) == 10
     assert batcher.alive

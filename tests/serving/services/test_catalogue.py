@@ -1,4 +1,4 @@
-"""Models and scorers by their names."""
+"""Models and scorers by name."""
 
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def test_default_scorer_is_the_first_that_fits(catalogue: Catalogue) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "status", "expected"),
+    ("options", "status", "expected"),
     [
         ({"model": "x"}, 404, "There is no model 'x' here: choose among model."),
         ({"scorer": "x"}, 404, "There is no scorer 'x' here: choose among fits.scorer, other"),
@@ -62,10 +62,10 @@ def test_default_scorer_is_the_first_that_fits(catalogue: Catalogue) -> None:
     ],
 )
 def test_unknown_or_unfit_choices_are_refused(
-    catalogue: Catalogue, folder: Path, asked: dict[str, str], status: int, expected: str
+    catalogue: Catalogue, folder: Path, options: dict[str, str], status: int, expected: str
 ) -> None:
     with pytest.raises(RequestError) as raised:
-        catalogue.choose(requests.read(asked))
+        catalogue.choose(requests.read(options))
     assert raised.value.status == status and expected in raised.value.message
     assert str(folder) not in raised.value.message
 

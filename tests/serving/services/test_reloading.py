@@ -166,7 +166,7 @@ def reload(server: Server, line_part: str) -> None:
 
 
 class Clients:
-    """Clients that send a recording over and over, and what was answered."""
+    """Clients that send a recording repeatedly, and the responses."""
 
     def __init__(self, url: str, count: int = 2) -> None:
         self._url = url
@@ -191,7 +191,7 @@ class Clients:
                 self.answers.append((answer.status_code, answer.json().get("segments")))
 
     def next(self, count: int = 6) -> list[tuple[int, Any]]:
-        """Some answers to requests that are sent from now on."""
+        """Returns responses to requests that are sent from now on."""
         before = len(self.answers)
         wanted = before + len(self._threads) + count
         end = time.monotonic() + SECONDS
@@ -202,7 +202,7 @@ class Clients:
 
 
 def equal(answers: list[tuple[int, Any]]) -> Any:
-    """What all of some answers are."""
+    """Checks that all responses are equal, and returns their segments."""
     status, segments = answers[0]
     assert status == 200
     assert all(each == (status, segments) for each in answers)
@@ -239,7 +239,7 @@ def test_files_are_overwritten_in_place_under_requests(tmp_path: Path) -> None:
             assert equal(clients.next()) == new
             copy(tmp_path / "0.tflite", model)
             reload(server, "Serving the reloaded models")
-            mixed = equal(clients.next())  # the old model with the new scorer
+            mixed = equal(clients.next())  # the old model and the new scorer
             assert mixed not in (old, new)
         assert {status for status, _ in clients.answers} == {200}
         assert [each for _, each in clients.answers if each not in (old, new, mixed)] == []
