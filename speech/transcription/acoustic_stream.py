@@ -177,9 +177,8 @@ class _ChunkStream:
         self._chunk = self._features.outputs(CHUNK_SECONDS)
         self._before = self._features.outputs(BEFORE_SECONDS)
         self._ahead = self._features.outputs(AHEAD_SECONDS)
-        self._normalised = round(
-            NORMALISED_SECONDS / self._features.front_end.step_seconds
-        )  # frames
+        step_seconds = self._features.front_end.step_seconds
+        self._normalised = round(NORMALISED_SECONDS / step_seconds)  # frames
         frames_ahead = self._ahead * self._features.network.stride_size
         self.latency_seconds = self._features.latency_seconds(self._chunk, frames_ahead)
 
