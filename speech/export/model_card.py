@@ -115,7 +115,7 @@ def _rates(forms: Sequence[Form], test: ShardSet | None, rates: Mapping[str, Rat
     lines = [
         f"On `{test.pattern}`: {test.index.records:,} utterances, {seconds / 60:.1f} minutes.",
         "",
-        "| form | size | WER | CER | greedy WER | greedy CER | changed | real-time factor |",
+        "| form | size | WER | CER | best path: WER | CER | other hypotheses | real-time factor |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for form in forms:
@@ -127,9 +127,9 @@ def _rates(forms: Sequence[Form], test: ShardSet | None, rates: Mapping[str, Rat
         )
     lines += [
         "",
-        "WER and CER: by beam search without a language model; greedy: by best path. Changed:",
-        "hypotheses that differ from the checkpoint's. The checkpoint's size includes the",
-        "optimizer's variables. Real-time factor: of the network alone, one utterance at a time.",
+        "WER and CER: by beam search without a language model, and by best path. Other hypotheses:",
+        "those that differ from the checkpoint's. The checkpoint's size includes the optimizer's",
+        "variables. Real-time factor: of the network alone, one utterance at a time.",
     ]
     return lines
 
