@@ -7,7 +7,7 @@ from absl import flags
 import constants
 from speech.decoding.beam_search import BeamSettings
 from speech.flags import decoder as decoder_flags
-from speech.serving.settings import Limits, ServerSettings
+from speech.serving.settings import RequestLimits, ServerSettings
 from speech.system import command_line
 from utils import UserError
 
@@ -71,7 +71,9 @@ def server_settings_from_flags(values: flags.FlagValues) -> ServerSettings:
         host=values.host,
         port=values.port,
         host_names=_host_names(values.host, values.allowed_hosts),
-        limits=Limits(round(values.max_upload_mb * 1e6), values.max_seconds, values.max_waiting),
+        limits=RequestLimits(
+            round(values.max_upload_mb * 1e6), values.max_seconds, values.max_waiting
+        ),
         batch_size=values.batch_size,
         search=BeamSettings(
             values.beam_width,

@@ -21,7 +21,7 @@ from speech.serving.schemas.requests import TranscriptionOptions
 from speech.serving.services import serialize
 from speech.serving.services.reloading import ReloadableResources
 from speech.serving.services.transcription import Share, TranscriptionWorkers
-from speech.serving.settings import Limits
+from speech.serving.settings import RequestLimits
 from speech.serving.slots import Slots
 
 T = TypeVar("T")
@@ -43,7 +43,11 @@ class Service:
     """The state of a running server, and what its routes do with it."""
 
     def __init__(
-        self, resources: ReloadableResources, limits: Limits, batch_size: int, metrics: Metrics
+        self,
+        resources: ReloadableResources,
+        limits: RequestLimits,
+        batch_size: int,
+        metrics: Metrics,
     ) -> None:
         """
         Args:

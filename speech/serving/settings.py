@@ -6,7 +6,7 @@ from speech.decoding.beam_search import BeamSettings
 
 
 @dataclass(frozen=True)
-class Limits:
+class RequestLimits:
     """Upper bounds of requests."""
 
     upload_bytes: int
@@ -25,6 +25,6 @@ class ServerSettings:
     host: str  # address to listen at
     port: int  # 0: any free port
     host_names: frozenset[str]  # names of the server in lower case, see http.Front
-    limits: Limits
+    limits: RequestLimits
     batch_size: int  # most utterances that a model computes at once
     search: BeamSettings  # defaults of the beam search

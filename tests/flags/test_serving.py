@@ -7,7 +7,7 @@ from doors import parse_flags
 
 from speech.decoding.beam_search import BeamSettings
 from speech.flags import serving as serving_flags
-from speech.serving.settings import Limits
+from speech.serving.settings import RequestLimits
 from utils import UserError
 
 parse = functools.partial(parse_flags, serving_flags.define_serving_flags)
@@ -27,7 +27,7 @@ def test_flags_become_settings() -> None:
     )
     assert (found.models, found.scorers, found.port) == (("a", "b.tflite"), (), 8080)
     assert found.host_names == {"box", "speech.example.org", "xn--bcher-kva.example"}
-    assert found.limits == Limits(500_000, 20, 7)
+    assert found.limits == RequestLimits(500_000, 20, 7)
     assert found.search == BeamSettings(beam_width=8)
 
 
