@@ -233,13 +233,13 @@ def write_lite(model_dir: str, beginning: str) -> dict[str, str]:
     """Writes TensorFlow Lite files; returns their paths, which begin with `beginning`, by form."""
     from speech.engines import checkpoints
     from speech.export import tflite
-    from speech.export.acoustic_graph import restored
+    from speech.export.acoustic_graph import restore
     from speech.export.description import Description
     from speech.networks.config import read_config
 
     checkpoint = checkpoints.find_checkpoint(model_dir, None)
     config = read_config(model_dir)
-    graph = restored(config, checkpoint)
+    graph = restore(config, checkpoint)
     description = Description(config, checkpoints.steps_of(checkpoint))
     written = {}
     for precision in (tflite.FLOAT32, tflite.INT8):
@@ -311,8 +311,8 @@ def at_once(transcriber: Any) -> Hear:
 def in_blocks(transcriber: Any) -> Hear | None:
     """Returns None for a network that can't carry its state from block to block."""
     from speech.transcription.live import LiveTranscriber
-    from speech.transcription.subtitles import joined
-    from speech.transcription.transcriber import Heard
+    from speech.transcription.subtitles import join_words
+    from speech.transcription.transcriber import TranscribedSegment
 
     if not LiveTranscriber(transcriber).exact:
         return None
@@ -326,8 +326,8 @@ def in_blocks(transcriber: Any) -> Hear | None:
             told += live.feed(samples[start : start + block])
         told += live.finish()
         seconds = time.perf_counter() - started
-        words = [each.transcript.words for each in told if isinstance(each, Heard)]
-        text = " ".join(joined(each, transcriber.separator) for each in words)
+        words = [each.transcript.words for each in told if isinstance(each, TranscribedSegment)]
+        text = " ".join(join_words(each, transcriber.separator) for each in words)
         return Hearing(text, seconds, None)
 
     return hear
