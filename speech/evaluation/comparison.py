@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from speech.evaluation.bootstrap import Difference, paired_difference
-from speech.evaluation.results import Errors, Result
+from speech.evaluation.error_rates import Errors
+from speech.evaluation.results import Result
 from utils import UserError
 
 

@@ -9,13 +9,8 @@ from typing import Literal
 
 import jiwer
 
-from speech.evaluation.results import (
-    Errors,
-    Result,
-    character_errors,
-    interval_of,
-    word_count_cosine,
-)
+from speech.evaluation.error_rates import Errors, character_errors, rate_interval
+from speech.evaluation.results import Result
 
 # Words of the reference, to and with the number; the last group has what is longer.
 LENGTHS = (0, 5, 10, 15, 20, 30, 40)
@@ -203,14 +198,8 @@ def by_speaker(results: Sequence[Result]) -> list[Group]:
 
 def _group(name: str, results: Sequence[Result]) -> Group:
     words = [result.words for result in results]
-    interval = interval_of(words) if len(words) > 1 else None
+    interval = rate_interval(words) if len(words) > 1 else None
     return Group(name, len(words), sum(words, Errors()), interval)
-
-
-def cosine_of_set(results: Sequence[Result]) -> float:
-    """`word_count_cosine` of all references together and all hypotheses together."""
-    references = " ".join(result.reference for result in results)
-    return word_count_cosine(references, " ".join(result.hypothesis for result in results))
 
 
 @dataclass(frozen=True)

@@ -145,15 +145,12 @@ def _summary(page: Page) -> str:
         ("loss, mean", f"{summary.loss:.2f} nats"),
         ("seconds of work per second of audio", f"{summary.real_time_factor:.3f}"),
         ("checkpoint's step", f"{summary.checkpoint_step:,}"),
-        ("cosine of word counts, mean of utterances", f"{summary.word_count_cosine:.4f}"),
-        ("the same, whole set", f"{error_analysis.cosine_of_set(page.results):.4f}"),
         *((f"decoder: {name}", value) for name, value in summary.decoder.items()),
     ]
     return (
         table(["", "rate", "95% interval", "greedily"], rates)
         + table([], [[escape(name), _setting(value)] for name, value in facts])
-        + "<p class=note>Intervals: bootstrap over utterances. The cosine of word counts looks at "
-        "which words there are and how often; it ignores their order and is no accuracy.</p>"
+        + "<p class=note>Intervals: bootstrap over utterances.</p>"
     )
 
 

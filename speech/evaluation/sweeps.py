@@ -5,10 +5,10 @@ from dataclasses import replace
 
 from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings
 from speech.decoding.scorer import Scorer
-from speech.evaluation import results
+from speech.evaluation import error_rates
+from speech.evaluation.error_rates import Errors
 from speech.evaluation.recognition import Recognition
 from speech.evaluation.report_page import BeamPoint, WeightPoint
-from speech.evaluation.results import Errors
 from utils import Alphabet
 
 BEAM_WIDTHS = (1, 4, 16, 64, 256)
@@ -53,7 +53,7 @@ def weight_points(
 def _rate(recognitions: Sequence[Recognition], decoder: BeamSearchDecoder) -> float:
     texts = decoder.decode_batch(each.log_probs for each in recognitions)
     errors = [
-        results.word_errors(each.reference, text)
+        error_rates.word_errors(each.reference, text)
         for each, text in zip(recognitions, texts, strict=True)
     ]
     return sum(errors, Errors()).rate

@@ -18,8 +18,8 @@ import optuna
 
 from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings
 from speech.decoding.scorer import Scorer
-from speech.evaluation import results
-from speech.evaluation.results import Errors
+from speech.evaluation import error_rates
+from speech.evaluation.error_rates import Errors
 from utils import UserError
 
 if TYPE_CHECKING:  # it brings TensorFlow, which decoding can do without
@@ -56,7 +56,7 @@ class Trial:
     @property
     def interval(self) -> tuple[float, float]:
         """95 % of the rate."""
-        return results.interval_of(self.utterances)
+        return error_rates.rate_interval(self.utterances)
 
 
 class Objective:
@@ -83,7 +83,7 @@ class Objective:
         self._recognitions = recognitions
         self._scorer = scorer
         self._settings = settings
-        self._errors = results.word_errors if metric == WER else results.character_errors
+        self._errors = error_rates.word_errors if metric == WER else error_rates.character_errors
         lengths = [len(each.log_probs) for each in recognitions]
         # The longest first, so that no core is left with a long one when the others are done.
         self._order = sorted(range(len(lengths)), key=lambda i: -lengths[i])

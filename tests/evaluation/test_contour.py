@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from speech.evaluation import contour
-from speech.evaluation.results import Errors
+from speech.evaluation.error_rates import Errors
 from speech.evaluation.tuning import Trial, Weights
 
 

@@ -18,10 +18,10 @@ from speech.evaluation.error_analysis import (
     by_speaker,
     confused_letters,
     confused_words,
-    cosine_of_set,
     examples,
 )
-from speech.evaluation.results import Errors, Result, character_errors, compare, word_errors
+from speech.evaluation.error_rates import Errors, character_errors, word_errors
+from speech.evaluation.results import Result, compare
 
 WORDS = st.text("ab'", min_size=1, max_size=3)
 SENTENCES = st.lists(WORDS, max_size=8).map(" ".join)
@@ -205,12 +205,6 @@ def test_ids_that_begin_with_a_path_have_no_speakers() -> None:
     known = [compare("anna-ru/wav/x-1", "a", "a", 1.0), compare("ben-ru/wav/x", "a", "b", 1.0)]
     assert [group.name for group in by_speaker(known)] == ["ben", "anna"]
     assert by_speaker([*known, compare("ru/wav/x-1", "a", "a", 1.0)]) == []
-
-
-def test_cosine_of_the_set_hides_what_utterances_confuse() -> None:
-    results = results_of([("a", "b"), ("b", "a")])
-    assert cosine_of_set(results) == pytest.approx(1.0)
-    assert cosine_of_set([]) == 1.0
 
 
 # --- Examples -------------------------------------------------------------------------------------

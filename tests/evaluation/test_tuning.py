@@ -14,7 +14,7 @@ from tiny_scorer import CAT_AND_BAT, write_tiny_scorer
 
 from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings
 from speech.decoding.scorer import Scorer, read_scorer
-from speech.evaluation import results, tuning
+from speech.evaluation import error_rates, tuning
 from speech.evaluation.recognition import Recognition
 from speech.evaluation.tuning import CER, WER, Objective, SearchSettings, Trial, Weights
 from utils import ENGLISH, UserError
@@ -89,7 +89,7 @@ def test_trial_is_what_decoder_and_report_say_in_the_corpus_s_order(
     ]
     trial = Objective(recognitions, scorer, BeamSettings(20), metric).trial(Weights(0.7, 1.1))
     decoder = BeamSearchDecoder(ENGLISH, BeamSettings(20, alpha=0.7, beta=1.1), scorer)
-    count = results.word_errors if metric == WER else results.character_errors
+    count = error_rates.word_errors if metric == WER else error_rates.character_errors
     expected = [count(each.reference, decoder.decode(each.log_probs)) for each in recognitions]
     assert trial.utterances == tuple(expected)
     assert len(set(expected)) > 1
