@@ -13,7 +13,7 @@ from absl import flags, logging
 
 import constants
 from speech.engines import checkpoints, tpu_estimator
-from speech.evaluation import recogniser
+from speech.evaluation import recognition
 from speech.export import loading, model_card, saved_model, tflite
 from speech.export import rates as export_rates
 from speech.export.acoustic_graph import restored
@@ -117,7 +117,7 @@ def main() -> None:
     training = find_shards(FLAGS.train_data) if FLAGS.train_data else None
     test = None
     if FLAGS.test_data:
-        test = recogniser.find_set(FLAGS.test_data, config, FLAGS.model_dir)
+        test = recognition.find_set(FLAGS.test_data, config, FLAGS.model_dir)
     with tpu_estimator.explained_errors(FLAGS.model_dir):
         checkpoint = checkpoints.asked_checkpoint(
             FLAGS.model_dir, FLAGS.checkpoint, FLAGS.average_checkpoints

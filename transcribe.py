@@ -22,6 +22,7 @@ from absl import flags, logging
 import constants
 from speech.audio import find, microphone
 from speech.audio.stream import INPUT_NAME, Samples, stream_file, stream_input
+from speech.decoding.scorer import read_matching_scorer
 from speech.engines import tpu_estimator
 from speech.export import loading
 from speech.flags import decoder as decoder_flags
@@ -114,14 +115,14 @@ def say(words: str) -> None:
 
 def load() -> Transcriber:
     """The model and the scorer; tells how long they take."""
-    settings = decoder_flags.asked_settings(FLAGS)
+    settings = decoder_flags.beam_settings_from_flags(FLAGS)
     say(f"Loading model from {FLAGS.model}")
     started = time.monotonic()
     model = loading.load(FLAGS.model)
     say(f"Loaded model in {time.monotonic() - started:.3g}s.")
     alphabet = model.description.config.alphabet
     started = time.monotonic()
-    scorer = decoder_flags.asked_scorer(FLAGS.scorer, alphabet, FLAGS.model)
+    scorer = read_matching_scorer(FLAGS.scorer, alphabet, FLAGS.model)
     if scorer:
         say(f"Loaded scorer from {FLAGS.scorer} in {time.monotonic() - started:.3g}s.")
     return Transcriber(model, settings, scorer)

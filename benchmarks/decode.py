@@ -62,7 +62,7 @@ from speech.decoding.beam_search import THREADS, BeamSearchDecoder, BeamSettings
 from speech.decoding.ngrams import UNKNOWN
 from speech.decoding.scorer import SPACE, Scorer, read_scorer, write_scorer
 from speech.engines import checkpoints, tpu_estimator
-from speech.evaluation import recogniser, results
+from speech.evaluation import recognition, results
 from speech.networks.config import read_config
 from speech.system import command_line, storage
 from utils import Alphabet, UserError, lines_of
@@ -142,12 +142,12 @@ class Row:
 def recognised() -> Speech:
     """The network's output for --test_data."""
     config = read_config(FLAGS.model_dir)
-    shards = recogniser.find_set(FLAGS.test_data, config, FLAGS.model_dir)
+    shards = recognition.find_set(FLAGS.test_data, config, FLAGS.model_dir)
     checkpoint = checkpoints.find_checkpoint(FLAGS.model_dir, FLAGS.checkpoint)
     network = model.model_fn_builder(config, FLAGS.model_dir)
     size, here = constants.EVAL_BATCH_SIZE, tpu_estimator.TpuSettings(False, "", None, None, 1)
-    opened = recogniser.on_device(network, config, checkpoint, FLAGS.model_dir, size, here)
-    everything = [each for batch in opened.recognise(shards) for each in batch]
+    recogniser = recognition.on_device(network, config, checkpoint, FLAGS.model_dir, size, here)
+    everything = recogniser.outputs_of(shards)
     print(f"{checkpoint}, {len(everything)} utterances of {FLAGS.test_data}")
     return Speech(
         config.alphabet,

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +43,7 @@ ROOM_FRAMES = 256
 THREADS = os.cpu_count() or 1
 
 
-def hot_word(text: str) -> tuple[str, float]:
+def parse_hot_word(text: str) -> tuple[str, float]:
     """A word and what it gains, as people write them: word:7.5.
 
     Raises:
@@ -114,6 +115,33 @@ class BeamSettings:
                 raise UserError(f"The hot word {name!r} is no text: give a word.")
             if not isinstance(number, Real):
                 raise UserError(f"{name!r} has {number!r}, which is no number: give one.")
+
+
+DEFAULTS = BeamSettings()
+
+
+def describe_settings(settings: BeamSettings, scorer: Scorer | None) -> dict[str, Any]:
+    """Returns the settings that a search used, name -> value, for a report."""
+    described: dict[str, Any] = {"beam_width": settings.beam_width}
+    if settings.cutoff_prob < 1:
+        described["cutoff_prob"] = settings.cutoff_prob
+    if settings.cutoff_top_n != DEFAULTS.cutoff_top_n:
+        described["cutoff_top_n"] = settings.cutoff_top_n
+    if scorer:
+        alpha, beta = used_weights(settings, scorer)
+        described |= {"scorer": scorer.path, "alpha": alpha, "beta": beta}
+        described["unknown_penalty"] = settings.unknown_penalty
+    if settings.hot_words:
+        described["hot_words"] = ",".join(f"{word}:{boost:g}" for word, boost in settings.hot_words)
+    return described
+
+
+def used_weights(settings: BeamSettings, scorer: Scorer) -> tuple[float, float]:
+    """Returns the alpha and beta that a search uses: the settings', or else the scorer's."""
+    return (
+        scorer.alpha if settings.alpha is None else settings.alpha,
+        scorer.beta if settings.beta is None else settings.beta,
+    )
 
 
 @dataclass(frozen=True)

@@ -302,6 +302,22 @@ def check_alphabet(scorer: Scorer, alphabet: Alphabet, model: str) -> None:
     )
 
 
+def read_matching_scorer(path: str | None, alphabet: Alphabet, model: str) -> Scorer | None:
+    """Reads the scorer of a model's alphabet; None without a path.
+
+    Args:
+        model: its directory, for messages.
+
+    Raises:
+        UserError: the scorer can't be read, or is of another alphabet.
+    """
+    if not path:
+        return None
+    scorer = read_scorer(path)
+    check_alphabet(scorer, alphabet, model)
+    return scorer
+
+
 def write_weights(path: str, alpha: float, beta: float) -> None:
     """Replaces a scorer file, or the one that a link leads to, by one with other weights.
 

@@ -1,26 +1,103 @@
-"""What a network makes of every utterance of a set, batch by batch."""
+"""Computes a checkpoint's outputs for sets of utterances."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from absl import logging
 
+from speech.engines import tpu_estimator
+from speech.evaluation.network_output import NetworkOutput
 from speech.features.normalisation import Statistics
 from speech.input_pipeline import training_input
-from speech.shards.records import ShardSet
+from speech.networks.config import ModelConfig, check_same_front_end
+from speech.shards.records import ShardSet, find_shards
 from utils import UserError
 
 
 @dataclass(frozen=True)
-class Recognition:
-    """An utterance and its network's output."""
+class Recogniser:
+    """A checkpoint on a device, which computes outputs for one set after another."""
 
-    utterance_id: str
-    reference: str
-    log_probs: npt.NDArray[np.float32]  # [outputs, labels], natural logarithms
-    loss: float | None  # CTC, in nats; None: more labels than outputs can hold
+    config: ModelConfig
+    predictor: Any  # a TPUEstimator
+    checkpoint: str
+    model_dir: str
+    batching: training_input.Batching
+
+    def outputs_of(self, shards: ShardSet) -> list[NetworkOutput]:
+        """Computes the output for every utterance of a set, in the corpus's order.
+
+        Raises:
+            UserError: as `recognise`, or a file can't be read.
+        """
+        with tpu_estimator.explained_errors(self.model_dir):
+            batches = recognise(
+                self.predictor,
+                self.checkpoint,
+                shards,
+                self.batching,
+                training_input.transcripts(shards),
+                self.config.statistics,
+            )
+            # Copies: a view would keep its whole batch, padding included, in memory.
+            return [
+                replace(each, log_probs=each.log_probs.copy())
+                for batch in batches
+                for each in batch
+            ]
+
+
+def on_device(
+    model_fn: Any,
+    config: ModelConfig,
+    checkpoint: str,
+    model_dir: str,
+    eval_batch_size: int,
+    tpu: tpu_estimator.TpuSettings,
+) -> Recogniser:
+    """Finds the device and builds the model for it.
+
+    Args:
+        model_fn: the model's, for a TPUEstimator.
+        eval_batch_size: utterances in a batch, over all cores.
+
+    Raises:
+        UserError: the TPU can't be found, or has several hosts.
+    """
+    device = tpu_estimator.find_device(tpu)
+    if device.hosts > 1:
+        raise UserError(
+            f"The TPU {tpu.name} has {device.hosts} hosts, and TPUEstimator recognises on one host "
+            "only: name a TPU with one host, or leave out --use_tpu."
+        )
+    run = tpu_estimator.RunSettings(model_dir, eval_batch_size=eval_batch_size)
+    return Recogniser(
+        config,
+        tpu_estimator.build(model_fn, run, device),
+        checkpoint,
+        model_dir,
+        training_input.Batching(eval_batch_size, static=device.is_tpu),
+    )
+
+
+def find_set(pattern: str, config: ModelConfig, model_dir: str) -> ShardSet:
+    """Finds the shards of a set that a model can recognise; warns of skipped utterances.
+
+    Raises:
+        UserError: there are none, or their front end or alphabet isn't the model's.
+    """
+    shards = find_shards(pattern)
+    settings = shards.index.settings
+    check_same_front_end(config, settings.front_end, settings.alphabet, pattern, model_dir)
+    if shards.index.skipped:
+        logging.warning(
+            "%d of the set's %d utterances were skipped in preparation and are in no rate below.",
+            len(shards.index.skipped),
+            shards.index.corpus_utterances,
+        )
+    return shards
 
 
 def recognise(
@@ -30,16 +107,16 @@ def recognise(
     batching: training_input.Batching,
     references: Sequence[tuple[str, str]],
     statistics: Statistics | None = None,
-) -> Iterator[list[Recognition]]:
-    """Every utterance of a set in the corpus's order, in batches.
+) -> Iterator[list[NetworkOutput]]:
+    """Computes the output for every utterance of a set, batch by batch, in the corpus's order.
 
     Args:
         predictor: a TPUEstimator.
-        references: ids and transcripts of the set, `dataset.transcripts`.
+        references: (id, transcript) of the set's utterances, `training_input.transcripts`.
         statistics: the model's, if it has any.
 
     Raises:
-        UserError: the network's output for an utterance isn't finite.
+        UserError: an output has NaN.
     """
     remaining = iter(references)
     batches = predictor.predict(
@@ -53,7 +130,7 @@ def recognise(
         # none is taken that has no row.
         rows = zip(zip(*columns, strict=True), remaining, strict=False)
         batch = [
-            Recognition(*reference, log_probs[:length], float(loss) if aligned else None)
+            NetworkOutput(*reference, log_probs[:length], float(loss) if aligned else None)
             for (log_probs, length, loss, aligned), reference in rows
         ]
         for each in batch:
@@ -62,11 +139,11 @@ def recognise(
     assert next(remaining, None) is None, "an utterance was lost on the way"
 
 
-def _check_finite(recognition: Recognition, shards: ShardSet) -> None:
-    if np.isnan(recognition.log_probs).any():
+def _check_finite(output: NetworkOutput, shards: ShardSet) -> None:
+    if np.isnan(output.log_probs).any():
         raise UserError(
-            f"The network's output for the utterance {recognition.utterance_id} of "
-            f"{shards.pattern} is no number. Prepare the shards without it if its features are "
-            "broken (training names such utterances too); if all utterances are so, the network "
-            "has diverged: take an earlier checkpoint."
+            f"The network's output for the utterance {output.utterance_id} of {shards.pattern} has "
+            "NaN. If only some utterances have it, their features are broken: prepare the shards "
+            "without them (training names such utterances too). If all have it, the network has "
+            "diverged: use an earlier checkpoint."
         )

@@ -14,6 +14,7 @@ from speech.evaluation import error_analysis
 from speech.evaluation.comparison import Change, Comparison, format_p, points
 from speech.evaluation.error_analysis import Confusion, Edit, Group
 from speech.evaluation.results import Result, Setting, Summary, format_interval
+from speech.evaluation.sweeps import BeamPoint, WeightPoint
 from speech.html import charts
 from speech.html import page as html_parts
 from speech.html.page import count, document, heading, table
@@ -30,23 +31,6 @@ CONFUSIONS = 12
 SPEAKERS = 40
 
 OPEN_BOX = "\u2423"  # a space that is seen
-
-
-@dataclass(frozen=True)
-class BeamPoint:
-    """What a beam width gave."""
-
-    beam_width: int
-    wer: float
-
-
-@dataclass(frozen=True)
-class WeightPoint:
-    """What the scorer's weights gave."""
-
-    alpha: float
-    beta: float
-    wer: float
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from absl import logging
 import constants
 from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings, greedy_decode
 from speech.evaluation import results
-from speech.evaluation.recognition import Recognition, recognise
+from speech.evaluation.network_output import NetworkOutput
+from speech.evaluation.recognition import recognise
 from speech.evaluation.results import Errors
 from speech.input_pipeline import training_input
 from speech.networks.config import ModelConfig
@@ -74,7 +75,7 @@ class Looker:
             return Seen(self._judged(self._loss_alone(trainer, checkpoint, step), best), [])
         words, characters = Errors(), Errors()
         losses: list[float | None] = []
-        sampled: list[tuple[Recognition, str]] = []
+        sampled: list[tuple[NetworkOutput, str]] = []
         for batch in recognise(
             trainer,
             checkpoint,
@@ -107,7 +108,7 @@ class Looker:
         )
         return Seen(self._judged(look, best), samples[:SHOWN])
 
-    def _samples(self, sampled: list[tuple[Recognition, str]]) -> list[Sample]:
+    def _samples(self, sampled: list[tuple[NetworkOutput, str]]) -> list[Sample]:
         beams = self._decoder.decode_batch(each.log_probs for each, _ in sampled)
         return [
             Sample(

@@ -15,8 +15,16 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scorers import pack_unigrams
 
-from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings, greedy_decode
+from speech.decoding.beam_search import (
+    BeamSearchDecoder,
+    BeamSettings,
+    describe_settings,
+    greedy_decode,
+    used_weights,
+)
+from speech.decoding.scorer import read_scorer
 from utils import ENGLISH, Alphabet, UserError
 
 Array = npt.NDArray[np.float32]
@@ -368,3 +376,41 @@ def test_decoder_imports_no_tensorflow() -> None:
     root = Path(__file__).parents[2]
     program = "import sys, speech.decoding.beam_search; sys.exit('tensorflow' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], cwd=root, check=True)
+
+
+# --- Settings -------------------------------------------------------------------------------------
+
+
+def test_report_describes_the_settings_that_were_used(tmp_path: Path) -> None:
+    scorer = read_scorer(pack_unigrams(tmp_path, {"a": -1}, alpha=0.75, beta=1.5))
+    assert describe_settings(BeamSettings(), None) == {"beam_width": 100}
+    hot_words = (("a", 7.5), ("b", 3.0))
+    assert describe_settings(BeamSettings(hot_words=hot_words), None) == {
+        "beam_width": 100,
+        "hot_words": "a:7.5,b:3",
+    }
+    assert describe_settings(BeamSettings(cutoff_prob=0.9, cutoff_top_n=5), scorer) == {
+        "beam_width": 100,
+        "cutoff_prob": 0.9,
+        "cutoff_top_n": 5,
+        "scorer": scorer.path,
+        "alpha": 0.75,
+        "beta": 1.5,
+        "unknown_penalty": 10.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("alpha", "beta", "weights"),
+    [
+        (None, None, (0.75, 1.5)),
+        (0.0, None, (0.0, 1.5)),
+        (None, 0.0, (0.75, 0.0)),
+        (2.0, 3.0, (2.0, 3.0)),
+    ],
+)
+def test_weights_are_the_settings_or_else_the_scorers(
+    tmp_path: Path, alpha: float | None, beta: float | None, weights: tuple[float, float]
+) -> None:
+    scorer = read_scorer(pack_unigrams(tmp_path, {"a": -1}, alpha=0.75, beta=1.5))
+    assert used_weights(BeamSettings(alpha=alpha, beta=beta), scorer) == weights

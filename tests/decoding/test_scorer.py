@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from arpa_models import write_lines
 from full_disk import full_disk
-from scorers import Parts
+from scorers import Parts, pack_unigrams
 
 from speech.decoding import ngrams, scorer, tries
 from speech.decoding.scorer import (
@@ -17,6 +17,7 @@ from speech.decoding.scorer import (
     LETTERS,
     MAGIC,
     Scorer,
+    read_matching_scorer,
     read_scorer,
     write_scorer,
     write_weights,
@@ -442,3 +443,15 @@ def test_weights_that_can_not_be_are_told(packed: Path, place: int, weight: floa
     packed.write_bytes(parts.packed())
     with pytest.raises(UserError, match=f"{packed} is damaged .its alpha is"):
         read_scorer(str(packed))
+
+
+def test_scorer_of_another_alphabet_is_refused(tmp_path: Path) -> None:
+    path = pack_unigrams(tmp_path, {"a": -1})
+    found = read_matching_scorer(path, ENGLISH, "the/model")
+    assert found is not None and found.path == path
+    assert read_matching_scorer(None, ENGLISH, "the/model") is None
+    assert read_matching_scorer("", ENGLISH, "the/model") is None
+    with pytest.raises(UserError, match="another alphabet than the model in the/model"):
+        read_matching_scorer(path, Alphabet(("a", " ")), "the/model")
+    with pytest.raises(UserError, match="nowhere can't be read: No such file"):
+        read_matching_scorer(str(tmp_path / "nowhere"), ENGLISH, "the/model")

@@ -7,7 +7,7 @@ import pytest
 
 from speech.evaluation import contour
 from speech.evaluation.error_rates import Errors
-from speech.evaluation.tuning import Trial, Weights
+from speech.evaluation.trials import Trial, Weights
 
 
 def trial(alpha: float, beta: float) -> Trial:

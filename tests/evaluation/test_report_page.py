@@ -11,8 +11,9 @@ from parsed_html import ATTACK, Parsed
 from speech.corpora.recordings import find_audio
 from speech.evaluation import report_page
 from speech.evaluation.comparison import compare_runs
-from speech.evaluation.report_page import BeamPoint, Page, WeightPoint, render, write_index
+from speech.evaluation.report_page import Page, render, write_index
 from speech.evaluation.results import Result, Summary, compare, summarise
+from speech.evaluation.sweeps import BeamPoint, WeightPoint
 
 WriteSplit = Callable[[Path, dict[str, str]], None]
 
