@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 import constants
-from speech.decoding.alignment import character_frames
+from speech.decoding.alignment import character_outputs
 from speech.decoding.beam_search import (
     BeamSearchDecoder,
     BeamSettings,
@@ -352,7 +352,7 @@ def _require_results(num_results: int) -> None:
 def _tokens(
     log_probs: LogProbs, text: str, alphabet: Alphabet, output_seconds: float
 ) -> list[TokenMetadata]:
-    frames = character_frames(log_probs, text, alphabet)  # [characters, 2]
+    frames = character_outputs(log_probs, text, alphabet)  # [characters, 2]
     return [
         TokenMetadata(character, first, first * output_seconds)
         for character, first in zip(text, frames[:, 0].tolist(), strict=True)

@@ -198,7 +198,7 @@ def test_another_version_is_told(packed: Path, version: int) -> None:
     content = bytearray(packed.read_bytes())
     content[len(MAGIC) : len(MAGIC) + 8] = version.to_bytes(8, "little")
     packed.write_bytes(content)
-    with pytest.raises(UserError, match=f"of version {version}.*version 1 is the one") as error:
+    with pytest.raises(UserError, match=f"has version {version}.*only version 1 can") as error:
         read_scorer(str(packed))
     assert str(packed) in str(error.value)
 
@@ -364,7 +364,7 @@ def test_damage_anywhere_is_told(packed: Path) -> None:
         packed.write_bytes(
             content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
         )
-        with pytest.raises(UserError, match=r"damaged|no scorer|cut off|of version"):
+        with pytest.raises(UserError, match=r"damaged|no scorer|cut off|has version"):
             read_scorer(str(packed))
 
 
@@ -377,9 +377,9 @@ def test_damage_anywhere_is_told(packed: Path) -> None:
         ("letters", "first_child", 0, 0, "begin and end where its nodes do"),
         ("letters", "first_child", 0, 2**31 - 1, "begin and end where its nodes do"),
         ("letters", "first_child", -1, 10**9, "begin and end where its nodes do"),
-        ("letters", "first_child", 2, 10**9, "lie after their parents"),
-        ("letters", "first_child", 2, -5, "lie after their parents"),
-        ("letters", "first_child", 3, 3, "lie after their parents"),  # its own child
+        ("letters", "first_child", 2, 10**9, "aren't after their parents"),
+        ("letters", "first_child", 2, -5, "aren't after their parents"),
+        ("letters", "first_child", 3, 3, "aren't after their parents"),  # its own child
         ("letters", "label", 2, -1, "labels that are not below 28"),
         ("letters", "label", 2, 28, "labels that are not below 28"),  # the blank
         ("letters", "word", 5, 7, "whose numbers are not below 7"),
@@ -387,8 +387,8 @@ def test_damage_anywhere_is_told(packed: Path) -> None:
         ("letters", "word", 0, 0, "words outside its nodes"),
         ("letters", "word", -1, 0, "words outside its nodes"),
         ("letters", "boost", 5, np.nan, "has hot words"),
-        ("model", "first_child", 1, 10**9, "lie after their parents|not below"),
-        ("model", "first_child", 4, 0, "lie after their parents"),
+        ("model", "first_child", 1, 10**9, "aren't after their parents|not below"),
+        ("model", "first_child", 4, 0, "aren't after their parents"),
         ("model", "label", -2, 7, "labels that are not below 7"),
         ("model", "label", 1, 3, "numbers aren't those of their unigrams"),
         ("model", "log_prob", 2, np.nan, "a word has no probability"),
