@@ -311,7 +311,7 @@ def test_cutoffs_try_the_most_probable_labels_alone() -> None:
         assert {each.text for each in decoder.n_best(silent, 100)} == expected
     for cut in (BeamSettings(cutoff_top_n=2), BeamSettings(cutoff_prob=0.7)):
         texts = {each.text for each in BeamSearchDecoder(LETTERS, cut).n_best(log_probs, 100)}
-        # Two equal letters need a blank between, and so two more outputs.
+        # Two equal letters need a blank between, and so one more output.
         assert texts == {"", "a", "b", "aa", "ab", "ba", "bb", "aba", "bab"}
 
 
