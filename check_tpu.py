@@ -27,7 +27,7 @@ from speech.networks.config import (
     read_config,
 )
 from speech.networks.registry import Network
-from speech.shards.records import find_shards
+from speech.shards.shard_set import find_shards
 from speech.system import command_line
 from speech.tpu.compiler import Compiled, compile_program, find_python
 from speech.tpu.estimate import OTHER, PARTS, TOPOLOGIES, Topology, estimate

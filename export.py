@@ -20,7 +20,7 @@ from speech.export.acoustic_graph import restored
 from speech.export.description import Description, Naming
 from speech.export.model_card import Form
 from speech.networks.config import read_config
-from speech.shards.records import ShardSet, find_shards
+from speech.shards.shard_set import ShardSet, find_shards
 from speech.system import command_line, storage
 from utils import UserError
 

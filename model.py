@@ -38,7 +38,8 @@ def model_fn_builder(
     features: {"features": float32 [batch, frames, bins], "feature_length": int32 [batch]}
     labels: {"label": int32 [batch, labels], "label_length": int32 [batch],
              "weight": float32 [batch], 0 for an example that only fills up a batch}
-    For prediction the labels stand among the features.
+    For prediction the labels are among the features, and so is "utterance_number" int32 [batch],
+    which comes back with the predictions (see input_pipeline/evaluation_input.py).
     """
 
     def model_fn(features: Tensors, labels: Tensors | None, mode: str, params: Any) -> Any:
@@ -63,7 +64,9 @@ def model_fn_builder(
         aligned = tf.cast(alignable(label, label_length, output_length), tf.float32)  # [batch]
         spec = tf.compat.v1.estimator.tpu.TPUEstimatorSpec
         if mode == tf.estimator.ModeKeys.PREDICT:
-            return spec(mode, predictions=_predictions(logits, output_length, losses, aligned))
+            predictions = _predictions(logits, output_length, losses, aligned)
+            predictions["utterance_number"] = features["utterance_number"]
+            return spec(mode, predictions=predictions)
         weight = targets["weight"]
         utterances, unaligned = cross_replica.total(
             [tf.reduce_sum(weight), tf.reduce_sum((1.0 - aligned) * weight)]

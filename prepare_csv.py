@@ -32,7 +32,8 @@ from speech.preparation import (
     preflight_report,
     tasks,
 )
-from speech.shards.records import ShardSettings, index_path
+from speech.shards.index import ShardSettings
+from speech.shards.paths import index_path
 from speech.system import command_line, storage
 from speech.text import alphabets
 

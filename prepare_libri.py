@@ -20,7 +20,7 @@ from speech.corpora.transcripts import normalise
 from speech.corpora.utterance import with_copies
 from speech.flags import preparation as prepare_flags
 from speech.preparation import corpus_stats, tasks
-from speech.shards.records import index_path
+from speech.shards.paths import index_path
 from speech.system import command_line, storage
 from speech.text import alphabets, transcripts
 

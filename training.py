@@ -19,7 +19,8 @@ import model
 from speech.augmentation import features
 from speech.engines import checkpoints, distributed, tpu_estimator
 from speech.engines.stopping import StopHook, Stopping
-from speech.input_pipeline import training_input
+from speech.input_pipeline.batching import Batching, log_reading, steps_per_epoch
+from speech.input_pipeline.training_input import TrainingInput, training_input_fn, utterance_ids
 from speech.networks import registry
 from speech.networks.config import (
     SCHEDULES,
@@ -31,7 +32,7 @@ from speech.networks.config import (
     network_config,
     save_config,
 )
-from speech.shards.records import ShardSet, find_shards
+from speech.shards.shard_set import ShardSet, find_shards
 from speech.system import command_line, storage
 from speech.system.lock import Lock, exclusive
 from speech.training import curves, dev_evaluation, tensorboard, transfer
@@ -203,11 +204,11 @@ def define_patience_flags() -> None:
     )
 
 
-def model_config(train: ShardSet, batching: training_input.Batching) -> ModelConfig:
+def model_config(train: ShardSet, batching: Batching) -> ModelConfig:
     """The model and training that flags and shards ask for."""
     settings = train.index.settings
-    steps_per_epoch = training_input.steps_per_epoch(train.index, batching)
-    if not steps_per_epoch:
+    epoch_steps = steps_per_epoch(train.index, batching)
+    if not epoch_steps:
         raise UserError(
             f"--train_batch_size={FLAGS.train_batch_size} is more than the {train.index.records} "
             f"utterances of {FLAGS.train_data}: choose a smaller one, or prepare more."
@@ -217,12 +218,12 @@ def model_config(train: ShardSet, batching: training_input.Batching) -> ModelCon
     network = network_config(FLAGS, settings.front_end, settings.alphabet)
     training = TrainingConfig(
         train_batch_size=FLAGS.train_batch_size,
-        steps_per_epoch=steps_per_epoch,
+        steps_per_epoch=epoch_steps,
         learning_rate=FLAGS.learning_rate,
         learning_rate_schedule=FLAGS.learning_rate_schedule,
         learning_rate_decay_factor=FLAGS.learning_rate_decay_factor,
         warmup_steps=FLAGS.warmup_steps,
-        train_steps=FLAGS.train_steps or math.ceil(FLAGS.max_epochs * steps_per_epoch),
+        train_steps=FLAGS.train_steps or math.ceil(FLAGS.max_epochs * epoch_steps),
         clip_gradients=FLAGS.clip_gradients,
         dropout=FLAGS.dropout,
         augment=tuple(FLAGS.augment),
@@ -281,7 +282,7 @@ class Task:
 
     config: ModelConfig
     train: ShardSet
-    batching: training_input.Batching
+    batching: Batching
     device: tpu_estimator.Device
     warm_start: Any  # tf.estimator.WarmStartSettings; None where a model begins with its own values
 
@@ -294,27 +295,26 @@ class Task:
 
     def batches_from(self, step: int, with_ids: bool = False) -> Any:
         """The input_fn of the steps behind `step`."""
-        return training_input.training_input_fn(
+        settings = TrainingInput(
             self.train,
             self.batching.uncut if with_ids else self.batching,
             self.config.training.random_seed,
-            FLAGS.shuffle_buffer_size,
-            self.config.training.augment,
             start_step=step,
+            shuffle_buffer_size=FLAGS.shuffle_buffer_size,
+            augmentations=self.config.training.augment,
             sorta_grad=FLAGS.sorta_grad,
             with_ids=with_ids,
             train_steps=self.config.training.train_steps,
             stride=self.config.network.stride_size,
             statistics=self.config.statistics,
         )
+        return training_input_fn(settings)
 
     def utterances_of(self, step: int) -> list[str]:
         """Ids of the utterances that step number `step` trains on; none of a pod's."""
         if self.batching.hosts > 1:
             return []
-        return training_input.utterance_ids(
-            self.batches_from(step - 1, True), FLAGS.train_batch_size
-        )
+        return utterance_ids(self.batches_from(step - 1, True), FLAGS.train_batch_size)
 
     @property
     def crew(self) -> distributed.Crew | None:
@@ -501,7 +501,7 @@ def tell_data(task: Task) -> None:
         )
     for line in registry.table(registry.sketch(task.config.network)):
         logging.info("%s", line)
-    training_input.log_reading(task.train.index, task.batching, FLAGS.shuffle_buffer_size)
+    log_reading(task.train.index, task.batching, FLAGS.shuffle_buffer_size)
 
 
 def main() -> None:
@@ -528,7 +528,7 @@ def run(stopping: Stopping) -> None:
     train = find_shards(FLAGS.train_data)
     dev = find_shards(FLAGS.dev_data) if FLAGS.dev_data else None
     device = tpu_estimator.find_device(tpu, FLAGS.distribution)
-    batching = training_input.Batching(FLAGS.train_batch_size, device.is_tpu, device.hosts)
+    batching = Batching(FLAGS.train_batch_size, device.is_tpu, device.hosts)
     if device.replicas:
         tpu_estimator.check_replicas(FLAGS.train_batch_size, device.replicas)
         batching = device.replicas.cut(batching)
@@ -559,7 +559,7 @@ def run(stopping: Stopping) -> None:
         tell_data(task)
         looker = None
         if dev:
-            looking = training_input.Batching(FLAGS.eval_batch_size, device.is_tpu, device.hosts)
+            looking = Batching(FLAGS.eval_batch_size, device.is_tpu, device.hosts)
             looker = dev_evaluation.Looker(dev, looking, config, FLAGS.best_by)
         train_and_look(task, looker, stopping, lock)
     logging.info("The model is in %s", FLAGS.model_dir)

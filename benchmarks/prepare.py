@@ -37,7 +37,7 @@ from speech.corpora.formats.librispeech import librispeech
 from speech.corpora.utterance import Utterance
 from speech.features.front_end import CHUNK_FRAMES, FrontEnd
 from speech.preparation.write_shards import prepare, prepare_utterance
-from speech.shards.records import ShardSettings
+from speech.shards.index import ShardSettings
 from speech.system import command_line
 from utils import ENGLISH
 

@@ -32,12 +32,13 @@ import constants
 import tensorflow as tf
 from absl import flags, logging
 
-from speech.input_pipeline import training_input
+from speech.input_pipeline.batching import Batching
+from speech.input_pipeline.training_input import TrainingInput, training_input_fn
 from speech.layers.basic import Dropout
 from speech.layers.ctc_loss import ctc_loss
 from speech.networks import registry
 from speech.networks.config import NetworkConfig
-from speech.shards.records import ShardSet, find_shards
+from speech.shards.shard_set import ShardSet, find_shards
 from speech.system import command_line
 from utils import UserError
 
@@ -155,8 +156,8 @@ def sources(stack: ExitStack) -> dict[str, ShardSet]:
 
 
 def training(shards: ShardSet, static: bool, buffer: int | None) -> Iterator[Batch]:
-    batching = training_input.Batching(FLAGS.batch_size, static)
-    input_fn = training_input.training_input_fn(shards, batching, 1, buffer, (), start_step=0)
+    batching = Batching(FLAGS.batch_size, static)
+    input_fn = training_input_fn(TrainingInput(shards, batching, 1, shuffle_buffer_size=buffer))
     return iter(input_fn({"batch_size": FLAGS.batch_size}))
 
 

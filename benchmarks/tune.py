@@ -40,7 +40,7 @@ from speech.evaluation import recognition, tuning
 from speech.evaluation.recognition import Recogniser
 from speech.evaluation.trials import Weights
 from speech.networks.config import ModelConfig, NetworkConfig, read_config
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from speech.system import command_line
 
 FLAGS = flags.FLAGS

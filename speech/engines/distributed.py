@@ -26,7 +26,7 @@ import tensorflow as tf
 from absl import logging
 
 from speech.engines.stopping import Stopping
-from speech.input_pipeline.training_input import Batching
+from speech.input_pipeline.batching import Batching
 from speech.layers import cross_replica
 from speech.system import command_line
 from utils import UserError

@@ -20,7 +20,7 @@ from speech.evaluation.recognition import Recogniser, find_set
 from speech.evaluation.results import Result, Summary
 from speech.evaluation.sweeps import BeamPoint, WeightPoint
 from speech.networks.config import ModelConfig
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from speech.system import command_line, storage
 from utils import UserError
 

@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 
 from speech.evaluation.network_output import NetworkOutput
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from speech.system import storage
 from utils import UserError
 

@@ -10,9 +10,11 @@ from absl import logging
 from speech.engines import tpu_estimator
 from speech.evaluation.network_output import NetworkOutput
 from speech.features.normalisation import Statistics
-from speech.input_pipeline import training_input
+from speech.input_pipeline.batching import Batching
+from speech.input_pipeline.evaluation_input import FILLING, evaluation_input_fn
+from speech.input_pipeline.parsing import transcripts
 from speech.networks.config import ModelConfig, check_same_front_end
-from speech.shards.records import ShardSet, find_shards
+from speech.shards.shard_set import ShardSet, find_shards
 from utils import UserError
 
 
@@ -24,7 +26,7 @@ class Recogniser:
     predictor: Any  # a TPUEstimator
     checkpoint: str
     model_dir: str
-    batching: training_input.Batching
+    batching: Batching
 
     def outputs_of(self, shards: ShardSet) -> list[NetworkOutput]:
         """Computes the output for every utterance of a set, in the corpus's order.
@@ -38,7 +40,7 @@ class Recogniser:
                 self.checkpoint,
                 shards,
                 self.batching,
-                training_input.transcripts(shards),
+                transcripts(shards),
                 self.config.statistics,
             )
             # Copies: a view would keep its whole batch, padding included, in memory.
@@ -78,7 +80,7 @@ def on_device(
         tpu_estimator.build(model_fn, run, device),
         checkpoint,
         model_dir,
-        training_input.Batching(eval_batch_size, static=device.is_tpu),
+        Batching(eval_batch_size, static=device.is_tpu),
     )
 
 
@@ -104,7 +106,7 @@ def recognise(
     predictor: Any,
     checkpoint: str,
     shards: ShardSet,
-    batching: training_input.Batching,
+    batching: Batching,
     references: Sequence[tuple[str, str]],
     statistics: Statistics | None = None,
 ) -> Iterator[list[NetworkOutput]]:
@@ -112,31 +114,40 @@ def recognise(
 
     Args:
         predictor: a TPUEstimator.
-        references: (id, transcript) of the set's utterances, `training_input.transcripts`.
+        references: (id, transcript) of the set's utterances, `parsing.transcripts`.
         statistics: the model's, if it has any.
 
     Raises:
         UserError: an output has NaN.
+        AssertionError: an utterance is missing, or came twice.
     """
-    remaining = iter(references)
     batches = predictor.predict(
-        training_input.evaluation_input_fn(shards, batching, True, statistics),
+        evaluation_input_fn(shards, batching, True, statistics),
         checkpoint_path=checkpoint,
         yield_single_examples=False,
     )
+    times = np.zeros(len(references), np.int64)  # [utterances], how often each one came
     for batch in batches:
+        # An utterance's number goes through the network with its features, since strings can't.
+        numbers = batch["utterance_number"]  # [batch]
         columns = (batch["log_probs"], batch["output_length"], batch["ctc_loss"], batch["aligned"])
-        # A TPU's last batch is filled up: zip ends with the references. These come last, so that
-        # none is taken that has no row.
-        rows = zip(zip(*columns, strict=True), remaining, strict=False)
-        batch = [
-            NetworkOutput(*reference, log_probs[:length], float(loss) if aligned else None)
-            for (log_probs, length, loss, aligned), reference in rows
-        ]
-        for each in batch:
+        outputs = []
+        for number, log_probs, length, loss, aligned in zip(numbers, *columns, strict=True):
+            if number != FILLING:
+                utterance_id, reference = references[number]
+                outputs.append(
+                    NetworkOutput(
+                        utterance_id,
+                        reference,
+                        log_probs[:length],
+                        float(loss) if aligned else None,
+                    )
+                )
+        for each in outputs:
             _check_finite(each, shards)
-        yield batch
-    assert next(remaining, None) is None, "an utterance was lost on the way"
+        np.add.at(times, numbers[numbers != FILLING], 1)
+        yield outputs
+    assert (times == 1).all(), "an utterance is missing in the network's outputs, or came twice"
 
 
 def _check_finite(output: NetworkOutput, shards: ShardSet) -> None:

@@ -7,7 +7,7 @@ from speech.export.description import Description
 from speech.export.rates import Rates
 from speech.networks import registry
 from speech.networks.config import SIZES
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 
 CARD_FILE = "model_card.md"
 

@@ -12,7 +12,7 @@ from speech.features import front_end
 from speech.features.front_end import FrontEnd
 from speech.preparation.beam import Runner
 from speech.preparation.tasks import Making
-from speech.shards.records import ShardSettings
+from speech.shards.index import ShardSettings
 from speech.system import command_line, storage
 from utils import Alphabet, UserError
 

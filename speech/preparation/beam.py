@@ -30,13 +30,8 @@ from absl import logging
 import constants
 from speech.corpora.utterance import Utterance
 from speech.preparation import write_shards as engine
-from speech.shards.records import (
-    Index,
-    ShardSettings,
-    index_path,
-    run_folder,
-    shard_path,
-)
+from speech.shards.index import Index, ShardSettings
+from speech.shards.paths import index_path, run_folder, shard_path
 from speech.system import storage
 from speech.system.command_line import progress_bar
 from utils import UserError, lines_of

@@ -17,7 +17,7 @@ import numpy as np
 from speech.audio.reader import audio_length
 from speech.corpora.utterance import Utterance
 from speech.preparation import write_shards
-from speech.shards.records import ShardSettings, histogram
+from speech.shards.index import ShardSettings, histogram
 from speech.system import storage
 from speech.system.command_line import progress_bar
 from utils import UserError

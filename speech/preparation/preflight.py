@@ -20,7 +20,7 @@ from speech.audio.levels import Sound
 from speech.audio.reader import AudioError, read_audio
 from speech.corpora.utterance import Utterance
 from speech.preparation import write_shards
-from speech.shards.records import ShardSettings
+from speech.shards.index import ShardSettings
 from speech.system import storage
 from speech.system.command_line import progress_bar
 from speech.system.workers import DeadWorkerError, map_in_processes

@@ -17,8 +17,8 @@ from markupsafe import Markup
 
 from speech.audio import levels
 from speech.audio.levels import FULL_SCALE
+from speech.audio.media_type import data_uri
 from speech.audio.reader import AudioError, read_audio
-from speech.corpora.recordings import data_uri
 from speech.corpora.utterance import Utterance
 from speech.html import charts, page
 from speech.html.page import count, thousands
@@ -34,7 +34,7 @@ from speech.preparation.preflight import (
     SetNumbers,
 )
 from speech.preparation.preflight_report import CHARACTERS, advice, verdict
-from speech.shards.records import ShardSettings
+from speech.shards.index import ShardSettings
 from speech.system import storage
 from speech.text.showing import code_point, described, in_utf8, is_mark, place
 

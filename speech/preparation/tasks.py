@@ -7,7 +7,7 @@ from speech.corpora.utterance import Utterance
 from speech.preparation import beam, corpus_stats, write_shards
 from speech.preparation.beam import Runner
 from speech.shards import upload, verify
-from speech.shards.records import ShardSettings
+from speech.shards.index import ShardSettings
 from speech.system import storage
 from utils import UserError
 

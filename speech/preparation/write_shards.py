@@ -25,25 +25,20 @@ import constants
 from speech.audio.reader import AudioError, read_audio
 from speech.augmentation.waveform import augment_copy
 from speech.corpora.utterance import Utterance
-from speech.features.front_end import CORPUS, extract
+from speech.features.front_end import CORPUS, extract_by_bin
 from speech.features.normalisation import Sums
-from speech.shards.records import (
+from speech.shards.index import (
     FRAMES_BAR,
     LABELS_BAR,
     Index,
     Shard,
     ShardSettings,
-    ShardWriter,
     Skipped,
-    encode_example,
     histogram,
-    index_path,
-    lock_path,
     read_index,
-    run_folder,
-    shard_path,
-    shard_pattern,
 )
+from speech.shards.paths import index_path, lock_path, run_folder, shard_path, shard_pattern
+from speech.shards.records import ShardWriter, encode_example
 from speech.system import storage
 from speech.system.command_line import progress_bar
 from speech.system.lock import Lock, exclusive
@@ -110,7 +105,7 @@ def prepare_utterance(
     if reason:
         detail = f"{utterance.audio_path}: {detail}"
         return Prepared(reason=reason, detail=_placed(utterance, detail))
-    features = extract(samples, settings.front_end)  # [frames, bins]
+    features = extract_by_bin(samples, settings.front_end)  # [bins, frames]
     payload = encode_example(
         features,
         label,
@@ -126,7 +121,7 @@ def prepare_utterance(
         len(label),
         audio_seconds=len(samples) / settings.front_end.sample_rate,
         sums=Sums.of(features) if settings.front_end.normalisation == CORPUS else None,
-        description=_description(utterance, features, label, settings) if described else "",
+        description=_description(utterance, features.T, label, settings) if described else "",
     )
 
 

@@ -23,7 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
-from speech.corpora import recordings
+from speech.audio.media_type import media_type_of
 from speech.serving import metrics, uploads
 from speech.serving.errors import RequestError, sendable
 from speech.serving.http import STREAM, Front
@@ -426,7 +426,7 @@ def ranged(content: bytes, asked: str | None) -> Response:
     Raises:
         RequestError: the file has no such range (416).
     """
-    kind, size = recordings.audio_type(content), len(content)
+    kind, size = media_type_of(content), len(content)
     headers = {"accept-ranges": "bytes", "cache-control": "private, max-age=3600"}
     match = _RANGE.match(asked or "")
     if not match or match[0] == "bytes=-":

@@ -13,9 +13,11 @@ from speech.evaluation import results
 from speech.evaluation.network_output import NetworkOutput
 from speech.evaluation.recognition import recognise
 from speech.evaluation.results import Errors
-from speech.input_pipeline import training_input
+from speech.input_pipeline.batching import Batching
+from speech.input_pipeline.evaluation_input import evaluation_input_fn, evaluation_steps
+from speech.input_pipeline.parsing import transcripts
 from speech.networks.config import ModelConfig
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from speech.training.heat_map import Sample
 from speech.training.history import Look
 
@@ -38,7 +40,7 @@ class Looker:
     """Recognises the development data with one checkpoint after another."""
 
     def __init__(
-        self, shards: ShardSet, batching: training_input.Batching, config: ModelConfig, best_by: str
+        self, shards: ShardSet, batching: Batching, config: ModelConfig, best_by: str
     ) -> None:
         """best_by: of MEASURES; equally good looks are told apart by their loss."""
         self._shards = shards
@@ -47,7 +49,7 @@ class Looker:
         self._statistics = config.statistics
         self._output_seconds = config.output_seconds
         self._best_by = best_by
-        self._references = training_input.transcripts(shards)
+        self._references = transcripts(shards)
         every = max(len(self._references) // constants.BEAM_SAMPLE, 1)
         chosen = self._references[::every][: constants.BEAM_SAMPLE]
         self._sample = {utterance_id for utterance_id, _ in chosen}
@@ -124,10 +126,8 @@ class Looker:
 
     def _loss_alone(self, trainer: Any, checkpoint: str, step: int) -> Look:
         metrics = trainer.evaluate(
-            training_input.evaluation_input_fn(
-                self._shards, self._batching, False, self._statistics
-            ),
-            steps=training_input.evaluation_steps(self._shards.index, self._batching),
+            evaluation_input_fn(self._shards, self._batching, False, self._statistics),
+            steps=evaluation_steps(self._shards.index, self._batching),
             checkpoint_path=checkpoint,
         )
         self._tell_of_unalignable(int(metrics["unalignable_utterances"]))

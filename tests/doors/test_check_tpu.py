@@ -19,7 +19,7 @@ from check_tpu import HEADINGS, LARGEST_BATCH, Data, largest_batch, reason, row,
 from speech.features.front_end import FrontEnd
 from speech.networks import registry
 from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig, save_config
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from speech.tpu.compiler import Compiled, compile_program
 from speech.tpu.estimate import TOPOLOGIES, estimate
 from utils import ENGLISH, UserError

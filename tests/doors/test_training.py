@@ -17,9 +17,9 @@ from tiny_shards import random_utterances, write_shards
 
 import training
 from speech.engines import checkpoints
-from speech.input_pipeline import training_input
+from speech.input_pipeline.batching import Batching
 from speech.networks.config import read_config
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from utils import UserError
 
 BINS = 4
@@ -251,6 +251,6 @@ def test_batch_larger_than_a_static_epoch_is_refused(
     }
     monkeypatch.setattr(training, "FLAGS", SimpleNamespace(**values))
     with pytest.raises(UserError) as error:
-        training.model_config(shards, training_input.Batching(16, static=True))
+        training.model_config(shards, Batching(16, static=True))
     assert "--train_batch_size=16" in str(error.value) and "12 utterances" in str(error.value)
     assert shards.pattern in str(error.value)

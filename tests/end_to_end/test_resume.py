@@ -16,7 +16,7 @@ import tensorflow as tf
 from doors import ROOT, environment_of_door, run_door
 from tiny_shards import random_utterances, write_shards
 
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from speech.training.history import HISTORY_FILE, History
 
 FRAMES = [100, 110, 120, 130, 140, 150, 160, 170, 180, 190, 200, 195]

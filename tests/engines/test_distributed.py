@@ -22,9 +22,10 @@ import model
 from speech.engines import checkpoints, distributed, tpu_estimator
 from speech.engines.distributed import Cluster, Order, Replicas, find_replicas, parse_cluster
 from speech.features.front_end import FrontEnd
-from speech.input_pipeline import training_input
+from speech.input_pipeline.batching import Batching
+from speech.input_pipeline.training_input import TrainingInput, training_input_fn
 from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from speech.training import transfer
 from speech.training.history import History
 from speech.training.step_state import StepReader
@@ -129,11 +130,9 @@ def test_worker_that_would_train_otherwise_is_refused() -> None:
 # --- Batches --------------------------------------------------------------------------------------
 
 
-def batches(
-    shards: ShardSet, batching: training_input.Batching, count: int
-) -> list[dict[str, Any]]:
+def batches(shards: ShardSet, batching: Batching, count: int) -> list[dict[str, Any]]:
     """The first batches that training takes, as numpy arrays."""
-    input_fn = training_input.training_input_fn(shards, batching, 1, None, (), start_step=1)
+    input_fn = training_input_fn(TrainingInput(shards, batching, 1, start_step=1))
     made = input_fn({"batch_size": batching.batch_size // batching.replicas})
     return [{**features, **labels} for features, labels in made.take(count).as_numpy_iterator()]
 
@@ -141,15 +140,13 @@ def batches(
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_parts_of_all_replicas_are_the_batch(shards: ShardSet, processes: int) -> None:
     replicas, steps = 6, 5
-    whole = batches(shards, training_input.Batching(12, static=False), steps)
+    whole = batches(shards, Batching(12, static=False), steps)
     assert {len(each["weight"]) for each in whole} == {12, 11}
     each = replicas // processes
     parts = [
         batches(
             shards,
-            training_input.Batching(
-                12, False, 1, replicas, range(process * each, (process + 1) * each)
-            ),
+            Batching(12, False, 1, replicas, range(process * each, (process + 1) * each)),
             steps * each,
         )
         for process in range(processes)
@@ -208,11 +205,11 @@ def train(
         tpu_estimator.Device(replicas=replicas),
         warm_start,
     )
-    batching = training_input.Batching(BATCH, static=False)
+    batching = Batching(BATCH, static=False)
     batching = replicas.cut(batching) if replicas else batching
     seen = Steps()
     built.train(
-        training_input.training_input_fn(shards, batching, 1, None, (), 0),
+        training_input_fn(TrainingInput(shards, batching, 1)),
         max_steps=steps,
         hooks=[seen],
     )

@@ -14,7 +14,7 @@ from speech.engines import checkpoints
 from speech.evaluation import evaluate
 from speech.evaluation.evaluate import Decoding, EvaluationSettings, decode_set, evaluate_sets
 from speech.evaluation.network_output import NetworkOutput
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from utils import ENGLISH, UserError
 
 SETTINGS = BeamSettings(8)

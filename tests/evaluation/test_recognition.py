@@ -1,6 +1,7 @@
 """A model opens its test sets, and every utterance gets its own output."""
 
 import dataclasses
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ from speech.engines.tpu_estimator import TpuSettings
 from speech.evaluation import recognition
 from speech.evaluation.recognition import Recogniser, recognise
 from speech.features.front_end import FrontEnd
-from speech.input_pipeline.training_input import Batching, transcripts
+from speech.input_pipeline.batching import Batching
+from speech.input_pipeline.evaluation_input import FILLING
+from speech.input_pipeline.parsing import transcripts
 from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig
 from utils import ENGLISH, UserError
 
 SIZES = [2, 2, 1]  # of the batches
+ORDER = [0, 1, 2, 3, 4]  # of the utterances
 
 
 # --- Opening --------------------------------------------------------------------------------------
@@ -54,16 +58,18 @@ def test_tpu_of_several_hosts_is_refused() -> None:
 class Predictor:
     """An estimator whose log-probabilities and losses are an utterance's number."""
 
-    def __init__(self, batches: int, filling: int = 0) -> None:
+    def __init__(self, batches: int = 3, filling: int = 0, order: Sequence[int] = ORDER) -> None:
         self.batches = batches
         self.filling = filling  # rows after the last utterance, as on a TPU
+        self.order = order
 
     def predict(self, *unused: Any, **unused_too: Any) -> Any:
-        number = 0
-        for size in SIZES[: self.batches]:
-            rows = np.arange(number, number + size + (self.filling if size == 1 else 0))
-            number += size
+        numbers = np.split(np.array(self.order), np.cumsum(SIZES)[:-1])
+        for number, rows in enumerate(numbers[: self.batches]):
+            if number == len(SIZES) - 1:
+                rows = np.array([*rows, *[FILLING] * self.filling])
             yield {
+                "utterance_number": rows.astype(np.int32),
                 "log_probs": np.full([len(rows), 9, 4], rows[:, None, None], np.float32),
                 "output_length": rows + 1,
                 "ctc_loss": 10.0 * rows,
@@ -72,24 +78,33 @@ class Predictor:
 
 
 @pytest.mark.parametrize("filling", [0, 1])
-def test_every_utterance_has_its_own_output(tmp_path: Path, filling: int) -> None:
+@pytest.mark.parametrize("order", [ORDER, [3, 1, 4, 0, 2]])
+def test_every_utterance_has_its_own_output(tmp_path: Path, filling: int, order: list[int]) -> None:
+    """Also if the device returns the utterances in another order."""
     shards = write_shards(tmp_path, random_utterances([30] * 5, 4))
     references = transcripts(shards)
-    batches = list(
-        recognise(Predictor(3, filling), "", shards, Batching(2, filling > 0), references)
-    )
+    predictor = Predictor(3, filling, order)
+    batches = list(recognise(predictor, "", shards, Batching(2, filling > 0), references))
     assert [len(batch) for batch in batches] == SIZES
-    for number, each in enumerate(chain(*batches)):
+    for number, each in zip(order, chain(*batches), strict=True):
         assert (each.utterance_id, each.reference) == references[number]
         assert each.log_probs.shape == (number + 1, 4) and (each.log_probs == number).all()
         assert each.loss == (None if number == 3 else 10.0 * number)
 
 
-def test_lost_utterance_is_an_error(tmp_path: Path) -> None:
-    """Batches end too early, which no TPUEstimator should do."""
+@pytest.mark.parametrize(
+    "predictor",
+    [
+        Predictor(batches=2),
+        Predictor(order=[0, 1, 2, 3, 3]),
+        Predictor(order=[0, 1, 2, 3, FILLING]),
+    ],
+)
+def test_missing_or_double_utterance_is_an_error(tmp_path: Path, predictor: Predictor) -> None:
+    """No TPUEstimator should return such batches."""
     shards = write_shards(tmp_path, random_utterances([30] * 5, 4))
-    with pytest.raises(AssertionError, match="an utterance was lost"):
-        list(recognise(Predictor(2), "", shards, Batching(2, False), transcripts(shards)))
+    with pytest.raises(AssertionError, match=r"an utterance is missing .*, or came twice"):
+        list(recognise(predictor, "", shards, Batching(2, False), transcripts(shards)))
 
 
 def test_nan_in_an_output_names_the_utterance(tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ import constants
 import model
 from speech.engines import tpu_estimator
 from speech.features.front_end import FrontEnd
-from speech.input_pipeline import training_input
+from speech.input_pipeline.batching import Batching
+from speech.input_pipeline.evaluation_input import evaluation_input_fn
+from speech.input_pipeline.training_input import TrainingInput, training_input_fn
 from speech.layers.basic import Dropout
 from speech.layers.ctc_loss import ctc_loss
 from speech.networks import registry
@@ -297,15 +299,14 @@ def tpu_graphs(
     """A network, and the graphs of training, evaluation and prediction on 8 cores."""
     folder = tmp_path_factory.mktemp("tpu")
     shards = write_shards(folder, random_utterances([30] * BATCH, BINS), bins=BINS)
-    batching = training_input.Batching(BATCH, static=True)
+    batching = Batching(BATCH, static=True)
     run = tpu_estimator.RunSettings(str(folder), train_batch_size=BATCH, eval_batch_size=BATCH)
     model_fn = model.model_fn_builder(model_config(request.param), str(folder))
     with faked_tpu.topology():
         built = tpu_estimator.build(model_fn, run, faked_tpu.device())
-    training = training_input.training_input_fn(shards, batching, 1, 8, (), start_step=0)
+    training = training_input_fn(TrainingInput(shards, batching, 1, shuffle_buffer_size=8))
     evaluation, prediction = (
-        training_input.evaluation_input_fn(shards, batching, for_prediction)
-        for for_prediction in (False, True)
+        evaluation_input_fn(shards, batching, for_prediction) for for_prediction in (False, True)
     )
     return request.param, {
         "train": faked_tpu.graph_of(lambda: built.train(training, max_steps=10)),
@@ -381,10 +382,10 @@ def test_moving_averages_move_with_each_step_of_training(tmp_path: Path) -> None
     trained = tpu_estimator.build(
         model.model_fn_builder(whole, folder), run, tpu_estimator.Device()
     )
-    batching = training_input.Batching(2, static=False)
-    input_fn = training_input.training_input_fn(shards, batching, 1, 8, (), start_step=0)
+    batching = Batching(2, static=False)
+    input_fn = training_input_fn(TrainingInput(shards, batching, 1, shuffle_buffer_size=8))
     trained.train(input_fn, max_steps=3)
-    trained.evaluate(training_input.evaluation_input_fn(shards, batching, for_prediction=False))
+    trained.evaluate(evaluation_input_fn(shards, batching, for_prediction=False))
 
     # Nothing is learnt at this learning rate: three times the same statistics.
     network = registry.build(config, training.random_seed)

@@ -19,7 +19,7 @@ from speech.features.front_end import FrontEnd
 from speech.preparation import corpus_stats
 from speech.preparation import write_shards as engine
 from speech.preparation.corpus_stats import Lengths, Recommendation, measure, recommend
-from speech.shards.records import ShardSettings
+from speech.shards.index import ShardSettings
 from utils import ENGLISH, UserError
 
 WriteSplit = Callable[[Path, dict[str, str]], None]

@@ -29,7 +29,8 @@ from speech.corpora.utterance import Utterance, with_copies
 from speech.features.front_end import FrontEnd, extract
 from speech.preparation import write_shards as engine
 from speech.preparation.write_shards import labels_to_align, prepare, summary
-from speech.shards.records import Index, ShardSettings, encode_example, read_index
+from speech.shards.index import Index, ShardSettings, read_index
+from speech.shards.records import encode_example
 from speech.system import lock
 from utils import ENGLISH, Alphabet, UserError
 
@@ -161,7 +162,7 @@ def test_records_hold_features_and_labels_of_the_good_utterances(
     good = [utterance for i, utterance in enumerate(corpus) if i not in WRONG]
     expected = [
         encode_example(
-            extract(read_audio(str(each.audio_path), 16000), FrontEnd()),
+            extract(read_audio(str(each.audio_path), 16000), FrontEnd()).T,
             ENGLISH.encode(str(each.transcript)),
             each.utterance_id,
             str(each.transcript),

@@ -269,10 +269,10 @@ def make_index(folder: Path) -> Path:
 
 
 def use_index(path: Path) -> None:
-    from speech.shards import records, verify
+    from speech.shards import shard_set, verify
 
     name = str(path).removesuffix(constants.INDEX_SUFFIX)
-    index = records.find_shards(f"{name}.*").index
+    index = shard_set.find_shards(f"{name}.*").index
     index.to_json()
     assert index.statistics is not None
     assert index.audio_seconds >= 0 and index.frames_histogram
@@ -280,11 +280,12 @@ def use_index(path: Path) -> None:
 
 
 def make_receipt(folder: Path) -> Path:
-    from speech.shards import records
+    from speech.shards.index import read_index
+    from speech.shards.paths import run_folder
 
-    index = records.read_index(str(make_index(folder)).removesuffix(constants.INDEX_SUFFIX))
+    index = read_index(str(make_index(folder)).removesuffix(constants.INDEX_SUFFIX))
     assert index is not None
-    path = Path(records.run_folder(str(folder / "t"))) / f"00000000{constants.INDEX_SUFFIX}"
+    path = Path(run_folder(str(folder / "t"))) / f"00000000{constants.INDEX_SUFFIX}"
     path.parent.mkdir()
     path.write_text(index.without_shard(index.shards[1]).to_json())
     return path

@@ -37,7 +37,7 @@ from speech.preparation.preflight import (
     WRONG_SCALE,
     WRONG_SIZE,
 )
-from speech.shards.records import ShardSettings
+from speech.shards.index import ShardSettings
 from utils import ENGLISH
 
 RATE = 16000

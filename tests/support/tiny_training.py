@@ -11,9 +11,11 @@ from tiny_shards import random_utterances, write_shards
 import model
 from speech.engines import tpu_estimator
 from speech.features.front_end import FrontEnd
-from speech.input_pipeline import training_input
+from speech.input_pipeline.batching import Batching
+from speech.input_pipeline.evaluation_input import evaluation_input_fn
+from speech.input_pipeline.training_input import TrainingInput, training_input_fn
 from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from utils import ENGLISH
 
 Array = npt.NDArray[np.float32]
@@ -57,14 +59,14 @@ def train(
 ) -> Any:
     """The estimator after so many steps."""
     trained = build(folder, training, described=described)
-    batching = training_input.Batching(training.train_batch_size, static=False)
-    input_fn = training_input.training_input_fn(shards, batching, 1, 8, (), start_step=0)
+    batching = Batching(training.train_batch_size, static=False)
+    input_fn = training_input_fn(TrainingInput(shards, batching, 1, shuffle_buffer_size=8))
     trained.train(input_fn, max_steps=steps)
     return trained
 
 
 def predictions(trained: Any, shards: ShardSet, static: bool = False) -> list[dict[str, Any]]:
-    input_fn = training_input.evaluation_input_fn(shards, training_input.Batching(4, static), True)
+    input_fn = evaluation_input_fn(shards, Batching(4, static), True)
     return list(trained.predict(input_fn))
 
 

@@ -13,7 +13,8 @@ from tiny_shards import random_utterances, write_shards
 import model
 from speech.engines import tpu_estimator
 from speech.features.front_end import FrontEnd
-from speech.input_pipeline import training_input
+from speech.input_pipeline.batching import Batching
+from speech.input_pipeline.training_input import TrainingInput, training_input_fn
 from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig
 from speech.tpu.estimate import PARTS
 from speech.tpu.step_program import RNG_DEFAULT, training_step
@@ -53,11 +54,11 @@ def graph(config: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> tf.G
     """What TPUEstimator builds to train on one core."""
     folder = tmp_path_factory.mktemp("graph")
     run = tpu_estimator.RunSettings(str(folder), train_batch_size=BATCH, eval_batch_size=BATCH)
-    batching = training_input.Batching(BATCH, static=True)
+    batching = Batching(BATCH, static=True)
     shards = write_shards(
         folder, random_utterances([30] * BATCH, BINS), bins=BINS, longest=(FRAMES, LABELS)
     )
-    input_fn = training_input.training_input_fn(shards, batching, 1, 8, (), start_step=0)
+    input_fn = training_input_fn(TrainingInput(shards, batching, 1, shuffle_buffer_size=8))
     with faked_tpu.topology(cores=1):
         built = tpu_estimator.build(
             model.model_fn_builder(config, str(folder)), run, faked_tpu.device(cores=1)

@@ -9,8 +9,9 @@ from doors import TINY_NETWORK, assert_error, run_door
 from tiny_shards import TinyUtterance, random_utterances, write_shards
 from tiny_training import TRAINING, build, checkpointed
 
-from speech.input_pipeline import training_input
-from speech.shards.records import ShardSet
+from speech.input_pipeline.batching import Batching
+from speech.input_pipeline.training_input import TrainingInput, training_input_fn, utterance_ids
+from speech.shards.shard_set import ShardSet
 from speech.training import bad_steps, step_state
 from utils import UserError
 
@@ -30,9 +31,11 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
 
 
 def input_fn(shards: ShardSet, start_step: int = 0, with_ids: bool = False) -> Any:
-    batching = training_input.Batching(TRAINING.train_batch_size, static=False)
-    return training_input.training_input_fn(
-        shards, batching, 1, 8, (), start_step=start_step, with_ids=with_ids
+    batching = Batching(TRAINING.train_batch_size, static=False)
+    return training_input_fn(
+        TrainingInput(
+            shards, batching, 1, shuffle_buffer_size=8, start_step=start_step, with_ids=with_ids
+        )
     )
 
 
@@ -50,7 +53,7 @@ def test_bad_step_changes_nothing_and_its_utterance_is_named(
     named: list[tuple[int, list[str]]] = []
 
     def utterances_of(step: int) -> list[str]:
-        ids = training_input.utterance_ids(input_fn(broken, step - 1, with_ids=True), 2)
+        ids = utterance_ids(input_fn(broken, step - 1, with_ids=True), 2)
         named.append((step, ids))
         return ids
 
@@ -88,9 +91,7 @@ def test_more_bad_steps_than_allowed_end_training(broken: ShardSet, tmp_path: Pa
 
 def test_batch_of_finite_features_is_named_as_a_whole(tmp_path: Path) -> None:
     shards = write_shards(tmp_path, random_utterances([40, 41, 42], BINS), bins=BINS)
-    ids = [
-        training_input.utterance_ids(input_fn(shards, step, with_ids=True), 2) for step in (0, 1)
-    ]
+    ids = [utterance_ids(input_fn(shards, step, with_ids=True), 2) for step in (0, 1)]
     assert sorted(ids[0] + ids[1]) == [f"utterance-{number:04d}" for number in range(3)]
 
 

@@ -10,8 +10,9 @@ from tiny_training import model_config, predictions, tiny_shards, train
 from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings, greedy_decode
 from speech.engines import checkpoints
 from speech.evaluation import results as report
-from speech.input_pipeline import training_input
-from speech.shards.records import ShardSet
+from speech.input_pipeline.batching import Batching
+from speech.input_pipeline.parsing import transcripts
+from speech.shards.shard_set import ShardSet
 from speech.training.dev_evaluation import Looker, told
 from speech.training.history import Look
 from utils import ENGLISH
@@ -33,7 +34,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, shards: ShardSet) -> tuple
 
 
 def looker(shards: ShardSet, best_by: str = "wer", hosts: int = 1) -> Looker:
-    return Looker(shards, training_input.Batching(2, False, hosts), model_config(), best_by)
+    return Looker(shards, Batching(2, False, hosts), model_config(), best_by)
 
 
 def test_look_is_what_decoding_every_utterance_gives(
@@ -42,7 +43,7 @@ def test_look_is_what_decoding_every_utterance_gives(
     seen = looker(shards).look(*trained, STEPS, None, lambda: False)
     assert seen and seen.look.best and seen.look.step == STEPS
     known = predictions(trained[0], shards)
-    references = [text for _, text in training_input.transcripts(shards)]
+    references = [text for _, text in transcripts(shards)]
     log_probs = [each["log_probs"][: each["output_length"]] for each in known]
     beams = BeamSearchDecoder(ENGLISH, BeamSettings(100)).decode_batch(log_probs)
     greedy = [greedy_decode(each, ENGLISH) for each in log_probs]

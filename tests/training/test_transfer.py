@@ -18,7 +18,8 @@ import model
 import training
 from speech.engines import tpu_estimator
 from speech.features.front_end import FrontEnd
-from speech.input_pipeline import training_input
+from speech.input_pipeline.batching import Batching
+from speech.input_pipeline.training_input import TrainingInput, training_input_fn
 from speech.networks.config import (
     ModelConfig,
     NetworkConfig,
@@ -26,7 +27,7 @@ from speech.networks.config import (
     read_config,
     save_config,
 )
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from speech.training import transfer
 from speech.training.transfer import DROPPED, FRESH, LOADED, Source, Transfer
 from utils import ENGLISH, UTF_8, Alphabet, UserError
@@ -219,8 +220,11 @@ def train(
         tpu_estimator.Device(),
         taken.settings() if taken else None,
     )
-    batching = training_input.Batching(2, static=False)
-    built.train(training_input.training_input_fn(shards, batching, 1, 8, (), 0), max_steps=steps)
+    batching = Batching(2, static=False)
+    built.train(
+        training_input_fn(TrainingInput(shards, batching, 1, shuffle_buffer_size=8)),
+        max_steps=steps,
+    )
 
 
 def values(folder: Path, step: int) -> dict[str, Array]:
@@ -262,9 +266,9 @@ def test_tpu_loads_before_its_computation(tmp_path: Path) -> None:
     run = tpu_estimator.RunSettings(
         str(tmp_path / "tuned"), eval_batch_size=8, train_batch_size=faked_tpu.CORES
     )
-    batching = training_input.Batching(faked_tpu.CORES, static=True)
-    input_fn = training_input.training_input_fn(
-        shards, replace(batching, batch_size=1), 1, 8, (), 0
+    batching = Batching(faked_tpu.CORES, static=True)
+    input_fn = training_input_fn(
+        TrainingInput(shards, replace(batching, batch_size=1), 1, shuffle_buffer_size=8)
     )
 
     def run_on_tpu() -> None:
