@@ -23,7 +23,7 @@ from speech.corpora.formats import registry
 from speech.decoding.beam_search import BeamSettings
 from speech.decoding.scorer import read_matching_scorer
 from speech.engines import tpu_estimator
-from speech.evaluation.results import Errors, character_errors, word_errors
+from speech.evaluation.error_rates import Errors, character_errors, word_errors
 from speech.export import loading
 from speech.export.loading import Floats, Samples
 from speech.system import command_line

@@ -62,7 +62,7 @@ from speech.decoding.beam_search import THREADS, BeamSearchDecoder, BeamSettings
 from speech.decoding.ngrams import UNKNOWN
 from speech.decoding.scorer import SPACE, Scorer, read_scorer, write_scorer
 from speech.engines import checkpoints, tpu_estimator
-from speech.evaluation import recognition, results
+from speech.evaluation import error_rates, recognition
 from speech.networks.config import read_config
 from speech.system import command_line, storage
 from utils import Alphabet, UserError, lines_of
@@ -332,8 +332,8 @@ def measure(speech: Speech, found: dict[str, Decode]) -> list[Row]:
 
 
 def word_error_rate(references: Sequence[str], texts: Sequence[str]) -> float:
-    errors = map(results.word_errors, references, texts)
-    return sum(errors, results.Errors()).rate
+    errors = map(error_rates.word_errors, references, texts)
+    return sum(errors, error_rates.Errors()).rate
 
 
 def mean_log_prob(speech: Speech, texts: Sequence[str]) -> float:

@@ -274,7 +274,7 @@ def test_empty_batch_gives_no_texts() -> None:
     assert BeamSearchDecoder(ENGLISH, BeamSettings(BEAM_WIDTH)).decode_batch([]) == []
 
 
-def test_batch_tells_of_a_bad_utterance() -> None:
+def test_batch_reports_a_bad_utterance() -> None:
     batch = [path_log_probs("a", AB), np.full((2, AB.size), np.nan, np.float32)]
     with pytest.raises(UserError, match="NaN"):
         BeamSearchDecoder(AB, BeamSettings(BEAM_WIDTH)).decode_batch(batch)

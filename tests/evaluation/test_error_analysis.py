@@ -190,7 +190,7 @@ def test_speakers_come_from_the_ids_worst_first_with_intervals() -> None:
     ]
     worst, other = by_speaker(results)
     assert (worst.name, worst.utterances, worst.words.rate) == ("7", 1, 1.0)
-    assert worst.interval is None  # one utterance doesn't tell how far others are
+    assert worst.interval is None  # one utterance has no spread
     assert (other.name, other.utterances, other.words.rate) == ("84", 2, 0.5)
     assert other.interval == error_interval([0, 3], [2, 4])
 
@@ -229,7 +229,7 @@ def test_length_decides_between_perfect_utterances_and_letters_between_wrong_one
 
 @given(SETS, st.integers(1, 5))
 @settings(deadline=None)
-def test_no_utterance_is_shown_twice(pairs: list[tuple[str, str]], most: int) -> None:
+def test_no_utterance_is_an_example_twice(pairs: list[tuple[str, str]], most: int) -> None:
     results = results_of(pairs)
     found = examples(results, most)
     shown = [each.utterance_id for kind in vars(found).values() for each in kind]

@@ -211,7 +211,7 @@ def test_report_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("whole", "damaged", "told"),
+    ("whole", "damaged", "message"),
     [
         ("0,0,0,a b,a b", "0,0,0,a b", "line 5, .* no hypothesis"),
         (",loss,", ",lost,", "line 2, .* no loss"),
@@ -219,11 +219,11 @@ def test_report_that_is_not_there_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_damaged_table_is_named_with_the_line(
-    report: Path, whole: str, damaged: str, told: str
+    report: Path, whole: str, damaged: str, message: str
 ) -> None:
     table = report / UTTERANCES_FILE
     text = table.read_text()
     assert whole in text
     table.write_text(text.replace(whole, damaged))
-    with pytest.raises(UserError, match=rf"utterances\.csv, {told}"):
+    with pytest.raises(UserError, match=rf"utterances\.csv, {message}"):
         read_results(str(report))

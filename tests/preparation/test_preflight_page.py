@@ -123,7 +123,7 @@ def test_waveforms_show_what_is_cut_and_where_nothing_is_said(tmp_path: Path) ->
     assert 'class="cut"' not in page_of(corpus) and 'class="silent"' not in page_of(corpus)
 
 
-def test_only_the_worst_are_shown(tmp_path: Path) -> None:
+def test_only_the_worst_are_on_the_page(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path)
     for number in range(11):
         corpus.add(f"{number}", voice(f"{number}", 1) + 0.1)
