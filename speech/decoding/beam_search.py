@@ -55,7 +55,7 @@ def parse_hot_word(text: str) -> tuple[str, float]:
     except ValueError:
         pass
     raise UserError(
-        f"hot_words has {text[:80]!r}: give words, each with a number, as in word:7.5,other:3"
+        f"hot_words has {text[:80]!r}: give words with a number each, as in word:7.5,other:3"
     )
 
 
