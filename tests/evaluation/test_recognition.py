@@ -13,7 +13,8 @@ from tiny_shards import random_utterances, write_shards
 
 from speech.engines.devices import TpuSettings
 from speech.evaluation import recognition
-from speech.evaluation.recognition import Recogniser, recognise
+from speech.evaluation.recogniser import Recogniser, on_device
+from speech.evaluation.recognition import recognise
 from speech.features.front_end import FrontEnd
 from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.evaluation_input import FILLING
@@ -49,7 +50,7 @@ def test_tpu_of_several_hosts_is_refused() -> None:
     tpu = TpuSettings(use_tpu=True, name="local", zone=None, project=None, cores=32)
     message = "TPU local has 4 hosts.*leave out --use_tpu"
     with faked_tpu.topology(cores=32, hosts=4), pytest.raises(UserError, match=message):
-        recognition.on_device(None, config_of(4), "checkpoint", "model", 32, tpu)
+        on_device(None, config_of(4), "checkpoint", "model", 32, tpu)
 
 
 # --- Outputs --------------------------------------------------------------------------------------
