@@ -1,6 +1,5 @@
 """Finds the recordings of utterances by their ids, for the players of a report."""
 
-import base64
 import os
 import re
 from collections import defaultdict
@@ -12,15 +11,6 @@ from utils import UserError, is_number
 
 # Suffixes that find_audio looks for; an earlier one is preferred.
 AUDIO_SUFFIXES = (".flac", ".wav", ".mp3", ".ogg", ".opus", ".m4a")
-
-# How the formats' files begin, at a number of bytes from their start.
-AUDIO_TYPES = (
-    (0, b"fLaC", "audio/flac"),
-    (0, b"RIFF", "audio/wav"),
-    (0, b"OggS", "audio/ogg"),
-    (4, b"ftyp", "audio/mp4"),
-)
-OTHER_AUDIO_TYPE = "audio/mpeg"  # which begins in many ways
 
 # Appended to an id that several utterances share, as in "ru/wav/x (2)".
 _NUMBER = re.compile(r" \([0-9]+\)$")
@@ -106,16 +96,3 @@ def _recorded_id(utterance_id: str) -> str:
     """Returns `Utterance.recorded_id` for an id without its utterance."""
     recorded, mark, copy = utterance_id.rpartition(COPY_MARK)
     return recorded if mark and is_number(copy) else utterance_id
-
-
-def data_uri(recording: bytes) -> str:
-    """A recording as an address that holds all of it."""
-    return f"data:{audio_type(recording)};base64,{base64.b64encode(recording).decode()}"
-
-
-def audio_type(recording: bytes) -> str:
-    """Of what kind a sound file is, as HTTP names it."""
-    for start, beginning, kind in AUDIO_TYPES:
-        if recording[start:].startswith(beginning):
-            return kind
-    return OTHER_AUDIO_TYPE

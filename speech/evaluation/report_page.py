@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from speech.corpora.recordings import Audio, data_uri
+from speech.audio.media_type import data_uri
+from speech.corpora.recordings import Audio
 from speech.corpora.utterance import COPY_MARK
 from speech.evaluation import error_analysis
 from speech.evaluation.comparison import Change, Comparison, format_p, points

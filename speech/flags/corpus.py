@@ -14,7 +14,8 @@ from speech.flags.rules import Rule, check_rules
 from speech.flags.transcripts import rules_from_flags
 from speech.preparation import corpus_stats
 from speech.preparation.sets import SETS, CorpusSettings, Source
-from speech.shards.records import ShardSettings, index_path
+from speech.shards.index import ShardSettings
+from speech.shards.paths import index_path
 from speech.system import command_line, storage
 from utils import Alphabet, UserError
 

@@ -9,7 +9,7 @@ import constants
 from speech.flags import preparation
 from speech.flags.rules import check_rules
 from speech.preparation import corpus_stats
-from speech.shards.records import index_path
+from speech.shards.paths import index_path
 from speech.system import command_line, storage
 from utils import UserError
 

@@ -13,7 +13,7 @@ from speech.features.front_end import FrontEnd
 from speech.flags.rules import check_rules
 from speech.preparation.beam import Runner
 from speech.preparation.tasks import ExecutionSettings
-from speech.shards.records import ShardSettings
+from speech.shards.index import ShardSettings
 from speech.system import command_line, storage
 from utils import Alphabet, UserError
 

@@ -32,13 +32,8 @@ from speech.corpora.utterance import Utterance
 from speech.preparation.resume import lock_unfinished, merge_receipts, receipts
 from speech.preparation.utterance import prepare_utterance
 from speech.preparation.write_shards import write_shard
-from speech.shards.records import (
-    Index,
-    ShardSettings,
-    index_path,
-    run_folder,
-    shard_path,
-)
+from speech.shards.index import Index, ShardSettings
+from speech.shards.paths import index_path, run_folder, shard_path
 from speech.system import storage
 from speech.system.command_line import progress_bar
 from utils import UserError, lines_of

@@ -21,7 +21,7 @@ from speech.preparation.utterance import (
     count_samples,
     encode_transcript,
 )
-from speech.shards.records import ShardSettings, histogram
+from speech.shards.index import ShardSettings, histogram
 from speech.system import storage
 from speech.system.command_line import progress_bar
 from speech.text.characters import in_utf8

@@ -26,7 +26,7 @@ from speech.preparation.preflight_utterance import (
     comparable_text,
     examine_utterance,
 )
-from speech.shards.records import ShardSettings
+from speech.shards.index import ShardSettings
 from speech.system.command_line import progress_bar
 from speech.system.workers import DeadWorkerError, map_in_processes
 from speech.text.characters import isolate, isolate_right_to_left

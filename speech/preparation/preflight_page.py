@@ -16,8 +16,8 @@ import soundfile
 
 from speech.audio import levels
 from speech.audio.levels import FULL_SCALE
+from speech.audio.media_type import data_uri
 from speech.audio.reader import AudioError, read_audio
-from speech.corpora.recordings import data_uri
 from speech.corpora.utterance import Utterance
 from speech.html import charts as svg_charts
 from speech.html import page
@@ -25,7 +25,7 @@ from speech.html.page import count, document, heading, table
 from speech.preparation.preflight_findings import Finding, Findings, Kind, SetNumbers, Severity
 from speech.preparation.preflight_report import CHARACTERS, advice, verdict
 from speech.preparation.preflight_utterance import SPEECH_RANGE
-from speech.shards.records import ShardSettings
+from speech.shards.index import ShardSettings
 from speech.system import storage
 from speech.text.characters import code_point, describe, in_utf8, is_mark
 

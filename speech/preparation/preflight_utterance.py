@@ -14,7 +14,7 @@ from speech.audio.reader import AudioError, read_audio
 from speech.corpora.utterance import Utterance
 from speech.preparation.preflight_findings import Flaw, Kind, Severity, most_frequent
 from speech.preparation.utterance import check_lengths
-from speech.shards.records import ShardSettings
+from speech.shards.index import ShardSettings
 from speech.system import storage
 from speech.text.characters import describe
 from utils import Alphabet

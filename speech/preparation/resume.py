@@ -11,16 +11,8 @@ from absl import logging
 
 import constants
 from speech.corpora.utterance import Utterance
-from speech.shards.records import (
-    Index,
-    ShardSettings,
-    index_path,
-    lock_path,
-    read_index,
-    run_folder,
-    shard_path,
-    shard_pattern,
-)
+from speech.shards.index import Index, ShardSettings, read_index
+from speech.shards.paths import index_path, lock_path, run_folder, shard_path, shard_pattern
 from speech.system import storage
 from speech.system.lock import Lock, exclusive
 from utils import UserError

@@ -19,7 +19,7 @@ from speech.preparation import (
 from speech.preparation.beam import Runner
 from speech.preparation.sets import CorpusSet
 from speech.shards import upload, verify
-from speech.shards.records import ShardSettings
+from speech.shards.index import ShardSettings
 from speech.system import storage
 from speech.text import alphabets
 from utils import Alphabet, UserError

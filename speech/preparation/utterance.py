@@ -12,9 +12,10 @@ import numpy.typing as npt
 from speech.audio.reader import AudioError, audio_length, read_audio
 from speech.augmentation.waveform import augment_copy
 from speech.corpora.utterance import Utterance
-from speech.features.front_end import CORPUS, extract
+from speech.features.front_end import CORPUS, extract_by_bin
 from speech.features.normalisation import Sums
-from speech.shards.records import ShardSettings, encode_example
+from speech.shards.index import ShardSettings
+from speech.shards.records import encode_example
 from speech.system import storage
 from utils import AlphabetError
 
@@ -85,7 +86,7 @@ def prepare_utterance(
     if reason:
         detail = f"{utterance.audio_path}: {detail}"
         return PreparedUtterance(reason=reason, detail=_prefix_place(utterance, detail))
-    features = extract(samples, settings.front_end)  # [frames, bins]
+    features = extract_by_bin(samples, settings.front_end)  # [bins, frames]
     payload = encode_example(
         features,
         labels,
@@ -101,7 +102,7 @@ def prepare_utterance(
         len(labels),
         audio_seconds=len(samples) / settings.front_end.sample_rate,
         sums=Sums.of(features) if settings.front_end.normalisation == CORPUS else None,
-        description=_describe(utterance, features, labels, settings) if describe else "",
+        description=_describe(utterance, features.T, labels, settings) if describe else "",
     )
 
 

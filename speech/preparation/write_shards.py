@@ -20,18 +20,17 @@ from speech.features.normalisation import Sums
 from speech.preparation.parallel import map_utterances
 from speech.preparation.resume import lock_unfinished
 from speech.preparation.utterance import PreparedUtterance, prepare_utterance
-from speech.shards.records import (
+from speech.shards.index import (
     FRAMES_BAR,
     LABELS_BAR,
     Index,
     Shard,
     ShardSettings,
-    ShardWriter,
     Skipped,
     histogram,
-    index_path,
-    shard_path,
 )
+from speech.shards.paths import index_path, shard_path
+from speech.shards.records import ShardWriter
 from speech.system import storage
 from speech.system.command_line import progress_bar
 from speech.system.lock import Lock

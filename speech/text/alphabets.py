@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Protocol
 
+from tabulate import tabulate
+
 from speech.system import storage
 from speech.text import transcripts
 from speech.text.characters import (
@@ -254,16 +256,10 @@ def table(counts: Sequence[CharacterCount], language: str | None = None) -> str:
         )
         for each in counts
     ]
-    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        "  ".join(
-            _padded(cell, width, right=column in (3, 4))
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in cells
-    ]
+    align = ("left", "left", "left", "right", "right")
+    lines = tabulate(cells, tablefmt="plain", colalign=align, disable_numparse=True)
     hint = "" if language else _capitals(counts)
-    return "\n".join([*lines, *(["", hint] if hint else [])])
+    return "\n".join([lines, *(["", hint] if hint else [])])
 
 
 def _capitals(counts: Sequence[CharacterCount]) -> str:
@@ -317,21 +313,6 @@ def _suspicion(character: str, main: str, language: str | None) -> str:
         return ""
     kinds = {"N": "digit", "S": "symbol", "P": "punctuation", "Z": "unusual space"}
     return kinds.get(category[0], "invisible" if category == "Cf" else "no character")
-
-
-def _width(text: str) -> int:
-    """Returns the columns that a text takes in a terminal."""
-    return sum(
-        0
-        if unicodedata.category(each) in ("Mn", "Me", "Cf")
-        else 1 + (unicodedata.east_asian_width(each) in "WF")
-        for each in text
-    )
-
-
-def _padded(cell: str, width: int, right: bool) -> str:
-    padding = " " * (width - _width(cell))
-    return padding + cell if right else cell + padding
 
 
 def sift(

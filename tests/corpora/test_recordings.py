@@ -1,15 +1,11 @@
 """Recordings by their utterances' ids."""
 
-import base64
-import io
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 
-from speech.corpora.recordings import data_uri, find_audio
+from speech.corpora.recordings import find_audio
 from speech.system import storage
 from utils import UserError
 
@@ -82,20 +78,3 @@ def test_a_folder_without_recordings_is_named(tmp_path: Path, name: str) -> None
     (tmp_path / "texts" / "1.trans.txt").write_text("1 A")
     with pytest.raises(UserError, match=f"{name} contains no recordings"):
         find_audio([str(tmp_path / name)])
-
-
-@pytest.mark.parametrize(
-    ("form", "subtype", "kind"),
-    [
-        ("FLAC", "PCM_16", "audio/flac"),
-        ("WAV", "PCM_16", "audio/wav"),
-        ("OGG", "VORBIS", "audio/ogg"),
-        ("MP3", "MPEG_LAYER_III", "audio/mpeg"),
-    ],
-)
-def test_address_holds_the_recording_and_its_type(form: str, subtype: str, kind: str) -> None:
-    file = io.BytesIO()
-    soundfile.write(file, np.zeros(1600), 16000, format=form, subtype=subtype)
-    head, content = data_uri(file.getvalue()).split(",")
-    assert head == f"data:{kind};base64"
-    assert base64.b64decode(content) == file.getvalue()

@@ -14,7 +14,7 @@ from doors import run_door
 from planted_corpus import voice, words
 from sounds import write_sound
 
-from speech.shards.records import read_index
+from speech.shards.index import read_index
 from speech.text.alphabets import read_alphabet
 from utils import UTF_8
 

@@ -514,7 +514,7 @@ def test_damaged_shards_are_listed_one_per_line_and_not_uploaded(
         ),
         (
             ["--upload_to=gs://bucket", "--tfrecords_file=u"],
-            "u.index.json is missing: prepare the shards first, or name those that are there",
+            "u.index.json is missing: prepare the shards first, or name existing ones",
         ),
         (["--upload_to=gs://bucket", "--tfrecords_file="], "There are no shards at data/train."),
         (["--verify", "--tfrecords_file="], "data/test.tfrecords: prepare them first, or name"),

@@ -24,8 +24,8 @@ from speech.preparation import beam, write_shards
 from speech.preparation.beam import Runner
 from speech.preparation.resume import corpus_digest
 from speech.preparation.utterance import EMPTY, PreparedUtterance
-from speech.shards import records
-from speech.shards.records import Index, ShardSettings
+from speech.shards.index import Index, ShardSettings, read_index
+from speech.shards.paths import lock_path, run_folder
 from speech.system import storage
 from speech.system.lock import exclusive
 from utils import ENGLISH, UserError
@@ -107,7 +107,7 @@ def handed_out(utterances: list[Utterance], folder: Path) -> beam.Job:
     job = beam.Job(str(folder / "t"), index, strict=False)
     for start in (0, 3, 6):
         work = json.dumps([vars(each) for each in utterances[start : start + 3]])
-        path = f"{records.run_folder(job.tfrecords_file)}/{start:08d}.utterances.json"
+        path = f"{run_folder(job.tfrecords_file)}/{start:08d}.utterances.json"
         storage.write_text(path, work)
     return job
 
@@ -232,7 +232,7 @@ def test_two_attempts_at_one_shard_do_not_disturb_each_other(
         for attempt in [attempts.submit(first), attempts.submit(late)]:
             attempt.result()
     assert len(seen) > 1 and set(seen) == {on_one_machine[SHARDS[0]]} == {shard.read_bytes()}
-    left = sorted(path.name for path in Path(records.run_folder(job.tfrecords_file)).iterdir())
+    left = sorted(path.name for path in Path(run_folder(job.tfrecords_file)).iterdir())
     assert "failure" not in left and not [name for name in left if "partial" in name]
     assert sorted(os.listdir(tmp_path)) == [".t.run", SHARDS[0]]
 
@@ -243,7 +243,7 @@ def test_an_attempt_that_outlives_its_run_leaves_no_failure(
     job = replace(handed_out(corpus, tmp_path), strict=True)
 
     def finished_meanwhile(*unused: object) -> PreparedUtterance:
-        storage.remove_folder(records.run_folder(job.tfrecords_file))
+        storage.remove_folder(run_folder(job.tfrecords_file))
         return PreparedUtterance(reason=EMPTY)
 
     with mock.patch.object(beam, "prepare_utterance", finished_meanwhile):
@@ -306,7 +306,7 @@ def test_a_set_whose_job_outlives_its_run_keeps_its_settings(
         pytest.raises(KeyboardInterrupt),
     ):
         run(corpus, tmp_path)
-    index = records.read_index(str(tmp_path / "t"))
+    index = read_index(str(tmp_path / "t"))
     assert index is not None and [shard.file for shard in index.shards] == there
     other = replace(SETTINGS, padded=False)
     assert "padded True then" in refusal(corpus, tmp_path, other)
@@ -383,7 +383,7 @@ def test_the_message_of_a_remote_runner_is_cut_to_the_workers_message() -> None:
 
 
 def test_a_set_that_another_run_writes_is_refused(corpus: list[Utterance], tmp_path: Path) -> None:
-    with exclusive(records.lock_path(str(tmp_path / "t"))):
+    with exclusive(lock_path(str(tmp_path / "t"))):
         assert "Another run (process" in refusal(corpus, tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -517,9 +517,9 @@ import prepare_libri, utils
 from speech.corpora.formats.librispeech import find_utterances
 from speech.features.front_end import FrontEnd
 from speech.preparation import beam
-from speech.shards import records
+from speech.shards.index import ShardSettings
 assert "apache_beam" not in sys.modules
-settings = records.ShardSettings(FrontEnd(), utils.ENGLISH, 3, 50, 12, True, 2)
+settings = ShardSettings(FrontEnd(), utils.ENGLISH, 3, 50, 12, True, 2)
 utterances = find_utterances(["{speech}"])
 runner = beam.Runner("DirectRunner", [])
 assert beam.prepare(utterances, "{tmp_path}/t", settings, 0, runner, False).complete

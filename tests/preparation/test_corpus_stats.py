@@ -20,7 +20,7 @@ from speech.preparation import corpus_stats
 from speech.preparation import utterance as reasons
 from speech.preparation.corpus_stats import Lengths, Recommendation, measure, recommend
 from speech.preparation.write_shards import prepare
-from speech.shards.records import ShardSettings
+from speech.shards.index import ShardSettings
 from utils import ENGLISH, UserError
 
 WriteSplit = Callable[[Path, dict[str, str]], None]

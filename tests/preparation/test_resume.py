@@ -16,7 +16,7 @@ from small_sets import SETTINGS, contents, prepare_set, refusal, reread
 from speech.corpora.formats.librispeech import find_utterances
 from speech.corpora.utterance import Utterance
 from speech.features.front_end import FrontEnd
-from speech.shards.records import ShardSettings
+from speech.shards.index import ShardSettings
 from utils import Alphabet
 
 WriteSplit = Callable[[Path, dict[str, str]], None]

@@ -9,7 +9,7 @@ from speech.corpora.utterance import Utterance
 from speech.features.front_end import FrontEnd
 from speech.preparation import tasks
 from speech.preparation.tasks import ExecutionSettings
-from speech.shards.records import ShardSettings
+from speech.shards.index import ShardSettings
 from utils import ENGLISH, UserError
 
 SETTINGS = ShardSettings(FrontEnd(), ENGLISH, 10, 200, 50, False, 2)

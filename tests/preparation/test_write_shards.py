@@ -24,7 +24,8 @@ from speech.preparation import utterance as reasons
 from speech.preparation import write_shards
 from speech.preparation.utterance import PreparedUtterance
 from speech.preparation.write_shards import prepare, summary
-from speech.shards.records import Index, ShardSettings, encode_example
+from speech.shards.index import Index, ShardSettings
+from speech.shards.records import encode_example
 from speech.system import lock
 from utils import ENGLISH, UserError
 
@@ -64,7 +65,7 @@ def test_records_hold_features_and_labels_of_the_good_utterances(
     good = [utterance for i, utterance in enumerate(corpus) if i not in WRONG]
     expected = [
         encode_example(
-            extract(read_audio(str(each.audio_path), 16000), FrontEnd()),
+            extract(read_audio(str(each.audio_path), 16000), FrontEnd()).T,
             ENGLISH.encode(str(each.transcript)),
             each.utterance_id,
             str(each.transcript),

@@ -16,15 +16,9 @@ from speech.corpora.formats.librispeech import find_utterances
 from speech.features.front_end import FrontEnd
 from speech.preparation.write_shards import prepare
 from speech.shards import verify
-from speech.shards.records import (
-    RECORD_FOOTER,
-    RECORD_HEADER,
-    ShardSettings,
-    frame_record,
-    index_path,
-    read_index,
-    read_records,
-)
+from speech.shards.index import ShardSettings, read_index
+from speech.shards.paths import index_path
+from speech.shards.records import RECORD_FOOTER, RECORD_HEADER, frame_record, read_records
 from speech.shards.upload import upload
 from speech.system import storage
 from utils import ENGLISH, UserError

@@ -9,7 +9,7 @@ from speech.corpora.utterance import Utterance
 from speech.features.front_end import FrontEnd
 from speech.preparation import utterance as reasons
 from speech.preparation import write_shards
-from speech.shards.records import Index, ShardSettings, read_index
+from speech.shards.index import Index, ShardSettings, read_index
 from utils import ENGLISH, UserError
 
 SETTINGS = ShardSettings(

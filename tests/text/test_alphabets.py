@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wcwidth import wcswidth
 
 from speech.corpora.utterance import Utterance
 from speech.text import alphabets
@@ -100,8 +101,8 @@ def test_the_table_shows_each_character_with_its_counts() -> None:
 def test_columns_are_aligned_whatever_the_script() -> None:
     counts = count_characters([Placed("a", "你aب\u0301 \u200b"), Placed("אב", "a")])
     lines = alphabets.table(counts).splitlines()
-    places = {alphabets._width(line[: line.index("U+")]) for line in lines[1:]}
-    assert places == {alphabets._width(lines[0][: lines[0].index("code")])}
+    places = {wcswidth(line[: line.index("U+")]) for line in lines[1:]}
+    assert places == {wcswidth(lines[0][: lines[0].index("code")])}
 
 
 def test_only_right_to_left_text_is_isolated_in_the_table() -> None:

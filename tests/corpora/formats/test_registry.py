@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sounds import write_sound
 
 from speech.corpora.formats import registry
-from speech.corpora.formats.registry import FORMATS, Reading, check_disjoint, detect, read
+from speech.corpora.formats.reading import Reading
+from speech.corpora.formats.registry import FORMATS, check_disjoint, detect, read
 from speech.corpora.utterance import Utterance
 from speech.system import storage
 from utils import UserError
