@@ -158,4 +158,4 @@ def test_models_that_are_named_are_not_looked_for(tmp_path: Path) -> None:
     with start("serve", tmp_path, "--port=0", "--models=nowhere,nothing") as process:
         errors = process.communicate(timeout=300)[1]
     assert process.returncode == 1
-    assert re.search("^error: nowhere is no model", errors, re.MULTILINE), errors
+    assert re.search("^error: nowhere is not a model", errors, re.MULTILINE), errors
