@@ -18,13 +18,15 @@ import model
 from speech.corpora import recordings
 from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings, greedy_decode
 from speech.decoding.scorer import Scorer
-from speech.engines import checkpoints, tpu_estimator
+from speech.engines import checkpoints, devices, errors
 from speech.evaluation import comparison, logits_cache, recogniser, report_page, sweeps
 from speech.evaluation import results as report
 from speech.evaluation.recognition import Recognition
 from speech.flags import decoder as decoder_flags
+from speech.flags.checkpoint import checkpoint_from_flags, define_checkpoint_flags
+from speech.flags.tpu import define_tpu_flags, tpu_from_flags
 from speech.networks.config import ModelConfig, read_config
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from speech.system import command_line, storage
 from utils import UserError
 
@@ -38,7 +40,7 @@ def define_flags() -> None:
         constants.TEST_DATA,
         "Test shards, a glob or gs:// glob; or several, by commas.",
     )
-    checkpoints.define_checkpoint_flags()
+    define_checkpoint_flags()
     command_line.define_batch_size("eval_batch_size", constants.EVAL_BATCH_SIZE)
     flags.DEFINE_string(
         "report_dir",
@@ -59,7 +61,7 @@ def define_flags() -> None:
         "logits_cache", "", "A folder to keep the network's output in; empty for none."
     )
     decoder_flags.define_decoder_flags()
-    tpu_estimator.define_tpu_flags()
+    define_tpu_flags()
     command_line.define_logging_flag()
 
 
@@ -172,11 +174,11 @@ def evaluate(
 
 
 def main() -> None:
-    tpu_estimator.quieten(FLAGS.logging)
-    tpu = tpu_estimator.tpu_settings(FLAGS)
-    tpu_estimator.check_batch_sizes(tpu, eval_batch_size=FLAGS.eval_batch_size)
+    errors.quieten(FLAGS.logging)
+    tpu = tpu_from_flags(FLAGS)
+    devices.check_batch_sizes(tpu, eval_batch_size=FLAGS.eval_batch_size)
     for pattern in FLAGS.test_data:
-        tpu_estimator.check_paths(tpu, test_data=pattern, model_dir=FLAGS.model_dir)
+        devices.check_paths(tpu, test_data=pattern, model_dir=FLAGS.model_dir)
     if FLAGS.compare and len(FLAGS.test_data) > 1:
         raise UserError("--compare compares one set: give --test_data one, the other's.")
     settings = decoder_flags.asked_settings(FLAGS)
@@ -186,10 +188,8 @@ def main() -> None:
     test_sets = find_test_sets(config)
     audio = recordings.find_audio(FLAGS.audio) if FLAGS.audio else None
     others = report.read_results(FLAGS.compare) if FLAGS.compare else None
-    with tpu_estimator.explained_errors(FLAGS.model_dir):
-        checkpoint = checkpoints.asked_checkpoint(
-            FLAGS.model_dir, FLAGS.checkpoint, FLAGS.average_checkpoints
-        )
+    with errors.explain_errors(FLAGS.model_dir):
+        checkpoint = checkpoint_from_flags(FLAGS).find(FLAGS.model_dir)
         network = model.model_fn_builder(config, FLAGS.model_dir)
         size = FLAGS.eval_batch_size
         recognise_set = recogniser.on_device(

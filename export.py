@@ -10,14 +10,15 @@ The files contain front end and alphabet; speech/export/loading.py reads them.
 from absl import flags, logging
 
 import constants
-from speech.engines import checkpoints, tpu_estimator
+from speech.engines import checkpoints, errors
 from speech.evaluation import recogniser
 from speech.export import forms, model_card
 from speech.export.description import Description
 from speech.export.rates import Rates
 from speech.flags import export as export_flags
+from speech.flags.checkpoint import checkpoint_from_flags, define_checkpoint_flags
 from speech.networks.config import read_config
-from speech.shards.records import find_shards
+from speech.shards.shard_set import find_shards
 from speech.system import command_line, storage
 from utils import UserError
 
@@ -28,7 +29,7 @@ FORMATS = (forms.SAVED_MODEL, *forms.LITE_FORMS)
 
 def define_flags() -> None:
     flags.DEFINE_string("model_dir", constants.MODEL_DIR, "Model directory of training.py.")
-    checkpoints.define_checkpoint_flags()
+    define_checkpoint_flags()
     flags.DEFINE_string("export_dir", constants.EXPORT_DIR, "Folder to write into.")
     command_line.define_choices("formats", list(FORMATS), FORMATS, "Formats to write.")
     flags.DEFINE_string(
@@ -42,7 +43,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    tpu_estimator.quieten(FLAGS.logging)
+    errors.quieten(FLAGS.logging)
     model_dir, export_dir = FLAGS.model_dir, FLAGS.export_dir
     if FLAGS.test_data and storage.in_bucket(export_dir):
         raise UserError(
@@ -52,10 +53,8 @@ def main() -> None:
     config = read_config(model_dir)
     training = find_shards(FLAGS.train_data) if FLAGS.train_data else None
     test = recogniser.find_set(FLAGS.test_data, config, model_dir) if FLAGS.test_data else None
-    with tpu_estimator.explained_errors(model_dir):
-        checkpoint = checkpoints.asked_checkpoint(
-            model_dir, FLAGS.checkpoint, FLAGS.average_checkpoints
-        )
+    with errors.explain_errors(model_dir):
+        checkpoint = checkpoint_from_flags(FLAGS).find(model_dir)
         logging.info("%s", checkpoint)
         naming = export_flags.naming_from_flags(FLAGS)
         description = Description(config, checkpoints.steps_of(checkpoint), naming)
@@ -68,8 +67,8 @@ def main() -> None:
     storage.write_text(card, model_card.card(description, written, training, test, rates))
     for form in written:
         found = rates.get(form.name)
-        errors = f" WER {found.wer:.2%} CER {found.cer:.2%}" if found else ""
-        print(f"{form.name}: {form.bytes / 1e6:.2f} MB{errors}")
+        measured = f" WER {found.wer:.2%} CER {found.cer:.2%}" if found else ""
+        print(f"{form.name}: {form.bytes / 1e6:.2f} MB{measured}")
     print(f"The model's card: {card}")
 
 

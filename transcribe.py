@@ -11,7 +11,7 @@ The text goes to standard output, everything else to standard error.
 from absl import flags
 
 import constants
-from speech.engines import tpu_estimator
+from speech.engines import errors
 from speech.flags import decoder as decoder_flags
 from speech.system import command_line
 from speech.transcription import command, deepspeech_api, sources
@@ -57,7 +57,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    tpu_estimator.quieten(FLAGS.logging)
+    errors.quieten(FLAGS.logging)
     if FLAGS.version:
         print(f"{deepspeech_api.PACKAGE} {deepspeech_api.version()}")
         return

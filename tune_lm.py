@@ -17,13 +17,14 @@ import constants
 import model
 from speech.decoding.beam_search import BeamSettings
 from speech.decoding.scorer import LARGEST_GAIN, Scorer, check_alphabet, read_scorer, write_weights
-from speech.engines import checkpoints, tpu_estimator
+from speech.engines import checkpoints, devices, errors
 from speech.evaluation import contour, logits_cache, recogniser, tuning
 from speech.evaluation.bootstrap import paired_difference
 from speech.evaluation.recognition import Recognition
 from speech.evaluation.results import format_interval
 from speech.evaluation.tuning import Trial, Weights
 from speech.flags import decoder as decoder_flags
+from speech.flags.tpu import define_tpu_flags, tpu_from_flags
 from speech.networks.config import read_config
 from speech.system import command_line, storage
 from utils import UserError
@@ -73,7 +74,7 @@ def define_flags() -> None:
         f"Where {contour.CONTOUR_FILE} and {TRIALS_FILE} go; empty for none.",
     )
     flags.DEFINE_bool("write", True, "Write the best weights into the scorer.")
-    tpu_estimator.define_tpu_flags()
+    define_tpu_flags()
     command_line.define_logging_flag()
 
 
@@ -89,13 +90,13 @@ def search_settings() -> tuning.SearchSettings:
 
 def recognised(scorer: Scorer) -> list[Recognition]:
     """The network's output for the development set."""
-    tpu = tpu_estimator.tpu_settings(FLAGS)
-    tpu_estimator.check_batch_sizes(tpu, eval_batch_size=FLAGS.eval_batch_size)
-    tpu_estimator.check_paths(tpu, dev_data=FLAGS.dev_data, model_dir=FLAGS.model_dir)
+    tpu = tpu_from_flags(FLAGS)
+    devices.check_batch_sizes(tpu, eval_batch_size=FLAGS.eval_batch_size)
+    devices.check_paths(tpu, dev_data=FLAGS.dev_data, model_dir=FLAGS.model_dir)
     config = read_config(FLAGS.model_dir)
     check_alphabet(scorer, config.alphabet, FLAGS.model_dir)
     shards = recogniser.find_set(FLAGS.dev_data, config, FLAGS.model_dir)
-    with tpu_estimator.explained_errors(FLAGS.model_dir):
+    with errors.explain_errors(FLAGS.model_dir):
         checkpoint = checkpoints.find_checkpoint(FLAGS.model_dir, FLAGS.checkpoint)
     logging.info("%s", checkpoint)
 
@@ -169,7 +170,7 @@ def print_comparison(old: Trial, best: Trial, metric: str) -> None:
 
 
 def main() -> None:
-    tpu_estimator.quieten(FLAGS.logging)
+    errors.quieten(FLAGS.logging)
     scorer = read_scorer(FLAGS.scorer)
     metric = FLAGS.metric or (tuning.CER if scorer.characters else tuning.WER)
     settings = BeamSettings(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from speech.decoding.compilation import compiled
 from speech.decoding.scorer import SPACE
-from speech.text.scripts import written_without_spaces
+from speech.text.characters import written_without_spaces
 from utils import UTF_8, Alphabet, UserError
 
 LogProbs = npt.NDArray[np.float32]  # [frames, labels], natural logarithms

@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 
 from speech.evaluation.recognition import Recognition
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from speech.system import storage
 from utils import UserError
 

@@ -6,11 +6,15 @@ from typing import Any
 
 from absl import logging
 
-from speech.engines import tpu_estimator
+from speech.engines.devices import TpuSettings, find_device
+from speech.engines.engine import Engine, RunSettings
+from speech.engines.errors import explain_errors
+from speech.engines.tpu_estimator import TpuEstimatorEngine
 from speech.evaluation.recognition import Recognition, recognise
-from speech.input_pipeline import training_input
+from speech.input_pipeline.batching import Batching
+from speech.input_pipeline.parsing import transcripts
 from speech.networks.config import ModelConfig, check_same_front_end
-from speech.shards.records import ShardSet, find_shards
+from speech.shards.shard_set import ShardSet, find_shards
 from utils import UserError
 
 
@@ -19,20 +23,20 @@ class Recogniser:
     """A checkpoint on a device."""
 
     config: ModelConfig
-    predictor: Any  # a TPUEstimator
+    engine: Engine
     checkpoint: str
     model_dir: str
-    batching: training_input.Batching
+    batching: Batching
 
     def recognise(self, shards: ShardSet) -> Iterator[list[Recognition]]:
         """Every utterance of a set in the corpus's order, in batches; errors as `recognise`."""
-        with tpu_estimator.explained_errors(self.model_dir):
+        with explain_errors(self.model_dir):
             yield from recognise(
-                self.predictor,
+                self.engine,
                 self.checkpoint,
                 shards,
                 self.batching,
-                training_input.transcripts(shards),
+                transcripts(shards),
                 self.config.statistics,
             )
 
@@ -61,7 +65,7 @@ def on_device(
     checkpoint: str,
     model_dir: str,
     eval_batch_size: int,
-    tpu: tpu_estimator.TpuSettings,
+    tpu: TpuSettings,
 ) -> Recogniser:
     """Finds the device and builds the model for it.
 
@@ -72,17 +76,17 @@ def on_device(
     Raises:
         UserError: the TPU isn't there, or has several hosts.
     """
-    device = tpu_estimator.find_device(tpu)
+    device = find_device(tpu)
     if device.hosts > 1:
         raise UserError(
             f"The TPU {tpu.name} has {device.hosts} hosts, and TPUEstimator recognises on "
             "one host alone: name a TPU with one, or leave out --use_tpu."
         )
-    run = tpu_estimator.RunSettings(model_dir, eval_batch_size=eval_batch_size)
+    run = RunSettings(model_dir, eval_batch_size=eval_batch_size)
     return Recogniser(
         config,
-        tpu_estimator.build(model_fn, run, device),
+        TpuEstimatorEngine(lambda _: model_fn, run, device),
         checkpoint,
         model_dir,
-        training_input.Batching(eval_batch_size, static=device.is_tpu),
+        Batching(eval_batch_size, static=device.is_tpu),
     )

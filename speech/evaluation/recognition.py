@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from speech.engines.engine import Predictor
 from speech.features.normalisation import Statistics
-from speech.input_pipeline import training_input
-from speech.shards.records import ShardSet
+from speech.input_pipeline.batching import Batching
+from speech.input_pipeline.evaluation_input import evaluation_input_fn
+from speech.shards.shard_set import ShardSet
 from utils import UserError
 
 
@@ -24,17 +25,16 @@ class Recognition:
 
 
 def recognise(
-    predictor: Any,
+    engine: Predictor,
     checkpoint: str,
     shards: ShardSet,
-    batching: training_input.Batching,
+    batching: Batching,
     references: Sequence[tuple[str, str]],
     statistics: Statistics | None = None,
 ) -> Iterator[list[Recognition]]:
     """Every utterance of a set in the corpus's order, in batches.
 
     Args:
-        predictor: a TPUEstimator.
         references: ids and transcripts of the set, `dataset.transcripts`.
         statistics: the model's, if it has any.
 
@@ -42,23 +42,19 @@ def recognise(
         UserError: the network's output for an utterance isn't finite.
     """
     remaining = iter(references)
-    batches = predictor.predict(
-        training_input.evaluation_input_fn(shards, batching, True, statistics),
-        checkpoint_path=checkpoint,
-        yield_single_examples=False,
-    )
+    batches = engine.predict(evaluation_input_fn(shards, batching, True, statistics), checkpoint)
     for batch in batches:
         columns = (batch["log_probs"], batch["output_length"], batch["ctc_loss"], batch["aligned"])
         # A TPU's last batch is filled up: zip ends with the references. These come last, so that
         # none is taken that has no row.
         rows = zip(zip(*columns, strict=True), remaining, strict=False)
-        batch = [
+        recognitions = [
             Recognition(*reference, log_probs[:length], float(loss) if aligned else None)
             for (log_probs, length, loss, aligned), reference in rows
         ]
-        for each in batch:
+        for each in recognitions:
             _check_finite(each, shards)
-        yield batch
+        yield recognitions
     assert next(remaining, None) is None, "an utterance was lost on the way"
 
 

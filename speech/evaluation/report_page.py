@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from speech.corpora.recordings import Audio, data_uri
+from speech.audio.media_type import data_uri
+from speech.corpora.recordings import Audio
 from speech.corpora.utterance import COPY_MARK
 from speech.evaluation import error_analysis
 from speech.evaluation.comparison import Change, Comparison, format_p, points
@@ -18,7 +19,7 @@ from speech.html import charts
 from speech.html import page as html_parts
 from speech.html.page import count, document, heading, table
 from speech.system import storage
-from speech.text.showing import CIRCLE, is_mark
+from speech.text.characters import CIRCLE, is_mark
 
 REPORT_FILE = "report.html"
 INDEX_FILE = "index.html"

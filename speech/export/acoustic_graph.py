@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from speech.features import graph as graph_features
-from speech.layers import rnn
+from speech.layers import recurrence
 from speech.networks import registry
 from speech.networks.config import ModelConfig
 from utils import UserError
@@ -35,7 +35,7 @@ class AcousticGraph(tf.Module):
         Returns:
             natural logarithms float32 [batch, outputs, classes], and their lengths int32 [batch].
         """
-        with rnn.forward_only():
+        with recurrence.forward_only():
             logits, output_length = self.network(self._normalise(features), feature_length)
         return tf.nn.log_softmax(logits), output_length
 
@@ -71,7 +71,7 @@ class AcousticGraph(tf.Module):
         batch, bins = tf.shape(features)[0], features.shape[2]
         before, after = (tf.zeros([batch, each, bins]) for each in tf.unstack(padding))
         windows = tf.concat([before, self._normalise(features), after], axis=1)
-        with rnn.forward_only(in_blocks=False):
+        with recurrence.forward_only(in_blocks=False):
             logits, state = self.network.stream(windows, state)
         return tf.nn.log_softmax(logits), *state
 

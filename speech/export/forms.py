@@ -9,7 +9,7 @@ from speech.export.acoustic_graph import restore
 from speech.export.description import Description
 from speech.export.model_card import Form
 from speech.export.rates import Rates
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from speech.system import command_line, storage
 
 CHECKPOINT, SAVED_MODEL = "checkpoint", "saved_model"

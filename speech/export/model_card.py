@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from speech.export.description import Description
 from speech.export.rates import Rates
 from speech.networks import registry
-from speech.networks.config import SIZES
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 
 CARD_FILE = "model_card.md"
 
@@ -50,9 +49,7 @@ def card(
 def _settings(description: Description) -> list[str]:
     config, naming = description.config, description.naming
     network, front_end = config.network, config.front_end
-    sizes = ", ".join(
-        f"{size} {getattr(network, size)}" for size in SIZES if getattr(network, size) is not None
-    )
+    sizes = ", ".join(f"{size} {value}" for size, value in network.sizes.items())
     parameters = registry.parameters(registry.sketch(network))
     rows = [
         ("Language", naming.language),

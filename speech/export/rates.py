@@ -1,19 +1,14 @@
 """Measures the error rates of each form of an exported model on a test set."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
 
 from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings, greedy_decode
 from speech.evaluation import results as report
 from speech.export.loading import AcousticModel
-from speech.features.front_end import CORPUS
-from speech.features.normalisation import Statistics
-from speech.input_pipeline import training_input
-from speech.shards.records import ShardSet
+from speech.input_pipeline.parsing import stored_features, transcripts
+from speech.shards.shard_set import ShardSet
 
 
 @dataclass(frozen=True)
@@ -46,7 +41,7 @@ def measure(
     results: dict[str, list[report.Result]] = {name: [] for name in models}
     greedy: dict[str, list[report.Result]] = {name: [] for name in models}
     seconds = dict.fromkeys(models, 0.0)
-    for known, features in zip(training_input.transcripts(shards), _features(shards), strict=True):
+    for known, features in zip(transcripts(shards), stored_features(shards), strict=True):
         for name, model in models.items():
             started = time.monotonic()
             log_probs = model.of_features(features)
@@ -60,19 +55,6 @@ def measure(
         name: _rates(results[name], greedy[name], first, seconds[name], shards.index.audio_seconds)
         for name in models
     }
-
-
-def _features(shards: ShardSet) -> Iterator[npt.NDArray[np.float32]]:
-    """Yields each utterance's features as they are stored, [frames, bins], in corpus order."""
-    front_end = shards.index.settings.front_end
-    unchanged = None
-    if front_end.normalisation == CORPUS:  # exported models normalise these themselves
-        unchanged = Statistics((0.0,) * front_end.bins, (1.0,) * front_end.bins)
-    input_fn = training_input.evaluation_input_fn(
-        shards, training_input.Batching(1, static=False), True, unchanged
-    )
-    for batch in input_fn({"batch_size": 1}).as_numpy_iterator():
-        yield batch["features"][0]
 
 
 def _rates(

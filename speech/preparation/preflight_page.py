@@ -16,27 +16,18 @@ import soundfile
 
 from speech.audio import levels
 from speech.audio.levels import FULL_SCALE
+from speech.audio.media_type import data_uri
 from speech.audio.reader import AudioError, read_audio
-from speech.corpora.recordings import data_uri
 from speech.corpora.utterance import Utterance
 from speech.html import charts as svg_charts
 from speech.html import page
 from speech.html.page import count, document, heading, table
-from speech.preparation.preflight import (
-    ERROR,
-    KINDS,
-    SPEECH_RANGE,
-    UNKNOWN_CHARACTERS,
-    UNREADABLE,
-    WARNING,
-    Finding,
-    Findings,
-    SetNumbers,
-)
+from speech.preparation.preflight_findings import Finding, Findings, Kind, SetNumbers, Severity
 from speech.preparation.preflight_report import CHARACTERS, advice, verdict
-from speech.shards.records import ShardSettings
+from speech.preparation.preflight_utterance import SPEECH_RANGE
+from speech.shards.index import ShardSettings
 from speech.system import storage
-from speech.text.showing import code_point, described, in_utf8, is_mark, place
+from speech.text.characters import code_point, describe, in_utf8, is_mark
 
 PAGE_FILE = "check.html"
 
@@ -65,16 +56,16 @@ def render(found: Findings, settings_of: dict[str, ShardSettings]) -> str:
     Args:
         settings_of: of each set, as `preflight.examine` had them.
     """
-    shown = {kind: found.of_kind(kind)[:WORST] for kind in KINDS}
+    shown = {kind: found.of_kind(kind)[:WORST] for kind in Kind}
     # What ended the process that read it would end this one.
-    unreadable = {_key(each) for each in found.of_kind(UNREADABLE)}
+    unreadable = {_key(each) for each in found.of_kind(Kind.UNREADABLE)}
     turns = [each for each in _take_turns(list(shown.values())) if _key(each) not in unreadable]
     recordings = _Recordings(settings_of, turns)
     parts = [
         ("summary", "Summary", _summary(found)),
         ("numbers", "Lengths and speech rates", _numbers(found.sets)),
     ]
-    for kind in KINDS:
+    for kind in Kind:
         articles = "".join(_article(each, recordings) for each in shown[kind])
         if articles:
             those = found.of_kind(kind)
@@ -122,8 +113,8 @@ def _counts(found: Findings) -> str:
         return ""
     names = ["found", "", *(f"<bdi>{escape(each.name)}</bdi>" for each in found.sets)]
     rows = []
-    for severity in (ERROR, WARNING):
-        for kind in KINDS:
+    for severity in Severity:
+        for kind in Kind:
             those = [each for each in found.of_kind(kind) if each.severity == severity]
             if those:
                 counts = [sum(each.set == one.name for each in those) for one in found.sets]
@@ -137,12 +128,12 @@ def _counts(found: Findings) -> str:
     return table(names, rows)
 
 
-def _characters(kind: str, found: Findings) -> str:
+def _characters(kind: Kind, found: Findings) -> str:
     """What an alphabet would have to have besides."""
-    if kind != UNKNOWN_CHARACTERS:
+    if kind != Kind.UNKNOWN_CHARACTERS:
         return ""
     counts = found.unknown_characters()
-    rows = [[escape(described(each)), f"{number:,}"] for each, number in counts[:CHARACTERS]]
+    rows = [[escape(describe(each)), f"{number:,}"] for each, number in counts[:CHARACTERS]]
     more = len(counts) - len(rows)
     told = f"<p class=note>and {count(more, 'character')} more</p>" if more else ""
     return table(["character", "utterances"], rows) + told
@@ -258,7 +249,7 @@ def _article(finding: Finding, recordings: _Recordings) -> str:
     utterance = finding.utterance
     told = f'<span class="{finding.severity}">{finding.severity}</span> in '
     told += f"<bdi>{escape(finding.set)}</bdi>"
-    where = escape(place(utterance))
+    where = escape(utterance.where)
     return (
         f"<article>{heading(utterance.utterance_id, told)}<p>{escape(finding.detail)}</p>"
         f"{_transcript(finding)}{recordings.of(finding)}"
@@ -293,7 +284,7 @@ def _letters(text: str) -> list[str]:
 
 
 def _marked(text: str, unknown: str) -> str:
-    names = "; ".join(described(each) for each in dict.fromkeys(text) if each in unknown)
+    names = "; ".join(describe(each) for each in dict.fromkeys(text) if each in unknown)
     shown = "".join(_seen(character) for character in text)
     return f'<mark title="{escape(names)}">{shown}</mark>'
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from absl import logging
 
-from speech.audio.stream import Samples
+from speech.audio.types import Samples
 from speech.decoding.beam_search import BeamSettings
 from speech.decoding.scorer import check_alphabet, read_scorer
 from speech.export import loading

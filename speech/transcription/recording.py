@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from speech.audio.stream import Samples
+from speech.audio.types import Samples
 from speech.transcription import subtitles
 from speech.transcription.subtitles import Transcript
 from speech.transcription.transcriber import TranscribedSegment

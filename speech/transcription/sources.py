@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import cast
 
 from speech.audio import find, microphone
-from speech.audio.stream import INPUT_NAME, Samples, stream_file, stream_input
+from speech.audio.stream import INPUT_NAME, stream_file, stream_input
+from speech.audio.types import Samples
 from speech.system import storage
 from utils import UserError
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from speech.decoding.alignment import TimedWord
 from speech.decoding.scorer import SPACE
-from speech.text.scripts import written_without_spaces
+from speech.text.characters import written_without_spaces
 
 # Broadcasters' limits of what can be read in time.
 LINE_CHARACTERS = 42

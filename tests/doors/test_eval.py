@@ -20,7 +20,9 @@ from doors import TINY_NETWORK, assert_error, run_door, run_here
 from scorers import pack_unigrams
 from tiny_shards import random_utterances, write_shards
 
-from speech.shards.records import ShardSet, Skipped, index_path
+from speech.shards.index import Skipped
+from speech.shards.paths import index_path
+from speech.shards.shard_set import ShardSet
 from utils import Alphabet, UserError
 
 BINS = 4

@@ -11,7 +11,7 @@ from tiny_shards import random_utterances, write_shards
 import export
 from speech.decoding.beam_search import greedy_decode
 from speech.export import loading
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 
 FORMS = {
     "saved_model": "saved_model",

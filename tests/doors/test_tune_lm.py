@@ -16,7 +16,7 @@ from tiny_scorer import write_tiny_scorer
 from tiny_shards import random_utterances, write_shards
 
 from speech.decoding.scorer import read_scorer
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from utils import Alphabet, UserError
 
 BINS = 4

@@ -18,7 +18,7 @@ from speech.language_model import text_files
 from speech.language_model.builder import Target, build
 from speech.language_model.kenlm_programs import Estimation, Packing
 from speech.networks.config import read_config
-from speech.shards.records import ShardSet, find_shards
+from speech.shards.shard_set import ShardSet, find_shards
 from speech.text.transcripts import TranscriptRules
 from utils import UTF_8
 

@@ -14,7 +14,7 @@ from tiny_shards import random_utterances, write_shards
 
 from speech.evaluation import logits_cache
 from speech.evaluation.recognition import Recognition
-from speech.shards.records import ShardSet
+from speech.shards.shard_set import ShardSet
 from utils import UserError
 
 LABELS = 5

@@ -6,7 +6,7 @@ import faked_tpu
 import pytest
 from tiny_shards import random_utterances, write_shards
 
-from speech.engines.tpu_estimator import TpuSettings
+from speech.engines.devices import TpuSettings
 from speech.evaluation import recogniser
 from speech.features.front_end import FrontEnd
 from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig
@@ -14,7 +14,7 @@ from utils import ENGLISH, UserError
 
 
 def config_of(bins: int) -> ModelConfig:
-    network = NetworkConfig(bins, ENGLISH.size)
+    network = NetworkConfig.of(bins, ENGLISH.size)
     return ModelConfig(FrontEnd(mel_filters=bins), ENGLISH, network, TrainingConfig())
 
 

@@ -9,7 +9,8 @@ import pytest
 from tiny_shards import random_utterances, write_shards
 
 from speech.evaluation.recognition import recognise
-from speech.input_pipeline.training_input import Batching, transcripts
+from speech.input_pipeline.batching import Batching
+from speech.input_pipeline.parsing import transcripts
 from utils import UserError
 
 SIZES = [2, 2, 1]  # of the batches

@@ -47,7 +47,7 @@ def test_features_of_a_corpus_are_normalised_by_the_models_statistics() -> None:
 )
 def test_checkpoint_of_another_network_is_refused(tmp_path: Path, other: dict) -> None:
     config = write_model(tmp_path / "model")
-    network = NetworkConfig(8, config.alphabet.size, **{"context_size": 5, **other})
+    network = NetworkConfig.of(8, config.alphabet.size, **{"context_size": 5, **other})
     checkpoint = f"{tmp_path}/model/model.ckpt-{STEP}"
     with pytest.raises(UserError, match=r"model\.ckpt-7 can't be read as a model of its config"):
         restore(replace(config, network=network), checkpoint)

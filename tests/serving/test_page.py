@@ -100,7 +100,7 @@ def test_sample_is_small_is_packaged_and_is_the_scripts_output() -> None:
     # In a process of its own: the library carries its state from one utterance to the next.
     program = (
         "import runpy, sys; sys.path.insert(0, sys.argv[1].rpartition('/')[0]); "
-        "sys.stdout.buffer.write(runpy.run_path(sys.argv[1])['spoken']().tobytes())"
+        "sys.stdout.buffer.write(runpy.run_path(sys.argv[1])['speak']().tobytes())"
     )
     spoken = subprocess.run(
         [sys.executable, "-c", program, str(script)], cwd=ROOT, capture_output=True, check=True

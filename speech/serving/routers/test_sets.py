@@ -7,13 +7,13 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from speech.corpora import recordings
+from speech.audio.media_type import media_type_of
 from speech.serving.errors import RequestError
 from speech.serving.schemas import requests, responses
 from speech.serving.service import Service
 from speech.serving.services import test_sets
-from speech.serving.services.serialize import DECIMALS
 from speech.serving.services.test_sets import RecognisedUtterance, TestSet
+from speech.transcription.subtitles import DECIMALS
 
 MOST_ROWS = 100  # of a page
 
@@ -94,7 +94,7 @@ def range_response(content: bytes, header: str | None) -> Response:
     Raises:
         RequestError: the file has no such range (416).
     """
-    kind, size = recordings.audio_type(content), len(content)
+    kind, size = media_type_of(content), len(content)
     headers = {"accept-ranges": "bytes", "cache-control": "private, max-age=3600"}
     match = _RANGE.match(header or "")
     if not match or match[0] == "bytes=-":

@@ -10,20 +10,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 from speech.corpora import recordings
 from speech.corpora.recordings import Audio
 from speech.evaluation import error_analysis
 from speech.evaluation import results as report
 from speech.evaluation.results import Errors, Result
-from speech.input_pipeline import training_input
+from speech.input_pipeline.parsing import stored_features, transcripts
 from speech.networks.config import check_same_front_end
 from speech.serving.errors import RequestError
 from speech.serving.schemas.requests import format_value
 from speech.serving.services.catalogue import Catalogue, Choice, ServedModel
 from speech.serving.services.transcription import Share, TranscriptionWorkers
-from speech.shards.records import ShardSet, find_shards
+from speech.shards.shard_set import ShardSet, find_shards
 from utils import UserError
 
 Floats = npt.NDArray[np.float32]
@@ -56,7 +55,7 @@ class TestSet:
         self.name = shards.name
         self.shards = shards
         self.audio = audio
-        self.utterances = [SetUtterance(*each) for each in training_input.transcripts(shards)]
+        self.utterances = [SetUtterance(*each) for each in transcripts(shards)]
         self._ids = {each.utterance_id for each in self.utterances}
         # (model, scorer) -> number of the utterance -> its result
         self._recognised: dict[tuple[str, str], dict[int, RecognisedUtterance]] = {}
@@ -109,25 +108,8 @@ class TestSet:
         return [kept[number] for number in numbers]
 
     def _features(self, offset: int, count: int) -> list[Floats]:
-        """Returns utterances' features as they are stored, [frames, bins]; models normalise them.
-
-        Features of a corpus are stored without its normalisation.
-        """
-        bins = self.shards.index.settings.front_end.bins
-        specification = {
-            "features": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
-            "feature_length": tf.io.FixedLenFeature([], tf.int64),
-        }
-        first, skipped = 0, offset
-        while skipped >= self.shards.index.shards[first].records:
-            skipped -= self.shards.index.shards[first].records
-            first += 1
-        records = tf.data.TFRecordDataset(list(self.shards.files[first:])).skip(skipped).take(count)
-        examples = [tf.io.parse_single_example(each, specification) for each in records]
-        return [
-            each["features"].numpy().reshape(bins, -1)[:, : int(each["feature_length"])].T
-            for each in examples
-        ]
+        """Returns features as they are stored, [frames, bins]; models normalise them."""
+        return list(stored_features(self.shards, offset, count))
 
 
 def rates(results: Sequence[RecognisedUtterance]) -> tuple[Errors, Errors]:
