@@ -4,7 +4,8 @@
 # make test-all   the same, and the tests that take minutes
 # make check-tpu   compiles the training step for TPUs, as check_tpu.py does: half an hour
 # make kenlm   compiles KenLM's programs, by which build_lm.py makes language models of any size
-# make bench SPEECH=FOLDER   what the README says of speed, measured on a folder of speech; decoders
+# make docs-flags   writes docs/flags.md from the doors' definitions of their flags
+# make bench SPEECH=FOLDER   what docs/benchmarks.md says, measured on a folder of speech; decoders
 #             take the output of MODEL=FOLDER for TEST=SHARDS, by default the demo's
 #
 # Each makes its environment in .venv, which needs Python 3.11 or 3.10 and the package index.
@@ -32,7 +33,7 @@ TEST = $(DEMO)/shards/test.tfrecords.*
 # Two files of tests at a time; most tests keep one core busy.
 SIDE_BY_SIDE = -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo examples test test-all check-tpu kenlm bench lint clean
+.PHONY: demo examples test test-all check-tpu kenlm bench lint docs-flags clean
 
 demo: $(INSTALLED)
 	$(RUN) examples/spoken_corpus.py --corpus_dir=$(DEMO)/corpus
@@ -95,6 +96,13 @@ lint: $(INSTALLED)
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports
+	$(RUN) -m codespell_lib *.md *.py Makefile setup.cfg docs speech tests examples benchmarks sagemaker
+	$(RUN) -m md_dead_link_check
+	$(RUN) docs/flags.py --check
+
+# The table of all flags, from the doors' definitions.
+docs-flags: $(INSTALLED)
+	$(RUN) docs/flags.py
 
 # Rewritten when the pins change, so that an old environment is brought up to date.
 $(INSTALLED): setup.cfg

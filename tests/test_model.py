@@ -25,11 +25,15 @@ from tiny_training import (
 )
 
 import model
-from speech.engines import tpu_estimator
-from speech.input_pipeline import training_input
+from speech.engines import step_state, tpu_estimator
+from speech.input_pipeline.batching import Batching
+from speech.input_pipeline.evaluation_input import evaluation_input_fn, evaluation_steps
+from speech.input_pipeline.parsing import transcripts
+from speech.input_pipeline.training_input import TrainingInput, training_input_fn
 from speech.networks.config import TrainingConfig
-from speech.shards.records import ShardSet
-from speech.training import step_description, step_state
+from speech.shards.shard_set import ShardSet
+from speech.training import step_description
+from speech.training.learning_rate import learning_rate_at
 from utils import ENGLISH
 
 # The variables of NETWORK, as checkpoints name them.
@@ -57,18 +61,9 @@ def test_a_described_step_shows_each_gradients_norm_and_one_utterance(
     assert int(frames) in (30, 40) and int(bins) == BINS
     assert int(outputs) == int(frames) / NETWORK.stride_size and int(classes) == ENGLISH.size
     label = re.search(r"label: (.+)", description)
-    assert label and label[1] in dict(training_input.transcripts(two)).values()
+    assert label and label[1] in dict(transcripts(two)).values()
     numbers = " ".join(map(str, ENGLISH.encode(label[1])))
     assert f"labels: [{numbers}]\n" in description
-
-
-def test_learning_rate_is_the_same_as_float_and_as_tensor() -> None:
-    training = TrainingConfig(learning_rate=3e-4, learning_rate_decay_factor=0.5, steps_per_epoch=7)
-    for step in (0, 1, 6, 7, 13, 14, 700):
-        as_float = training.learning_rate_at(step)
-        as_tensor = training.learning_rate_at(tf.constant(step, tf.float32))
-        assert as_float == pytest.approx(3e-4 * 0.5 ** (step // 7))
-        assert float(as_tensor) == pytest.approx(as_float, rel=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +114,7 @@ def test_curves_are_in_tensorboards_files(trained: tuple[Any, Path]) -> None:
         assert steps and all(step % model.SUMMARY_STEPS == 0 for step in steps), name
     assert dict(found["loss"])[50] > 0 and dict(found["gradient_norm"])[50] > 0
     assert dict(found["unalignable_utterances"])[50] == 0
-    rate = TRAINING.learning_rate_at(50)
+    rate = learning_rate_at(TRAINING, 50)
     assert dict(found["learning_rate"])[50] == pytest.approx(rate, rel=1e-4)
 
 
@@ -128,10 +123,10 @@ def test_evaluation_is_the_mean_over_utterances(
     trained: tuple[Any, Path], shards: ShardSet, static: bool
 ) -> None:
     """11 utterances in batches of 4: the last one is short, or filled up where it is static."""
-    batching = training_input.Batching(4, static)
+    batching = Batching(4, static)
     metrics = trained[0].evaluate(
-        training_input.evaluation_input_fn(shards, batching, for_prediction=False),
-        steps=training_input.evaluation_steps(shards.index, batching),
+        evaluation_input_fn(shards, batching, for_prediction=False),
+        steps=evaluation_steps(shards.index, batching),
     )
     each = [one["ctc_loss"] for one in predictions(trained[0], shards, static)[:11]]
     assert metrics["ctc_loss"] == pytest.approx(np.mean(each), rel=1e-5)
@@ -223,9 +218,7 @@ def test_unalignable_utterance_is_counted_and_trains_nothing(tmp_path: Path) -> 
     train(tmp_path / "m", shards, 2)
     assert dict(curves(tmp_path / "m")["unalignable_utterances"])[0] == 1
     metrics = build(tmp_path / "m").evaluate(
-        training_input.evaluation_input_fn(
-            shards, training_input.Batching(4, False), for_prediction=False
-        )
+        evaluation_input_fn(shards, Batching(4, False), for_prediction=False)
     )
     assert metrics["unalignable_utterances"] == 1
     assert all(np.isfinite(value).all() for value in checkpointed(tmp_path / "m").values())
@@ -263,18 +256,17 @@ def tpu_graphs(
     folder = str(tmp_path_factory.mktemp("tpu"))
     training = TrainingConfig(TPU_BATCH, bfloat16=request.param == "bfloat16")
     run = tpu_estimator.RunSettings(folder, train_batch_size=TPU_BATCH, eval_batch_size=TPU_BATCH)
-    batching = training_input.Batching(TPU_BATCH, static=True)
+    batching = Batching(TPU_BATCH, static=True)
     with faked_tpu.topology():
         built = tpu_estimator.build(
             model.model_fn_builder(model_config(training), folder), run, faked_tpu.device()
         )
     enough = tiny_shards(tmp_path_factory.mktemp("enough"), [30] * TPU_BATCH)
-    input_fn = training_input.training_input_fn(
-        enough, batching, 1, 8, ("time_mask",), start_step=0
+    input_fn = training_input_fn(
+        TrainingInput(enough, batching, 1, shuffle_buffer_size=8, augmentations=("time_mask",))
     )
     input_fns = [
-        training_input.evaluation_input_fn(shards, batching, for_prediction)
-        for for_prediction in (False, True)
+        evaluation_input_fn(shards, batching, for_prediction) for for_prediction in (False, True)
     ]
     return {
         "train": faked_tpu.graph_of(lambda: built.train(input_fn, max_steps=10)),
@@ -356,11 +348,11 @@ def test_tpu_sums_nothing_outside_training(tpu_graphs: dict[str, tf.Graph], mode
     assert not operations & {"CrossReplicaSum", "ResourceApplyAdam"}
 
 
-# --- What a TPU's host makes of what the cores send -----------------------------------------------
+# --- What a TPU's host computes from what the cores send ------------------------------------------
 
 
 def session_of(graph: tf.Graph) -> tf.compat.v1.Session:
-    """A session that runs what it is asked for, though it can't run all of the graph."""
+    """Returns a session that runs parts of a graph that it can't run completely."""
     options = tf.compat.v1.GraphOptions(place_pruned_graph=True)
     return tf.compat.v1.Session(graph=graph, config=tf.compat.v1.ConfigProto(graph_options=options))
 
@@ -386,8 +378,8 @@ def test_tpu_evaluation_counts_each_utterance_once(
     """
     first, *others = random_utterances([8, 45, 31, 60, 22, 38, 27, 50, 41, 33, 25], BINS)
     shards = write_shards(tmp_path, [replace(first, transcript="aaaaaa"), *others], bins=BINS)
-    batching = training_input.Batching(TPU_BATCH, static=True)
-    found = list(trained[0].predict(training_input.evaluation_input_fn(shards, batching, True)))
+    batching = Batching(TPU_BATCH, static=True)
+    found = list(trained[0].predict(evaluation_input_fn(shards, batching, True)))
     losses, aligned = (np.array([one[key] for one in found]) for key in ("ctc_loss", "aligned"))
     assert aligned.tolist() == [0] + 10 * [1] + 5 * [0]
     weight = np.array(11 * [1.0] + 5 * [0.0], np.float32)
@@ -438,8 +430,8 @@ def test_a_tpus_host_describes_the_first_cores_utterance(
     with faked_tpu.topology():
         built = tpu_estimator.build(model_fn, run, faked_tpu.device())
     enough = tiny_shards(tmp_path, [30] * TPU_BATCH)
-    batching = training_input.Batching(TPU_BATCH, static=True)
-    input_fn = training_input.training_input_fn(enough, batching, 1, 8, (), start_step=0)
+    batching = Batching(TPU_BATCH, static=True)
+    input_fn = training_input_fn(TrainingInput(enough, batching, 1, shuffle_buffer_size=8))
     graph = faked_tpu.graph_of(lambda: built.train(input_fn, max_steps=10))
     received = [op for op in graph.get_operations() if op.type == "OutfeedDequeueTuple"]
     values = [

@@ -1,4 +1,4 @@
-"""Reads sound of any format and length, and cuts it into segments.
+"""Reads sound of any format and length, measures its levels, and cuts it into segments.
 
 In: files, pipes, the microphone.
 Out: samples at the front end's rate, [samples] int16 or float32.

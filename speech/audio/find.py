@@ -1,4 +1,4 @@
-"""The recordings that a command line names: files, folders, patterns, standard input."""
+"""Finds the recordings that a command line names: files, folders, patterns, standard input."""
 
 import glob
 import os
@@ -15,16 +15,16 @@ REMEDY = "name files, folders, patterns, or - for standard input."
 
 
 def find_audio_files(arguments: Iterable[str]) -> list[str]:
-    """Paths in order, each file once; STANDARD_INPUT, if it is named, first.
+    """Returns paths in order, each file once; STANDARD_INPUT, if it is named, comes first.
 
-    - A file is taken whatever its name, local or gs://.
-    - Of a folder all files below with one of audio.SUFFIXES are, but for hidden ones.
-    - A pattern (*, ?, [...], ** for folders) is what a shell makes of it, and of the folders that
-      it matches the audio below. One that ends with such a mark takes only audio, as of a folder.
-      A file or folder with just this name comes before what the pattern matches.
+    - A named file is always included, local or gs://.
+    - A folder stands for all files below it with one of reader.SUFFIXES, except hidden ones.
+    - A pattern (*, ?, [...], ** for folders) matches as in a shell; a folder that it matches stands
+      for the audio below it. A pattern that ends with a wildcard matches only audio files.
+      A file or folder with exactly this name takes precedence over the pattern.
 
     Raises:
-        UserError: no argument, or one that names nothing.
+        UserError: there is no argument, or an argument names nothing.
     """
     found: dict[str, str] = {}  # a file's identity -> its path
     arguments = list(arguments)
@@ -33,7 +33,7 @@ def find_audio_files(arguments: Iterable[str]) -> list[str]:
     for argument in arguments:
         for path in _files_of(argument):
             same = found.setdefault(_identity(path), path)
-            if path < same:  # so that their order on the command line is none
+            if path < same:  # whatever their order on the command line
                 found[_identity(path)] = path
     return sorted(found.values(), key=lambda path: (path != STANDARD_INPUT, path))
 
@@ -44,7 +44,7 @@ def _identity(path: str) -> str:
 
 
 def _files_of(argument: str) -> list[str]:
-    """The files that one argument names; at least one."""
+    """Returns the files that one argument names; at least one."""
     if argument == STANDARD_INPUT:
         return [argument]
     if storage.in_bucket(argument):
@@ -59,7 +59,7 @@ def _files_of(argument: str) -> list[str]:
     elif os.path.exists(argument):
         return [argument]
     elif not glob.has_magic(argument):
-        raise UserError(f"{argument or repr(argument)} isn't there: {REMEDY}")
+        raise UserError(f"{argument or repr(argument)} doesn't exist: {REMEDY}")
     else:
         matches = glob.glob(storage.meant(argument), recursive=True)
         files = [path for path in matches if not os.path.isdir(path)]
@@ -76,8 +76,8 @@ def _files_below(folder: str) -> list[str]:
     files = _audio_below(folder)
     if not files:
         raise UserError(
-            f"{folder} holds no audio: no file below is named as one ({', '.join(SUFFIXES)}). Name "
-            "files themselves, or another folder."
+            f"{folder} has no audio: no file below it has a known suffix ({', '.join(SUFFIXES)}). "
+            "Name the files, or another folder."
         )
     return files
 
@@ -87,6 +87,6 @@ def _audio_below(folder: str) -> list[str]:
 
 
 def _is_audio(path: str) -> bool:
-    """By its name; not a hidden file, such as one that is being written."""
+    """Tells by its name whether a file is audio; a hidden one, still being written, is not."""
     name = path.rpartition("/")[2]
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")

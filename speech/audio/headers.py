@@ -1,8 +1,8 @@
-"""Lengths that are missing in the headers of sound files.
+"""Completes headers of sound files that have no length.
 
-A program fills in the length when it closes the file. After a crash, or in a pipe, a placeholder
-stays there, and samples follow it. libsndfile reads a wav or au file with such a header as one
-without samples, and refuses a caf file.
+A program writes the length when it closes the file. After a crash, or in a pipe, the header keeps a
+placeholder although samples follow. libsndfile reads a wav or au file with such a header as empty,
+and refuses a caf file.
 """
 
 import io
@@ -10,7 +10,7 @@ import os
 import struct
 from collections.abc import Iterator
 
-# Bytes at the beginning of a file in which its chunk of samples is looked for.
+# Bytes at the beginning of a file that are searched for its chunk of samples.
 HEAD_BYTES = 2**20
 
 RIFF_MAGICS, RF64_MAGIC, AU_MAGIC, CAF_MAGIC = (b"RIFF", b"RF64"), b"RF64", b".snd", b"caff"
@@ -18,12 +18,12 @@ RIFF_MAGICS, RF64_MAGIC, AU_MAGIC, CAF_MAGIC = (b"RIFF", b"RF64"), b"RF64", b".s
 AU_PLACEHOLDERS = (0, 0x7FFFFFFF, 0xFFFFFFFF)
 CAF_PLACEHOLDERS = (0, -1)
 
-# A field of a header: where it starts in the file, and the bytes that it should hold.
+# A field of a header: its offset in the file, and the bytes that it should have.
 Field = tuple[int, bytes]
 
 
 class CompletedFile(io.BufferedReader):
-    """Reads a file as if a field of its header held other bytes."""
+    """A file that is read as if a field of its header had other bytes."""
 
     def __init__(self, file: io.FileIO, field: Field) -> None:
         super().__init__(file)
@@ -44,7 +44,7 @@ def missing_length(file: io.BufferedIOBase) -> Field | None:
     """Finds the length of the samples in a wav, au or caf file whose header has a placeholder.
 
     Args:
-        file: any file that can be sought; its position is left at will.
+        file: a seekable file; its position afterwards is undefined.
 
     Returns:
         the field with the length to the end of the file; None if nothing is missing.

@@ -1,4 +1,4 @@
-"""The microphone -> samples, by PortAudio."""
+"""Records from the microphone, with PortAudio."""
 
 import queue
 import signal
@@ -6,23 +6,23 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from speech.audio.reader import AudioError
+from speech.audio.types import Samples
 from utils import UserError
 
 BLOCK_SECONDS = 0.05
-# Blocks that may wait for a slow listener: ten seconds.
+# Maximum blocks that wait to be processed: ten seconds.
 MOST_WAITING = 200
 
-# Why it ended.
+# Reasons why a recording ended.
 CTRL_C, TOO_FAST = "Ctrl-C", "too fast"
 
 
-def blocks(sample_rate: int) -> Iterator[npt.NDArray[np.float32]]:
-    """Samples of the default microphone in blocks, mono, until Ctrl-C.
+def blocks(sample_rate: int) -> Iterator[Samples]:
+    """Yields samples of the default microphone in blocks, mono, until Ctrl-C.
 
-    It is for the main thread, as signals are.
+    Only the main thread may call it, because it handles a signal.
 
     Args:
         sample_rate: Hz.
@@ -32,19 +32,19 @@ def blocks(sample_rate: int) -> Iterator[npt.NDArray[np.float32]]:
 
     Raises:
         UserError: sounddevice or PortAudio isn't installed.
-        AudioError: there is no microphone for this rate, or it was faster than its listener.
+        AudioError: there is no microphone for this rate, or its samples were processed too slowly.
     """
     sounddevice = _sounddevice()
     waiting: queue.Queue[bytes] = queue.Queue(MOST_WAITING)
-    ended: list[str] = []  # why
+    ended: list[str] = []  # reasons
 
-    def take(heard: Any, frames: int, time: Any, status: Any) -> None:
+    def take(recorded: Any, frames: int, time: Any, status: Any) -> None:
         try:
-            waiting.put_nowait(bytes(heard))
+            waiting.put_nowait(bytes(recorded))
         except queue.Full:
             ended.append(TOO_FAST)
 
-    # Not KeyboardInterrupt, which would come wherever the listener is, and lose its last words.
+    # Not KeyboardInterrupt, which would interrupt the processing and lose the last words.
     before = signal.signal(signal.SIGINT, lambda number, frame: ended.append(CTRL_C))
     try:
         size = round(BLOCK_SECONDS * sample_rate)
@@ -56,23 +56,23 @@ def blocks(sample_rate: int) -> Iterator[npt.NDArray[np.float32]]:
                     yield _samples(waiting.get(timeout=BLOCK_SECONDS))
                 except queue.Empty:
                     continue
-        while not waiting.empty():  # what was said before it ended
+        while not waiting.empty():  # samples from before the end
             yield _samples(waiting.get())
     except sounddevice.PortAudioError as error:
         raise AudioError(
-            f"The microphone can't be heard ({error}): connect one that other programs hear."
+            f"The microphone can't be used ({error}): connect one that works in other programs."
         ) from None
     finally:
         signal.signal(signal.SIGINT, before)
     if CTRL_C not in ended:
         raise AudioError(
-            "This machine hears slower than the microphone speaks: take a smaller model or "
-            "--beam_width."
+            "This machine recognises speech slower than it is spoken: choose a smaller model or "
+            "a smaller --beam_width."
         )
 
 
-def _samples(heard: bytes) -> npt.NDArray[np.float32]:
-    return np.frombuffer(heard, "<i2").astype(np.float32)
+def _samples(recorded: bytes) -> Samples:
+    return np.frombuffer(recorded, "<i2").astype(np.float32)
 
 
 def _sounddevice() -> Any:

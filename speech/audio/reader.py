@@ -1,18 +1,18 @@
 """Audio files -> samples.
 
-soundfile (libsndfile) reads wav, flac, mp3, ogg (Vorbis, Opus), aiff, au and the like; what it
-doesn't know, m4a, webm, wma, amr or the sound of a video, is decoded by the program ffmpeg. Either
-way the channels are averaged and other rates are resampled by soxr.
+soundfile (libsndfile) reads wav, flac, mp3, ogg (Vorbis, Opus), aiff, au and similar formats. The
+program ffmpeg decodes formats that soundfile doesn't support: m4a, webm, wma, amr, the sound of a
+video. In both cases the channels are averaged, and soxr resamples other rates.
 
-Checked against known signals in its tests, at 8, 16, 22.05, 44.1 and 48 kHz and with one, two and
-six channels: wav of 8 to 32 bits and of floating point, flac, aiff, au, caf, mp3 (two channels at
-most) and ogg Vorbis, ogg Opus at the three of these rates that it has; also mp3 without a header of
-its length or with a wrong one. Through ffmpeg, at 48 kHz: m4a, aac, webm, wma, ogg flac, and the
-sound of mp4, mkv and avi; amr and 3gp at their 8 kHz. Other formats aren't checked.
+The tests compare with known signals at 8, 16, 22.05, 44.1 and 48 kHz, with one, two and six
+channels: wav of 8 to 32 bits and floating point, flac, aiff, au, caf, mp3 (at most two channels),
+ogg Vorbis, and ogg Opus at the three of these rates that it supports; also mp3 with a missing or a
+wrong length in its header. With ffmpeg, at 48 kHz: m4a, aac, webm, wma, ogg flac, and the sound of
+mp4, mkv and avi; amr and 3gp at their 8 kHz. Other formats are not tested.
 
-What is not noticed: an ogg, wav, wma or mp3 without a length in its header that ends too early, and
-the later parts of several mp3 or ogg files that were joined into one. The sound of a video starts
-at its own first sample, even if the picture starts earlier.
+Not detected: an ogg, wav, wma or mp3 without a length in its header that ends too early, and the
+later parts of several mp3 or ogg files that were joined into one. The sound of a video starts at
+its first sample, even if the picture starts earlier.
 """
 
 import codecs
@@ -33,64 +33,65 @@ import soundfile
 import soxr
 
 from speech.audio.headers import HEAD_BYTES, CompletedFile, missing_length
+from speech.audio.types import RecordedSamples
 from speech.system import storage
 from utils import UserError, lines_of
 
-# Files that a folder of recordings is searched for, in lower case.
+# Suffixes of audio files in a folder of recordings, in lower case.
 SUFFIXES = (
     *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc", ".au", ".snd"),
     *(".caf", ".sph", ".w64", ".mp2", ".spx", ".m4a", ".m4b", ".aac", ".ac3", ".webm", ".mka"),
     *(".wma", ".amr", ".3gp", ".ape", ".wv", ".tta", ".mp4", ".mkv", ".mov", ".avi", ".flv"),
 )
 
-# soundfile gives samples in [-1, 1); the front end's energies are at the scale of 16-bit samples.
+# Full scale: soundfile's samples are in [-1, 1), the front end's at the scale of 16 bits.
 INT16_SCALE = 32768.0
 
-# How soundfile names the samples that int16 holds without loss.
+# soundfile's name of the subtype that int16 holds without loss.
 INT16_SUBTYPE = "PCM_16"
 
-# Rates that a recording may have, in Hz: others are those of a damaged header, and would make a
-# second of sound into hours, or hours into nothing.
+# Rates of recordings, in Hz. Others are those of a damaged header, and would turn a second of sound
+# into hours, or hours into nothing.
 LOWEST_RATE, HIGHEST_RATE = 1000, 768_000
 
-# soundfile's count of samples where the header doesn't tell it, as in a flac encoded into a pipe.
+# soundfile's number of samples if the header has none, as in a flac encoded into a pipe.
 UNKNOWN_LENGTH = 2**63 - 1
 
-# soundfile's names of that in which libsndfile's seek misses: seen in mp3 and in Vorbis.
+# Subtypes in which libsndfile's seek is inexact: observed in mp3 and in Vorbis.
 INEXACT_SEEK = ("MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III", "VORBIS", "OPUS")
-SKIPPED_AT_ONCE = 2**16  # samples that are decoded to get to where a stretch starts
+SKIPPED_AT_ONCE = 2**16  # samples per read on the way to the start of a segment
 
 # Samples that may be missing at the end of an mp3: some encoders count the header as one of its
-# frames of 1152 samples, and where the header doesn't tell of the encoder's delay, it is cut off.
+# frames of 1152 samples, and the encoder's delay is cut off if the header doesn't give it.
 MP3, MPEG_SLACK = "MP3", 2 * 1152
 
-# Of what ffmpeg decoded so many bytes at most are kept for the file's next stretch: 50 minutes of
-# two channels at 44.1 kHz. It is no way out to let ffmpeg seek: in an m4a it was off by 16 ms.
+# Maximum bytes decoded by ffmpeg that are kept for the file's next segment: 50 minutes of two
+# channels at 44.1 kHz. ffmpeg's own seek is no alternative: in an m4a it was off by 16 ms.
 KEPT_BYTES = 2**30
 
-# How far a stretch may reach beyond its file: a list's seconds are rounded, and an encoder's frames
-# make a file a little shorter or longer than what went in.
-STRETCH_SLACK = 0.05  # seconds
+# How far a segment may exceed its file: the seconds of a list are rounded, and an encoder's frames
+# make a file slightly shorter or longer than its source.
+SEGMENT_SLACK = 0.05  # seconds
 
-# Power of the channels' mean, relative to that of the channels, below which they cancel out.
+# Channels cancel out if the power of their mean is below this share of their mean power.
 CANCELLED = 1e-4
 
-# What ffmpeg may take a file for: no pictures or texts, and no lists that name other files.
+# Formats that ffmpeg may read: no pictures or texts, and no lists that name other files.
 FFMPEG_FORMATS = (
     *("aac", "ac3", "aiff", "amr", "ape", "asf", "avi", "caf", "dts", "eac3", "flv", "matroska"),
     *("mov", "mp3", "mpc", "mpc8", "mpeg", "mpegts", "ogg", "rm", "tta", "wav", "wv"),
 )
-# What it says of a damaged file before it goes on with the rest.
+# ffmpeg's messages about a damaged file after which it continues.
 FFMPEG_WENT_ON = (
     *("File ended prematurely", "EBML number", "CRC mismatch"),
     "exceeds containing master element",
 )
-# What it says in words that need its command to be understood.
+# ffmpeg's messages that only its command line explains -> plain ones.
 FFMPEG_MEANS = {
     "Format not on whitelist": "no format of sound",
     "matches no streams": "it holds no sound",
 }
-# What libsndfile says of a file that is called .mp3 and holds no sound: it is there.
+# libsndfile's message about an existing file that is called .mp3 and contains no sound.
 NOT_REGULAR = "File does not exist or is not a regular file"
 NOT_RECOGNISED = "Format not recognised"
 # How web pages begin, in lower case.
@@ -105,40 +106,40 @@ class AudioError(UserError):
 
 
 class TooMuchAudioError(AudioError):
-    """One of more samples than are wanted."""
+    """A file with more samples than allowed."""
 
 
 def read_audio(
     path: str, sample_rate: int, start_seconds: float = 0.0, seconds: float | None = None
-) -> np.ndarray:
-    """Samples of a sound file or of a stretch of it: mono, at `sample_rate` Hz, at int16 scale.
+) -> RecordedSamples:
+    """Reads a sound file or a segment of it: mono, at `sample_rate` Hz, at int16 scale.
 
     Channels are averaged; other rates are resampled (soxr, high quality). Of several streams, as in
-    a video, the first is taken. Of mp3 and ogg all that lies before a stretch is decoded as well;
-    what ffmpeg decodes for a stretch is the whole file, and is kept (KEPT_BYTES) until another file
-    is read. libsndfile prints what it finds wrong in an mp3 to stderr.
+    a video, the first is read. In mp3 and ogg everything before a segment is decoded too. ffmpeg
+    decodes the whole file for a segment; the result is kept (KEPT_BYTES) until another file is
+    read. libsndfile prints errors in an mp3 to stderr.
 
     Args:
         path: local or gs://.
-        start_seconds: where the stretch starts.
+        start_seconds: start of the segment.
         seconds: its length; None: to the end.
 
     Returns:
-        [samples], possibly with no samples: int16 if the file holds just these, else float32.
+        [samples], possibly none: int16 if the file has these unchanged, else float32.
 
     Raises:
         AudioError: the file is missing, not audio, damaged, of a rate that no recording has,
-            shorter than its header promises or than the stretch, or ffmpeg is needed and not there.
+            shorter than its header promises or than the segment, or ffmpeg is needed and missing.
         UserError: the bucket can't be reached.
     """
-    stretch = bool(start_seconds) or seconds is not None
-    with errors_named(path), _opened(path, stretch) as file:
+    segment = bool(start_seconds) or seconds is not None
+    with errors_named(path), _opened(path, segment) as file:
         file_rate, promised = file.samplerate, file.length
         refuse_strange_rate(file_rate, path)
-        start, stop = _stretch(path, file, start_seconds, seconds)
-        as_it_is = (file.subtype, file.channels, file_rate) == (INT16_SUBTYPE, 1, sample_rate)
+        start, stop = _segment(path, file, start_seconds, seconds)
+        unchanged = (file.subtype, file.channels, file_rate) == (INT16_SUBTYPE, 1, sample_rate)
         reached = _go_to(file, start)
-        kind = "int16" if as_it_is else "float32"
+        kind = "int16" if unchanged else "float32"
         audio = file.read(stop - start, dtype=kind, always_2d=True)  # [samples, channels]
         slack = MPEG_SLACK if file.subtype.startswith("MPEG") else 0
     there = reached + len(audio)
@@ -146,7 +147,7 @@ def read_audio(
         raise AudioError(
             f"{path} is cut short: its header promises {promised} samples, {there} are there."
         )
-    if as_it_is:
+    if unchanged:
         return audio[:, 0]  # [samples]
     mono = audio.mean(axis=1)  # [samples]
     if not np.isfinite(mono).all():
@@ -160,31 +161,31 @@ def read_audio(
 def audio_length(
     path: str, sample_rate: int, start_seconds: float = 0.0, seconds: float | None = None
 ) -> int:
-    """Samples that `read_audio` gives for a good file or a stretch of it.
+    """Returns the number of samples that `read_audio` gives for a good file or a segment of it.
 
-    Only the header is read, so that a file that is cut short or damaged after it isn't noticed;
-    an mp3 is looked through, and may have MPEG_SLACK samples less than its header says. What only
-    ffmpeg reads, and a flac without its length, is decoded.
+    Only the header is read, so that damage after it is not detected; an mp3 is scanned, and may
+    have MPEG_SLACK samples less than its header says. Files that only ffmpeg reads, and a flac
+    without its length, are decoded.
 
     Raises:
         AudioError: the file is missing, not audio, of a rate that no recording has, shorter than
-            the stretch, or ffmpeg is needed and not there.
+            the segment, or ffmpeg is needed and missing.
         UserError: the bucket can't be reached.
     """
     try:
         with _opened(path, bool(start_seconds) or seconds is not None) as file:
             refuse_strange_rate(file.samplerate, path)
-            start, stop = _stretch(path, file, start_seconds, seconds)
+            start, stop = _segment(path, file, start_seconds, seconds)
             return round_half_up((stop - start) * sample_rate / file.samplerate)  # as soxr does
     except OSError as error:
         raise AudioError(f"{path} can't be read as audio: {reason_of(error)}.") from None
 
 
 def refuse_strange_rate(rate: int, name: str) -> None:
-    """Raises AudioError if no recording has such a rate, in Hz; name: the file's, for messages."""
+    """Raises AudioError if no recording has such a rate, in Hz; name: of the file, for messages."""
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise AudioError(
-            f"{name} can't be used: its header tells a rate of {rate} Hz, which is damage, as "
+            f"{name} can't be used: its header is damaged, with a rate of {rate} Hz, while "
             f"recordings have {LOWEST_RATE} to {HIGHEST_RATE} Hz. Encode it again."
         )
 
@@ -195,7 +196,7 @@ def power(samples: np.ndarray) -> float:
 
 
 def refuse_cancelled(mixed: float, whole: float, name: str) -> None:
-    """Refuses channels of opposite phase, of whose mean next to nothing is left.
+    """Refuses channels of opposite phase, whose mean is almost silent.
 
     Args:
         mixed: power of the channels' mean.
@@ -207,23 +208,25 @@ def refuse_cancelled(mixed: float, whole: float, name: str) -> None:
     """
     if mixed < CANCELLED * whole:
         raise AudioError(
-            f"{name} can't be used: its channels cancel each other out, being of opposite phase. "
+            f"{name} can't be used: its channels have opposite phase and cancel each other out. "
             "Keep one of them, as in ffmpeg -i INPUT -af 'pan=mono|c0=c0' OUTPUT.wav."
         )
 
 
 def round_half_up(value: float) -> int:
+    """Rounds to the nearest integer, halves up."""
     return int(np.floor(value + 0.5))
 
 
 class _OfUnknownSize(io.BufferedIOBase):
-    """An mp3 that doesn't tell its size to the decoder: a base beside that of a file.
+    """A mixin for an mp3 file that hides its size from the decoder.
 
-    From the size it would guess how many samples there are where the header doesn't say, and give
-    no more than these: a quarter of all was seen at a variable bit rate. Now it counts them.
+    If the header has no length, the decoder would estimate the samples from the size and return no
+    more: a quarter of them in one file of variable bit rate. Without the size it counts them.
     """
 
-    _asked = 0  # for the size: first by libsndfile, which takes no empty file, then by its decoder
+    # Requests for the size: first of libsndfile, which refuses empty files, then of its decoder.
+    _asked = 0
     _at_end = False
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
@@ -236,23 +239,23 @@ class _OfUnknownSize(io.BufferedIOBase):
 
 
 class _Mp3Bytes(_OfUnknownSize, io.BytesIO):
-    """One in memory."""
+    """An mp3 in memory."""
 
 
 class Mp3File(_OfUnknownSize, io.BufferedReader):
-    """One on the disk, which is opened by `Mp3File(io.FileIO(path))`."""
+    """An mp3 on the disk, opened by `Mp3File(io.FileIO(path))`."""
 
 
 class SoundReader(soundfile.SoundFile):
-    """One that can't be sought where that leads astray, and knows the length of every file.
+    """A sound file that doesn't seek where seeking is inexact, and knows every file's length.
 
-    soundfile seeks after each read as well, to where it is; in an mp3 what follows would be wrong,
-    and in a flac that doesn't tell its length it fails.
+    soundfile seeks to the current position after each read too: in an mp3 the next samples would be
+    wrong, and in a flac without its length it fails.
     """
 
     @functools.cached_property
     def length(self) -> int:
-        """Samples of each channel; where the header doesn't have them all are decoded."""
+        """Returns the samples of each channel; decodes all of them if the header has no length."""
         if self.frames != UNKNOWN_LENGTH:
             return int(self.frames)
         content = self.name if isinstance(self.name, bytes) else io.BytesIO(self.name.getbuffer())
@@ -265,14 +268,14 @@ class SoundReader(soundfile.SoundFile):
 
 
 def open_sound(source: str | bytes, reader: type[SoundReader] = SoundReader) -> SoundReader:
-    """Opens what soundfile reads; a length that is missing in the header reaches to the end.
+    """Opens a file that soundfile reads; a missing length is taken to reach to the file's end.
 
     Args:
         source: the path of a local file, or the content of one.
-        reader: how it is to be read.
+        reader: class of the result.
 
     Raises:
-        SoundFileError: it is no sound file that soundfile knows.
+        SoundFileError: soundfile can't read it.
     """
     # soundfile takes only paths in UTF-8 as text, and a file's name needn't be that.
     opened = os.fsencode(source) if isinstance(source, str) else io.BytesIO(source)
@@ -288,7 +291,7 @@ def open_sound(source: str | bytes, reader: type[SoundReader] = SoundReader) -> 
 
 
 def _completed(source: str | bytes) -> io.BufferedIOBase | None:
-    """Opens a file with the length that its header should have; None if it has one."""
+    """Opens a file with the length that its header should have; None if nothing is missing."""
     with open(source, "rb") if isinstance(source, str) else io.BytesIO(source) as file:
         field = missing_length(file)
     if field is None:
@@ -301,24 +304,24 @@ def _completed(source: str | bytes) -> io.BufferedIOBase | None:
 
 @dataclass(frozen=True)
 class _Decoded:
-    """What ffmpeg has made of a file."""
+    """Result of decoding a file with ffmpeg."""
 
     path: str
-    state: tuple[int, int] | str  # bytes and time of a local file, a digest of one in a bucket
+    state: tuple[int, int] | str  # see _state
     sound: bytes
 
 
-_kept: _Decoded | None = None  # of the file that was read last, if stretches of it are wanted
+_kept: _Decoded | None = None  # of the file that was read last, if segments of it were read
 
 
-def _opened(path: str, stretch: bool) -> SoundReader:
-    """The file, or what ffmpeg makes of it.
+def _opened(path: str, segment: bool) -> SoundReader:
+    """Opens the file, or the result of decoding it with ffmpeg.
 
     Args:
-        stretch: only a part of it is wanted, so that the next one may be wanted soon.
+        segment: only a part is read, so that another one may be read next.
 
     Raises:
-        AudioError: neither soundfile nor ffmpeg can read it, or ffmpeg isn't there.
+        AudioError: neither soundfile nor ffmpeg can read it, or ffmpeg is missing.
         OSError: the local file can't be opened.
         UserError: the bucket can't be reached.
     """
@@ -337,14 +340,14 @@ def _opened(path: str, stretch: bool) -> SoundReader:
         state = _state(path, content)
         kept = _kept
         if kept is None or (kept.path, kept.state) != (path, state):
-            _kept = None  # before another one needs its memory
+            _kept = None  # frees its memory for the next file
             kept = _Decoded(path, state, _decoded(path, content, cause_of(error)))
-            _kept = kept if stretch and len(kept.sound) <= KEPT_BYTES else None
+            _kept = kept if segment and len(kept.sound) <= KEPT_BYTES else None
         return SoundReader(io.BytesIO(kept.sound))
 
 
 def _is_text(content: bytes) -> bool:
-    """Says whether bytes are printable text in UTF-8, whose last character may be cut."""
+    """Tells whether bytes are printable text in UTF-8; the last character may be incomplete."""
     try:
         text = codecs.getincrementaldecoder("utf-8")().decode(content)
     except UnicodeDecodeError:
@@ -353,10 +356,10 @@ def _is_text(content: bytes) -> bool:
 
 
 def refuse_without_sound(name: str, source: str | bytes) -> None:
-    """Refuses what is plainly no sound, which decoders would describe as damage.
+    """Refuses a file that clearly has no sound; decoders would report it as damaged.
 
     Args:
-        name: the file's, for messages.
+        name: of the file, for messages.
         source: the path of a local file, or the content of one.
 
     Raises:
@@ -380,7 +383,7 @@ def refuse_without_sound(name: str, source: str | bytes) -> None:
 
 
 def _state(path: str, content: bytes | None) -> tuple[int, int] | str:
-    """What changes when a file does."""
+    """Returns bytes and time of a local file, or a digest of one in a bucket."""
     if content is not None:
         return hashlib.sha256(content).hexdigest()
     there = os.stat(path)
@@ -389,7 +392,7 @@ def _state(path: str, content: bytes | None) -> tuple[int, int] | str:
 
 @contextlib.contextmanager
 def errors_named(path: str) -> Iterator[None]:
-    """Within it what keeps a file from being read becomes an AudioError that names the file."""
+    """Turns errors of reading a file into AudioErrors that name the file."""
     try:
         yield
     except soundfile.SoundFileError as error:
@@ -401,27 +404,26 @@ def errors_named(path: str) -> Iterator[None]:
 
 
 def reason_of(error: OSError | MemoryError) -> str:
-    """What the system has against a file, without its name."""
+    """Returns the system's reason for an error, without the file's name."""
     return str(getattr(error, "strerror", None) or error)
 
 
 def cause_of(error: soundfile.SoundFileError) -> str:
-    """What soundfile has against a file, without what it calls one that isn't local."""
+    """Returns soundfile's reason for an error, without its wrong one for a file that exists."""
     words = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
     return NOT_RECOGNISED if NOT_REGULAR in words else str(words).rstrip(".")
 
 
-def _stretch(
+def _segment(
     path: str, file: SoundReader, start_seconds: float, seconds: float | None
 ) -> tuple[int, int]:
-    """Where a stretch starts and stops, in the file's own samples."""
+    """Returns the start and end of a segment in the file's own samples."""
     length = file.length / file.samplerate
     stop_seconds = max(start_seconds, length) if seconds is None else start_seconds + seconds
-    if not 0 <= start_seconds <= stop_seconds <= length + STRETCH_SLACK:
+    if not 0 <= start_seconds <= stop_seconds <= length + SEGMENT_SLACK:
         stop = "its end" if seconds is None else f"{stop_seconds:g} s"
         raise AudioError(
-            f"{path} lasts {length:g} s: the stretch from {start_seconds:g} s to {stop} isn't in "
-            "it."
+            f"{path} lasts {length:g} s: it has no segment from {start_seconds:g} s to {stop}."
         )
     return (
         min(round_half_up(start_seconds * file.samplerate), file.length),
@@ -430,7 +432,7 @@ def _stretch(
 
 
 def _go_to(file: SoundReader, start: int) -> int:
-    """Makes sample `start` the next to be read, or the file's end; returns which one it is."""
+    """Moves to sample `start`, or to the file's end if that is earlier; returns the position."""
     if start and file.seekable():
         return int(file.seek(start))
     reached = 0
@@ -443,15 +445,15 @@ def _go_to(file: SoundReader, start: int) -> int:
 
 
 def _decoded(path: str, content: bytes | None, refusal: str) -> bytes:
-    """What ffmpeg decodes of a file: the bytes of an au file at its own rate, in float32.
+    """Decodes a file with ffmpeg; returns the bytes of an au file at its own rate, in float32.
 
     Args:
-        content: of a file in a bucket. ffmpeg gets it as a file, because an m4a's index may be its
-            end, and a pipe can't be sought.
-        refusal: what soundfile has against the file.
+        content: of a file in a bucket. ffmpeg gets it as a file, because the index of an m4a may be
+            at its end, and a pipe doesn't seek.
+        refusal: soundfile's reason.
 
     Raises:
-        AudioError: it can't be decoded, or ffmpeg isn't there.
+        AudioError: it can't be decoded, or ffmpeg is missing.
     """
     program = ffmpeg_for(path, refusal)
     if content is None:
@@ -467,25 +469,25 @@ def _decoded(path: str, content: bytes | None, refusal: str) -> bytes:
 
 
 def refused_by_both(path: str, refusal: str, complaint: str) -> AudioError:
-    """The error that names what soundfile and ffmpeg have against a file."""
+    """Returns the error with the reasons of soundfile and ffmpeg."""
     return AudioError(
         f"{path} can't be read as audio: soundfile says '{refusal}', ffmpeg '{complaint}'."
     )
 
 
 def ffmpeg_for(path: str, refusal: str) -> str:
-    """The program, for a file that soundfile refuses; AudioError if it isn't there."""
+    """Returns the path of ffmpeg for a file that soundfile refuses; AudioError if it is missing."""
     program = _ffmpeg()
     if program is None:
         raise AudioError(
-            f"{path} can't be read as audio: soundfile says '{refusal}'. For what it doesn't know, "
-            f"{INSTALL_FFMPEG}."
+            f"{path} can't be read as audio: soundfile says '{refusal}'. For formats that it "
+            f"doesn't support, {INSTALL_FFMPEG}."
         )
     return program
 
 
 def _ffmpeg() -> str | None:
-    """The program on the PATH, or else the one that the package imageio-ffmpeg brings."""
+    """Returns the program on the PATH, or else that of the package imageio-ffmpeg."""
     program = shutil.which("ffmpeg")
     if program is not None:
         return program
@@ -498,7 +500,7 @@ def _ffmpeg() -> str | None:
 
 
 def _run_ffmpeg(program: str, path: str) -> tuple[bytes, str]:
-    """An au file, and what ffmpeg says against the file; empty if it is good."""
+    """Returns an au file, and ffmpeg's complaint about the source; empty if it is good."""
     command = ffmpeg_command(program, path)
     ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
     complaint = ffmpeg_complaint(ended.stderr, path, ended.returncode, bool(ended.stdout))
@@ -506,9 +508,9 @@ def _run_ffmpeg(program: str, path: str) -> tuple[bytes, str]:
 
 
 def ffmpeg_command(program: str, path: str) -> list[str]:
-    """What makes an au file of a file's sound, at its own rate, in float32, on its output.
+    """Returns the command that writes a file's sound to its output: au, own rate, float32.
 
-    It reads nothing but this file: no network, no other file that this one names, not our stdin.
+    It reads only this file: no network, no other file that this one names, not our stdin.
     """
     return [
         *(program, "-nostdin", "-v", "error", "-xerror"),
@@ -518,19 +520,19 @@ def ffmpeg_command(program: str, path: str) -> list[str]:
 
 
 def _address(path: str) -> str:
-    """ffmpeg's name of a file, so that one with a colon or a dash at its start is one."""
+    """Returns ffmpeg's name of a file; without it a colon or a leading dash has a meaning."""
     return f"file:{path}"
 
 
 def ffmpeg_complaint(said: bytes, path: str, exit_code: int, any_sound: bool) -> str:
-    """What an ended ffmpeg has against the file; empty if it is good.
+    """Returns ffmpeg's complaint about a file after it ended; empty if the file is good.
 
     Args:
-        said: what it wrote to stderr.
+        said: its output to stderr.
         any_sound: whether it wrote anything to its output.
     """
-    # In lines such as "[mov,mp4 @ 0x55cc] moov atom not found" the first ones name the cause. An
-    # address in memory would make the same file's message another one every time.
+    # In lines such as "[mov,mp4 @ 0x55cc] moov atom not found" the first ones name the cause. The
+    # address in memory would change the message of the same file every time.
     lines = [
         re.sub(r"^(\[.*?\] )+", "", line).strip()
         for line in lines_of(said.decode(errors="replace"))

@@ -1,8 +1,8 @@
-"""Audio of any length -> blocks of samples, in memory that doesn't grow with it.
+"""Reads audio of any length in blocks of samples, in constant memory.
 
-The blocks of a file make what `audio.read_audio` reads of it at once; tests/audio/test_stream.py
-holds them to each other. An hour takes a few megabytes of this process; ffmpeg, for what only it
-decodes, is a process of its own that writes into a pipe.
+The blocks of a file together equal the result of `reader.read_audio`; tests/audio/test_stream.py
+compares them. An hour takes a few megabytes of this process; ffmpeg, for formats that only it
+decodes, is another process that writes into a pipe.
 """
 
 import contextlib
@@ -18,32 +18,30 @@ from dataclasses import dataclass
 from typing import IO
 
 import numpy as np
-import numpy.typing as npt
 import soundfile
 import soxr
 
 from speech.audio import reader
 from speech.audio.reader import AudioError
+from speech.audio.types import Samples
 from speech.system import storage
 
-Samples = npt.NDArray[np.float32]
+INPUT_NAME = "standard input"  # in messages
 
-INPUT_NAME = "standard input"  # its name in messages
-
-BLOCK_SAMPLES = 2**15  # of a file, of all channels together
-BLOCK_BYTES = 2**16  # at most, of what comes through a pipe
-# So long ffmpeg is waited for before an empty block says that it has nothing yet.
+BLOCK_SAMPLES = 2**15  # of a file, all channels together
+BLOCK_BYTES = 2**16  # maximum, of a pipe
+# How long to wait for ffmpeg before an empty block says that it has no samples yet.
 WAIT_SECONDS = 0.02
 
-# The head of an au file: its name, where the sound starts, bytes, encoding, rate, channels.
+# The header of an au file: magic, offset of the samples, bytes, encoding, rate, channels.
 AU_HEAD = struct.Struct(">4s5I")
 
-# How a wav begins that may come through a pipe. RF64 is one of more than 4 GB.
+# How a wav in a pipe may begin. RF64 is a wav of more than 4 GB.
 WAV_HEADS = (b"RIFF", b"RF64")
 # The start of a wav's `fmt ` chunk: encoding, channels, rate, bytes a second, bytes of all channels
 # at one time, bits of a sample.
 WAV_FORMAT = struct.Struct("<HHIIHH")
-WAV_EXTENSIBLE, WAV_SUBFORMAT = 0xFFFE, slice(24, 26)  # the encoding is told later in the chunk
+WAV_EXTENSIBLE, WAV_SUBFORMAT = 0xFFFE, slice(24, 26)  # the encoding is later in the chunk
 # (encoding, bits of a sample) -> soundfile's name of such samples.
 WAV_SUBTYPES = {
     (1, 8): "PCM_U8",
@@ -55,12 +53,12 @@ WAV_SUBTYPES = {
     (6, 8): "ALAW",
     (7, 8): "ULAW",
 }
-# Bytes of a wav whose length wasn't known when its head was written: programs that write into a
-# pipe put 0 there, or about as much as fits.
+# Least length that means an unknown one: programs that write a wav into a pipe put 0 in its header,
+# or about the largest number that fits.
 NO_LENGTH = 0x7FFF0000
-MOST_CHANNELS = 255  # that a wav through a pipe may have: more is a damaged head
+MOST_CHANNELS = 255  # of a wav in a pipe: with more the header is damaged
 
-# How files begin that would be noise if they were taken for raw samples. Wavs were found before.
+# How files begin that would be noise if they were read as raw samples. Wavs are detected before.
 OTHER_FORMATS = {
     b"RIFF": "avi or the like",
     b"RF64": "a damaged wav",
@@ -79,8 +77,8 @@ OTHER_FORMATS = {
     b"wvPk": "wavpack",
 }
 MP4_TYPE = b"ftyp"  # at byte 4 of m4a, mp4, mov and 3gp
-# Of the frames of mp2 and mp3: Hz of MPEG 1, which MPEG 2 halves and 2.5 quarters, and kbit/s, of
-# MPEG 1 by layer.
+# Frames of mp2 and mp3: Hz of MPEG 1 (MPEG 2 has half of it, 2.5 a quarter), and kbit/s, for MPEG 1
+# by layer.
 MPEG_RATES = (44100, 48000, 32000)
 MPEG_1_KBITS = {
     2: (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -89,26 +87,26 @@ MPEG_1_KBITS = {
 MPEG_2_KBITS = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 TEXT_BYTES = frozenset(string.printable.encode())
 NO_SAMPLES: Samples = np.zeros(0, np.float32)
-HEAD_BYTES = 12  # that tell a wav, other formats and text from raw samples
+HEAD_BYTES = 12  # that distinguish a wav, other formats and text from raw samples
 
 
 def stream_file(path: str, sample_rate: int, most_decoded: int | None = None) -> Iterator[Samples]:
-    """Samples of a sound file in blocks: mono, at `sample_rate` Hz, at int16 scale.
+    """Yields samples of a sound file in blocks: mono, at `sample_rate` Hz, at int16 scale.
 
-    Joined, they are what `audio.read_audio` gives. Where soundfile reads the file, one whose header
-    doesn't tell its length is read as well, to its end. What is wrong with a file may show only
-    behind blocks that were good. Of a bucket's object a copy is made on the disk.
+    Joined, they equal the result of `reader.read_audio`. If soundfile reads the file and its header
+    has no length, it is read to its end. An error may come after good blocks. An object in a bucket
+    is copied to the disk.
 
     Args:
         path: local or gs://.
-        most_decoded: samples of all channels together, at the file's own rate.
+        most_decoded: maximum samples, all channels together, at the file's own rate.
 
     Yields:
         float32 [samples]; none of them while ffmpeg has nothing yet.
 
     Raises:
         TooMuchAudioError: there are more than `most_decoded`.
-        AudioError: as `audio.read_audio`.
+        AudioError: see `reader.read_audio`.
         UserError: the bucket can't be reached.
     """
     with contextlib.ExitStack() as opened, reader.errors_named(path):
@@ -118,25 +116,23 @@ def stream_file(path: str, sample_rate: int, most_decoded: int | None = None) ->
 def stream_input(
     file: io.BufferedIOBase, sample_rate: int, name: str = INPUT_NAME
 ) -> Iterator[Samples]:
-    """Samples of what comes through a pipe, as soon as they are there.
+    """Yields samples from a pipe as soon as they arrive.
 
-    What begins as a wav is one: PCM of 8 to 32 bits, floating point, A-law or mu-law, of any rate
-    and channels; it may have no length in its head. What begins as another format or as text is
-    refused. Anything else is taken for raw samples: 16 bit, little endian, mono, at `sample_rate`.
-    Half a sample at the end is left out.
+    A wav may have PCM of 8 to 32 bits, floating point, A-law or mu-law, any rate and channels, and
+    no length in its header. Other formats and text are refused. Everything else is read as raw
+    samples: 16 bit, little endian, mono, at `sample_rate`. Half a sample at the end is ignored.
 
     Args:
-        file: the bytes, such as sys.stdin.buffer.
+        file: the pipe, such as sys.stdin.buffer.
         sample_rate: Hz, of the blocks.
-        name: the pipe's, for messages.
+        name: of the pipe, for messages.
 
     Yields:
         float32 [samples] at int16 scale, at least one sample each.
 
     Raises:
-        AudioError: there is nothing, it is a format that isn't read from a pipe, a wav's head is
-            damaged, or the wav ends before the length that its head tells; that shows behind the
-            blocks that are there.
+        AudioError: the pipe is empty, its format isn't read from a pipe, the header of a wav is
+            damaged, or the wav is shorter than its header says, which follows the last block.
     """
     try:
         head = file.read(HEAD_BYTES)
@@ -156,7 +152,7 @@ def stream_input(
 def _file_blocks(
     path: str, sample_rate: int, most_decoded: int | None, opened: contextlib.ExitStack
 ) -> Iterator[Samples]:
-    """Blocks of a file; what it opens is closed with `opened`."""
+    """Yields blocks of a file; `opened` closes what it opens."""
     local = opened.enter_context(_copied(path)) if storage.in_bucket(path) else path
     try:
         file = opened.enter_context(reader.open_sound(local, _Sequential))
@@ -174,7 +170,7 @@ def _file_blocks(
 
 
 def _bounded(blocks: Iterator[Samples], most: int, path: str) -> Iterator[Samples]:
-    """Blocks of at most so many samples together."""
+    """Yields blocks up to `most` samples together; then it raises TooMuchAudioError."""
     decoded = 0
     for block in blocks:
         decoded += block.size
@@ -188,7 +184,7 @@ def _bounded(blocks: Iterator[Samples], most: int, path: str) -> Iterator[Sample
 
 @contextlib.contextmanager
 def _copied(path: str) -> Iterator[str]:
-    """The path of a bucket's object, copied to the disk."""
+    """Yields the path of a copy of a bucket's object on the disk."""
     with tempfile.NamedTemporaryFile() as file, storage.open_reader(path) as content:
         shutil.copyfileobj(content, file, BLOCK_BYTES)
         file.flush()
@@ -196,10 +192,10 @@ def _copied(path: str) -> Iterator[str]:
 
 
 class _Sequential(reader.SoundReader):
-    """One that is read from its start to its end.
+    """A sound file that is read from start to end.
 
-    soundfile would seek after each read, to where it is; then a flac's block, of up to 65535
-    samples, is decoded again.
+    soundfile would seek to the current position after each read, and decode a block of a flac, up
+    to 65535 samples, again.
     """
 
     def seekable(self) -> bool:
@@ -207,7 +203,7 @@ class _Sequential(reader.SoundReader):
 
 
 def _soundfile_blocks(file: reader.SoundReader, path: str) -> Iterator[Samples]:
-    """float32 [samples, channels] in full scale 1."""
+    """Yields float32 [samples, channels] at full scale 1."""
     promised, there = file.frames, 0
     while True:
         block = file.read(max(BLOCK_SAMPLES // file.channels, 1), dtype="float32", always_2d=True)
@@ -225,14 +221,14 @@ def _soundfile_blocks(file: reader.SoundReader, path: str) -> Iterator[Samples]:
 def _ffmpeg_blocks(
     path: str, local: str, refusal: str, opened: contextlib.ExitStack
 ) -> Generator[Samples, None, tuple[Iterator[Samples], int]]:
-    """Returns blocks, float32 [samples, channels] in full scale 1, and their rate.
+    """Returns blocks, float32 [samples, channels] at full scale 1, and their rate.
 
-    It yields NO_SAMPLES until ffmpeg has told the rate.
+    It yields NO_SAMPLES until ffmpeg has written the rate.
 
     Args:
-        path: the file's name in messages.
-        local: where it lies.
-        refusal: what soundfile has against it.
+        path: of the file, for messages.
+        local: path of the file or of its copy on the disk.
+        refusal: soundfile's reason.
     """
     program = reader.ffmpeg_for(path, refusal)
     # Not a pipe, which would fill up while nobody reads it.
@@ -245,9 +241,7 @@ def _ffmpeg_blocks(
         bufsize=0,  # else what is in the buffer isn't seen by `_read_all`
     )
     opened.callback(running.wait)
-    opened.callback(
-        running.kill
-    )  # callbacks are called last to first; of an ended one this is none
+    opened.callback(running.kill)  # is called before wait; does nothing if ffmpeg has ended
     assert running.stdout is not None
     output = opened.enter_context(running.stdout)
 
@@ -282,7 +276,7 @@ def _ffmpeg_blocks(
 def _read_all(
     output: IO[bytes], size: int, nothing: Samples = NO_SAMPLES
 ) -> Generator[Samples, None, bytes]:
-    """Returns so many bytes of a pipe, or fewer at its end; yields `nothing` while none come."""
+    """Returns `size` bytes of a pipe, or fewer at its end; yields `nothing` while none arrive."""
     ready = select.poll()
     ready.register(output, select.POLLIN)
     content = b""
@@ -299,22 +293,22 @@ def _read_all(
 
 @dataclass(frozen=True)
 class _Sound:
-    """How samples come through a pipe."""
+    """Format of the samples in a pipe."""
 
-    subtype: str  # soundfile's name of it
+    subtype: str  # soundfile's name of the encoding
     channels: int
     rate: int  # Hz
     size: int | None  # bytes of all samples; None: to the end
 
     @property
     def sample_bytes(self) -> int:
-        """Of all channels at one time."""
+        """Returns the bytes of all channels at one time."""
         bits = next(bits for (_, bits), subtype in WAV_SUBTYPES.items() if subtype == self.subtype)
         return bits // 8 * self.channels
 
 
 def _wav_sound(file: io.BufferedIOBase, name: str) -> _Sound:
-    """What the head of a wav tells; the file's next bytes are its samples then."""
+    """Reads the header of a wav, up to its samples."""
     form = b""
     while True:
         chunk = file.read(8)
@@ -326,7 +320,7 @@ def _wav_sound(file: io.BufferedIOBase, name: str) -> _Sound:
         content = _read_chunk(file, size + size % 2, keep=kind == b"fmt ")
         form = content if kind == b"fmt " else form
     if len(form) < WAV_FORMAT.size:
-        raise AudioError(f"{name} is a damaged wav: its head doesn't tell how its samples are.")
+        raise AudioError(f"{name} is a damaged wav: its header has no sample format.")
     encoding, channels, rate, _, _, bits = WAV_FORMAT.unpack(form[: WAV_FORMAT.size])
     if encoding == WAV_EXTENSIBLE:
         encoding = int.from_bytes(form[WAV_SUBFORMAT], "little")
@@ -342,7 +336,7 @@ def _wav_sound(file: io.BufferedIOBase, name: str) -> _Sound:
 
 
 def _read_chunk(file: io.BufferedIOBase, size: int, keep: bool) -> bytes:
-    """A chunk's bytes if they are to be kept, its start at most, else nothing."""
+    """Reads a chunk; returns at most its first bytes, and only with `keep`."""
     content = b""
     while size:
         part = file.read(min(size, BLOCK_BYTES))
@@ -354,10 +348,10 @@ def _read_chunk(file: io.BufferedIOBase, size: int, keep: bool) -> bytes:
 
 
 def _refuse_other_formats(file: io.BufferedIOBase, head: bytes, name: str) -> bytes:
-    """The first bytes of raw samples, maybe more of them than `head`; AudioError if they are none.
+    """Returns the first bytes of raw samples, `head` or more; AudioError if it is another format.
 
-    Loud samples may look like a frame of MPEG's, once in thousands, but hardly like two: then the
-    next one's header is waited for, half a second at most.
+    Loud samples may look like a frame of MPEG, once in thousands, but hardly like two frames: in
+    this case it reads up to the next frame's header, at most half a second.
     """
     form = _other_format(head)
     if not form:
@@ -373,7 +367,7 @@ def _refuse_other_formats(file: io.BufferedIOBase, head: bytes, name: str) -> by
 
 
 def _other_format(head: bytes) -> str:
-    """What begins so and is neither a wav nor raw samples, but for MPEG's frames; maybe empty."""
+    """Returns the format that begins like this, other than wav, MPEG and raw; empty if none."""
     for start, form in OTHER_FORMATS.items():
         if head.startswith(start):
             return form
@@ -385,15 +379,15 @@ def _other_format(head: bytes) -> str:
 
 
 def _mpeg_frame(head: bytes) -> tuple[str, int]:
-    """mp3, mp2 or aac and the bytes of a frame whose header this is; ("", 0) if it is none.
+    """Returns mp3, mp2 or aac and the bytes of the frame that begins here; ("", 0) if none does.
 
-    MPEG's layer I, which is hardly used and begins as a raw sample of -1 does, isn't searched, and
-    no frames of a free bit rate.
+    It ignores MPEG's layer I, which is rare and begins like a raw sample of -1, and frames of a
+    free bit rate.
     """
     if len(head) < HEAD_BYTES or head[0] != 0xFF or head[1] < 0xE0:
         return "", 0
     version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
-    if layer == 4:  # ADTS, around aac: it has one bit more that is set, and tells the bytes
+    if layer == 4:  # ADTS, for aac: it sets one more bit, and has the number of bytes
         frame_bytes = int.from_bytes(head[3:6], "big") >> 5 & 0x1FFF
         return ("aac", frame_bytes) if version & 2 and frame_bytes > 7 else ("", 0)
     bit_rate, rate, padding = head[2] >> 4, head[2] >> 2 & 3, head[2] >> 1 & 1
@@ -406,11 +400,11 @@ def _mpeg_frame(head: bytes) -> tuple[str, int]:
 
 
 def _piped(file: io.BufferedIOBase, start: bytes, sound: _Sound, name: str) -> Iterator[Samples]:
-    """float32 [samples, channels] in full scale 1.
+    """Yields float32 [samples, channels] at full scale 1.
 
     Args:
-        start: what was already read of the samples.
-        name: the pipe's, for messages.
+        start: bytes of the samples that were already read.
+        name: of the pipe, for messages.
     """
     size, left = sound.sample_bytes, sound.size
     while True:
@@ -442,10 +436,11 @@ def _piped(file: io.BufferedIOBase, start: bytes, sound: _Sound, name: str) -> I
 def _at_rate(
     blocks: Iterator[Samples], rate: int, wanted_rate: int, name: str
 ) -> Iterator[Samples]:
-    """Blocks of float32 [samples, channels] in full scale 1 as those that are wanted.
+    """Yields blocks float32 [samples], mono, resampled, at int16 scale.
 
     Args:
-        name: the file's, for messages.
+        blocks: float32 [samples, channels] at full scale 1.
+        name: of the file, for messages.
     """
     reader.refuse_strange_rate(rate, name)
     resampler = soxr.ResampleStream(rate, wanted_rate, 1, dtype="float32", quality="HQ")

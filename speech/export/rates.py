@@ -1,38 +1,37 @@
-"""What each form of an exported model makes of a test set."""
+"""Measures the error rates of each form of an exported model on a test set."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
 
 from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings, greedy_decode
 from speech.evaluation import results as report
 from speech.export.loading import AcousticModel
-from speech.features.front_end import CORPUS
-from speech.features.normalisation import Statistics
-from speech.input_pipeline import training_input
-from speech.shards.records import ShardSet
+from speech.input_pipeline.parsing import stored_features, transcripts
+from speech.shards.shard_set import ShardSet
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Error rates of one form, by beam search without a scorer, as eval.py's last line."""
+    """Error rates of one form, by beam search without a scorer, as in eval.py's last line."""
 
     wer: float
     cer: float
     greedy_wer: float
     greedy_cer: float
     utterances: int
-    changed: int  # transcripts that are other ones than those of the first form
+    changed: int  # hypotheses that differ from those of the first form
     real_time_factor: float  # of the network alone, one utterance at a time
 
 
 def measure(
     models: Mapping[str, AcousticModel], shards: ShardSet, progress: Callable[[int], object]
 ) -> dict[str, Rates]:
-    """The rates of every model, all of the same alphabet; `progress` hears of each utterance.
+    """Returns the rates of every model, by name.
+
+    Args:
+        models: all of the test set's alphabet.
+        progress: called with 1 after each utterance.
 
     Raises:
         UserError: a network's output isn't finite.
@@ -42,7 +41,7 @@ def measure(
     results: dict[str, list[report.Result]] = {name: [] for name in models}
     greedy: dict[str, list[report.Result]] = {name: [] for name in models}
     seconds = dict.fromkeys(models, 0.0)
-    for known, features in zip(training_input.transcripts(shards), _features(shards), strict=True):
+    for known, features in zip(transcripts(shards), stored_features(shards), strict=True):
         for name, model in models.items():
             started = time.monotonic()
             log_probs = model.of_features(features)
@@ -56,19 +55,6 @@ def measure(
         name: _rates(results[name], greedy[name], first, seconds[name], shards.index.audio_seconds)
         for name in models
     }
-
-
-def _features(shards: ShardSet) -> Iterator[npt.NDArray[np.float32]]:
-    """[frames, bins] of each utterance in the corpus's order, as they are stored."""
-    front_end = shards.index.settings.front_end
-    unchanged = None
-    if front_end.normalisation == CORPUS:  # which exported models do themselves
-        unchanged = Statistics((0.0,) * front_end.bins, (1.0,) * front_end.bins)
-    input_fn = training_input.evaluation_input_fn(
-        shards, training_input.Batching(1, static=False), True, unchanged
-    )
-    for batch in input_fn({"batch_size": 1}).as_numpy_iterator():
-        yield batch["features"][0]
 
 
 def _rates(

@@ -1,8 +1,8 @@
-"""What features are shifted and scaled by: each bin's mean and deviation.
+"""Normalisation of features by each bin's mean and deviation.
 
-Over an utterance they are taken when it is prepared. Over a training set they are known only when
-all of it is: so features are stored as they are, each shard's entry in the index has their sums,
-and the model carries what they give along to all data that it ever sees.
+Those of an utterance are applied when it is prepared. Those of a training set are known only when
+all of it is prepared: features are stored unnormalised, each shard's entry in the index has their
+sums, and the model keeps the statistics for all data that it reads.
 """
 
 from dataclasses import dataclass
@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from speech.features.types import Features
 from speech.system import typed_json
 from speech.system.typed_json import FieldError
 
-# A bin that never changes has no deviation to divide by.
+# Divisor for a bin that never changes, whose deviation is 0.
 SMALLEST_DEVIATION = 1e-5
 
 
-def normalise(features: np.ndarray) -> np.ndarray:
+def normalise(features: Features) -> Features:
     """Shifts and scales every bin to mean 0 and deviation 1 over the utterance.
 
     Args:
@@ -35,17 +36,17 @@ def normalise(features: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and deviation of each bin over a training set; they travel with the model."""
+    """Mean and deviation of each bin over a training set; the model carries them."""
 
     mean: tuple[float, ...]  # [bins]
-    deviation: tuple[float, ...]  # [bins], none less than SMALLEST_DEVIATION
+    deviation: tuple[float, ...]  # [bins], at least SMALLEST_DEVIATION
 
     @classmethod
     def from_json(cls, content: Any) -> "Statistics":
-        """The statistics in a model's JSON.
+        """Reads the statistics from a model's JSON.
 
         Raises:
-            FieldError: they can't be statistics.
+            FieldError: they are not valid statistics.
         """
         statistics = typed_json.read(cls, content, "statistics")
         if len(statistics.mean) != len(statistics.deviation):
@@ -57,25 +58,25 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Sums:
-    """What statistics are computed from; those of several utterances or shards can be added."""
+    """Sums that statistics are computed from; those of utterances or shards can be added."""
 
     frames: int
     values: tuple[float, ...]  # [bins], float64: the sum of each bin
-    squares: tuple[float, ...]  # [bins], float64: of its square
+    squares: tuple[float, ...]  # [bins], float64: the sum of each bin's squares
 
     @classmethod
-    def of(cls, features: np.ndarray) -> "Sums":
-        """The sums of an utterance; features: float32 [frames, bins]."""
+    def of(cls, features: Features) -> "Sums":
+        """Returns the sums of an utterance; features: float32 [bins, frames]."""
         exact = features.astype(np.float64)
-        squares = np.einsum("fb,fb->b", exact, exact)
-        return cls(len(exact), tuple(exact.sum(axis=0).tolist()), tuple(squares.tolist()))
+        squares = np.einsum("bf,bf->b", exact, exact)
+        return cls(exact.shape[1], tuple(exact.sum(axis=1).tolist()), tuple(squares.tolist()))
 
     @classmethod
     def from_json(cls, content: Any) -> "Sums":
-        """The sums in an index's JSON.
+        """Reads the sums from an index's JSON.
 
         Raises:
-            FieldError: they can't be sums.
+            FieldError: they are not valid sums.
         """
         sums = typed_json.read(cls, content, "sums")
         if sums.frames < 1:

@@ -1,79 +1,84 @@
-"""Samples that come bit by bit -> features, each frame as soon as its samples are there.
+"""Front end of a stream: each frame is computed as soon as its samples are there.
 
-What comes out in all is what features.extract makes of the whole, to the bit, however the samples
-come in blocks.
+All frames together equal `front_end.extract` of the whole recording to the bit, for any blocks of
+samples.
 """
 
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
-from speech.features.front_end import DELTA_FRAMES, NONE, FrontEnd, extract, with_deltas
-
-Floats = npt.NDArray[np.float32]
-Samples = npt.NDArray[np.int16] | Floats
+from speech.audio.types import RecordedSamples, Samples
+from speech.features.front_end import DELTA_FRAMES, NONE, FrontEnd, extract_by_bin, with_deltas
+from speech.features.types import Features
 
 
 class FeatureStream:
-    """The front end of one recording. Features are never normalised: that over an utterance can't
-    be known before its end, and that over a corpus is done behind the front end anyway."""
+    """The front end of one recording.
+
+    Its features are not normalised: the statistics of an utterance aren't known before its end, and
+    those of a corpus are applied after the front end in any case.
+    """
 
     def __init__(self, front_end: FrontEnd) -> None:
         self._orders = front_end.deltas
         self._static = replace(front_end, deltas=0, normalisation=NONE)
-        self._waiting: Floats = np.zeros(0, np.float32)  # [samples]
-        self._begun = False  # whether what waits begins with a frame that is out already
-        # Those that differences of frames to come are computed from, and those that wait for
-        # differences of their own; [bins, frames].
-        self._frames: Floats = np.zeros((self._static.bins, 0), np.float32)
-        self._out = 0  # of these frames
+        self._waiting: Samples = np.zeros(0, np.float32)  # [samples]
+        self._begun = False  # whether what waits begins with a frame that was returned already
+        # Frames that differences of later frames are computed from, and frames that wait for their
+        # own differences; [bins, frames].
+        self._frames: Features = np.zeros((self._static.bins, 0), np.float32)
+        self._returned = 0  # of these frames
 
-    def feed(self, samples: Samples) -> Floats:
-        """The frames that can be computed now.
+    def feed(self, samples: RecordedSamples) -> Features:
+        """Takes samples and returns the frames that can be computed now.
 
         Args:
             samples: int16 or float32 [samples] at int16 scale and the front end's rate, any number.
 
         Returns:
-            float32 [frames, bins], maybe none.
+            float32 [frames, bins], possibly no frames.
         """
         window, step = self._static.window_samples, self._static.step_samples
         self._waiting = np.concatenate([self._waiting, samples.astype(np.float32)])
         whole = (len(self._waiting) - window) // step + 1  # frames whose samples are there
         if whole <= self._begun:
             return self._with_deltas(self._frames[:, :0], at_end=False)
-        new = self._extracted(self._waiting[: (whole - 1) * step + window])
-        # The last frame stays: pre-emphasis asks for the sample before the next one.
+        new = self._extract(self._waiting[: (whole - 1) * step + window])
+        # The last frame stays: pre-emphasis needs the sample before the next one.
         self._waiting = self._waiting[(whole - 1) * step :].copy()
         self._begun = True
         return self._with_deltas(new, at_end=False)
 
-    def finish(self) -> Floats:
-        """The frames that are left, the last one with zeros behind the end; none of no samples.
+    def finish(self) -> Features:
+        """Returns the remaining frames, the last one padded with zeros; none if nothing was fed.
 
-        Nothing is to be fed after it.
+        Call it last.
         """
         new = self._frames[:, :0]
         if len(self._waiting):
-            new = self._extracted(self._waiting)
+            new = self._extract(self._waiting)
         return self._with_deltas(new, at_end=True)
 
-    def _extracted(self, samples: Floats) -> Floats:
-        """[bins, frames], without the one that is out already."""
-        return extract(samples, self._static).T[:, int(self._begun) :]
+    def _extract(self, samples: Samples) -> Features:
+        """Returns [bins, frames], without the frame that was returned already."""
+        return extract_by_bin(samples, self._static)[:, int(self._begun) :]
 
-    def _with_deltas(self, new: Floats, at_end: bool) -> Floats:
-        """Frames with their differences, [frames, bins], as far as what they look ahead at."""
+    def _with_deltas(self, new: Features, at_end: bool) -> Features:
+        """Returns [frames, bins]: the frames whose differences can be computed, with these.
+
+        Args:
+            new: [bins, frames].
+        """
         if not self._orders:
             return np.ascontiguousarray(new.T)
         reach = self._orders * DELTA_FRAMES
         self._frames = np.concatenate([self._frames, new], axis=1)
         count = self._frames.shape[1]
-        ready = count if at_end else max(count - reach, self._out)
-        if ready == self._out:
+        ready = count if at_end else max(count - reach, self._returned)
+        if ready == self._returned:
             return np.zeros((0, self._static.bins * (1 + self._orders)), np.float32)
-        found = with_deltas(self._frames, self._orders)[:, self._out : ready]
+        found = with_deltas(self._frames, self._orders)[:, self._returned : ready]
         drop = max(ready - reach, 0)
-        self._frames, self._out = self._frames[:, drop:], ready - drop
+        self._frames, self._returned = self._frames[:, drop:], ready - drop
         return found.T

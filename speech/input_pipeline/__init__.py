@@ -1,5 +1,5 @@
-"""Reads shards into batches for training and evaluation.
+"""Reads shards and gives batches for training and evaluation.
 
-In: a `ShardSet`.
-Out: tf.data datasets of features, labels and their lengths.
+In: shards, `TrainingInput`.
+Out: input functions of features and labels; features and transcripts as they are stored.
 """

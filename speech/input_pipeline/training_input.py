@@ -1,295 +1,202 @@
-"""Shards -> batches, for training and evaluation.
+"""Input of training: endless shuffled, augmented batches.
 
-On a TPU every batch has one static shape, padded to the lengths in the shards' index. On a CPU or
-GPU a batch is padded to its longest utterance, and in training batches are put together from
-utterances of like lengths. The order of the data is a function of the random seed and the step, so
-training that continues reads on where it was.
-
-Many shards are read at once, and what is shuffled are parsed utterances without their padding. A
+The order of the data is a function of the random seed and the step, so a training that resumes
+continues to read where it stopped. What is shuffled are parsed utterances without their padding. A
 set that fits into the shuffle buffer is mixed evenly and stays there: it is read once.
 """
 
-import bisect
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
-import constants
 from speech.augmentation import features as augment
-from speech.features.front_end import CORPUS
+from speech.augmentation.grammar import Specification
 from speech.features.normalisation import Statistics
-from speech.shards.records import FRAMES_BAR, Index, ShardSet
-
-Batch = dict[str, tf.Tensor]
-
-# Batches that a bucket of like lengths gives at least in an epoch, on average: fewer, longer
-# buckets pad more; more, smaller buckets leave more batches incomplete at an epoch's end.
-BATCHES_PER_BUCKET = 4
-MOST_BUCKETS = 16
-
-# Shards that training reads at once, wherever they lie: the order of the data depends on it. One
-# stream from a bucket brings a small part of what a TPU asks for.
-PARALLEL_SHARDS = 16
-
-# Records that each of these streams reads ahead: what the others' turns take out of it while it
-# waits for a bucket's next block (see constants.py).
-READ_AHEAD = 16
-
-# Hosts of a pod read shards of their own if the host with fewest utterances gets at least this
-# share of the mean; what others have more is left out of an epoch.
-LEAST_SHARE = 0.95
-
-FEATURE_KEYS = ("features", "feature_length")
+from speech.input_pipeline import parsing
+from speech.input_pipeline.batching import (
+    Batching,
+    bucket_boundaries,
+    host_shards,
+    shuffling,
+    steps_per_epoch,
+)
+from speech.input_pipeline.parsing import Batch
+from speech.shards.index import Index
+from speech.shards.shard_set import ShardSet
 
 # (frames as they were recorded, the utterance, of which augmentation may have made more or fewer)
-_Recorded = tuple[tf.Tensor, dict[str, tf.Tensor]]
+_Recorded = tuple[tf.Tensor, Batch]
 
 
 @dataclass(frozen=True)
-class Batching:
-    """How utterances become batches."""
+class TrainingInput:
+    """Settings of a training's input."""
 
-    batch_size: int  # over all cores
-    static: bool  # one shape for all batches: a TPU's need
-    hosts: int = 1  # that feed the batch's parts; several only on a TPU pod
-    replicas: int = 1  # of speech/engines/distributed.py, for which training batches are cut
-    own_replicas: range = range(1)  # those that this process feeds
+    shards: ShardSet
+    batching: Batching
+    random_seed: int
+    start_step: int = 0  # steps that were trained before
+    shuffle_buffer_size: int | None = None  # utterances; see `batching.shuffling`
+    augmentations: tuple[str, ...] = ()  # in the grammar of augmentation/grammar.py
+    # The first epoch goes from short utterances to long ones (Deep Speech 2, arXiv 1512.02595,
+    # section 3.2).
+    sorta_grad: bool = False
+    with_ids: bool = False  # the labels also have "utterance_id", which a TPU can't take
+    # The training's last step, at which augmentations reach their end; None: they stay at their
+    # start.
+    train_steps: int | None = None
+    stride: int | None = None  # frames per output of the network; None: that of the shards
+    statistics: Statistics | None = None  # of the model, if it has any
 
-    @property
-    def uncut(self) -> "Batching":
-        """The same batches, each in one piece."""
-        return replace(self, replicas=1, own_replicas=range(1))
+    def parse_augmentations(self) -> tuple[Specification, ...]:
+        """Returns the parsed augmentations.
 
-
-@dataclass(frozen=True)
-class Shuffling:
-    """How far the utterances that one host reads are mixed in an epoch."""
-
-    buffered: int  # utterances, of which the next one is drawn
-    records: int  # utterances of a host in an epoch
-    utterance_bytes: int  # of an average one, without padding
-
-    @property
-    def exact(self) -> bool:
-        """Whether every order of the epoch is equally likely."""
-        return self.buffered >= self.records
-
-    def __str__(self) -> str:
-        if self.exact:
-            return (
-                f"Shuffles exactly: all {self.records} utterances fit into the buffer "
-                f"({self._size(self.records)})"
-            )
-        return (
-            f"Shuffles within {self.buffered} of {self.records} utterances at a time "
-            f"({self._size(self.buffered)}): raise --shuffle_buffer_size to {self.records} "
-            f"({self._size(self.records)}) for an exact shuffle, or make smaller partitions"
-        )
-
-    def _size(self, utterances: int) -> str:
-        size = utterances * self.utterance_bytes
-        return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
+        Raises:
+            UserError: one of them can't be parsed or doesn't suit the features.
+        """
+        return augment.parse_all(self.augmentations, self.shards.index.settings.front_end)
 
 
-def bucket_boundaries(index: Index, batching: Batching) -> list[int]:
-    """Frames at which the buckets of like lengths part; [] is one bucket for all.
-
-    They lie on the bars of the index's histogram and hold about the same number of utterances.
-    """
-    buckets = min(index.records // (BATCHES_PER_BUCKET * batching.batch_size), MOST_BUCKETS)
-    if batching.static or buckets < 2:
-        return []
-    boundaries: list[int] = []
-    seen = 0
-    for frames, count in index.frames_histogram.items():
-        if (
-            len(boundaries) < buckets - 1
-            and seen >= index.records * (len(boundaries) + 1) / buckets
-        ):
-            boundaries.append(frames)
-        seen += count
-    return boundaries
-
-
-def steps_per_epoch(index: Index, batching: Batching) -> int:
-    """Batches of one epoch of training, exactly: incomplete ones count unless batches are static.
-
-    With static batches the utterances that don't fill a batch wait for the next epoch's shuffle,
-    and so do those that a host of a pod has more than another.
-    """
-    if batching.static:
-        return min(host_records(index, batching.hosts)) * batching.hosts // batching.batch_size
-    boundaries = bucket_boundaries(index, batching)
-    counts = [0] * (len(boundaries) + 1)
-    for frames, count in index.frames_histogram.items():
-        counts[bisect.bisect_right(boundaries, frames)] += count
-    return sum(-(-count // batching.batch_size) for count in counts)
-
-
-def host_shards(index: Index, hosts: int) -> list[list[int]] | None:
-    """Numbers of the shards that each host reads; None if whole shards can't be divided evenly.
-
-    Even is what LEAST_SHARE says. The largest shards are dealt out first, each to the host that has
-    the fewest utterances so far.
-    """
-    numbers: list[list[int]] = [[] for _ in range(hosts)]
-    records = [0] * hosts
-    sizes = [shard.records for shard in index.shards]
-    for number in sorted(range(len(sizes)), key=lambda each: (-sizes[each], each)):
-        host = records.index(min(records))
-        numbers[host].append(number)
-        records[host] += sizes[number]
-    even = min(records) >= LEAST_SHARE * index.records / hosts
-    return [sorted(each) for each in numbers] if even else None
-
-
-def host_records(index: Index, hosts: int) -> list[int]:
-    """Utterances that each host has: those of its shards, or every `hosts`th of the set."""
-    divided = host_shards(index, hosts)
-    if divided is None:
-        return [len(range(host, index.records, hosts)) for host in range(hosts)]
-    return [sum(index.shards[number].records for number in numbers) for numbers in divided]
-
-
-def shuffling(index: Index, batching: Batching, shuffle_buffer_size: int | None) -> Shuffling:
-    """How training shuffles; shuffle_buffer_size: utterances, None for as many as fit.
-
-    What fits is decided by the index alone, so that the order is the same on every machine.
-    """
-    records = max(host_records(index, batching.hosts))
-    # A bar's upper edge: never less than there is.
-    frames = sum((edge + FRAMES_BAR) * count for edge, count in index.frames_histogram.items())
-    utterance_bytes = frames * index.settings.front_end.bins * 4 // max(index.records, 1)
-    size = shuffle_buffer_size or max(constants.SHUFFLE_BUFFER_BYTES // max(utterance_bytes, 1), 1)
-    return Shuffling(min(size, max(records, 1)), records, utterance_bytes)
-
-
-def log_reading(index: Index, batching: Batching, shuffle_buffer_size: int | None) -> None:
-    """Says how training shuffles, and which host of a pod reads what."""
-    logging.info("%s", shuffling(index, batching, shuffle_buffer_size))
-    if batching.hosts == 1:
-        return
-    records = host_records(index, batching.hosts)
-    if host_shards(index, batching.hosts):
-        logging.info(
-            "Each of %d hosts reads shards of its own, %d to %d utterances",
-            batching.hosts,
-            min(records),
-            max(records),
-        )
-    else:
-        # So many shards a host that one more or less is at most 1 - LEAST_SHARE of them.
-        shards = round(1 / (1 - LEAST_SHARE)) * batching.hosts
-        logging.warning(
-            "%d shards can't be divided evenly among %d hosts: each reads all of them for its part "
-            "of the utterances. Prepare with --partition_size=%d or less to spare them that.",
-            len(index.shards),
-            batching.hosts,
-            max(index.records // shards, 1),
-        )
-
-
-def training_input_fn(
-    shards: ShardSet,
-    batching: Batching,
-    random_seed: int,
-    shuffle_buffer_size: int | None,
-    augmentations: tuple[str, ...],
-    start_step: int,
-    sorta_grad: bool = False,
-    with_ids: bool = False,
-    train_steps: int | None = None,
-    stride: int | None = None,
-    statistics: Statistics | None = None,
-) -> Callable[[Any], tf.data.Dataset]:
-    """An input_fn for TPUEstimator: endless shuffled batches from `start_step` on.
+def training_input_fn(settings: TrainingInput) -> Callable[[Any], tf.data.Dataset]:
+    """Returns an input_fn for TPUEstimator: endless shuffled batches from `start_step` on.
 
     The batches are (features, labels) as model.model_fn_builder describes them. The very first one
     of a training is padded to the longest utterance of all: if batches don't fit into memory it
     shows at once, and not when chance brings them.
 
-    Args:
-        shuffle_buffer_size: see `shuffling`.
-        sorta_grad: the first epoch goes from short utterances to long ones (Deep Speech 2, arXiv
-            1512.02595, section 3.2).
-        with_ids: the labels also have "utterance_id", which a TPU couldn't take.
-        train_steps: the training's last step, at which augmentations reach their end; None: they
-            stay at their start.
-        stride: frames for one output of the network; None: what the shards were checked against.
-        statistics: the model's, if it has any.
+    Raises:
+        UserError: an augmentation can't be parsed or doesn't suit the features.
     """
-    settings = shards.index.settings
-    augmented_by = augment.parse_all(augmentations, settings.front_end)
-    conditions = augment.Conditions(
-        settings.front_end, settings.max_sequence_length, stride or settings.stride
-    )
-    epoch_steps = steps_per_epoch(shards.index, batching)
-    first_epoch, skipped = divmod(start_step, epoch_steps)
-
-    shuffled = shuffling(shards.index, batching, shuffle_buffer_size)
+    augmentations = settings.parse_augmentations()
 
     def input_fn(params: Any) -> tf.data.Dataset:
-        _, hosts = _host(params)
-        assert hosts == batching.hosts, f"{hosts} hosts, not the {batching.hosts} of the epochs"
-        batches_per_step = _batches_per_step(batching, params)
-
-        def utterances_of(seed: tf.Tensor | None) -> tf.data.Dataset:
-            records = _share_of_this_host(shards, params, seed)
-            return records.map(_parser(shards.index, statistics, with_ids), tf.data.AUTOTUNE)
-
-        # What fits is read once. The shuffle buffers of all epochs hold references to it.
-        kept = utterances_of(None).cache() if shuffled.exact else None
-
-        def epoch_of(epoch: tf.Tensor, by_length: bool = False) -> tf.data.Dataset:
-            seed = random_seed * 1_000_003 + epoch
-
-            def augmented(number: tf.Tensor, utterance: Batch) -> _Recorded:
-                own = tf.cast(tf.stack([seed, number]) % (2**31 - 1), tf.int32)
-                epochs = tf.cast(epoch, tf.float32) + tf.cast(number, tf.float32) / shuffled.records
-                progress = epochs * epoch_steps / train_steps if train_steps else 0.0 * epochs
-                return utterance["feature_length"], augment.apply_all(
-                    augmented_by, utterance, own, tf.minimum(progress, 1.0), conditions
-                )
-
-            utterances = utterances_of(seed) if kept is None else kept
-            utterances = utterances.shuffle(shuffled.buffered, seed, reshuffle_each_iteration=False)
-            if by_length:
-                utterances = _by_length(utterances, shards.index, shuffled.buffered)
-            recorded = utterances.enumerate().map(augmented, tf.data.AUTOTUNE)
-            size = params["batch_size"] * batching.replicas
-            batches = _training_batches(recorded, shards.index, batching, size)
-            # On a pod one host may have more utterances than another: their epochs are as long.
-            return batches.take(epoch_steps * batches_per_step)
-
-        sorted_epochs = 1 if sorta_grad and first_epoch == 0 else 0
-        batches = tf.data.Dataset.range(first_epoch + sorted_epochs, 2**31).flat_map(epoch_of)
-        if sorted_epochs:
-            batches = epoch_of(tf.constant(0, tf.int64), by_length=True).concatenate(batches)
-        batches = batches.skip(skipped * batches_per_step)
-        if start_step == 0 and not batching.static:
-            # Not when training goes on: the masks of dropout depend on a batch's shape.
-            longest = shards.index.longest_frames
-            if any(each.kind == "tempo" for each in augmented_by):
-                longest = settings.max_sequence_length
-            lengths = {"features": longest, "label": shards.index.longest_label}
-            batches = batches.enumerate().map(_first_one_as_long_as(lengths))
-        if batching.replicas > 1:
-            batches = batches.map(_cut(batching), tf.data.AUTOTUNE).unbatch()
-        return batches.map(_split).prefetch(tf.data.AUTOTUNE)
+        return _HostInput(settings, augmentations, params).batches()
 
     return input_fn
 
 
-def _by_length(utterances: tf.data.Dataset, index: Index, buffered: int) -> tf.data.Dataset:
-    """The utterances from short to long; those of one length in the order they come in.
+class _HostInput:
+    """The batches that one host trains on, stage by stage."""
 
-    Of a set that doesn't fit into the shuffle buffer it reads as much of the shortest as does, then
-    again for what follows, and so on.
+    def __init__(
+        self, settings: TrainingInput, augmentations: tuple[Specification, ...], params: Any
+    ) -> None:
+        """params: of an input_fn, from TPUEstimator."""
+        self._settings = settings
+        self._batching = settings.batching
+        self._index = settings.shards.index
+        self._augmentations = augmentations
+        self._host, hosts = parsing.host_of(params)
+        assert hosts == self._batching.hosts, (
+            f"{hosts} hosts, not the {self._batching.hosts} of the epochs"
+        )
+        # Utterances of a batch: on a TPU the part of one core.
+        self._size = params["batch_size"] * self._batching.replicas
+        self._step_batches = self._batching.batch_size // (self._size * hosts)
+        self._epoch_steps = steps_per_epoch(self._index, self._batching)
+        self._shuffling = shuffling(self._index, self._batching, settings.shuffle_buffer_size)
+        # What fits is read once. The shuffle buffers of all epochs hold references to it.
+        self._kept = self._utterances(None).cache() if self._shuffling.exact else None
+
+    def batches(self) -> tf.data.Dataset:
+        """Returns endless batches from the start step on, as (features, labels)."""
+        settings, batching = self._settings, self._batching
+        first_epoch, skipped = divmod(settings.start_step, self._epoch_steps)
+        sorted_epochs = 1 if settings.sorta_grad and first_epoch == 0 else 0
+        batches = tf.data.Dataset.range(first_epoch + sorted_epochs, 2**31).flat_map(self._epoch)
+        if sorted_epochs:
+            batches = self._epoch(tf.constant(0, tf.int64), by_length=True).concatenate(batches)
+        batches = batches.skip(skipped * self._step_batches)
+        if settings.start_step == 0 and not batching.static:
+            # Not when training resumes: the masks of dropout depend on a batch's shape.
+            batches = batches.enumerate().map(_pad_first_to(self._longest()))
+        if batching.replicas > 1:
+            batches = batches.map(_cut_for_replicas(batching), tf.data.AUTOTUNE).unbatch()
+        return batches.map(parsing.split_labels).prefetch(tf.data.AUTOTUNE)
+
+    def _epoch(self, epoch: tf.Tensor, by_length: bool = False) -> tf.data.Dataset:
+        """Returns the batches of one epoch; epoch: int64 []."""
+        seed = self._settings.random_seed * 1_000_003 + epoch
+        utterances = self._utterances(seed) if self._kept is None else self._kept
+        buffered = self._shuffling.buffered
+        utterances = utterances.shuffle(buffered, seed, reshuffle_each_iteration=False)
+        if by_length:
+            utterances = _sort_by_length(utterances, self._index, buffered)
+        augmented = utterances.enumerate().map(self._augment(epoch, seed), tf.data.AUTOTUNE)
+        # On a pod one host may have more utterances than another: their epochs are as long.
+        return self._batch(augmented).take(self._epoch_steps * self._step_batches)
+
+    def _utterances(self, seed: tf.Tensor | None) -> tf.data.Dataset:
+        """Returns the parsed utterances that this host trains on; a seed shuffles the shards."""
+        files, hosts = self._settings.shards.files, self._batching.hosts
+        divided = host_shards(self._index, hosts)
+        if divided is None:
+            records = parsing.record_dataset(files, seed).shard(hosts, self._host)
+        else:
+            own = [files[number] for number in divided[self._host]]
+            records = parsing.record_dataset(own, seed)
+        parse = parsing.utterance_parser(
+            self._index, self._settings.statistics, self._settings.with_ids
+        )
+        return records.map(parse, tf.data.AUTOTUNE)
+
+    def _augment(
+        self, epoch: tf.Tensor, seed: tf.Tensor
+    ) -> Callable[[tf.Tensor, Batch], _Recorded]:
+        """Returns a function that augments utterance `number` of an epoch."""
+        shards = self._index.settings
+        stride = self._settings.stride or shards.stride
+        conditions = augment.Conditions(shards.front_end, shards.max_sequence_length, stride)
+        records, train_steps = self._shuffling.records, self._settings.train_steps
+
+        def augment_one(number: tf.Tensor, utterance: Batch) -> _Recorded:
+            own_seed = tf.cast(tf.stack([seed, number]) % (2**31 - 1), tf.int32)
+            epochs = tf.cast(epoch, tf.float32) + tf.cast(number, tf.float32) / records
+            progress = epochs * self._epoch_steps / train_steps if train_steps else 0.0 * epochs
+            return utterance["feature_length"], augment.apply_all(
+                self._augmentations, utterance, own_seed, tf.minimum(progress, 1.0), conditions
+            )
+
+        return augment_one
+
+    def _batch(self, recorded: tf.data.Dataset) -> tf.data.Dataset:
+        """Returns one epoch in batches.
+
+        Args:
+            recorded: of _Recorded. Batches are put together by lengths before augmentation, so
+                that an epoch has the batches that `steps_per_epoch` counts.
+        """
+        if self._batching.static:
+            utterances = recorded.map(lambda _, utterance: utterance)
+            return parsing.padded_batches(utterances, self._index, self._size, static=True)
+        boundaries = bucket_boundaries(self._index, self._batching)
+        shapes = parsing.padded_shapes(recorded.element_spec[1], self._index, static=False)
+        batches = recorded.bucket_by_sequence_length(
+            lambda frames, _: frames,
+            boundaries,
+            [self._size] * (len(boundaries) + 1),
+            padded_shapes=([], shapes),
+        )
+        return batches.map(lambda _, batch: batch)
+
+    def _longest(self) -> dict[str, int]:
+        """Returns the most frames and labels that an utterance of an epoch can have."""
+        frames = self._index.longest_frames
+        if any(each.kind == "tempo" for each in self._augmentations):
+            frames = self._index.settings.max_sequence_length
+        return {"features": frames, "label": self._index.longest_label}
+
+
+def _sort_by_length(utterances: tf.data.Dataset, index: Index, buffered: int) -> tf.data.Dataset:
+    """Returns the utterances from short to long; those of one length keep their order.
+
+    Of a set that doesn't fit into the shuffle buffer it reads as many of the shortest as do, then
+    again for the next ones, and so on.
     """
 
     def sorted_between(low: int, high: int) -> tf.data.Dataset:
@@ -313,14 +220,11 @@ def _by_length(utterances: tf.data.Dataset, index: Index, buffered: int) -> tf.d
         held += count
     edges.append(2**31 - 1)
     parts = [sorted_between(low, high) for low, high in pairwise(edges)]
-    whole = parts[0]
-    for part in parts[1:]:
-        whole = whole.concatenate(part)
-    return whole
+    return reduce(lambda whole, part: whole.concatenate(part), parts)
 
 
-def _first_one_as_long_as(lengths: dict[str, int]) -> Callable[[tf.Tensor, Batch], Batch]:
-    """Pads batch number 0 to frames and labels; the others stay."""
+def _pad_first_to(lengths: dict[str, int]) -> Callable[[tf.Tensor, Batch], Batch]:
+    """Returns a function that pads batch number 0 to `lengths`, by key; other batches stay."""
 
     def pad(number: tf.Tensor, batch: Batch) -> Batch:
         padded = dict(batch)
@@ -333,200 +237,11 @@ def _first_one_as_long_as(lengths: dict[str, int]) -> Callable[[tf.Tensor, Batch
     return pad
 
 
-def utterance_ids(input_fn: Callable[[Any], tf.data.Dataset], batch_size: int) -> list[str]:
-    """Ids of the first step's utterances; of those alone whose features aren't finite, if any.
+def _cut_for_replicas(batching: Batching) -> Callable[[Batch], Batch]:
+    """Returns a function that cuts a batch into a part for each replica of this process.
 
-    Args:
-        input_fn: from `training_input_fn`, with ids, that starts at the step.
-        batch_size: over all cores.
-    """
-    # A hook that asks for it runs in another graph.
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        batches = input_fn({"batch_size": batch_size})
-        iterator = tf.compat.v1.data.make_initializable_iterator(batches)
-        session.run(iterator.initializer)
-        features, labels = session.run(iterator.get_next())
-    ids = [each.decode() for each in labels["utterance_id"]]
-    finite = np.isfinite(features["features"]).all(axis=(1, 2))  # [batch]
-    damaged = [each for each, good in zip(ids, finite, strict=True) if not good]
-    return damaged or ids
-
-
-def evaluation_input_fn(
-    shards: ShardSet,
-    batching: Batching,
-    for_prediction: bool,
-    statistics: Statistics | None = None,
-) -> Callable[[Any], tf.data.Dataset]:
-    """An input_fn for TPUEstimator: every utterance once, in the corpus's order.
-
-    Static batches are filled up with examples of weight 0. For prediction the labels stand among
-    the features. statistics: the model's, if it has any; not those of these shards.
-    """
-    missing = -shards.index.records % batching.batch_size if batching.static else 0
-
-    def input_fn(params: Any) -> tf.data.Dataset:
-        records = _records(shards.files, streams=1)
-        utterances = records.map(_parser(shards.index, statistics), tf.data.AUTOTUNE)
-        filling = utterances.take(1).map(lambda one: {**one, "weight": 0.0}).repeat(missing)
-        host, hosts = _host(params)
-        utterances = utterances.concatenate(filling).shard(hosts, host)
-        batches = _padded_batches(utterances, shards.index, params["batch_size"], batching.static)
-        if not for_prediction:
-            batches = batches.map(_split)
-        return batches.prefetch(tf.data.AUTOTUNE)
-
-    return input_fn
-
-
-def evaluation_steps(index: Index, batching: Batching) -> int:
-    return -(-index.records // batching.batch_size)
-
-
-def transcripts(shards: ShardSet) -> list[tuple[str, str]]:
-    """(utterance id, transcript) of every utterance in the corpus's order.
-
-    They are read by themselves because strings can't go to a TPU with the features.
-    """
-    keys = ("utterance_id", "transcript")
-    specification = {key: tf.io.FixedLenFeature([], tf.string) for key in keys}
-    examples = _records(shards.files, streams=1).map(
-        lambda record: tf.io.parse_single_example(record, specification), tf.data.AUTOTUNE
-    )
-    return [
-        (example["utterance_id"].decode(), example["transcript"].decode())
-        for example in examples.as_numpy_iterator()
-    ]
-
-
-def _records(
-    files: Sequence[str], seed: tf.Tensor | None = None, streams: int = PARALLEL_SHARDS
-) -> tf.data.Dataset:
-    """Serialised examples of `streams` shards side by side; a seed shuffles the shards.
-
-    One stream gives the corpus's order. The shards behind it are opened and begun meanwhile.
-    """
-    dataset = tf.data.Dataset.from_tensor_slices(list(files))
-    if seed is not None:
-        dataset = dataset.shuffle(len(files), seed, reshuffle_each_iteration=False)
-    streams = min(streams, len(files))
-    return dataset.interleave(
-        lambda file: tf.data.TFRecordDataset(file).prefetch(READ_AHEAD),
-        cycle_length=streams,
-        num_parallel_calls=streams,  # they wait for disks and buckets, whatever the cores
-        deterministic=True,
-    )
-
-
-def _host(params: Any) -> tuple[int, int]:
-    """This host's number and the number of hosts that feed a TPU; (0, 1) without one."""
-    if "context" not in params:
-        return 0, 1
-    _, host, hosts, _ = params["context"].current_input_fn_deployment()
-    return host, hosts
-
-
-def _share_of_this_host(shards: ShardSet, params: Any, seed: tf.Tensor | None) -> tf.data.Dataset:
-    """The records that this host trains on; a seed shuffles the shards."""
-    host, hosts = _host(params)
-    divided = host_shards(shards.index, hosts)
-    if divided is None:
-        return _records(shards.files, seed).shard(hosts, host)
-    return _records([shards.files[number] for number in divided[host]], seed)
-
-
-def _batches_per_step(batching: Batching, params: Any) -> int:
-    """Batches that one step takes from this host: on a TPU one for each of its cores."""
-    _, hosts = _host(params)
-    return batching.batch_size // (params["batch_size"] * batching.replicas * hosts)
-
-
-def _parser(
-    index: Index, statistics: Statistics | None, with_ids: bool = False
-) -> Callable[[tf.Tensor], Batch]:
-    front_end = index.settings.front_end
-    bins = front_end.bins
-    over_corpus = front_end.normalisation == CORPUS
-    assert over_corpus == (statistics is not None), "a model's statistics are for its input"
-    specification = {
-        "features": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
-        "feature_length": tf.io.FixedLenFeature([], tf.int64),
-        "label": tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True),
-        "label_length": tf.io.FixedLenFeature([], tf.int64),
-    }
-    if with_ids:
-        specification["utterance_id"] = tf.io.FixedLenFeature([], tf.string)
-
-    def parse(record: tf.Tensor) -> Batch:
-        """One utterance without padding."""
-        example = tf.io.parse_single_example(record, specification)
-        frames = tf.cast(example["feature_length"], tf.int32)
-        labels = tf.cast(example["label_length"], tf.int32)
-        features = tf.reshape(example["features"], [bins, -1])[:, :frames]  # [bins, frames]
-        features = tf.transpose(features)  # [frames, bins]
-        if statistics is not None:
-            features = (features - tf.constant(statistics.mean)) / statistics.deviation
-        ids = {"utterance_id": example["utterance_id"]} if with_ids else {}
-        return {
-            **ids,
-            "features": features,
-            "feature_length": frames,
-            "label": tf.cast(example["label"][:labels], tf.int32),
-            "label_length": labels,
-            "weight": tf.constant(1.0),
-        }
-
-    return parse
-
-
-def _padded_shapes(keys: Iterable[str], index: Index, static: bool) -> dict[str, list[int | None]]:
-    settings = index.settings
-    shapes: dict[str, list[int | None]] = {
-        "features": [settings.max_sequence_length if static else None, settings.front_end.bins],
-        "feature_length": [],
-        "label": [settings.max_label_length if static else None],
-        "label_length": [],
-        "weight": [],
-        "utterance_id": [],
-    }
-    return {key: shapes[key] for key in keys}
-
-
-def _training_batches(
-    recorded: tf.data.Dataset, index: Index, batching: Batching, size: int
-) -> tf.data.Dataset:
-    """One epoch in batches of `size`: the whole batch, or on a TPU that of one core.
-
-    Args:
-        recorded: of _Recorded. What is batched together are like lengths before augmentation, so
-            that an epoch has the batches that `steps_per_epoch` counts.
-    """
-    if batching.static:
-        utterances = recorded.map(lambda _, utterance: utterance)
-        return _padded_batches(utterances, index, size, static=True)
-    boundaries = bucket_boundaries(index, batching)
-    batches = recorded.bucket_by_sequence_length(
-        lambda frames, _: frames,
-        boundaries,
-        [size] * (len(boundaries) + 1),
-        padded_shapes=([], _padded_shapes(recorded.element_spec[1], index, static=False)),
-    )
-    return batches.map(lambda _, batch: batch)
-
-
-def _padded_batches(
-    utterances: tf.data.Dataset, index: Index, size: int, static: bool
-) -> tf.data.Dataset:
-    return utterances.padded_batch(
-        size, _padded_shapes(utterances.element_spec, index, static), drop_remainder=static
-    )
-
-
-def _cut(batching: Batching) -> Callable[[Batch], Batch]:
-    """Cuts a batch into a part for each replica, and takes those of this process.
-
-    The parts have equally many rows. What an incomplete batch lacks is its last row again, of
-    length and weight 0: so batches, steps and losses are the same for any number of replicas.
+    The parts have equally many rows. An incomplete batch is filled up with its last row, of length
+    and weight 0: so batches, steps and losses are the same for any number of replicas.
     """
     own = batching.own_replicas
 
@@ -548,7 +263,22 @@ def _cut(batching: Batching) -> Callable[[Batch], Batch]:
     return cut
 
 
-def _split(batch: Batch) -> tuple[Batch, Batch]:
-    """A batch as (features, labels)."""
-    features = {key: batch[key] for key in FEATURE_KEYS}
-    return features, {key: batch[key] for key in batch if key not in FEATURE_KEYS}
+def utterance_ids(input_fn: Callable[[Any], tf.data.Dataset], batch_size: int) -> list[str]:
+    """Returns the ids of the first step's utterances.
+
+    If the features of some of them aren't finite, it returns the ids of these alone.
+
+    Args:
+        input_fn: from `training_input_fn` with ids; it starts at the step.
+        batch_size: over all cores.
+    """
+    # A hook that asks for it runs in another graph.
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        batches = input_fn({"batch_size": batch_size})
+        iterator = tf.compat.v1.data.make_initializable_iterator(batches)
+        session.run(iterator.initializer)
+        features, labels = session.run(iterator.get_next())
+    ids = [each.decode() for each in labels["utterance_id"]]
+    finite = np.isfinite(features["features"]).all(axis=(1, 2))  # [batch]
+    damaged = [each for each, good in zip(ids, finite, strict=True) if not good]
+    return damaged or ids

@@ -1,9 +1,9 @@
 """Copies a local set of shards into a bucket.
 
-A big shard goes up in parts that are sent side by side, each an object of its own until the service
-joins them under the shard's name; a part that has arrived is not sent again. So an upload that was
-stopped goes on where it was, and one big shard is sent as quickly as many small ones. What arrives
-is compared with the index's checksums, and the index comes last.
+A large shard is sent in parallel parts, each an object until the service joins them under the
+shard's name; a part that has arrived is not sent again. So an upload resumes where it was stopped,
+and one large shard is sent as fast as many small ones. Arrived shards are compared with the index's
+checksums, and the index is sent last.
 """
 
 import io
@@ -18,39 +18,32 @@ import google_crc32c
 from absl import logging
 from tqdm import tqdm
 
-from speech.shards.records import (
-    Index,
-    Shard,
-    index_path,
-    lock_path,
-    read_index,
-    shard_path,
-    shard_pattern,
-)
+from speech.shards.index import Index, Shard, read_index
+from speech.shards.paths import index_path, lock_path, shard_path, shard_pattern
 from speech.system import bucket, storage
 from speech.system.command_line import progress_bar
 from speech.system.lock import Lock, exclusive
 from utils import UserError
 
-# The service joins at most this many objects at once.
+# Maximum number of objects that the service joins in one request.
 MOST_PARTS = 32
 
-# Smallest part: below, a request's own time outweighs that of the bytes.
+# Minimum part: below it, a request takes longer than its bytes.
 PART_BYTES = 64 * 2**20
 
 PARALLEL_PARTS = 8
 
-# While the parts of one shard are sent, the next ones are read and compared with the index.
+# While the parts of one shard are sent, the next shards are read and compared with the index.
 PARALLEL_SHARDS = 4
 
 
 @dataclass(frozen=True)
 class Uploaded:
-    """What an upload has done."""
+    """Result of an upload."""
 
     sent: int  # shards
     already_there: int  # shards
-    bytes: int  # sent by this run, without the parts that an earlier one had sent
+    bytes: int  # sent by this run, without parts that an earlier run had sent
 
 
 def upload(tfrecords_file: str, folder: str, part_bytes: int = PART_BYTES) -> Uploaded:
@@ -58,20 +51,20 @@ def upload(tfrecords_file: str, folder: str, part_bytes: int = PART_BYTES) -> Up
 
     Args:
         folder: gs://bucket/path.
-        part_bytes: size of the smallest part; a shard that is no larger goes up as one.
+        part_bytes: minimum part; a smaller shard is sent in one piece.
 
     Raises:
-        UserError: there is no such set, a shard is not as the index says, the bucket holds
-            another set of that name, another run writes there, or it can't be reached.
+        UserError: the set doesn't exist, a shard differs from its index, the bucket has another
+            set of that name, another run writes there, or the bucket can't be reached.
     """
     index = read_index(tfrecords_file)
     if index is None:
         raise UserError(
-            f"{index_path(tfrecords_file)} is missing: prepare the shards first, or name those "
-            "that are there with --tfrecords_file."
+            f"{index_path(tfrecords_file)} is missing: prepare the shards first, or name existing "
+            "ones with --tfrecords_file."
         )
     target = storage.join(folder, os.path.basename(tfrecords_file))
-    # Another upload, or a run that prepares there, would join or delete what this one sends.
+    # Another upload, or a preparation in the bucket, would join or delete the parts of this one.
     with exclusive(lock_path(target)) as lock:
         return _upload(index, tfrecords_file, target, part_bytes, lock)
 
@@ -95,7 +88,7 @@ def _upload(
         for done in as_completed([sender.start(tfrecords_file, target, each) for each in waiting]):
             sent += done.result()
             lock.check()
-    for leftover in parts:  # of an upload that was stopped while it deleted them
+    for leftover in parts:  # of an upload that was stopped before it deleted them
         bucket.delete(leftover)
     storage.write_text(index_path(target), index.to_json())
     return Uploaded(len(waiting), len(index.shards) - len(waiting), sent)
@@ -107,7 +100,7 @@ def _arrived(shard: Shard, there: dict[str, Any], target: str) -> bool:
 
 
 def _part_path(target: str, number: str) -> str:
-    """The object that holds a part of a shard until all are there."""
+    """Returns the path of the object that holds a part of a shard until they are joined."""
     return storage.hidden_path(target, f".part{number}")
 
 
@@ -117,8 +110,8 @@ def _check_same_set(index: Index, tfrecords_file: str, target: str) -> None:
         return
     if (index.settings, index.corpus_digest) != (there.settings, there.corpus_digest):
         raise UserError(
-            f"{index_path(target)} is of another set (other settings or another corpus): remove "
-            "that one, or upload to another folder."
+            f"{index_path(target)} belongs to another set (other settings or another corpus): "
+            "remove it, or upload to another folder."
         )
     more = {shard.start for shard in there.shards} - {shard.start for shard in index.shards}
     if more:
@@ -135,16 +128,16 @@ def _check_size(path: str, shard: Shard) -> None:
 
 def _not_as_written(path: str) -> UserError:
     return UserError(
-        f"{path} is not what was written: remove it if it is there, run the prepare command that "
-        "made it again, and then upload."
+        f"{path} differs from what was written: remove it if it exists, repeat the command that "
+        "prepared it, and then upload."
     )
 
 
 class _Sender:
-    """Sends shards side by side; as a context manager it stops them when one fails."""
+    """Sends shards in parallel; as a context manager it stops all when one fails."""
 
     def __init__(self, there: dict[str, Any], part_bytes: int, progress: "tqdm[NoReturn]") -> None:
-        """there: parts that an earlier upload has sent; those that are joined are taken out."""
+        """there: parts that an earlier upload has sent; joined parts are removed from it."""
         self._there = there
         self._part_bytes = part_bytes
         self._progress = progress
@@ -161,14 +154,14 @@ class _Sender:
         self._shards.shutdown(cancel_futures=True)
 
     def start(self, tfrecords_file: str, target: str, shard: Shard) -> Future[int]:
-        """Starts to send a shard; the result is the number of bytes that had to be sent."""
+        """Starts to send a shard; the future's result is the number of bytes sent."""
         path = shard_path(tfrecords_file, shard.start)
         return self._shards.submit(self._send, path, shard_path(target, shard.start), shard)
 
     def _send(self, path: str, target: str, shard: Shard) -> int:
         self._check(path, shard)
         if shard.bytes <= self._part_bytes:
-            # Through the pool of the parts, which bounds what is under way at once.
+            # In the pool of the parts, which limits the number of parallel requests.
             whole = self._parts.submit(self._send_part, path, 0, shard.bytes, target)
             arrived, sent = whole.result()
         else:
@@ -187,32 +180,32 @@ class _Sender:
         return sent
 
     def _check(self, path: str, shard: Shard) -> None:
-        """Raises UserError if the file isn't what was written: before it is sent, not after."""
+        """Raises UserError before a file is sent that differs from what was written."""
         try:
             with open(path, "rb") as file:
-                whole = _Stretch(file, 0, shard.bytes, self._stop_if_asked)
+                whole = _FileRange(file, 0, shard.bytes, self._raise_if_stopped)
                 if whole.crc32c() != shard.crc32c:
                     raise _not_as_written(path)
         except OSError as error:
             raise UserError(f"{path} can't be read: {error.strerror}.") from None
 
     def _send_part(self, path: str, start: int, size: int, target: str) -> tuple[Any, int]:
-        """Sends a stretch of a file, unless it is there; returns the object and bytes sent."""
+        """Sends a range of a file unless it has arrived; returns the object and the bytes sent."""
         with open(path, "rb") as file:
-            part = _Stretch(file, start, size, self._stop_if_asked)
+            part = _FileRange(file, start, size, self._raise_if_stopped)
             arrived, sent = self._there.get(target), 0
             if arrived is None or bucket.crc32c_of(arrived) != part.crc32c():
                 arrived, sent = bucket.send(part, part.size, target), part.size
         self._progress.update(part.size)
         return arrived, sent
 
-    def _stop_if_asked(self) -> None:
+    def _raise_if_stopped(self) -> None:
         if self._stopped.is_set():
             raise CancelledError
 
 
-class _Stretch(io.RawIOBase):
-    """A stretch of a file as a file of its own; `before_read` may raise to end an upload."""
+class _FileRange(io.RawIOBase):
+    """A range of a file as a file; `before_read` may raise to end an upload."""
 
     def __init__(
         self, file: BinaryIO, start: int, size: int, before_read: Callable[[], None]
@@ -242,7 +235,7 @@ class _Stretch(io.RawIOBase):
         return self._file.read(left if size < 0 else min(size, left))
 
     def crc32c(self) -> str:
-        """Of the whole stretch, as 8 hexadecimal digits."""
+        """Returns the checksum of the whole range as 8 hexadecimal digits."""
         checksum = google_crc32c.Checksum()
         self.seek(0)
         while chunk := self.read(bucket.CHUNK_BYTES):

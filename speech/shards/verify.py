@@ -1,4 +1,4 @@
-"""Rereads a set of shards, local or in a bucket, and says what is no longer as it was written."""
+"""Rereads a set of shards, local or in a bucket, and finds the shards that are damaged."""
 
 import threading
 from collections.abc import Container
@@ -11,37 +11,31 @@ import google_crc32c
 from absl import logging
 from tqdm import tqdm
 
-from speech.shards.records import (
-    RecordError,
-    Shard,
-    index_path,
-    read_index,
-    read_records,
-    shard_path,
-    shard_pattern,
-)
+from speech.shards.index import Shard, read_index
+from speech.shards.paths import index_path, shard_path, shard_pattern
+from speech.shards.records import RecordError, read_records
 from speech.system import storage
 from speech.system.command_line import progress_bar
 from utils import UserError
 
-# Shards that are read side by side: enough to keep a disk or a network busy.
+# Shards read in parallel: enough to keep a disk or a network busy.
 PARALLEL_SHARDS = 8
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What rereading a set has shown."""
+    """Result of rereading a set."""
 
-    records: int  # in shards that are whole
+    records: int  # in intact shards
     bytes: int  # of these shards
-    damages: tuple[str, ...]  # one a damaged shard: its path and what is wrong
+    damages: tuple[str, ...]  # one per damaged shard: its path and what is wrong
 
 
 def verify(tfrecords_file: str) -> Verified:
-    """Reads every record of a set and compares it with its own checksum and the index's.
+    """Reads every record of a set and compares it with its checksum and that of the index.
 
     Raises:
-        UserError: there is no such set, or the bucket can't be reached.
+        UserError: the set doesn't exist, or the bucket can't be reached.
     """
     index = read_index(tfrecords_file)
     if index is None:
@@ -63,11 +57,11 @@ def verify(tfrecords_file: str) -> Verified:
                 readers.map(partial(_damage, there, progress, stopped), paths, index.shards)
             )
         finally:
-            stopped.set()  # Ctrl-C doesn't wait for shards that are being read
-    whole = [shard for shard, damage in zip(index.shards, found, strict=True) if not damage]
+            stopped.set()  # so that Ctrl-C doesn't wait for shards that are being read
+    intact = [shard for shard, damage in zip(index.shards, found, strict=True) if not damage]
     return Verified(
-        records=sum(shard.records for shard in whole),
-        bytes=sum(shard.bytes for shard in whole),
+        records=sum(shard.records for shard in intact),
+        bytes=sum(shard.bytes for shard in intact),
         damages=tuple(
             f"{path}: {damage}" for path, damage in zip(paths, found, strict=True) if damage
         ),
@@ -81,7 +75,7 @@ def _damage(
     path: str,
     shard: Shard,
 ) -> str:
-    """What is wrong with a shard; empty if nothing is."""
+    """Returns what is wrong with a shard; empty if nothing is."""
     if path not in there:
         return "is missing"
     try:
@@ -104,7 +98,7 @@ def _damage(
 
 
 class _CountingReader:
-    """A file whose bytes are counted and summed up as they are read."""
+    """A file that updates a progress bar and a checksum as it is read."""
 
     def __init__(self, file: BinaryIO, progress: "tqdm[NoReturn]") -> None:
         self._file = file
@@ -119,6 +113,6 @@ class _CountingReader:
 
     @property
     def crc32c(self) -> str:
-        """Of what was read so far, as 8 hexadecimal digits."""
+        """Returns the checksum of all bytes read so far, as 8 hexadecimal digits."""
         digits: str = self._checksum.digest().hex()
         return digits

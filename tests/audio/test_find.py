@@ -63,11 +63,14 @@ def test_a_link_and_its_file_are_one(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("no.wav", r"^no\.wav isn't there: name files, folders, patterns, or - for standard input"),
+        (
+            "no.wav",
+            r"^no\.wav doesn't exist: name files, folders, patterns, or - for standard",
+        ),
         ("*.aiff", r"^\*\.aiff matches no audio: name files"),
         ("texts/*", r"^texts/\* matches no audio"),
-        ("texts", r"^texts holds no audio: .*\.wav, \.flac"),
-        ("", r"^'' isn't there"),
+        ("texts", r"^texts has no audio: .*\.wav, \.flac"),
+        ("", r"^'' doesn't exist"),
     ],
 )
 def test_what_names_nothing_is_said(argument: str, message: str) -> None:
@@ -91,5 +94,5 @@ def test_a_bucket_has_files_folders_and_patterns(emulator: Emulator, own_bucket:
     assert find_audio_files([f"{own_bucket}/y[1]/*"]) == [f"{own_bucket}/y[1]/d.wav"]
     assert find_audio_files([f"{own_bucket}/y[1]/d.wav"]) == [f"{own_bucket}/y[1]/d.wav"]
     assert find_audio_files([f"{own_bucket}/x/*"]) == [f"{own_bucket}/x/b.flac"]
-    with pytest.raises(UserError, match="nothing holds no audio"):
+    with pytest.raises(UserError, match="nothing has no audio"):
         find_audio_files([f"{own_bucket}/nothing"])

@@ -5,20 +5,20 @@ import pytest
 from planted_corpus import voice
 
 from speech.audio import levels as sound_checks
-from speech.audio.levels import clipped_samples, frame_levels, measure, speech_frames
+from speech.audio.levels import clipped_samples, measure, measure_levels, speech_levels
 
 RATE = 16000
 FULL = 32768
 
 
 def sine(seconds: float, amplitude: float, hertz: float = 400) -> np.ndarray:
-    """A whole number of periods in each frame of 20 ms."""
+    """A whole number of periods in each 20 ms."""
     return amplitude * FULL * np.sin(2 * np.pi * hertz * np.arange(int(seconds * RATE)) / RATE)
 
 
 def test_a_sine_has_its_level_whatever_its_offset() -> None:
     for offset in (0, 5000):
-        levels = frame_levels(sine(0.5, 0.1) + offset, RATE)
+        levels = measure_levels(sine(0.5, 0.1) + offset, RATE)
         assert len(levels) == 25
         np.testing.assert_allclose(levels, 20 * np.log10(0.1 / np.sqrt(2)), atol=0.01)
 
@@ -26,13 +26,13 @@ def test_a_sine_has_its_level_whatever_its_offset() -> None:
 def test_levels_are_the_same_of_integers_and_floats() -> None:
     samples = np.rint(FULL * voice("a", 1)).astype(np.int16)
     np.testing.assert_array_equal(
-        frame_levels(samples, RATE), frame_levels(samples.astype(np.float32), RATE)
+        measure_levels(samples, RATE), measure_levels(samples.astype(np.float32), RATE)
     )
 
 
 @pytest.mark.parametrize("samples", [1, 2, 319, 320, 321, 639])
 def test_shortest_recordings_have_a_level(samples: int) -> None:
-    assert len(frame_levels(np.ones(samples, np.int16), RATE)) == 1
+    assert len(measure_levels(np.ones(samples, np.int16), RATE)) == 1
     sound = measure(np.ones(samples, np.int16), RATE)
     assert sound.loudest == pytest.approx(sound_checks.LOWEST_LEVEL)
     assert sound.speech_seconds == sound.seconds == samples / RATE
@@ -54,7 +54,7 @@ def test_silence_at_the_edges_is_measured_and_clicks_are_none_of_speech() -> Non
     assert sound.silent_start == pytest.approx(1.05, abs=0.06)
     assert sound.silent_end == pytest.approx(3.05, abs=0.06)
     assert sound.speech_seconds == pytest.approx(1.9, abs=0.1)
-    spoken = speech_frames(frame_levels(samples, RATE))
+    spoken = speech_levels(measure_levels(samples, RATE))
     assert spoken[:52].sum() == 0 and 50 < spoken.sum() < 90
 
 

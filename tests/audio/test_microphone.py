@@ -64,7 +64,7 @@ def test_a_listener_that_is_too_slow_is_told(monkeypatch: pytest.MonkeyPatch) ->
     heard = microphone.blocks(16000)
     next(heard)
     time.sleep(0.1)
-    with pytest.raises(AudioError, match="hears slower than the microphone"):
+    with pytest.raises(AudioError, match="recognises speech slower than it is spoken"):
         list(heard)
 
 

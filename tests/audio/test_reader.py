@@ -259,7 +259,7 @@ def test_a_stretch_outside_the_file_is_named_with_its_length(
     soundfile.write(path, noise(32000), 16000)
     with pytest.raises(AudioError) as error:
         read(path, 16000, start, seconds)
-    assert str(error.value) == f"{path} lasts 2 s: the stretch from {stretch} isn't in it."
+    assert str(error.value) == f"{path} lasts 2 s: it has no segment from {stretch}."
 
 
 def test_a_stretch_that_reaches_a_little_beyond_the_file_ends_with_it(tmp_path: Path) -> None:
@@ -322,7 +322,9 @@ def test_a_rate_that_no_recording_has_is_damage(
     soundfile.write(path, noise(100), 16000)
     content = path.read_bytes()
     path.write_bytes(content[:24] + rate.to_bytes(4, "little") + content[28:])
-    with pytest.raises(AudioError, match=rf"rate\.wav .* a rate of {rate} Hz, which is damage"):
+    with pytest.raises(
+        AudioError, match=rf"rate\.wav .* header is damaged, with a rate of {rate} Hz"
+    ):
         read(str(path), 16000)
 
 
@@ -651,8 +653,8 @@ def test_without_ffmpeg_the_remedy_is_named(
     with pytest.raises(AudioError) as error:
         read_audio(path, 16000)
     assert str(error.value) == (
-        f"{path} can't be read as audio: soundfile says 'Format not recognised'. For what it "
-        "doesn't know, install ffmpeg, or pip install -e '.[ffmpeg]'."
+        f"{path} can't be read as audio: soundfile says 'Format not recognised'. For "
+        "formats that it doesn't support, install ffmpeg, or pip install -e '.[ffmpeg]'."
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speech.audio.levels import frame_levels
+from speech.audio.levels import measure_levels
 from speech.audio.reader import read_audio
 from speech.audio.segmentation import (
     LONGEST_SECONDS,
@@ -154,7 +154,7 @@ def test_every_sample_is_in_one_segment_or_in_silence_however_they_come(
     segments = cut(samples, longest, rate)
     assert all(len(each.samples) <= longest * rate for each in segments)
     silent = left_out(samples, segments)
-    # Of loud sound no more than a click or a part of a frame is left out.
+    # Of loud sound no more than a click or a part of 20 ms is omitted.
     loud = silent & (np.abs(samples) > 1000)
     assert not (np.convolve(loud, np.ones(round(0.1 * rate))) > 0.03 * rate).any()
     blocks: list[np.ndarray] = []
@@ -183,12 +183,12 @@ def chapters(folder: str) -> Iterable[list[np.ndarray]]:
 def quiet_around(samples: np.ndarray, place: int) -> float:
     """Seconds around a place that are 15 dB below the loud parts of the 4 s around it at least."""
     start = max(place // 320 - 100, 0)
-    levels = frame_levels(samples[start * 320 : place + 2 * 16000], 16000)
+    levels = measure_levels(samples[start * 320 : place + 2 * 16000], 16000)
     quiet = levels < np.percentile(levels, 95) - 15
-    frame = place // 320 - start
-    before = frame - np.flatnonzero(~quiet[:frame]).max(initial=-1) - 1
-    behind = np.flatnonzero(~quiet[frame:]).min(initial=len(quiet) - frame)
-    return float((before + behind) * 0.02)
+    level = place // 320 - start
+    before = level - np.flatnonzero(~quiet[:level]).max(initial=-1) - 1
+    after = np.flatnonzero(~quiet[level:]).min(initial=len(quiet) - level)
+    return float((before + after) * 0.02)
 
 
 def test_real_speech_is_cut_between_words(librispeech_mini: str) -> None:
@@ -216,6 +216,6 @@ def test_silence_between_real_utterances_is_left_out_and_no_word_with_it(
     assert len(segments) >= len(utterances)
     silent = left_out(samples, segments)
     assert silent.sum() > 0.7 * len(room) * len(utterances)
-    levels = frame_levels(samples, 16000)
+    levels = measure_levels(samples, 16000)
     loud = levels > np.percentile(levels, 95) - 25
     assert not (loud & silent[: 320 * len(levels)].reshape(-1, 320).any(axis=1)).any()

@@ -89,7 +89,7 @@ def test_a_rate_that_no_recording_has_is_damage_in_files_and_pipes(
 ) -> None:
     path = wav(tmp_path, "PCM_16", 16000, 1)
     path.write_bytes(with_rate(path.read_bytes(), rate))
-    told = f"its header tells a rate of {rate} Hz, which is damage"
+    told = f"its header is damaged, with a rate of {rate} Hz"
     with pytest.raises(AudioError, match=told):
         next(stream_file(str(path), 16000))
     with pytest.raises(AudioError, match=f"standard input .* {told}"):
@@ -382,7 +382,7 @@ def test_what_lies_around_a_wavs_samples_is_no_sound(tmp_path: Path) -> None:
         (b"Dear diary,\ntoday", "standard input is text"),
         (b"no\n", "standard input is text"),
         (b"RIFF\0\0\0\0WAVE", "it ends within its head"),
-        (b"RIFF\0\0\0\0WAVEdata\4\0\0\0abcd", "doesn't tell how its samples are"),
+        (b"RIFF\0\0\0\0WAVEdata\4\0\0\0abcd", "its header has no sample format"),
         (b"RIFF\0\0\0\0WAVEfmt \xff\xff\xff\xffabcd", "it ends within its head"),
     ],
 )

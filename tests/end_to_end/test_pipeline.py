@@ -13,7 +13,7 @@ import pytest
 from doors import ROOT, TINY_NETWORK, run_door
 
 from speech.networks.config import read_config
-from speech.shards.records import find_shards
+from speech.shards.shard_set import find_shards
 
 LAST_LINE = re.compile(
     r"WER \d+\.\d\d% CER \d+\.\d\d% loss \d+\.\d\d \((\d+) utterances, (\d+) words\)"

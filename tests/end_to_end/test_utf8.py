@@ -18,7 +18,7 @@ from speech.language_model import text_files
 from speech.language_model.builder import Target, build
 from speech.language_model.kenlm_programs import Estimation, Packing
 from speech.networks.config import read_config
-from speech.shards.records import ShardSet, find_shards
+from speech.shards.shard_set import ShardSet, find_shards
 from speech.text.transcripts import TranscriptRules
 from utils import UTF_8
 
@@ -40,7 +40,7 @@ def language_model(
 
 
 def heard(text: str, instead: str) -> Array:
-    """[frames, 257] in which `instead` is a little more probable than `text`, byte by byte."""
+    """[outputs, 257] in which `instead` is a little more probable than `text`, byte by byte."""
     said, wrong = text.encode(), instead.encode()
     assert len(said) == len(wrong)
     probabilities = np.full((2 * len(said), UTF_8.size), 1e-6, np.float32)

@@ -45,9 +45,9 @@ def test_sums_of_parts_give_mean_and_deviation_of_the_whole(
     lengths: list[int], bins: int, seed: int
 ) -> None:
     parts = [random_features(frames, bins, seed + n) for n, frames in enumerate(lengths)]
-    sums = Sums.of(parts[0])
+    sums = Sums.of(parts[0].T)
     for part in parts[1:]:
-        sums = sums + Sums.of(part)
+        sums = sums + Sums.of(part.T)
     whole = np.concatenate(parts).astype(np.float64)  # [frames, bins]
     assert (sums.frames, sums.bins) == whole.shape
     statistics = sums.statistics
@@ -58,13 +58,13 @@ def test_sums_of_parts_give_mean_and_deviation_of_the_whole(
 
 
 def test_a_bin_that_never_changes_has_the_smallest_deviation() -> None:
-    statistics = Sums.of(np.full([7, 2], 0.1, np.float32)).statistics
+    statistics = Sums.of(np.full([2, 7], 0.1, np.float32)).statistics
     assert statistics.deviation == (SMALLEST_DEVIATION,) * 2
 
 
 @given(seed=st.integers(0, 2**32 - 1))
 def test_not_a_digit_is_lost_in_json(seed: int) -> None:
-    sums = Sums.of(random_features(5, 3, seed))
+    sums = Sums.of(random_features(5, 3, seed).T)
     assert Sums.from_json(json.loads(json.dumps(asdict(sums)))) == sums
     statistics = sums.statistics
     assert Statistics.from_json(json.loads(json.dumps(asdict(statistics)))) == statistics

@@ -1,9 +1,7 @@
-"""Batches from shards: every utterance, in a reproducible order, in the shapes asked for."""
+"""Batches of training: every utterance, in a reproducible order, in the right shapes."""
 
 import itertools
-import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,185 +11,61 @@ import faked_tpu
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl.testing import absltest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from input_batches import (
+    CORES,
+    FRAMES,
+    MASKS,
+    ON_POD,
+    ON_TPU,
+    Batch,
+    FakeContext,
+    InputFn,
+    assert_same_batches,
+    batches_of,
+    known_names,
+    many_shards,
+    names,
+    on_tpu,
+    order_of,
+    training_batches,
+    trimmed,
+)
 from tiny_shards import random_utterances, write_shards
 
-import constants
 from speech.engines import tpu_estimator
-from speech.features.front_end import FrontEnd
-from speech.features.normalisation import Statistics, Sums
-from speech.input_pipeline.training_input import (
+from speech.features.normalisation import Statistics
+from speech.input_pipeline.batching import (
     Batching,
-    Shuffling,
     bucket_boundaries,
-    evaluation_input_fn,
-    evaluation_steps,
-    host_records,
     host_shards,
-    log_reading,
-    shuffling,
     steps_per_epoch,
-    training_input_fn,
-    transcripts,
 )
-from speech.shards.records import Index, Shard, ShardSet, ShardSettings
-from utils import ENGLISH
-
-Batch = dict[str, np.ndarray]
-InputFn = Callable[[Any], tf.data.Dataset]
-
-MASKS = ("time_mask[n=2,size=50~50]", "frequency_mask[p=0.5,size=1]")
-
-# Of many lengths, so that there are several buckets.
-FRAMES = [int(frames) for frames in np.random.default_rng(0).integers(9, 60, 37)]
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
-    return write_shards(tmp_path_factory.mktemp("shards"), random_utterances(FRAMES, 4))
-
-
-CORES = faked_tpu.CORES  # of each host
-
-
-class FakeContext:
-    """What TPUEstimator tells an input_fn of the host it runs on."""
-
-    def __init__(self, host: int = 0, hosts: int = 1) -> None:
-        self.host, self.hosts = host, hosts
-
-    def current_input_fn_deployment(self) -> tuple[None, int, int, int]:
-        """(device, this host, hosts, replicas that this host feeds)."""
-        return None, self.host, self.hosts, CORES
-
-
-def on_tpu(input_fn: InputFn, batching: Batching, host: int = 0, hosts: int = 1) -> Iterator[Batch]:
-    """The batches of one host's cores."""
-    size = batching.batch_size // (CORES * hosts)
-    return batches_of(input_fn, size, context=FakeContext(host, hosts))
-
-
-def batches_of(input_fn: InputFn, batch_size: int, **params: Any) -> Iterator[Batch]:
-    """Batches, (features, labels) put together."""
-    for batch in input_fn({"batch_size": batch_size, **params}).as_numpy_iterator():
-        yield batch if isinstance(batch, dict) else {**batch[0], **batch[1]}
-
-
-def training_batches(
-    shards: ShardSet,
-    batching: Batching,
-    start_step: int = 0,
-    seed: int = 1,
-    masks: tuple[str, ...] = (),
-    buffer: int | None = 8,
-    sorta_grad: bool = False,
-    **params: Any,
-) -> Iterator[Batch]:
-    input_fn = training_input_fn(shards, batching, seed, buffer, masks, start_step, sorta_grad)
-    return batches_of(input_fn, batching.batch_size, **params)
-
-
-def names(batches: list[Batch]) -> list[bytes]:
-    """What tells utterances apart: their real features, row by row."""
-    return [
-        features[:length].tobytes()
-        for batch in batches
-        for features, length in zip(batch["features"], batch["feature_length"], strict=True)
-    ]
-
-
-def trimmed(batch: Batch) -> Batch:
-    """Without the padding that all of the batch's utterances have."""
-    frames, labels = batch["feature_length"].max(), batch["label_length"].max()
-    return {**batch, "features": batch["features"][:, :frames], "label": batch["label"][:, :labels]}
-
-
-def counted(batches: list[Batch]) -> list[bytes]:
-    """Names of what isn't filling."""
-    weights = np.concatenate([batch["weight"] for batch in batches])
-    return [name for name, weight in zip(names(batches), weights, strict=True) if weight]
-
-
-def known_names(frames: list[int] = FRAMES) -> list[bytes]:
-    return [each.features.tobytes() for each in random_utterances(frames, 4)]
-
-
-def assert_same_batches(one: list[Batch], other: list[Batch]) -> None:
-    """But for what the first batch of a start is padded to."""
-    assert len(one) == len(other)
-    for left, right in zip(map(trimmed, one), map(trimmed, other), strict=True):
-        assert left.keys() == right.keys()
-        for key in left:
-            assert left[key].shape == right[key].shape
-            assert left[key].tobytes() == right[key].tobytes()
-
+from speech.input_pipeline.evaluation_input import evaluation_input_fn
+from speech.input_pipeline.training_input import TrainingInput, training_input_fn
+from speech.shards.shard_set import ShardSet
 
 # --- Normalisation over the corpus ----------------------------------------------------------------
-
-
-@pytest.mark.parametrize("static", [True, False])
-@pytest.mark.parametrize("padded", [True, False])
-def test_features_are_normalised_by_the_statistics_given(
-    tmp_path: Path, static: bool, padded: bool
-) -> None:
-    """By those of a model, though these shards have others; and what is behind the end stays 0."""
-    utterances = random_utterances([12, 33, 9, 20], 4)
-    shards = write_shards(tmp_path, utterances, padded=padded, normalisation="corpus")
-    model_s = Statistics((1.0, -2.0, 0.0, 3.0), (0.5, 1.0, 2.0, 4.0))
-    assert shards.index.statistics not in (model_s, None)
-    expected = [(each.features - model_s.mean) / model_s.deviation for each in utterances]
-    batching = Batching(4, static)
-    looks = evaluation_input_fn(shards, batching, for_prediction=True, statistics=model_s)
-    trains = training_input_fn(shards, batching, 1, 8, (), 0, statistics=model_s)
-    for input_fn, in_order in ((looks, True), (trains, False)):
-        batch = next(batches_of(input_fn, 4))
-        real = {  # by their lengths, which differ
-            int(length): features[:length]
-            for features, length in zip(batch["features"], batch["feature_length"], strict=True)
-        }
-        assert set(real) == {len(each) for each in expected}
-        assert not in_order or list(real) == [len(each) for each in expected]
-        for each in expected:
-            np.testing.assert_allclose(real[len(each)], each, rtol=1e-5, atol=1e-6)
-        for features, length in zip(batch["features"], batch["feature_length"], strict=True):
-            assert not features[length:].any()
-
-
-def test_a_training_set_s_own_statistics_give_it_mean_0_and_deviation_1(tmp_path: Path) -> None:
-    shards = write_shards(tmp_path, random_utterances(FRAMES, 4), normalisation="corpus")
-    own = shards.index.statistics
-    input_fn = evaluation_input_fn(shards, Batching(5, False), True, own)
-    real = [
-        features[:length]
-        for batch in batches_of(input_fn, 5)
-        for features, length in zip(batch["features"], batch["feature_length"], strict=True)
-    ]
-    together = np.concatenate(real).astype(np.float64)  # [frames, bins]
-    np.testing.assert_allclose(together.mean(axis=0), 0, atol=1e-6)
-    np.testing.assert_allclose(together.std(axis=0), 1, atol=1e-6)
 
 
 def test_masks_hide_what_is_normalised(tmp_path: Path) -> None:
     """So that 0 is the mean."""
     shards = write_shards(tmp_path, random_utterances([40] * 4, 4), normalisation="corpus")
     far = Statistics((100.0,) * 4, (1.0,) * 4)
-    input_fn = training_input_fn(shards, Batching(4, False), 1, 8, MASKS, 0, statistics=far)
+    input_fn = training_input_fn(
+        TrainingInput(
+            shards,
+            Batching(4, False),
+            1,
+            shuffle_buffer_size=8,
+            augmentations=MASKS,
+            statistics=far,
+        )
+    )
     features = next(batches_of(input_fn, 4))["features"]
     assert (features == 0).any()
     assert (features[features != 0] < -90).all()
-
-
-@pytest.mark.parametrize("normalisation", ["utterance", "corpus", "none"])
-def test_statistics_are_given_just_where_they_are_needed(
-    tmp_path: Path, normalisation: str
-) -> None:
-    shards = write_shards(tmp_path, random_utterances([9], 4), normalisation=normalisation)
-    statistics = Sums.of(np.ones([2, 4], np.float32)).statistics
-    wrong = None if normalisation == "corpus" else statistics
-    with pytest.raises(AssertionError, match="statistics"):
-        next(batches_of(evaluation_input_fn(shards, Batching(1, False), True, wrong), 1))
 
 
 # --- An epoch of training -------------------------------------------------------------------------
@@ -252,12 +126,6 @@ def test_batches_are_of_like_lengths_and_padded_to_their_longest(shards: ShardSe
         assert len({int(np.searchsorted(boundaries, each, "right")) for each in lengths}) == 1
 
 
-def test_buckets_hold_about_the_same_number_of_utterances(shards: ShardSet) -> None:
-    boundaries = bucket_boundaries(shards.index, Batching(2, static=False))
-    counts = np.bincount(np.searchsorted(boundaries, FRAMES, "right"))
-    assert counts.min() >= len(FRAMES) / len(counts) / 2
-
-
 @pytest.mark.parametrize("training", [True, False])
 def test_static_batches_have_the_shapes_of_the_index(shards: ShardSet, training: bool) -> None:
     batching = Batching(8, static=True)
@@ -270,32 +138,6 @@ def test_static_batches_have_the_shapes_of_the_index(shards: ShardSet, training:
         assert batch["features"].shape == (8, 64, 4)
         assert batch["label"].shape == (8, 12)
         assert batch["feature_length"].shape == batch["weight"].shape == (8,)
-
-
-@pytest.mark.parametrize("padded", [True, False])
-@pytest.mark.parametrize("static", [True, False])
-def test_features_and_labels_come_back_as_they_were_written(
-    tmp_path: Path, padded: bool, static: bool
-) -> None:
-    utterances = random_utterances([12, 33, 64, 1, 20], 4)
-    shards = write_shards(tmp_path, utterances, padded=padded)
-    input_fn = evaluation_input_fn(shards, Batching(5, static), for_prediction=False)
-    (batch,) = batches_of(input_fn, 5)
-    for row, utterance in enumerate(utterances):
-        frames, labels = len(utterance.features), len(utterance.transcript)
-        assert batch["feature_length"][row] == frames
-        assert batch["label_length"][row] == labels
-        np.testing.assert_array_equal(batch["features"][row, :frames], utterance.features)
-        assert not batch["features"][row, frames:].any()
-        written = [ord(each) - ord("a") if each != " " else 26 for each in utterance.transcript]
-        assert batch["label"][row, :labels].tolist() == written
-    assert {key: value.dtype for key, value in batch.items()} == {
-        "features": np.float32,
-        "feature_length": np.int32,
-        "label": np.int32,
-        "label_length": np.int32,
-        "weight": np.float32,
-    }
 
 
 # --- Order ----------------------------------------------------------------------------------------
@@ -386,7 +228,16 @@ def test_tempo_changes_lengths_within_bounds_and_no_epochs(shards: ShardSet) -> 
 
 def test_tempo_keeps_what_a_network_of_a_larger_stride_has_to_align(shards: ShardSet) -> None:
     batching = Batching(len(FRAMES), static=True)
-    input_fn = training_input_fn(shards, batching, 1, 8, ("tempo[factor=50]",), 0, stride=5)
+    input_fn = training_input_fn(
+        TrainingInput(
+            shards,
+            batching,
+            1,
+            shuffle_buffer_size=8,
+            augmentations=("tempo[factor=50]",),
+            stride=5,
+        )
+    )
     batch = next(batches_of(input_fn, len(FRAMES)))
     assert batch["features"].shape[1] == 64
     for frames, label, length in zip(
@@ -404,7 +255,11 @@ def test_start_of_a_range_is_of_the_first_step_and_its_end_of_the_last(shards: S
     steps = steps_per_epoch(shards.index, batching)
     last = 5 * steps // 2
     augment = ("dropout[rate=0:1]",)
-    input_fn = training_input_fn(shards, batching, 1, 8, augment, 0, train_steps=last)
+    input_fn = training_input_fn(
+        TrainingInput(
+            shards, batching, 1, shuffle_buffer_size=8, augmentations=augment, train_steps=last
+        )
+    )
     hidden = [
         np.mean(
             [
@@ -433,18 +288,6 @@ def test_augmentation_hides_other_parts_in_another_epoch(shards: ShardSet) -> No
 
 
 # --- Shuffling ------------------------------------------------------------------------------------
-
-
-def many_shards(folder: Path, number: int = 240, partition_size: int = 20) -> ShardSet:
-    return write_shards(
-        folder, random_utterances([10] * number, 4), partition_size=partition_size, padded=False
-    )
-
-
-def order_of(batches: Iterator[Batch], shards: ShardSet, steps: int) -> list[int]:
-    """The corpus positions of the utterances of so many batches."""
-    position = {name: at for at, name in enumerate(known_names([10] * shards.index.records))}
-    return [position[name] for name in names(list(islice(batches, steps)))]
 
 
 def test_exact_shuffle_mixes_distant_utterances(tmp_path: Path) -> None:
@@ -502,92 +345,7 @@ def test_set_that_fits_into_the_buffer_is_read_once(tmp_path: Path) -> None:
     assert sorted(order_of(batches, shards, 15)) == sorted(first)
 
 
-def test_buffer_holds_as_many_utterances_as_its_bytes_allow(
-    shards: ShardSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    batching = Batching(4, static=False)
-    fits = shuffling(shards.index, batching, None)
-    assert fits.exact and (fits.buffered, fits.records) == (len(FRAMES), len(FRAMES))
-    mean = float(np.mean(FRAMES)) * 4 * 4  # bytes, of 4 bins
-    assert mean <= fits.utterance_bytes <= mean + 10 * 4 * 4
-    for utterances in (1, len(FRAMES) - 1, len(FRAMES)):
-        budget = utterances * fits.utterance_bytes
-        monkeypatch.setattr(constants, "SHUFFLE_BUFFER_BYTES", budget)
-        limited = shuffling(shards.index, batching, None)
-        assert limited.buffered == utterances and limited.exact == (utterances == len(FRAMES))
-    monkeypatch.setattr(constants, "SHUFFLE_BUFFER_BYTES", 1)
-    assert shuffling(shards.index, batching, None).buffered == 1
-    assert shuffling(shards.index, batching, 8).buffered == 8
-    assert shuffling(shards.index, batching, 1000).exact
-
-
-def logged(shards: ShardSet, batching: Batching, buffer: int | None) -> str:
-    with absltest.TestCase().assertLogs(level="INFO") as logs:
-        log_reading(shards.index, batching, buffer)
-    return "\n".join(record.getMessage() for record in logs.records)
-
-
-def test_log_says_whether_the_shuffle_is_exact(shards: ShardSet) -> None:
-    batching = Batching(4, static=False)
-    assert logged(shards, batching, None) == (
-        "Shuffles exactly: all 37 utterances fit into the buffer (0.0 MiB)"
-    )
-    within = logged(shards, batching, 8)
-    assert "Shuffles within 8 of 37 utterances at a time" in within
-    assert "raise --shuffle_buffer_size to 37" in within
-
-
-def test_sizes_of_buffers_are_told_in_gibibytes() -> None:
-    text = str(Shuffling(buffered=5000, records=28539, utterance_bytes=2**30 // 2500))
-    assert "(2.0 GiB)" in text and "to 28539 (11.4 GiB)" in text
-
-
-# --- Evaluation -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("batch_size", [1, 5, 8, 64])
-@pytest.mark.parametrize("static", [True, False])
-def test_evaluation_gives_every_utterance_once_in_order(
-    shards: ShardSet, static: bool, batch_size: int
-) -> None:
-    batching = Batching(batch_size, static)
-    input_fn = evaluation_input_fn(shards, batching, for_prediction=False)
-    batches = list(batches_of(input_fn, batch_size))
-    assert len(batches) == evaluation_steps(shards.index, batching)
-    weights = np.concatenate([batch["weight"] for batch in batches])
-    assert counted(batches) == known_names()
-    filling = -len(FRAMES) % batch_size if static else 0
-    assert weights.tolist() == [1.0] * len(FRAMES) + [0.0] * filling
-
-
-@pytest.mark.parametrize("partition_size", [1, 7, 100])
-def test_evaluation_keeps_the_order_of_any_shards(tmp_path: Path, partition_size: int) -> None:
-    """Also where a shard is longer than what is read ahead of the next one."""
-    shards = many_shards(tmp_path, 100, partition_size)
-    batches = batches_of(evaluation_input_fn(shards, Batching(8, False), True), 8)
-    assert order_of(batches, shards, 13) == list(range(100))
-
-
-def test_labels_stand_among_the_features_for_prediction(shards: ShardSet) -> None:
-    batching = Batching(5, static=False)
-    params = {"batch_size": 5}
-    alone = evaluation_input_fn(shards, batching, for_prediction=True)(params).element_spec
-    features, labels = evaluation_input_fn(shards, batching, False)(params).element_spec
-    assert set(features) == {"features", "feature_length"}
-    assert set(labels) == {"label", "label_length", "weight"}
-    assert set(alone) == set(features) | set(labels)
-
-
-def test_transcripts_are_in_the_order_of_evaluation(tmp_path: Path) -> None:
-    utterances = random_utterances([20] * 12, 4, letters="abcdefgh'")
-    shards = write_shards(tmp_path, utterances)
-    assert transcripts(shards) == [(each.utterance_id, each.transcript) for each in utterances]
-
-
 # --- Cores of a TPU, and hosts of a pod -----------------------------------------------------------
-
-ON_TPU = Batching(2 * CORES, static=True)  # on one host two utterances a core, on two hosts one
-ON_POD = replace(ON_TPU, hosts=2)
 
 
 def summing_model_fn(features: Any, labels: Any, mode: str, params: Any) -> Any:
@@ -623,7 +381,11 @@ def test_fake_context_tells_what_tpu_estimator_tells(
     run = tpu_estimator.RunSettings(str(tmp_path), train_batch_size=size, eval_batch_size=size)
     with faked_tpu.topology():
         built = tpu_estimator.build(summing_model_fn, run, faked_tpu.device())
-    train = recording(training_input_fn(shards, ON_TPU, 1, 8, MASKS, 0))
+    train = recording(
+        training_input_fn(
+            TrainingInput(shards, ON_TPU, 1, shuffle_buffer_size=8, augmentations=MASKS)
+        )
+    )
     look = recording(evaluation_input_fn(shards, ON_TPU, for_prediction=mode == "predict"))
     calls: dict[str, Callable[[], Any]] = {
         "train": lambda: built.train(train, max_steps=2),
@@ -647,7 +409,7 @@ def test_fake_context_tells_what_the_hosts_of_a_pod_are_told(
     def record(params: Any) -> tf.data.Dataset:
         deployment = params["context"].current_input_fn_deployment()
         told.append((params["batch_size"], deployment[1:]))
-        return training_input_fn(shards, ON_POD, 1, None, MASKS, 0)(params)
+        return training_input_fn(TrainingInput(shards, ON_POD, 1, augmentations=MASKS))(params)
 
     run = tpu_estimator.RunSettings(str(tmp_path), ON_POD.batch_size, ON_POD.batch_size)
     with faked_tpu.topology(2 * CORES, hosts=2):
@@ -662,7 +424,7 @@ def test_a_step_takes_a_batch_for_every_core_and_an_epoch_gives_an_utterance_onc
 ) -> None:
     steps = steps_per_epoch(shards.index, ON_TPU)
     assert steps == 2
-    input_fn = training_input_fn(shards, ON_TPU, 1, 8, (), 0)
+    input_fn = training_input_fn(TrainingInput(shards, ON_TPU, 1, shuffle_buffer_size=8))
     batches = list(islice(on_tpu(input_fn, ON_TPU), 3 * steps * CORES))
     assert all(batch["features"].shape == (2, 64, 4) for batch in batches)
     epochs = [
@@ -683,21 +445,21 @@ def test_a_step_takes_a_batch_for_every_core_and_an_epoch_gives_an_utterance_onc
 def test_training_on_a_tpu_continues_where_it_was(shards: ShardSet, masks: tuple[str, ...]) -> None:
     steps = steps_per_epoch(shards.index, ON_TPU)
     last = 2 * steps + 1
-    input_fn = training_input_fn(shards, ON_TPU, 1, 8, masks, 0)
+    input_fn = training_input_fn(
+        TrainingInput(shards, ON_TPU, 1, shuffle_buffer_size=8, augmentations=masks)
+    )
     undisturbed = list(islice(on_tpu(input_fn, ON_TPU), last * CORES))
     for start in range(last):
-        continued = on_tpu(training_input_fn(shards, ON_TPU, 1, 8, masks, start), ON_TPU)
+        continued = on_tpu(
+            training_input_fn(
+                TrainingInput(
+                    shards, ON_TPU, 1, shuffle_buffer_size=8, augmentations=masks, start_step=start
+                )
+            ),
+            ON_TPU,
+        )
         rest = undisturbed[start * CORES :]
         assert_same_batches(list(islice(continued, len(rest))), rest)
-
-
-def test_evaluation_on_a_tpu_gives_every_utterance_once_in_order(shards: ShardSet) -> None:
-    input_fn = evaluation_input_fn(shards, ON_TPU, for_prediction=False)
-    batches = list(on_tpu(input_fn, ON_TPU))
-    assert len(batches) == CORES * evaluation_steps(shards.index, ON_TPU)
-    weights = np.concatenate([batch["weight"] for batch in batches])
-    assert weights.tolist() == [1.0] * len(FRAMES) + [0.0] * (-len(FRAMES) % ON_TPU.batch_size)
-    assert counted(batches) == known_names()
 
 
 # 8 shards of 5 utterances are divided evenly; 7 of them and one of 2 are not.
@@ -707,7 +469,9 @@ HALVES = pytest.mark.parametrize("number", [40, 37], ids=["own shards", "all sha
 def training_on_pod(
     shards: ShardSet, host: int, start_step: int = 0, buffer: int | None = 8
 ) -> Iterator[Batch]:
-    input_fn = training_input_fn(shards, ON_POD, 1, buffer, (), start_step)
+    input_fn = training_input_fn(
+        TrainingInput(shards, ON_POD, 1, shuffle_buffer_size=buffer, start_step=start_step)
+    )
     return on_tpu(input_fn, ON_POD, host, 2)
 
 
@@ -754,62 +518,3 @@ def test_training_on_a_pod_continues_where_it_was(
         )
         rest = list(islice(undisturbed, 6 * CORES))[3 * CORES :]
         assert_same_batches(list(islice(continued, 3 * CORES)), rest)
-
-
-def index_of(records: list[int]) -> Index:
-    """An index of shards of so many records."""
-    shard = Shard("", 0, 0, 0, 0, "", 0.0, 10, 1, {}, {})
-    shards = tuple(replace(shard, start=at, records=each) for at, each in enumerate(records))
-    settings = ShardSettings(FrontEnd(), ENGLISH, 1, 64, 12, True, 2)
-    return Index(settings, sum(records), "", shards)
-
-
-@given(records=st.lists(st.integers(1, 50), min_size=1, max_size=80), hosts=st.integers(1, 8))
-def test_shards_are_divided_whole_and_evenly_or_not_at_all(records: list[int], hosts: int) -> None:
-    index = index_of(records)
-    shares = host_records(index, hosts)
-    divided = host_shards(index, hosts)
-    assert sum(shares) == sum(records) and len(shares) == hosts
-    if divided is None:
-        assert max(shares) - min(shares) <= 1
-    else:
-        assert sorted(number for each in divided for number in each) == list(range(len(records)))
-        assert [sum(records[number] for number in each) for each in divided] == shares
-        assert min(shares) >= 0.95 * sum(records) / hosts
-    # Every host has what the epoch's steps take of it.
-    steps = steps_per_epoch(index, Batching(2 * hosts, static=True, hosts=hosts))
-    assert steps == min(shares) // 2
-
-
-def test_partition_size_that_the_log_advises_is_divided_evenly() -> None:
-    index = index_of([10_000] * 14 + [1_234])
-    assert host_shards(index, 4) is None
-    with absltest.TestCase().assertLogs(level="WARNING") as logs:
-        log_reading(index, Batching(64, static=True, hosts=4), None)
-    (text,) = (record.getMessage() for record in logs.records)
-    assert text.startswith("15 shards can't be divided evenly among 4 hosts")
-    (advised,) = map(int, re.findall(r"--partition_size=(\d+)", text))
-    for size in (advised, advised // 2):
-        whole, rest = divmod(index.records, size)
-        assert host_shards(index_of([size] * whole + [rest]), 4)
-
-
-def test_log_says_that_hosts_read_their_own_shards(shards: ShardSet) -> None:
-    text = logged(shards, replace(ON_POD, hosts=1), None)
-    assert "hosts" not in text
-    index = index_of([100] * 40)
-    with absltest.TestCase().assertLogs(level="INFO") as logs:
-        log_reading(index, ON_POD, None)
-    exact, own = (record.getMessage() for record in logs.records)
-    assert "all 2000 utterances" in exact
-    assert own == "Each of 2 hosts reads shards of its own, 2000 to 2000 utterances"
-
-
-def test_hosts_of_a_pod_evaluate_disjoint_halves(shards: ShardSet) -> None:
-    input_fn = evaluation_input_fn(shards, ON_TPU, for_prediction=False)
-    seen: list[bytes] = []
-    for host in (0, 1):
-        batches = list(on_tpu(input_fn, ON_TPU, host, 2))
-        assert len(batches) == CORES * evaluation_steps(shards.index, ON_TPU)
-        seen += counted(batches)
-    assert sorted(seen) == sorted(known_names())

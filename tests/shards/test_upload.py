@@ -18,7 +18,9 @@ from doors import ROOT, environment_of_door
 from emulator import Emulator
 from tiny_shards import random_utterances, write_shards
 
-from speech.shards.records import Index, find_shards, index_path, read_index
+from speech.shards.index import Index, read_index
+from speech.shards.paths import index_path
+from speech.shards.shard_set import find_shards
 from speech.shards.upload import MOST_PARTS, Uploaded, upload
 from speech.shards.verify import verify
 from speech.system import bucket, lock, storage
@@ -348,8 +350,8 @@ def test_a_shard_of_another_size_is_refused_before_anything_is_sent(
     else:
         os.remove(f"{local}.00000010")
     message = refusal(local, own_bucket)
-    assert message.startswith(f"{local}.00000010 is not what was written: remove it")
-    assert "run the prepare command that made it again" in message
+    assert message.startswith(f"{local}.00000010 differs from what was written: remove it")
+    assert "repeat the command that prepared it" in message
     assert objects(emulator, own_bucket) == {}
 
 
@@ -362,7 +364,7 @@ def test_a_changed_shard_is_refused_and_nothing_of_it_is_sent(
         file.write(b"x")
     emulator.forget_requests()
     message = refusal(local, own_bucket, part_bytes)
-    assert message.startswith(f"{local}.00000005 is not what was written: remove it")
+    assert message.startswith(f"{local}.00000005 differs from what was written: remove it")
     assert not [name for name in sent(emulator) if NAMES[1] in name or "index" in name]
     assert not [name for name in objects(emulator, own_bucket) if NAMES[1] in name]
 
@@ -378,7 +380,7 @@ def test_another_set_of_that_name_in_the_bucket_is_left_alone(
         there = replace(index, corpus_digest="of another")
     put(emulator, f"{own_bucket}/t.index.json", there.to_json().encode())
     message = refusal(local, own_bucket)
-    assert message.startswith(f"{own_bucket}/t.index.json is of another set")
+    assert message.startswith(f"{own_bucket}/t.index.json belongs to another set")
     assert "remove that one, or upload to another folder" in message
     assert list(objects(emulator, own_bucket)) == ["t.index.json"]
 

@@ -12,19 +12,13 @@ import pytest
 from emulator import Emulator
 from tiny_shards import random_utterances, write_shards
 
-from speech.corpora.formats.librispeech import librispeech
+from speech.corpora.formats.librispeech import find_utterances
 from speech.features.front_end import FrontEnd
 from speech.preparation.write_shards import prepare
 from speech.shards import verify
-from speech.shards.records import (
-    RECORD_FOOTER,
-    RECORD_HEADER,
-    ShardSettings,
-    frame_record,
-    index_path,
-    read_index,
-    read_records,
-)
+from speech.shards.index import ShardSettings, read_index
+from speech.shards.paths import index_path
+from speech.shards.records import RECORD_FOOTER, RECORD_HEADER, frame_record, read_records
 from speech.shards.upload import upload
 from speech.system import storage
 from utils import ENGLISH, UserError
@@ -245,7 +239,7 @@ def test_after_removing_what_is_damaged_and_preparing_again_all_is_whole(
         padded=True,
         stride=2,
     )
-    utterances, target = librispeech([str(tmp_path / "speech")]), str(tmp_path / "t")
+    utterances, target = find_utterances([str(tmp_path / "speech")]), str(tmp_path / "t")
     prepare(utterances, target, settings, 0, workers=1, strict=False)
     whole = {name: read(name) for name in storage.sizes(f"{glob.escape(target)}.*")}
     damaged = [f"{target}.00000000", f"{target}.00000004"]

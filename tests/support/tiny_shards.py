@@ -9,20 +9,10 @@ import numpy.typing as npt
 
 from speech.features.front_end import CORPUS, UTTERANCE, FrontEnd
 from speech.features.normalisation import Sums
-from speech.shards.records import (
-    FRAMES_BAR,
-    LABELS_BAR,
-    Index,
-    Shard,
-    ShardSet,
-    ShardSettings,
-    ShardWriter,
-    encode_example,
-    find_shards,
-    histogram,
-    index_path,
-    shard_path,
-)
+from speech.shards.index import FRAMES_BAR, LABELS_BAR, Index, Shard, ShardSettings, histogram
+from speech.shards.paths import index_path, shard_path
+from speech.shards.records import ShardWriter, encode_example
+from speech.shards.shard_set import ShardSet, find_shards
 from speech.system import storage
 from utils import ENGLISH, Alphabet
 
@@ -93,7 +83,7 @@ def _write_shard(
         for each in utterances:
             writer.write(
                 encode_example(
-                    each.features,
+                    each.features.T,
                     settings.alphabet.encode(each.transcript),
                     each.utterance_id,
                     each.transcript,
@@ -115,7 +105,7 @@ def _write_shard(
         frames_histogram=histogram(frames, FRAMES_BAR),
         labels_histogram=histogram(labels, LABELS_BAR),
         sums=(
-            Sums.of(np.concatenate([each.features for each in utterances]))
+            Sums.of(np.concatenate([each.features for each in utterances]).T)
             if settings.front_end.normalisation == CORPUS
             else None
         ),
