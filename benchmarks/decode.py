@@ -56,13 +56,16 @@ from flashlight.lib.text import decoder as flashlight
 from flashlight.lib.text.decoder.kenlm import KenLM
 from flashlight.lib.text.dictionary import Dictionary
 from kaldingram.train import NgramCounts
+from tabulate import tabulate
 
 import model
-from speech.decoding.beam_search import THREADS, BeamSearchDecoder, BeamSettings, LogProbs
+from speech.decoding.beam_search import THREADS, BeamSearchDecoder, BeamSettings
 from speech.decoding.ngrams import UNKNOWN
 from speech.decoding.scorer import SPACE, Scorer, read_scorer, write_scorer
-from speech.engines import checkpoints, tpu_estimator
-from speech.evaluation import recogniser, results
+from speech.decoding.types import LogProbs
+from speech.engines import checkpoints, devices, errors
+from speech.evaluation import error_rates, recognition
+from speech.evaluation.recogniser import on_device
 from speech.networks.config import read_config
 from speech.system import command_line, storage
 from utils import Alphabet, UserError, lines_of
@@ -144,12 +147,12 @@ class Row:
 def recognised() -> Speech:
     """Returns the network's output for --test_data."""
     config = read_config(FLAGS.model_dir)
-    shards = recogniser.find_set(FLAGS.test_data, config, FLAGS.model_dir)
+    shards = recognition.find_set(FLAGS.test_data, config, FLAGS.model_dir)
     checkpoint = checkpoints.find_checkpoint(FLAGS.model_dir, FLAGS.checkpoint)
     network = model.model_fn_builder(config, FLAGS.model_dir)
-    size, here = constants.EVAL_BATCH_SIZE, tpu_estimator.TpuSettings(False, "", None, None, 1)
-    opened = recogniser.on_device(network, config, checkpoint, FLAGS.model_dir, size, here)
-    everything = [each for batch in opened.recognise(shards) for each in batch]
+    size, here = constants.EVAL_BATCH_SIZE, devices.TpuSettings(False, "", None, None, 1)
+    recogniser = on_device(network, config, checkpoint, FLAGS.model_dir, size, here)
+    everything = recogniser.outputs_of(shards)
     print(f"{checkpoint}, {len(everything)} utterances of {FLAGS.test_data}")
     return Speech(
         config.alphabet,
@@ -334,8 +337,8 @@ def measure(speech: Speech, found: dict[str, Decode]) -> list[Row]:
 
 
 def word_error_rate(references: Sequence[str], texts: Sequence[str]) -> float:
-    errors = map(results.word_errors, references, texts)
-    return sum(errors, results.Errors()).rate
+    errors = map(error_rates.word_errors, references, texts)
+    return sum(errors, error_rates.Errors()).rate
 
 
 def mean_log_prob(speech: Speech, texts: Sequence[str]) -> float:
@@ -359,20 +362,15 @@ def table(rows: list[Row]) -> str:
         ratios = [f"{row.speed / speed[name]:.2f}" for name in compared]
         quality = [f"{row.wer:.2%}", f"{row.log_prob:.2f}", f"{row.cores:.2f}"]
         lines.append([row.name, f"{row.speed:.2f}", *ratios, *quality])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if at else cell.ljust(width)
-            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
+    return tabulate(
+        lines, tablefmt="plain", colglobalalign="right", colalign=("left",), disable_numparse=True
     )
 
 
 def main() -> None:
-    tpu_estimator.quieten(FLAGS.logging)
+    errors.quieten(FLAGS.logging)
     widths = [int(width) for width in FLAGS.beam_widths]
-    with tpu_estimator.explained_errors(FLAGS.model_dir):
+    with errors.explain_errors(FLAGS.model_dir):
         speech = recognised()
     with tempfile.TemporaryDirectory() as folder:
         language = language_model(speech.alphabet, folder)

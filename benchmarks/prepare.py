@@ -33,10 +33,11 @@ import soundfile
 from absl import flags, logging
 
 import constants
-from speech.corpora.formats.librispeech import librispeech
+from speech.corpora.formats.librispeech import find_utterances
 from speech.corpora.utterance import Utterance
 from speech.features.front_end import CHUNK_FRAMES, FrontEnd
-from speech.preparation.write_shards import prepare, prepare_utterance
+from speech.preparation.utterance import prepare_utterance
+from speech.preparation.write_shards import prepare
 from speech.shards.index import ShardSettings
 from speech.system import command_line
 from utils import ENGLISH
@@ -154,7 +155,7 @@ def rate(
 
 
 def chosen_utterances() -> list[Utterance]:
-    found = librispeech(FLAGS.files_path)
+    found = find_utterances(FLAGS.files_path)
     whole = [each for each in found if not prepare_utterance(each, SETTINGS).reason]
     return whole[:: max(1, len(whole) // FLAGS.utterances)][: FLAGS.utterances]
 

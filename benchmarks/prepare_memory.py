@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import psutil
 from absl import flags
 
-from speech.corpora.formats.librispeech import librispeech
+from speech.corpora.formats.librispeech import find_utterances
 from speech.system import command_line
 
 FLAGS = flags.FLAGS
@@ -34,7 +34,7 @@ flags.DEFINE_string("scratch", None, "Folder for the shards. Default: the system
 
 def repeat_through_links(folders: list[str], count: int, split: Path) -> None:
     """Creates a split of `count` utterances: links to those of the folders, repeated."""
-    found = [each for each in librispeech(folders) if each.audio_path and each.transcript]
+    found = [each for each in find_utterances(folders) if each.audio_path and each.transcript]
     for position in range(count):
         source = found[position % len(found)]
         speaker, chapter = str(position % 50), str(position // len(found))

@@ -31,6 +31,7 @@ import constants
 # After constants, which sets TensorFlow's environment.
 import tensorflow as tf
 from absl import flags, logging
+from tabulate import tabulate
 
 from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.training_input import TrainingInput, training_input_fn
@@ -244,7 +245,7 @@ def measure_all(all_readers: list[Reader]) -> list[Speed]:
 def steps_per_second(name: str, shards: ShardSet) -> float:
     """Measures a network's forward pass, loss and gradient on this machine."""
     settings = shards.index.settings
-    config = NetworkConfig(settings.front_end.bins, settings.alphabet.size, **NETWORKS[name])
+    config = NetworkConfig.of(settings.front_end.bins, settings.alphabet.size, **NETWORKS[name])
     network = registry.build(config)
 
     @tf.function(reduce_retracing=True)
@@ -280,13 +281,12 @@ def table(all_readers: list[Reader], speeds: list[Speed], appetites: dict[str, f
         line.append(f"{speed.batches / peer_speed:.2f}")
         line += [f"{speed.batches / appetite:.2f}" for appetite in appetites.values()]
         lines.append(line)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if at < 2 else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
+    return tabulate(
+        lines,
+        tablefmt="plain",
+        colglobalalign="right",
+        colalign=("left", "left"),
+        disable_numparse=True,
     )
 
 

@@ -50,10 +50,11 @@ import constants
 import numpy as np
 import numpy.typing as npt
 from absl import flags, logging
+from tabulate import tabulate
 
 from speech.audio import find, reader
 from speech.corpora.formats import registry
-from speech.evaluation import results
+from speech.evaluation import error_rates
 from speech.features.front_end import NONE, UTTERANCE, FrontEnd
 from speech.networks.config import (
     ModelConfig,
@@ -211,7 +212,7 @@ def write_fresh(name: str, front_end: FrontEnd, model_dir: str) -> None:
     config = ModelConfig(
         front_end,
         ENGLISH,
-        NetworkConfig(front_end.bins, ENGLISH.size, name, **sizes),
+        NetworkConfig.of(front_end.bins, ENGLISH.size, name, **sizes),
         TrainingConfig(),
     )
     values: dict[str, Any] = {"global_step": np.int64(0)}
@@ -232,13 +233,13 @@ def write_lite(model_dir: str, beginning: str) -> dict[str, str]:
     """Writes TensorFlow Lite files; returns their paths, which begin with `beginning`, by form."""
     from speech.engines import checkpoints
     from speech.export import tflite
-    from speech.export.acoustic_graph import restored
+    from speech.export.acoustic_graph import restore
     from speech.export.description import Description
     from speech.networks.config import read_config
 
     checkpoint = checkpoints.find_checkpoint(model_dir, None)
     config = read_config(model_dir)
-    graph = restored(config, checkpoint)
+    graph = restore(config, checkpoint)
     description = Description(config, checkpoints.steps_of(checkpoint))
     written = {}
     for precision in (tflite.FLOAT32, tflite.INT8):
@@ -310,8 +311,8 @@ def at_once(transcriber: Any) -> Hear:
 def in_blocks(transcriber: Any) -> Hear | None:
     """Returns None for a network that can't carry its state from block to block."""
     from speech.transcription.live import LiveTranscriber
-    from speech.transcription.subtitles import joined
-    from speech.transcription.transcriber import Heard
+    from speech.transcription.subtitles import join_words
+    from speech.transcription.transcriber import TranscribedSegment
 
     if not LiveTranscriber(transcriber).exact:
         return None
@@ -325,8 +326,8 @@ def in_blocks(transcriber: Any) -> Hear | None:
             told += live.feed(samples[start : start + block])
         told += live.finish()
         seconds = time.perf_counter() - started
-        words = [each.transcript.words for each in told if isinstance(each, Heard)]
-        text = " ".join(joined(each, transcriber.separator) for each in words)
+        words = [each.transcript.words for each in told if isinstance(each, TranscribedSegment)]
+        text = " ".join(join_words(each, transcriber.separator) for each in words)
         return Hearing(text, seconds, None)
 
     return hear
@@ -431,8 +432,8 @@ def word_error_rate(spoken: Sequence[Recording], hearings: Sequence[Hearing]) ->
     if any(each.transcript is None for each in spoken):
         return ""
     references = [str(each.transcript).lower() for each in spoken]
-    errors = map(results.word_errors, references, (each.text.lower() for each in hearings))
-    return f"{sum(errors, results.Errors()).rate:.2%}"
+    errors = map(error_rates.word_errors, references, (each.text.lower() for each in hearings))
+    return f"{sum(errors, error_rates.Errors()).rate:.2%}"
 
 
 def table(rounds: dict[Recogniser, Rounds], spoken: Sequence[Recording]) -> str:
@@ -453,13 +454,8 @@ def table(rounds: dict[Recogniser, Rounds], spoken: Sequence[Recording]) -> str:
                 word_error_rate(spoken, heard[0]) if recogniser.learnt else "",
             ]
         )
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if at else cell.ljust(width)
-            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
+    return tabulate(
+        lines, tablefmt="plain", colglobalalign="right", colalign=("left",), disable_numparse=True
     )
 
 

@@ -42,7 +42,7 @@ import tensorflow as tf
 from absl import flags, logging
 
 from model import model_fn_builder
-from speech.engines import tpu_estimator
+from speech.engines import errors
 from speech.features.front_end import FrontEnd
 from speech.layers.convolutions import convolutions
 from speech.layers.ctc_loss import ctc_loss
@@ -55,7 +55,7 @@ Weights = dict[str, Array]
 
 FLAGS = flags.FLAGS
 
-NETWORK = NetworkConfig(constants.MEL_FILTERS, ENGLISH.size)
+NETWORK = NetworkConfig.of(constants.MEL_FILTERS, ENGLISH.size)
 
 # Minimum and maximum characters of an utterance; LibriSpeech has 15 per second.
 LABEL_LENGTHS = (100, 130)
@@ -421,7 +421,7 @@ def table(medians: dict[str, dict[str, float]]) -> str:
 
 
 def main() -> None:
-    tpu_estimator.quieten(FLAGS.logging)
+    errors.quieten(FLAGS.logging)
     batch = random_batch()
     with tempfile.TemporaryDirectory() as model_dir:
         this = this_step(batch, model_dir)

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from html import unescape
 from itertools import pairwise
 from pathlib import Path
 from unittest import mock
@@ -13,11 +14,11 @@ import soundfile
 from parsed_html import ATTACK, Parsed
 from planted_corpus import SETTINGS, Corpus, clean_corpus, planted_corpus, voice
 
-from speech.preparation import preflight, preflight_page
-from speech.preparation.preflight import Findings, examine
+from speech.preparation import preflight_page
+from speech.preparation.preflight import examine
+from speech.preparation.preflight_findings import Findings, Kind
 from speech.preparation.preflight_page import render
 from speech.preparation.preflight_report import ADVICE
-from speech.text.showing import place
 
 ARABIC = "\u0627\u0650\u0628\u0639\u062b \u0644\u064a"
 
@@ -54,8 +55,8 @@ def test_elements_are_closed_and_every_kind_has_its_section_and_advice(
     parsed = Parsed(html)
     sections = {section["id"] for section in parsed.all("section")}
     assert {link["href"] for link in parsed.all("a")} == {f"#{name}" for name in sections}
-    assert len(sections) == 2 + len(preflight.KINDS)
-    for kind in preflight.KINDS:
+    assert len(sections) == 2 + len(tuple(Kind))
+    for kind in tuple(Kind):
         assert ADVICE[kind] in parsed.words
         assert kind[1:] in parsed.words
     assert f"Found {found.errors} errors and {found.warnings} warnings" in parsed.words
@@ -83,14 +84,14 @@ def test_every_finding_among_the_worst_has_an_article_with_its_detail(
     assert len(parsed.all("article")) == len(found.findings)
     for each in found.findings:
         assert " ".join(each.detail.split()) in parsed.words
-        assert place(each.utterance) in parsed.words
+        assert each.utterance.where in parsed.words
 
 
 def test_recordings_are_played_once_and_at_most_20_seconds(html: str, found: Findings) -> None:
     playable = {
         each.utterance.utterance_id
         for each in found.findings
-        if each.kind not in (preflight.MISSING, preflight.UNREADABLE, preflight.EMPTY)
+        if each.kind not in (Kind.MISSING, Kind.UNREADABLE, Kind.EMPTY)
     }
     seconds = player_seconds(html)
     assert len(seconds) == len(playable)
@@ -122,7 +123,7 @@ def test_waveforms_show_what_is_cut_and_where_nothing_is_said(tmp_path: Path) ->
     assert 'class="cut"' not in page_of(corpus) and 'class="silent"' not in page_of(corpus)
 
 
-def test_only_the_worst_are_shown(tmp_path: Path) -> None:
+def test_only_the_worst_are_on_the_page(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path)
     for number in range(11):
         corpus.add(f"{number}", voice(f"{number}", 1) + 0.1)
@@ -149,10 +150,10 @@ def test_unknown_characters_are_marked_with_the_letters_they_belong_to(tmp_path:
     corpus.add("arabic", voice("arabic", 1), f"a {ARABIC} b\u00a042")
     html = page_of(corpus)
     (transcript,) = set(re.findall(r'<p class="transcript" dir="auto">(.*?)</p>', html))
-    marked = re.findall(r'<mark title="(.*?)">(.*?)</mark>', transcript)
+    marked = re.findall(r'<mark title="(.*?)">(.*?)</mark>', unescape(transcript))
     words = [text for _, text in marked]
     assert words == [*ARABIC.split(), "<bdi>U+00A0</bdi>42"]
-    assert marked[0][0].startswith("&#x27;\u0627&#x27; (U+0627, ARABIC LETTER ALEF); ")
+    assert marked[0][0].startswith("'\u0627' (U+0627, ARABIC LETTER ALEF); ")
     assert "'\u25cc\u0650' (U+0650, ARABIC KASRA) 1" in Parsed(html).words
 
 
