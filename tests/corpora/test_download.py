@@ -198,7 +198,7 @@ def test_a_missing_archive_and_a_missing_server_are_named(site: Site, tmp_path: 
     site.archives.clear()
     message = refusal(site, tmp_path)
     assert f"{site.url}/{SPLIT}.tar.gz can't be downloaded: HTTP Error 404" in message
-    assert f"put it at {tmp_path}/{SPLIT}.tar.gz" in message
+    assert f"download it by other means to {tmp_path}/{SPLIT}.tar.gz" in message
     with pytest.raises(UserError, match=r"can't be downloaded: .*refused"):
         download.download_split(SPLIT, "http://127.0.0.1:9", str(tmp_path))
     assert files(tmp_path) == set()

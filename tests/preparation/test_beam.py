@@ -407,7 +407,10 @@ def test_invalid_runners_and_options_are_reported_in_one_line(
             Runner("DirectRunner", ["direct_num_workes=3"]),
             "no option direct_num_workes. Did you mean direct_",
         ),
-        (Runner("apache_beam.runners.DataflowRunner", ["max_num_worker=3"]), "Is max_num_workers"),
+        (
+            Runner("apache_beam.runners.DataflowRunner", ["max_num_worker=3"]),
+            "Did you mean max_num_workers",
+        ),
     ]:
         message = refusal(corpus, tmp_path, runner=runner)
         assert expected in message and len(message.splitlines()) == 1, message
