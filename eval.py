@@ -14,9 +14,12 @@ import model
 from speech.corpora import recordings
 from speech.decoding.beam_search import BeamSearchDecoder
 from speech.decoding.scorer import read_matching_scorer
-from speech.engines import checkpoints, tpu_estimator
-from speech.evaluation import evaluate, recognition, results
+from speech.engines import devices, errors
+from speech.evaluation import evaluate, results
+from speech.evaluation.recogniser import open_recogniser
 from speech.flags import decoder as decoder_flags
+from speech.flags.checkpoint import checkpoint_from_flags, define_checkpoint_flags
+from speech.flags.tpu import define_tpu_flags, tpu_from_flags
 from speech.networks.config import read_config
 from speech.system import command_line
 from utils import UserError
@@ -31,7 +34,7 @@ def define_flags() -> None:
         constants.TEST_DATA,
         "Test shards: globs or gs:// globs, separated by commas.",
     )
-    checkpoints.define_checkpoint_flags()
+    define_checkpoint_flags()
     command_line.define_batch_size("eval_batch_size", constants.EVAL_BATCH_SIZE)
     flags.DEFINE_string(
         "report_dir",
@@ -52,16 +55,16 @@ def define_flags() -> None:
         "logits_cache", "", "Folder to keep the network's output in; empty: it isn't kept."
     )
     decoder_flags.define_decoder_flags()
-    tpu_estimator.define_tpu_flags()
+    define_tpu_flags()
     command_line.define_logging_flag()
 
 
 def main() -> None:
-    tpu_estimator.quieten(FLAGS.logging)
-    tpu = tpu_estimator.tpu_settings(FLAGS)
-    tpu_estimator.check_batch_sizes(tpu, eval_batch_size=FLAGS.eval_batch_size)
+    errors.quieten(FLAGS.logging)
+    tpu = tpu_from_flags(FLAGS)
+    devices.check_batch_sizes(tpu, eval_batch_size=FLAGS.eval_batch_size)
     for pattern in FLAGS.test_data:
-        tpu_estimator.check_paths(tpu, test_data=pattern, model_dir=FLAGS.model_dir)
+        devices.check_paths(tpu, test_data=pattern, model_dir=FLAGS.model_dir)
     if FLAGS.compare and len(FLAGS.test_data) > 1:
         raise UserError("--compare compares one set: give --test_data one, the other's.")
     beam_settings = decoder_flags.beam_settings_from_flags(FLAGS)
@@ -73,13 +76,11 @@ def main() -> None:
     other = None
     if FLAGS.compare:
         other = evaluate.OtherRun(FLAGS.compare, results.read_results(FLAGS.compare))
-    with tpu_estimator.explained_errors(FLAGS.model_dir):
-        checkpoint = checkpoints.asked_checkpoint(
-            FLAGS.model_dir, FLAGS.checkpoint, FLAGS.average_checkpoints
-        )
+    with errors.explain_errors(FLAGS.model_dir):
+        checkpoint = checkpoint_from_flags(FLAGS).find(FLAGS.model_dir)
         logging.info("%s", checkpoint)
         model_fn = model.model_fn_builder(config, FLAGS.model_dir)
-        recogniser = recognition.on_device(
+        recogniser = open_recogniser(
             model_fn, config, checkpoint, FLAGS.model_dir, FLAGS.eval_batch_size, tpu
         )
         evaluate.evaluate_sets(

@@ -1,4 +1,4 @@
-"""The loss of a network of speech.networks, and the model_fn that TPUEstimator trains."""
+"""Defines the training step of a network: the model_fn that TPUEstimator trains."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,15 +8,17 @@ try:
 except ModuleNotFoundError:
     raise SystemExit(
         "error: TensorFlow is not installed. On a CPU: pip install -e '.[cpu]', with an Nvidia "
-        "GPU: pip install -e '.[gpu]'; a TPU VM brings its own."
+        "GPU: pip install -e '.[gpu]'; a TPU VM has its own."
     ) from None
 
+from speech.engines import step_state
 from speech.layers import cross_replica
 from speech.layers.basic import NO_DROPOUT, Dropout
 from speech.layers.ctc_loss import alignable, ctc_loss
 from speech.networks import registry
 from speech.networks.config import ModelConfig
-from speech.training import step_description, step_state
+from speech.training import step_description
+from speech.training.learning_rate import learning_rate_tensor
 
 Tensors = dict[str, tf.Tensor]
 
@@ -30,14 +32,20 @@ SUMMARY_STEPS = 50
 def model_fn_builder(
     config: ModelConfig, model_dir: str, learning_rate_scale: float = 1.0, described: bool = False
 ) -> Callable[..., Any]:
-    """A model_fn for TPUEstimator.
+    """Builds a model_fn for TPUEstimator.
 
-    learning_rate_scale: factor on the schedule's learning rate, of training/early_stopping.py.
-    described: gradients and logits of some steps are printed, see training/step_description.py.
+    Args:
+        model_dir: where TensorBoard's curves go.
+        learning_rate_scale: factor on the schedule's learning rate.
+        described: whether to print gradients and logits of some steps, see
+            training/step_description.py.
+
+    The model_fn takes
 
     features: {"features": float32 [batch, frames, bins], "feature_length": int32 [batch]}
     labels: {"label": int32 [batch, labels], "label_length": int32 [batch],
              "weight": float32 [batch], 0 for an example that only fills up a batch}
+
     For prediction the labels are among the features, and so is "utterance_number" int32 [batch],
     which comes back with the predictions (see input_pipeline/evaluation_input.py).
     """
@@ -71,15 +79,16 @@ def model_fn_builder(
         utterances, unaligned = cross_replica.total(
             [tf.reduce_sum(weight), tf.reduce_sum((1.0 - aligned) * weight)]
         )
-        # Replicas have parts of a batch, incomplete ones, too: the mean of their losses is its own.
-        own = tf.reduce_sum(losses * weight) * cross_replica.count()
-        loss = tf.math.divide_no_nan(own, utterances)
+        # The mean over replicas of this loss is that of the batch, also if their parts of the batch
+        # have different numbers of utterances.
+        summed = tf.reduce_sum(losses * weight) * cross_replica.count()
+        loss = tf.math.divide_no_nan(summed, utterances)
         if not training:
             return spec(mode, loss=loss, eval_metrics=(_metrics, [losses, weight, aligned]))
         cores = config.training.train_batch_size // params["batch_size"]
         cores = cores if params["use_tpu"] else 1
         step = tf.cast(tf.compat.v1.train.get_global_step(), tf.float32)
-        learning_rate = learning_rate_scale * config.training.learning_rate_at(step, tf)
+        learning_rate = learning_rate_scale * learning_rate_tensor(config.training, step)
         train_op, curves, gradients = _optimise(
             loss, network, learning_rate, config.training.clip_gradients, cores
         )
@@ -102,12 +111,12 @@ def model_fn_builder(
 
 
 def _dropout_seed(random_seed: int, feature_length: tf.Tensor) -> tf.Tensor:
-    """int32 [2], of the random seed, the step and the lengths of a batch, int32 [batch].
+    """Returns a seed, int32 [2]; feature_length: int32 [batch].
 
-    The same for the same step of a run that was resumed, another one for each core.
+    It is the same for the same step of a resumed training, and differs between cores.
     """
     step = tf.cast(tf.compat.v1.train.get_global_step(), tf.int32)
-    # Squared so that few batches have the same sum; what overflows wraps around.
+    # Squared so that few batches have the same sum; an overflow wraps around.
     places = 2 * tf.range(tf.size(feature_length)) + 1
     return tf.stack([random_seed + step, tf.reduce_sum(tf.square(feature_length) * places)])
 
@@ -116,7 +125,7 @@ def _predictions(
     logits: tf.Tensor, output_length: tf.Tensor, losses: tf.Tensor, aligned: tf.Tensor
 ) -> Tensors:
     return {
-        "log_probs": tf.nn.log_softmax(logits),  # [batch, outputs, labels]
+        "log_probs": tf.nn.log_softmax(logits),  # [batch, outputs, classes]
         "output_length": output_length,  # [batch]
         "ctc_loss": losses,  # [batch]
         "aligned": aligned,  # [batch], 0 where there is no loss
@@ -124,10 +133,13 @@ def _predictions(
 
 
 def _metrics(losses: tf.Tensor, weight: tf.Tensor, aligned: tf.Tensor) -> dict[str, Any]:
-    """Exact over the whole set: examples that fill up the last batch weigh nothing."""
+    """Computes exact means over the whole set; losses, weight, aligned: [batch].
+
+    Examples that fill up the last batch have the weight 0.
+    """
     return {
         "ctc_loss": tf.compat.v1.metrics.mean(losses, weights=weight * aligned),
-        # How many utterances ought to be aligned and aren't.
+        # Number of utterances too short for their transcript.
         "unalignable_utterances": tf.compat.v1.metrics.false_negatives(
             tf.ones_like(aligned), aligned, weight
         ),
@@ -141,18 +153,24 @@ def _optimise(
     clip_gradients: float,
     cores: int,
 ) -> tuple[tf.Operation, Tensors, Tensors]:
-    """One step of Adam (arXiv 1412.6980); also returns the training's curves and the gradients.
+    """Takes one step of Adam (arXiv 1412.6980).
 
-    The gradients are by their variables' names, before they are clipped.
+    A step whose loss or gradient isn't finite leaves the network as it is and is counted; the curve
+    of its loss has 0, since the estimator would end the training.
 
-    A step whose loss or gradient isn't finite leaves the network as it is and is counted; its loss
-    is told as 0, since the estimator would end the training.
+    Args:
+        loss: of this core's or replica's part of the batch, a scalar.
+        cores: of a TPU, among which the batch is divided.
+
+    Returns:
+        The step's operation; the training's curves, scalars; the gradients before clipping, by
+        their variables' names.
     """
     variables = network.trainable_variables
     gradients = tf.gradients(loss, variables)
     if cores > 1:
-        # Summed over the cores before they are clipped: the norm that counts is that of the whole
-        # batch. CrossShardOptimizer would sum afterwards.
+        # Summed over the cores before clipping, which is by the norm of the whole batch's gradient.
+        # CrossShardOptimizer would sum afterwards.
         loss = tf.compat.v1.tpu.cross_replica_sum(loss / cores)
         gradients = [tf.compat.v1.tpu.cross_replica_sum(each / cores) for each in gradients]
     *gradients, loss = cross_replica.mean([*gradients, loss])
@@ -164,31 +182,33 @@ def _optimise(
     finite = tf.math.is_finite(loss + norm)
     if clip_gradients:
         gradients, _ = tf.clip_by_global_norm(gradients, clip_gradients, norm)
-    # The optimizer sums what the replicas bring, and they bring the same.
+    # The optimizer sums the replicas' gradients, which are the same.
     gradients = [
         tf.where(finite, each, tf.zeros_like(each)) / cross_replica.count() for each in gradients
     ]
-    # With a rate of 0 the momentum of the steps before moves nothing either.
+    # With a rate of 0 the momentum of earlier steps changes nothing either.
     optimizer = tf.compat.v1.train.AdamOptimizer(tf.where(finite, learning_rate, 0.0))
     step = tf.compat.v1.train.get_global_step()
     loss, norm = tf.where(finite, loss, 0.0), tf.where(finite, norm, 0.0)
-    moved = [
+    averages = [
         moving.assign(tf.where(finite, value, moving), read_value=False)
         for moving, value in network.moving_updates
     ]
     # Before the step is counted.
-    with tf.control_dependencies([step_state.updated(step, loss, finite), *moved]):
+    with tf.control_dependencies([step_state.update(step, loss, finite), *averages]):
         train_op = optimizer.apply_gradients(zip(gradients, variables, strict=True), step)
     curves = {"loss": loss, "learning_rate": learning_rate, "gradient_norm": norm}
     return train_op, curves, unclipped
 
 
 def _summaries(curves: Tensors, model_dir: str) -> tuple[Callable[..., Any], list[tf.Tensor]]:
-    """TPUEstimator's host_call: TensorBoard curves, written on the host.
+    """Makes TPUEstimator's host_call, which writes TensorBoard's curves on the host.
 
-    Each curve's value is a core's own. What counts, an integer, is summed over the cores; of the
-    rest the mean is taken: of the losses it is that of the batch, since all cores have equally
-    many utterances, and learning rate and norm are the same on all.
+    Each core has its value of a curve. Integers, which count, are summed over the cores. Of the
+    rest the mean is taken: that of the losses is the batch's, since all cores have the same number
+    of utterances, and learning rate and norm are the same on all.
+
+    curves: name -> scalar.
     """
     names = list(curves)
 

@@ -11,9 +11,11 @@ from absl import flags, logging
 import constants
 import model
 from speech.decoding.scorer import check_alphabet, read_scorer
-from speech.engines import checkpoints, tpu_estimator
+from speech.engines import checkpoints, devices, errors
 from speech.evaluation import contour, logits_cache, recognition, trials, tuning
+from speech.evaluation.recogniser import open_recogniser
 from speech.flags import decoder as decoder_flags
+from speech.flags.tpu import define_tpu_flags, tpu_from_flags
 from speech.networks.config import read_config
 from speech.system import command_line, storage
 
@@ -62,12 +64,12 @@ def define_flags() -> None:
         f"Folder of {contour.CONTOUR_FILE} and {trials.TRIALS_FILE}; empty: they aren't written.",
     )
     flags.DEFINE_bool("write", True, "Write the best weights into the scorer.")
-    tpu_estimator.define_tpu_flags()
+    define_tpu_flags()
     command_line.define_logging_flag()
 
 
 def main() -> None:
-    tpu_estimator.quieten(FLAGS.logging)
+    errors.quieten(FLAGS.logging)
     scorer = read_scorer(FLAGS.scorer)
     metric = FLAGS.metric or (tuning.CER if scorer.characters else tuning.WER)
     beam_settings = decoder_flags.search_settings_from_flags(FLAGS)
@@ -76,13 +78,13 @@ def main() -> None:
     )
     if FLAGS.output_dir:
         storage.make_folder(FLAGS.output_dir)  # an error now, not after minutes of recognition
-    tpu = tpu_estimator.tpu_settings(FLAGS)
-    tpu_estimator.check_batch_sizes(tpu, eval_batch_size=FLAGS.eval_batch_size)
-    tpu_estimator.check_paths(tpu, dev_data=FLAGS.dev_data, model_dir=FLAGS.model_dir)
+    tpu = tpu_from_flags(FLAGS)
+    devices.check_batch_sizes(tpu, eval_batch_size=FLAGS.eval_batch_size)
+    devices.check_paths(tpu, dev_data=FLAGS.dev_data, model_dir=FLAGS.model_dir)
     config = read_config(FLAGS.model_dir)
     check_alphabet(scorer, config.alphabet, FLAGS.model_dir)
     shards = recognition.find_set(FLAGS.dev_data, config, FLAGS.model_dir)
-    with tpu_estimator.explained_errors(FLAGS.model_dir):
+    with errors.explain_errors(FLAGS.model_dir):
         checkpoint = checkpoints.find_checkpoint(FLAGS.model_dir, FLAGS.checkpoint)
     logging.info("%s", checkpoint)
 
@@ -92,7 +94,7 @@ def main() -> None:
     if outputs is None:
         model_fn = model.model_fn_builder(config, FLAGS.model_dir)
         size = FLAGS.eval_batch_size
-        recogniser = recognition.on_device(model_fn, config, checkpoint, FLAGS.model_dir, size, tpu)
+        recogniser = open_recogniser(model_fn, config, checkpoint, FLAGS.model_dir, size, tpu)
         outputs = recogniser.outputs_of(shards)
         logits_cache.write(FLAGS.logits_cache, checkpoint, shards, outputs)
     objective = tuning.Objective(outputs, scorer, beam_settings, metric)

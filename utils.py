@@ -1,4 +1,4 @@
-"""Alphabet: text <-> label indices; text as people write it; and the error that they can mend."""
+"""Errors for users, lines and numbers in text, and alphabets, which map text to labels."""
 
 import json
 import re
@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+# --- Errors ---------------------------------------------------------------------------------------
+
 
 class UserError(Exception):
-    """Something the person at the keyboard can mend.
+    """An error that the user can fix.
 
     The message names the file or flag, the value, and the remedy. The doors print it without a
     traceback and exit with status 1.
@@ -18,8 +20,10 @@ class UserError(Exception):
 
 
 class AlphabetError(UserError):
-    """A character that an alphabet doesn't have, or an alphabet that can't be one."""
+    """A character that isn't in an alphabet, or an alphabet that is invalid."""
 
+
+# --- Text -----------------------------------------------------------------------------------------
 
 # Marks of direction, zero-width space, word joiner, soft hyphen and byte order mark.
 INVISIBLE = re.compile("[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
@@ -28,32 +32,35 @@ INVISIBLE = re.compile("[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066
 def lines_of(text: str) -> list[str]:
     """Returns the lines of a text, which end with \\n, \\r\\n or \\r, without these ends.
 
-    str.splitlines also ends lines at U+2028, U+0085, \\v, \\f and others, which stand for spaces in
-    what people write: what follows one would be lost or become a line of its own.
+    str.splitlines also ends lines at U+2028, U+0085, \\v, \\f and others, which people's texts
+    contain in place of spaces: the text after one would be lost or become a line.
     """
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return lines if lines[-1] else lines[:-1]
 
 
 def is_number(text: str) -> bool:
-    """Says whether a text is a whole number in the digits 0 to 9, as programs write it.
+    """Returns whether a text is a whole number in the digits 0 to 9, as programs write it.
 
-    str.isdigit takes superscripts too, and str.isdecimal the digits of all scripts.
+    str.isdigit accepts superscripts, too, and str.isdecimal the digits of all scripts.
     """
     return text.isascii() and text.isdecimal()
 
 
 def in_western_digits(text: str) -> str:
-    """Returns a text with the digits of all scripts as 0 to 9: ١٢ is 12. Superscripts stay."""
+    """Replaces the digits of all scripts by 0 to 9: ١٢ becomes 12. Superscripts stay."""
     return "".join(str(unicodedata.decimal(each, each)) for each in text)
+
+
+# --- Alphabets ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Alphabet:
-    """The characters a model writes; the CTC blank comes behind them.
+    """The characters that a model writes; the CTC blank comes after them.
 
-    Text is compared in Unicode's composed form (NFC), so that a letter typed as base and combining
-    accent is the letter of the alphabet.
+    Text is compared in Unicode's composed form (NFC), so that a letter typed as a base and a
+    combining accent equals the alphabet's letter.
     """
 
     # In label order: characters[i] has label i. Each is one character in NFC.
@@ -79,12 +86,12 @@ class Alphabet:
 
     @property
     def blank(self) -> int:
-        """The label of CTC's blank: the last one."""
+        """The label of the CTC blank: the last class."""
         return len(self.characters)
 
     @property
     def size(self) -> int:
-        """Number of classes a network puts out: the characters and the blank."""
+        """Number of classes of the network's softmax: the characters and the blank."""
         return len(self.characters) + 1
 
     @cached_property
@@ -92,11 +99,11 @@ class Alphabet:
         return {character: label for label, character in enumerate(self.characters)}
 
     def encode(self, text: str, utterance_id: str = "") -> list[int]:
-        """Labels of `text`, one a character.
+        """Returns the labels of `text`, one for each character.
 
         Raises:
-            AlphabetError: names the first character that the alphabet doesn't have, where it
-                stands, and the utterance.
+            AlphabetError: a character is not in the alphabet. The message names the first one, its
+                position, and the utterance.
         """
         text = unicodedata.normalize("NFC", text)
         try:
@@ -111,32 +118,36 @@ class Alphabet:
             ) from None
 
     def labels_of(self, character: str) -> list[int]:
-        """Labels of one character as it is, whatever its neighbours would make of it in NFC.
+        """Returns the labels of one character, without composing it with neighbours as in NFC.
 
         Raises:
-            KeyError: the alphabet doesn't have it.
+            KeyError: it is not in the alphabet.
         """
         return [self._label_of[character]]
 
     def missing(self, text: str) -> list[str]:
-        """The characters of `text` that the alphabet doesn't have, sorted."""
+        """Returns the characters of `text` that are not in the alphabet, sorted."""
         return sorted(set(unicodedata.normalize("NFC", text)) - self._label_of.keys())
 
     def decode(self, labels: Iterable[int]) -> str:
-        """The text of `labels`. Blanks are dropped; repeats are kept (see beam_search.py)."""
+        """Returns the text of `labels`. Blanks are dropped, repeats kept (see beam_search.py)."""
         return "".join(self.characters[label] for label in labels if label != self.blank)
 
     def __str__(self) -> str:
-        """The characters in label order, for messages."""
+        """Returns the characters in label order, for messages."""
         return "".join(self.characters)
 
     def to_json(self) -> list[str] | str:
-        """The characters in label order, or UTF8_NAME, for an index or a config."""
+        """Returns the characters in label order, or UTF8_NAME, for an index or a config."""
         return list(self.characters)
 
     @staticmethod
     def from_json(characters: Any) -> "Alphabet":
-        """The alphabet that `to_json` made, or the JSON text of that."""
+        """Reads what `to_json` returned, or its JSON text.
+
+        Raises:
+            AlphabetError: it is no alphabet.
+        """
         if isinstance(characters, str) and characters != UTF8_NAME:
             try:
                 characters = json.loads(characters)
@@ -153,23 +164,24 @@ class Alphabet:
 
     @classmethod
     def from_bytes(cls, content: bytes, path: str) -> "Alphabet":
-        """That of a file: one character a line, UTF-8. `# ...` is a comment, `\\#` the character.
+        """Reads a file with one character a line. `# ...` is a comment, `\\#` the character.
 
-        A byte order mark, Windows line ends and empty lines are tolerated. A line that holds a
-        space is the space. speech/text/alphabets.py reads and writes such files.
+        It is in UTF-8. A byte order mark, Windows line ends and empty lines are allowed. A line
+        with one space is the space. speech/text/alphabets.py reads and writes such files.
 
         Args:
-            path: the file's, for messages.
+            content: the file's bytes.
+            path: the file's path, for messages.
 
         Raises:
-            AlphabetError: names the file and the line.
+            AlphabetError: it is no alphabet; the message names the file and the line.
         """
         characters = []
         try:
             lines = lines_of(content.decode("utf-8-sig"))
         except UnicodeDecodeError as error:
             raise AlphabetError(
-                f"The alphabet {path} is not UTF-8 ({error}): save it so."
+                f"The alphabet {path} is not UTF-8 ({error}): save it as UTF-8."
             ) from None
         for number, line in enumerate(lines, start=1):
             if not line or line.startswith("#"):
@@ -178,7 +190,7 @@ class Alphabet:
             if len(character) != 1:
                 raise AlphabetError(
                     f"{path}, line {number}: {line!r} is not one character; "
-                    "put one on each line, and # in front of comments."
+                    "put one on each line, and # before comments."
                 )
             characters.append(character)
         try:
@@ -187,22 +199,22 @@ class Alphabet:
             raise AlphabetError(f"{path}: {error}") from None
 
 
-# How flags, indexes and configs name the alphabet of bytes.
+# The name of the alphabet of bytes in flags, indexes and configs.
 UTF8_NAME = "utf-8"
 
-# What stands for bytes that are no character.
+# Stands for bytes that are no character.
 REPLACEMENT = "\ufffd"
 
 
 @dataclass(frozen=True)
 class Utf8Alphabet(Alphabet):
-    """All text there is, written in the 256 bytes of UTF-8; the blank is label 256.
+    """The 256 bytes of UTF-8, in which any text can be written; the blank is label 256.
 
-    For scripts of more characters than a network can put out, such as Chinese, as DeepSpeech's
-    --bytes_output_mode. A character has one to four labels.
+    For scripts with more characters than a network can have classes, such as Chinese, like
+    DeepSpeech's --bytes_output_mode. A character has one to four labels.
     """
 
-    # Names of the labels: the characters of one byte, and the numbers of the other bytes, as E4.
+    # Names of the labels: characters of one byte, and the other bytes in hexadecimal, as E4.
     characters: tuple[str, ...] = field(
         default=tuple(chr(byte) if byte < 0x80 else f"{byte:02X}" for byte in range(256)),
         init=False,
@@ -210,13 +222,13 @@ class Utf8Alphabet(Alphabet):
     )
 
     def __post_init__(self) -> None:
-        """These names need no check."""
+        """Checks nothing: the names of bytes are valid."""
 
     def encode(self, text: str, utterance_id: str = "") -> list[int]:
-        """Labels of `text`: the bytes of its composed form (NFC).
+        """Returns the labels of `text`: the bytes of its composed form (NFC).
 
         Raises:
-            AlphabetError: half a surrogate pair, which is no character; no other text.
+            AlphabetError: it contains half a surrogate pair, which is no character.
         """
         text = unicodedata.normalize("NFC", text)
         try:
@@ -229,18 +241,18 @@ class Utf8Alphabet(Alphabet):
             ) from None
 
     def labels_of(self, character: str) -> list[int]:
-        """The bytes of one character as it is; of REPLACEMENT, which stands for others, none."""
+        """Returns the bytes of one character; none for REPLACEMENT, which stands for others."""
         return [] if character == REPLACEMENT else list(character.encode())
 
     def missing(self, text: str) -> list[str]:
-        """Halves of surrogate pairs in `text`, sorted; all else can be written."""
+        """Returns the halves of surrogate pairs in `text`, sorted; UTF-8 has all else."""
         return sorted(each for each in set(text) if "\ud800" <= each <= "\udfff")
 
     def decode(self, labels: Iterable[int]) -> str:
-        """The text of `labels`. Blanks are dropped; repeats are kept (see beam_search.py).
+        """Returns the text of `labels`. Blanks are dropped; repeats are kept (see beam_search.py).
 
-        Each run of bytes that is no character becomes one U+FFFD. Dropped, what a network puts in
-        by mistake would be missing from error rates, and nobody would see it.
+        Each run of bytes that is no character becomes one U+FFFD. If it were dropped, error rates
+        would not count these bytes, and nobody would notice them.
         """
         return bytes(label for label in labels if label != self.blank).decode(errors="replace")
 
@@ -252,7 +264,6 @@ class Utf8Alphabet(Alphabet):
 
 
 UTF_8 = Utf8Alphabet()
-
 
 # 26 letters, space, apostrophe: 29 classes with the blank.
 ENGLISH = Alphabet(tuple("abcdefghijklmnopqrstuvwxyz '"))

@@ -1,10 +1,10 @@
-"""What do chunks cost a network that can't carry its state, and how late do they make it?
+"""Measures what chunks cost a network that can't carry its state, and the delay they cause.
 
   python benchmarks/chunks.py --model=model --files_path=data/LibriSpeech/test-clean
 
 Every recording is fed in blocks of 0.1 s as from a microphone (transcription/acoustic_stream.py),
-with chunks of several sizes, and compared with what the model hears in the whole recording: word
-and character error rates, and "other letters", the edit distance between the two texts. All by beam
+with chunks of several sizes, and compared with the result for the whole recording: word and
+character error rates, and "other letters", the edit distance between the two texts. All use beam
 search, without a language model unless --scorer names one.
 """
 
@@ -22,7 +22,7 @@ from speech.audio import reader
 from speech.corpora.formats import registry
 from speech.decoding.beam_search import BeamSettings
 from speech.decoding.scorer import read_matching_scorer
-from speech.engines import tpu_estimator
+from speech.engines import errors
 from speech.evaluation.error_rates import Errors, character_errors, word_errors
 from speech.export import loading
 from speech.export.loading import Floats, Samples
@@ -57,7 +57,7 @@ def define_flags() -> None:
 
 
 def in_chunks(transcriber: Transcriber, samples: Samples) -> Floats:
-    """The network's output for a recording that comes in blocks, float32 [outputs, labels]."""
+    """Returns the network's output for a recording in blocks, float32 [outputs, classes]."""
     stream = stream_of(transcriber.model)
     size = round(BLOCK_SECONDS * transcriber.sample_rate)
     pieces = [stream.feed(samples[at : at + size]) for at in range(0, len(samples), size)]
@@ -66,7 +66,7 @@ def in_chunks(transcriber: Transcriber, samples: Samples) -> Floats:
 
 @dataclass(frozen=True)
 class Spoken:
-    """A recording, what was said, and what the model hears in the whole of it."""
+    """A recording, its transcript, and the hypothesis for the whole recording."""
 
     samples: Samples  # [samples] at the model's rate
     transcript: str
@@ -84,7 +84,7 @@ def recordings(transcriber: Transcriber) -> list[Spoken]:
 
 
 def row(name: str, latency: str, texts: list[str], spoken: list[Spoken]) -> str:
-    """A line of the table: what the texts have wrong, and how far they are from the wholes'."""
+    """Returns a line of the table: error rates, and the distance from the whole recordings."""
     words, characters, others = Errors(), Errors(), Errors()
     for text, each in zip(texts, spoken, strict=True):
         words += word_errors(each.transcript, text)
@@ -95,7 +95,7 @@ def row(name: str, latency: str, texts: list[str], spoken: list[Spoken]) -> str:
 
 
 def main() -> None:
-    tpu_estimator.quieten(FLAGS.logging)
+    errors.quieten(FLAGS.logging)
     model = loading.load(FLAGS.model)
     alphabet = model.description.config.alphabet
     scorer = read_matching_scorer(FLAGS.scorer, alphabet, FLAGS.model)

@@ -1,28 +1,28 @@
-"""How fast is beam search, and how good, against other decoders on the same network's output?
+"""Compares the speed and quality of beam search with other decoders on the same network output.
 
-  python benchmarks/decode.py --model_dir=model --test_data='data/test.tfrecords.*' \\
+  python benchmarks/decode.py --model_dir=model --test_data='data/test.tfrecords.*' \
       --arpa=lm.arpa
   python benchmarks/decode.py --input_txt='data/LibriSpeech/train-clean-100/**/*.trans.txt'
 
-The model recognises the shards once; every decoder then gets the same log-probabilities, and the
-same 5-gram where it takes one. All decoders run in this process and take turns; a speed is the
-median of the rounds. The peers:
+The model processes the shards once; every decoder gets the same log-probabilities, and the same
+5-gram if it can use one. All decoders run in this process and take turns; a speed is the median of
+the rounds. The peers:
 
-  TensorFlow  tf.nn.ctc_beam_search_decoder, all utterances as one padded batch. Its op goes through
-              a batch in one thread. It has no language model and no pruning.
-  pyctcdecode with its defaults: a frame's labels below -5 nats are not tried, prefixes 10 nats
-              behind the best fall out, and prefixes are pruned by their recent history.
-  flashlight  flashlight-text, which has no defaults; these are torchaudio's: every label is tried,
-              prefixes 50 nats behind the best fall out, and with the language model the lexicon's
-              trie is smeared with its largest scores. But alignments are summed (log_add), as the
-              others do. Without a language model it is the lexicon-free decoder; with one, that of
-              a lexicon, which finds no word outside of it.
+  TensorFlow  tf.nn.ctc_beam_search_decoder, all utterances as one padded batch. Its op decodes a
+              batch in one thread. It has no language model and no pruning.
+  pyctcdecode with its defaults: classes below -5 nats in an output are not tried, prefixes 10 nats
+              below the best are dropped, and prefixes are pruned by their recent history.
+  flashlight  flashlight-text, which has no defaults; these are torchaudio's: every class is tried,
+              prefixes 50 nats below the best are dropped, and with the language model the lexicon's
+              trie is smeared with its largest scores. But alignments are summed (log_add), as in
+              the others. Without a language model it is the lexicon-free decoder; with one, that
+              with a lexicon, which finds no word outside it.
 
-"this" has its defaults too, by which nothing is pruned but the beam. The weights mean the same to
-all, and so that the others have a lexicon like flashlight's, --unknown_penalty all but forbids them
-words outside the vocabulary. Each decoder runs in one thread but "this" on all cores; the column
-"cores" is the processor's time over the clock's: how many a decoder kept busy; "log P" is what a
-search without a language model looks for, the mean over the utterances.
+"this" has its defaults too, which prune nothing but the beam. The weights have the same meaning for
+all. To give the others a lexicon as flashlight has, --unknown_penalty practically forbids words
+outside the vocabulary. Each decoder runs in one thread, except "this" on all cores; the column
+"cores" is processor time per clock time, the number of cores that a decoder used; "log P" is what a
+search without a language model maximises, the mean over the utterances.
 """
 
 import glob
@@ -47,7 +47,7 @@ os.environ["TQDM_DISABLE"] = "1"  # read when kaldingram imports tqdm
 import constants
 
 # isort: split
-# Behind constants, which sets TensorFlow's environment.
+# After constants, which sets TensorFlow's environment.
 import numpy as np
 import pyctcdecode
 import tensorflow as tf
@@ -56,13 +56,15 @@ from flashlight.lib.text import decoder as flashlight
 from flashlight.lib.text.decoder.kenlm import KenLM
 from flashlight.lib.text.dictionary import Dictionary
 from kaldingram.train import NgramCounts
+from tabulate import tabulate
 
 import model
 from speech.decoding.beam_search import THREADS, BeamSearchDecoder, BeamSettings, LogProbs
 from speech.decoding.ngrams import UNKNOWN
 from speech.decoding.scorer import SPACE, Scorer, read_scorer, write_scorer
-from speech.engines import checkpoints, tpu_estimator
+from speech.engines import checkpoints, devices, errors
 from speech.evaluation import error_rates, recognition
+from speech.evaluation.recogniser import open_recogniser
 from speech.networks.config import read_config
 from speech.system import command_line, storage
 from utils import Alphabet, UserError, lines_of
@@ -73,11 +75,11 @@ ORDER = 5
 
 TRANSCRIPTS = ".trans.txt"
 
-# torchaudio's defaults; the second one leaves words outside the lexicon out.
+# torchaudio's defaults; the second one excludes words outside the lexicon.
 FLASHLIGHT_THRESHOLD = 50.0
 FLASHLIGHT_UNKNOWN = -math.inf
 
-# A log-probability that no text survives; an infinite one becomes NaN in a difference.
+# A log-probability that excludes a text; an infinite one becomes NaN in a difference.
 NEVER = -1e4
 
 THIS, ALL_CORES = "this, one core", f"this, {THREADS} cores"
@@ -87,10 +89,10 @@ Decode = Callable[[], list[str]]
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("model_dir", constants.MODEL_DIR, "The model that training.py made.")
-    flags.DEFINE_string("checkpoint", None, "As of eval.py; default: the best.")
+    flags.DEFINE_string("model_dir", constants.MODEL_DIR, "Model directory of training.py.")
+    flags.DEFINE_string("checkpoint", None, "Checkpoint, see eval.py. Default: the best.")
     flags.DEFINE_string("test_data", constants.TEST_DATA, "Test shards, a glob or gs:// glob.")
-    flags.DEFINE_string("arpa", None, "A language model of words, an ARPA file.")
+    flags.DEFINE_string("arpa", None, "Language model of words, an ARPA file.")
     flags.DEFINE_string(
         "input_txt",
         None,
@@ -98,27 +100,29 @@ def define_flags() -> None:
         "transcripts (*.trans.txt) without the ids.",
     )
     command_line.define_number("alpha", 0.9, "Weight of the language model.", lower_bound=0)
-    command_line.define_number("beta", 1.2, "Nats that each word gains.")
+    command_line.define_number("beta", 1.2, "Bonus of each word in nats.")
     command_line.define_number(
         "unknown_penalty", 1000, "Nats that a word loses outside the vocabulary.", lower_bound=0
     )
-    flags.DEFINE_list("beam_widths", ["100", "500"], "Prefixes that the beams keep.")
-    command_line.define_integer("rounds", 3, "Of which the median counts.", lower_bound=1)
+    flags.DEFINE_list("beam_widths", ["100", "500"], "Numbers of prefixes that the beams keep.")
+    command_line.define_integer(
+        "rounds", 3, "Number of rounds; the table shows their medians.", lower_bound=1
+    )
     command_line.define_logging_flag()
 
 
 @dataclass(frozen=True)
 class Speech:
-    """What all decoders are given, and what was said."""
+    """Input of all decoders, and the transcripts."""
 
     alphabet: Alphabet
-    log_probs: list[LogProbs]  # [frames, labels] each
+    log_probs: list[LogProbs]  # [outputs, classes] each
     references: list[str]
 
 
 @dataclass(frozen=True)
 class Language:
-    """The language model as each decoder takes it."""
+    """The language model in the form that each decoder takes."""
 
     arpa: str
     scorer: Scorer
@@ -140,13 +144,13 @@ class Row:
 
 
 def recognised() -> Speech:
-    """The network's output for --test_data."""
+    """Returns the network's output for --test_data."""
     config = read_config(FLAGS.model_dir)
     shards = recognition.find_set(FLAGS.test_data, config, FLAGS.model_dir)
     checkpoint = checkpoints.find_checkpoint(FLAGS.model_dir, FLAGS.checkpoint)
     network = model.model_fn_builder(config, FLAGS.model_dir)
-    size, here = constants.EVAL_BATCH_SIZE, tpu_estimator.TpuSettings(False, "", None, None, 1)
-    recogniser = recognition.on_device(network, config, checkpoint, FLAGS.model_dir, size, here)
+    size, here = constants.EVAL_BATCH_SIZE, devices.TpuSettings(False, "", None, None, 1)
+    recogniser = open_recogniser(network, config, checkpoint, FLAGS.model_dir, size, here)
     everything = recogniser.outputs_of(shards)
     print(f"{checkpoint}, {len(everything)} utterances of {FLAGS.test_data}")
     return Speech(
@@ -157,7 +161,7 @@ def recognised() -> Speech:
 
 
 def language_model(alphabet: Alphabet, folder: str) -> Language:
-    """The ARPA file that the flags ask for, or one made in `folder`, and a scorer of it."""
+    """Returns the ARPA file of the flags, or one estimated in `folder`, and a scorer of it."""
     if bool(FLAGS.arpa) == bool(FLAGS.input_txt):
         raise UserError("Give either --arpa, a language model, or --input_txt, text for one.")
     arpa = FLAGS.arpa or estimated(FLAGS.input_txt, folder)
@@ -168,7 +172,7 @@ def language_model(alphabet: Alphabet, folder: str) -> Language:
 
 
 def estimated(pattern: str, folder: str) -> str:
-    """Path of an ARPA file of the text."""
+    """Estimates a language model from the text; returns the path of its ARPA file."""
     counts, sentences = NgramCounts(ORDER), 0
     for path in sorted(glob.glob(storage.meant(pattern), recursive=True)):
         for line in lines_of(Path(path).read_text(encoding="utf-8").lower()):
@@ -176,8 +180,8 @@ def estimated(pattern: str, folder: str) -> str:
             counts.add_raw_counts_from_line(" ".join(words))
             sentences += 1
     if not sentences:
-        raise UserError(f"--input_txt={pattern} finds no text.")
-    # As if it had been seen once, or the model would give it no probability at all.
+        raise UserError(f"--input_txt={pattern} matches no text: check the pattern.")
+    # As if it had occurred once, or else the model gives it no probability.
     counts.add_count((), UNKNOWN, UNKNOWN, 1)
     counts.cal_discounting_constants()
     counts.cal_f()
@@ -190,7 +194,7 @@ def estimated(pattern: str, folder: str) -> str:
 
 
 def unigrams(arpa: str) -> list[str]:
-    """The words of an ARPA file, without its signs for sentences and unknown words."""
+    """Returns the words of an ARPA file, without its symbols for sentences and unknown words."""
     with open(arpa, encoding="utf-8") as lines:
         for line in lines:
             if line.strip() == "\\1-grams:":
@@ -234,7 +238,7 @@ def pyctcdecode_decoder(speech: Speech, width: int, language: Language | None) -
     # It multiplies KenLM's logarithms, which are to base 10, by alpha and ln 10 and then adds beta:
     # both are ours. The penalty comes before that, to base 10 as well.
     offset = -FLAGS.unknown_penalty / max(FLAGS.alpha * math.log(10), 1e-3)
-    # Typed as what it is not, since its annotations want another numpy.
+    # Typed as Any, since its annotations require another numpy.
     decoder: Any = pyctcdecode.build_ctcdecoder(
         [*speech.alphabet.characters, ""],
         language.arpa if language else None,
@@ -265,7 +269,7 @@ def flashlight_decoder(speech: Speech, width: int, language: Language | None) ->
     trie = lexicon(speech.alphabet, language, kenlm, numbers)
     unknown = numbers.get_index(UNKNOWN)
     decoder = flashlight.LexiconDecoder(options, trie, kenlm, space, blank, unknown, [], False)
-    # Every word of the lexicon ends in a space, as it wants them to; the last one as well.
+    # Every word of the lexicon ends in a space, as it requires; the last one too.
     end = np.full([1, speech.alphabet.size], NEVER, np.float32)
     end[0, space] = 0.0
     ended = [np.concatenate([each, end]) for each in speech.log_probs]
@@ -273,7 +277,7 @@ def flashlight_decoder(speech: Speech, width: int, language: Language | None) ->
 
 
 def lexicon(alphabet: Alphabet, language: Language, kenlm: Any, numbers: Any) -> Any:
-    """The words' letters and a space, each node with the largest score of the words below it."""
+    """Returns the trie of the words; each node has the largest score of the words below it."""
     trie = flashlight.Trie(alphabet.size, alphabet.characters.index(SPACE))
     start = kenlm.start(False)
     for word in language.words:
@@ -285,16 +289,16 @@ def lexicon(alphabet: Alphabet, language: Language, kenlm: Any, numbers: Any) ->
 
 
 def flashlight_text(decoder: Any, log_probs: LogProbs, speech: Speech) -> str:
-    """The text of its labels, which come frame by frame."""
+    """Returns the text of the classes of all outputs."""
     best = decoder.decode(log_probs.ctypes.data, *log_probs.shape)[0]
-    # Before the first frame and behind the last it has a space of its own.
+    # It adds a space before the first output and after the last one.
     path = best.tokens[1:-1]
     changes = [b for a, b in zip([-1, *path], path, strict=False) if a != b]
     return speech.alphabet.decode(changes).strip()
 
 
 def decoders(speech: Speech, width: int, language: Language | None) -> dict[str, Decode]:
-    """Name -> what decodes all utterances."""
+    """Returns the decoders by name; each decodes all utterances."""
     found = this(speech, width, language)
     if language is None:
         found[TENSORFLOW] = tensorflow(speech, width)
@@ -307,7 +311,7 @@ def decoders(speech: Speech, width: int, language: Language | None) -> dict[str,
 
 
 def measure(speech: Speech, found: dict[str, Decode]) -> list[Row]:
-    """Medians of the rounds, in which the decoders take turns."""
+    """Returns the medians of the rounds, in which the decoders take turns."""
     found[THIS]()  # compiles, or loads what was compiled
     seconds: dict[str, list[float]] = {name: [] for name in found}
     busy: dict[str, list[float]] = {name: [] for name in found}
@@ -337,18 +341,18 @@ def word_error_rate(references: Sequence[str], texts: Sequence[str]) -> float:
 
 
 def mean_log_prob(speech: Speech, texts: Sequence[str]) -> float:
-    """What a search without a language model is to find the largest of."""
+    """Returns the value that a search without a language model maximises."""
     losses = []
     for log_probs, text in zip(speech.log_probs, texts, strict=True):
         labels = tf.RaggedTensor.from_tensor(tf.constant([speech.alphabet.encode(text)], tf.int32))
-        frames, time_major = [len(log_probs)], log_probs[:, None]  # [frames, 1, labels]
+        frames, time_major = [len(log_probs)], log_probs[:, None]  # [outputs, 1, classes]
         loss = tf.nn.ctc_loss(labels.to_sparse(), time_major, None, frames, blank_index=-1)
         losses.append(float(loss[0]))
     return -statistics.mean(losses)
 
 
 def table(rows: list[Row]) -> str:
-    """The lines of a table; each row's speed over that of each peer."""
+    """Returns the lines of a table; each row's speed is relative to that of each peer."""
     speed = {row.name: row.speed for row in rows}
     compared = [name for name in (TENSORFLOW, PYCTCDECODE, FLASHLIGHT, THIS) if name in speed]
     heads = ["", "utterances/s", *(f"x {name}" for name in compared), "WER", "log P", "cores"]
@@ -357,20 +361,15 @@ def table(rows: list[Row]) -> str:
         ratios = [f"{row.speed / speed[name]:.2f}" for name in compared]
         quality = [f"{row.wer:.2%}", f"{row.log_prob:.2f}", f"{row.cores:.2f}"]
         lines.append([row.name, f"{row.speed:.2f}", *ratios, *quality])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if at else cell.ljust(width)
-            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
+    return tabulate(
+        lines, tablefmt="plain", colglobalalign="right", colalign=("left",), disable_numparse=True
     )
 
 
 def main() -> None:
-    tpu_estimator.quieten(FLAGS.logging)
+    errors.quieten(FLAGS.logging)
     widths = [int(width) for width in FLAGS.beam_widths]
-    with tpu_estimator.explained_errors(FLAGS.model_dir):
+    with errors.explain_errors(FLAGS.model_dir):
         speech = recognised()
     with tempfile.TemporaryDirectory() as folder:
         language = language_model(speech.alphabet, folder)

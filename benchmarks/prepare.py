@@ -1,15 +1,15 @@
-"""How fast speech becomes shards, against the recipe this project replaces and against the floor.
+"""Measures the speed of preparation, against the original recipe and the lower bound.
 
   python benchmarks/prepare.py --files_path=data/LibriSpeech/dev-clean
 
-All rows are measured in turn, in every round of one run, on the same recordings. All but the last
-are held on one core. The last rows' figures hold the start of the worker processes too.
+All rows are measured in turn, in every round of one run, on the same recordings, on one core except
+the last ones. The figures of the last rows include the start of the worker processes.
 
   original  librosa.load, python_speech_features.fbank, padding frame by frame with np.concatenate,
             and tf.train.Example: the recipe of the project this one began from
             (github.com/mangushev/deep_speech, prepare_libri.py)
-  floor     decoding, the Fourier transform (in float32) and writing alone: nothing that makes such
-            shards can be faster than this
+  floor     decoding, the Fourier transform (in float32) and writing alone: no program that writes
+            such shards can be faster
 """
 
 import contextlib
@@ -33,10 +33,11 @@ import soundfile
 from absl import flags, logging
 
 import constants
-from speech.corpora.formats.librispeech import librispeech
+from speech.corpora.formats.librispeech import find_utterances
 from speech.corpora.utterance import Utterance
 from speech.features.front_end import CHUNK_FRAMES, FrontEnd
-from speech.preparation.write_shards import prepare, prepare_utterance
+from speech.preparation.utterance import prepare_utterance
+from speech.preparation.write_shards import prepare
 from speech.shards.index import ShardSettings
 from speech.system import command_line
 from utils import ENGLISH
@@ -67,7 +68,7 @@ SETTINGS = ShardSettings(
 
 
 def original(utterances: list[Utterance], folder: str) -> None:
-    """The original recipe, one utterance after the other."""
+    """Runs the original recipe, one utterance after the other."""
     # Imported here, because worker processes import this file.
     import tensorflow as tf
 
@@ -117,7 +118,7 @@ def original_record(utterance: Utterance) -> bytes:
 
 
 def floor(utterances: list[Utterance], folder: str) -> None:
-    """Decoding, transforming and writing, and nothing else."""
+    """Decodes, transforms and writes, and nothing else."""
     front_end = SETTINGS.front_end
     record = bytes(4 * front_end.bins * SETTINGS.max_sequence_length)
     frames = np.zeros((CHUNK_FRAMES, front_end.fft_size), np.float32)
@@ -128,11 +129,11 @@ def floor(utterances: list[Utterance], folder: str) -> None:
                 scipy.fft.rfft(frames)
             file.write(record)
         file.flush()
-        os.fsync(file.fileno())  # as a shard is, before it gets its name
+        os.fsync(file.fileno())  # as for a shard, before it gets its name
 
 
 def shards(workers: int) -> Callable[[list[Utterance], str], None]:
-    """This project's way, by the engine that prepare_libri.py calls."""
+    """Runs this project's engine, as prepare_libri.py does."""
 
     def write(utterances: list[Utterance], folder: str) -> None:
         index = prepare(utterances, os.path.join(folder, "t"), SETTINGS, 0, workers, strict=True)
@@ -144,7 +145,7 @@ def shards(workers: int) -> Callable[[list[Utterance], str], None]:
 def rate(
     recipe: Callable[[list[Utterance], str], None], utterances: list[Utterance], cores: set[int]
 ) -> float:
-    """Utterances per second."""
+    """Returns utterances per second."""
     os.sched_setaffinity(0, cores)
     quiet = contextlib.redirect_stderr(io.StringIO())  # no progress bars in the table
     with tempfile.TemporaryDirectory(dir=FLAGS.scratch) as folder, quiet:
@@ -154,7 +155,7 @@ def rate(
 
 
 def chosen_utterances() -> list[Utterance]:
-    found = librispeech(FLAGS.files_path)
+    found = find_utterances(FLAGS.files_path)
     whole = [each for each in found if not prepare_utterance(each, SETTINGS).reason]
     return whole[:: max(1, len(whole) // FLAGS.utterances)][: FLAGS.utterances]
 

@@ -1,10 +1,10 @@
-"""How much memory preparation takes, and that it doesn't grow with the corpus.
+"""Measures the memory of preparation, which must not grow with the corpus.
 
   python benchmarks/prepare_memory.py --files_path=data/LibriSpeech/dev-clean
 
-Repeats the recordings through symbolic links until there are enough, prepares them with
-prepare_libri.py as a program of its own, and watches the memory of all its processes together:
-what each has for itself, and its share of what they have in common (PSS).
+Repeats the recordings through symbolic links, prepares them with prepare_libri.py in a process, and
+measures the memory of all its processes together: private memory, and each process's share of
+common memory (PSS).
 """
 
 import os
@@ -19,20 +19,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import psutil
 from absl import flags
 
-from speech.corpora.formats.librispeech import librispeech
+from speech.corpora.formats.librispeech import find_utterances
 from speech.system import command_line
 
 FLAGS = flags.FLAGS
 command_line.define_logging_flag()
 command_line.define_paths("files_path", None, "Folders in LibriSpeech's layout.", required=True)
-flags.DEFINE_list("utterances", ["2000", "20000"], "Sizes of the corpora.")
-command_line.define_integer("workers", os.cpu_count(), "As of prepare_libri.py.", lower_bound=1)
-flags.DEFINE_string("scratch", None, "Folder with room for the shards. Default: the system's.")
+flags.DEFINE_list("utterances", ["2000", "20000"], "Numbers of utterances of the corpora.")
+command_line.define_integer(
+    "workers", os.cpu_count(), "Worker processes of prepare_libri.py.", lower_bound=1
+)
+flags.DEFINE_string("scratch", None, "Folder for the shards. Default: the system's.")
 
 
 def repeat_through_links(folders: list[str], count: int, split: Path) -> None:
-    """A split of `count` utterances: links to those of the folders, over and over."""
-    found = [each for each in librispeech(folders) if each.audio_path and each.transcript]
+    """Creates a split of `count` utterances: links to those of the folders, repeated."""
+    found = [each for each in find_utterances(folders) if each.audio_path and each.transcript]
     for position in range(count):
         source = found[position % len(found)]
         speaker, chapter = str(position % 50), str(position // len(found))
@@ -45,18 +47,18 @@ def repeat_through_links(folders: list[str], count: int, split: Path) -> None:
 
 
 def memory_of(process: psutil.Process) -> int:
-    """Bytes of a process and those it has started."""
+    """Returns the bytes of a process and its children."""
     total = 0
     for each in [process, *process.children(recursive=True)]:
         try:
             total += each.memory_full_info().pss
         except psutil.NoSuchProcess:
-            continue  # it has just ended
+            continue  # it ended meanwhile
     return total
 
 
 def prepare_and_watch(split: Path, tfrecords_file: Path) -> tuple[float, float]:
-    """(seconds, bytes at most) of preparing a split."""
+    """Prepares a split; returns the seconds and the maximum bytes."""
     start, most = time.perf_counter(), 0
     arguments = [f"--files_path={split}", f"--tfrecords_file={tfrecords_file}"]
     with subprocess.Popen(

@@ -1,13 +1,13 @@
-"""Does the input keep up with training? Batches a second against a training step's appetite.
+"""Compares the speed of the input with that of training: batches per second.
 
   python benchmarks/read.py --files_path=data/LibriSpeech/dev-clean
   python benchmarks/read.py --data='gs://my-bucket/data/train.tfrecords.*'
 
 With --files_path the speech is prepared padded and unpadded into a temporary folder, and the padded
 shards are read from there and, as gs://, from an emulator of Cloud Storage on this machine
-(tests/support). With --data shards are read where they are. The list of shards is repeated
-until it is long enough. Everything in the table is measured in this run; a number is the median of
-the rounds, and the rounds of all readers take turns. The one assumption is --tpu_step_ms.
+(tests/support). With --data existing shards are read. The list of shards is repeated until it is
+long enough. The whole table is measured in this run; a number is the median of the rounds, and the
+rounds of all readers take turns. The only assumption is --tpu_step_ms.
 """
 
 import os
@@ -28,9 +28,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import constants
 
 # isort: split
-# Behind constants, which sets TensorFlow's environment.
+# After constants, which sets TensorFlow's environment.
 import tensorflow as tf
 from absl import flags, logging
+from tabulate import tabulate
 
 from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.training_input import TrainingInput, training_input_fn
@@ -46,19 +47,19 @@ ROOT = Path(__file__).resolve().parent.parent
 
 FLAGS = flags.FLAGS
 
-# Shards of a set prepared here: more than are read at once.
+# Shards of a set prepared here: more than are read in parallel.
 PARTITION_SIZE = 20
 
-# Utterances that readers shuffle at a time, so few that they have to go on reading.
+# Size of the shuffle buffer, so small that readers must keep reading.
 BUFFER = 128
 
-# The reader that others are compared with.
+# The reader that the others are compared with.
 PEER = "plain loop, serial"
 
-# Batches that a reader may have ready before its clock starts.
+# Batches that a reader may prepare before its clock starts.
 SLACK = 16
 
-# Training steps of one network are timed until so many seconds have passed.
+# Seconds for which training steps of one network are timed.
 STEPS_SECONDS = 15
 
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -70,13 +71,15 @@ Batch = tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("files_path", None, "Real speech in LibriSpeech's layout.")
-    flags.DEFINE_string("data", None, "Shards instead, a glob or gs:// glob.")
+    flags.DEFINE_string("files_path", None, "Folder of speech in LibriSpeech's layout.")
+    flags.DEFINE_string("data", None, "Shards to read instead, a glob or gs:// glob.")
     command_line.define_integer(
         "batch_size", constants.TRAIN_BATCH_SIZE, "Utterances.", lower_bound=1
     )
-    command_line.define_integer("batches", 30, "That are timed in a round.", lower_bound=1)
-    command_line.define_integer("rounds", 3, "Of which the median counts.", lower_bound=1)
+    command_line.define_integer("batches", 30, "Batches per round.", lower_bound=1)
+    command_line.define_integer(
+        "rounds", 3, "Number of rounds; the table shows their medians.", lower_bound=1
+    )
     command_line.define_number(
         "tpu_step_ms",
         29.5,
@@ -98,7 +101,7 @@ class Reader:
 
 @dataclass(frozen=True)
 class Speed:
-    """What a reader delivers."""
+    """Speed of a reader."""
 
     batches: float  # per second
     utterances: float  # per second
@@ -108,7 +111,7 @@ class Speed:
 
 
 def prepare(folder: str, name: str, *more: str) -> ShardSet:
-    """The shards of --files_path below a folder."""
+    """Prepares the shards of --files_path below a folder."""
     tfrecords_file = f"{folder}/{name}/speech.tfrecords"
     command = [sys.executable, "prepare_libri.py", f"--files_path={FLAGS.files_path}"]
     command += [f"--tfrecords_file={tfrecords_file}", f"--partition_size={PARTITION_SIZE}", *more]
@@ -119,7 +122,7 @@ def prepare(folder: str, name: str, *more: str) -> ShardSet:
 
 
 def in_emulator(shards: ShardSet, stack: ExitStack) -> ShardSet:
-    """The shards as gs:// of an emulator that ends with the stack."""
+    """Copies the shards to gs:// of an emulator that ends with the stack."""
     from emulator import Emulator
 
     emulator = stack.enter_context(Emulator())
@@ -130,7 +133,7 @@ def in_emulator(shards: ShardSet, stack: ExitStack) -> ShardSet:
 
 
 def repeated(shards: ShardSet) -> ShardSet:
-    """The shards as often as one round needs."""
+    """Repeats the shards for one round."""
     needed = BUFFER + (FLAGS.batches + SLACK) * FLAGS.batch_size
     times = -(-needed // shards.index.records)
     index = replace(shards.index, shards=shards.index.shards * times)
@@ -138,7 +141,7 @@ def repeated(shards: ShardSet) -> ShardSet:
 
 
 def sources(stack: ExitStack) -> dict[str, ShardSet]:
-    """Name -> shards to read."""
+    """Returns the shards to read, by name."""
     if FLAGS.data:
         return {
             "in the bucket" if FLAGS.data.startswith("gs://") else "local": find_shards(FLAGS.data)
@@ -162,11 +165,11 @@ def training(shards: ShardSet, static: bool, buffer: int | None) -> Iterator[Bat
 
 
 def plain(shards: ShardSet, serial: bool) -> Iterator[Batch]:
-    """The peer: TensorFlow's own classes in a row, without shuffling.
+    """Reads with TensorFlow's own classes in sequence, without shuffling: the peer.
 
     Args:
-        serial: switches off tf.data's rewriting, by which it maps in parallel and prefetches even
-            where nobody asks for it.
+        serial: disables tf.data's rewriting, which maps in parallel and prefetches even if the
+            pipeline doesn't ask for it.
     """
     settings = shards.index.settings
     bins, frames = settings.front_end.bins, settings.max_sequence_length
@@ -209,7 +212,7 @@ def readers(name: str, shards: ShardSet) -> list[Reader]:
 
 
 def measure(reader: Reader) -> Speed:
-    """The speed after the first batch, up to which buffers are filled."""
+    """Measures the speed after the first batch, which fills the buffers."""
     batches = reader.batches()
     next(batches)
     utterances = 0
@@ -222,7 +225,7 @@ def measure(reader: Reader) -> Speed:
 
 
 def measure_all(all_readers: list[Reader]) -> list[Speed]:
-    """The median speed of each; the rounds take turns."""
+    """Returns the median speed of each reader; the rounds take turns."""
     rounds: list[list[Speed]] = []
     for number in range(FLAGS.rounds):
         logging.info("Reading, round %d of %d", number + 1, FLAGS.rounds)
@@ -236,13 +239,13 @@ def measure_all(all_readers: list[Reader]) -> list[Speed]:
     ]
 
 
-# --- Appetite -------------------------------------------------------------------------------------
+# --- Training steps -------------------------------------------------------------------------------
 
 
 def steps_per_second(name: str, shards: ShardSet) -> float:
-    """Forward, loss and gradient of a network on this machine, on the batches it would train on."""
+    """Measures a network's forward pass, loss and gradient on this machine."""
     settings = shards.index.settings
-    config = NetworkConfig(settings.front_end.bins, settings.alphabet.size, **NETWORKS[name])
+    config = NetworkConfig.of(settings.front_end.bins, settings.alphabet.size, **NETWORKS[name])
     network = registry.build(config)
 
     @tf.function(reduce_retracing=True)
@@ -266,7 +269,7 @@ def steps_per_second(name: str, shards: ShardSet) -> float:
 
 
 def table(all_readers: list[Reader], speeds: list[Speed], appetites: dict[str, float]) -> str:
-    """The lines of the table; the last columns say how many such trainings a reader feeds."""
+    """Returns the lines of the table; the last columns are the trainings that a reader can feed."""
     heads = ["data", "reader", "batches/s", "utterances/s", "x serial"]
     heads += [f"x {name}" for name in appetites]
     lines = [heads]
@@ -278,13 +281,12 @@ def table(all_readers: list[Reader], speeds: list[Speed], appetites: dict[str, f
         line.append(f"{speed.batches / peer_speed:.2f}")
         line += [f"{speed.batches / appetite:.2f}" for appetite in appetites.values()]
         lines.append(line)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if at < 2 else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
+    return tabulate(
+        lines,
+        tablefmt="plain",
+        colglobalalign="right",
+        colalign=("left", "left"),
+        disable_numparse=True,
     )
 
 

@@ -1,24 +1,24 @@
-"""How much of one core does hearing take, against pocketsphinx?
+"""Measures the real-time factor of recognition on one core, against pocketsphinx.
 
   python benchmarks/realtime.py --files_path=data/LibriSpeech/dev-clean
-  python benchmarks/realtime.py --files_path=data/LibriSpeech/dev-clean --scorer=lm/kenlm.scorer \\
+  python benchmarks/realtime.py --files_path=data/LibriSpeech/dev-clean --scorer=lm/kenlm.scorer \
       --model=model,export/model-float16.tflite
 
-Every recogniser is a process that may use one and the same core with one thread; they take turns on
-the same recordings, an utterance at a time, and wait for each other. A real-time factor is seconds
-of computing for a second of audio; medians of the rounds. Audio files are read, and models loaded
-and warmed up, before the clock starts.
+Every recogniser is a process with one thread on the same core; they take turns on the same
+recordings, an utterance at a time, and wait for each other. A real-time factor is seconds of
+computation per second of audio; medians of the rounds. Audio files are read, and models loaded and
+warmed up, before the clock starts.
 
   network      samples -> log-probabilities, with the front end
   beam search  log-probabilities -> text
   all          both; "blocks of 20 ms" is fed as from a microphone (transcription/live.py), where
-               both take turns; only a network that carries its state (docs/streaming.md)
+               both alternate; only for a network that carries its state (docs/streaming.md)
   pocketsphinx its own English model (en-us) and trigrams, with its defaults
 
-Of a model directory there are also rows for its TensorFlow Lite forms. Without --model the default
-network and the streaming one are taken at their default sizes with fresh random values: a network's
-speed doesn't depend on them, but the beam search's does: it is slower the less sure the network is.
-The word error rate is of texts in small letters, if there are transcripts and values were learnt.
+A model directory also has rows for its TensorFlow Lite forms. Without --model the default network
+and the streaming one have their default sizes and random weights: these don't change a network's
+speed, but the beam search is slower the less certain the network is. The word error rate is of
+lower-case texts, if there are transcripts and the weights are trained.
 """
 
 import multiprocessing
@@ -45,11 +45,12 @@ os.environ.update(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1")
 import constants
 
 # isort: split
-# Behind constants, which sets TensorFlow's environment. TensorFlow itself is imported where it is
-# used: neither this process nor pocketsphinx's has a use for it.
+# After constants, which sets TensorFlow's environment. TensorFlow itself is imported where it is
+# used: neither this process nor pocketsphinx's needs it.
 import numpy as np
 import numpy.typing as npt
 from absl import flags, logging
+from tabulate import tabulate
 
 from speech.audio import find, reader
 from speech.corpora.formats import registry
@@ -67,16 +68,16 @@ from utils import ENGLISH, UserError
 
 FLAGS = flags.FLAGS
 
-# Networks that are measured without --model: the default one, and the one that streams; and over
-# what their features are normalised: what streams can't wait for the utterance's end.
+# Networks that are measured without --model, the default one and the streaming one, with the
+# normalisation of their features: a stream can't wait for the utterance's end.
 FRESH = {constants.NETWORK: UTTERANCE, "deep_speech_lstm": NONE}
 
 BLOCK_SECONDS = 0.02
 
-# How a recogniser is given a recording.
+# How a recogniser gets a recording.
 WHOLE, BLOCKS, POCKETSPHINX = "whole", "blocks of 20 ms", "pocketsphinx"
 
-# What a process says first.
+# First message of a process.
 READY, NOT_EXACT = "ready", "not exact"
 
 Samples = npt.NDArray[np.int16]
@@ -84,17 +85,17 @@ Samples = npt.NDArray[np.int16]
 
 @dataclass(frozen=True)
 class Recogniser:
-    """What is measured."""
+    """A recogniser to measure."""
 
     name: str
     kind: str  # WHOLE, BLOCKS or POCKETSPHINX
     path: str = ""  # of the model
-    learnt: bool = True  # its values are no fresh ones
+    learnt: bool = True  # its weights are trained
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What all processes are told."""
+    """Settings of all processes."""
 
     core: int
     beam_width: int
@@ -109,11 +110,11 @@ class Recording:
 
 @dataclass(frozen=True)
 class Hearing:
-    """A recording that was heard."""
+    """The result for one recording."""
 
     text: str
     seconds: float
-    of_network: float | None  # seconds; None: it can't be told apart
+    of_network: float | None  # seconds; None: not known separately
 
 
 Hear = Callable[[Samples], Hearing]
@@ -124,13 +125,17 @@ def define_flags() -> None:
         "files_path", None, "A corpus of any format, or a folder of audio.", required=True
     )
     command_line.define_paths("model", [], "Model directories, SavedModels or .tflite files.")
-    flags.DEFINE_string("scorer", None, "The language model that build_lm.py made; none without.")
-    command_line.define_integer("beam_width", constants.BEAM_WIDTH, "As of eval.py.", lower_bound=1)
+    flags.DEFINE_string("scorer", None, "Language model of build_lm.py. Default: none.")
+    command_line.define_integer(
+        "beam_width", constants.BEAM_WIDTH, "Beam width, see eval.py.", lower_bound=1
+    )
     command_line.define_integer(
         "utterances", 20, "Recordings taken, over the corpus.", lower_bound=1
     )
-    command_line.define_integer("rounds", 3, "Of which the median counts.", lower_bound=1)
-    command_line.define_integer("core", 0, "The processor's core that is used.", lower_bound=0)
+    command_line.define_integer(
+        "rounds", 3, "Number of rounds; the table shows their medians.", lower_bound=1
+    )
+    command_line.define_integer("core", 0, "Processor core to use.", lower_bound=0)
     command_line.define_logging_flag()
 
 
@@ -138,14 +143,14 @@ def define_flags() -> None:
 
 
 def recordings() -> list[Recording]:
-    """Some of --files_path, evenly spread."""
+    """Returns some recordings of --files_path, evenly spread."""
     found = named()
     chosen = np.linspace(0, len(found) - 1, min(FLAGS.utterances, len(found))).astype(int)
     return [Recording(read(path), text) for path, text in (found[each] for each in chosen)]
 
 
 def named() -> list[tuple[str, str | None]]:
-    """Audio file and transcript of each utterance."""
+    """Returns audio file and transcript of each utterance."""
     try:
         utterances = registry.read([FLAGS.files_path], None, registry.Reading())
     except UserError:
@@ -165,7 +170,7 @@ def read(path: str) -> Samples:
 
 
 def recognisers(folder: str) -> list[Recogniser]:
-    """What is to be measured; `folder` takes what is made for it."""
+    """Returns the recognisers to measure; `folder` is for their files."""
     found = []
     for path in FLAGS.model:
         if os.path.exists(config_path(path)):
@@ -181,7 +186,7 @@ def recognisers(folder: str) -> list[Recogniser]:
 
 
 def forms(model_dir: str, folder: str, name: str, learnt: bool) -> list[Recogniser]:
-    """A model directory as it is, whole and in blocks, and as TensorFlow Lite files."""
+    """Returns the forms of a model directory: whole, in blocks, and as TensorFlow Lite files."""
     logging.info("Converts %s", model_dir)
     lite = run_apart(write_lite, model_dir, os.path.join(folder, f"{len(os.listdir(folder))}"))
     return [
@@ -192,13 +197,13 @@ def forms(model_dir: str, folder: str, name: str, learnt: bool) -> list[Recognis
 
 
 def run_apart(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls a function in a process of its own, which may import TensorFlow."""
+    """Calls a function in a new process, which may import TensorFlow."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
 
 def write_fresh(name: str, front_end: FrontEnd, model_dir: str) -> None:
-    """A model directory of a network at its default sizes, with its first values."""
+    """Writes a model directory of a network at its default sizes with initial weights."""
     import tensorflow as tf
 
     from speech.networks import registry
@@ -207,7 +212,7 @@ def write_fresh(name: str, front_end: FrontEnd, model_dir: str) -> None:
     config = ModelConfig(
         front_end,
         ENGLISH,
-        NetworkConfig(front_end.bins, ENGLISH.size, name, **sizes),
+        NetworkConfig.of(front_end.bins, ENGLISH.size, name, **sizes),
         TrainingConfig(),
     )
     values: dict[str, Any] = {"global_step": np.int64(0)}
@@ -225,16 +230,16 @@ def write_fresh(name: str, front_end: FrontEnd, model_dir: str) -> None:
 
 
 def write_lite(model_dir: str, beginning: str) -> dict[str, str]:
-    """Form -> path of TensorFlow Lite files, whose paths begin with `beginning`."""
+    """Writes TensorFlow Lite files; returns their paths, which begin with `beginning`, by form."""
     from speech.engines import checkpoints
     from speech.export import tflite
-    from speech.export.acoustic_graph import restored
+    from speech.export.acoustic_graph import restore
     from speech.export.description import Description
     from speech.networks.config import read_config
 
     checkpoint = checkpoints.find_checkpoint(model_dir, None)
     config = read_config(model_dir)
-    graph = restored(config, checkpoint)
+    graph = restore(config, checkpoint)
     description = Description(config, checkpoints.steps_of(checkpoint))
     written = {}
     for precision in (tflite.FLOAT32, tflite.INT8):
@@ -253,7 +258,7 @@ def work(
     settings: Settings,
     pipe: "Connection[Any, Any]",
 ) -> None:
-    """Says READY, NOT_EXACT or what is wrong, and hears all recordings whenever it is told to."""
+    """Writes READY, NOT_EXACT or an error, and then recognises all recordings on each request."""
     os.sched_setaffinity(0, {settings.core})
     try:
         if recogniser.kind == POCKETSPHINX:
@@ -304,10 +309,10 @@ def at_once(transcriber: Any) -> Hear:
 
 
 def in_blocks(transcriber: Any) -> Hear | None:
-    """None of a network that can't carry its state from block to block."""
+    """Returns None for a network that can't carry its state from block to block."""
     from speech.transcription.live import LiveTranscriber
-    from speech.transcription.subtitles import joined
-    from speech.transcription.transcriber import Heard
+    from speech.transcription.subtitles import join_words
+    from speech.transcription.transcriber import TranscribedSegment
 
     if not LiveTranscriber(transcriber).exact:
         return None
@@ -321,8 +326,8 @@ def in_blocks(transcriber: Any) -> Hear | None:
             told += live.feed(samples[start : start + block])
         told += live.finish()
         seconds = time.perf_counter() - started
-        words = [each.transcript.words for each in told if isinstance(each, Heard)]
-        text = " ".join(joined(each, transcriber.separator) for each in words)
+        words = [each.transcript.words for each in told if isinstance(each, TranscribedSegment)]
+        text = " ".join(join_words(each, transcriber.separator) for each in words)
         return Hearing(text, seconds, None)
 
     return hear
@@ -361,17 +366,19 @@ class Running:
         try:
             return self.pipe.recv()
         except EOFError:
-            raise UserError(f"The process of {self.recogniser.name} has died: see above.") from None
+            raise UserError(
+                f"The process of {self.recogniser.name} ended unexpectedly: see above."
+            ) from None
 
 
 @contextmanager
 def started(
     recogniser: Recogniser, heard: Sequence[Samples], settings: Settings
 ) -> Iterator[Running | None]:
-    """A recogniser that is ready; None where there is no such way to feed it.
+    """Starts a recogniser; None if it can't be fed in this way.
 
     Raises:
-        UserError: it can't be made ready.
+        UserError: it can't be started.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -397,7 +404,7 @@ Rounds = list[list[Hearing]]  # [rounds] of [recordings]
 def measure(
     found: Sequence[Recogniser], heard: Sequence[Samples], settings: Settings
 ) -> dict[Recogniser, Rounds]:
-    """What each heard in every round, in which they take turns."""
+    """Returns the results of each recogniser in every round; they take turns."""
     rounds: dict[Recogniser, Rounds] = {}
     with ExitStack() as stack:
         entered = [stack.enter_context(started(each, heard, settings)) for each in found]
@@ -411,7 +418,7 @@ def measure(
 
 
 def rate(heard: Rounds, audio_seconds: float) -> tuple[float, float | None]:
-    """Medians of the real-time factors: of all, and of the network if it can be told apart."""
+    """Returns medians of the real-time factors: of all, and of the network if it is known."""
     everything = [sum(each.seconds for each in hearings) for hearings in heard]
     network = [sum(each.of_network or 0 for each in hearings) for hearings in heard]
     apart = heard[0][0].of_network is not None
@@ -430,7 +437,7 @@ def word_error_rate(spoken: Sequence[Recording], hearings: Sequence[Hearing]) ->
 
 
 def table(rounds: dict[Recogniser, Rounds], spoken: Sequence[Recording]) -> str:
-    """The lines of the table, the peer's last."""
+    """Returns the lines of the table, the peer last."""
     audio_seconds = sum(len(each.samples) for each in spoken) / constants.SAMPLE_RATE
     peer = next(heard for each, heard in rounds.items() if each.kind == POCKETSPHINX)
     of_peer, _ = rate(peer, audio_seconds)
@@ -447,19 +454,16 @@ def table(rounds: dict[Recogniser, Rounds], spoken: Sequence[Recording]) -> str:
                 word_error_rate(spoken, heard[0]) if recogniser.learnt else "",
             ]
         )
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if at else cell.ljust(width)
-            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
+    return tabulate(
+        lines, tablefmt="plain", colglobalalign="right", colalign=("left",), disable_numparse=True
     )
 
 
 def main() -> None:
     if FLAGS.core not in (cores := os.sched_getaffinity(0)):
-        raise UserError(f"--core={FLAGS.core} is none of this process's: choose of {cores}.")
+        raise UserError(
+            f"--core={FLAGS.core} is not available to this process: choose among {cores}."
+        )
     spoken = recordings()
     heard = [each.samples for each in spoken]
     settings = Settings(FLAGS.core, FLAGS.beam_width, FLAGS.scorer)

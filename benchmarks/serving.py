@@ -1,13 +1,13 @@
-"""Does the server lose a request of 50 at once, how long do they take, and does its memory stay?
+"""Measures lost requests, latency and memory of the server with 50 requests at once.
 
   python benchmarks/serving.py --model=model --files_path=data/LibriSpeech/dev-clean
   python benchmarks/serving.py --model=model --scorer=lm/kenlm.scorer --files_path=recordings
 
-serve.py runs as a process of its own, twice, one behind the other: as it is, and as its own peer
-with --batch_size=1, which hears one utterance at a time. Clients send one recording after another
-for --seconds, each the next one of the same list; a request is lost if it isn't answered with 200.
-Clients and server share this machine's cores. Memory is the server's resident one, as it tells in
-/metrics; of the first seconds a part is the first time for every length.
+serve.py runs as a process twice, one after the other: with its defaults, and as its own peer with
+--batch_size=1, which recognises one utterance at a time. Clients send one recording after another
+for --seconds, each the next one of the same list; a request is lost if its response isn't 200.
+Clients and server share this machine's cores. Memory is the server's resident memory in /metrics;
+some of the first seconds is due to the first occurrence of each length.
 """
 
 import asyncio
@@ -43,33 +43,37 @@ MEMORY = "process_resident_memory_bytes"
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("model", constants.MODEL_DIR, "As of serve.py --models.")
-    flags.DEFINE_string("scorer", None, "As of serve.py --scorers.")
+    flags.DEFINE_string("model", constants.MODEL_DIR, "Model, see serve.py --models.")
+    flags.DEFINE_string("scorer", None, "Language model, see serve.py --scorers.")
     command_line.define_paths(
         "files_path", [], "Recordings: files, folders or patterns, by commas."
     )
-    command_line.define_integer("recordings", 50, "Most recordings that are sent.", lower_bound=1)
-    command_line.define_integer("clients", 50, "Requests at once.", lower_bound=1)
-    command_line.define_number("seconds", 60, "How long requests are begun.", lower_bound=1)
-    command_line.define_integer("batch_size", 16, "Of the server.", lower_bound=2)
-    command_line.define_integer("beam_width", constants.BEAM_WIDTH, "Of the server.", lower_bound=1)
+    command_line.define_integer("recordings", 50, "Maximum number of recordings.", lower_bound=1)
+    command_line.define_integer("clients", 50, "Number of simultaneous requests.", lower_bound=1)
+    command_line.define_number(
+        "seconds", 60, "Seconds during which requests are started.", lower_bound=1
+    )
+    command_line.define_integer("batch_size", 16, "Batch size of the server.", lower_bound=2)
+    command_line.define_integer(
+        "beam_width", constants.BEAM_WIDTH, "Beam width of the server.", lower_bound=1
+    )
     command_line.define_logging_flag()
 
 
 @dataclass
 class Run:
-    """What came of one server."""
+    """Results of one server."""
 
-    seconds: list[float] = field(default_factory=list)  # of each request that was answered
+    seconds: list[float] = field(default_factory=list)  # of each request with a response
     lost: int = 0
     audio_seconds: float = 0.0
-    took: float = 0.0  # until the last answer
+    took: float = 0.0  # until the last response
     memory: list[float] = field(default_factory=list)  # MB: start, middle, end
     texts: dict[str, set[str]] = field(default_factory=dict)  # of each recording
 
     @property
     def throughput(self) -> float:
-        """Requests a second."""
+        """Returns requests per second."""
         return len(self.seconds) / self.took
 
     def row(self, name: str) -> str:
@@ -92,7 +96,7 @@ HEAD = (
 
 @contextlib.contextmanager
 def serving(batch_size: int) -> Iterator[str]:
-    """A server's address."""
+    """Yields a server's address."""
     command = [
         *(sys.executable, str(SERVER), "--port=0", f"--models={FLAGS.model}"),
         *(f"--batch_size={batch_size}", f"--beam_width={FLAGS.beam_width}"),

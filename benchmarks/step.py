@@ -1,9 +1,9 @@
-"""How long a training step takes on a CPU, against the graph of the project this one began from.
+"""Measures a training step on a CPU, against the graph of the project this one began from.
 
   python benchmarks/step.py
 
-Both steps are graphs of TensorFlow 1's kind and run in this process in turns, from the same weights
-on the same batch of random features. Losses and gradients must agree before the clock starts.
+Both steps are TensorFlow 1 graphs and run in this process in turns, from the same weights on the
+same batch of random features. Losses and gradients must agree before the clock starts.
 
   original  the graph of github.com/mangushev/deep_speech, training.py: 2-D convolutions over
             [batch, bins, frames, channels] with "SAME" padding; one tf.while_loop over the frames
@@ -11,10 +11,10 @@ on the same batch of random features. Losses and gradients must agree before the
             sparse labels; tf.gradients through all of it; Adam
   this      the training step of model.py as training.py runs it on a CPU
 
-So that both compute the same numbers all utterances are of full length (the original's backward
+So that both compute the same numbers, all utterances have full length (the original's backward
 direction starts in the padding of others), and the last frame is zeros: where "SAME" would align
-the original's first layer otherwise, its features are moved by one frame. It is given neither its
-dropout of 10 % nor what it computes beside the step: a softmax, a loop that makes labels sparse,
+the original's first layer differently, its features are shifted by one frame. It has neither its
+dropout of 10 % nor its computations outside the step: a softmax, a loop that makes labels sparse,
 gradients and outputs copied to Python. It clips gradients as here, by its flag --clip_gradients.
 
 Below the steps are their parts, the convolutions alone and the loss alone. All times are medians of
@@ -35,14 +35,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import constants
 
 # isort: split
-# Behind constants, which sets TensorFlow's environment.
+# After constants, which sets TensorFlow's environment.
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 from absl import flags, logging
 
 from model import model_fn_builder
-from speech.engines import tpu_estimator
+from speech.engines import errors
 from speech.features.front_end import FrontEnd
 from speech.layers.convolutions import convolutions
 from speech.layers.ctc_loss import ctc_loss
@@ -55,28 +55,30 @@ Weights = dict[str, Array]
 
 FLAGS = flags.FLAGS
 
-NETWORK = NetworkConfig(constants.MEL_FILTERS, ENGLISH.size)
+NETWORK = NetworkConfig.of(constants.MEL_FILTERS, ENGLISH.size)
 
-# Characters of an utterance, from and up to; LibriSpeech has 15 a second.
+# Minimum and maximum characters of an utterance; LibriSpeech has 15 per second.
 LABEL_LENGTHS = (100, 130)
 
-# What float32 summed in another order may make of the loss and of a variable's gradient, relative.
-# The first kernel's gradient all but cancels over random features: rounding the weights anew, by
-# one part in ten million, moves the original's own by 6e-4.
+# Relative differences of the loss and of a variable's gradient that another order of float32 sums
+# can cause. The first kernel's gradient nearly cancels over random features: rounding the weights
+# again, by one part in ten million, changes the original's own gradient by 6e-4.
 LOSS_TOLERANCE = 1e-4
 GRADIENT_TOLERANCE = 1e-2
 
 
 def define_flags() -> None:
-    command_line.define_integer("batch_size", 16, "Utterances.", lower_bound=1)
-    command_line.define_integer("frames", 800, "Of every utterance.", lower_bound=500)
-    command_line.define_integer("rounds", 5, "Of which the median counts.", lower_bound=1)
+    command_line.define_integer("batch_size", 16, "Utterances per batch.", lower_bound=1)
+    command_line.define_integer("frames", 800, "Frames of every utterance.", lower_bound=500)
+    command_line.define_integer(
+        "rounds", 5, "Number of rounds; the table shows their medians.", lower_bound=1
+    )
     command_line.define_logging_flag()
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step is given."""
+    """Input of one step."""
 
     features: Array  # float32 [batch, frames, bins]
     feature_length: Array  # int32 [batch]
@@ -85,7 +87,7 @@ class Batch:
 
 
 def random_batch() -> Batch:
-    """Utterances of full length, the last frame of zeros."""
+    """Returns utterances of full length, the last frame zeros."""
     rng = np.random.default_rng(constants.RANDOM_SEED)
     size, longest = FLAGS.batch_size, LABEL_LENGTHS[1]
     features = rng.normal(size=[size, FLAGS.frames, NETWORK.bins]).astype(np.float32)
@@ -100,7 +102,7 @@ def random_batch() -> Batch:
 
 @dataclass(frozen=True)
 class Step:
-    """A training step of one side in a session of its own."""
+    """A training step of one side in its own session."""
 
     session: tf.compat.v1.Session
     feeds: dict[tf.Tensor, Array]
@@ -120,7 +122,7 @@ class Step:
         return values
 
     def first_moments(self) -> list[Array]:
-        """Adam's, one a variable: after one step a tenth of the gradient."""
+        """Returns Adam's first moments by variable: after one step a tenth of the gradient."""
         everything = self.session.graph.get_collection(tf.compat.v1.GraphKeys.GLOBAL_VARIABLES)
         slots = {each.op.name: each for each in everything}
         moments: list[Array] = self.session.run(
@@ -132,7 +134,7 @@ class Step:
 def started(
     feeds: dict[tf.Tensor, Array], loss: tf.Tensor, train_op: tf.Operation, variables: list[Any]
 ) -> Step:
-    """A step of the current graph in a new session, in which its variables have first values."""
+    """Starts a step of the current graph in a new session with initial variables."""
     session = tf.compat.v1.Session()
     session.run(tf.compat.v1.global_variables_initializer())
     return Step(session, feeds, loss, train_op, variables)
@@ -142,7 +144,7 @@ def started(
 
 
 def this_step(batch: Batch, model_dir: str) -> Step:
-    """As TPUEstimator builds and feeds it: on a CPU neither batch nor frames are static."""
+    """Builds and feeds the step as TPUEstimator: on a CPU neither batch nor frames are static."""
     training = TrainingConfig(train_batch_size=len(batch.label), dropout=0.0)
     config = ModelConfig(FrontEnd(), ENGLISH, NETWORK, training)
     with tf.Graph().as_default():
@@ -174,7 +176,7 @@ def this_step(batch: Batch, model_dir: str) -> Step:
 
 
 def as_original(values: list[Array]) -> list[Array]:
-    """This project's weights, or their gradients, as the original's variables hold them.
+    """Returns this project's weights, or their gradients, in the form of the original's variables.
 
     Returns:
         Kernel [frequencies, context, channels in, channels out] and bias of each convolution;
@@ -190,11 +192,11 @@ def as_original(values: list[Array]) -> list[Array]:
 
 
 def original_features(features: Array) -> Array:
-    """[batch, frames, bins] -> [batch, bins, frames, 1], moved to where its "SAME" aligns them."""
+    """Turns [batch, frames, bins] into [batch, bins, frames, 1], shifted to where "SAME" aligns."""
     frames, stride = features.shape[1], NETWORK.stride_size
     reach = NETWORK.context_size - 1
     padding = max((NETWORK.output_frames(frames) - 1) * stride + reach + 1 - frames, 0)
-    moved = np.roll(features, reach // 2 - padding // 2, axis=1)  # what leaves is zeros
+    moved = np.roll(features, reach // 2 - padding // 2, axis=1)  # the values shifted out are zeros
     return moved.transpose(0, 2, 1)[..., np.newaxis]
 
 
@@ -203,7 +205,7 @@ def original_clipped_relu(values: tf.Tensor) -> tf.Tensor:
 
 
 def original_convolutions(hidden: tf.Tensor, variables: Sequence[Any]) -> tf.Tensor:
-    """[batch, bins, frames, 1] -> [batch, bins, outputs, channels]; a kernel and a bias a layer."""
+    """Turns [batch, bins, frames, 1] into [batch, bins, outputs, channels]."""
     stride = NETWORK.stride_size
     for kernel, bias in zip(variables[::2], variables[1::2], strict=True):
         strides = [1, constants.FREQUENCY_STRIDE, stride, 1]
@@ -225,7 +227,7 @@ def original_cell(kernel: Array, recurrent_kernel: Array, bias: Array) -> Any:
 
 
 def original_recurrence(inputs: tf.Tensor, forward_cell: Any, backward_cell: Any) -> tf.Tensor:
-    """[frames, batch, inputs] -> both directions summed, [frames, batch, units]."""
+    """Turns [outputs, batch, inputs] into the sum of both directions, [outputs, batch, units]."""
     frames, batch, _ = inputs.shape
 
     def body(frame: tf.Tensor, tables: tuple, states: tuple) -> tuple[tf.Tensor, tuple, tuple]:
@@ -255,7 +257,7 @@ def original_recurrence(inputs: tf.Tensor, forward_cell: Any, backward_cell: Any
 def original_loss(
     logits: tf.Tensor, output_length: Any, label: tf.Tensor, label_length: tf.Tensor
 ) -> tf.Tensor:
-    """TensorFlow's op on [frames, batch, labels] and sparse labels: [batch]."""
+    """Returns the loss of TensorFlow's op on [outputs, batch, classes]: [batch]."""
     present = tf.sequence_mask(label_length, tf.shape(label)[1])
     sparse = tf.SparseTensor(
         tf.where(present), tf.boolean_mask(label, present), tf.shape(label, out_type=tf.int64)
@@ -264,7 +266,7 @@ def original_loss(
 
 
 def original_step(batch: Batch, weights: list[Array]) -> Step:
-    """The original's step, from weights as `as_original` has them."""
+    """Builds the original's step, from weights of `as_original`."""
     *layers, output_kernel, output_bias = weights
     layers, cells = layers[:-6], layers[-6:]
     with tf.Graph().as_default():
@@ -274,12 +276,12 @@ def original_step(batch: Batch, weights: list[Array]) -> Step:
         label_length = tf.compat.v1.placeholder(tf.int32, batch.label_length.shape)
         step = tf.compat.v1.train.create_global_step()
         hidden = original_convolutions(features, [tf.Variable(each) for each in layers])
-        hidden = tf.transpose(hidden, [2, 0, 1, 3])  # [frames, batch, bins, channels]
+        hidden = tf.transpose(hidden, [2, 0, 1, 3])  # [outputs, batch, bins, channels]
         hidden = tf.reshape(hidden, [*hidden.shape[:2], -1])
         forward_cell, backward_cell = original_cell(*cells[:3]), original_cell(*cells[3:])
         hidden = original_recurrence(hidden, forward_cell, backward_cell)
         kernel, bias = tf.Variable(output_kernel), tf.Variable(output_bias)
-        logits = tf.tensordot(hidden, kernel, 1) + bias  # [frames, batch, labels]
+        logits = tf.tensordot(hidden, kernel, 1) + bias  # [outputs, batch, classes]
         lengths = np.full([logits.shape[1]], logits.shape[0], np.int32)
         loss = tf.reduce_mean(original_loss(logits, lengths, label, label_length))
         variables = tf.compat.v1.trainable_variables()
@@ -299,7 +301,7 @@ def original_step(batch: Batch, weights: list[Array]) -> Step:
 
 
 def check_agreement(original: Step, this: Step) -> None:
-    """One step of both from the same weights.
+    """Runs one step of both from the same weights.
 
     Raises:
         UserError: their losses or gradients differ.
@@ -313,7 +315,7 @@ def check_agreement(original: Step, this: Step) -> None:
         f"gradients of {len(original.variables)} variables at most {gradient_error:.1e} apart"
     )
     if not (loss_error < LOSS_TOLERANCE and gradient_error < GRADIENT_TOLERANCE):
-        raise UserError(f"The two steps are not the same: {says}. Their times mean nothing.")
+        raise UserError(f"The two steps differ: {says}. Their times can't be compared.")
     print(f"The two steps agree: {says}.")
 
 
@@ -323,7 +325,7 @@ def check_agreement(original: Step, this: Step) -> None:
 def with_gradients(
     function: Callable[..., tf.Tensor], arguments: Sequence[Any], **options: Any
 ) -> Callable[[], Any]:
-    """Value of a function and gradients of its sum, in one graph."""
+    """Returns the value of a function and the gradients of its sum, in one graph."""
     variables = [tf.Variable(each) for each in arguments]
 
     @tf.function(**options)
@@ -336,7 +338,7 @@ def with_gradients(
 
 
 def parts_of_convolutions(batch: Batch, weights: list[Array]) -> dict[str, Callable[[], Any]]:
-    """The convolutions with gradients of their kernels and biases."""
+    """Returns the convolutions with gradients of their kernels and biases."""
     layers = 2 * len(NETWORK.conv_channels)
     features = tf.constant(batch.features)
     spectrogram = tf.constant(original_features(batch.features))
@@ -359,11 +361,11 @@ def parts_of_convolutions(batch: Batch, weights: list[Array]) -> dict[str, Calla
 
 
 def parts_of_loss(batch: Batch) -> dict[str, Callable[[], Any]]:
-    """The loss with its gradient."""
+    """Returns the loss with its gradient."""
     rng = np.random.default_rng(constants.RANDOM_SEED)
     outputs = NETWORK.output_frames(FLAGS.frames)
     logits = rng.normal(size=[len(batch.label), outputs, NETWORK.labels]).astype(np.float32)
-    # Variables, because constants would be computed with before the clock starts.
+    # Variables, because constants would be folded before the clock starts.
     length, label, label_length = (
         tf.Variable(each, trainable=False)
         for each in (NETWORK.output_frames(batch.feature_length), batch.label, batch.label_length)
@@ -387,7 +389,7 @@ def parts_of_loss(batch: Batch) -> dict[str, Callable[[], Any]]:
 
 
 def measure(groups: dict[str, dict[str, Callable[[], Any]]]) -> dict[str, dict[str, float]]:
-    """Median milliseconds of everything; the rounds take turns."""
+    """Returns median milliseconds of everything; the rounds take turns."""
     rows = [(group, name, run) for group, runs in groups.items() for name, run in runs.items()]
     for _, _, run in rows:
         run()  # warms up
@@ -408,7 +410,7 @@ def seconds_of(run: Callable[[], Any]) -> float:
 
 
 def table(medians: dict[str, dict[str, float]]) -> str:
-    """The lines of the table; each group is compared with its first row."""
+    """Returns the lines of the table; each group is relative to its first row."""
     lines = []
     for group, rows in medians.items():
         lines.append(f"{group:<40}{'ms':>10}{'speed':>10}")
@@ -419,7 +421,7 @@ def table(medians: dict[str, dict[str, float]]) -> str:
 
 
 def main() -> None:
-    tpu_estimator.quieten(FLAGS.logging)
+    errors.quieten(FLAGS.logging)
     batch = random_batch()
     with tempfile.TemporaryDirectory() as model_dir:
         this = this_step(batch, model_dir)

@@ -1,17 +1,16 @@
-"""Trials a minute in the search for alpha and beta, against computing the network anew for each.
+"""Measures trials per minute in the search for alpha and beta, against recomputing the network.
 
   python benchmarks/tune.py --model_dir=model --scorer=lm/kenlm.scorer
 
 All rows are measured in turn, in every round of one run, on the same development set.
 
-  a trial       what tune_lm.py does: the next pair of weights, decoding the set, counting errors;
+  a trial       a trial of tune_lm.py: the next pair of weights, decoding the set, counting errors;
                 the mean of several, since the weights change how long a search takes
-  recomputing   the network's pass over the set and then the same trial, as Mozilla DeepSpeech's
-                lm_optimizer.py has it: with the model, with this project's default network, and
-                with the one that DeepSpeech has (these two untrained: what they take doesn't depend
-                on what they learnt)
+  recomputing   the network's pass over the set and then the same trial, as in Mozilla DeepSpeech's
+                lm_optimizer.py: with the model, with this project's default network, and with that
+                of DeepSpeech (these two untrained: training doesn't change their time)
 
-The real lm_optimizer.py would take longer: it also computes the features anew, and restores the
+The real lm_optimizer.py would take longer: it also recomputes the features and restores the
 checkpoint; this recomputation reads shards.
 """
 
@@ -26,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import constants
 
 # isort: split
-# Behind constants, which sets TensorFlow's environment.
+# After constants, which sets TensorFlow's environment.
 from dataclasses import replace
 from typing import Any
 
@@ -35,9 +34,9 @@ from absl import flags, logging
 import model
 from speech.decoding.beam_search import BeamSettings
 from speech.decoding.scorer import check_alphabet, read_scorer
-from speech.engines import checkpoints, tpu_estimator
+from speech.engines import checkpoints, devices, errors
 from speech.evaluation import recognition, tuning
-from speech.evaluation.recognition import Recogniser
+from speech.evaluation.recogniser import Recogniser, open_recogniser
 from speech.evaluation.trials import Weights
 from speech.networks.config import ModelConfig, NetworkConfig, read_config
 from speech.shards.shard_set import ShardSet
@@ -45,29 +44,33 @@ from speech.system import command_line
 
 FLAGS = flags.FLAGS
 
-# Name of a network -> whose it is.
+# Name of a network -> its project.
 UNTRAINED = {"deep_speech_1": "the default", "deep_speech_lstm": "DeepSpeech's"}
 
-CPU = tpu_estimator.TpuSettings(use_tpu=False, name="local", zone=None, project=None, cores=1)
+CPU = devices.TpuSettings(use_tpu=False, name="local", zone=None, project=None, cores=1)
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("model_dir", constants.MODEL_DIR, "A trained model.")
-    flags.DEFINE_string("dev_data", constants.DEV_DATA, "Shards of a development set.")
-    flags.DEFINE_string("scorer", f"{constants.LM_DIR}/{constants.SCORER_FILE}", "A scorer.")
-    command_line.define_integer("beam_width", constants.BEAM_WIDTH, "Prefixes kept.", lower_bound=1)
-    command_line.define_integer("eval_batch_size", 8, "Utterances at a time.", lower_bound=1)
+    flags.DEFINE_string("model_dir", constants.MODEL_DIR, "Model directory.")
+    flags.DEFINE_string("dev_data", constants.DEV_DATA, "Shards of the development set.")
+    flags.DEFINE_string("scorer", f"{constants.LM_DIR}/{constants.SCORER_FILE}", "Language model.")
+    command_line.define_integer(
+        "beam_width", constants.BEAM_WIDTH, "Prefixes that the beam keeps.", lower_bound=1
+    )
+    command_line.define_integer("eval_batch_size", 8, "Utterances per batch.", lower_bound=1)
     command_line.define_integer(
         "trials", 20, "Of a round, of which the mean counts.", lower_bound=1
     )
-    command_line.define_integer("rounds", 3, "Of which the median counts.", lower_bound=1)
+    command_line.define_integer(
+        "rounds", 3, "Number of rounds; the table shows their medians.", lower_bound=1
+    )
     command_line.define_logging_flag()
 
 
 def ready(config: ModelConfig, checkpoint: Any, model_dir: str) -> Recogniser:
     network = model.model_fn_builder(config, model_dir)
     size = FLAGS.eval_batch_size
-    return recognition.on_device(network, config, checkpoint, model_dir, size, CPU)
+    return open_recogniser(network, config, checkpoint, model_dir, size, CPU)
 
 
 def seconds_of_pass(network: Recogniser, shards: ShardSet) -> float:
@@ -77,7 +80,7 @@ def seconds_of_pass(network: Recogniser, shards: ShardSet) -> float:
 
 
 def seconds_of_trial(objective: tuning.Objective, seed: int) -> float:
-    """The mean of the first ones of a search."""
+    """Returns the mean time of the first trials of a search."""
     settings = tuning.SearchSettings(
         trials=FLAGS.trials,
         alpha_max=constants.LM_ALPHA_MAX,
@@ -95,7 +98,7 @@ def row(name: str, seconds: float, alone: float) -> str:
 
 
 def main() -> None:
-    tpu_estimator.quieten(FLAGS.logging)
+    errors.quieten(FLAGS.logging)
     config = read_config(FLAGS.model_dir)
     scorer = read_scorer(FLAGS.scorer)
     check_alphabet(scorer, config.alphabet, FLAGS.model_dir)
@@ -105,8 +108,8 @@ def main() -> None:
         own = ready(config, checkpoint, FLAGS.model_dir)
         networks = {f"{config.network.name}, the model's": own}
         for name, whose in UNTRAINED.items():
-            network = NetworkConfig(config.network.bins, config.network.labels, name)
-            # Without a checkpoint the estimator gives the variables their first values.
+            network = NetworkConfig.of(config.network.bins, config.network.labels, name)
+            # Without a checkpoint the estimator initialises the variables.
             untrained = ready(replace(config, network=network), None, f"{folder}/{name}")
             networks[f"{name}, {whose}"] = untrained
         objective = tuning.Objective(

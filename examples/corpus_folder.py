@@ -1,4 +1,4 @@
-"""A folder that a script fills: complete or not there, and told apart by what was asked for."""
+"""The folder of a generated corpus: complete or missing, with a note of its settings."""
 
 import json
 import shutil
@@ -9,15 +9,15 @@ from typing import Any
 
 from utils import UserError
 
-# What was asked for, beside what was made. A folder without it was not made by these scripts.
+# File with the settings of the corpus. A folder without it isn't a corpus of these scripts.
 NOTE = "spoken_corpus.json"
 
 
-def is_there(corpus_dir: Path, asked: dict[str, Any]) -> bool:
-    """Whether `corpus_dir` is complete, as asked for. False if there is no such folder.
+def is_complete(corpus_dir: Path, settings: dict[str, Any]) -> bool:
+    """Says whether `corpus_dir` exists with these settings.
 
     Raises:
-        UserError: something else is in its place.
+        UserError: the folder has other content or settings.
     """
     if not corpus_dir.exists():
         return False
@@ -25,27 +25,27 @@ def is_there(corpus_dir: Path, asked: dict[str, Any]) -> bool:
         made_with = json.loads((corpus_dir / NOTE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise UserError(
-            f"{corpus_dir} is there, but it is not a corpus of this script (no readable {NOTE}): "
-            "choose another --corpus_dir, or delete it."
+            f"{corpus_dir} exists, but isn't a corpus of this script (no readable {NOTE}): choose "
+            "another --corpus_dir, or delete it."
         ) from None
-    if made_with != asked:
+    if made_with != settings:
         raise UserError(
             f"{corpus_dir} was made with other flags: {json.dumps(made_with)}, now they are "
-            f"{json.dumps(asked)}. Choose another --corpus_dir, or delete it."
+            f"{json.dumps(settings)}. Choose another --corpus_dir, or delete it."
         )
     return True
 
 
 @contextmanager
-def growing(corpus_dir: Path, asked: dict[str, Any]) -> Iterator[Path]:
-    """A folder beside `corpus_dir` to write to, which takes its name when the block has ended.
+def create(corpus_dir: Path, settings: dict[str, Any]) -> Iterator[Path]:
+    """Yields a temporary folder to write to, which becomes `corpus_dir` at the end of the block.
 
-    What an interrupted run left there is deleted.
+    Deletes the temporary folder of an interrupted run.
     """
     unfinished_dir = corpus_dir.with_name(f"{corpus_dir.name}.unfinished")
     if unfinished_dir.exists():
         shutil.rmtree(unfinished_dir)
     unfinished_dir.mkdir(parents=True)
     yield unfinished_dir
-    (unfinished_dir / NOTE).write_text(json.dumps(asked, indent=2) + "\n")
+    (unfinished_dir / NOTE).write_text(json.dumps(settings, indent=2) + "\n")
     unfinished_dir.rename(corpus_dir)

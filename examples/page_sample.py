@@ -1,7 +1,7 @@
 """Speaks the sample recording of serve.py's page: python examples/page_sample.py
 
-eSpeak NG computes the sound from rules and formants: no person's voice is in it, and the program's
-licence doesn't extend to it. The library comes with the wheel espeakng-loader:
+eSpeak NG computes the sound from rules and formants: it contains no person's voice, and the licence
+of the program doesn't apply to it. The library comes with the wheel espeakng-loader:
 pip install -e ".[demo]".
 """
 
@@ -15,13 +15,13 @@ import constants
 
 SENTENCE = "hey jetson turn on the light in the kitchen"  # of commands/input.txt
 VOICE, RATE, PITCH = "en-us", 150, 45
-PATH = Path(__file__).parents[1] / "speech" / "web" / "sample.flac"
+PATH = Path(__file__).parents[1] / "speech" / "serving" / "web" / "sample.flac"
 
 
-def spoken() -> np.ndarray:
-    """Returns the sample, [samples] int16 at the corpus's rate."""
+def speak() -> np.ndarray:
+    """Speaks the sample: [samples] int16, at constants.SAMPLE_RATE."""
     return to_corpus_rate(Synthesizer().speak(SENTENCE, VOICE, RATE, PITCH))
 
 
 if __name__ == "__main__":
-    soundfile.write(PATH, spoken(), constants.SAMPLE_RATE)
+    soundfile.write(PATH, speak(), constants.SAMPLE_RATE)

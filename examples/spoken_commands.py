@@ -3,9 +3,9 @@ r"""Speaks the sentences of a text file as training, development and test sets.
     python examples/spoken_commands.py --sentences=examples/commands/es.txt --language=es \
         --layout=commands --corpus_dir=demo/es
 
-A line of the file is a sentence; of `(this|that)` one alternative is said, so that a few lines make
-hundreds of sentences. If there are enough, the sets share no sentence; of a few sentences every set
-has all, and the sets share no voice.
+A line of the file is a sentence; `(this|that)` are alternatives, so that a few lines make hundreds
+of sentences. If there are enough, the sets share no sentence; otherwise every set has all
+sentences, and the sets share no voice.
 
 Layouts: `csv` writes train.csv, dev.csv and test.csv as Mozilla DeepSpeech reads them, with the
 recordings in wav/. `commands` writes the folders known (training and development) and unseen
@@ -26,14 +26,14 @@ from pathlib import Path
 
 import soundfile
 from absl import flags
-from corpus_folder import growing, is_there
+from corpus_folder import create, is_complete
 from synthesizer import Synthesizer, to_corpus_rate
 
 import constants
 from speech.system import command_line
 from utils import UserError, lines_of
 
-# eSpeak NG's names of languages that it speaks a command in, and variants of its voice.
+# Language -> eSpeak NG's names of its accents; and variants of the voice.
 VOICES = {"en": ("en-us", "en", "en-gb-scotland"), "es": ("es", "es-419"), "ar": ("ar",)}
 VARIANTS = ("m1", "f1", "m2", "f2", "m3", "f3", "m4", "f4", "m5", "f5", "m7", "m8")
 
@@ -42,24 +42,24 @@ PITCHES = (35, 65)  # eSpeak's scale, 0 to 99: lowest, highest
 
 TRAIN, DEV, TEST = SETS = ("train", "dev", "test")
 CSV, COMMANDS = LAYOUTS = ("csv", "commands")
-# The folders of the layout `commands`: their sets are made by prepare_csv.py --split.
+# The folders of the layout `commands`; prepare_csv.py --split divides `known`.
 FOLDER_OF = {TRAIN: "known", DEV: "known", TEST: "unseen"}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a corpus depends on, besides the folder it lies in."""
+    """The settings that determine a corpus."""
 
     sentences: tuple[str, ...]  # lines of the text file
     language: str  # of VOICES
     layout: str  # of LAYOUTS
-    utterances: dict[str, int]  # set -> how many
+    utterances: dict[str, int]  # set -> number
     random_seed: int
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """One choice of a line's alternatives."""
+    """A line with one choice of its alternatives."""
 
     text: str
     command_id: int  # its number in the file, from 1
@@ -68,7 +68,7 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Command:
-    """A sentence to be spoken once, and how."""
+    """A sentence and the voice that speaks it."""
 
     sentence: Sentence
     speaker: str
@@ -81,10 +81,10 @@ class Command:
 
 
 def read_lines(path: str) -> tuple[str, ...]:
-    """The lines that are sentences: not empty, and without # in front.
+    """Reads the sentences: lines that are neither empty nor comments.
 
     Raises:
-        UserError: the file can't be read, or has none.
+        UserError: the file can't be read, or has no sentence.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
@@ -98,32 +98,32 @@ def read_lines(path: str) -> tuple[str, ...]:
 
 
 def alternatives(line: str) -> Iterator[str]:
-    """Every sentence of a line, each with one alternative of every (this|that).
+    """Yields every sentence of a line, with one alternative of each (this|that).
 
     Raises:
-        UserError: brackets lack another one or stand in each other, or | is outside of them.
+        UserError: brackets are unbalanced or nested, or | is outside of them.
     """
     parts = re.split(r"(\([^()]*\))", line)
     if any(mark in part for part in parts[::2] for mark in "()|"):
         raise UserError(
-            f"--sentences: {line!r} can't be read: alternatives stand in one pair of brackets, as "
-            "in (this|that), and not in others."
+            f"--sentences: {line!r} can't be read: write alternatives in one pair of brackets, as "
+            "in (this|that), without nesting."
         )
-    # Of the pattern's one group every other part is a pair of brackets.
+    # The pattern has one group: every other part is a pair of brackets.
     choices = [part[1:-1].split("|") if i % 2 else [part] for i, part in enumerate(parts)]
     return ("".join(chosen) for chosen in itertools.product(*choices))
 
 
 def speakers_of(language: str) -> dict[str, str]:
-    """Speaker -> voice."""
+    """Returns speaker -> voice."""
     voices = [f"{name}+{variant}" for variant in VARIANTS for name in VOICES[language]]
     return {f"{language}{number:02d}": voice for number, voice in enumerate(voices, start=1)}
 
 
 def plan_corpus(settings: Settings) -> dict[str, list[Command]]:
-    """Set -> what is spoken; the sets share no sentence, or of few sentences no speaker."""
+    """Plans set -> commands; the sets share no sentence or, if there are few, no speaker."""
     rng = random.Random(settings.random_seed)
-    line_of: dict[str, str] = {}  # sentence -> its line, the first that has it
+    line_of: dict[str, str] = {}  # sentence -> the first line that contains it
     for line in settings.sentences:
         for text in alternatives(line):
             line_of.setdefault(text, line)
@@ -136,32 +136,32 @@ def plan_corpus(settings: Settings) -> dict[str, list[Command]]:
     held_out = wanted[DEV] + wanted[TEST]
     if 2 * held_out > len(sentences):  # too few to hold out any
         rng.shuffle(speakers)
-        of_sets = zip(SETS, _dealt(speakers), strict=True)
-        return {name: _spoken(sentences, those, wanted[name], rng) for name, those in of_sets}
+        of_sets = zip(SETS, _divide(speakers), strict=True)
+        return {name: _plan_set(sentences, those, wanted[name], rng) for name, those in of_sets}
     of_set = {
         DEV: sentences[: wanted[DEV]],
         TEST: sentences[wanted[DEV] : held_out],
         TRAIN: sentences[held_out:],
     }
-    return {name: _spoken(of_set[name], speakers, wanted[name], rng) for name in SETS}
+    return {name: _plan_set(of_set[name], speakers, wanted[name], rng) for name in SETS}
 
 
-def _dealt(speakers: list[tuple[str, str]]) -> list[list[tuple[str, str]]]:
-    """The speakers of each set: a sixth, but at least one, for development and for the test."""
+def _divide(speakers: list[tuple[str, str]]) -> list[list[tuple[str, str]]]:
+    """Divides the speakers: a sixth, but at least one, for the development and test sets."""
     few = max(1, len(speakers) // 6)
     return [speakers[2 * few :], speakers[:few], speakers[few : 2 * few]]
 
 
-def _spoken(
+def _plan_set(
     sentences: Sequence[Sentence],
     speakers: Sequence[tuple[str, str]],
     count: int,
     rng: random.Random,
 ) -> list[Command]:
-    """Commands by speakers that chance chooses.
+    """Plans the commands of a set with random speakers.
 
-    The lines take turns, so that one of many alternatives leaves time for the others, and so do
-    the sentences of each.
+    Lines alternate, so that a line with many alternatives doesn't dominate; so do the sentences of
+    each line.
     """
     lines = list(dict.fromkeys(each.line for each in sentences))
     of_line = [itertools.cycle([s for s in sentences if s.line == line]) for line in lines]
@@ -178,19 +178,19 @@ def _spoken(
 
 
 def write_corpus(corpus_dir: Path, settings: Settings) -> None:
-    """Speaks and writes the corpus, unless it is there.
+    """Speaks and writes the corpus, unless it exists.
 
     Raises:
-        UserError: `corpus_dir` is something else, or eSpeak NG is missing.
+        UserError: `corpus_dir` has other content, or eSpeak NG is missing.
     """
-    # As JSON has it, which knows no tuples.
-    asked = {**asdict(settings), "sentences": list(settings.sentences)}
-    if is_there(corpus_dir, asked):
-        print(f"{corpus_dir} is there already.")
+    # Without tuples, which JSON doesn't have.
+    note = {**asdict(settings), "sentences": list(settings.sentences)}
+    if is_complete(corpus_dir, note):
+        print(f"{corpus_dir} exists already.")
         return
     plan = plan_corpus(settings)
     synthesizer = Synthesizer()
-    with growing(corpus_dir, asked) as unfinished_dir:
+    with create(corpus_dir, note) as unfinished_dir:
         for name, commands in plan.items():
             paths = [unfinished_dir / path for path in _paths(name, commands, settings.layout)]
             minutes = _speak(name, commands, paths, synthesizer)
@@ -203,7 +203,7 @@ def write_corpus(corpus_dir: Path, settings: Settings) -> None:
 
 
 def _paths(name: str, commands: Sequence[Command], layout: str) -> Iterator[Path]:
-    """Where the recordings of a set lie in the corpus."""
+    """Yields the paths of a set's recordings in the corpus."""
     for take, each in enumerate(commands, start=1):
         if layout == CSV:
             yield Path("wav", f"{name}-{take:04d}.wav")
@@ -216,7 +216,7 @@ def _paths(name: str, commands: Sequence[Command], layout: str) -> Iterator[Path
 def _speak(
     name: str, commands: Sequence[Command], paths: Sequence[Path], synthesizer: Synthesizer
 ) -> float:
-    """Writes the recordings, with progress on standard error; returns minutes of audio."""
+    """Writes the recordings, with progress on standard error; returns the minutes of audio."""
     samples_written = 0
     for done, (command, path) in enumerate(zip(commands, paths, strict=True), start=1):
         spoken = synthesizer.speak(
@@ -257,20 +257,27 @@ def _write_rows(path: Path, header: Sequence[str], rows: Sequence[Sequence[objec
 
 def define_flags() -> None:
     """Defines the flags. Not at import, where they could meet those of another program's module."""
-    flags.DEFINE_string("sentences", "examples/commands/input.txt", "File, a sentence a line.")
-    command_line.define_choice("language", "en", sorted(VOICES), "Language that the voices speak.")
-    command_line.define_choice("layout", CSV, LAYOUTS, "Layout of the corpus.")
-    flags.DEFINE_string("corpus_dir", "demo/commands/corpus", "Folder to write the corpus to.")
-    command_line.define_integer("train_utterances", 400, "Utterances to train on.", lower_bound=1)
-    command_line.define_integer(
-        "dev_utterances", 40, "Utterances to look at meanwhile.", lower_bound=1
+    flags.DEFINE_string(
+        "sentences", "examples/commands/input.txt", "Text file with one sentence per line."
     )
-    command_line.define_integer("test_utterances", 40, "Utterances to test with.", lower_bound=1)
+    command_line.define_choice(
+        "language", "en", sorted(VOICES), "Language of the sentences and voices."
+    )
+    command_line.define_choice("layout", CSV, LAYOUTS, "Layout of the corpus.")
+    flags.DEFINE_string("corpus_dir", "demo/commands/corpus", "Folder of the corpus.")
+    command_line.define_integer(
+        "train_utterances", 400, "Number of training utterances.", lower_bound=1
+    )
+    command_line.define_integer(
+        "dev_utterances", 40, "Number of development utterances.", lower_bound=1
+    )
+    command_line.define_integer("test_utterances", 40, "Number of test utterances.", lower_bound=1)
     command_line.define_random_seed("Seed of sentences, voices, rates and pitches.")
     command_line.define_logging_flag()
 
 
 def main() -> None:
+    """Writes the corpus that the flags describe."""
     # Python would raise KeyboardInterrupt inside the library's callback, where ctypes swallows it
     # and the samples of that call. Stopping at once is safe: the corpus has no name yet.
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import soundfile
 from absl import flags
-from corpus_folder import growing, is_there
+from corpus_folder import create, is_complete
 from synthesizer import Synthesizer, to_corpus_rate
 
 import constants
@@ -114,7 +114,7 @@ PATTERNS = (
 
 @dataclass(frozen=True)
 class Settings:
-    """What a corpus depends on, besides the folder it lies in."""
+    """The settings that determine a corpus."""
 
     train_utterances: int
     dev_utterances: int
@@ -123,8 +123,8 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Utterance:
-    """One sentence to be spoken, and how."""
+class PlannedUtterance:
+    """A sentence and the voice that speaks it."""
 
     speaker: int
     chapter: int
@@ -135,7 +135,7 @@ class Utterance:
 
     @property
     def utterance_id(self) -> str:
-        """The name in the transcript file and of the audio file: SPEAKER-CHAPTER-NNNN."""
+        """The id in the transcript file and the name of the audio file: SPEAKER-CHAPTER-NNNN."""
         return f"{self.speaker}-{self.chapter}-{self.number:04d}"
 
 
@@ -143,12 +143,12 @@ class Utterance:
 
 
 def all_sentences() -> list[str]:
-    """Every sentence of the grammar, once, always in the same order."""
+    """Returns every sentence of the grammar once, always in the same order."""
     return [" ".join(parts) for pattern in PATTERNS for parts in itertools.product(*pattern)]
 
 
-def plan_split(split: str, sentences: Sequence[str], rng: random.Random) -> list[Utterance]:
-    """Gives the sentences of a split to the speakers in turn; ordered by speaker, then number."""
+def plan_split(split: str, sentences: Sequence[str], rng: random.Random) -> list[PlannedUtterance]:
+    """Assigns the sentences of a split to the speakers in turn; sorts by speaker, then number."""
     speakers = list(VOICES)
     utterances = []
     for position, sentence in enumerate(sentences):
@@ -156,15 +156,15 @@ def plan_split(split: str, sentences: Sequence[str], rng: random.Random) -> list
         speaker = speakers[turn]
         chapter = 10 * speaker + SPLITS[split]
         rate, pitch = rng.randint(*RATES), rng.randint(*PITCHES)
-        utterances.append(Utterance(speaker, chapter, number, sentence, rate, pitch))
+        utterances.append(PlannedUtterance(speaker, chapter, number, sentence, rate, pitch))
     return sorted(utterances, key=lambda utterance: (utterance.speaker, utterance.number))
 
 
-def plan_corpus(settings: Settings) -> dict[str, list[Utterance]]:
-    """The utterances of each split. No sentence is planned twice.
+def plan_corpus(settings: Settings) -> dict[str, list[PlannedUtterance]]:
+    """Plans the utterances of each split; no sentence occurs twice.
 
     Raises:
-        UserError: more utterances are wanted than the grammar has sentences.
+        UserError: there are more utterances than sentences.
     """
     counts = {
         "train": settings.train_utterances,
@@ -190,8 +190,8 @@ def plan_corpus(settings: Settings) -> dict[str, list[Utterance]]:
 # --- The files ------------------------------------------------------------------------------------
 
 
-def write_transcripts(split_dir: Path, utterances: Sequence[Utterance]) -> None:
-    """Writes SPEAKER-CHAPTER.trans.txt of every chapter. Needs `utterances` ordered by speaker."""
+def write_transcripts(split_dir: Path, utterances: Sequence[PlannedUtterance]) -> None:
+    """Writes SPEAKER-CHAPTER.trans.txt of every chapter; `utterances` are sorted by speaker."""
     for (speaker, chapter), spoken in itertools.groupby(
         utterances, key=lambda utterance: (utterance.speaker, utterance.chapter)
     ):
@@ -201,12 +201,12 @@ def write_transcripts(split_dir: Path, utterances: Sequence[Utterance]) -> None:
 
 
 def write_split(
-    split_dir: Path, utterances: Sequence[Utterance], synthesizer: Synthesizer
+    split_dir: Path, utterances: Sequence[PlannedUtterance], synthesizer: Synthesizer
 ) -> float:
     """Speaks and writes the utterances of one split, with progress on stderr.
 
     Returns:
-        Minutes of audio.
+        the minutes of audio.
     """
     total_samples = 0
     for done, utterance in enumerate(utterances, start=1):
@@ -232,19 +232,19 @@ def write_split(
 
 
 def write_corpus(corpus_dir: Path, settings: Settings) -> None:
-    """Speaks and writes the corpus, unless it is there.
+    """Speaks and writes the corpus, unless it exists.
 
     Raises:
-        UserError: `corpus_dir` is something else, the grammar has too few sentences, or eSpeak NG
+        UserError: `corpus_dir` has other content, the grammar has too few sentences, or eSpeak NG
             is missing.
     """
-    if is_there(corpus_dir, asdict(settings)):
-        print(f"{corpus_dir} is there already.")
+    if is_complete(corpus_dir, asdict(settings)):
+        print(f"{corpus_dir} exists already.")
         return
     plan = plan_corpus(settings)
     synthesizer = Synthesizer()
     summary = []
-    with growing(corpus_dir, asdict(settings)) as unfinished_dir:
+    with create(corpus_dir, asdict(settings)) as unfinished_dir:
         for split, utterances in plan.items():
             minutes = write_split(unfinished_dir / split, utterances, synthesizer)
             summary.append(f"{split} {len(utterances)} utterances, {minutes:.1f} minutes")
@@ -256,19 +256,22 @@ def write_corpus(corpus_dir: Path, settings: Settings) -> None:
 
 def define_flags() -> None:
     """Defines the flags. Not at import, where they could meet those of another program's module."""
-    flags.DEFINE_string("corpus_dir", "demo/corpus", "Folder to write the corpus to.")
-    command_line.define_integer("train_utterances", 2000, "Utterances to train on.", lower_bound=1)
+    flags.DEFINE_string("corpus_dir", "demo/corpus", "Folder of the corpus.")
     command_line.define_integer(
-        "dev_utterances", 100, "Utterances of the split dev.", lower_bound=1
+        "train_utterances", 2000, "Number of training utterances.", lower_bound=1
     )
     command_line.define_integer(
-        "test_utterances", 200, "Utterances of the split test.", lower_bound=1
+        "dev_utterances", 100, "Number of utterances of the split dev.", lower_bound=1
+    )
+    command_line.define_integer(
+        "test_utterances", 200, "Number of utterances of the split test.", lower_bound=1
     )
     command_line.define_random_seed("Seed of sentences, rates and pitches.")
     command_line.define_logging_flag()
 
 
 def main() -> None:
+    """Writes the corpus that the flags describe."""
     # Python would raise KeyboardInterrupt inside the library's callback, where ctypes swallows it
     # and the samples of that call. Stopping at once is safe: the corpus has no name yet.
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""The eSpeak NG synthesizer, for corpora that are spoken here.
+"""The eSpeak NG synthesizer, for generated corpora.
 
 The library and its voices come with the wheel espeakng-loader: pip install -e ".[demo]".
 """
@@ -11,7 +11,7 @@ import soxr
 import constants
 from utils import UserError
 
-# Percent of eSpeak's usual loudness. At 100 its loudest voices run into the library's limiter.
+# Percent of eSpeak's default volume. At 100 its loudest voices reach the limiter of the library.
 VOLUME = 60
 
 
@@ -131,13 +131,13 @@ class Synthesizer:
             )
 
     def _collect(self, samples: "ctypes._Pointer[ctypes.c_short]", count: int, _: int) -> int:
-        """Called by the library with the next samples. At the end there are none."""
+        """Receives the next samples from the library; none at the end."""
         if samples and count > 0:
             self._chunks.append(ctypes.string_at(samples, count * ctypes.sizeof(ctypes.c_short)))
         return 0  # go on
 
     def _check(self, status: int, what: str) -> None:
-        # After an unknown voice the library would go on with the one before.
+        # After an unknown voice the library would continue with the previous one.
         if status != self._EE_OK:
             raise UserError(
                 f"eSpeak NG refuses {what} (espeak_ERROR {status}): install the version this "

@@ -1,4 +1,4 @@
-"""Locations from the environment."""
+"""Settings from the environment."""
 
 import os
 import subprocess
@@ -30,16 +30,16 @@ def test_bucket_with_or_without_its_scheme_holds_the_shards(bucket: str, train_d
     assert printed.stdout.strip() == train_data
 
 
-@pytest.mark.parametrize(("asked", "block"), [("", "16"), ("64", "64")])
-def test_buckets_are_asked_for_blocks_of_16_mb_unless_the_environment_says_otherwise(
-    asked: str, block: str
+@pytest.mark.parametrize(("given", "block"), [("", "16"), ("64", "64")])
+def test_buckets_are_read_in_blocks_of_16_mb_unless_the_environment_sets_another_size(
+    given: str, block: str
 ) -> None:
     name = "GCS_READ_CACHE_BLOCK_SIZE_MB"
     others = {key: text for key, text in os.environ.items() if key != name}
     printed = subprocess.run(
         [sys.executable, "-c", f"import constants, os; print(os.environ['{name}'])"],
         cwd=ROOT,
-        env={**others, **({name: asked} if asked else {})},
+        env={**others, **({name: given} if given else {})},
         check=True,
         capture_output=True,
         text=True,

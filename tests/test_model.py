@@ -25,14 +25,15 @@ from tiny_training import (
 )
 
 import model
-from speech.engines import tpu_estimator
+from speech.engines import step_state, tpu_estimator
 from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.evaluation_input import evaluation_input_fn, evaluation_steps
 from speech.input_pipeline.parsing import transcripts
 from speech.input_pipeline.training_input import TrainingInput, training_input_fn
 from speech.networks.config import TrainingConfig
 from speech.shards.shard_set import ShardSet
-from speech.training import step_description, step_state
+from speech.training import step_description
+from speech.training.learning_rate import learning_rate_at
 from utils import ENGLISH
 
 # The variables of NETWORK, as checkpoints name them.
@@ -63,15 +64,6 @@ def test_a_described_step_shows_each_gradients_norm_and_one_utterance(
     assert label and label[1] in dict(transcripts(two)).values()
     numbers = " ".join(map(str, ENGLISH.encode(label[1])))
     assert f"labels: [{numbers}]\n" in description
-
-
-def test_learning_rate_is_the_same_as_float_and_as_tensor() -> None:
-    training = TrainingConfig(learning_rate=3e-4, learning_rate_decay_factor=0.5, steps_per_epoch=7)
-    for step in (0, 1, 6, 7, 13, 14, 700):
-        as_float = training.learning_rate_at(step)
-        as_tensor = training.learning_rate_at(tf.constant(step, tf.float32))
-        assert as_float == pytest.approx(3e-4 * 0.5 ** (step // 7))
-        assert float(as_tensor) == pytest.approx(as_float, rel=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +114,7 @@ def test_curves_are_in_tensorboards_files(trained: tuple[Any, Path]) -> None:
         assert steps and all(step % model.SUMMARY_STEPS == 0 for step in steps), name
     assert dict(found["loss"])[50] > 0 and dict(found["gradient_norm"])[50] > 0
     assert dict(found["unalignable_utterances"])[50] == 0
-    rate = TRAINING.learning_rate_at(50)
+    rate = learning_rate_at(TRAINING, 50)
     assert dict(found["learning_rate"])[50] == pytest.approx(rate, rel=1e-4)
 
 
@@ -356,11 +348,11 @@ def test_tpu_sums_nothing_outside_training(tpu_graphs: dict[str, tf.Graph], mode
     assert not operations & {"CrossReplicaSum", "ResourceApplyAdam"}
 
 
-# --- What a TPU's host makes of what the cores send -----------------------------------------------
+# --- What a TPU's host computes from what the cores send ------------------------------------------
 
 
 def session_of(graph: tf.Graph) -> tf.compat.v1.Session:
-    """A session that runs what it is asked for, though it can't run all of the graph."""
+    """Returns a session that runs parts of a graph that it can't run completely."""
     options = tf.compat.v1.GraphOptions(place_pruned_graph=True)
     return tf.compat.v1.Session(graph=graph, config=tf.compat.v1.ConfigProto(graph_options=options))
 

@@ -1,4 +1,4 @@
-"""The alphabet: labels and back, its file, its JSON, and what it says about a bad character."""
+"""Lines and numbers of text; the alphabet's labels, file, JSON, and errors."""
 
 import json
 import pickle
@@ -34,11 +34,11 @@ def alphabet_of(content: bytes) -> Alphabet:
     return Alphabet.from_bytes(content, "alphabet.txt")
 
 
-# --- Text as people write it ----------------------------------------------------------------------
+# --- Text -----------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\r\n"))), st.sampled_from(["\n", "\r\n"]))
-def test_lines_end_at_line_ends_alone(lines: list[str], end: str) -> None:
+def test_lines_end_only_at_line_ends(lines: list[str], end: str) -> None:
     assert lines_of("".join(f"{line}{end}" for line in lines)) == lines
     assert lines_of("\r".join([*lines, "last"])) == [*lines, "last"]
 
@@ -52,7 +52,7 @@ def test_other_separators_stay_in_their_line() -> None:
     assert lines_of("") == []
 
 
-def test_numbers_of_programs_are_in_western_digits() -> None:
+def test_numbers_have_western_digits() -> None:
     assert is_number("012") and in_western_digits("x٠१²3") == "x01²3"  # noqa: RUF001
     assert not any(map(is_number, ("", "١", "²", "-1", "1_0", " 1")))  # noqa: RUF001
 
@@ -60,7 +60,7 @@ def test_numbers_of_programs_are_in_western_digits() -> None:
 # --- Labels ---------------------------------------------------------------------------------------
 
 
-def test_english_has_29_classes_and_the_blank_last() -> None:
+def test_english_has_29_classes_with_the_blank_last() -> None:
     assert ENGLISH.size == 29
     assert ENGLISH.blank == 28
     assert "".join(ENGLISH.characters) == "abcdefghijklmnopqrstuvwxyz '"
@@ -68,15 +68,15 @@ def test_english_has_29_classes_and_the_blank_last() -> None:
 
 
 @given(st.text(ENGLISH.characters))
-def test_english_text_comes_back(text: str) -> None:
+def test_english_text_round_trips(text: str) -> None:
     assert ENGLISH.decode(ENGLISH.encode(text)) == text
 
 
 @given(st.data(), ALPHABETS)
-def test_text_of_any_alphabet_comes_back_composed(data: st.DataObject, alphabet: Alphabet) -> None:
+def test_text_of_any_alphabet_round_trips_composed(data: st.DataObject, alphabet: Alphabet) -> None:
     text = data.draw(st.text(alphabet.characters))
     composed = unicodedata.normalize("NFC", text)
-    # Neighbours may compose into a character that the alphabet lacks.
+    # Neighbours may compose into a character that isn't in the alphabet.
     if set(composed) <= set(alphabet.characters):
         labels = alphabet.encode(text)
         assert alphabet.decode(labels) == composed
@@ -108,7 +108,7 @@ def test_an_unknown_character_without_a_name_is_named_by_its_number() -> None:
         ENGLISH.encode("a\a")
 
 
-# --- What can't be an alphabet --------------------------------------------------------------------
+# --- Invalid alphabets ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -122,12 +122,12 @@ def test_an_unknown_character_without_a_name_is_named_by_its_number() -> None:
         (("\u212b",), "composed form"),  # the Angstrom sign, which NFC replaces
     ],
 )
-def test_what_can_not_be_an_alphabet_is_refused(characters: tuple[str, ...], message: str) -> None:
+def test_invalid_alphabet_is_refused(characters: tuple[str, ...], message: str) -> None:
     with pytest.raises(AlphabetError, match=message):
         Alphabet(characters)
 
 
-def test_what_the_alphabet_lacks_is_told_composed_and_once() -> None:
+def test_missing_characters_are_composed_and_named_once() -> None:
     assert Alphabet(("e", "é")).missing("e\u0301e xx") == [" ", "x"]
     assert Alphabet(("e",)).missing("e\u0301") == ["é"]
 
@@ -136,7 +136,7 @@ def test_what_the_alphabet_lacks_is_told_composed_and_once() -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
-def test_text_comes_back_from_its_bytes_composed(text: str) -> None:
+def test_text_round_trips_through_its_bytes_composed(text: str) -> None:
     labels = UTF_8.encode(text)
     composed = unicodedata.normalize("NFC", text)
     assert bytes(labels) == composed.encode()
@@ -146,7 +146,7 @@ def test_text_comes_back_from_its_bytes_composed(text: str) -> None:
     assert [label for c in composed for label in UTF_8.labels_of(c)] == list(without.encode())
 
 
-def test_bytes_have_257_classes_and_the_blank_last() -> None:
+def test_bytes_have_257_classes_with_the_blank_last() -> None:
     assert (UTF_8.size, UTF_8.blank) == (257, 256)
     assert UTF_8.encode("a 你") == [0x61, 0x20, 0xE4, 0xBD, 0xA0]
     assert UTF_8.decode([256, 0x61, 256, 0x61]) == "aa"
@@ -163,12 +163,12 @@ def test_bytes_have_257_classes_and_the_blank_last() -> None:
         ([0xED, 0xA0, 0x80, 0xFF], "\ufffd" * 4),
     ],
 )
-def test_bytes_that_are_no_character_are_seen(labels: list[int], text: str) -> None:
+def test_bytes_that_are_no_character_are_replaced_visibly(labels: list[int], text: str) -> None:
     assert UTF_8.decode(labels) == text
 
 
 @given(st.lists(st.integers(0, 256)))
-def test_any_labels_have_a_text(labels: list[int]) -> None:
+def test_any_labels_can_be_decoded(labels: list[int]) -> None:
     assert len(UTF_8.decode(labels)) <= len(labels)
 
 
@@ -178,7 +178,7 @@ def test_half_a_surrogate_pair_is_named() -> None:
     assert UTF_8.missing("a\ud800") == ["\ud800"]
 
 
-def test_bytes_are_named_in_json_and_come_back() -> None:
+def test_alphabet_of_bytes_round_trips_through_json() -> None:
     assert UTF_8.to_json() == "utf-8"
     for content in ("utf-8", '"utf-8"'):
         assert Alphabet.from_json(content) == UTF_8
@@ -190,7 +190,7 @@ def test_bytes_are_named_in_json_and_come_back() -> None:
 
 
 @given(ALPHABETS)
-def test_json_comes_back_as_list_and_as_text(alphabet: Alphabet) -> None:
+def test_json_round_trips_as_list_and_as_text(alphabet: Alphabet) -> None:
     assert Alphabet.from_json(alphabet.to_json()) == alphabet
     assert Alphabet.from_json(json.dumps(alphabet.to_json())) == alphabet
 
@@ -209,7 +209,7 @@ def test_json_comes_back_as_list_and_as_text(alphabet: Alphabet) -> None:
         ([], "no characters"),
     ],
 )
-def test_json_of_no_alphabet_is_refused(content: object, message: str) -> None:
+def test_json_that_is_no_alphabet_is_refused(content: object, message: str) -> None:
     with pytest.raises(AlphabetError, match=message):
         Alphabet.from_json(content)
 

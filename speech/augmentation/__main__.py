@@ -1,4 +1,4 @@
-"""Draws what each augmentation does: `python -m speech.augmentation --show`."""
+"""Draws the effect of each augmentation: `python -m speech.augmentation --show`."""
 
 import os
 from dataclasses import replace
@@ -15,25 +15,27 @@ from utils import UserError
 
 
 def define_flags() -> None:
-    flags.DEFINE_bool("show", False, "Draw what each augmentation does.")
+    flags.DEFINE_bool("show", False, "Draw the effect of each augmentation.")
     flags.DEFINE_multi_string(
-        "augment", [], "Draw these, of features or of recordings, instead of each kind."
+        "augment",
+        [],
+        "Augmentation to draw, of features or of recordings. Default: one of each.",
     )
-    flags.DEFINE_string("audio", None, "A recording to draw, instead of a sound made for it.")
+    flags.DEFINE_string("audio", None, "Recording to draw. Default: a synthetic sound.")
     flags.DEFINE_string(
-        "output", f"{constants.REPORT_DIR}/{pictures.PICTURE}", "The picture, a PNG."
+        "output", f"{constants.REPORT_DIR}/{pictures.PICTURE}", "Path of the picture, a PNG."
     )
 
 
 def show(values: Any) -> None:
-    """What the flags ask for; values: absl's FLAGS.
+    """Draws the picture; values: absl's FLAGS.
 
     Raises:
-        UserError: an augmentation can't be understood, the recording can't be read, or the picture
+        UserError: an augmentation can't be parsed, the recording can't be read, or the picture
             can't be written.
     """
     if not values.show:
-        raise UserError("Say --show to draw what each augmentation does: see --help.")
+        raise UserError("Add --show to draw the effect of each augmentation: see --help.")
     if storage.in_bucket(values.output):
         raise UserError(f"--output={values.output}: pictures are written to a local folder.")
     front_end = FrontEnd()
@@ -51,7 +53,7 @@ def show(values: Any) -> None:
             replace(panel, title=panel.title.replace(noise, pictures.NOISE_FILE))
             for panel in pictures.augmented_panels(samples, front_end, texts)
         ]
-    before = pictures.Panel("as it was recorded", extract(samples, front_end))
+    before = pictures.Panel("as recorded", extract(samples, front_end))
     try:
         storage.make_folder(os.path.dirname(values.output))
         pictures.figure(before, panels, front_end).savefig(values.output, format="png")

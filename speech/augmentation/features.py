@@ -1,15 +1,15 @@
-"""Augmentation of features while training reads them, in the grammar of augmentation/grammar.py.
+"""Augments features while training reads them, in the grammar of augmentation/grammar.py.
 
-Every utterance is changed anew in each epoch, as its seed says: the same seed, progress and
-utterance give the same features. Features are normalised, so that 0 is the mean of a bin.
+Every utterance is changed differently in each epoch: seed, progress and utterance determine its
+features. Features are normalised, so that 0 is the mean of a bin.
 
-    python -m speech.augmentation --show   draws what each kind does, those of preparation too
+    python -m speech.augmentation --show   draws the effect of each kind, those of preparation too
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-# It keeps TensorFlow quiet, which reads that when it is imported.
+# Sets the log level that TensorFlow reads when it is imported.
 import constants  # noqa: F401  # isort: skip
 import tensorflow as tf
 
@@ -17,29 +17,29 @@ from speech.augmentation.grammar import Specification, parse_features
 from speech.features.front_end import FrontEnd
 from utils import UserError
 
-# Mel scale of python_speech_features, whose filters the features are.
+# Mel scale of python_speech_features, which computes the filters.
 MEL_BREAK = 700.0  # Hz
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What the features are, and what the batches and the network they go to can take."""
+    """Limits of the batches and the network, and the front end of the features."""
 
     front_end: FrontEnd
-    most_frames: int  # of an utterance
-    stride: int  # frames for one output of the network
+    most_frames: int  # maximum of an utterance
+    stride: int  # frames per output of the network
 
 
 @dataclass(frozen=True)
 class _Draws:
-    """The random numbers of one augmentation of one utterance."""
+    """Random numbers of one augmentation of one utterance."""
 
     specification: Specification
     seed: tf.Tensor  # int32 [2]
     progress: tf.Tensor  # float32 []
 
     def values(self, name: str, count: int) -> tf.Tensor:
-        """Drawn from the range of a parameter: float32 [count], rounded if they are to be whole."""
+        """Draws from the range of a parameter: float32 [count], rounded for whole numbers."""
         drawn = self.specification.ranges[name]
         names = sorted(self.specification.ranges)
         uniform = tf.random.stateless_uniform([count], self.other_seed(names.index(name)), -1, 1)
@@ -47,42 +47,42 @@ class _Draws:
         return tf.round(values) if name in self.specification.whole else values
 
     def value(self, name: str) -> tf.Tensor:
-        """float32 []."""
+        """Draws one value, float32 []."""
         return self.values(name, 1)[0]
 
     def other_seed(self, number: int) -> tf.Tensor:
-        """Of draws that have nothing to do with those of other numbers: int32 [2]."""
+        """Returns the seed, int32 [2], of draws that are independent of those of other numbers."""
         return tf.random.experimental.stateless_fold_in(self.seed, number)
 
 
 @dataclass(frozen=True)
 class _Utterance:
-    """What an augmentation has to know besides the features."""
+    """Limits of one utterance."""
 
     conditions: Conditions
-    least_frames: tf.Tensor  # int32 [], that its label needs
+    least_frames: tf.Tensor  # int32 [], minimum for which CTC can align its label
 
 
 # (features [frames, bins], draws, utterance) -> features
 _Change = Callable[[tf.Tensor, _Draws, _Utterance], tf.Tensor]
 
-# Numbers of draws beside those of the parameters, which count from 0.
-_TOUCHED, _PLACES, _VALUES, _MORE_VALUES = 100, 101, 102, 103
+# Numbers of draws other than those of the parameters, which count from 0.
+_CHANGED, _PLACES, _VALUES, _MORE_VALUES = 100, 101, 102, 103
 
 
 def parse_all(specifications: Sequence[str], front_end: FrontEnd) -> tuple[Specification, ...]:
-    """The augmentations of --augment, presets written out.
+    """Parses the augmentations of --augment; presets are replaced by their parts.
 
     Raises:
-        UserError: names what can't be understood, or means nothing for these features.
+        UserError: an augmentation can't be parsed or doesn't suit these features.
     """
     parsed = parse_features(specifications, front_end.features)
     for each in parsed:
         moves = each.kind == "pitch" or (each.kind == "warp" and each.ranges["wf"].largest)
         if front_end.deltas and moves:
             raise UserError(
-                f"--augment={each.text} moves what lies at one frequency to another, and "
-                "features with deltas don't lie so: leave it out, or prepare with --deltas=0."
+                f"--augment={each.text} moves energy from one frequency to another, which is not "
+                "possible for features with deltas: omit it, or prepare with --deltas=0."
             )
     return parsed
 
@@ -94,42 +94,42 @@ def apply_all(
     progress: tf.Tensor,
     conditions: Conditions,
 ) -> dict[str, tf.Tensor]:
-    """One utterance after every augmentation in turn.
+    """Returns an utterance after all augmentations, in their order.
 
     Args:
         utterance: features float32 [frames, bins], feature_length int32 [], label int32 [labels]
-            without padding, and anything else.
+            without padding, and other tensors, which stay.
         seed: int32 [2].
         progress: float32 [], of training: 0 at its first step, 1 at its last.
 
     Returns:
-        the utterance with other features and feature_length: at most conditions.most_frames, and
-        never too few for CTC to align its label, unless there were too few before.
+        the utterance with other features and feature_length. It has at most conditions.most_frames
+        and enough frames for CTC to align its label, unless there were too few before.
     """
     features = utterance["features"]  # [frames, bins]
     known = _Utterance(conditions, _frames_to_align(utterance["label"], conditions.stride))
     for number, specification in enumerate(augmentations):
         own_seed = tf.random.experimental.stateless_fold_in(seed, number)
         draws = _Draws(specification, own_seed, progress)
-        features = _touched(features, draws, known)
+        features = _apply(features, draws, known)
     features = tf.ensure_shape(features, [None, utterance["features"].shape[1]])
     return {**utterance, "features": features, "feature_length": tf.shape(features)[0]}
 
 
-def _touched(features: tf.Tensor, draws: _Draws, utterance: _Utterance) -> tf.Tensor:
+def _apply(features: tf.Tensor, draws: _Draws, utterance: _Utterance) -> tf.Tensor:
     change = _CHANGES[draws.specification.kind]
     probability = draws.specification.probability
     if probability == 1:
         return change(features, draws, utterance)
     return tf.cond(
-        tf.random.stateless_uniform([], draws.other_seed(_TOUCHED)) < probability,
+        tf.random.stateless_uniform([], draws.other_seed(_CHANGED)) < probability,
         lambda: change(features, draws, utterance),
         lambda: features,
     )
 
 
 def _frames_to_align(label: tf.Tensor, stride: int) -> tf.Tensor:
-    """Frames that give the outputs that CTC needs: one a label, and one between two equal ones."""
+    """Returns the frames for CTC's minimum outputs: one per label, one between two equal ones."""
     repeats = tf.math.count_nonzero(tf.equal(label[1:], label[:-1]), dtype=tf.int32)
     outputs = tf.size(label) + repeats
     return tf.maximum((outputs - 1) * stride + 1, 1)
@@ -150,7 +150,7 @@ def _time_mask(features: tf.Tensor, draws: _Draws, utterance: _Utterance) -> tf.
 
 
 def _hidden(extent: tf.Tensor, draws: _Draws, unit: float) -> tf.Tensor:
-    """Which places of an axis lie in one of n parts: bool [extent]; unit: of size, a place's."""
+    """Marks n random parts of an axis: bool [extent]; unit: the size of one place."""
     parts = round(draws.specification.ranges["n"].largest)
     sizes = tf.cast(tf.round(draws.values("size", parts) / unit), tf.int32)
     sizes = tf.clip_by_value(sizes, 0, extent)  # [parts]
@@ -177,17 +177,17 @@ def _multiply(features: tf.Tensor, draws: _Draws, utterance: _Utterance) -> tf.T
     return features * (1.0 + draws.value("stddev") * normal)
 
 
-# --- What moves in time and frequency -------------------------------------------------------------
+# --- Changes of time and frequency ----------------------------------------------------------------
 
 
 def _tempo(features: tf.Tensor, draws: _Draws, utterance: _Utterance) -> tf.Tensor:
     frames = tf.shape(features)[0]
     wanted = tf.cast(tf.round(tf.cast(frames, tf.float32) / draws.value("factor")), tf.int32)
-    # What couldn't be aligned before may stay as long as it is.
+    # An utterance that couldn't be aligned before may keep its length.
     least = tf.minimum(utterance.least_frames, frames)
     wanted = tf.clip_by_value(wanted, least, utterance.conditions.most_frames)
     scale = tf.cast(frames, tf.float32) / tf.cast(wanted, tf.float32)
-    # A frame's middle becomes the middle of a frame.
+    # The middle of a frame becomes the middle of a frame.
     middles = tf.range(tf.cast(wanted, tf.float32)) + 0.5
     return _between_rows(features, middles * scale - 0.5)
 
@@ -198,7 +198,7 @@ def _pitch(features: tf.Tensor, draws: _Draws, utterance: _Utterance) -> tf.Tens
 
 
 def _bins_of_pitch(conditions: Conditions, bins: tf.Tensor, pitch: tf.Tensor) -> tf.Tensor:
-    """Where the energy of each bin lies before frequencies are multiplied: float32 [bins]."""
+    """Returns the place of each bin's energy before frequencies are multiplied: float32 [bins]."""
     own = tf.range(tf.cast(bins, tf.float32))
     if conditions.front_end.features == "spectrogram":
         return own / pitch
@@ -228,11 +228,11 @@ def _warp(features: tf.Tensor, draws: _Draws, utterance: _Utterance) -> tf.Tenso
 def _shifts(
     lines: tf.Tensor, across: tf.Tensor, shape: tf.Tensor, warp: tf.Tensor, seed: tf.Tensor
 ) -> tf.Tensor:
-    """How far every place moves along the first axis: float32 `shape`, in places.
+    """Returns how far every place moves along the first axis: float32 `shape`, in places.
 
-    The points where `lines` and lines `across` them meet are moved, at most half the distance to
-    the next line, so that none overtakes another. The edges of the first axis stay; beyond the last
-    line across all moves as that line does, so that with one the whole line moves alike.
+    The intersections of `lines` and lines `across` them move by at most half the distance to the
+    next line, so that none overtakes another. The edges of the first axis stay; everything beyond
+    the last line across moves with that line, so that with one line across a whole line moves.
     """
     half = tf.cast(shape[0] - 1, tf.float32) / tf.cast(2 * (lines + 1), tf.float32)
     drawn = tf.random.stateless_normal(tf.stack([lines, tf.maximum(across, 1)]), seed) * warp
@@ -241,7 +241,7 @@ def _shifts(
 
 
 def _spread(grid: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
-    """The values of a grid, whose outermost lines are the edges, at every place of `shape`."""
+    """Interpolates a grid, whose outermost lines are the edges, at every place of `shape`."""
     for _ in range(2):
         lines, extent = tf.shape(grid)[0], shape[0]
         places = tf.linspace(0.0, tf.cast(lines - 1, tf.float32), extent)
@@ -251,7 +251,7 @@ def _spread(grid: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
 
 
 def _between_rows(values: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
-    """Rows at places between rows, the outermost ones beyond; values: [rows, columns].
+    """Interpolates rows at places, the outermost ones beyond the edges; values: [rows, columns].
 
     Args:
         places: float32 [number].
@@ -265,14 +265,14 @@ def _between_rows(values: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
 
 
 def _between_columns(values: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
-    """As _between_rows of columns, each row at places of its own: [rows, number] for both."""
+    """Interpolates the columns of each row at the row's places; both: [rows, number]."""
     below, above, share = _neighbours(places, tf.shape(values)[1])
     lower = tf.gather(values, below, batch_dims=1)
     return lower * (1.0 - share) + tf.gather(values, above, batch_dims=1) * share
 
 
 def _neighbours(places: tf.Tensor, extent: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The whole places below and above, int32, and how near the one above is, float32 0 to 1."""
+    """Returns the whole places below and above, int32, and the share of the one above, float32."""
     places = tf.clip_by_value(places, 0.0, tf.cast(extent - 1, tf.float32))
     below = tf.cast(places, tf.int32)
     return below, tf.minimum(below + 1, extent - 1), places - tf.cast(below, tf.float32)

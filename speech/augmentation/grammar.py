@@ -1,12 +1,12 @@
-"""The grammar of augmentations: Mozilla DeepSpeech's, so that its recipes carry over.
+"""Parses augmentations in the grammar of Mozilla DeepSpeech, so that its recipes can be used.
 
     time_mask[p=0.1,n=2,size=50~20]
 
-is a kind and its parameters. `p` is the probability that an utterance is touched. Other values are
+is a kind and its parameters. `p` is the probability that an utterance is changed. Other values are
 
     v            a number
-    v~r          drawn evenly from v-r to v+r
-    start:end    the first at training's first step, the second at its last, evenly in between
+    v~r          a number drawn uniformly from v-r to v+r
+    start:end    a number that changes linearly from training's first step to its last
     start:end~r  both
 
 (docs/augmentation.md). FEATURE_KINDS change features while training reads them (features.py),
@@ -24,27 +24,29 @@ from utils import UserError
 
 @dataclass(frozen=True)
 class Range:
-    """A number that goes from start to end, and is drawn evenly from as far as radius around."""
+    """A number that changes from start to end, drawn uniformly up to radius on either side."""
 
     start: float
     end: float
     radius: float = 0.0
 
     def at(self, progress: Any) -> Any:
-        """The middle of the range; progress: 0 at the start to 1 at the end, a number or tensor."""
+        """Returns the middle of the range; progress: 0 to 1, a number or tensor."""
         return self.start + progress * (self.end - self.start)
 
     @property
     def largest(self) -> float:
-        """That can be drawn at any time."""
+        """Returns the largest number that can be drawn."""
         return max(self.start, self.end) + self.radius
 
     @property
     def smallest(self) -> float:
+        """Returns the smallest number that can be drawn."""
         return min(self.start, self.end) - self.radius
 
 
 def constant(value: float, radius: float = 0.0) -> Range:
+    """Returns a range whose middle doesn't change."""
     return Range(value, value, radius)
 
 
@@ -53,17 +55,17 @@ class Number:
     """A parameter whose value is a Range."""
 
     default: Range
-    least: float = 0.0  # of start and end; what a radius draws beyond it counts as it
-    most: float = math.inf
-    whole: bool = False  # what is drawn is rounded, and start, end and radius must be whole
-    positive: bool = False  # nothing that can be drawn may be 0 or less
+    least: float = 0.0  # minimum of start and end; numbers drawn below it count as it
+    most: float = math.inf  # maximum, likewise
+    whole: bool = False  # start, end and radius must be whole, and drawn numbers are rounded
+    positive: bool = False  # every number that can be drawn must be more than 0
 
 
 @dataclass(frozen=True)
 class Text:
     """A parameter whose value is text."""
 
-    default: str | None = None  # None: must be given
+    default: str | None = None  # None: required
     choices: tuple[str, ...] = ()  # empty: any text
 
 
@@ -98,9 +100,9 @@ FEATURE_KINDS: dict[str, Parameters] = {
     "multiply": {"stddev": Number(constant(0.0, 0.5)), "domain": DOMAIN},
 }
 
-# Names that stand for several specifications. LB of arXiv 1904.08779, table 1: W=80, F=27, T=100 at
-# 80 mel filters and 100 frames a second. W is uniform there: the deviation of 46 frames is 0.15 of
-# half the distance in LibriSpeech's mean utterance of 12.3 s.
+# Names of several specifications. LB of arXiv 1904.08779, table 1: W=80, F=27, T=100 at 80 mel
+# filters and 100 frames a second. W is uniform there: its deviation of 46 frames is 0.15 of half
+# the distance in LibriSpeech's mean utterance of 12.3 s.
 PRESETS: dict[str, tuple[str, ...]] = {
     "specaugment": (
         "warp[nt=1,nf=1,wt=0.15,wf=0]",
@@ -130,8 +132,8 @@ SIGNAL_KINDS: dict[str, Parameters] = {
     "speed": {"factor": Number(Range(0.9, 1.1), positive=True)},
 }
 
-# What has no meaning for a front end: kind -> why.
-_COEFFICIENTS = "the coefficients of mfcc are no frequencies"
+# Kinds that a front end has no use for, and why.
+_COEFFICIENTS = "the coefficients of mfcc are not frequencies"
 _SAMPLES = "a frame of waveform has samples, not frequencies"
 _MEANINGLESS: dict[str, dict[str, str]] = {
     "fbank": {},
@@ -144,7 +146,7 @@ _MEANINGLESS: dict[str, dict[str, str]] = {
         "tempo": "between two frames of samples lies no third",
     },
 }
-# DeepSpeech's domains that the features of a front end are.
+# DeepSpeech's domains of the features of each front end.
 _DOMAINS = {
     "fbank": ("spectrogram", "features"),
     "spectrogram": ("spectrogram", "features"),
@@ -155,19 +157,19 @@ _DOMAINS = {
 
 @dataclass(frozen=True)
 class Specification:
-    """One augmentation, as it was asked for."""
+    """One augmentation of --augment."""
 
     text: str  # as it was given
     kind: str
-    probability: float = 1.0  # that an utterance is touched
-    ranges: Mapping[str, Range] = field(default_factory=dict)  # of all its numbers
-    texts: Mapping[str, str] = field(default_factory=dict)
+    probability: float = 1.0  # that an utterance is changed
+    ranges: Mapping[str, Range] = field(default_factory=dict)  # of all numbers, by name
+    texts: Mapping[str, str] = field(default_factory=dict)  # by name
     whole: frozenset[str] = frozenset()  # names of the numbers that are rounded
     given: frozenset[str] = frozenset()  # names of the parameters that were given
 
 
 def parse_feature(text: str) -> Specification:
-    """An augmentation of features. Raises UserError: names what can't be understood."""
+    """Parses an augmentation of features; raises UserError if it can't."""
     return _parse(
         text,
         FEATURE_KINDS,
@@ -179,23 +181,23 @@ def parse_feature(text: str) -> Specification:
 
 
 def parse_features(texts: Sequence[str], front_end: str) -> tuple[Specification, ...]:
-    """Augmentations of features, presets written out.
+    """Parses augmentations of features; presets are replaced by their parts.
 
     Args:
         front_end: the kind of the features: fbank, mfcc, spectrogram or waveform.
 
     Raises:
-        UserError: names what can't be understood, or means nothing for these features.
+        UserError: an augmentation can't be parsed or doesn't suit these features.
     """
-    written_out = [each for text in texts for each in PRESETS.get(text.strip(), (text,))]
-    specifications = tuple(map(parse_feature, written_out))
+    expanded = [each for text in texts for each in PRESETS.get(text.strip(), (text,))]
+    specifications = tuple(map(parse_feature, expanded))
     for each in specifications:
         check_front_end(each, front_end)
     return specifications
 
 
 def parse_signal(text: str) -> Specification:
-    """An augmentation of samples. Raises UserError: names what can't be understood."""
+    """Parses an augmentation of samples; raises UserError if it can't."""
     specification = _parse(
         text,
         SIGNAL_KINDS,
@@ -204,12 +206,12 @@ def parse_signal(text: str) -> Specification:
     )
     codec = specification.texts.get("codec", "")
     if codec in ("gsm", "ulaw", "alaw") and "bitrate" in specification.given:
-        raise UserError(f"--augment={text}: {codec} has one bitrate, leave out bitrate=.")
+        raise UserError(f"--augment={text}: {codec} has one bitrate, omit bitrate=.")
     return specification
 
 
 def check_front_end(specification: Specification, front_end: str) -> None:
-    """Raises UserError if an augmentation means nothing for the features of a front end.
+    """Raises UserError if an augmentation doesn't suit the features of a front end.
 
     Args:
         front_end: its kind: fbank, mfcc, spectrogram or waveform.
@@ -219,12 +221,12 @@ def check_front_end(specification: Specification, front_end: str) -> None:
     if not why and kind == "warp" and front_end == "mfcc" and specification.ranges["wf"].largest:
         why = f"{_COEFFICIENTS}, wf must be 0"
     if why:
-        raise UserError(f"--augment={text} can't be done to {front_end} features: {why}.")
+        raise UserError(f"--augment={text} can't be applied to {front_end} features: {why}.")
     domain = specification.texts["domain"]
     if domain and domain not in _DOMAINS[front_end]:
         raise UserError(
-            f"--augment={text}: training sees {front_end} features, whose domain is "
-            f"{' or '.join(_DOMAINS[front_end])}, and no {domain}. Leave out domain= to change the "
+            f"--augment={text}: training reads {front_end} features, whose domain is "
+            f"{' or '.join(_DOMAINS[front_end])}, not {domain}. Omit domain= to change the "
             "features."
         )
 
@@ -273,7 +275,7 @@ def _parse(
 
 
 def _given(text: str, inside: str, names: tuple[str, ...]) -> dict[str, str]:
-    """The values in the brackets by their names."""
+    """Parses the values in the brackets, by their names."""
     given: dict[str, str] = {}
     for entry in filter(None, inside.split(",")):
         name, equals, value = (part.strip() for part in entry.partition("="))
@@ -283,7 +285,7 @@ def _given(text: str, inside: str, names: tuple[str, ...]) -> dict[str, str]:
                 "with a value."
             )
         if name in given:
-            raise UserError(f"--augment={text}: {name}= is there twice.")
+            raise UserError(f"--augment={text}: {name}= is given twice.")
         given[name] = value
     return given
 
@@ -296,8 +298,8 @@ def _range(text: str, name: str, value: str) -> Range:
     match = _RANGE.fullmatch(value)
     if not match:
         raise UserError(
-            f"--augment={text}: {f'{name}={value}'!r} is no number and no range such as 50~20, "
-            "1:3 or 1:3~0.5."
+            f"--augment={text}: {f'{name}={value}'!r} is neither a number nor a range such as "
+            "50~20, 1:3 or 1:3~0.5."
         )
     start = float(match[1])
     return Range(start, float(match[2] or start), float(match[3] or 0))
@@ -312,13 +314,13 @@ def _probability(text: str, value: str) -> float:
 
 def _checked(text: str, name: str, value: str, number: Number) -> Range:
     read = _range(text, name, value)
-    asked = f"--augment={text}: {f'{name}={value}'!r}"
+    given = f"--augment={text}: {f'{name}={value}'!r}"
     if number.whole and any(each % 1 for each in (read.start, read.end, read.radius)):
-        raise UserError(f"{asked} must be whole numbers.")
+        raise UserError(f"{given} must be whole numbers.")
     if read.radius < 0 or min(read.start, read.end) < number.least:
-        raise UserError(f"{asked} must be at least {max(number.least, 0):g}.")
+        raise UserError(f"{given} must be at least {max(number.least, 0):g}.")
     if max(read.start, read.end) > number.most:
-        raise UserError(f"{asked} must be at most {number.most:g}.")
+        raise UserError(f"{given} must be at most {number.most:g}.")
     if number.positive and read.smallest <= 0:
-        raise UserError(f"{asked} must be more than 0, whatever is drawn.")
+        raise UserError(f"{given} must be more than 0 for every number that can be drawn.")
     return read

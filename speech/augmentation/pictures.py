@@ -1,4 +1,4 @@
-"""A picture of what each augmentation does: `python -m speech.augmentation.features --show`."""
+"""Draws the effect of each augmentation, for `python -m speech.augmentation --show`."""
 
 import os
 import tempfile
@@ -12,10 +12,12 @@ import soundfile
 import tensorflow as tf
 
 import constants
+from speech.audio.types import RecordedSamples
 from speech.augmentation import features as augment
 from speech.augmentation import waveform
 from speech.augmentation.grammar import SIGNAL_KINDS, parse_signal
 from speech.features.front_end import FrontEnd, extract
+from speech.features.types import Features
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 PICTURE = "augment.png"
 
-# Each kind, strong enough to be seen. The noise is a hiss that is made for the picture.
+# Each kind, strong enough to be visible. The noise is a synthetic hiss.
 NOISE_FILE = "hiss.wav"
 SHOWN_FEATURES = (
     "frequency_mask[n=2,size=8~4]",
@@ -48,23 +50,25 @@ SHOWN_SIGNAL = (
     "speed[factor=0.8]",
 )
 
-COLUMNS = 3  # of pairs, before and after
-STRIDE = 2  # of the default network; tempo keeps no label here, so that it doesn't matter
-LONGEST_SECONDS = 4.0  # of a recording; more can't be seen
+COLUMNS = 3  # pairs of before and after
+STRIDE = 2  # of the default network; without effect, as there is no label that tempo must keep
+LONGEST_SECONDS = 4.0  # of a recording; more would be too narrow
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """Features and what was done to them."""
+    """Features and their augmentation."""
 
     title: str
-    features: np.ndarray  # float32 [frames, bins]
+    features: Features  # [frames, bins]
 
 
-def augmented_panels(samples: np.ndarray, front_end: FrontEnd, texts: Sequence[str]) -> list[Panel]:
-    """What each specification, of features or of recordings, makes of a sound.
+def augmented_panels(
+    samples: RecordedSamples, front_end: FrontEnd, texts: Sequence[str]
+) -> list[Panel]:
+    """Applies each specification, of features or of recordings, to a sound.
 
-    Probabilities count as 1, and a range stands at its start.
+    Probabilities count as 1, and ranges have the values of their start.
 
     Args:
         samples: int16 or float32 [samples] at int16 scale; at least one.
@@ -80,7 +84,7 @@ def augmented_panels(samples: np.ndarray, front_end: FrontEnd, texts: Sequence[s
     ]
 
 
-def _of_signal(samples: np.ndarray, front_end: FrontEnd, text: str) -> np.ndarray:
+def _of_signal(samples: RecordedSamples, front_end: FrontEnd, text: str) -> Features:
     rng = np.random.default_rng(constants.RANDOM_SEED)
     changed = waveform.change(
         samples.astype(np.float64), parse_signal(text), rng, 0.0, front_end.sample_rate
@@ -88,7 +92,7 @@ def _of_signal(samples: np.ndarray, front_end: FrontEnd, text: str) -> np.ndarra
     return extract(waveform.as_recorded(changed), front_end)
 
 
-def _of_features(samples: np.ndarray, front_end: FrontEnd, text: str) -> np.ndarray:
+def _of_features(samples: RecordedSamples, front_end: FrontEnd, text: str) -> Features:
     features = extract(samples, front_end)
     certain = [replace(each, probability=1.0) for each in augment.parse_all([text], FrontEnd())]
     utterance = {"features": tf.constant(features), "label": tf.zeros([0], tf.int32)}
@@ -98,11 +102,11 @@ def _of_features(samples: np.ndarray, front_end: FrontEnd, text: str) -> np.ndar
     return np.asarray(changed["features"].numpy())
 
 
-def sentence() -> np.ndarray:
-    """Something like a sentence: vowels of a gliding voice, hisses and pauses; int16 [samples]."""
+def sentence() -> RecordedSamples:
+    """Returns a synthetic sentence of vowels, hisses and pauses; int16 [samples]."""
     rate = constants.SAMPLE_RATE
     rng = np.random.default_rng(constants.RANDOM_SEED)
-    # Resonances of the mouth in Hz, of a, i, u, e, o; 0 is a hiss, None a pause.
+    # Resonances of a, i, u, e, o in Hz; 0 is a hiss, None a pause.
     sounds: list[tuple[int, int, int] | int | None] = [
         *((730, 1090, 2440), 0, (270, 2290, 3010), (530, 1840, 2480), None),
         *((300, 870, 2240), 0, (570, 840, 2410), (270, 2290, 3010), None, (730, 1090, 2440)),
@@ -123,13 +127,13 @@ def sentence() -> np.ndarray:
                 piece += 2500 * strength * np.sin(harmonic * phase)
         pieces.append(piece * envelope)
     samples = np.concatenate(pieces)
-    # A room is never quite silent.
+    # No room is silent.
     return waveform.as_recorded(samples + rng.normal(size=len(samples)) * 8)
 
 
 @contextmanager
 def hiss(rate: int) -> "Iterator[str]":
-    """The path of a file of noise with more low than high frequencies."""
+    """Yields the path of a file of noise with more low than high frequencies."""
     with tempfile.TemporaryDirectory() as folder:
         white = np.fft.rfft(np.random.default_rng(2).normal(size=4 * rate))
         coloured = np.fft.irfft(white / np.sqrt(1 + np.arange(len(white)) / rate))
@@ -139,8 +143,8 @@ def hiss(rate: int) -> "Iterator[str]":
 
 
 def figure(before: Panel, after: Sequence[Panel], front_end: FrontEnd) -> "Figure":
-    """Pairs of panels: the features before, and after each augmentation."""
-    # Without pyplot, which keeps figures and a backend for the whole process.
+    """Draws pairs of panels: the features before, and after each augmentation."""
+    # Not pyplot, which keeps figures and a backend for the whole process.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -163,7 +167,7 @@ def figure(before: Panel, after: Sequence[Panel], front_end: FrontEnd) -> "Figur
         _draw_panel(right, after[number], front_end)
         left.set_ylabel("bin")
         left.set_xlim(0, seconds)
-        for axes in (left, right) if number >= len(after) - columns else ():  # none lies below
+        for axes in (left, right) if number >= len(after) - columns else ():  # the last row
             axes.set_xlabel("seconds")
             axes.tick_params(labelbottom=True)
     return drawn

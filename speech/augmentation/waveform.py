@@ -1,9 +1,9 @@
-"""Augmentation of recordings while shards are prepared: noise, rooms, codecs, other speeds.
+"""Augments recordings while shards are prepared: noise, rooms, codecs, other speeds.
 
-A set holds every utterance as it is and augmented copies of it. What a copy is like depends on the
-random seed, the utterance's id and the copy's number alone, so that it is the same in whatever
-process and however often it is made. The grammar is that of augmentation/grammar.py; `start:end`
-runs from an utterance's first copy to its last.
+A set has every utterance unchanged and augmented copies of it. A copy depends only on the random
+seed, the utterance's id and the copy's number, and is the same in every process and every run. The
+grammar is that of augmentation/grammar.py; `start:end` goes from an utterance's first copy to its
+last.
 """
 
 import csv
@@ -15,42 +15,44 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import soundfile
 import soxr
 
 from speech.audio.reader import INT16_SCALE, read_audio
+from speech.audio.types import RecordedSamples
 from speech.augmentation.grammar import Specification, parse_signal
 from speech.system import storage
 from utils import UserError, lines_of
 
 LARGEST_SAMPLE = 32767
 
-# DeepSpeech's scale: a sine from -1 to 1 has 0 dBFS, so that a peak of 1 counts as this.
+# The level of a peak of 1 on DeepSpeech's scale, where a sine from -1 to 1 has 0 dBFS.
 PEAK_DBFS = 3.0103
 
 # Delays of the reflections in a room, in seventeenths of the first one: primes, so that they don't
-# fall on each other, as in DeepSpeech.
+# coincide, as in DeepSpeech.
 ROOM_DELAYS = (17, 19, 23, 29, 31)
 SHORTEST_DELAY = 16  # samples
 
-# What libsndfile encodes: rates in Hz, bits a second. Its MP3 encoder goes in steps of its own.
+# Rates in Hz and bits per second of libsndfile's encoders. Its MP3 encoder has its own steps.
 OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 OPUS_BITRATES = (6000, 256000)
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 TELEPHONE_RATE = 8000
 TELEPHONE_SUBTYPES = {"gsm": "GSM610", "ulaw": "ULAW", "alaw": "ALAW"}
-# Silence that encoder and decoder put in front, where a file of few bits has no room to say so.
+# Samples of silence that encoder and decoder prepend, which a file of low bit rate can't declare.
 MP3_DELAY = 1105
 
 NOISE_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au")
 
-Samples = np.ndarray  # float64 [samples], at int16 scale
+Waveform = npt.NDArray[np.float64]  # [samples], at int16 scale
 Rng = np.random.Generator
 
 
 @dataclass(frozen=True)
 class Copies:
-    """The augmented copies that a set of shards holds of each utterance."""
+    """Settings of the augmented copies of each utterance in a set of shards."""
 
     augment: tuple[str, ...] = ()  # in the grammar of speech/augmentation/grammar.py
     augmented_copies: int = 0
@@ -63,7 +65,7 @@ NO_COPIES = Copies()
 
 @dataclass(frozen=True)
 class Noise:
-    """The sound files that one `source=` of an overlay names."""
+    """Sound files of one `source=` of an overlay."""
 
     source: str
     files: tuple[str, ...]  # sorted paths
@@ -71,30 +73,33 @@ class Noise:
 
 
 def copies_of(augment: Sequence[str], augmented_copies: int, random_seed: int) -> Copies:
-    """The copies that flags ask for.
+    """Returns the settings of copies.
+
+    Args:
+        augment: in the grammar of augmentation/grammar.py.
 
     Raises:
-        UserError: names an augmentation that can't be understood, or noise that isn't there.
+        UserError: an augmentation can't be parsed, or its noise doesn't exist.
     """
     specifications = tuple(map(parse_signal, augment))
     return Copies(tuple(augment), augmented_copies, random_seed, _noise_sha256(specifications))
 
 
 def augment_copy(
-    samples: np.ndarray, utterance_id: str, copy: int, copies: Copies, sample_rate: int
-) -> np.ndarray:
-    """The samples of one of an utterance's copies, rounded to 16 bits as a recording's would be.
+    samples: RecordedSamples, utterance_id: str, copy: int, copies: Copies, sample_rate: int
+) -> RecordedSamples:
+    """Returns the samples of one copy of an utterance, rounded to 16 bits as in a recording.
 
     Args:
         samples: int16 or float32 [samples] at int16 scale.
-        utterance_id: of the utterance itself.
+        utterance_id: of the original.
         copy: 1 to copies.augmented_copies.
 
     Returns:
-        int16 [samples], possibly of another number.
+        int16 [samples], possibly more or fewer.
 
     Raises:
-        UserError: a noise file can't be read, or the noise isn't what it was at the start.
+        UserError: a noise file can't be read, or the noise has changed since the start.
     """
     if not len(samples):
         return samples
@@ -109,15 +114,15 @@ def augment_copy(
 
 
 def change(
-    samples: Samples, specification: Specification, rng: Rng, progress: float, sample_rate: int
-) -> Samples:
-    """The samples after one augmentation, whatever its probability; at least one sample."""
+    samples: Waveform, specification: Specification, rng: Rng, progress: float, sample_rate: int
+) -> Waveform:
+    """Applies one augmentation, whatever its probability, to at least one sample."""
     draws = _Draws(specification, rng, progress)
     return _CHANGES[specification.kind](samples, draws, sample_rate)
 
 
-def as_recorded(samples: Samples) -> np.ndarray:
-    """int16 [samples], as a file of 16 bits would have them."""
+def as_recorded(samples: Waveform) -> npt.NDArray[np.int16]:
+    """Rounds samples to int16 [samples], as in a file of 16 bits."""
     lowest, highest = -LARGEST_SAMPLE - 1, LARGEST_SAMPLE
     return np.clip(np.rint(samples), lowest, highest).astype(np.int16)
 
@@ -128,14 +133,15 @@ def _specifications(copies: Copies) -> tuple[Specification, ...]:
     if _noise_sha256(specifications) != copies.noise_sha256:
         raise UserError(
             f"The noise of --augment={' --augment='.join(copies.augment)} has changed since the "
-            "command began, or isn't the same on this machine: the files' names or sizes differ."
+            "command began, or differs on this machine: the files' names or sizes are not the "
+            "same. Copy the same noise files, or start again."
         )
     return specifications
 
 
 @dataclass(frozen=True)
 class _Draws:
-    """The random numbers of one augmentation of one copy."""
+    """Random numbers of one augmentation of one copy."""
 
     specification: Specification
     rng: Rng
@@ -153,7 +159,7 @@ class _Draws:
 # --- Kinds ----------------------------------------------------------------------------------------
 
 
-def _overlay(samples: Samples, draws: _Draws, sample_rate: int) -> Samples:
+def _overlay(samples: Waveform, draws: _Draws, sample_rate: int) -> Waveform:
     noise = noise_of(draws.text("source"))
     layers = max(int(draws.value("layers")), 0)
     over = np.zeros_like(samples)
@@ -167,8 +173,8 @@ def _overlay(samples: Samples, draws: _Draws, sample_rate: int) -> Samples:
     return _with_peak(samples + gain * over, np.abs(samples).max())
 
 
-def _stretch_of_noise(noise: Noise, length: int, rng: Rng, sample_rate: int) -> Samples:
-    """Noise files one behind the other, the first from some place in it on."""
+def _stretch_of_noise(noise: Noise, length: int, rng: Rng, sample_rate: int) -> Waveform:
+    """Joins noise files, the first one from a random place on."""
     stretch = np.zeros(length)
     filled = 0
     while filled < length:
@@ -180,8 +186,8 @@ def _stretch_of_noise(noise: Noise, length: int, rng: Rng, sample_rate: int) -> 
     return stretch
 
 
-def _reverb(samples: Samples, draws: _Draws, sample_rate: int) -> Samples:
-    """Feedback comb filters side by side: a Schroeder reverberator without its all-pass filters."""
+def _reverb(samples: Waveform, draws: _Draws, sample_rate: int) -> Waveform:
+    """Adds parallel feedback comb filters: a Schroeder reverberator without all-pass filters."""
     delay = max(draws.value("delay"), 0.0) * sample_rate / 1000  # samples
     gain = _ratio(-max(draws.value("decay"), 0.0))
     mixed = samples.copy()
@@ -196,11 +202,11 @@ def _reverb(samples: Samples, draws: _Draws, sample_rate: int) -> Samples:
     return _with_peak(mixed, np.abs(samples).max())
 
 
-def _resample(samples: Samples, draws: _Draws, sample_rate: int) -> Samples:
+def _resample(samples: Waveform, draws: _Draws, sample_rate: int) -> Waveform:
     return _at_rate(samples, sample_rate, int(draws.value("rate")), lambda there: there)
 
 
-def _codec(samples: Samples, draws: _Draws, sample_rate: int) -> Samples:
+def _codec(samples: Waveform, draws: _Draws, sample_rate: int) -> Waveform:
     codec, bitrate = draws.text("codec"), draws.value("bitrate")
     if codec == "opus":
         rate = _lowest_rate(OPUS_RATES, sample_rate)
@@ -222,18 +228,18 @@ def _codec(samples: Samples, draws: _Draws, sample_rate: int) -> Samples:
     )
 
 
-def _volume(samples: Samples, draws: _Draws, sample_rate: int) -> Samples:
+def _volume(samples: Waveform, draws: _Draws, sample_rate: int) -> Waveform:
     dbfs = min(draws.value("dbfs"), PEAK_DBFS)
     return _with_peak(samples, LARGEST_SAMPLE * _ratio(dbfs - PEAK_DBFS))
 
 
-def _speed(samples: Samples, draws: _Draws, sample_rate: int) -> Samples:
-    """Played faster, at a higher pitch, as sox's speed does it for Kaldi."""
+def _speed(samples: Waveform, draws: _Draws, sample_rate: int) -> Waveform:
+    """Plays samples faster and at a higher pitch, as sox's speed in Kaldi."""
     factor = draws.value("factor")
     return samples if factor == 1 else soxr.resample(samples, sample_rate * factor, sample_rate)
 
 
-_CHANGES: dict[str, Callable[[Samples, _Draws, int], Samples]] = {
+_CHANGES: dict[str, Callable[[Waveform, _Draws, int], Waveform]] = {
     "overlay": _overlay,
     "reverb": _reverb,
     "resample": _resample,
@@ -247,8 +253,8 @@ def _ratio(decibels: float) -> float:
     return float(10 ** (decibels / 20))
 
 
-def _with_peak(samples: Samples, peak: float) -> Samples:
-    """The samples at another volume; silence stays."""
+def _with_peak(samples: Waveform, peak: float) -> Waveform:
+    """Scales samples to a peak; silence stays."""
     present = np.abs(samples).max()
     return samples * (peak / present) if present else samples
 
@@ -257,9 +263,9 @@ def _with_peak(samples: Samples, peak: float) -> Samples:
 
 
 def _at_rate(
-    samples: Samples, sample_rate: int, rate: int, change: Callable[[Samples], Samples]
-) -> Samples:
-    """`change` of the samples at another rate, as long as they were before."""
+    samples: Waveform, sample_rate: int, rate: int, change: Callable[[Waveform], Waveform]
+) -> Waveform:
+    """Applies `change` to the samples at another rate; the number of samples stays."""
     there = samples if rate == sample_rate else soxr.resample(samples, sample_rate, rate)
     changed = change(there)
     back = changed if rate == sample_rate else soxr.resample(changed, rate, sample_rate)
@@ -272,7 +278,7 @@ def _lowest_rate(rates: tuple[int, ...], sample_rate: int) -> int:
     return next((rate for rate in rates if rate >= sample_rate), rates[-1])
 
 
-def _mp3(samples: Samples, rate: int, bitrate: float) -> Samples:
+def _mp3(samples: Waveform, rate: int, bitrate: float) -> Waveform:
     lowest, highest = (32000, 320000) if rate >= 32000 else (8000, 160000)
     if rate < 16000:
         highest = 64000
@@ -282,18 +288,18 @@ def _mp3(samples: Samples, rate: int, bitrate: float) -> Samples:
 
 
 def _coded(
-    samples: Samples,
+    samples: Waveform,
     rate: int,
     container: str,
     subtype: str,
     level: float | None = None,
     bitrate_mode: str | None = None,
-) -> Samples:
-    """The samples after a codec of libsndfile; level: 0 for its highest bitrate to 1."""
+) -> Waveform:
+    """Encodes and decodes samples with libsndfile; level: 0 for its highest bitrate to 1."""
     if not len(samples):
         return samples
     file = io.BytesIO()
-    # Louder ones would wrap around in the codecs of whole numbers.
+    # Louder samples would wrap around in integer codecs.
     limited = np.clip(samples / INT16_SCALE, -1, LARGEST_SAMPLE / INT16_SCALE)
     soundfile.write(
         file,
@@ -314,19 +320,19 @@ def _coded(
 
 @lru_cache(maxsize=8)
 def noise_of(source: str) -> Noise:
-    """The noise of a folder, a list of files, or one file, local or in a bucket.
+    """Finds the noise files of a folder, a list of files, or one file, local or in a bucket.
 
-    A list is a CSV with a column wav_filename, as DeepSpeech has them, or text with one path a
-    line; relative paths are relative to the list's folder.
+    A list is a CSV with a column wav_filename, as in DeepSpeech, or text with one path per line;
+    relative paths are relative to the list's folder.
 
     Raises:
-        UserError: it isn't there, holds no sound files, or is a list that can't be read.
+        UserError: the source doesn't exist, has no sound files, or is a list that can't be read.
     """
-    asked = f"overlay's source={source}"
+    named = f"overlay's source={source}"
     if source.lower().endswith(".sdb"):
         raise UserError(
-            f"{asked} is a sample database of DeepSpeech's own: give the folder or the CSV that it "
-            "was made from."
+            f"{named} is a sample database of DeepSpeech: give the folder or the CSV that it was "
+            "made from."
         )
     if source.lower().endswith((".csv", ".txt")):
         paths = [(path, storage.size(path)) for path in _listed(source)]
@@ -334,14 +340,16 @@ def noise_of(source: str) -> Noise:
         paths = [(source, storage.size(source))]
     else:
         if not storage.in_bucket(source) and not os.path.isdir(source):
-            raise UserError(f"{asked} is no folder, no CSV and no sound file: is the path right?")
+            raise UserError(f"{named} is no folder, CSV or sound file: check the path.")
         found = storage.files_below(source)
         paths = [(path, size) for path, size in found if path.lower().endswith(NOISE_SUFFIXES)]
     for path, size in paths:
         if size is None:
-            raise UserError(f"{asked}: the noise {path} is not there.")
+            raise UserError(f"{named}: the noise {path} doesn't exist: check the path.")
     if not paths:
-        raise UserError(f"{asked} holds no sound files ({', '.join(NOISE_SUFFIXES)}).")
+        raise UserError(
+            f"{named} has no sound files ({', '.join(NOISE_SUFFIXES)}): name another folder."
+        )
     paths.sort()
     digest = hashlib.sha256()
     for path, size in paths:
@@ -350,7 +358,7 @@ def noise_of(source: str) -> Noise:
 
 
 def _noise_sha256(specifications: Sequence[Specification]) -> str:
-    """Of all noise together; empty if there is none."""
+    """Returns a digest of all noise together; empty if there is none."""
     sources = [each.texts["source"] for each in specifications if each.kind == "overlay"]
     if not sources:
         return ""
@@ -363,7 +371,9 @@ def _listed(source: str) -> list[str]:
     except OSError as error:
         raise UserError(f"overlay's source={source} can't be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"overlay's source={source} is not UTF-8 ({error}): save it so.") from None
+        raise UserError(
+            f"overlay's source={source} is not UTF-8 ({error}): save it as UTF-8."
+        ) from None
     if source.lower().endswith(".csv"):
         rows = csv.DictReader(io.StringIO(text, newline=""))
         if "wav_filename" not in (rows.fieldnames or ()):
@@ -383,14 +393,14 @@ def _listed(source: str) -> list[str]:
 
 
 @lru_cache(maxsize=32)
-def _read_noise(path: str, noise: Noise, sample_rate: int) -> np.ndarray:
-    """Samples at int16 scale, at least one."""
+def _read_noise(path: str, noise: Noise, sample_rate: int) -> RecordedSamples:
+    """Reads samples at int16 scale, at least one."""
     try:
         samples = read_audio(path, sample_rate)
     except UserError as error:
         raise UserError(f"Noise of overlay's source={noise.source}: {error}") from None
     if not len(samples):
         raise UserError(
-            f"Noise of overlay's source={noise.source}: {path} has no samples. Take it out."
+            f"Noise of overlay's source={noise.source}: {path} has no samples. Remove it."
         )
     return samples

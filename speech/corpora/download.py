@@ -1,4 +1,4 @@
-"""Fetches LibriSpeech's archives, checks them and unpacks them."""
+"""Downloads LibriSpeech's archives, checks and unpacks them."""
 
 import hashlib
 import http.client
@@ -28,19 +28,21 @@ ARCHIVE_MD5 = {
 BLOCK = 1 << 20  # bytes
 
 
-def librispeech(split: str, site: str, folder: str) -> None:
-    """Fetches one split of LibriSpeech into `folder`/LibriSpeech/`split`.
+def download_split(split: str, site: str, folder: str) -> None:
+    """Downloads one split of LibriSpeech to `folder`/LibriSpeech/`split`.
 
-    A download that was cut off continues; a split that is there is left alone.
+    Resumes an interrupted download; leaves a split that exists as it is.
 
     Raises:
-        UserError: unknown split, no connection, or an archive whose checksum is wrong.
+        UserError: the split is unknown, the server can't be reached, or the checksum is wrong.
     """
     if split not in ARCHIVE_MD5:
-        raise UserError(f"{split} is not a split of LibriSpeech: {', '.join(ARCHIVE_MD5)}.")
+        raise UserError(
+            f"{split} is not a split of LibriSpeech: choose one of {', '.join(ARCHIVE_MD5)}."
+        )
     unpacked = os.path.join(folder, "LibriSpeech", split)
     if os.path.isdir(unpacked):
-        logging.info("%s is there.", unpacked)
+        logging.info("%s exists.", unpacked)
         return
     archive = os.path.join(folder, f"{split}.tar.gz")
     if not os.path.exists(archive):
@@ -50,7 +52,7 @@ def librispeech(split: str, site: str, folder: str) -> None:
         _unpack(archive, split, folder)
     except (OSError, tarfile.TarError) as error:
         raise UserError(
-            f"{archive} can't be unpacked: {error}. Make room and run the same command again."
+            f"{archive} can't be unpacked: {error}. Free disk space and run the same command again."
         ) from None
     os.remove(archive)
     logging.info("%s is ready.", unpacked)
@@ -81,14 +83,14 @@ def _fetch(url: str, path: str) -> None:
                     file.write(block)
                     progress.update(len(block))
     except (OSError, http.client.HTTPException) as error:
-        # 416: nothing lies behind what we have. Its checksum tells whether it is the archive.
+        # 416: the partial file has the full length. Its checksum is verified later.
         if not (have and isinstance(error, urllib.error.HTTPError) and error.code == 416):
             raise UserError(
-                f"{url} can't be fetched: {error}. Run the same command again, it continues; or "
-                f"fetch it by other means and put it at {path}."
+                f"{url} can't be downloaded: {error}. Run the same command again to resume, or "
+                f"download it by other means to {path}."
             ) from None
     if os.path.getsize(partial) < total:
-        raise UserError(f"{url} was cut off: run the same command again, it continues.")
+        raise UserError(f"{url} was cut off: run the same command again to resume.")
     os.replace(partial, path)
 
 
@@ -100,24 +102,24 @@ def _check(archive: str, expected: str) -> None:
             digest.update(block)
     if digest.hexdigest() != expected:
         raise UserError(
-            f"{archive} has MD5 {digest.hexdigest()}, LibriSpeech's has {expected}: remove it and "
-            "run the same command again."
+            f"{archive} has the MD5 {digest.hexdigest()} instead of {expected}: remove it and run "
+            "the same command again."
         )
 
 
 def _unpack(archive: str, split: str, folder: str) -> None:
-    """Unpacks beside the final folder and renames, so that a half-unpacked split is never seen."""
+    """Unpacks to a temporary folder and renames it, so that no split is ever incomplete."""
     partial = os.path.join(folder, f".{split}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     logging.info("Unpacking %s ...", archive)
     with tarfile.open(archive) as tar:
-        # Its checksum says that it is LibriSpeech's own: no member's path needs distrust.
+        # The checksum proves that the archive is LibriSpeech's: the paths of its members are safe.
         tar.extractall(partial)
     target = os.path.join(folder, "LibriSpeech", split)
     os.makedirs(os.path.dirname(target), exist_ok=True)
     os.replace(os.path.join(partial, "LibriSpeech", split), target)
     for name in os.listdir(os.path.join(partial, "LibriSpeech")):
-        # The papers that LibriSpeech packs beside its splits: README.TXT, SPEAKERS.TXT, ...
+        # Documents that LibriSpeech packs next to its splits: README.TXT, SPEAKERS.TXT, ...
         os.replace(
             os.path.join(partial, "LibriSpeech", name), os.path.join(folder, "LibriSpeech", name)
         )

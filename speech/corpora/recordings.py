@@ -1,4 +1,4 @@
-"""The recordings of a corpus by their utterances' ids, to be heard in a report."""
+"""Finds the recordings of utterances by their ids, for the players of a report."""
 
 import os
 import re
@@ -9,29 +9,29 @@ from speech.corpora.utterance import COPY_MARK
 from speech.system import storage
 from utils import UserError, is_number
 
-# What find_audio looks for, the first that there is of an utterance.
+# Suffixes that find_audio looks for; an earlier one is preferred.
 AUDIO_SUFFIXES = (".flac", ".wav", ".mp3", ".ogg", ".opus", ".m4a")
 
-# Behind an id that several utterances have, as in "ru/wav/x (2)".
+# Appended to an id that several utterances share, as in "ru/wav/x (2)".
 _NUMBER = re.compile(r" \([0-9]+\)$")
 
-# An utterance's id -> its recording, a whole file; None if there is none.
+# Maps an utterance's id to the content of its audio file; None if there is no file.
 Audio = Callable[[str], bytes | None]
 
 
 def find_audio(folders: Iterable[str]) -> Audio:
-    """A lookup of the recordings in LibriSpeech's layout, or in any folders below.
+    """Returns a lookup of the recordings in these folders, in LibriSpeech's or any other layout.
 
-    A file is found by its name, which an id ends with; of several files of that name the one
-    whose path shares most parts with the id's, such as anna-ru/wav/x. If the path doesn't tell
-    which of them it is, and for a stretch of a recording (x@12.5), there is none. A copy that
-    preparation augmented (ID#1) has the recording that it was made from.
+    A file is found by its name, the last part of an id. Among several files of that name the
+    lookup chooses the one whose path shares most parts with the id, such as anna-ru/wav/x. It
+    finds none if the choice is ambiguous, or for a segment of a recording (x@12.5). An augmented
+    copy (ID#1) has the recording of its original.
 
     Args:
-        folders: local or gs://; of two recordings of one id the first folder's is taken.
+        folders: local or gs://; the first folder that contains a recording wins.
 
     Raises:
-        UserError: a folder has no recording or can't be read.
+        UserError: a folder contains no recording or can't be read.
     """
     paths: defaultdict[str, list[str]] = defaultdict(list)  # name without suffix -> best first
     for folder in folders:
@@ -41,8 +41,8 @@ def find_audio(folders: Iterable[str]) -> Audio:
             found += sorted(path for path in by_suffix if path.lower().endswith(suffix))
         if not found:
             raise UserError(
-                f"{folder} holds no recordings ({', '.join(AUDIO_SUFFIXES)}): name the folder that "
-                "the test set was prepared from."
+                f"{folder} contains no recordings ({', '.join(AUDIO_SUFFIXES)}): name the folder "
+                "that the test set was prepared from."
             )
         for path in found:
             paths[os.path.splitext(os.path.basename(path))[0]].append(path)
@@ -65,19 +65,19 @@ def find_audio(folders: Iterable[str]) -> Audio:
 
 
 def _best(paths: list[str], utterance_id: str) -> str | None:
-    """The path that is most like an id; None if two folders' are equally so."""
+    """Returns the path most similar to an id; None if paths in two folders are equally similar."""
     shared = [_shared_parts(path, utterance_id) for path in paths]
     best = [path for path, count in zip(paths, shared, strict=True) if count == max(shared)]
-    told = "/" not in utterance_id or len({os.path.dirname(path) for path in best}) == 1
-    return best[0] if told else None
+    unambiguous = "/" not in utterance_id or len({os.path.dirname(path) for path in best}) == 1
+    return best[0] if unambiguous else None
 
 
 def _shared_parts(path: str, utterance_id: str) -> int:
-    """How many folders before its name a path has in common with an id."""
+    """Returns the number of folders before its name that a path shares with an id."""
     of_path, of_id = path.split("/")[-2::-1], utterance_id.split("/")[-2::-1]
     shared = 0
     for in_path, in_id in zip(of_path, of_id, strict=False):
-        # The first folder may stand behind the speaker, or have lost its dashes.
+        # The first folder may follow the speaker, or have underscores for dashes.
         if in_id not in (in_path, in_path.replace("-", "_")) and not in_id.endswith(f"-{in_path}"):
             break
         shared += 1
@@ -85,7 +85,7 @@ def _shared_parts(path: str, utterance_id: str) -> int:
 
 
 def _possible_ids(utterance_id: str) -> Iterator[str]:
-    """An id, that of what it is a copy of, and that before equal ones were numbered."""
+    """Yields the id, the id of the original of a copy, and that without a number."""
     recorded = _recorded_id(utterance_id)
     yield utterance_id
     yield recorded
@@ -93,6 +93,6 @@ def _possible_ids(utterance_id: str) -> Iterator[str]:
 
 
 def _recorded_id(utterance_id: str) -> str:
-    """As `corpora.Utterance.recorded_id`, of an id alone."""
+    """Returns `Utterance.recorded_id` for an id without its utterance."""
     recorded, mark, copy = utterance_id.rpartition(COPY_MARK)
     return recorded if mark and is_number(copy) else utterance_id

@@ -1,4 +1,4 @@
-"""A corpus without sets of its own -> training, development and test sets, speakers kept apart."""
+"""Splits a corpus into training, development and test sets that share no speaker."""
 
 import hashlib
 from collections import defaultdict
@@ -11,11 +11,11 @@ from utils import UserError, is_number
 
 SETS = ("train", "dev", "test")
 
-Shares = tuple[int, int, int]  # per cent of the utterances, of SETS
+Shares = tuple[int, int, int]  # percentages of the utterances, in the order of SETS
 
 
 def parse_shares(text: str) -> Shares:
-    """Reads shares such as 70/20/10.
+    """Parses shares such as 70/20/10.
 
     Raises:
         UserError: they are not three whole numbers that add up to 100, the first above 0.
@@ -23,59 +23,61 @@ def parse_shares(text: str) -> Shares:
     parts = [part.strip() for part in text.split("/")]
     if len(parts) != len(SETS) or not all(map(is_number, parts)):
         raise UserError(
-            f"--split={text} is not three whole numbers: give the per cent of training, "
-            "development and test set, as in --split=70/20/10."
+            f"--split={text} is not three whole numbers: give the percentages of the training, "
+            "development and test sets, as in --split=70/20/10."
         )
     train, dev, test = (int(part) for part in parts)
     if train + dev + test != 100:
         raise UserError(
-            f"--split={text} adds up to {train + dev + test}: the three shares must make 100, as "
-            "in --split=70/20/10."
+            f"--split={text} adds up to {train + dev + test}: give three percentages that add up "
+            "to 100, as in --split=70/20/10."
         )
     if not train:
-        raise UserError(f"--split={text} leaves nothing to train on: give the first share more.")
+        raise UserError(
+            f"--split={text} leaves no training set: raise the first percentage above 0."
+        )
     return train, dev, test
 
 
 def split(
     utterances: Sequence[Utterance], shares: Shares = (70, 20, 10), random_seed: int = 0
 ) -> dict[str, list[Utterance]]:
-    """Deals the speakers out to the sets, so that each set has about its share of the utterances.
+    """Assigns speakers to sets, so that each set has about its share of the utterances.
 
-    Neither the order of the utterances nor the place of their corpus or its folder's name matters.
-    Utterances whose speaker is unknown count each as a speaker of its own, but those of one
-    recording stay together; a warning tells how many there are.
+    The result depends neither on the order of the utterances nor on the path of the corpus.
+    Utterances with an unknown speaker count as one speaker per recording; a warning reports their
+    number.
 
-    A speaker with more utterances than the smallest set is to have is dealt out before the
-    others, the one with most first; the others come in the order of a hash of their name and the
-    seed. Each goes to the first set that has room for it, else to the one that lacks most.
+    Speakers with more utterances than the smallest set are assigned first, the largest before
+    the others; all others follow in the order of a hash of their name and the seed. A speaker is
+    assigned to the first set with enough room, else to the set with most room.
 
     Returns:
-        set of SETS -> its utterances, in the order they were given; of a share of 0, none.
+        set of SETS -> its utterances, in their original order; empty for a share of 0.
 
     Raises:
         UserError: there are fewer speakers than sets with a share.
     """
-    _warn_of_unknown(utterances)
+    _warn_about_unknown(utterances)
     speakers: defaultdict[str, list[Utterance]] = defaultdict(list)
     for each in utterances:
         speakers[_voice(each)].append(each)
     wanted = {name: share for name, share in zip(SETS, shares, strict=True) if share}
     if len(speakers) < len(wanted):
         raise UserError(
-            f"There are {len(speakers)} speakers, and each of {', '.join(wanted)} needs one of its "
-            "own. Name the sets' files with --train_files, --dev_files and --test_files, or say "
-            "with --id_pattern who speaks."
+            f"The corpus has {len(speakers)} speakers, too few for {', '.join(wanted)}. Name the "
+            "files of the sets with --train_files, --dev_files and --test_files, or the speakers "
+            "with --id_pattern."
         )
     set_of: dict[str, str] = {}
     room = {name: share * len(utterances) for name, share in wanted.items()}  # hundredths
     empty = set(wanted)
-    ordered = _in_order(speakers, min(room.values()), random_seed)
-    for dealt, speaker in enumerate(ordered):
+    ordered = _order(speakers, min(room.values()), random_seed)
+    for assigned, speaker in enumerate(ordered):
         size = 100 * len(speakers[speaker])
-        # The last speakers are for the sets that have none yet.
-        open_to = empty if len(ordered) - dealt == len(empty) else room.keys()
-        candidates = [name for name in room if name in open_to]
+        # The last speakers are reserved for empty sets.
+        allowed = empty if len(ordered) - assigned == len(empty) else room.keys()
+        candidates = [name for name in room if name in allowed]
         fitting = [name for name in candidates if room[name] >= size]
         chosen = fitting[0] if fitting else max(candidates, key=lambda name: room[name])
         set_of[speaker] = chosen
@@ -88,27 +90,26 @@ def split(
 
 
 def _voice(utterance: Utterance) -> str:
-    """What stands for a speaker: who it is, or else the recording."""
+    """Returns a key of the speaker, or of the recording if the speaker is unknown."""
     if utterance.speaker:
         return f"speaker {utterance.speaker}"
     return f"recording {utterance.audio_path or utterance.utterance_id}"
 
 
-def _warn_of_unknown(utterances: Sequence[Utterance]) -> None:
+def _warn_about_unknown(utterances: Sequence[Utterance]) -> None:
     unknown = sum(not each.speaker for each in utterances)
     if unknown:
         logging.warning(
-            "Nobody says who speaks in %d of %d utterances: "
-            "the same voice will be in several sets.",
+            "The speaker of %d of %d utterances is unknown: the same voice may be in several sets.",
             unknown,
             len(utterances),
         )
 
 
-def _in_order(
-    speakers: dict[str, list[Utterance]], smallest_room: int, random_seed: int
-) -> list[str]:
-    def order(speaker: str) -> tuple[int, str, str]:
+def _order(speakers: dict[str, list[Utterance]], smallest_room: int, random_seed: int) -> list[str]:
+    """Returns the speakers in the order of assignment."""
+
+    def key(speaker: str) -> tuple[int, str, str]:
         spoken = speakers[speaker]
         first_id = min(each.utterance_id for each in spoken)
         name = spoken[0].speaker or _below_folder(first_id)
@@ -116,13 +117,13 @@ def _in_order(
         digest = hashlib.sha256(repr((random_seed, name)).encode()).hexdigest()
         return (-len(spoken) if large else 0), digest, first_id
 
-    return sorted(speakers, key=order)
+    return sorted(speakers, key=key)
 
 
 def _below_folder(utterance_id: str) -> str:
-    """What of an unknown speaker's id stays when the corpus is moved or its folder renamed.
+    """Returns the part of an id that stays the same when the corpus is moved or renamed.
 
-    Paths are others on another machine, and an id begins with the name of the folder.
+    An id begins with the name of the folder.
     """
     folder, slash, below = utterance_id.partition("/")
     return below if slash else folder

@@ -1,4 +1,4 @@
-"""Applies the rules of transcripts to a corpus."""
+"""Normalises the transcripts of a corpus."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -8,7 +8,7 @@ from speech.text.transcripts import TranscriptRules
 
 
 def normalise(utterances: Iterable[Utterance], rules: TranscriptRules) -> list[Utterance]:
-    """The utterances with transcripts as the rules write them; of nothing but punctuation, none."""
+    """Applies the rules to all transcripts; a transcript that becomes empty becomes None."""
     return [
         replace(each, transcript=rules.apply(each.transcript or "") or None) for each in utterances
     ]

@@ -12,7 +12,7 @@ import numpy as np
 from speech.decoding.compilation import compiled
 from speech.decoding.scorer import SPACE
 from speech.decoding.types import Bytes, Doubles, LogProbs, LongIntegers
-from speech.text.scripts import written_without_spaces
+from speech.text.characters import written_without_spaces
 from utils import UTF_8, Alphabet, UserError
 
 

@@ -1,18 +1,21 @@
 """Checkpoints of a model directory: the latest, the best, and averages of several.
 
-The best lies apart, in best/, where later ones don't push it out; an average in average/.
+The best is copied into best/, where later ones don't replace it; an average is in average/.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from absl import flags, logging
+from absl import logging
 from google.protobuf import text_format
 from tensorflow.python.training.checkpoint_state_pb2 import CheckpointState
 
 import constants
+from speech.engines.errors import first_line
 from speech.system import storage
 from utils import UserError
 
@@ -20,35 +23,40 @@ BEST = "best"
 AVERAGE = "average"
 LATEST = "latest"
 
-# TensorFlow's, which names a folder's checkpoints.
+# TensorFlow's file of the names of a folder's checkpoints.
 STATE_FILE = "checkpoint"
 
 
 def refuse_pattern(folder: str) -> None:
-    """Refuses a folder's name that TensorFlow would take for a pattern.
-
-    Raises:
-        UserError: it has one of *?[].
-    """
+    """Raises a UserError if TensorFlow would take a folder's name for a pattern."""
     if set(folder) & set("*?[]"):
         raise UserError(
-            f"{folder} has one of *?[] in its name, by which TensorFlow looks for its files "
-            "elsewhere: give the folder another name."
+            f"{folder} has one of *?[] in its name, which TensorFlow takes for a pattern: give the "
+            "folder another name."
         )
 
 
 def latest_checkpoint(folder: str) -> str | None:
-    """Returns the path of a folder's latest checkpoint; None if it names none, or one that is gone.
+    """Returns the path of a folder's latest checkpoint; None without one, or if it is missing.
 
     Raises:
-        UserError: what names the folder's checkpoints can't be read.
+        UserError: the file of the checkpoints' names can't be read.
     """
     paths = kept_checkpoints(folder)
     return paths[0] if paths and tf.io.gfile.exists(f"{paths[0]}.index") else None
 
 
+def latest_step(folder: str) -> int:
+    """Returns the step of a folder's latest checkpoint; 0 without one.
+
+    Raises:
+        UserError: it can't be read.
+    """
+    return steps_of(latest_checkpoint(folder))
+
+
 def steps_of(checkpoint: str | None) -> int:
-    """Steps that a checkpoint was trained for; none are 0.
+    """Returns the number of steps that a checkpoint was trained for; 0 for None.
 
     Raises:
         UserError: it can't be read.
@@ -59,13 +67,13 @@ def steps_of(checkpoint: str | None) -> int:
         return int(tf.train.load_variable(checkpoint, "global_step"))
     except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
         raise UserError(
-            f"The checkpoint {checkpoint} can't be read: {error}. Bring it back, or take another "
-            "one (eval.py --checkpoint); training.py goes on from the one before."
+            f"The checkpoint {checkpoint} can't be read: {error}. Restore it, or use another one "
+            "(eval.py --checkpoint); training.py continues from the one before."
         ) from None
 
 
 def find_checkpoint(model_dir: str, which: str | None) -> str:
-    """Path of a checkpoint.
+    """Returns the path of a checkpoint.
 
     Args:
         which: best, average, latest, or a path; None for the best, or the latest if there is none.
@@ -88,7 +96,7 @@ def find_checkpoint(model_dir: str, which: str | None) -> str:
         return found
     if which not in (BEST, AVERAGE, LATEST):
         raise UserError(
-            f"There is no checkpoint {which}: name best, average or latest, or a path without its "
+            f"There is no checkpoint {which}: give best, average or latest, or a path without its "
             f"ending, as in {storage.join(model_dir, 'model.ckpt-1000')}."
         )
     more = " --average_checkpoints=5" if which == AVERAGE else ""
@@ -98,39 +106,28 @@ def find_checkpoint(model_dir: str, which: str | None) -> str:
     )
 
 
-def define_checkpoint_flags() -> None:
-    """Which of a model's checkpoints a door takes; `asked_checkpoint` finds it."""
-    flags.DEFINE_string(
-        "checkpoint",
-        None,
-        "best (on the development data), latest, average, or a path; default: the best, if "
-        "training looked at development data, else the latest.",
-    )
-    flags.DEFINE_string(
-        "average_checkpoints",
-        None,
-        "Take the average of the last checkpoints: their number, as in 5, or a weight for each, "
-        "newest first, as in 3,2,1.",
-    )
+@dataclass(frozen=True)
+class CheckpointChoice:
+    """Which of a model's checkpoints a program uses."""
+
+    which: str | None = None  # as `find_checkpoint` takes it
+    average_weights: tuple[float, ...] = ()  # newest first; of an average to make, if there are any
+
+    def find(self, model_dir: str) -> str:
+        """Returns the checkpoint's path; makes the average if that is the choice.
+
+        Raises:
+            UserError: there is no such checkpoint, or there are too few to average.
+        """
+        if self.average_weights:
+            return average(model_dir, self.average_weights)
+        return find_checkpoint(model_dir, self.which)
 
 
-def asked_checkpoint(model_dir: str, which: str | None, averaged: str | None) -> str:
-    """Path of the checkpoint that --checkpoint and --average_checkpoints ask for.
+def replace_copy(checkpoint: str, folder: str) -> None:
+    """Copies a checkpoint into a folder, in place of the one that is there.
 
-    Raises:
-        UserError: both are given, or there is no such checkpoint.
-    """
-    if not averaged:
-        return find_checkpoint(model_dir, which)
-    if which:
-        raise UserError("--checkpoint and --average_checkpoints are two: give one.")
-    return average(model_dir, parse_weights(averaged))
-
-
-def keep_apart(checkpoint: str, folder: str) -> None:
-    """Copies a checkpoint into a folder of its own, in place of the one that is there.
-
-    Stopped at any moment, the folder names the old one or the new one, whole.
+    Whenever the process ends, the folder names the old one or the new one, complete.
     """
     tf.io.gfile.makedirs(folder)
     kept = _inside(folder, checkpoint)
@@ -145,7 +142,10 @@ def keep_apart(checkpoint: str, folder: str) -> None:
 
 
 def parse_weights(text: str) -> tuple[float, ...]:
-    """Weights of an average, newest checkpoint first: "5" is five equal ones, "3,2,1" three.
+    """Parses the weights of an average, newest checkpoint first.
+
+    Args:
+        text: "5" for five equal weights, "3,2,1" for these three.
 
     Raises:
         UserError: the text is neither.
@@ -165,9 +165,15 @@ def parse_weights(text: str) -> tuple[float, ...]:
 
 
 def average(model_dir: str, weights: Sequence[float]) -> str:
-    """Path of the weighted mean of a model directory's last checkpoints, newest first.
+    """Writes the weighted mean of a model directory's last checkpoints into average/.
 
-    It is written into average/. Integers, such as the step, are the newest one's.
+    Integers, such as the step, are the newest checkpoint's.
+
+    Args:
+        weights: newest checkpoint first.
+
+    Returns:
+        The path of the average.
 
     Raises:
         UserError: fewer checkpoints are kept than weights are given.
@@ -180,14 +186,13 @@ def average(model_dir: str, weights: Sequence[float]) -> str:
         )
     readers = [tf.train.load_checkpoint(path) for path in kept[: len(weights)]]
     shares = np.asarray(weights) / np.sum(weights)
-    names = sorted(readers[0].get_variable_to_shape_map())
-    tensors = [_mean([reader.get_tensor(name) for reader in readers], shares) for name in names]
+    values = {
+        name: _mean([reader.get_tensor(name) for reader in readers], shares)
+        for name in sorted(readers[0].get_variable_to_shape_map())
+    }
     folder = storage.join(model_dir, AVERAGE)
     path = _inside(folder, kept[0])
-    tf.io.gfile.makedirs(folder)
-    tf.raw_ops.SaveV2(
-        prefix=path, tensor_names=names, shape_and_slices=[""] * len(names), tensors=tensors
-    )
+    _write(path, values)
     _announce(folder, [path])
     return path
 
@@ -201,14 +206,45 @@ def _mean(values: Sequence[np.ndarray], shares: np.ndarray) -> np.ndarray:
     return np.asarray(total, values[0].dtype)
 
 
+def save(folder: str, values: Mapping[str, Any], keep: int) -> str:
+    """Saves variables as a folder's latest checkpoint.
+
+    Args:
+        values: variable's name -> array; `global_step` is the checkpoint's step.
+        keep: number of checkpoints that remain; older ones are removed.
+
+    Returns:
+        The path of the checkpoint.
+    """
+    path = storage.join(folder, f"model.ckpt-{int(values['global_step'])}")
+    _write(path, values)
+    kept = [*(each for each in reversed(kept_checkpoints(folder)) if each != path), path]
+    _announce(folder, kept[-keep:])
+    for old in kept[:-keep]:
+        for file in _files_of(old):
+            tf.io.gfile.remove(file)
+    return path
+
+
+def _write(path: str, values: Mapping[str, Any]) -> None:
+    tf.io.gfile.makedirs(path.rpartition("/")[0])
+    tf.raw_ops.SaveV2(
+        prefix=path,
+        tensor_names=list(values),
+        shape_and_slices=[""] * len(values),
+        tensors=list(values.values()),
+    )
+
+
 def _inside(folder: str, checkpoint: str) -> str:
     return storage.join(folder, checkpoint.rpartition("/")[2])
 
 
 def _announce(folder: str, checkpoints: Sequence[str]) -> None:
-    """Makes these the folder's checkpoints, oldest first, by name alone: it may be moved.
+    """Names a folder's checkpoints in its file, oldest first.
 
-    TensorFlow's own function takes a name for a path from where the process runs.
+    Without their folder, which may be moved: TensorFlow's own function takes a name for a path from
+    where the process runs.
     """
     names = [path.rpartition("/")[2] for path in checkpoints]
     lines = [f'model_checkpoint_path: "{names[-1]}"']
@@ -222,17 +258,17 @@ def _files_of(checkpoint: str) -> list[str]:
     return [storage.join(folder, name) for name in names if name.startswith(f"{prefix}.")]
 
 
-# --- What happens to checkpoints ------------------------------------------------------------------
+# --- The checkpoints of a folder ------------------------------------------------------------------
 
 
 def kept_checkpoints(folder: str) -> list[str]:
-    """Returns the paths of the checkpoints that a folder names, newest first.
+    """Returns the paths of the checkpoints that a folder's file names, newest first.
 
-    Not by tf.train.get_checkpoint_state, for which a file that is damaged is one that is not there:
-    a training would begin again in the place of the old one.
+    Not by tf.train.get_checkpoint_state, which takes a damaged file for a missing one: a training
+    would start from the beginning and replace the old one.
 
     Raises:
-        UserError: what names them can't be read.
+        UserError: the file can't be read.
     """
     path = storage.join(folder, STATE_FILE)
     if not storage.exists(path):
@@ -244,7 +280,7 @@ def kept_checkpoints(folder: str) -> list[str]:
             raise ValueError("it has no model_checkpoint_path")
     except (text_format.ParseError, ValueError) as error:
         raise UserError(
-            f"{path} doesn't name the folder's checkpoints ({error}): bring it back, or write the "
+            f"{path} doesn't name the folder's checkpoints ({error}): restore it, or write the "
             'newest one\'s name into it, as in model_checkpoint_path: "model.ckpt-1000".'
         ) from None
     latest = state.model_checkpoint_path
@@ -255,11 +291,11 @@ def kept_checkpoints(folder: str) -> list[str]:
 
 
 def trained_checkpoints(folder: str) -> list[str]:
-    """Those of `kept_checkpoints` that were trained for a step at least."""
+    """Returns those of `kept_checkpoints` that were trained for at least one step."""
     return [path for path in kept_checkpoints(folder) if not path.endswith("-0")]
 
 
-def give_up_damaged(folder: str) -> None:
+def drop_damaged(folder: str) -> None:
     """Makes the newest checkpoint that can be read the latest one of a folder.
 
     Raises:
@@ -272,16 +308,16 @@ def give_up_damaged(folder: str) -> None:
             if number:
                 _announce(folder, list(reversed(kept[number:])))
             return
-        logging.warning("%s can't be read and is given up: %s", path, problem)
+        logging.warning("%s can't be read and is dropped: %s", path, problem)
     if kept:
         raise UserError(
-            f"No checkpoint in {folder} can be read, the newest is {kept[0]}: bring one back, or "
-            f"remove {storage.join(folder, STATE_FILE)} to begin anew."
+            f"No checkpoint in {folder} can be read, the newest is {kept[0]}: restore one, or "
+            f"remove {storage.join(folder, STATE_FILE)} to start training from the beginning."
         )
 
 
 def _problem(checkpoint: str) -> str:
-    """Why a checkpoint can't be read; empty if it can."""
+    """Returns why a checkpoint can't be read; empty if it can."""
     try:
         reader = tf.train.load_checkpoint(checkpoint)
         for name in reader.get_variable_to_shape_map():
@@ -289,3 +325,33 @@ def _problem(checkpoint: str) -> str:
     except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
         return str(error).partition("\n")[0] or type(error).__name__
     return ""
+
+
+def check_writable(model_dir: str) -> None:
+    """Writes and removes a file, in the way in which TensorFlow will write checkpoints.
+
+    TensorFlow reaches a bucket by its own code and credentials, which can differ from those of
+    speech/system/storage.py.
+
+    Raises:
+        UserError: TensorFlow can't write there.
+    """
+    refuse_pattern(model_dir)
+    path = storage.join(model_dir, ".writable")
+    try:
+        if not storage.in_bucket(model_dir):  # which needs no folders
+            tf.io.gfile.makedirs(model_dir)
+        with tf.io.gfile.GFile(path, "w") as file:
+            file.write("This file may be removed.\n")
+        tf.io.gfile.remove(path)
+    except tf.errors.OpError as error:
+        remedy = "Choose another folder, or make room and check that you may write there"
+        if storage.in_bucket(model_dir):
+            remedy = (
+                "Check the bucket's name, log in (gcloud auth application-default login), or give "
+                "this account the role Storage Object Admin on the bucket"
+            )
+        raise UserError(
+            f"TensorFlow can't write into --model_dir={model_dir}: {first_line(error.message)}. "
+            f"{remedy}."
+        ) from None

@@ -16,7 +16,8 @@ from speech.decoding.scorer import Scorer
 from speech.engines import checkpoints
 from speech.evaluation import comparison, logits_cache, report_page, results, sweeps
 from speech.evaluation.network_output import NetworkOutput
-from speech.evaluation.recognition import Recogniser, find_set
+from speech.evaluation.recogniser import Recogniser
+from speech.evaluation.recognition import find_set
 from speech.evaluation.results import Result, Summary
 from speech.evaluation.sweeps import BeamPoint, WeightPoint
 from speech.networks.config import ModelConfig

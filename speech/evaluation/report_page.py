@@ -21,7 +21,7 @@ from speech.html import charts
 from speech.html import page as html_page
 from speech.html.page import thousands
 from speech.system import storage
-from speech.text.showing import CIRCLE, is_mark
+from speech.text.characters import CIRCLE, is_mark
 
 REPORT_FILE = "report.html"
 INDEX_FILE = "index.html"

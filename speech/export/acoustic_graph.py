@@ -1,9 +1,9 @@
-"""A model's network as exported graphs have it: log-probabilities of features or of samples."""
+"""A model's network for export: computes log-probabilities of features or of samples."""
 
 import tensorflow as tf
 
 from speech.features import graph as graph_features
-from speech.layers import rnn
+from speech.layers import recurrence
 from speech.networks import registry
 from speech.networks.config import ModelConfig
 from utils import UserError
@@ -12,7 +12,7 @@ Tensors = tuple[tf.Tensor, ...]
 
 
 class AcousticGraph(tf.Module):
-    """A network that computes in float32, whatever it was trained in."""
+    """A network that computes in float32, whatever precision it was trained in."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -21,26 +21,34 @@ class AcousticGraph(tf.Module):
 
     @property
     def carries_state(self) -> bool:
-        """Whether there is `stream`."""
+        """Whether the network has `stream`."""
         return registry.carries_state(self.network.config)
 
     def of_features(self, features: tf.Tensor, feature_length: tf.Tensor) -> Tensors:
-        """Log-probabilities of a batch.
+        """Computes the log-probabilities of a batch of features.
 
         Args:
-            features: float32 [batch, frames, bins] as features.extract gives them: what is
-                normalised over a corpus is normalised here.
-            feature_length: int32 [batch], real frames.
+            features: float32 [batch, frames, bins] as front_end.extract returns them; those that
+                are normalised over a corpus are normalised here.
+            feature_length: int32 [batch], frames without padding.
 
         Returns:
-            natural logarithms float32 [batch, outputs, labels], and their lengths int32 [batch].
+            natural logarithms float32 [batch, outputs, classes], and their lengths int32 [batch].
         """
-        with rnn.forward_only():
-            logits, output_length = self.network(self._normalised(features), feature_length)
+        with recurrence.forward_only():
+            logits, output_length = self.network(self._normalise(features), feature_length)
         return tf.nn.log_softmax(logits), output_length
 
     def of_samples(self, samples: tf.Tensor, sample_length: tf.Tensor) -> Tensors:
-        """The same of float32 [batch, samples] at int16 scale; sample_length: int32 [batch]."""
+        """Computes the log-probabilities of a batch of samples.
+
+        Args:
+            samples: float32 [batch, samples] at int16 scale and the front end's rate.
+            sample_length: int32 [batch], samples without padding.
+
+        Returns:
+            see `of_features`.
+        """
         return self.of_features(
             *graph_features.extract(samples, sample_length, self._front_end, tf.float64)
         )
@@ -48,43 +56,43 @@ class AcousticGraph(tf.Module):
     def stream(
         self, features: tf.Tensor, padding: tf.Tensor, *state: tf.Tensor
     ) -> tuple[tf.Tensor, ...]:
-        """Log-probabilities of a piece of each utterance of a batch.
+        """Computes the log-probabilities of a piece of each utterance of a batch.
 
         Args:
-            features: float32 [batch, frames, bins] as `of_features`, all real, for the windows of
-                one output or more, see DeepSpeechLstm.stream.
-            padding: int32 [2], frames of zeros in front of and behind these.
-            state: behind the piece before, as `initial_state` has it.
+            features: float32 [batch, frames, bins] as for `of_features`, without padding, for the
+                windows of at least one output; see DeepSpeechLstm.stream.
+            padding: int32 [2], number of frames of zeros before and after these.
+            state: after the previous piece; `initial_state` for the first one.
 
         Returns:
-            natural logarithms float32 [batch, outputs, labels], and the state behind this piece.
+            natural logarithms float32 [batch, outputs, classes], and the state after this piece.
         """
-        # Not tf.pad, which forgets the shape when its numbers aren't constant.
+        # Not tf.pad, which loses the shape when its numbers aren't constant.
         batch, bins = tf.shape(features)[0], features.shape[2]
-        front, behind = (tf.zeros([batch, each, bins]) for each in tf.unstack(padding))
-        windows = tf.concat([front, self._normalised(features), behind], axis=1)
-        with rnn.forward_only(in_blocks=False):
+        before, after = (tf.zeros([batch, each, bins]) for each in tf.unstack(padding))
+        windows = tf.concat([before, self._normalise(features), after], axis=1)
+        with recurrence.forward_only(in_blocks=False):
             logits, state = self.network.stream(windows, state)
         return tf.nn.log_softmax(logits), *state
 
     def initial_state(self, batch: int) -> Tensors:
-        """In front of an utterance's first piece."""
+        """Returns the state before an utterance's first piece; batch: number of utterances."""
         return tuple(self.network.initial_state(batch))
 
-    def _normalised(self, features: tf.Tensor) -> tf.Tensor:
+    def _normalise(self, features: tf.Tensor) -> tf.Tensor:
         if self._statistics is None:
             return features
         mean, deviation = self._statistics.mean, self._statistics.deviation
         return (features - tf.constant(mean)) / tf.constant(deviation)
 
 
-def restored(config: ModelConfig, checkpoint: str) -> AcousticGraph:
+def restore(config: ModelConfig, checkpoint: str) -> AcousticGraph:
     """Returns the graph with a checkpoint's variables.
 
-    Shapes are compared before there is memory for them: a config with a wrong size may ask for any.
+    Shapes are compared before memory is allocated: with a wrong config it might be any amount.
 
     Raises:
-        UserError: the checkpoint can't be read, or is one of another network.
+        UserError: the checkpoint can't be read, or belongs to another network.
     """
     try:
         reader = tf.train.load_checkpoint(checkpoint)
@@ -99,7 +107,7 @@ def restored(config: ModelConfig, checkpoint: str) -> AcousticGraph:
     except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as error:
         raise UserError(
             f"The checkpoint {checkpoint} can't be read as a model of its config.json: {error}. "
-            "Take another one (--checkpoint)."
+            "Choose another one (--checkpoint)."
         ) from None
     return graph
 

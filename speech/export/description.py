@@ -1,4 +1,4 @@
-"""What an exported model says of itself: all that its reader needs beside the graph."""
+"""The description in an exported model: what its reader needs besides the graph."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -12,7 +12,7 @@ DESCRIPTION_FORMAT = 1
 
 @dataclass(frozen=True)
 class Naming:
-    """What people call a model; nothing is computed from it. Empty: not said."""
+    """Names and texts about a model, for people. Empty: unknown."""
 
     name: str = ""
     version: str = ""
@@ -24,13 +24,14 @@ class Naming:
 
 @dataclass(frozen=True)
 class Description:
-    """A model's settings, the steps it was trained for, and its names."""
+    """A model's settings, its training steps, and its names."""
 
     config: ModelConfig
     checkpoint_step: int
     naming: Naming = field(default_factory=Naming)
 
     def to_json(self) -> str:
+        """Formats the description as JSON."""
         return json.dumps(
             {
                 "format": DESCRIPTION_FORMAT,
@@ -44,7 +45,14 @@ class Description:
 
     @classmethod
     def from_json(cls, text: str, path: str) -> "Description":
-        """The description in `text`; `path` is for the message of the UserError if it is none."""
+        """Parses a description.
+
+        Args:
+            path: of the file, for messages.
+
+        Raises:
+            UserError: the text isn't a description of this format.
+        """
         remedy = "export the model again, with this version of the program"
         with typed_json.explained(path, "an exported model's description", remedy):
             content = typed_json.parse_object(text)

@@ -1,4 +1,4 @@
-"""A page about an exported model: what it was trained on, how well it does, how it is used."""
+"""The page about an exported model: training data, sizes, error rates, and use."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from speech.export.description import Description
 from speech.export.rates import Rates
 from speech.networks import registry
-from speech.networks.config import SIZES
 from speech.shards.shard_set import ShardSet
 
 CARD_FILE = "model_card.md"
@@ -17,7 +16,7 @@ class Form:
     """One form of a model."""
 
     name: str
-    path: str  # from the card; empty for the checkpoint, which isn't beside it
+    path: str  # relative to the card; empty for the checkpoint, which isn't in the same folder
     bytes: int
 
 
@@ -28,7 +27,13 @@ def card(
     test: ShardSet | None,
     rates: Mapping[str, Rates],
 ) -> str:
-    """The page in Markdown; rates: by the forms' names, none without a test set."""
+    """Formats the page in Markdown.
+
+    Args:
+        training: shards that the model was trained on, if known.
+        test: shards that the rates were measured on.
+        rates: by the forms' names; empty without a test set.
+    """
     naming = description.naming
     title = " ".join(each for each in (naming.name or "Speech model", naming.version) if each)
     lines = [f"# {title}", ""]
@@ -44,9 +49,7 @@ def card(
 def _settings(description: Description) -> list[str]:
     config, naming = description.config, description.naming
     network, front_end = config.network, config.front_end
-    sizes = ", ".join(
-        f"{size} {getattr(network, size)}" for size in SIZES if getattr(network, size) is not None
-    )
+    sizes = ", ".join(f"{size} {value}" for size, value in network.sizes.items())
     parameters = registry.parameters(registry.sketch(network))
     rows = [
         ("Language", naming.language),
@@ -70,7 +73,7 @@ def _settings(description: Description) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    """A text in a table's cell, on one line."""
+    """Formats a text for a cell of a table, on one line."""
     return " ".join(text.split()).replace("|", "\\|")
 
 
@@ -78,7 +81,7 @@ def _training(description: Description, data: ShardSet | None) -> list[str]:
     training = description.config.training
     lines = []
     if data is None:
-        lines.append("Not said: export.py --train_data=... reads it from the shards' index.")
+        lines.append("Unknown: export.py --train_data=... reads it from the shards' index.")
     else:
         index = data.index
         copies = " with augmented copies" if index.settings.copies.augmented_copies else ""
@@ -99,7 +102,7 @@ def _rates(forms: Sequence[Form], test: ShardSet | None, rates: Mapping[str, Rat
     if test is None:
         rows = [f"| {form.name} | {form.bytes / 1e6:.2f} MB |" for form in forms]
         return [
-            "Not measured: export.py --test_data=... does it.",
+            "Not measured: export.py --test_data=... measures them.",
             "",
             "| form | size |",
             "| --- | --- |",
@@ -109,7 +112,7 @@ def _rates(forms: Sequence[Form], test: ShardSet | None, rates: Mapping[str, Rat
     lines = [
         f"On `{test.pattern}`: {test.index.records:,} utterances, {seconds / 60:.1f} minutes.",
         "",
-        "| form | size | WER | CER | greedily: WER | CER | other transcripts | real-time factor |",
+        "| form | size | WER | CER | best path: WER | CER | other hypotheses | real-time factor |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for form in forms:
@@ -121,9 +124,9 @@ def _rates(forms: Sequence[Form], test: ShardSet | None, rates: Mapping[str, Rat
         )
     lines += [
         "",
-        "WER and CER by beam search without a language model. Other transcripts: than those of the",
-        "checkpoint, whose size counts what the optimizer keeps. Real-time factor: of the network",
-        "alone, an utterance at a time.",
+        "WER and CER: by beam search without a language model, and by best path. Other hypotheses:",
+        "those that differ from the checkpoint's. The checkpoint's size includes the optimizer's",
+        "variables. Real-time factor: of the network alone, one utterance at a time.",
     ]
     return lines
 
@@ -131,7 +134,7 @@ def _rates(forms: Sequence[Form], test: ShardSet | None, rates: Mapping[str, Rat
 def _use(description: Description, forms: Sequence[Form]) -> list[str]:
     path = next((form.path for form in forms if form.path), "model.tflite")
     lines = [
-        "In the project that wrote it, with this folder's path before the model's:",
+        "In the project that wrote this page, with this folder's path before the model's:",
         "",
         "```",
         f"python transcribe.py --model={path} --scorer=kenlm.scorer --audio=x.wav",
@@ -156,8 +159,8 @@ def _use(description: Description, forms: Sequence[Form]) -> list[str]:
         rate = description.config.front_end.sample_rate
         lines += [
             "",
-            "By TensorFlow Serving, which takes samples (numbers of 16-bit scale, "
-            f"{rate} a second) and gives log-probabilities:",
+            f"With TensorFlow Serving, which takes samples (at int16 scale and {rate} Hz) and "
+            "returns log-probabilities:",
             "",
             "```",
             "docker run -p 8501:8501 -e MODEL_NAME=speech "

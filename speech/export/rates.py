@@ -1,4 +1,4 @@
-"""What each form of an exported model makes of a test set."""
+"""Measures the error rates of each form of an exported model on a test set."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,21 +13,25 @@ from speech.shards.shard_set import ShardSet
 
 @dataclass(frozen=True)
 class Rates:
-    """Error rates of one form, by beam search without a scorer, as eval.py's last line."""
+    """Error rates of one form, by beam search without a scorer, as in eval.py's last line."""
 
     wer: float
     cer: float
     greedy_wer: float
     greedy_cer: float
     utterances: int
-    changed: int  # transcripts that are other ones than those of the first form
+    changed: int  # hypotheses that differ from those of the first form
     real_time_factor: float  # of the network alone, one utterance at a time
 
 
 def measure(
     models: Mapping[str, AcousticModel], shards: ShardSet, progress: Callable[[int], object]
 ) -> dict[str, Rates]:
-    """The rates of every model, all of the same alphabet; `progress` hears of each utterance.
+    """Returns the rates of every model, by name.
+
+    Args:
+        models: all of the test set's alphabet.
+        progress: called with 1 after each utterance.
 
     Raises:
         UserError: a network's output isn't finite.

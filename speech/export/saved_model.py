@@ -1,12 +1,12 @@
-"""SavedModels: a graph that TensorFlow and TensorFlow Serving load without this project.
+"""Writes SavedModels, which TensorFlow and TensorFlow Serving load without this project.
 
-Two signatures take float32 [batch, frames, bins] with int32 [batch] frames (`features`), or samples
-float32 [batch, samples] at int16 scale with int32 [batch] samples (`samples`, also the default).
-Both give log_probs float32 [batch, outputs, labels] and output_length int32 [batch].
+Two signatures take features float32 [batch, frames, bins] with int32 [batch] frames (`features`),
+or samples float32 [batch, samples] at int16 scale with int32 [batch] samples (`samples`, also the
+default). Both return log_probs float32 [batch, outputs, classes] and output_length int32 [batch].
 
-Networks that carry a state have a third (`stream`), which takes an utterance piece by piece:
+Networks that carry a state have a third one (`stream`), which takes an utterance piece by piece:
 features float32 [batch, frames, bins], padding int32 [2] and the state, state_0, state_1, ...,
-float32 [1, batch, units] each; it gives log_probs and the state (AcousticGraph.stream).
+float32 [1, batch, units] each; it returns log_probs and the state (AcousticGraph.stream).
 """
 
 import tensorflow as tf
@@ -19,25 +19,28 @@ from utils import UserError
 
 FEATURES, SAMPLES, STREAM = "features", "samples", "stream"
 
-# TensorFlow's folder for what isn't its own.
+# In TensorFlow's folder for files of others.
 DESCRIPTION_FILE = "assets.extra/description.json"
 GRAPH_FILE = "saved_model.pb"
 
+STATE_PREFIX = "state_"
+
 
 def description_path(folder: str) -> str:
+    """Returns the path of a SavedModel's description."""
     return storage.join(folder, DESCRIPTION_FILE)
 
 
 def save(graph: AcousticGraph, description: Description, folder: str) -> None:
-    """Writes a SavedModel in place of what is in the folder.
+    """Writes a SavedModel, in place of the one in the folder if there is one.
 
     Raises:
-        UserError: it can't be written, or the folder holds something else.
+        UserError: it can't be written, or the folder contains other files.
     """
     path = description_path(folder)
     if not storage.exists(path) and any(True for _ in storage.files_below(folder)):
         raise UserError(
-            f"{folder} holds files that aren't an exported model's, and would be replaced: move "
+            f"{folder} contains files that aren't an exported model's and would be deleted: move "
             "them, or choose another --export_dir."
         )
     bins = description.config.front_end.bins
@@ -49,11 +52,12 @@ def save(graph: AcousticGraph, description: Description, folder: str) -> None:
     if graph.carries_state:
         signatures[STREAM] = streaming(graph, description, None)
     storage.remove_folder(folder)
-    # First, so that what a killed export leaves is known as an export's. The graph comes last.
+    # First, so that the remains of a killed export are recognised as an export's. The graph is
+    # written last.
     storage.make_folder(path.rpartition("/")[0])
     storage.write_text(path, description.to_json())
     verbosity = logging.get_verbosity()
-    logging.set_verbosity(min(verbosity, logging.WARNING))  # it tells of names inside the graph
+    logging.set_verbosity(min(verbosity, logging.WARNING))  # it logs names inside the graph
     try:
         tf.saved_model.save(graph, folder, signatures)
     finally:
@@ -66,6 +70,14 @@ def _signature(
     shape: list[int | None],
     length_name: str,
 ) -> tf.types.experimental.ConcreteFunction:
+    """Returns a function of a batch with named inputs and outputs.
+
+    Args:
+        compute: AcousticGraph.of_features or .of_samples.
+        name: of the values, which have the given shape.
+        length_name: of their lengths.
+    """
+
     @tf.function
     def signature(values: tf.Tensor, length: tf.Tensor) -> dict[str, tf.Tensor]:
         log_probs, output_length = compute(values, length)
@@ -79,16 +91,20 @@ def _signature(
 def streaming(
     graph: AcousticGraph, description: Description, batch: int | None
 ) -> tf.types.experimental.ConcreteFunction:
-    """A piece's signature; batch: utterances, None: any number."""
+    """Returns AcousticGraph.stream as a function with named inputs and outputs.
+
+    Args:
+        batch: number of utterances; None: any.
+    """
 
     @tf.function
     def signature(
         features: tf.Tensor, padding: tf.Tensor, **state: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        log_probs, *after = graph.stream(
+        log_probs, *new_state = graph.stream(
             features, padding, *(state[each] for each in sorted(state))
         )
-        return {"log_probs": log_probs, **dict(zip(sorted(state), after, strict=True))}
+        return {"log_probs": log_probs, **dict(zip(sorted(state), new_state, strict=True))}
 
     bins = description.config.front_end.bins
     states = {
@@ -105,5 +121,5 @@ def streaming(
 
 
 def state_name(number: int) -> str:
-    """What a signature calls one of the state's tensors."""
-    return f"state_{number}"
+    """Returns the name of one of the state's tensors in signatures."""
+    return f"{STATE_PREFIX}{number}"

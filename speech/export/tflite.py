@@ -1,10 +1,10 @@
-"""TensorFlow Lite files for small machines: built-in operations alone, one file with everything.
+"""Writes TensorFlow Lite files: only built-in operations, everything in one file.
 
-A file has two signatures. `front_end` takes samples, float32 [1, samples] at int16 scale, and gives
-features, float32 [1, frames, bins]; `network` takes these and gives log_probs, float32 [1, outputs,
-labels]. They are two so that only the network is quantised. Of a network that carries a state there
-is a third, `stream`, with what a SavedModel's has (speech/export/saved_model.py), of one utterance.
-Description and alphabet are in the file's metadata (speech/export/tflite_metadata.py).
+A file has two signatures, so that only the network is quantised. `front_end` takes samples, float32
+[1, samples] at int16 scale, and returns features, float32 [1, frames, bins]; `network` takes these
+and returns log_probs, float32 [1, outputs, classes]. A network that carries a state has a third
+one, `stream`, as a SavedModel has (speech/export/saved_model.py), for one utterance. Description
+and alphabet are in the file's metadata (speech/export/tflite_metadata.py).
 """
 
 import contextlib
@@ -27,16 +27,16 @@ from speech.features import graph as graph_features
 
 FRONT_END, NETWORK, STREAM = "front_end", "network", "stream"
 
-# What weights are stored in. int8: products are computed in int8 too, activations are quantised as
-# they come ("dynamic range").
-FLOAT32, FLOAT16, INT8 = PRECISIONS = ("float32", "float16", "int8")
+# Precision of the weights. With int8, products are computed in int8 too, and activations are
+# quantised at run time ("dynamic range").
+FLOAT32, FLOAT16, INT8 = "float32", "float16", "int8"
 
-# Where kernels want their weights, in bytes from the start of the file.
+# Kernels expect weights at multiples of so many bytes from the start of the file.
 ALIGNMENT = 16
 
 
 def convert(graph: AcousticGraph, description: Description, precision: str) -> bytes:
-    """The content of a file; precision: of PRECISIONS."""
+    """Returns the content of a file; precision: FLOAT32, FLOAT16 or INT8."""
     front_end = description.config.front_end
 
     @tf.function
@@ -51,26 +51,30 @@ def convert(graph: AcousticGraph, description: Description, precision: str) -> b
     features = tf.TensorSpec([1, None, front_end.bins], tf.float32, "features")
     samples = tf.TensorSpec([1, None], tf.float32, "samples")
     network = log_probs_of.get_concrete_function(features)
-    model = _converted(network, NETWORK, graph, precision)
-    # Always float32: what quantisation rounds off the filters would be an error of every feature.
+    model = _convert(network, NETWORK, graph, precision)
+    # Always float32: rounding errors of the filters would be in every feature.
     filters = features_of.get_concrete_function(samples)
-    _append(model, _converted(filters, FRONT_END, tf.Module(), FLOAT32))
+    _append(model, _convert(filters, FRONT_END, tf.Module(), FLOAT32))
     if graph.carries_state:
         piece = saved_model.streaming(graph, description, batch=1)
-        _append(model, _converted(piece, STREAM, graph, precision))
+        _append(model, _convert(piece, STREAM, graph, precision))
     _share_equal_buffers(model)
     text = description.to_json().encode()
     _add_metadata(model, DESCRIPTION_NAME, text[:1] + CHECKSUM_LINE % 0 + text[1:])
-    return with_checksum(_packed(model))
+    return with_checksum(_pack(model))
 
 
-def _converted(
+def _convert(
     function: tf.types.experimental.ConcreteFunction,
     signature: str,
     owner: tf.Module,
     precision: str,
 ) -> Any:
-    """A function as a schema's ModelT with one signature; owner: of its variables."""
+    """Converts a function to a schema's ModelT with one signature.
+
+    Args:
+        owner: of the function's variables.
+    """
     owner.function = function  # the converter looks for it there
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], owner)
     del owner.function
@@ -102,7 +106,7 @@ def _silence() -> Iterator[None]:
 
 
 def _append(model: Any, other: Any) -> None:
-    """Adds the graph, with its loops, and the signature of another ModelT."""
+    """Appends another ModelT's graph, with its loops, and its signature."""
     first_code, first_buffer = len(model.operatorCodes), len(model.buffers)
     first_graph = len(model.subgraphs)
     (signature,) = other.signatureDefs
@@ -123,7 +127,7 @@ def _append(model: Any, other: Any) -> None:
 
 
 def _share_equal_buffers(model: Any) -> None:
-    """Lets tensors of the same bytes share them: the converter writes a loop's kernels twice."""
+    """Makes tensors with equal bytes share them: the converter writes a loop's kernels twice."""
     first: dict[bytes, int] = {}
     for graph in model.subgraphs:
         for tensor in graph.tensors:
@@ -138,6 +142,7 @@ def _share_equal_buffers(model: Any) -> None:
 
 
 def _add_metadata(model: Any, name: str, content: bytes) -> None:
+    """Adds an entry to the file's metadata."""
     buffer, entry = schema.BufferT(), schema.MetadataT()
     buffer.data = np.frombuffer(content, np.uint8)
     entry.name, entry.buffer = name, len(model.buffers)
@@ -146,7 +151,7 @@ def _add_metadata(model: Any, name: str, content: bytes) -> None:
 
 
 class _Builder(flatbuffers.Builder):
-    """Aligns buffers, as the schema asks and Python's generated code doesn't."""
+    """A builder that aligns buffers, which the schema requires and flatbuffers' Python omits."""
 
     def CreateNumpyVector(self, x: npt.NDArray[Any]) -> int:  # noqa: N802
         if x.dtype != np.uint8:
@@ -159,7 +164,7 @@ class _Builder(flatbuffers.Builder):
         return int(self.EndVector())
 
 
-def _packed(model: Any) -> bytes:
+def _pack(model: Any) -> bytes:
     builder = _Builder(1024)
     builder.Finish(model.Pack(builder), IDENTIFIER)
     return bytes(builder.Output())

@@ -1,10 +1,10 @@
-"""The front end as TensorFlow operations, for graphs that take samples.
+"""The front end as TensorFlow operations, for graphs whose input is samples.
 
-What comes out is what features.extract gives.
+Its features equal those of front_end.extract.
 
-On a server it is computed in float64, as preparation does. TensorFlow Lite has no float64; there
-every sample's product with the window is split into parts that float32 holds exactly, so that the
-logarithms of quiet bins beside loud ones come out the same.
+On a server it uses float64, as preparation does. TensorFlow Lite has no float64: there the product
+of each sample with the window is split into parts that are exact in float32, so that the logarithms
+of quiet bins next to loud ones are equal.
 """
 
 import numpy as np
@@ -24,30 +24,29 @@ from speech.features.front_end import (
 )
 from speech.features.normalisation import SMALLEST_DEVIATION
 
-# Bits behind the binary point of the window's first two parts. A sample of 16 bits times a weight
-# of 7 is exact in float32's 24, and so is the difference of two of them; the second part's weights
-# are below 2**-8, which leaves its products as many bits. What the third rounds is 2**-40 of them.
+# Bits after the binary point of the window's first two parts. A sample of 16 bits times a weight of
+# 7 is exact in float32's 24, and so is the difference of two of them; the second part's weights are
+# below 2**-8, which leaves as many bits for its products. The third part rounds off 2**-40 of them.
 PART_BITS = (7, 15)
 
 
 def extract(
     samples: tf.Tensor, length: tf.Tensor, front_end: FrontEnd, dtype: tf.DType = tf.float64
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The features of a batch of utterances, within 1e-4 of features.extract.
+    """Returns the features of a batch of utterances, within 1e-4 of front_end.extract.
 
     Args:
         samples: float32 [batch, samples] at the front end's sample rate and int16 scale, padded.
         length: int32 [batch], real samples of each utterance.
-        front_end: its normalisation over an utterance is done, one over a corpus is not.
-        dtype: tf.float64, or tf.float32 for TensorFlow Lite, whose builtin operations then do.
+        front_end: normalisation over an utterance is done, over a corpus it is not.
+        dtype: tf.float64, or tf.float32 for the builtin operations of TensorFlow Lite.
 
     Returns:
-        float32 [batch, frames, bins], zeros behind an utterance's end, and its frames int32
-        [batch].
+        float32 [batch, frames, bins], zeros after an utterance's end, and its frames int32 [batch].
     """
     window, step = front_end.window_samples, front_end.step_samples
-    beyond = tf.maximum(length - window, 0)
-    frame_length = 1 + (beyond + step - 1) // step  # [batch]
+    rest = tf.maximum(length - window, 0)
+    frame_length = 1 + (rest + step - 1) // step  # [batch]
     frames = tf.reduce_max(frame_length)
     real = tf.sequence_mask(length, tf.shape(samples)[1])  # [batch, samples]
     samples = tf.where(real, samples, 0.0)
@@ -64,13 +63,13 @@ def extract(
     features = tf.concat(orders, axis=2)
     mask = tf.sequence_mask(frame_length, frames, tf.float32)[:, :, tf.newaxis]
     if front_end.normalisation == UTTERANCE:
-        features = _normalised(features, mask, frame_length, dtype)
+        features = _normalise(features, mask, frame_length, dtype)
     features = tf.ensure_shape(features * mask, [None, None, front_end.bins])
     return features, frame_length
 
 
 def _framed(samples: tf.Tensor, frames: tf.Tensor, front_end: FrontEnd) -> tf.Tensor:
-    """[batch, samples] -> overlapping [batch, frames, window], with zeros behind the end."""
+    """Cuts [batch, samples] into overlapping [batch, frames, window], with zeros after the end."""
     window, step = front_end.window_samples, front_end.step_samples
     missing = tf.maximum((frames - 1) * step + window - tf.shape(samples)[1], 0)
     samples = tf.pad(samples, [[0, 0], [0, missing]])
@@ -81,11 +80,11 @@ def _framed(samples: tf.Tensor, frames: tf.Tensor, front_end: FrontEnd) -> tf.Te
 def _power(
     samples: tf.Tensor, before: tf.Tensor, front_end: FrontEnd, dtype: tf.DType
 ) -> tf.Tensor:
-    """Power spectra, not yet divided by the FFT's size.
+    """Returns power spectra, not yet divided by the FFT's size.
 
     Args:
         samples: float32 [batch, frames, window].
-        before: the same, one sample earlier.
+        before: the previous samples, likewise.
 
     Returns:
         float32 [batch, frames, frequencies].
@@ -106,7 +105,7 @@ def _power(
 
 
 def _parts(weights: np.ndarray) -> list[np.ndarray]:
-    """Float64 numbers that add up to `weights`; see PART_BITS."""
+    """Splits weights into float64 parts that add up to them; see PART_BITS."""
     parts = []
     for bits in PART_BITS:
         parts.append(np.round(weights * 2.0**bits) / 2.0**bits)
@@ -115,7 +114,7 @@ def _parts(weights: np.ndarray) -> list[np.ndarray]:
 
 
 def _logarithms(power: tf.Tensor, front_end: FrontEnd, dtype: tf.DType) -> tf.Tensor:
-    """Power spectra float32 [batch, frames, frequencies] -> features float32 [..., values]."""
+    """Turns power spectra [batch, frames, frequencies] into features [batch, frames, bins]."""
     if front_end.features == SPECTROGRAM:
         return _floored_log(power / front_end.fft_size, front_end)
     filters = tf.constant(mel_filters(front_end).toarray().T)  # [frequencies, mel filters]
@@ -133,7 +132,7 @@ def _floored_log(energies: tf.Tensor, front_end: FrontEnd) -> tf.Tensor:
 
 
 def _cepstral_transform(front_end: FrontEnd) -> np.ndarray:
-    """The DCT and the lifter as one matrix, float64 [mel filters, coefficients]."""
+    """Returns the DCT and the lifter as one matrix, float64 [mel filters, coefficients]."""
     cosines = scipy.fft.dct(np.eye(front_end.mel_filters), axis=0, norm="ortho")
     number = np.arange(front_end.coefficients)
     lifter = 1 + LIFTER / 2 * np.sin(np.pi * number / LIFTER)
@@ -141,27 +140,27 @@ def _cepstral_transform(front_end: FrontEnd) -> np.ndarray:
 
 
 def _slope(values: tf.Tensor, frame_length: tf.Tensor) -> tf.Tensor:
-    """Slopes over DELTA_FRAMES frames on either side, [batch, frames, values] as `values`.
+    """Returns slopes over DELTA_FRAMES frames on either side; both [batch, frames, bins].
 
-    Before an utterance's first and behind its last frame these are repeated.
+    An utterance's first and last frame are repeated beyond its ends.
     """
     places = tf.range(tf.shape(values)[1])[tf.newaxis]  # [1, frames]
     last = frame_length[:, tf.newaxis] - 1
     slope = tf.zeros_like(values)
     for distance in range(1, DELTA_FRAMES + 1):
-        behind = tf.gather(values, tf.minimum(places + distance, last), batch_dims=1)
-        ahead = tf.maximum(tf.minimum(places - distance, last), 0)
-        slope += distance * (behind - tf.gather(values, ahead, batch_dims=1))
+        after = tf.gather(values, tf.minimum(places + distance, last), batch_dims=1)
+        before = tf.maximum(tf.minimum(places - distance, last), 0)
+        slope += distance * (after - tf.gather(values, before, batch_dims=1))
     return slope / (2 * sum(each**2 for each in range(1, DELTA_FRAMES + 1)))
 
 
-def _normalised(
+def _normalise(
     features: tf.Tensor, mask: tf.Tensor, frame_length: tf.Tensor, dtype: tf.DType
 ) -> tf.Tensor:
-    """Every bin with mean 0 and deviation 1 over the real frames; mask: [batch, frames, 1]."""
+    """Gives bins mean 0 and deviation 1 over the real frames; mask: [batch, frames, 1]."""
     values, real = tf.cast(features, dtype), tf.cast(mask, dtype)
     count = tf.cast(frame_length, dtype)[:, tf.newaxis, tf.newaxis]  # [batch, 1, 1]
-    for _ in range(2):  # what float32 leaves of the mean is taken away the second time
+    for _ in range(2):  # the second time removes what float32 left of the mean
         values -= tf.reduce_sum(values * real, axis=1, keepdims=True) / count
     variance = tf.reduce_sum(tf.square(values) * real, axis=1, keepdims=True) / count
     return tf.cast(values / tf.maximum(tf.sqrt(variance), SMALLEST_DEVIATION), tf.float32)

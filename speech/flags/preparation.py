@@ -1,4 +1,4 @@
-"""Flags of the doors that make shards, and what they ask for."""
+"""Flags of the doors that prepare shards, and their settings."""
 
 import os
 import re
@@ -10,13 +10,14 @@ from speech.augmentation import waveform
 from speech.augmentation.waveform import Copies
 from speech.features import front_end
 from speech.features.front_end import FrontEnd
+from speech.flags.rules import check_rules
 from speech.preparation.beam import Runner
-from speech.preparation.tasks import Making
+from speech.preparation.tasks import ExecutionSettings
 from speech.shards.index import ShardSettings
 from speech.system import command_line, storage
 from utils import Alphabet, UserError
 
-# Flags that only some kinds of features have a use for.
+# Flags that apply only to some kinds of features.
 FLAGS_OF_FEATURES = {
     "nfft": (front_end.FBANK, front_end.MFCC, front_end.SPECTROGRAM),
     "nrof_fbanks": front_end.FILTERED,
@@ -26,120 +27,125 @@ FLAGS_OF_FEATURES = {
 
 
 def define_shard_flags() -> None:
-    """What shards are made of, and how they are made; `define_front_end_flags` goes with them."""
+    """Defines the flags of shards except for those of `define_front_end_flags`."""
     command_line.define_integer(
-        "partition_size", constants.PARTITION_SIZE, "Utterances a shard covers.", lower_bound=1
+        "partition_size", constants.PARTITION_SIZE, "Utterances per shard.", lower_bound=1
     )
     command_line.define_integer(
         "starting_position",
         constants.STARTING_POSITION,
-        "Utterance to begin at, in the corpus's sorted order.",
+        "Corpus position of the first utterance to prepare, in sorted order.",
         lower_bound=0,
     )
     command_line.define_integer(
         "max_sequence_length",
         constants.MAX_SEQUENCE_LENGTH,
-        "Frames a record is padded to; longer utterances are skipped. LibriSpeech's dev-* and "
-        f"test-*: {constants.EVALUATION_SEQUENCE_LENGTH}, so that none is.",
+        "Number of frames that records are padded to; longer utterances are skipped. Default for "
+        f"development and test sets: {constants.EVALUATION_SEQUENCE_LENGTH}, to keep them whole.",
         lower_bound=1,
         upper_bound=constants.LONGEST_SEQUENCE,
     )
     command_line.define_integer(
         "max_label_length",
         constants.MAX_LABEL_LENGTH,
-        "Labels a record is padded to; longer transcripts are skipped. LibriSpeech's dev-* and "
-        f"test-*: {constants.EVALUATION_LABEL_LENGTH}.",
+        "Number of labels that records are padded to; longer transcripts are skipped. Default for "
+        f"development and test sets: {constants.EVALUATION_LABEL_LENGTH}.",
         lower_bound=1,
         upper_bound=constants.LONGEST_LABEL,
     )
-    flags.DEFINE_bool("pad", True, "Store records padded; --nopad saves about a quarter.")
+    flags.DEFINE_bool("pad", True, "Padding of records; --nopad saves about a quarter of the size.")
     flags.DEFINE_string(
         "alphabet",
         None,
-        "File with one character a line, or utf-8 for the bytes of any text. Default: a-z, space "
+        "File with one character per line, or utf-8 for the bytes of any text. Default: a-z, space "
         "and apostrophe.",
     )
     flags.DEFINE_multi_string(
         "augment",
         [],
-        "Beside every utterance keep augmented copies, e.g. --augment='reverb[p=0.5,delay=20~10]' "
-        "--augment='speed[factor=0.9:1.1]'; see docs/augmentation.md.",
+        "Augmentation of additional copies of every utterance, e.g. "
+        "--augment='reverb[p=0.5,delay=20~10]' --augment='speed[factor=0.9:1.1]'; see "
+        "docs/augmentation.md.",
     )
     command_line.define_integer(
         "augmented_copies",
         None,
-        "Of each utterance; default with --augment: 1.",
+        "Number of augmented copies per utterance. Default with --augment: 1.",
         lower_bound=1,
         upper_bound=constants.MOST_COPIES,
     )
     command_line.define_random_seed("Seed of the augmented copies.")
-    flags.DEFINE_bool("strict", False, "Stop at the first unusable utterance.")
+    flags.DEFINE_bool("strict", False, "Failure at the first unusable utterance.")
     command_line.define_integer(
         "workers",
         os.cpu_count(),
-        "Processes that prepare.",
+        "Number of processes.",
         lower_bound=1,
         upper_bound=constants.MOST_WORKERS,
     )
     flags.DEFINE_string(
         "runner",
         None,
-        "Prepare by Apache Beam, on many machines: one of its runners, e.g. DataflowRunner, "
-        "FlinkRunner, or DirectRunner for this machine. See docs/shards.md.",
+        "Apache Beam runner that prepares on many machines, e.g. DataflowRunner, FlinkRunner, or "
+        "DirectRunner for this machine; see docs/shards.md.",
     )
     flags.DEFINE_list(
         "runner_options",
         [],
-        "Of the runner, e.g. project=my-project,region=us-central1,temp_location=gs://BUCKET/tmp",
+        "Options of the runner, e.g. "
+        "project=my-project,region=us-central1,temp_location=gs://BUCKET/tmp.",
     )
 
 
 def define_task_flags() -> None:
-    """What else than preparing there is to do with a set."""
+    """Defines the flags of tasks other than preparation."""
     flags.DEFINE_bool(
         "stats",
         False,
-        "Prepare nothing: report the sets' hours, speakers and lengths, what other limits on the "
-        f"lengths would discard, and draw the lengths into {constants.REPORT_DIR}/.",
+        "Report of hours, speakers, lengths and the effect of limits on the lengths, with figures "
+        f"in {constants.REPORT_DIR}/, instead of preparing.",
     )
     flags.DEFINE_bool(
         "verify",
         False,
-        "Prepare nothing: reread every record of prepared sets and compare their checksums.",
+        "Verification of the checksums of all records of prepared sets, instead of preparing.",
     )
     flags.DEFINE_string(
         "upload_to",
         None,
-        "Prepare nothing: copy the finished shards of prepared sets to this folder, e.g. "
-        "gs://BUCKET/data. What is there and equal is not sent again. With --verify they are "
-        "reread first.",
+        "Folder in a bucket to copy the shards of prepared sets to, e.g. gs://BUCKET/data, instead "
+        "of preparing. Equal files are not sent again. With --verify, the shards are verified "
+        "first.",
     )
 
 
 def define_front_end_flags() -> None:
-    """The flags that decide what features are; see `FrontEnd`."""
+    """Defines the flags of the front end; see `FrontEnd`."""
     command_line.define_choice(
         "features",
         front_end.FBANK,
         front_end.FEATURES,
-        "Log mel filterbank energies, cepstral coefficients, log power spectrum, or samples.",
+        "Kind of features: log mel filterbank energies, cepstral coefficients, log power spectrum, "
+        "or samples.",
     )
-    command_line.define_integer("sample_rate", constants.SAMPLE_RATE, "Hz.")
+    command_line.define_integer("sample_rate", constants.SAMPLE_RATE, "Sample rate in Hz.")
     command_line.define_number("winlen", constants.WINDOW_SECONDS, "Length of a frame in seconds.")
     command_line.define_number(
-        "winstep", constants.STEP_SECONDS, "Seconds between two frames' starts."
+        "winstep", constants.STEP_SECONDS, "Seconds between the starts of two frames."
     )
     command_line.define_integer(
-        "nfft", constants.FFT_SIZE, "Samples of the FFT that a frame is padded to with zeros."
+        "nfft", constants.FFT_SIZE, "Size of the FFT in samples; frames are padded with zeros."
     )
     command_line.define_integer(
-        "nrof_fbanks", constants.MEL_FILTERS, "Mel filters of fbank and mfcc."
+        "nrof_fbanks", constants.MEL_FILTERS, "Number of mel filters of fbank and mfcc."
     )
-    command_line.define_integer("numcep", constants.CEPSTRAL_COEFFICIENTS, "Coefficients of mfcc.")
+    command_line.define_integer(
+        "numcep", constants.CEPSTRAL_COEFFICIENTS, "Number of coefficients of mfcc."
+    )
     command_line.define_integer(
         "deltas",
         0,
-        "Orders of differences over time that are appended to each frame.",
+        "Number of orders of time derivatives that are appended to each frame.",
         lower_bound=0,
         upper_bound=front_end.MOST_DELTAS,
     )
@@ -147,77 +153,75 @@ def define_front_end_flags() -> None:
         "normalisation",
         front_end.UTTERANCE,
         front_end.NORMALISATIONS,
-        "Each bin's mean and deviation are taken over the utterance, or over the training set, or "
-        "left as they are.",
+        "Normalisation of mean and deviation of each bin: over the utterance, over the training "
+        "set, or none.",
     )
 
 
-def asked_making(values: flags.FlagValues) -> Making:
-    """How the flags ask for shards to be made."""
+def execution_from_flags(values: flags.FlagValues) -> ExecutionSettings:
+    """Returns how a preparation runs."""
     runner = None
     if values.runner:
         workers = values.workers if values["workers"].present else None
         runner = Runner(values.runner, values.runner_options, workers)
-    return Making(values.starting_position, values.workers, runner, values.strict)
+    return ExecutionSettings(values.starting_position, values.workers, runner, values.strict)
 
 
-def asked_settings(values: flags.FlagValues, alphabet: Alphabet, whole: bool) -> ShardSettings:
-    """What the flags ask shards to be made of.
+def shard_settings_from_flags(
+    values: flags.FlagValues, alphabet: Alphabet, for_evaluation: bool
+) -> ShardSettings:
+    """Returns the contents of shards.
 
     Args:
-        whole: the set is to be evaluated. Unless a flag says otherwise no utterance is too long.
+        for_evaluation: limits that are not given keep the set whole.
 
     Raises:
-        UserError: the flags' values can't be.
+        UserError: a value is invalid.
     """
-    frames, labels = longest(values, whole)
+    frames, labels = limits_from_flags(values, for_evaluation)
     return ShardSettings(
-        front_end=asked_front_end(values),
+        front_end=front_end_from_flags(values),
         alphabet=alphabet,
         partition_size=values.partition_size,
         max_sequence_length=frames,
         max_label_length=labels,
         padded=values.pad,
         stride=constants.STRIDE_SIZE,
-        copies=asked_copies(values),
+        copies=copies_from_flags(values),
     )
 
 
-def longest(values: flags.FlagValues, whole: bool) -> tuple[int, int]:
-    """Most frames and labels of a record.
-
-    Args:
-        whole: as of `asked_settings`.
-    """
+def limits_from_flags(values: flags.FlagValues, for_evaluation: bool) -> tuple[int, int]:
+    """Returns the maximum number of frames and labels of a record."""
     frames, labels = values.max_sequence_length, values.max_label_length
-    if whole and not values["max_sequence_length"].present:
+    if for_evaluation and not values["max_sequence_length"].present:
         frames = constants.EVALUATION_SEQUENCE_LENGTH
-    if whole and not values["max_label_length"].present:
+    if for_evaluation and not values["max_label_length"].present:
         labels = constants.EVALUATION_LABEL_LENGTH
     return frames, labels
 
 
-def asked_copies(values: flags.FlagValues) -> Copies:
-    """The augmented copies that the flags ask for."""
+def copies_from_flags(values: flags.FlagValues) -> Copies:
+    """Returns the augmented copies of each utterance."""
     if not values.augment:
         return waveform.NO_COPIES
     number = values.augmented_copies or 1
     return waveform.copies_of(values.augment, number, values.random_seed)
 
 
-def asked_front_end(values: flags.FlagValues) -> FrontEnd:
-    """The front end that the flags ask for.
+def front_end_from_flags(values: flags.FlagValues) -> FrontEnd:
+    """Returns the front end.
 
     Raises:
-        UserError: its values can't be, or a flag is given that its features have no use for.
+        UserError: a value is invalid, or a flag doesn't apply to the kind of features.
     """
     for flag, kinds in FLAGS_OF_FEATURES.items():
         if values[flag].present and values.features not in kinds:
             raise UserError(
-                f"--{flag}={values[flag].value} means nothing to --features={values.features}: it "
-                f"is of {', '.join(kinds)}. Leave out one of them."
+                f"--{flag}={values[flag].value} has no effect on --features={values.features}, "
+                f"only on {', '.join(kinds)}: leave out one of them."
             )
-    asked = FrontEnd(
+    settings = FrontEnd(
         features=values.features,
         sample_rate=values.sample_rate,
         window_seconds=values.winlen,
@@ -229,19 +233,19 @@ def asked_front_end(values: flags.FlagValues) -> FrontEnd:
         deltas=values.deltas,
         normalisation=values.normalisation,
     )
-    if empty := front_end.empty_filters(asked):
+    if empty := front_end.empty_filters(settings):
         logging.warning(
-            "%d of %d mel filters are narrower than the distance of two frequencies and stay "
-            "empty: raise --nfft=%d or lower --nrof_fbanks.",
+            "%d of %d mel filters are narrower than the spacing of the frequencies and stay empty: "
+            "raise --nfft=%d or lower --nrof_fbanks.",
             empty,
-            asked.mel_filters,
-            asked.fft_size,
+            settings.mel_filters,
+            settings.fft_size,
         )
-    return asked
+    return settings
 
 
 def check_name(tfrecords_file: str) -> None:
-    """Raises UserError if no set of shards can have this name."""
+    """Raises UserError if a set of shards can't have this name."""
     storage.check_path(tfrecords_file)
     example = constants.TRAIN_SET
     if os.path.basename(tfrecords_file) in ("", ".", ".."):
@@ -251,41 +255,50 @@ def check_name(tfrecords_file: str) -> None:
         )
     if of_a_set := re.fullmatch(r"(.*[^/])\.([0-9]{8}|index\.json)", tfrecords_file):
         raise UserError(
-            f"--tfrecords_file={tfrecords_file} names one file of a set: give what all its names "
-            f"begin with, {of_a_set[1]}."
+            f"--tfrecords_file={tfrecords_file} names one file of a set: give the beginning of all "
+            f"its names, {of_a_set[1]}."
         )
 
 
-def check_tasks(values: flags.FlagValues, *others: str) -> None:
-    """Raises UserError if the flags ask for several things of which one would be left undone.
+def check_task_flags(values: flags.FlagValues, *others: str) -> None:
+    """Raises UserError if the flags request several tasks that one call can't do.
 
     Args:
-        others: names of the door's own flags that ask for something else than shards.
+        others: names of other flags of the door that request a task.
     """
-    if values.runner == "":
-        raise UserError(
-            "--runner= names no Apache Beam runner: give one, as in --runner=DirectRunner, or "
-            "leave it out to prepare without."
-        )
-    if values.runner_options and not values.runner:
-        raise UserError("--runner_options are of an Apache Beam runner: name it by --runner.")
-    asked = [*others, "stats", "verify", "upload_to", "runner"]
-    tasks = [f"--{name}" for name in asked if values[name].value not in (None, False, [])]
-    if len(tasks) > 1 and tasks != ["--verify", "--upload_to"]:
-        raise UserError(
-            f"{' and '.join(tasks)} can't be done by one call: give one of them, and the other in "
-            "a call of its own."
-        )
+    names = [*others, "stats", "verify", "upload_to", "runner"]
+    tasks = [f"--{name}" for name in names if values[name].value not in (None, False, [])]
+    check_rules(
+        [
+            (
+                values.runner == "",
+                "--runner= names no Apache Beam runner: give one, as in --runner=DirectRunner, or "
+                "leave it out to prepare without Beam.",
+            ),
+            (
+                values.runner_options and not values.runner,
+                "--runner_options requires --runner, which names an Apache Beam runner.",
+            ),
+            (
+                len(tasks) > 1 and tasks != ["--verify", "--upload_to"],
+                f"{' and '.join(tasks)} can't be combined: run one command for each.",
+            ),
+        ]
+    )
 
 
-def check_augmentation(values: flags.FlagValues) -> None:
-    """Raises UserError if augmented copies are asked for of nothing, or of what has none."""
-    if values.augmented_copies and not values.augment:
-        raise UserError(
-            f"--augmented_copies={values.augmented_copies} of what? Say by --augment how they "
-            "differ from the recordings (docs/augmentation.md)."
-        )
-    if values.augment and values.stats:
-        raise UserError(
-            "--stats measures recordings, not copies that --augment would make: leave it out."
-        )
+def check_augmentation_flags(values: flags.FlagValues) -> None:
+    """Raises UserError if the flags of augmented copies contradict others."""
+    check_rules(
+        [
+            (
+                values.augmented_copies and not values.augment,
+                f"--augmented_copies={values.augmented_copies} requires --augment, which defines "
+                "the augmentation (docs/augmentation.md).",
+            ),
+            (
+                values.augment and values.stats,
+                "--stats measures the original recordings only: leave out --augment.",
+            ),
+        ]
+    )

@@ -1,4 +1,4 @@
-"""Flags of how transcripts and texts are written, which several doors have."""
+"""Flags of the normalisation of transcripts and texts."""
 
 from absl import flags
 
@@ -9,39 +9,43 @@ from utils import Alphabet
 
 
 def define_transcript_flags() -> None:
+    """Defines the flags of the normalisation."""
     flags.DEFINE_string(
         "language",
         None,
-        "Write the text by this language's rules of capitals and punctuation: a code of ISO 639; "
-        f"{', '.join(transcripts.LANGUAGES)} also have an alphabet. Default: as it is.",
+        "Language, a code of ISO 639, whose rules normalise case and punctuation; "
+        f"{', '.join(transcripts.LANGUAGES)} also have an alphabet. Default: no normalisation.",
     )
     command_line.define_choice(
-        "unicode_form", transcripts.FORMS[0], transcripts.FORMS, "That the text is brought into."
+        "unicode_form",
+        transcripts.FORMS[0],
+        transcripts.FORMS,
+        "Unicode normalisation form of the text.",
     )
     flags.DEFINE_bool(
         "strip_diacritics",
         False,
-        "Leave out accents, harakat and other marks, but no letter that is --language's own.",
+        "Removal of accents, harakat and other marks, except in letters of --language.",
     )
-    flags.DEFINE_bool("spell_numbers", False, "Write numbers as words of --language.")
+    flags.DEFINE_bool("spell_numbers", False, "Spelling of numbers in words of --language.")
 
 
-def asked_rules(values: flags.FlagValues) -> TranscriptRules:
-    """What the flags ask for.
+def rules_from_flags(values: flags.FlagValues) -> TranscriptRules:
+    """Returns the rules of the normalisation.
 
     Raises:
-        UserError: these rules can't be followed.
+        UserError: the rules contradict each other.
     """
     return TranscriptRules(
         values.language, values.unicode_form, values.strip_diacritics, values.spell_numbers
     )
 
 
-def asked_alphabet(values: flags.FlagValues) -> Alphabet:
-    """That of --alphabet, or else of --language, or else English.
+def alphabet_from_flags(values: flags.FlagValues) -> Alphabet:
+    """Returns the alphabet of --alphabet, else of --language, else the English one.
 
     Raises:
-        UserError: the file can't be read, or there is no ready alphabet of the language.
+        UserError: the file can't be read, or the language has no ready alphabet.
     """
     if values.language and not values.alphabet:
         return transcripts.alphabet_of(values.language)

@@ -61,7 +61,7 @@ class Shuffling:
         return (
             f"Shuffles within {self.buffered} of {self.records} utterances at a time "
             f"({self._size(self.buffered)}): raise --shuffle_buffer_size to {self.records} "
-            f"({self._size(self.records)}) for an exact shuffle, or make smaller partitions"
+            f"({self._size(self.records)}) for an exact shuffle, or prepare smaller partitions"
         )
 
     def _size(self, utterances: int) -> str:
@@ -152,7 +152,7 @@ def log_reading(index: Index, batching: Batching, shuffle_buffer_size: int | Non
     records = host_records(index, batching.hosts)
     if host_shards(index, batching.hosts):
         logging.info(
-            "Each of %d hosts reads shards of its own, %d to %d utterances",
+            "Each of %d hosts reads its own shards, %d to %d utterances",
             batching.hosts,
             min(records),
             max(records),
@@ -161,8 +161,8 @@ def log_reading(index: Index, batching: Batching, shuffle_buffer_size: int | Non
         # Shards per host of which one is at most the share 1 - LEAST_SHARE.
         shards = round(1 / (1 - LEAST_SHARE)) * batching.hosts
         logging.warning(
-            "%d shards can't be divided evenly among %d hosts: each reads all of them for its part "
-            "of the utterances. Prepare with --partition_size=%d or less to spare them that.",
+            "%d shards can't be divided evenly among %d hosts: each host reads all of them for its "
+            "part of the utterances. Prepare with --partition_size=%d or less to avoid this.",
             len(index.shards),
             batching.hosts,
             max(index.records // shards, 1),

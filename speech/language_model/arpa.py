@@ -1,4 +1,4 @@
-"""ARPA files, the text form of n-gram models: what they hold, and their words written anew.
+"""Reads and rewrites ARPA files, the text form of n-gram models.
 
 The form: https://cmusphinx.github.io/wiki/arpaformat
 """
@@ -12,7 +12,7 @@ from speech.language_model.text_files import open_text, reason
 from utils import UserError
 
 UNKNOWN = "<unk>"
-# What marks a sentence's start and end and an unknown word; KenLM also takes the last one.
+# Marks of a sentence's start and end and of unknown words; KenLM also accepts the last one.
 MARKS = {"<s>": "<s>", "</s>": "</s>", UNKNOWN: UNKNOWN, "<UNK>": UNKNOWN}
 
 DATA = "\\data\\"
@@ -20,25 +20,25 @@ END = "\\end\\"
 _COUNT = re.compile(r"ngram ([0-9]+)\s*=\s*([0-9]+)\s*")
 _SECTION = re.compile(r"\\([0-9]+)-grams:\s*")
 
-# Digits of a number that is written before it is known.
+# Digits of the counts, whose values are known only at the end.
 _DIGITS = 12
 
 
 def ngram_counts(path: str) -> list[int]:
-    """How many n-grams of each order a file has, as it says itself.
+    """Reads the number of n-grams of each order from the header of a file.
 
     Raises:
-        UserError: it can't be read, or is no ARPA file.
+        UserError: it can't be read, or is not an ARPA file.
     """
     with contextlib.closing(_lines(path)) as lines:
         return _read_counts(path, lines)[0]
 
 
 def unigrams(path: str) -> list[tuple[str, float]]:
-    """The words of a model and the logarithm (base 10) of their probability, without the marks.
+    """Reads the words of a model without the marks, and log10 of their probabilities.
 
     Raises:
-        UserError: it can't be read, or is no ARPA file.
+        UserError: it can't be read, or is not an ARPA file.
     """
     found: list[tuple[str, float]] = []
     with contextlib.closing(_lines(path)) as lines:
@@ -52,19 +52,20 @@ def unigrams(path: str) -> list[tuple[str, float]]:
             if word not in MARKS:
                 found.append((word, _number(path, line, probability)))
     if not found:
-        raise UserError(f"{path} is no ARPA file with words in it: name another.")
+        raise UserError(f"{path} is not an ARPA file with words: name another.")
     return found
 
 
 def rewrite(source: str, path: str, names: Mapping[str, str]) -> None:
-    """Copies a model with other names for its words; n-grams with a word without one are left out.
+    """Copies a model with new names of its words; drops n-grams that contain other words.
 
     Args:
-        source: a plain or gzipped file; path: of the plain one that is written.
-        names: word -> its name, without the marks.
+        source: path of the model, plain or gzipped.
+        path: path of the copy, plain.
+        names: word -> its new name, without the marks.
 
     Raises:
-        UserError: the source can't be read, or isn't a whole ARPA file; `path` can't be written.
+        UserError: the source can't be read or isn't a complete ARPA file; `path` can't be written.
     """
     named = {**names, **MARKS}
     try:
@@ -100,34 +101,34 @@ def rewrite(source: str, path: str, names: Mapping[str, str]) -> None:
             output.write(_header(kept))
     except OSError as error:
         raise UserError(
-            f"{path} can't be written: {error.strerror}. Make room, or choose another folder with "
-            "--output_dir."
+            f"{path} can't be written: {error.strerror}. Free disk space, or choose another folder "
+            "with --output_dir."
         ) from None
 
 
 def _header(counts: list[int]) -> bytes:
-    """As long for any counts."""
+    """Returns the header, whose length is the same for all counts."""
     lines = [f"ngram {order}={count:0{_DIGITS}}" for order, count in enumerate(counts, start=1)]
     return "\n".join([DATA, *lines, ""]).encode()
 
 
 def _lines(path: str) -> Generator[str, None, None]:
-    """The lines of a plain or gzipped file, without their ends and without empty ones."""
+    """Yields the lines of a plain or gzipped file without line ends, except for empty lines."""
     try:
         with open_text(path) as file:
             for line in file:
                 if text := line.decode().rstrip("\r\n"):
                     yield text
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no ARPA file: it isn't UTF-8 ({error.reason}).") from None
+        raise UserError(f"{path} is not an ARPA file: it isn't UTF-8 ({error.reason}).") from None
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(
-            f"{path} can't be read: {reason(error)}. Check that it is there and whole."
+            f"{path} can't be read: {reason(error)}. Check that it exists and is complete."
         ) from None
 
 
 def _read_counts(path: str, lines: Iterator[str]) -> tuple[list[int], str]:
-    """The counts, and the line behind them."""
+    """Returns the counts and the line after them."""
     if not any(line.strip() == DATA for line in lines):
         raise _damaged(path, "", DATA)
     counts: list[int] = []
@@ -152,5 +153,5 @@ def _number(path: str, line: str, text: str) -> float:
 def _damaged(path: str, line: str, expected: str) -> UserError:
     found = f"{line.strip()[:60]!r}" if line else "its end"
     return UserError(
-        f"{path} is no whole ARPA file: {found} stands where {expected} should. Name another."
+        f"{path} is not a complete ARPA file: found {found} instead of {expected}. Name another."
     )

@@ -1,4 +1,4 @@
-"""Text, or another's n-gram model -> vocabulary, KenLM's binary, and the packed scorer."""
+"""Builds vocabulary, KenLM's binary and the scorer from text or from an existing n-gram model."""
 
 import contextlib
 import os
@@ -20,23 +20,23 @@ from speech.text.transcripts import TranscriptRules
 from utils import Alphabet, UserError, is_number
 
 BINARY_FILE = "lm.binary"
-ARPA_FILE = "lm.arpa"  # kept where there is no binary
+ARPA_FILE = "lm.arpa"  # kept if there is no binary
 
-# Of the characters that separated words, so many are named.
+# Number of characters outside the alphabet that the report names.
 NAMED_CHARACTERS = 8
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a language model is made for, and where its files go."""
+    """The alphabet, the vocabulary and the files of a language model."""
 
     output_dir: str
-    package: str  # path of the scorer's file; empty: none
+    package: str  # path of the scorer file; empty: none
     alphabet: Alphabet
-    characters: bool  # every character is a token, instead of every word
-    rules: TranscriptRules  # that the text is written by before the alphabet writes it
-    top_k: int  # most words of the vocabulary
-    alpha: float  # the scorer's weights
+    characters: bool  # tokens are characters instead of words
+    rules: TranscriptRules  # normalise the text before it is written in the alphabet
+    top_k: int  # maximum size of the vocabulary
+    alpha: float  # default weights of the scorer
     beta: float
 
     @property
@@ -46,32 +46,32 @@ class Target:
 
 @dataclass(frozen=True)
 class TextCounts:
-    """What a text held."""
+    """The counts of a text."""
 
     sentences: int
-    left_out: int | None  # sentences, for what they share with transcripts; None: there were none
+    left_out: int | None  # sentences that overlap excluded transcripts; None: nothing is excluded
     words: int
     distinct: int
-    covered: float  # share of the words that the vocabulary has
-    outside: dict[str, int]  # character -> how often it separated words; most frequent first
+    covered: float  # share of the words that are in the vocabulary
+    outside: dict[str, int]  # character outside the alphabet -> count, the most frequent first
 
 
 @dataclass(frozen=True)
 class Built:
-    """What was made, and of what."""
+    """A finished language model and its statistics."""
 
-    text: TextCounts | None  # None: of another's model
+    text: TextCounts | None  # None: built from an existing model
     tokens: str  # words or characters
     vocabulary: int
     ngrams: list[int]  # of each order
     files: dict[str, int]  # path -> bytes
     seconds: float
-    estimator: str | None  # what took the memory; None: nothing had to be run
-    estimator_bytes: int  # of memory, at most
+    estimator: str | None  # the program that estimated it; None: none was run
+    estimator_bytes: int  # maximum memory of the program
 
     def lines(self) -> list[str]:
-        """A report."""
-        report = [] if self.text is None else self._of_text(self.text)
+        """Returns a report."""
+        report = [] if self.text is None else self._text_lines(self.text)
         counts = ", ".join(f"{count:,}" for count in self.ngrams)
         report.append(f"n-grams of order 1 to {len(self.ngrams)}: {counts}")
         report += [f"{path}: {size / 1e6:,.1f} MB" for path, size in self.files.items()]
@@ -79,7 +79,7 @@ class Built:
         report.append(f"{self.seconds:.1f} s{memory if self.estimator else ''}")
         return report
 
-    def _of_text(self, text: TextCounts) -> list[str]:
+    def _text_lines(self, text: TextCounts) -> list[str]:
         report = []
         if text.outside:
             most = list(text.outside.items())[:NAMED_CHARACTERS]
@@ -90,7 +90,7 @@ class Built:
             )
         if text.left_out is not None:
             report.append(
-                f"{text.left_out:,} sentences were left out for what they share with the excluded "
+                f"{text.left_out:,} sentences were left out because they overlap the excluded "
                 "transcripts"
             )
         report.append(
@@ -101,25 +101,27 @@ class Built:
 
 
 def parse_prune(text: str, order: int) -> tuple[int, ...]:
-    """DeepSpeech's way to write Estimation.prune, 0|0|1; the last number is of all higher orders.
+    """Parses Estimation.prune in DeepSpeech's notation, 0|0|1.
+
+    The last number applies to all higher orders.
 
     Raises:
-        UserError: it isn't that.
+        UserError: it isn't in this notation.
     """
-    wrong = f"--arpa_prune={text} is no list of thresholds"
-    example = 'as in "0|0|1", which leaves out what occurs once from triples of words on.'
+    wrong = f"--arpa_prune={text} is not a list of thresholds"
+    example = 'as in "0|0|1", which leaves out n-grams of order 3 and more that occur once.'
     parts = [part.strip() for part in text.split("|")]
     if not all(map(is_number, parts)):
         raise UserError(f"{wrong}: give whole numbers, {example}")
     numbers = [int(part) for part in parts]
     if len(numbers) > order:
         raise UserError(
-            f"{wrong} of --arpa_order={order}: it has {len(numbers)}, give no more than {order}."
+            f"{wrong} for --arpa_order={order}: it has {len(numbers)}, give at most {order}."
         )
     if numbers[0] != 0:
-        raise UserError(f"{wrong}: the first is 0; --top_k leaves out words.")
+        raise UserError(f"{wrong}: the first must be 0; limit the words with --top_k.")
     if numbers != sorted(numbers):
-        raise UserError(f"{wrong}: none is lower than the one before, {example}")
+        raise UserError(f"{wrong}: give rising numbers, {example}")
     return tuple(numbers + numbers[-1:] * (order - len(numbers)))
 
 
@@ -134,8 +136,8 @@ def build(
     """Estimates a language model from text.
 
     Args:
-        excluded: transcripts that the model mustn't know.
-        programs: KenLM's; None: an embedded estimator takes their place.
+        excluded: transcripts to exclude, such as those of the test set.
+        programs: KenLM's; None: the embedded estimator.
 
     Raises:
         UserError: a file can't be read or written, the text has no words or too few of them, or a
@@ -177,13 +179,13 @@ def build(
 
 
 def package(path: str, packing: Packing, programs: Programs | None, target: Target) -> Built:
-    """Makes the same of an n-gram model that someone else has estimated.
+    """Builds the same files from an existing n-gram model.
 
-    Its words are written in the alphabet. N-grams with others, or with words that aren't among the
-    `top_k` most probable ones, are left out.
+    Writes its words in the alphabet. Drops n-grams with other words, or with words that aren't
+    among the `top_k` most probable ones.
 
     Args:
-        path: of its ARPA file, plain or gzipped.
+        path: of the ARPA file, plain or gzipped.
 
     Raises:
         UserError: it can't be read, none of its words can be written in the alphabet, or a file
@@ -195,7 +197,7 @@ def package(path: str, packing: Packing, programs: Programs | None, target: Targ
     names = _names([word for word, _ in known], normaliser, target.top_k)
     if not names:
         raise UserError(
-            f"--input_arpa={path} has no word that the alphabet can write, as in "
+            f"--input_arpa={path} has no word in the characters of the alphabet; its first is "
             f"{known[0][0]!r}: give the right --alphabet, or --characters for a character-based "
             "model."
         )
@@ -208,9 +210,9 @@ def package(path: str, packing: Packing, programs: Programs | None, target: Targ
 
 
 def _names(words: list[str], normaliser: lm_text.Normaliser, most: int) -> dict[str, str]:
-    """word -> how it is written in the alphabet; of no two words the same."""
-    written = {word: normaliser.written(word) for word in words}
-    # A word that is written as it is comes before one that would become the same.
+    """Returns word -> its unique form in the alphabet."""
+    written = {word: normaliser.normalise_token(word) for word in words}
+    # A word that stays the same has priority over one that would become the same.
     taken = {word for word, name in written.items() if word == name}
     names: dict[str, str] = {}
     for word, name in written.items():
@@ -225,7 +227,7 @@ def _names(words: list[str], normaliser: lm_text.Normaliser, most: int) -> dict[
 
 @contextlib.contextmanager
 def _workspace(target: Target) -> Iterator[str]:
-    """A folder for what isn't whole, in output_dir; nobody else writes there meanwhile."""
+    """Locks output_dir and makes a folder for incomplete files in it."""
     for folder in (target.output_dir, os.path.dirname(target.package)):
         storage.make_folder(folder or ".")
     names = (ARPA_FILE, BINARY_FILE, target.vocabulary_file)
@@ -234,10 +236,10 @@ def _workspace(target: Target) -> Iterator[str]:
             f"--package={target.package} is what another file is called: choose another name."
         )
     if os.path.isdir(target.package):
-        raise UserError(f"--package={target.package} is a folder: add a name for the scorer.")
+        raise UserError(f"--package={target.package} is a folder: add the name of the scorer file.")
     folder = os.path.join(target.output_dir, ".build_lm.partial")
     with lock.exclusive(f"{folder}.lock", "this language model", "--output_dir"):
-        storage.remove_folder(folder)  # of a run that was killed
+        storage.remove_folder(folder)  # left by a killed run
         storage.make_folder(folder)
         try:
             yield folder
@@ -260,7 +262,7 @@ def _finish(
     target: Target,
     started: float,
 ) -> Built:
-    """Packs the model in the workspace and gives the files their names."""
+    """Packs the model in the workspace and moves the files to their final names."""
     arpa_path = os.path.join(folder, ARPA_FILE)
     ngrams = arpa.ngram_counts(arpa_path)
     kept = [ARPA_FILE, target.vocabulary_file]
@@ -288,7 +290,7 @@ def _finish(
             f"{path} can't be written: {error.strerror}. Remove it, or choose another folder with "
             "--output_dir."
         ) from None
-    # What an earlier run may have left is of another model.
+    # The other file, if there is one, belongs to an earlier model.
     storage.remove(
         os.path.join(target.output_dir, ARPA_FILE if kept[0] == BINARY_FILE else BINARY_FILE)
     )
@@ -302,6 +304,6 @@ def _finish(
         {path: os.path.getsize(path) for path in paths},
         time.monotonic() - started,
         estimator,
-        # What a process begins with counts too, and that is this process's memory at the time.
+        # Includes the memory of this process at the time of the fork.
         resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
     )

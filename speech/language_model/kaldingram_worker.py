@@ -1,8 +1,8 @@
-"""Estimates a small n-gram model with kaldingram. Runs by itself, so that its memory is given back.
+"""Estimates a small n-gram model with kaldingram, as a separate process that frees its memory.
 
   python kaldingram_worker.py TEXT MODEL.arpa ORDER 0,0,1,1,1 [VOCABULARY]
 
-The last arguments are Estimation.prune, and a file of the words that the model may know.
+The last arguments are Estimation.prune, and a file with the vocabulary.
 """
 
 import gc
@@ -16,10 +16,9 @@ from kaldingram.train import NgramCounts
 
 UNKNOWN = "<unk>"
 
-# Kneser-Ney's discount, from how many n-grams occur once and twice, is that of a text in which many
-# do both. Where hardly any does, as in a few sentences, it comes out as 1, which leaves what was
-# seen once no probability, or 0, which leaves none for what wasn't. lmplz falls back to this one
-# for what was seen once.
+# The Kneser-Ney discount is estimated from the numbers of n-grams that occur once and twice. In a
+# few sentences it may become 1, which leaves no probability to n-grams that occur once, or 0, which
+# leaves none to unseen ones. The fallback is the one of lmplz for n-grams that occur once.
 DISCOUNTS = (0.1, 0.95)
 FALLBACK_DISCOUNT = 0.5
 
@@ -27,11 +26,12 @@ FALLBACK_DISCOUNT = 0.5
 def estimate(
     lines: Iterable[str], order: int, prune: tuple[int, ...], vocabulary: Collection[str] | None
 ) -> NgramCounts:
-    """Probabilities and back-off weights of the n-grams in sentences of tokens between spaces.
+    """Estimates probabilities and back-off weights of n-grams.
 
     Args:
-        prune: an n-gram of order i + 1 that occurs no more than prune[i] times is left out.
-        vocabulary: every other token is counted as UNKNOWN; None: there is no other.
+        lines: sentences of tokens, separated by spaces.
+        prune: an n-gram of order i + 1 that occurs at most prune[i] times is left out.
+        vocabulary: other tokens count as UNKNOWN; None: all tokens are in the vocabulary.
     """
     counts = NgramCounts(order)
     unknown = False
@@ -42,10 +42,10 @@ def estimate(
             unknown = unknown or UNKNOWN in words
         counts.add_raw_counts_from_line(" ".join(words))
     if not unknown:
-        # A model has to give some probability to what it doesn't know: as if it had been seen once.
+        # Unknown words need some probability: they count as seen once.
         counts.add_count((), UNKNOWN, UNKNOWN, 1)
     counts.cal_discounting_constants()
-    # The first is of single words, from which nothing is taken.
+    # The first discount, of single words, isn't used.
     counts.d[1:] = [
         each if DISCOUNTS[0] <= each <= DISCOUNTS[1] else FALLBACK_DISCOUNT for each in counts.d[1:]
     ]
@@ -56,10 +56,10 @@ def estimate(
 
 
 def _prune(counts: NgramCounts, prune: tuple[int, ...]) -> None:
-    """Leaves n-grams out, as lmplz does: what probability they had goes to shorter ones.
+    """Drops n-grams as lmplz does: their probability goes to shorter ones.
 
-    kaldingram's own way, before the discounts are found, leaves next to nothing for what wasn't
-    seen, and a probability of 0 to pairs of words whose triples are all left out.
+    kaldingram's own pruning precedes the estimation of the discounts. It leaves hardly any
+    probability to unseen n-grams, and 0 to pairs of words whose triples are all dropped.
     """
     for at, histories in enumerate(counts.counts):
         for history, following in list(histories.items()):
@@ -75,7 +75,7 @@ def _prune(counts: NgramCounts, prune: tuple[int, ...]) -> None:
 
 
 def main(text: str, arpa: str, order: str, prune: str, vocabulary: str | None = None) -> None:
-    gc.disable()  # millions of objects without a cycle
+    gc.disable()  # millions of objects without reference cycles
     allowed = None
     if vocabulary is not None:
         with open(vocabulary, encoding="utf-8") as file:

@@ -1,6 +1,6 @@
-"""KenLM's programs: lmplz estimates a model from text, build_binary packs it.
+"""Runs KenLM's programs: lmplz estimates a model from text, build_binary packs it.
 
-They are compiled by `make kenlm` (https://kheafield.com/code/kenlm).
+`make kenlm` compiles them (https://kheafield.com/code/kenlm).
 """
 
 import os
@@ -23,16 +23,17 @@ BINARY_TYPES = ("trie", "probing")
 MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?)([bKMGT%]?)")
 UNITS = {"b": 1, "": 2**10, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
-# lmplz touches a share of the memory that it is given, 5 GB of 20 for a few lines. It has no use
-# for more than its tables, which any text needs, and so many bytes a token and order, and is as
-# fast.
+# lmplz uses a share of the memory that it is given, 5 GB of 20 for a few lines. It is as fast with
+# the memory of its tables, which any text needs, and this many bytes per token and order.
 BYTES_PER_TOKEN = 32
 LEAST_BYTES = 2**28
 
 
 @dataclass(frozen=True)
 class Programs:
-    lmplz: str  # paths
+    """Paths of KenLM's programs."""
+
+    lmplz: str
     build_binary: str
 
 
@@ -41,37 +42,37 @@ class Estimation:
     """How lmplz estimates a model."""
 
     order: int
-    prune: tuple[int, ...]  # an n-gram of order i + 1 that occurs no more than prune[i] times goes
-    discount_fallback: bool  # for text in which no discounts can be found
-    memory: str  # at most, in lmplz's notation
+    prune: tuple[int, ...]  # n-grams of order i + 1 that occur at most prune[i] times are dropped
+    discount_fallback: bool  # fixed discounts if the text is too small to estimate them
+    memory: str  # maximum, in lmplz's notation
 
 
 @dataclass(frozen=True)
 class Packing:
-    """How build_binary packs a model; the bits are of a trie alone."""
+    """How build_binary packs a model; the bits apply to a trie only."""
 
     binary_type: str  # one of BINARY_TYPES
-    pointer_bits: int  # at most, of an array that compresses pointers
+    pointer_bits: int  # maximum, of an array that compresses pointers
     quantised_bits: int  # of probabilities and back-off weights
 
 
 def find(folder: str | None, default: str) -> Programs | None:
-    """The programs in a folder, in `default` or on the PATH; None: there are none.
+    """Finds the programs in a folder, else in `default` or on the PATH; None if missing.
 
     Args:
-        folder: where they have to be; None: anywhere.
+        folder: required folder; None: `default` or the PATH.
 
     Raises:
-        UserError: they aren't in the folder that is named.
+        UserError: they aren't in the required folder.
     """
     if folder is not None:
-        there = _in_folder(folder)
-        if there is None:
+        found = _in_folder(folder)
+        if found is None:
             raise UserError(
-                f"--kenlm_bins={folder} has no {LMPLZ} and {BUILD_BINARY} that run: name the "
-                "folder that has KenLM's programs, or compile them with make kenlm."
+                f"--kenlm_bins={folder} has no executable {LMPLZ} and {BUILD_BINARY}: name the "
+                "folder of KenLM's programs, or compile them with make kenlm."
             )
-        return there
+        return found
     return _in_folder(default) or _in_folder(None)
 
 
@@ -81,16 +82,16 @@ def _in_folder(folder: str | None) -> Programs | None:
 
 
 def memory_bytes(memory: str) -> int:
-    """Bytes of memory in lmplz's notation; % is of this machine's.
+    """Returns the bytes of an amount in lmplz's notation; % refers to this machine's memory.
 
     Raises:
-        UserError: it isn't memory.
+        UserError: it isn't in this notation.
     """
     match = MEMORY.fullmatch(memory)
     if match is None or not float(match[1]):
         raise UserError(
-            f"--max_arpa_memory={memory} is no amount of memory: give a share of this machine's, "
-            "as in 85%, or a size, as in 500M or 8G."
+            f"--max_arpa_memory={memory} is not an amount of memory: give a share of this "
+            "machine's, as in 85%, or a size, as in 500M or 8G."
         )
     if match[2] == "%":
         machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -109,12 +110,12 @@ def estimate(
     """Estimates a model with modified Kneser-Ney smoothing and writes its ARPA file.
 
     Args:
-        text: path of the sentences, one a line.
-        tokens: how many there are in it.
-        vocabulary: path of the words that the model may know, one a line; None: all.
+        text: path of the sentences, one per line.
+        tokens: number of tokens of the text.
+        vocabulary: path of the vocabulary, one word per line; None: all words.
 
     Raises:
-        UserError: lmplz fails; with what it said and the remedy.
+        UserError: lmplz fails; with its message and the remedy.
     """
     needed = LEAST_BYTES + tokens * estimation.order * BYTES_PER_TOKEN
     memory = min(needed, memory_bytes(estimation.memory))
@@ -123,10 +124,9 @@ def estimate(
     command += ["--memory", f"{memory}b", "--text", text, "--arpa", arpa]
     command += ["--prune", *map(str, estimation.prune)]
     if vocabulary is not None:
-        # DeepSpeech lets lmplz write all n-grams and KenLM's filter strike out those with other
-        # words. Then the probabilities behind a word no longer add up to one. Told of the
-        # vocabulary, lmplz gives what these n-grams had to shorter ones, and no file of all of
-        # them is ever written.
+        # DeepSpeech writes all n-grams with lmplz and filters those with other words, so that the
+        # probabilities after a word no longer add up to one. With a vocabulary, lmplz moves their
+        # probability to shorter n-grams, and never writes a file of all n-grams.
         command += ["--limit_vocab_file", vocabulary]
     if estimation.discount_fallback:
         command += ["--discount_fallback"]
@@ -137,7 +137,7 @@ def pack(programs: Programs, arpa: str, binary: str, packing: Packing) -> None:
     """Writes KenLM's binary form of an ARPA file, as DeepSpeech does.
 
     Raises:
-        UserError: build_binary fails; with what it said.
+        UserError: build_binary fails; with its message.
     """
     bits = ["-a", str(packing.pointer_bits), "-q", str(packing.quantised_bits), "-v"]
     options = bits if packing.binary_type == "trie" else []
@@ -157,21 +157,21 @@ def _run(command: list[str]) -> None:
         raise UserError(_failure(os.path.basename(command[0]), ended.returncode, ended.stderr))
 
 
-def _failure(program: str, code: int, said: str) -> str:
-    """What a program's end means to who ran it."""
-    # Behind where in its source it failed; between its bars of progress.
-    lines = [line for line in lines_of(said) if line.strip("-*0123456789 ")]
+def _failure(program: str, code: int, output: str) -> str:
+    """Returns the reason of a program's failure, and the remedy."""
+    # The reason follows the place in the source code, between progress bars.
+    lines = [line for line in lines_of(output) if line.strip("-*0123456789 ")]
     reason = lines[-1].strip() if lines else f"status {code}"
-    if "--discount_fallback" in said:
+    if "--discount_fallback" in output:
         reason = next(line for line in lines if "discounts" in line)
-        remedy = "Give more text, or --discount_fallback, which takes fixed discounts instead."
-    elif "No space left" in said:
-        remedy = "Make room, or choose another folder with --output_dir."
-    elif "conservative -S" in said or "minimum block size" in said:
+        remedy = "Give more text, or --discount_fallback for fixed discounts."
+    elif "No space left" in output:
+        remedy = "Free disk space, or choose another folder with --output_dir."
+    elif "conservative -S" in output or "minimum block size" in output:
         remedy = "Give another --max_arpa_memory, such as 500M."
     elif code == -signal.SIGKILL:
         reason = "it was killed."
         remedy = "If the machine's memory ran out, lower --max_arpa_memory."
     else:
-        remedy = "With --logging=debug all that it said is shown."
+        remedy = "See its full output with --logging=debug."
     return f"{program} failed: {reason} {remedy}"

@@ -1,4 +1,4 @@
-"""Text as people write it -> sentences of tokens, as a language model counts them."""
+"""Normalises text to sentences of tokens for a language model."""
 
 import sys
 import unicodedata
@@ -10,24 +10,24 @@ from absl import logging
 
 from speech.decoding.scorer import SPACE, SPACE_WORD
 from speech.language_model.text_files import TextFile, read_blocks
-from speech.text.scripts import written_without_spaces
+from speech.text.characters import written_without_spaces
 from speech.text.transcripts import AS_IT_IS, TranscriptRules
 from utils import UTF_8, Alphabet, UserError, lines_of
 
-# Tokens that mean something else to a language model.
+# Tokens with a special meaning in a language model.
 RESERVED = frozenset({"<s>", "</s>", "<unk>"})
 
 APOSTROPHE = "'"
 TYPOGRAPHIC_APOSTROPHES = "\u2019\u02bc\uff07"
 
-# A line that shares a run of so many words with a transcript of the test set is left out, ...
+# A line that shares a run of this many words with an excluded transcript is left out, ...
 RUN_WORDS = 6
-# ... in a language without spaces a run of so many characters, about as much.
+# ... in a language without spaces a run of this many characters.
 RUN_CHARACTERS = 10
 
 
 class _Table(dict[int, str]):
-    """For str.translate: code point -> what stands for it, asked for when a text first has it."""
+    """A table for str.translate that computes the entry of a code point on first use."""
 
     def __init__(self, of: Callable[[str], str]) -> None:
         super().__init__()
@@ -39,31 +39,31 @@ class _Table(dict[int, str]):
 
 
 class Normaliser:
-    """Writes text in an alphabet.
+    """Normalises text to the characters of an alphabet.
 
-    The rules that transcripts are written by come first, so that a text that the alphabet can write
-    has the words of its label, but for an apostrophe that stands alone. In other text typographic
-    apostrophes become '; a character that the alphabet doesn't have is written in lower case if the
-    alphabet has that; every other one separates words.
+    Applies the rules of transcripts first, so that text in the alphabet has the same words as its
+    labels, except for a single apostrophe. Then typographic apostrophes become '; a character
+    outside the alphabet becomes lower case if that is in the alphabet; every other one separates
+    words.
 
-    UTF_8 has all characters: all that the rules leave makes words, capitals and punctuation too,
-    as they are in the labels. The rules of a language take these away.
+    UTF_8 contains all characters: whatever the rules leave becomes part of words, as in the labels,
+    also upper case and punctuation. The rules of a language remove these.
     """
 
     def __init__(
         self, alphabet: Alphabet, characters: bool, rules: TranscriptRules = AS_IT_IS
     ) -> None:
         """Args:
-            characters: every character is a token of the model, instead of every word.
-            rules: that transcripts are written by.
+            characters: tokens are characters instead of words.
+            rules: rules of transcripts.
 
         Raises:
-            UserError: there can be no such model of this alphabet.
+            UserError: words can't be separated in this alphabet.
         """
-        self.outside: Counter[str] = Counter()  # character -> how often it separated words
+        self.outside: Counter[str] = Counter()  # character outside the alphabet -> count
         self._of_bytes = alphabet == UTF_8
         self._spaced = " " in alphabet.characters
-        # Whether the language separates words: with UTF_8, a model of characters is for others.
+        # Whether the language separates words. With UTF_8, a model of characters is for others.
         self.has_space = self._spaced and not (self._of_bytes and characters)
         self._characters = characters
         self._rules = rules
@@ -73,14 +73,14 @@ class Normaliser:
         self._others = _Table(lambda each: "" if each.isspace() or self._letter(each) else each)
         if not characters and not self._spaced:
             raise UserError(
-                "The alphabet has no space, so that words can't be told apart: add it, or build a "
-                "character-based model with --characters."
+                "The alphabet has no space to separate words: add it, or build a character-based "
+                "model with --characters."
             )
 
     def _letter(self, character: str) -> str | None:
-        """How the alphabet writes a character; None: not at all."""
+        """Returns a character's form in the alphabet; None if it has none."""
         if self._of_bytes:
-            # KenLM takes a zero byte for a space.
+            # KenLM treats a zero byte as a space.
             return None if character.isspace() or character == "\0" else character
         if character in self._alphabet:
             return character
@@ -90,11 +90,11 @@ class Normaliser:
         return lower if self._alphabet.issuperset(lower) else None
 
     def sentences(self, text: str) -> Iterator[list[str]]:
-        """The words of each line, of the lines that have any."""
+        """Yields the words of each line that has any."""
         text = "\n".join(map(self._rules.apply, lines_of(text)))
         self.outside.update(text.translate(self._others))
         for line in text.translate(self._letters).split("\n"):
-            # An apostrophe that stands alone was a quotation mark.
+            # A single apostrophe was a quotation mark.
             words = [word for word in line.split() if word != APOSTROPHE]
             if self._brackets:
                 words = [word for word in words if word not in RESERVED]
@@ -102,7 +102,7 @@ class Normaliser:
                 yield words
 
     def tokens(self, words: list[str]) -> list[str]:
-        """What the model counts: the words, or in a character-based model their characters."""
+        """Returns the tokens: the words, or in a character-based model their characters."""
         if not self._characters:
             return words
         letters = (" " if self._spaced else "").join(words)
@@ -112,8 +112,8 @@ class Normaliser:
             if not (letter == " " and self._of_bytes and _amid_east_asian(letters, i))
         ]
 
-    def written(self, token: str) -> str | None:
-        """The token of another's model as it would be in one made here; None: it couldn't be."""
+    def normalise_token(self, token: str) -> str | None:
+        """Normalises a token of an existing model; None if a model built here can't contain it."""
         if self._characters and token == SPACE_WORD:
             return token if self._spaced else None
         text = self._rules.apply(token)
@@ -124,15 +124,17 @@ class Normaliser:
 
 
 def _amid_east_asian(text: str, i: int) -> bool:
-    """Whether Chinese or Japanese stands on both sides of a place, where no space is written."""
+    """Says whether Chinese or Japanese, which use no spaces, is on both sides of a position."""
     return all(map(written_without_spaces, text[i - 1 : i] + text[i + 1 : i + 2]))
 
 
 class Excluded:
-    """Transcripts that a language model mustn't know, typically those it will be tested with."""
+    """Transcripts that a language model must not contain, typically those of the test set."""
 
     def __init__(self, has_space: bool) -> None:
-        """has_space: whether the language separates its words."""
+        """Args:
+        has_space: whether the language separates words.
+        """
         self._has_space = has_space
         self._run = RUN_WORDS if has_space else RUN_CHARACTERS
         self._runs: set[tuple[str, ...]] = set()
@@ -145,7 +147,7 @@ class Excluded:
         self._runs.update(self._runs_of(units))
 
     def touches(self, words: list[str]) -> bool:
-        """Whether a line shares a run with a transcript, or is a whole one that is shorter."""
+        """Says whether a line shares a run with a transcript, or equals a shorter one."""
         units = self._units(words)
         return tuple(units) in self._whole or not self._runs.isdisjoint(self._runs_of(units))
 
@@ -158,11 +160,11 @@ class Excluded:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a text held that a model is to be estimated from."""
+    """The counts of the text that a model is estimated from."""
 
     sentences: int
-    left_out: int  # sentences, for what they share with the excluded transcripts
-    occurrences: Counter[str]  # token -> how often; in the order in which they came
+    left_out: int  # sentences that overlap excluded transcripts
+    occurrences: Counter[str]  # token -> count, in the order of first occurrence
 
     @property
     def tokens(self) -> int:
@@ -170,7 +172,7 @@ class Prepared:
 
 
 def read_excluded(files: Iterable[TextFile], normaliser: Normaliser) -> Excluded:
-    """The transcripts in the files, a line each.
+    """Reads the excluded transcripts, one per line.
 
     Raises:
         UserError: a file can't be read.
@@ -180,7 +182,7 @@ def read_excluded(files: Iterable[TextFile], normaliser: Normaliser) -> Excluded
         for block in read_blocks(file):
             for words in normaliser.sentences(block):
                 excluded.add(words)
-    normaliser.outside.clear()  # these are in no text that the model learns
+    normaliser.outside.clear()  # the model isn't estimated from this text
     return excluded
 
 
@@ -191,10 +193,10 @@ def prepare(
     path: str,
     most_tokens: int | None,
 ) -> Prepared:
-    """Writes the files' sentences to `path`, one a line, tokens separated by spaces.
+    """Writes the sentences of the files to `path`, one per line, tokens separated by spaces.
 
     Args:
-        most_tokens: that the estimator takes; None: any number.
+        most_tokens: maximum number of tokens; None: no limit.
 
     Raises:
         UserError: a file can't be read, there are more tokens or none, or `path` can't be written.
@@ -218,20 +220,20 @@ def prepare(
                     output.writelines(lines)
                     if most_tokens is not None and occurrences.total() > most_tokens:
                         raise UserError(
-                            f"The text has more than {most_tokens:,} tokens, the most that the "
-                            "embedded estimator takes. Compile KenLM, which takes any number: "
-                            "make kenlm; or name its folder with --kenlm_bins."
+                            f"The text has more than {most_tokens:,} tokens, the maximum of the "
+                            "embedded estimator. Compile KenLM, which has no limit, with make "
+                            "kenlm, or name its folder with --kenlm_bins."
                         )
                 logging.info("%s: %d sentences", file.path, sentences - before)
     except OSError as error:
         raise UserError(
-            f"{path} can't be written: {error.strerror}. Make room, or choose another folder with "
-            "--output_dir."
+            f"{path} can't be written: {error.strerror}. Free disk space, or choose another folder "
+            "with --output_dir."
         ) from None
     if not sentences:
         why = f" (--exclude_txt left out {left_out:,} sentences)" if left_out else ""
         raise UserError(
-            f"There are no words of the alphabet in the text{why}: name another with --input_txt, "
-            "or the right --alphabet."
+            f"The text has no words in the characters of the alphabet{why}: name another text with "
+            "--input_txt, or the right --alphabet."
         )
     return Prepared(sentences, left_out, occurrences)

@@ -1,4 +1,4 @@
-"""Files of text, also compressed, and corpora's transcripts -> blocks of whole lines."""
+"""Reads text files, plain or gzipped, and the transcripts of corpora in blocks of lines."""
 
 import contextlib
 import gzip
@@ -14,38 +14,38 @@ from speech.system import storage
 from utils import UserError, lines_of
 
 GZIP_MAGIC = b"\x1f\x8b"
-BLOCK = 1 << 20  # bytes that are read at a time
+BLOCK = 1 << 20  # bytes read at a time
 
 
 @dataclass(frozen=True)
 class TextFile:
-    """A file of sentences, one a line, or the table of a corpus."""
+    """A file of sentences, one per line, or the table of a corpus."""
 
     path: str  # local or gs://
-    flag: str  # that named it, for messages
-    # That the text is written in, as of corpora.formats.Reading.
+    flag: str  # flag that names it, for messages
+    # Language of the text, see corpora.formats.reading.Reading.
     language: str | None = None
 
     @property
     def transcripts(self) -> bool:
-        """Whether each line is an utterance's id and its transcript, as in LibriSpeech."""
+        """Whether each line is an utterance id and its transcript, as in LibriSpeech."""
         return self.path.endswith(TRANSCRIPT_SUFFIX)
 
     @property
     def table(self) -> bool:
-        """Whether it is a corpus's table, such as train.csv, of which the transcripts count."""
+        """Whether it is the table of a corpus, such as train.csv, with transcripts."""
         return self.path.lower().endswith(registry.TABLE_SUFFIXES)
 
 
 def find_text(paths: list[str], flag: str, language: str | None = None) -> list[TextFile]:
-    """The files that are named, and LibriSpeech's transcripts in the folders that are.
+    """Finds the named files, and LibriSpeech's transcripts in named folders.
 
     Args:
-        flag: that names them.
-        language: that they are written in, of which a corpus may have several.
+        flag: flag that names them.
+        language: language of the text; a corpus may have several.
 
     Raises:
-        UserError: one is not there or is empty, or a folder has no transcripts.
+        UserError: a file is missing or empty, or a folder has no transcripts.
     """
     return [TextFile(file, flag, language) for path in paths for file in _files_of(path, flag)]
 
@@ -55,7 +55,7 @@ def _files_of(path: str, flag: str) -> list[str]:
     if size:
         return [path]
     if size == 0:
-        raise UserError(f"{flag}={path} is empty: name a file of text, one sentence a line.")
+        raise UserError(f"{flag}={path} is empty: name a text file with one sentence per line.")
     below = [each for each, _ in storage.files_below(path) if each.endswith(TRANSCRIPT_SUFFIX)]
     if below:
         return sorted(below)
@@ -64,13 +64,13 @@ def _files_of(path: str, flag: str) -> list[str]:
             f"{flag}={path} is a folder without *{TRANSCRIPT_SUFFIX}: name the files in it, "
             "separated by commas."
         )
-    raise UserError(f"{flag}={path} isn't there: check the path.")
+    raise UserError(f"{flag}={path} doesn't exist: check the path.")
 
 
 def read_blocks(file: TextFile) -> Iterator[str]:
-    """The text of a file in blocks of whole lines, without utterances' ids.
+    """Yields the text of a file in blocks of complete lines, without utterance ids.
 
-    Of a corpus's table it is the transcripts, one a line.
+    For the table of a corpus these are the transcripts, one per line.
 
     Raises:
         UserError: it can't be read, is cut short, or isn't UTF-8; with the line.
@@ -88,19 +88,19 @@ def read_blocks(file: TextFile) -> Iterator[str]:
                     line = lines + _line_ends(block[: error.start]) + 1
                     raise UserError(
                         f"{file.flag}={file.path}, line {line}, is not UTF-8 ({error.reason}: "
-                        f"0x{block[error.start]:02x}): save the text so."
+                        f"0x{block[error.start]:02x}): save it as UTF-8."
                     ) from None
                 lines += _line_ends(block)
                 yield _without_ids(text, file.language) if file.transcripts else text
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(
-            f"{file.flag}={file.path} can't be read: {reason(error)}. Check that it is whole and "
-            "may be read."
+            f"{file.flag}={file.path} can't be read: {reason(error)}. Check that it is complete "
+            "and readable."
         ) from None
 
 
 def _without_ids(text: str, language: str | None) -> str:
-    """The transcripts of LibriSpeech's lines, which begin with the utterance's id."""
+    """Removes the utterance ids from LibriSpeech's lines."""
     transcripts = (transcript_line(line, language is None)[1] for line in lines_of(text))
     return "".join(f"{each}\n" for each in transcripts)
 
@@ -116,18 +116,18 @@ def _transcripts(file: TextFile) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Why a file can't be read, without its name."""
+    """Returns the reason why a file can't be read, without its name."""
     return getattr(error, "strerror", None) or str(error)
 
 
 @contextlib.contextmanager
 def open_text(path: str) -> Iterator[BinaryIO]:
-    """The bytes of a file of text, of a gzipped one decompressed.
+    """Opens a text file, plain or gzipped, for reading bytes.
 
     Raises:
-        OSError: it can't be read; so does reading it, which also raises EOFError or zlib.error if
-            it is damaged.
-        UserError: the same of the bucket.
+        OSError: it can't be read. Reading may raise it, too, and EOFError or zlib.error if the
+            file is damaged.
+        UserError: the bucket can't be read.
     """
     with storage.open_reader(path) as reader:
         magic = reader.read(len(GZIP_MAGIC))
@@ -140,10 +140,10 @@ def _line_ends(block: bytes) -> int:
 
 
 def _whole_lines(reader: BinaryIO) -> Iterator[bytes]:
-    """Blocks that end with a line; the last one needn't."""
-    pieces: list[bytes] = []  # of a line that goes on
+    """Yields blocks that end with a line end, except for the last block."""
+    pieces: list[bytes] = []  # of an incomplete line
     while block := reader.read(BLOCK):
-        # The \n that ends the same line as a last \r may come in the next block.
+        # A last \r may belong to a \n in the next block.
         end = max(block.rfind(b"\n"), block.rfind(b"\r", 0, -1)) + 1
         if end:
             yield b"".join([*pieces, block[:end]])

@@ -1,31 +1,31 @@
-"""What networks are made of: variables, their first values, dropout, dense layers, norms."""
+"""Variables and their initial values, dropout, dense layers and normalisation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.tpu import tpu_function
 
 import constants
-from speech.layers import cross_replica
 from speech.layers.convolutions import zero_padding
+from speech.layers.cross_replica import total_over_cores
+from speech.layers.rnn import clipped_relu
 
-# What a call of a Dropout adds to the first number of its seed. Odd and far from any fraction of
-# 2**32 with a small denominator: no call's seed is that of another call at a step nearby.
+# Added to the first number of a Dropout's seed at each call. It is odd and far from any fraction of
+# 2**32 with a small denominator, so that no two calls at steps near each other have the same seed.
 SEED_STRIDE = 0x61C88647
 
 
 class Dropout:
-    """Drops values of the non-recurrent layers; each call draws a mask of its own.
+    """Dropout of the non-recurrent layers' outputs (arXiv 1207.0580); each call draws a new mask.
 
-    The masks are a function of the seed, the order of the calls and the values' shape: the same
-    step of a run that was resumed draws the same ones.
+    The masks are a function of the seed, the order of the calls and the values' shape, so that a
+    resumed run draws the same masks at the same step.
     """
 
     def __init__(self, rate: float, seed: tf.Tensor | None = None) -> None:
         """
         Args:
-            rate: share that is dropped; 0 drops nothing and needs no seed.
+            rate: share of the values to drop; 0 drops nothing and needs no seed.
             seed: int32 [2].
         """
         self._rate = rate
@@ -33,13 +33,13 @@ class Dropout:
         self._calls = 0
 
     def __call__(self, values: tf.Tensor) -> tf.Tensor:
-        """float, any shape: zeros where dropped, what is kept is scaled up by what is missing."""
+        """Zeros a share of float values of any shape and divides the others by 1 - rate."""
         if not self._rate:
             return values
         seed = self._seed + tf.constant([self._calls * SEED_STRIDE % 2**31, 0])
         self._calls += 1
-        # Drawn in float32 whatever the values are in: bfloat16 has 128 numbers between 0.5 and 1,
-        # a share of 0.05 would come out as 0.055.
+        # Drawn in float32 whatever the type of the values: bfloat16 has 128 numbers between 0.5 and
+        # 1, which would turn a rate of 0.05 into 0.055.
         kept = tf.random.stateless_uniform(tf.shape(values), seed) >= self._rate
         return tf.where(kept, values / (1.0 - self._rate), tf.zeros([], values.dtype))
 
@@ -48,7 +48,10 @@ NO_DROPOUT = Dropout(0.0)
 
 
 class Initializers:
-    """Keras' initializers, each drawn with a seed of its own from one random seed."""
+    """Keras' initializers, each with its own seed, derived from one random seed.
+
+    The seeds depend on the order of the calls.
+    """
 
     def __init__(self, random_seed: int) -> None:
         self._next_seed = random_seed * 1000
@@ -58,13 +61,20 @@ class Initializers:
         return self._next_seed
 
     def he(self) -> Callable[..., tf.Tensor]:
+        """Returns a normal initializer (He et al., arXiv 1502.01852)."""
         return tf.keras.initializers.HeNormal(self._seed())
 
     def glorot(self) -> Callable[..., tf.Tensor]:
+        """Returns a uniform initializer (Glorot and Bengio, AISTATS 2010)."""
         return tf.keras.initializers.GlorotUniform(self._seed())
 
     def each(self, count: int, name: str) -> Callable[..., tf.Tensor]:
-        """`count` matrices, each initialised by itself and stacked along the first axis."""
+        """Returns an initializer of `count` matrices, drawn one by one and stacked.
+
+        Args:
+            count: size of the first axis.
+            name: Keras' name of the initializer of one matrix.
+        """
         draws = [
             tf.keras.initializers.get({"class_name": name, "config": {"seed": self._seed()}})
             for _ in range(count)
@@ -75,10 +85,10 @@ class Initializers:
 def variable(
     name: str, shape: list[int], initializer: Callable[..., tf.Tensor], trainable: bool = True
 ) -> Any:
-    """A float32 variable; what isn't trainable is a moving average.
+    """Creates a float32 variable; one that isn't trainable is a moving average.
 
-    The initial value is a function because TPUEstimator builds the network inside a loop, from
-    which a value could not be taken out.
+    The initial value is passed as a function, because TPUEstimator builds the network inside a
+    loop, whose values can't be used outside of it.
     """
     aggregation = tf.VariableAggregation
     return tf.Variable(
@@ -86,13 +96,13 @@ def variable(
         trainable,
         name=name,
         dtype=tf.float32,
-        # All replicas have the same average. A mean would have to be taken by all when one saves.
+        # All replicas have the same average. To save a mean, all of them would have to compute it.
         aggregation=aggregation.NONE if trainable else aggregation.ONLY_FIRST_REPLICA,
     )
 
 
 class Dense(tf.Module):
-    """A dense layer without activation: of every frame by itself, or of a window of frames."""
+    """A dense layer without activation, over one frame or a window of frames."""
 
     def __init__(
         self,
@@ -102,7 +112,14 @@ class Dense(tf.Module):
         initializer: Callable[..., tf.Tensor],
         context: int = 1,
     ) -> None:
-        """context: frames of a window."""
+        """
+        Args:
+            name: prefix of the names of its variables.
+            inputs: units of a frame.
+            units: units of an output.
+            initializer: initializer of the kernel; the bias is zero.
+            context: frames of a window.
+        """
         super().__init__(name)
         self._context = context
         self.kernel = variable(f"{name}/kernel", [context * inputs, units], initializer)
@@ -111,10 +128,16 @@ class Dense(tf.Module):
     def __call__(
         self, inputs: tf.Tensor, compute_dtype: tf.DType = tf.float32, stride: int = 1
     ) -> tf.Tensor:
-        """[a, b, inputs] -> [a, b, units] in the compute type; the two axes in any order.
+        """Computes W x + b at every frame, or at every `stride`-th window of frames.
 
-        A window goes over the second axis, `stride` on at a time, and begins and ends with it:
-        b shrinks to as many windows as fit.
+        Args:
+            inputs: float [batch, frames, inputs]. With a context of 1 and a stride of 1, batch and
+                frames may be swapped.
+            compute_dtype: type of the computation.
+            stride: frames between the beginnings of two windows.
+
+        Returns:
+            compute_dtype [batch, outputs, units], one output for each window that fits the frames.
         """
         inputs, kernel = tf.cast(inputs, compute_dtype), tf.cast(self.kernel, compute_dtype)
         if self._context > 1 or stride > 1:
@@ -125,8 +148,49 @@ class Dense(tf.Module):
         return outputs + tf.cast(self.bias, compute_dtype)
 
 
+class DenseStack(tf.Module):
+    """Dense layers of clipped ReLUs, the first over a window of frames.
+
+    As in Deep Speech (arXiv 1412.5567, section 2). Layer normalisation, if there is any, and
+    dropout follow each layer.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        inputs: int,
+        units: int,
+        draw: Callable[[], Callable[..., tf.Tensor]],
+        context: int = 1,
+        layer_norm: bool = False,
+    ) -> None:
+        """
+        Args:
+            names: one for each layer, the prefixes of the names of its variables.
+            inputs: units of a frame.
+            units: units of each layer.
+            draw: returns the initializer of a layer's kernel.
+            context: frames that the first layer reads.
+            layer_norm: whether outputs are normalised.
+        """
+        super().__init__()
+        self.dense = [Dense(names[0], inputs, units, draw(), context)]
+        self.dense += [Dense(name, units, units, draw()) for name in names[1:]]
+        self.norms = [LayerNorm(name, units) for name in names if layer_norm]
+
+    def __call__(
+        self, inputs: tf.Tensor, dropout: Dropout, compute_dtype: tf.DType, stride: int = 1
+    ) -> tf.Tensor:
+        """float [batch, frames, inputs] -> compute_dtype [batch, outputs, units]; see `Dense`."""
+        hidden = inputs
+        for layer, dense in enumerate(self.dense):
+            hidden = clipped_relu(dense(hidden, compute_dtype, 1 if layer else stride))
+            hidden = dropout(self.norms[layer](hidden) if self.norms else hidden)
+        return hidden
+
+
 class LayerNorm(tf.Module):
-    """Layer normalisation (arXiv 1607.06450): every frame over its units."""
+    """Layer normalisation (arXiv 1607.06450): each frame is normalised over its units."""
 
     def __init__(self, name: str, units: int) -> None:
         super().__init__(name)
@@ -134,7 +198,7 @@ class LayerNorm(tf.Module):
         self.offset = variable(f"{name}/offset", [units], tf.zeros)
 
     def __call__(self, values: tf.Tensor) -> tf.Tensor:
-        """float [..., units] -> the same shape and type; computed in float32."""
+        """Normalises float [..., units]; keeps shape and type, computes in float32."""
         mean, variance = tf.nn.moments(tf.cast(values, tf.float32), [-1], keepdims=True)
         normal = tf.nn.batch_normalization(
             tf.cast(values, tf.float32),
@@ -144,7 +208,7 @@ class LayerNorm(tf.Module):
 
 
 class BatchNorm(tf.Module):
-    """Batch normalisation (arXiv 1502.03167) over the real frames of a batch, on all replicas."""
+    """Batch normalisation (arXiv 1502.03167) over the real frames of a batch of all replicas."""
 
     def __init__(self, name: str, units: int, on_tpu: bool) -> None:
         super().__init__(name)
@@ -159,7 +223,7 @@ class BatchNorm(tf.Module):
     def __call__(
         self, values: tf.Tensor, length: tf.Tensor, training: bool
     ) -> tuple[tf.Tensor, list[tuple[tf.Variable, tf.Tensor]]]:
-        """Normalises by the batch in training, otherwise by the moving averages.
+        """Normalises with the batch's statistics in training, else with the moving averages.
 
         Args:
             values: float [batch, frames, units].
@@ -167,8 +231,8 @@ class BatchNorm(tf.Module):
             training: whether to use the batch's mean and variance.
 
         Returns:
-            values of the same shape and type, computed in float32; in training also new values
-            for the moving averages.
+            Values of the same shape and type, computed in float32, and pairs of a moving average
+            and its new value, none unless in training.
         """
         mean, variance = self.moving_mean, self.moving_variance
         updates = []
@@ -185,21 +249,11 @@ class BatchNorm(tf.Module):
         return tf.cast(normal, values.dtype), updates
 
     def _moments(self, values: tf.Tensor, length: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Mean and variance, float32 [units] each, over the real frames of all replicas."""
-        frames = over_replicas(tf.cast(tf.reduce_sum(length), tf.float32), self._on_tpu)
+        """Returns mean and variance, float32 [units] each, of the real frames of all replicas."""
+        frames = total_over_cores(tf.cast(tf.reduce_sum(length), tf.float32), self._on_tpu)
         frames = tf.maximum(frames, 1.0)
-        mean = over_replicas(tf.reduce_sum(zero_padding(values, length), [0, 1]), self._on_tpu)
+        mean = total_over_cores(tf.reduce_sum(zero_padding(values, length), [0, 1]), self._on_tpu)
         mean /= frames
         squares = zero_padding(tf.square(values - mean), length)
-        variance = over_replicas(tf.reduce_sum(squares, [0, 1]), self._on_tpu) / frames
+        variance = total_over_cores(tf.reduce_sum(squares, [0, 1]), self._on_tpu) / frames
         return mean, variance
-
-
-def over_replicas(value: tf.Tensor, on_tpu: bool) -> tf.Tensor:
-    """The sum of a value, any shape, over the cores of a TPU or the replicas of tf.distribute."""
-    if on_tpu:
-        # One core alone has nothing to sum; elsewhere the op couldn't be compiled.
-        shards = tpu_function.get_tpu_context().number_of_shards or 1
-        return tf.compat.v1.tpu.cross_replica_sum(value) if shards > 1 else value
-    (summed,) = cross_replica.total([value])
-    return summed

@@ -1,4 +1,7 @@
-"""Convolutions over time and frequency, for a TPU's matrix unit and for a CPU."""
+"""Convolutions over time and frequency, in one form for a TPU and one for a CPU.
+
+Both forms compute the same numbers; see docs/tpu.md for what the TPU's one gains.
+"""
 
 import math
 from collections.abc import Sequence
@@ -14,12 +17,12 @@ from speech.layers.rnn import clipped_relu
 # A layer's kernel [context, frequencies, channels in, channels out] and bias [channels out].
 Weights = tuple[tf.Tensor, tf.Tensor]
 
-# Rows and columns of a TPU's matrix unit: what one pass multiplies (v6e's has 256).
+# Rows and columns of a TPU's matrix unit, which one pass multiplies (v6e's has 256).
 MATRIX_UNIT = 128
 
 
 def strided(bins: int) -> int:
-    """Bins that a convolution puts out for `bins`."""
+    """Returns the number of bins that a convolution outputs for `bins`."""
     return -(-bins // constants.FREQUENCY_STRIDE)
 
 
@@ -30,21 +33,24 @@ def convolutions(
     stride: int,
     on_tpu: bool,
 ) -> tf.Tensor:
-    """Layers of convolutions, each followed by a clipped ReLU.
+    """Applies layers of convolutions, each followed by a clipped ReLU.
 
     Frequency is padded ("SAME") and strided by 2 in every layer. Output t of the first layer is
-    centred on frame t * stride, however far the batch is padded; of the others on t. What lies
-    behind an utterance's end is zeroed in front of and behind every layer.
+    centred on frame t * stride, however far the batch is padded, and output t of the others on
+    output t of the layer before. The padding after an utterance's end is zeroed before and after
+    every layer.
 
     Args:
-        features: [batch, frames, bins], in the type to compute in.
-        feature_length: int32 [batch].
-        layers: kernel and bias of each layer, float32.
+        features: float [batch, frames, bins], in the type to compute in.
+        feature_length: int32 [batch], real frames.
+        layers: kernel and bias of each layer, float32; see Weights.
         stride: frames between two outputs of the first layer.
-        on_tpu: takes folded convolutions, else 2-D ones. The numbers are the same.
+        on_tpu: whether to compute folded convolutions, for a TPU, or 2-D ones. The numbers are the
+            same.
 
     Returns:
-        [batch, ceil(frames / stride), bins out * channels out].
+        [batch, outputs, bins out * channels out] in the type of the features, where outputs is
+        ceil(frames / stride).
     """
     features = zero_padding(features, feature_length)
     output_length = (feature_length + stride - 1) // stride  # [batch]
@@ -52,27 +58,27 @@ def convolutions(
 
 
 def _padding(bins: int, frequencies: int) -> list[int]:
-    """Zeros below and above the bins, as TensorFlow's "SAME" puts them."""
+    """Returns the numbers of zeros below and above the bins, as in TensorFlow's "SAME"."""
     reach = (strided(bins) - 1) * constants.FREQUENCY_STRIDE + frequencies
     zeros = max(reach - bins, 0)
     return [zeros // 2, zeros - zeros // 2]
 
 
 def centred(context: int) -> list[int]:
-    """Zeros in front of and behind the frames, so that an output is centred on its frame.
+    """Returns the numbers of zeros before and after the frames that centre outputs on frames.
 
-    "SAME" would put one more or less in front according to the parity of the frames.
+    With "SAME" the number before would depend on the parity of the frames.
     """
     return [(context - 1) // 2, context // 2]
 
 
 def zero_padding(values: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
-    """Zeroes [batch, frames, channels] behind each utterance's length."""
+    """Zeroes float [batch, frames, channels] after each utterance's length, int32 [batch]."""
     real = tf.sequence_mask(length, tf.shape(values)[1], values.dtype)  # [batch, frames]
     return values * real[:, :, tf.newaxis]
 
 
-# --- On a CPU -------------------------------------------------------------------------------------
+# --- For a CPU ------------------------------------------------------------------------------------
 
 
 def _two_dimensional(
@@ -80,8 +86,8 @@ def _two_dimensional(
 ) -> tf.Tensor:
     """[batch, frames, bins] -> [batch, outputs, bins * channels].
 
-    Bins lie in front of frames: the other way round a CPU takes five times as long for the gradient
-    of a kernel.
+    The bins come before the frames: in the other order a CPU takes five times as long for the
+    gradient of a kernel.
     """
     hidden = tf.transpose(hidden, [0, 2, 1])[..., tf.newaxis]  # [batch, bins, frames, 1]
     for kernel, bias in layers:
@@ -92,13 +98,13 @@ def _two_dimensional(
         stride = 1
     hidden = tf.transpose(hidden, [0, 2, 1, 3])  # [batch, outputs, bins, channels]
     batch, outputs = tf.unstack(tf.shape(hidden)[:2])
-    # A batch that is known stays so: TensorFlow Lite wants it of a loop's tables.
+    # A static batch stays static: TensorFlow Lite requires it of a loop's tables.
     batch = hidden.shape[0] or batch
     return tf.reshape(hidden, [batch, outputs, hidden.shape[2] * hidden.shape[3]])
 
 
 def convolve(inputs: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
-    """Convolution over frequency and time.
+    """Convolves over frequency and time.
 
     Args:
         inputs: [batch, bins, frames, channels].
@@ -111,7 +117,7 @@ def convolve(inputs: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
     context, frequencies, *_ = kernel.shape
     padding = "SAME"
     if stride > 1:
-        # Not by explicit padding of the convolution: a CPU takes a slower kernel then.
+        # Padded beforehand: with explicit padding in the convolution a CPU uses a slower kernel.
         padding = "VALID"
         around = [[0, 0], _padding(inputs.shape[1], frequencies), centred(context), [0, 0]]
         inputs = tf.pad(inputs, around)
@@ -119,7 +125,7 @@ def convolve(inputs: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
     return tf.nn.conv2d(inputs, kernel, [1, constants.FREQUENCY_STRIDE, stride, 1], padding)
 
 
-# --- On a TPU -------------------------------------------------------------------------------------
+# --- For a TPU ------------------------------------------------------------------------------------
 
 
 def _folded(
@@ -136,12 +142,12 @@ def _folded(
 
 
 def convolve_folded(inputs: tf.Tensor, kernel: tf.Tensor, bins: int, stride: int) -> tf.Tensor:
-    """A convolution over time and frequency as ones over time alone, for the matrix unit's sake.
+    """Convolves over time and frequency by dense products, which fill a TPU's matrix unit.
 
-    The frequency axis is only 80, 40 or 20 wide and the channels are few, which leaves a TPU's
-    matrix unit almost empty. Spread into a matrix over (frequency x channels) the same kernel
-    gives the same outputs from dense products. Far from its diagonal such a matrix is zero, so the
-    bins that come out are computed in blocks, each from the bins that its kernels reach.
+    The frequency axis is only 80, 40 or 20 wide and there are few channels, which would leave the
+    matrix unit almost empty. Spread into a matrix over (frequency x channels), the same kernel
+    gives the same outputs by convolutions over time alone. Far from its diagonal such a matrix is
+    zero, so the output bins are computed in blocks, each from the bins that its kernels reach.
 
     Args:
         inputs: [batch, frames, bins * channels in].
@@ -165,23 +171,23 @@ def convolve_folded(inputs: tf.Tensor, kernel: tf.Tensor, bins: int, stride: int
 
 
 class _Band(NamedTuple):
-    """A block of the bins that a convolution puts out, and the bins that their kernels reach."""
+    """A block of the bins that a convolution outputs, and of the bins that its kernels reach."""
 
-    first: int  # of the bins reached
-    taps: npt.NDArray[np.float32]  # [reached, made, frequencies], 1 where a kernel's tap lies
+    first: int  # the lowest bin reached
+    taps: npt.NDArray[np.float32]  # [reached, made, frequencies], 1 where a tap meets a bin
 
 
 def taps_of(bins: int, frequencies: int) -> npt.NDArray[np.float32]:
-    """[bins, bins out, frequencies]: 1 where a tap of an output's kernel lies on a bin."""
+    """Returns float32 [bins, bins out, frequencies]: 1 where a tap of an output meets a bin."""
     position = np.arange(bins)[:, np.newaxis] + _padding(bins, frequencies)[0]
     tap = position - constants.FREQUENCY_STRIDE * np.arange(strided(bins))  # [bins, bins out]
     return (tap[:, :, np.newaxis] == np.arange(frequencies)).astype(np.float32)
 
 
 def _bands(bins: int, frequencies: int, channels_in: int, channels_out: int) -> list[_Band]:
-    """Blocks that fill the matrix unit's columns, reaching for bins that fill its rows."""
+    """Returns blocks of outputs that fill the matrix unit's columns, and of inputs its rows."""
     taps = taps_of(bins, frequencies)
-    # As few bins as have all their channels in columns that are full, rows likewise.
+    # The fewest bins whose channels fill whole columns; rows likewise.
     columns = MATRIX_UNIT // math.gcd(MATRIX_UNIT, channels_out)  # bins
     rows = MATRIX_UNIT // math.gcd(MATRIX_UNIT, channels_in)  # bins
     if bins <= rows:
@@ -196,7 +202,7 @@ def _bands(bins: int, frequencies: int, channels_in: int, channels_out: int) -> 
 
 
 def _convolve_time(inputs: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
-    """[batch, frames, channels] and [context, channels, channels out] -> [batch, outputs, ...]."""
+    """Convolves [batch, frames, channels] with [context, channels, channels out] over time."""
     return tf.squeeze(
         tf.nn.conv2d(
             inputs[:, tf.newaxis],

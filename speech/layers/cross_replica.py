@@ -1,57 +1,68 @@
-"""Sums and means over the replicas of a tf.distribute strategy.
+"""Sums and means over the replicas of a tf.distribute strategy, or the cores of a TPU.
 
-Without a strategy, and on a TPU, whose cores are summed over by other means, there is one replica
-and nothing to do.
+Without a strategy, and on a TPU, there is one replica. Only `total_over_cores` also sums over a
+TPU's cores.
 
-Replicas that reduce in different orders wait for each other for ever, and a session's graph has no
-order of its own: there each reduction waits for the one that was built before it.
+Replicas that reduce in different orders wait for each other forever, and a session runs a graph's
+operations in any order. Each reduction therefore waits for the one that was built before it.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.tpu import tpu_function
 
 _SUM = "SumOverReplicas"
 
-# A graph's collection of what the reduction built last has given each of this process's replicas.
+# A graph's collection of the results of its latest reduction, one for each replica of this process.
 _LATEST = "speech/replicas/latest"
 
 
 def count() -> int:
-    """Replicas that train one network together."""
+    """Returns the number of replicas that train one network together."""
     return int(tf.distribute.get_replica_context().num_replicas_in_sync)
 
 
 def total(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """The sum of each tensor over the replicas; gradients go through it."""
+    """Sums each tensor, of any shape, over the replicas; differentiable."""
     if count() == 1:
         return list(values)
     if tf.compat.v1.executing_eagerly_outside_functions():
         context = tf.distribute.get_replica_context()
         return list(context.all_reduce(tf.distribute.ReduceOp.SUM, list(values)))
-    # What all_reduce does, too; but in a session's graph it takes every variable that the other
-    # replicas have read for its own, and fails.
+    # all_reduce would do the same; but in a session's graph it takes every variable that the other
+    # replicas have read for this replica's, and fails.
     with tf.compat.v1.get_default_graph().gradient_override_map({"Identity": _SUM}):
         own = [tf.identity(each) for each in values]
-    sums = _reduced(own, tf.distribute.ReduceOp.SUM)
-    # The sum, of which a gradient sees this replica's part alone.
+    sums = _reduce(own, tf.distribute.ReduceOp.SUM)
+    # Equal to the sum, but its gradient sees this replica's part alone.
     return [each + tf.stop_gradient(all_ - each) for each, all_ in zip(own, sums, strict=True)]
 
 
 @tf.RegisterGradient(_SUM)
 def _gradient_of_total(operation: tf.Operation, gradient: tf.Tensor) -> tf.Tensor:
-    """Each replica's part is in the sums of all, and so in the losses of all."""
-    (summed,) = _reduced([gradient], tf.distribute.ReduceOp.SUM)
+    """Sums the gradients of all replicas: each one's part is in the sums and losses of all."""
+    (summed,) = _reduce([gradient], tf.distribute.ReduceOp.SUM)
     return summed
 
 
 def mean(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """The mean of each tensor over the replicas."""
-    return _reduced(values, tf.distribute.ReduceOp.MEAN)
+    """Returns the mean of each tensor, of any shape, over the replicas."""
+    return _reduce(values, tf.distribute.ReduceOp.MEAN)
 
 
-def _reduced(values: Sequence[tf.Tensor], how: tf.distribute.ReduceOp) -> list[tf.Tensor]:
+def total_over_cores(value: tf.Tensor, on_tpu: bool) -> tf.Tensor:
+    """Sums a tensor of any shape over the cores of a TPU, or else over the replicas."""
+    if on_tpu:
+        # A single core has nothing to sum, and the operation compiles only for a TPU.
+        cores = tpu_function.get_tpu_context().number_of_shards or 1
+        return tf.compat.v1.tpu.cross_replica_sum(value) if cores > 1 else value
+    (summed,) = total([value])
+    return summed
+
+
+def _reduce(values: Sequence[tf.Tensor], how: tf.distribute.ReduceOp) -> list[tf.Tensor]:
     if count() == 1:
         return list(values)
 

@@ -1,86 +1,130 @@
-"""What a model directory says of itself: config.json.
+"""The configuration of a model: config.json in its directory.
 
 Front end and alphabet come from the shards that the model was trained on, so that evaluation and
 everything later takes a model directory and nothing that could disagree with it.
 """
 
 import json
-import math
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
-
-import numpy as np
-from absl import flags
 
 import constants
 from speech.features.front_end import CORPUS, FrontEnd
 from speech.features.normalisation import Statistics
-from speech.system import command_line, storage, typed_json
+from speech.system import storage, typed_json
 from speech.system.typed_json import FieldError
 from utils import Alphabet, UserError
 
 CONFIG_FORMAT = 1
 CONFIG_FILE = "config.json"
 
-# What the learning rate does after the warm-up.
+# Courses of the learning rate after the warm-up.
 SCHEDULES = ("exponential", "cosine", "constant")
 
 # Limits of sizes, far beyond any network that fits into memory.
 LARGEST_SIZE = 2**16
 MOST_LAYERS = 100
 
-# The flags, and fields of a NetworkConfig, that make a network what it is.
+# The sizes of all networks, which are fields of NetworkConfig.
 SIZES = tuple(dict.fromkeys(size for sizes in constants.NETWORK_SIZES.values() for size in sizes))
-NETWORK_FLAGS = ("network", *SIZES)
-
-# A size that isn't given. Without a type of its own, so that a size that is there is a number.
-_OWN: Any = None
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
     """A network and its sizes; the same for training, evaluation and export.
 
-    What a size is says constants.NETWORK_SIZES. One that isn't given is the network's own; one that
-    the network hasn't is None.
+    constants.NETWORK_SIZES describes each size and names those of each network. A size that the
+    network doesn't have is 0, False or (). `of` fills in the network's default sizes.
     """
 
     bins: int  # of the features
-    labels: int  # classes it puts out, the blank among them
-    name: str = constants.NETWORK
-    conv_channels: tuple[int, ...] = _OWN
-    context_size: int = _OWN
-    stride_size: int = _OWN
-    dense_unit_size: int = _OWN
-    recurrent_layers: int = _OWN
-    recurrent_unit_size: int = _OWN
-    layer_norm: bool = _OWN
+    labels: int  # number of classes of the softmax, the blank among them
+    name: str
+    conv_channels: tuple[int, ...] = ()
+    context_size: int = 0
+    stride_size: int = 0
+    dense_unit_size: int = 0
+    recurrent_layers: int = 0
+    recurrent_unit_size: int = 0
+    layer_norm: bool = False
 
     def __post_init__(self) -> None:
-        if self.name not in constants.NETWORK_SIZES:
-            raise UserError(
-                f"--network={self.name} is not known: choose among "
-                f"{', '.join(constants.NETWORK_SIZES)}."
-            )
-        own = constants.NETWORK_SIZES[self.name]
-        for size in SIZES:
-            value = getattr(self, size)
-            if value is None:
-                object.__setattr__(self, size, own.get(size))
-            elif size not in own:
+        for size, value in self.sizes.items():
+            if not isinstance(value, bool) and not _is_possible(size, value):
                 raise UserError(
-                    f"--{size}={_as_flag(value)} is no size of --network={self.name}, which has "
-                    f"{' '.join(f'--{each}' for each in own)}: leave it out."
-                )
-            elif not isinstance(value, bool) and not _is_possible(size, value):
-                raise UserError(
-                    f"--{size}={_as_flag(value)}: the network's sizes must be from 1 to "
+                    f"--{size}={as_flag(value)}: the network's sizes must be from 1 to "
                     f"{LARGEST_SIZE}, its layers from 1 to {MOST_LAYERS}."
                 )
+        for size in set(SIZES) - self.sizes.keys():
+            if value := getattr(self, size):
+                raise UserError(_foreign_size(size, value, self.name))
+
+    @classmethod
+    def of(
+        cls, bins: int, labels: int, name: str = constants.NETWORK, **sizes: Any
+    ) -> "NetworkConfig":
+        """Makes the config of a network.
+
+        Args:
+            sizes: those that differ from the network's defaults; None stands for the default.
+
+        Raises:
+            UserError: there is no such network, it doesn't have one of these sizes, or the size is
+                out of range.
+        """
+        given = {size: value for size, value in sizes.items() if value is not None}
+        defaults = default_sizes(name)
+        for size, value in given.items():
+            if size not in defaults:
+                raise UserError(_foreign_size(size, value, name))
+        return cls(bins, labels, name, **{**defaults, **given})
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """The sizes that this network has, by their names."""
+        return {size: getattr(self, size) for size in default_sizes(self.name)}
 
     def output_frames(self, frames: Any) -> Any:
-        """Outputs for a number of frames: an int or an integer tensor."""
+        """Returns the number of outputs for a number of frames: an int or an integer tensor."""
         return (frames + self.stride_size - 1) // self.stride_size
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the JSON object of the config, in which a size that isn't there is null."""
+        absent = dict.fromkeys(set(SIZES) - self.sizes.keys())
+        return {**asdict(self), **absent}
+
+
+def default_sizes(name: str) -> dict[str, Any]:
+    """Returns the sizes of a network where none are given.
+
+    Raises:
+        UserError: there is no such network.
+    """
+    if name not in constants.NETWORK_SIZES:
+        raise UserError(
+            f"--network={name} is unknown: choose among {', '.join(constants.NETWORK_SIZES)}."
+        )
+    return constants.NETWORK_SIZES[name]
+
+
+def _foreign_size(size: str, value: Any, name: str) -> str:
+    return (
+        f"--{size}={as_flag(value)} is no size of --network={name}, which has "
+        f"{' '.join(f'--{each}' for each in default_sizes(name))}: leave it out."
+    )
+
+
+@dataclass(frozen=True)
+class NetworkChoice:
+    """A network and its sizes before the data are known."""
+
+    name: str = constants.NETWORK
+    sizes: Mapping[str, Any] = field(default_factory=dict)  # None: the network's default
+
+    def config(self, front_end: FrontEnd, alphabet: Alphabet) -> NetworkConfig:
+        """Returns the network's config for certain data; errors are those of NetworkConfig.of."""
+        return NetworkConfig.of(front_end.bins, alphabet.size, self.name, **self.sizes)
 
 
 def _is_possible(size: str, value: int | tuple[int, ...]) -> bool:
@@ -89,77 +133,19 @@ def _is_possible(size: str, value: int | tuple[int, ...]) -> bool:
     return 1 <= layers <= MOST_LAYERS and min(sizes) >= 1 and max(sizes) <= LARGEST_SIZE
 
 
-def _as_flag(value: Any) -> str:
+def as_flag(value: Any) -> str:
+    """Formats a size as its flag takes it."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()
-
-
-def define_network_flags() -> None:
-    """The flags that decide what a training step computes; training and its check share them."""
-    command_line.define_choice(
-        "network",
-        constants.NETWORK,
-        constants.NETWORK_SIZES,
-        "Acoustic model. Each has some of the sizes that follow.",
-    )
-    for define, size, meaning in (
-        (flags.DEFINE_list, "conv_channels", "One number a convolution."),
-        (
-            command_line.define_integer,
-            "context_size",
-            "Frames a convolution or the first layer sees.",
-        ),
-        (command_line.define_integer, "stride_size", "Frames between two outputs."),
-        (command_line.define_integer, "dense_unit_size", "Units of a dense layer."),
-        (command_line.define_integer, "recurrent_layers", "How many there are."),
-        (command_line.define_integer, "recurrent_unit_size", "Units of each direction."),
-        (flags.DEFINE_bool, "layer_norm", "Normalises what the dense layers put out."),
-    ):
-        define(size, None, f"{meaning} Default: {_defaults(size)}.")
-    command_line.define_number(
-        "dropout",
-        constants.DROPOUT,
-        "Of the non-recurrent layers' outputs.",
-        lower_bound=0,
-        upper_bound=0.95,
-    )
-    flags.DEFINE_bool("bfloat16", False, "Matrix work in bfloat16; variables stay float32.")
-
-
-def _defaults(size: str) -> str:
-    """What it is in the networks that have it."""
-    return "; ".join(
-        f"{name} {_as_flag(sizes[size])}"
-        for name, sizes in constants.NETWORK_SIZES.items()
-        if size in sizes
-    )
-
-
-def network_config(values: Any, front_end: FrontEnd, alphabet: Alphabet) -> NetworkConfig:
-    """The network of parsed flags; values: absl's FLAGS.
-
-    Raises:
-        UserError: a network that isn't there, a size that it hasn't, or that can't be one.
-    """
-    sizes = {size: getattr(values, size) for size in SIZES}
-    if sizes["conv_channels"] is not None:
-        try:
-            sizes["conv_channels"] = tuple(int(each) for each in values.conv_channels)
-        except ValueError:
-            raise UserError(
-                f"--conv_channels={','.join(values.conv_channels)} must be whole numbers, as in "
-                "32,32,96."
-            ) from None
-    return NetworkConfig(front_end.bins, alphabet.size, values.network, **sizes)
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a network is trained; may change from one call to the next."""
+    """How a network is trained; may change when training is resumed."""
 
     train_batch_size: int = constants.TRAIN_BATCH_SIZE  # over all cores
     steps_per_epoch: int = 1
     learning_rate: float = constants.LEARNING_RATE
-    learning_rate_schedule: str = constants.LEARNING_RATE_SCHEDULE  # of SCHEDULES
+    learning_rate_schedule: str = constants.LEARNING_RATE_SCHEDULE  # one of SCHEDULES
     learning_rate_decay_factor: float = constants.LEARNING_RATE_DECAY_FACTOR  # per epoch
     warmup_steps: int = 0  # over which the learning rate rises
     train_steps: int = 1  # of the whole training: where a cosine ends
@@ -172,45 +158,26 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.learning_rate_schedule not in SCHEDULES:
             raise UserError(
-                f"--learning_rate_schedule={self.learning_rate_schedule} is not known: choose "
+                f"--learning_rate_schedule={self.learning_rate_schedule} is unknown: choose "
                 f"among {', '.join(SCHEDULES)}."
             )
-
-    def learning_rate_at(self, step: Any, functions: Any = np) -> Any:
-        """The learning rate at a step.
-
-        Args:
-            step: a number, or a float32 tensor.
-            functions: numpy for a number, tensorflow for a tensor.
-        """
-        rate = self.learning_rate
-        if self.learning_rate_schedule == "exponential":
-            rate *= self.learning_rate_decay_factor ** (step // float(self.steps_per_epoch))
-        elif self.learning_rate_schedule == "cosine":
-            # arXiv 1608.03983, equation 5, without restarts.
-            behind = functions.maximum(step - float(self.warmup_steps), 0.0)
-            share = functions.minimum(behind / max(self.train_steps - self.warmup_steps, 1), 1.0)
-            rate *= 0.5 * (1.0 + functions.cos(math.pi * share))
-        if self.warmup_steps:
-            rate *= functions.minimum((step + 1.0) / self.warmup_steps, 1.0)
-        return rate
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that a model directory carries beside its checkpoints."""
+    """Everything that a model directory holds beside its checkpoints."""
 
     front_end: FrontEnd
     alphabet: Alphabet
     network: NetworkConfig
     training: TrainingConfig
-    # Of the shards it was first trained on, by which all its data is normalised; None unless the
-    # front end normalises over the corpus.
+    # Of the shards that it was first trained on, by which all its data is normalised; None unless
+    # the front end normalises over the corpus.
     statistics: Statistics | None = None
 
     @property
     def output_seconds(self) -> float:
-        """Between two of the network's outputs."""
+        """Seconds between two of the network's outputs."""
         return self.network.stride_size * self.front_end.step_seconds
 
     def to_json(self) -> str:
@@ -220,7 +187,7 @@ class ModelConfig:
                     "format": CONFIG_FORMAT,
                     "front_end": asdict(self.front_end),
                     "alphabet": self.alphabet.to_json(),
-                    "network": asdict(self.network),
+                    "network": self.network.to_json(),
                     "training": asdict(self.training),
                     "statistics": asdict(self.statistics) if self.statistics else None,
                 },
@@ -232,14 +199,14 @@ class ModelConfig:
 
     @classmethod
     def from_json(cls, text: str, path: str) -> "ModelConfig":
-        """The config in `text`; `path` is for the message of the UserError if it is none."""
+        """Parses a config; raises a UserError that names `path` if the text is none."""
         remedy = "copy it again, or train the model with this version of the program"
         with typed_json.explained(path, "a model's config", remedy):
             return cls.from_object(typed_json.parse_object(text))
 
     @classmethod
     def from_object(cls, content: Any) -> "ModelConfig":
-        """The config in a JSON object.
+        """Reads a config from a JSON object.
 
         Raises:
             FieldError: it is none.
@@ -247,8 +214,25 @@ class ModelConfig:
         """
         typed_json.check_format(content, CONFIG_FORMAT)
         file = typed_json.read(_ConfigFile, content, "config", smallest=-typed_json.LARGEST)
-        _check_consistent(file)
-        return cls(file.front_end, file.alphabet, file.network, file.training, file.statistics)
+        network = NetworkConfig.of(**vars(file.network))
+        _check_consistent(file.front_end, file.alphabet, network, file.statistics)
+        return cls(file.front_end, file.alphabet, network, file.training, file.statistics)
+
+
+@dataclass(frozen=True)
+class _NetworkFile:
+    """The fields of a network's JSON; a size that is null or missing has its default."""
+
+    bins: int
+    labels: int
+    name: str = constants.NETWORK
+    conv_channels: tuple[int, ...] | None = None
+    context_size: int | None = None
+    stride_size: int | None = None
+    dense_unit_size: int | None = None
+    recurrent_layers: int | None = None
+    recurrent_unit_size: int | None = None
+    layer_norm: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -258,22 +242,23 @@ class _ConfigFile:
     format: int
     front_end: FrontEnd
     alphabet: Alphabet
-    network: NetworkConfig
+    network: _NetworkFile
     training: TrainingConfig
     statistics: Statistics | None = None  # the first version had none
 
 
-def _check_consistent(file: _ConfigFile) -> None:
+def _check_consistent(
+    front_end: FrontEnd, alphabet: Alphabet, network: NetworkConfig, statistics: Statistics | None
+) -> None:
     """Raises FieldError where a config was changed into one that no training writes."""
-    front_end, network = file.front_end, file.network
-    wanted = front_end.bins if front_end.normalisation == CORPUS else 0
-    found = len(file.statistics.mean) if file.statistics else 0
-    if found != wanted:
-        raise FieldError(f"statistics are of {found} bins, not of {wanted}")
-    if (network.bins, network.labels) != (front_end.bins, file.alphabet.size):
+    expected = front_end.bins if front_end.normalisation == CORPUS else 0
+    found = len(statistics.mean) if statistics else 0
+    if found != expected:
+        raise FieldError(f"statistics are of {found} bins, not of {expected}")
+    if (network.bins, network.labels) != (front_end.bins, alphabet.size):
         raise FieldError(
             f"network: {network.bins} bins and {network.labels} labels don't fit the front end's "
-            f"{front_end.bins} and the alphabet's {file.alphabet.size}"
+            f"{front_end.bins} and the alphabet's {alphabet.size}"
         )
 
 
@@ -282,7 +267,7 @@ def config_path(model_dir: str) -> str:
 
 
 def read_config(model_dir: str) -> ModelConfig:
-    """The config of a model directory.
+    """Reads the config of a model directory.
 
     Raises:
         UserError: it has none, or it can't be read.
@@ -290,7 +275,7 @@ def read_config(model_dir: str) -> ModelConfig:
     path = config_path(model_dir)
     if not storage.exists(path):
         raise UserError(
-            f"{model_dir} is not a model directory, it has no {CONFIG_FILE}: train one with "
+            f"{model_dir} is not a model directory, it has no {CONFIG_FILE}: train a model with "
             f"python training.py --model_dir={model_dir}"
         )
     return ModelConfig.from_json(storage.read_text(path), path)
@@ -300,10 +285,11 @@ def save_config(model_dir: str, config: ModelConfig) -> None:
     storage.write_text(config_path(model_dir), config.to_json())
 
 
-def continued(model_dir: str, config: ModelConfig) -> ModelConfig:
-    """The config with which the model in a directory is trained on as `config` asks.
+def resume_config(model_dir: str, config: ModelConfig) -> ModelConfig:
+    """Returns the config with which the training of a directory's model is resumed.
 
-    It keeps the statistics that it has learnt with, whatever shards it goes on with.
+    That is `config` with the statistics by which the model's data was normalised so far, whatever
+    the shards are now.
 
     Raises:
         UserError: the directory holds a model with another front end, alphabet or network.
@@ -313,12 +299,12 @@ def continued(model_dir: str, config: ModelConfig) -> ModelConfig:
     return replace(config, statistics=saved.statistics)
 
 
-def check_same_model(saved: ModelConfig, asked: ModelConfig, model_dir: str) -> None:
+def check_same_model(saved: ModelConfig, given: ModelConfig, model_dir: str) -> None:
     """Raises a UserError that names what differs in front end, alphabet or network."""
     differences = [
-        *differing_fields(saved.front_end, asked.front_end, "asked for", "front_end."),
-        *differing_fields(saved.network, asked.network, "asked for", "network."),
-        *_differing_alphabets(saved.alphabet, asked.alphabet, "asked for"),
+        *differing_fields(saved.front_end, given.front_end, "given", "front_end."),
+        *differing_fields(saved.network, given.network, "given", "network."),
+        *_differing_alphabets(saved.alphabet, given.alphabet, "given"),
     ]
     if differences:
         raise UserError(
@@ -330,7 +316,7 @@ def check_same_model(saved: ModelConfig, asked: ModelConfig, model_dir: str) -> 
 def check_same_front_end(
     config: ModelConfig, front_end: FrontEnd, alphabet: Alphabet, shards: str, model_dir: str
 ) -> None:
-    """Raises a UserError if shards were made with another front end or alphabet than a model's."""
+    """Raises a UserError if shards have another front end or alphabet than a model."""
     differences = [
         *differing_fields(config.front_end, front_end, "in the shards"),
         *_differing_alphabets(config.alphabet, alphabet, "in the shards"),
@@ -338,12 +324,16 @@ def check_same_front_end(
     if differences:
         raise UserError(
             f"The shards {shards} don't match the model in {model_dir}: {'; '.join(differences)}. "
-            "Prepare them with the model's settings, or name another --model_dir."
+            "Prepare them with the model's settings, or give another --model_dir."
         )
 
 
 def differing_fields(saved: Any, other: Any, where: str, prefix: str = "") -> list[str]:
-    """What differs between two settings of one dataclass; `where` says where the other is from."""
+    """Describes what differs between two settings of one dataclass.
+
+    Args:
+        where: where the other setting is from, as in "in the shards".
+    """
     before, now = asdict(saved), asdict(other)
     return [
         f"{prefix}{key} {before[key]} in the model, {now[key]} {where}"

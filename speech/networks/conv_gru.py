@@ -1,6 +1,8 @@
 """Hey Jetson's networks (github.com/bricewalker/Hey-Jetson, Speech.ipynb, models 8 and 7).
 
-features -> convolutions over time -> bidirectional GRUs, batch normalisation behind each -> letters
+features -> convolutions over time -> bidirectional GRUs -> dense layer
+
+Batch normalisation follows each convolution and each GRU.
 """
 
 import tensorflow as tf
@@ -13,10 +15,11 @@ from speech.networks.network import Network
 
 
 class ConvGru(Network):
-    """Convolutions over time with ReLUs, bidirectional GRUs, a linear layer for every output.
+    """Convolutions over time with ReLUs, bidirectional GRUs, a linear layer (model 8).
 
-    The source's convolution leaves out the first and last outputs, whose kernels reach beyond the
-    utterance, and its GRUs have a ReLU in place of tanh and one bias, not cuDNN's two.
+    Differences from the source: its convolution leaves out the first and last outputs, whose
+    kernels reach beyond the utterance; its GRUs have a ReLU in place of tanh, and one bias instead
+    of cuDNN's two.
     """
 
     def __init__(self, config: NetworkConfig, random_seed: int, on_tpu: bool) -> None:
@@ -44,7 +47,11 @@ class ConvGru(Network):
         self.layers = [*convolutional, *(f"gru_{n}" for n in range(len(self.grus))), "output"]
 
     def _reach(self, layer: int) -> tuple[int, list[int]]:
-        """Frames between two that a layer's kernel sees, and zeros in front of and behind all."""
+        """Returns the dilation of a convolution, and the numbers of zeros before and after frames.
+
+        Args:
+            layer: number of the convolution, from 0.
+        """
         return 1, centred(self.config.context_size)
 
     def __call__(
@@ -58,7 +65,7 @@ class ConvGru(Network):
         output_length = self.config.output_frames(feature_length)  # [batch]
         self.moving_updates = []
 
-        def normal(norm: BatchNorm, values: tf.Tensor) -> tf.Tensor:
+        def normalise(norm: BatchNorm, values: tf.Tensor) -> tf.Tensor:
             values, updates = norm(values, output_length, training)
             self.moving_updates += updates
             return values
@@ -72,19 +79,19 @@ class ConvGru(Network):
                 kernel = tf.cast(kernel, compute_dtype)
                 hidden = tf.nn.conv1d(hidden, kernel, stride, "VALID", dilations=dilation)
                 hidden = tf.nn.relu(hidden + tf.cast(bias, compute_dtype))
-                hidden = dropout(normal(norm, hidden))  # [batch, outputs, channels]
+                hidden = dropout(normalise(norm, hidden))  # [batch, outputs, channels]
                 length, stride = output_length, 1
         with tf.name_scope("recurrent"):
             for kernels, norm in self.grus:
                 both, _ = gru(hidden, output_length, *kernels, compute_dtype)
-                hidden = normal(norm, tf.concat(tf.unstack(both), axis=2))
+                hidden = normalise(norm, tf.concat(tf.unstack(both), axis=2))
                 # [batch, outputs, 2 * units]
         with tf.name_scope("output"):
             return tf.cast(self.output(hidden, compute_dtype), tf.float32), output_length
 
 
 class ConvGruDilated(ConvGru):
-    """The same of causal convolutions, each of which sees frames twice as far apart."""
+    """A ConvGru of causal convolutions, each with twice the dilation of the last (model 7)."""
 
     def _reach(self, layer: int) -> tuple[int, list[int]]:
         dilation = 2**layer

@@ -1,6 +1,6 @@
-"""Deep Speech (arXiv 1412.5567) with convolutions in front, the default network.
+"""The default network: Deep Speech (arXiv 1412.5567) with convolutions instead of dense layers.
 
-features -> convolutions over time and frequency -> bidirectional recurrent layer -> letters
+features -> convolutions over time and frequency -> bidirectional recurrent layer -> dense layer
 """
 
 import tensorflow as tf
@@ -17,8 +17,8 @@ class DeepSpeech1(Network):
     """Convolutions over time x frequency, a bidirectional clipped-ReLU RNN, a dense layer.
 
     The convolutions' kernels are [context, frequencies, channels in, channels out]. Padding never
-    reaches a real frame: an utterance's logits are the same alone, in a batch, and behind any
-    padding.
+    reaches a real frame: an utterance's logits are the same alone, in a batch, and with any amount
+    of padding.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class DeepSpeech1(Network):
         training: bool = False,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         output_length = self.config.output_frames(feature_length)  # [batch]
-        # The scopes' names are the parts by which check_tpu.py estimates a step.
+        # check_tpu.py estimates a step part by part, as the scopes name them.
         with tf.name_scope("convolutions"):
             hidden = convolutions(
                 tf.cast(features, compute_dtype),
@@ -86,12 +86,13 @@ class DeepSpeech1(Network):
             )  # [outputs, batch, units]
             hidden = tf.cast(dropout(hidden), compute_dtype)
         with tf.name_scope("output"):
-            logits = tf.einsum("obu,ul->obl", hidden, tf.cast(self.output_kernel, compute_dtype))
+            logits = tf.einsum("obu,uc->obc", hidden, tf.cast(self.output_kernel, compute_dtype))
             logits = tf.transpose(tf.cast(logits, tf.float32) + self.output_bias, [1, 0, 2])
+        # logits: [batch, outputs, classes]
         return logits, output_length
 
     def forward_flops(self, outputs: int) -> float:
-        """Kernels count as far as they reach real bins."""
+        """See Network; a kernel's taps that reach beyond the bins don't count."""
         flops, bins = 0.0, self.config.bins
         for kernel, _ in self.convolutions:
             context, frequencies, channels_in, channels_out = kernel.shape

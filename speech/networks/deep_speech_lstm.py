@@ -1,13 +1,13 @@
 """Mozilla DeepSpeech's network (github.com/mozilla/DeepSpeech, deepspeech_model.py), streamable.
 
-features -> window of frames -> two dense layers -> forward LSTM -> dense -> letters
+features -> dense layers, the first over a window of frames -> forward LSTM -> two dense layers
 """
 
 import tensorflow as tf
 
-from speech.layers.basic import NO_DROPOUT, Dense, Dropout, LayerNorm, variable
+from speech.layers.basic import NO_DROPOUT, Dense, DenseStack, Dropout, variable
 from speech.layers.convolutions import centred, zero_padding
-from speech.layers.rnn import clipped_relu, lstm
+from speech.layers.rnn import lstm
 from speech.networks.config import NetworkConfig
 from speech.networks.network import Network
 
@@ -18,19 +18,16 @@ State = tuple[tf.Tensor, tf.Tensor]
 class DeepSpeechLstm(Network):
     """Three dense layers of clipped-ReLU units, an LSTM, another dense layer, and a linear one.
 
-    As in the source the first layer sees 9 frames to each side. Nothing else looks ahead: `stream`
-    takes an utterance piece by piece.
+    As in the source, the first layer sees 9 frames to each side. Nothing else looks ahead, so that
+    `stream` can take an utterance piece by piece.
     """
 
     def __init__(self, config: NetworkConfig, random_seed: int, on_tpu: bool) -> None:
         super().__init__(config, random_seed, on_tpu)
         dense, units = config.dense_unit_size, config.recurrent_unit_size
-        draw = self._initializers
-        self.front = [
-            Dense("dense_0", config.bins, dense, draw.glorot(), config.context_size),
-            Dense("dense_1", dense, dense, draw.glorot()),
-            Dense("dense_2", dense, dense, draw.glorot()),
-        ]
+        draw, norm = self._initializers, config.layer_norm
+        front = ["dense_0", "dense_1", "dense_2"]
+        self.front = DenseStack(front, config.bins, dense, draw.glorot, config.context_size, norm)
         self.lstm_kernel = variable(
             "lstm/kernel", [1, dense, 4 * units], draw.each(1, "glorot_uniform")
         )
@@ -38,10 +35,9 @@ class DeepSpeechLstm(Network):
             "lstm/recurrent_kernel", [1, units, 4 * units], draw.each(1, "orthogonal")
         )
         self.lstm_bias = variable("lstm/bias", [1, 4 * units], tf.zeros)
-        self.back = Dense("dense_3", units, dense, draw.glorot())
+        self.back = DenseStack(["dense_3"], units, dense, draw.glorot, layer_norm=norm)
         self.output = Dense("output", dense, config.labels, draw.glorot())
-        self.norms = [LayerNorm(f"dense_{n}", dense) for n in range(4) if config.layer_norm]
-        self.layers = ["dense_0", "dense_1", "dense_2", "lstm", "dense_3", "output"]
+        self.layers = [*front, "lstm", "dense_3", "output"]
 
     def __call__(
         self,
@@ -60,21 +56,21 @@ class DeepSpeechLstm(Network):
     def stream(
         self, features: tf.Tensor, state: State, compute_dtype: tf.DType = tf.float32
     ) -> tuple[tf.Tensor, State]:
-        """Logits of a piece of each utterance.
+        """Computes the logits of a piece of each utterance.
 
-        An output asks for a window of `context_size` frames, the next for one that begins
-        `stride_size` frames further on. So a piece of n outputs has context_size + (n - 1) *
-        stride_size frames, and the next piece begins n * stride_size frames after it. In front of
-        an utterance's first piece, and behind its last, there are zeros: as many as centre the
-        first window on the first frame (speech.layers.convolutions.centred).
+        An output needs a window of `context_size` frames, and the next output one that begins
+        `stride_size` frames later. A piece of n outputs therefore has context_size + (n - 1) *
+        stride_size frames, and the next piece begins n * stride_size frames after its beginning.
+        The caller puts zeros before an utterance's first piece and after its last one: as many as
+        centre the first window on the first frame (speech.layers.convolutions.centred).
 
         Args:
             features: float32 [batch, frames, bins], all real.
-            state: after the piece before; `initial_state` for the first one.
-            compute_dtype: of the matrix products.
+            state: state after the piece before; `initial_state` for the first one.
+            compute_dtype: type of the matrix products.
 
         Returns:
-            logits float32 [batch, outputs, labels], and the state after this piece.
+            Logits, float32 [batch, outputs, classes], and the state after this piece.
         """
         config = self.config
         outputs = (tf.shape(features)[1] - config.context_size) // config.stride_size + 1
@@ -82,6 +78,7 @@ class DeepSpeechLstm(Network):
         return self._outputs(features, length, state, NO_DROPOUT, compute_dtype)
 
     def initial_state(self, batch: int) -> State:
+        """Returns the state before the first piece of `batch` utterances."""
         zeros = tf.zeros([1, batch, self.config.recurrent_unit_size])
         return zeros, zeros
 
@@ -93,22 +90,15 @@ class DeepSpeechLstm(Network):
         dropout: Dropout,
         compute_dtype: tf.DType,
     ) -> tuple[tf.Tensor, State]:
-        """[batch, frames with their context, bins] -> logits [batch, outputs, labels], state."""
-        hidden = windows
+        """[batch, frames with their context, bins] -> logits [batch, outputs, classes], state."""
         with tf.name_scope("dense"):
-            for number, layer in enumerate(self.front):
-                stride = 1 if number else self.config.stride_size
-                hidden = clipped_relu(layer(hidden, compute_dtype, stride))
-                hidden = dropout(self._normalised(number, hidden))
-            # [batch, outputs, units]
+            hidden = self.front(windows, dropout, compute_dtype, self.config.stride_size)
+            # hidden: [batch, outputs, units]
         with tf.name_scope("recurrent"):
             kernels = (self.lstm_kernel, self.lstm_recurrent_kernel, self.lstm_bias)
             hidden, state = lstm(hidden, output_length, *kernels, compute_dtype, state)
+            # hidden: [1, batch, outputs, units]
         with tf.name_scope("dense"):
-            hidden = clipped_relu(self.back(hidden[0], compute_dtype))
-            hidden = dropout(self._normalised(3, hidden))
+            hidden = self.back(hidden[0], dropout, compute_dtype)
         with tf.name_scope("output"):
             return tf.cast(self.output(hidden, compute_dtype), tf.float32), state
-
-    def _normalised(self, layer: int, values: tf.Tensor) -> tf.Tensor:
-        return self.norms[layer](values) if self.norms else values

@@ -1,14 +1,14 @@
-"""Deep Speech as its paper has it (Hannun et al., arXiv 1412.5567, section 2).
+"""Deep Speech as described in its paper (Hannun et al., arXiv 1412.5567, section 2).
 
-features -> window of frames -> two dense layers -> bidirectional recurrent layer -> dense layer ->
-letters
+features -> dense layers, the first over a window of frames -> bidirectional recurrent layer ->
+two dense layers
 """
 
 import tensorflow as tf
 
-from speech.layers.basic import NO_DROPOUT, Dense, Dropout, variable
+from speech.layers.basic import NO_DROPOUT, Dense, DenseStack, Dropout, variable
 from speech.layers.convolutions import centred, zero_padding
-from speech.layers.rnn import bidirectional_rnn, clipped_relu
+from speech.layers.rnn import bidirectional_rnn
 from speech.networks.config import NetworkConfig
 from speech.networks.network import Network
 
@@ -16,28 +16,25 @@ from speech.networks.network import Network
 class DeepSpeechPaper(Network):
     """Five layers of clipped-ReLU units, the fourth recurrent, and a linear one.
 
-    As in the paper both directions share the recurrent layer's input kernel and bias (equations
-    3 and 4) and are summed; dropout falls on the other layers (section 2.1); the first layer sees
-    9 frames to each side and takes steps of 2 (section 3.3).
+    As in the paper, both directions share the recurrent layer's input kernel and bias (equations
+    3 and 4) and are summed; dropout is applied to the other layers (section 2.1); the first layer
+    sees 9 frames to each side and has a stride of 2 (section 3.3).
     """
 
     def __init__(self, config: NetworkConfig, random_seed: int, on_tpu: bool) -> None:
         super().__init__(config, random_seed, on_tpu)
         dense, units = config.dense_unit_size, config.recurrent_unit_size
         draw = self._initializers
-        self.front = [
-            Dense("dense_0", config.bins, dense, draw.he(), config.context_size),
-            Dense("dense_1", dense, dense, draw.he()),
-            Dense("dense_2", dense, dense, draw.he()),
-        ]
+        front = ["dense_0", "dense_1", "dense_2"]
+        self.front = DenseStack(front, config.bins, dense, draw.he, config.context_size)
         self.rnn_kernel = variable("rnn/kernel", [1, dense, units], draw.each(1, "he_normal"))
         self.rnn_recurrent_kernel = variable(
             "rnn/recurrent_kernel", [2, units, units], draw.each(2, "orthogonal")
         )
         self.rnn_bias = variable("rnn/bias", [1, units], tf.zeros)
-        self.back = Dense("dense_3", units, dense, draw.he())
+        self.back = DenseStack(["dense_3"], units, dense, draw.he)
         self.output = Dense("output", dense, config.labels, draw.glorot())
-        self.layers = ["dense_0", "dense_1", "dense_2", "rnn", "dense_3", "output"]
+        self.layers = [*front, "rnn", "dense_3", "output"]
 
     def __call__(
         self,
@@ -52,9 +49,8 @@ class DeepSpeechPaper(Network):
         with tf.name_scope("dense"):
             hidden = zero_padding(features, feature_length)
             hidden = tf.pad(hidden, [[0, 0], centred(config.context_size), [0, 0]])
-            for layer, stride in zip(self.front, (config.stride_size, 1, 1), strict=True):
-                hidden = dropout(clipped_relu(layer(hidden, compute_dtype, stride)))
-            # [batch, outputs, units]
+            hidden = self.front(hidden, dropout, compute_dtype, config.stride_size)
+            # hidden: [batch, outputs, units]
         with tf.name_scope("recurrent"):
             hidden = bidirectional_rnn(
                 hidden,
@@ -65,7 +61,8 @@ class DeepSpeechPaper(Network):
                 compute_dtype,
             )  # [outputs, batch, units]
         with tf.name_scope("dense"):
-            hidden = dropout(clipped_relu(self.back(hidden, compute_dtype)))
+            hidden = self.back(hidden, dropout, compute_dtype)
         with tf.name_scope("output"):
             logits = tf.cast(self.output(hidden, compute_dtype), tf.float32)
+        # logits: [outputs, batch, classes]
         return tf.transpose(logits, [1, 0, 2]), output_length

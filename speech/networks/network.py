@@ -1,4 +1,4 @@
-"""The base class of all acoustic models."""
+"""The base class of the acoustic models."""
 
 import tensorflow as tf
 
@@ -7,21 +7,31 @@ from speech.networks.config import NetworkConfig
 
 
 class Network(tf.Module):
-    """What all networks have; see speech.networks.build.
+    """An acoustic model: features -> logits of a softmax, which the CTC loss is computed from.
+
+    registry.build makes one. A subclass creates its variables in the constructor, sets `layers`,
+    and implements `__call__`.
 
     Attributes:
-        layers: first to last, each the prefix of the names of its variables.
-        moving_updates: (variable, new value) of the moving averages that a call with training=True
-            computes. They change only when whoever trains assigns them.
+        config: name and sizes.
+        layers: names of the layers, first to last; each is the prefix of its variables' names.
+        moving_updates: pairs of a moving average and its new value, which a call with training=True
+            computes. The caller has to assign them.
     """
 
-    # A module's variables stand in the order of its attributes, and a call is to leave it as it is.
+    # tf.Module walks all attributes for variables; a call must not change what it finds.
     _TF_MODULE_IGNORED_PROPERTIES = frozenset(
         {*tf.Module._TF_MODULE_IGNORED_PROPERTIES, "moving_updates"}
     )
 
     def __init__(self, config: NetworkConfig, random_seed: int, on_tpu: bool) -> None:
-        """on_tpu: computes as a TPU does it fastest; the same variables, the same numbers."""
+        """
+        Args:
+            config: name and sizes.
+            random_seed: decides the initial values.
+            on_tpu: whether to compute in the form that is fastest on a TPU, with the same variables
+                and numbers.
+        """
         super().__init__()
         self.config = config
         self.layers: list[str] = []
@@ -37,24 +47,24 @@ class Network(tf.Module):
         compute_dtype: tf.DType = tf.float32,
         training: bool = False,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Logits of a batch of utterances.
+        """Computes the logits of a batch of utterances.
 
         Args:
             features: float32 [batch, frames, bins], padded.
             feature_length: int32 [batch], real frames.
-            dropout: falls on the outputs of the non-recurrent layers.
-            compute_dtype: of the matrix products and convolutions.
-            training: whether what behaves otherwise in training does so.
+            dropout: applied to the outputs of the non-recurrent layers.
+            compute_dtype: type of the matrix products and convolutions.
+            training: whether to normalise by the batch's statistics and set `moving_updates`.
 
         Returns:
-            logits float32 [batch, outputs, labels] and their lengths int32 [batch].
+            Logits, float32 [batch, outputs, classes], and their lengths, int32 [batch].
         """
         raise NotImplementedError
 
     def forward_flops(self, outputs: int) -> float:
-        """Multiplications and additions that an utterance of so many outputs asks for.
+        """Returns the multiplications and additions for an utterance with this number of outputs.
 
-        Those of the kernels; activations and norms don't count.
+        Only those of the kernels count, not those of activations and normalisation.
         """
         kernels = [each for each in self.trainable_variables if "kernel" in each.name]
         return 2.0 * outputs * sum(each.shape.num_elements() for each in kernels)

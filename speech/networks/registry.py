@@ -4,6 +4,7 @@ A network is a tf.Module, so that the same object serves training, evaluation an
 """
 
 import tensorflow as tf
+from tabulate import tabulate
 
 import constants
 from speech.networks.config import NetworkConfig
@@ -13,7 +14,7 @@ from speech.networks.deep_speech_lstm import DeepSpeechLstm
 from speech.networks.deep_speech_paper import DeepSpeechPaper
 from speech.networks.network import Network
 
-# Their sizes are in constants.NETWORK_SIZES.
+# Name -> class. constants.NETWORK_SIZES has their sizes.
 NETWORKS: dict[str, type[Network]] = {
     "deep_speech_1": DeepSpeech1,
     "deep_speech_paper": DeepSpeechPaper,
@@ -26,28 +27,34 @@ NETWORKS: dict[str, type[Network]] = {
 def build(
     config: NetworkConfig, random_seed: int = constants.RANDOM_SEED, on_tpu: bool = False
 ) -> Network:
-    """The network of a configuration, with first values drawn from the random seed."""
+    """Builds the network of a configuration.
+
+    Args:
+        config: name and sizes.
+        random_seed: decides the initial values.
+        on_tpu: whether to compute in the form that is fastest on a TPU.
+    """
     return NETWORKS[config.name](config, random_seed, on_tpu)
 
 
 def carries_state(config: NetworkConfig) -> bool:
-    """Whether the network has `stream`, which takes an utterance piece by piece."""
+    """Returns whether the network has a method `stream`, for utterances piece by piece."""
     return hasattr(NETWORKS[config.name], "stream")
 
 
 def sketch(config: NetworkConfig) -> Network:
-    """The network without its values: names, shapes and `forward_flops`, at no cost."""
+    """Builds a network without values: names, shapes and `forward_flops`, at no cost."""
     with tf.Graph().as_default():
         return build(config)
 
 
 def parameters(network: Network) -> int:
-    """Numbers that training changes."""
+    """Returns the number of trainable parameters."""
     return sum(each.shape.num_elements() for each in network.trainable_variables)
 
 
 def table(network: Network) -> list[str]:
-    """A line for each layer, with the shapes of its variables and how many parameters they are."""
+    """Returns a line for each layer: its name, the shapes of its variables, its parameters."""
     rows = [("layer", "shapes", "parameters")]
     for layer in network.layers:
         own = {
@@ -61,8 +68,7 @@ def table(network: Network) -> list[str]:
         count = sum(each.shape.num_elements() for each in own.values())
         rows.append((layer, shapes, f"{count:,}"))
     rows.append(("total", "", f"{parameters(network):,}"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        f"{layer.ljust(widths[0])}  {shapes.ljust(widths[1])}  {count.rjust(widths[2])}"
-        for layer, shapes, count in rows
-    ]
+    aligned = tabulate(
+        rows, tablefmt="plain", colalign=("left", "left", "right"), disable_numparse=True
+    )
+    return aligned.splitlines()

@@ -1,11 +1,11 @@
-"""Preparation on many machines: Apache Beam hands the shards that are missing to its workers.
+"""Prepares a set on many machines: Apache Beam distributes the missing shards to its workers.
 
-Three transforms: the positions where missing shards begin, a reshuffle that spreads them over the
-workers, and the writing of a shard, which is `prepare.write_shard` as on one machine. What goes to
-a worker and comes back lies in the run's folder beside the shards (`records.run_folder`), not in
-the pipeline: a thousand hours' transcripts would be more than a job may hold, and not every runner
-hands results back. A worker reads its utterances there and leaves a receipt, which the set's index
-takes in at the end of this run, or at the start of the next if this one is killed.
+The pipeline has three transforms: the positions where missing shards begin, a reshuffle that
+distributes them over the workers, and `write_shards.write_shard` as on one machine. Data to and
+from the workers is in the folder of the run next to the shards (`run_folder`), not in the pipeline:
+the transcripts of a thousand hours exceed the size of a job, and not every runner returns results.
+A worker reads its utterances there and writes a receipt. The receipts are merged into the index of
+the set at the end of the run, or at the start of the next run if this one is killed.
 """
 
 import json
@@ -29,7 +29,9 @@ from absl import logging
 
 import constants
 from speech.corpora.utterance import Utterance
-from speech.preparation import write_shards as engine
+from speech.preparation.resume import lock_unfinished, merge_receipts, receipts
+from speech.preparation.utterance import prepare_utterance
+from speech.preparation.write_shards import write_shard
 from speech.shards.index import Index, ShardSettings
 from speech.shards.paths import index_path, run_folder, shard_path
 from speech.system import storage
@@ -44,43 +46,43 @@ if TYPE_CHECKING:
 DIRECT_RUNNERS = ("directrunner", "direct")
 DATAFLOW_RUNNERS = ("dataflowrunner", "dataflow")
 
-# Between two looks at how many shards are finished.
+# Interval between two counts of the finished shards.
 PROGRESS_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Runner:
-    """One of Beam's runners, and what it is told."""
+    """One of Beam's runners and its options."""
 
     name: str  # e.g. DataflowRunner
-    options: list[str]  # its own, as name=value or name
-    workers: int | None = None  # processes of the direct runner; None: one
+    options: list[str]  # as name=value or name
+    workers: int | None = None  # number of processes of the direct runner; None: one
 
     @property
     def direct(self) -> bool:
-        """Whether it is this machine."""
+        """Whether the runner uses this machine."""
         return self._class_name in DIRECT_RUNNERS
 
     @property
     def knows_its_options(self) -> bool:
-        """Whether Beam knows all options it takes; job servers elsewhere have more of their own."""
+        """Whether Beam knows all options of the runner; remote job servers may have others."""
         return self._class_name in DIRECT_RUNNERS + DATAFLOW_RUNNERS
 
     @property
     def _class_name(self) -> str:
-        """In lower case, without the modules of a fully qualified name."""
+        """The class name in lower case, without its modules."""
         return self.name.rpartition(".")[2].lower()
 
     def all_options(self) -> list[str]:
-        """The options with the number of processes.
+        """Returns the options including the number of processes.
 
         Raises:
-            UserError: another runner is given a number of processes.
+            UserError: a number of processes is given for another than the direct runner.
         """
         if not self.direct and self.workers:
             raise UserError(
-                f"--workers={self.workers} is of this machine: --runner={self.name} takes options "
-                "of its own, such as --runner_options=max_num_workers=20 of Dataflow."
+                f"--workers={self.workers} applies to this machine, not to --runner={self.name}: "
+                "give its own option, such as --runner_options=max_num_workers=20 for Dataflow."
             )
         if self.workers in (None, 1):
             return self.options
@@ -94,7 +96,7 @@ class Runner:
 
 @dataclass(frozen=True)
 class Job:
-    """What every worker has to know."""
+    """The settings that every worker needs."""
 
     tfrecords_file: str
     index: Index  # of the set, without its shards
@@ -109,12 +111,13 @@ def prepare(
     runner: Runner,
     strict: bool,
 ) -> Index:
-    """Writes the shards that are still missing, and the index: the bytes that `prepare` writes.
+    """Writes the missing shards and the index, the same bytes as `write_shards.prepare`.
 
     Args:
-        utterances: the corpus, in order; the workers must find the audio by its paths.
-        tfrecords_file: path that the shards' names begin with; the workers must see its folder.
-        starting_position: corpus position to begin at; what lies before it is left alone.
+        utterances: the corpus, in order; the workers need access to the audio by its paths.
+        tfrecords_file: path that the shards' names begin with; the workers need access to its
+            folder.
+        starting_position: corpus position to start at; earlier shards are left as they are.
         strict: an unusable utterance is an error instead of being skipped.
 
     Raises:
@@ -122,33 +125,34 @@ def prepare(
             an option's value, or has ended without all shards.
     """
     pipeline = _pipeline(runner)
-    with engine.unfinished(utterances, tfrecords_file, settings, starting_position) as there:
-        if not there.missing:
-            return there.index
-        job = Job(tfrecords_file, replace(there.index, shards=(), skipped=()), strict)
-        # A job may outlive this process: another command's settings are held to those of the index.
-        storage.write_text(index_path(tfrecords_file), there.index.to_json())
-        _hand_out(utterances, there.missing, job)
-        _build(pipeline, there.missing, job)
-        with _progress_bar(job, len(there.missing)):
+    with lock_unfinished(utterances, tfrecords_file, settings, starting_position) as unfinished:
+        missing = unfinished.missing
+        if not missing:
+            return unfinished.index
+        job = Job(tfrecords_file, replace(unfinished.index, shards=(), skipped=()), strict)
+        # A job may outlive this process: the index lets another command detect other settings.
+        storage.write_text(index_path(tfrecords_file), unfinished.index.to_json())
+        _distribute(utterances, missing, job)
+        _build(pipeline, missing, job)
+        with _progress_bar(job, len(missing)):
             ended = _run(pipeline, runner)
-        failure = _failure_of(job)
-        there.lock.check()
-        index = engine.take_receipts(there.index, tfrecords_file) or there.index
+        failure = _read_failure(job)
+        unfinished.lock.check()
+        index = merge_receipts(unfinished.index, tfrecords_file) or unfinished.index
         if not index.shards:
             storage.remove(index_path(tfrecords_file))
     if failure:
         raise UserError(failure)
     written = {shard.start for shard in index.shards}
-    lost = [start for start in there.missing if start not in written]
+    lost = [start for start in missing if start not in written]
     if lost:
-        if not ended.begun:
-            raise UserError(f"--runner={runner.name} has not taken the job: {ended.problem}.")
+        if not ended.accepted:
+            raise UserError(f"--runner={runner.name} has not accepted the job: {ended.problem}.")
         raise UserError(
-            f"--runner={runner.name} ended without {len(lost)} of {len(there.missing)} shards: "
+            f"--runner={runner.name} ended without {len(lost)} of {len(missing)} shards: "
             f"{ended.problem or 'it names no reason'}. The workers need this project, and "
-            f"{os.path.dirname(tfrecords_file) or '.'} where this machine has it (docs/shards.md). "
-            "Run the same command again: it continues."
+            f"{os.path.dirname(tfrecords_file) or '.'} at the same path as on this machine "
+            "(docs/shards.md). Run the same command again: it continues."
         )
     return index
 
@@ -156,13 +160,13 @@ def prepare(
 def write_partition(start: int, job: Job) -> None:
     """Writes the shard that begins at the corpus position `start`; runs on a worker.
 
-    What a person has to mend goes into the run's folder and keeps other shards from being begun:
-    raised, it would make the runner try again. Runners may have a shard written twice at once, and
-    again when it is long finished: every attempt writes under names of its own, and what fails
-    counts only while the shard is wanted.
+    Writes a UserError to the folder of the run, which stops all other shards: an exception would
+    make the runner try again. Runners may write a shard twice at once, and again after it is
+    finished. Therefore every attempt uses its own temporary names, and its failure counts only
+    while the shard is missing.
 
     Raises:
-        UserError: the run's folder can't be reached from here.
+        UserError: the folder of the run can't be reached.
     """
     receipt = _run_path(job, f"{start:08d}{constants.INDEX_SUFFIX}")
     failure = _run_path(job, "failure")
@@ -171,10 +175,10 @@ def write_partition(start: int, job: Job) -> None:
     ranged = json.loads(storage.read_text(_work_path(job, start)))
     utterances = [Utterance(**each) for each in ranged]
     settings = job.index.settings
-    prepared = ((each, engine.prepare_utterance(each, settings)) for each in utterances)
+    prepared = ((each, prepare_utterance(each, settings)) for each in utterances)
     path = shard_path(job.tfrecords_file, start)
     try:
-        shard, skipped = engine.write_shard(path, start, prepared, job.strict, _own_path(job))
+        shard, skipped = write_shard(path, start, prepared, job.strict, _own_path(job))
         receipt_text = job.index.with_shard(shard, skipped).to_json()
         storage.write_text(receipt, receipt_text, _own_path(job))
     except UserError as error:
@@ -187,7 +191,7 @@ def _run_path(job: Job, name: str) -> str:
 
 
 def _own_path(job: Job) -> str:
-    """A name that no other attempt writes under; what is left there goes with the run's folder."""
+    """Returns a temporary name that no other attempt uses, in the folder of the run."""
     return _run_path(job, f"{uuid.uuid4().hex}.partial")
 
 
@@ -195,13 +199,13 @@ def _work_path(job: Job, start: int) -> str:
     return _run_path(job, f"{start:08d}.utterances.json")
 
 
-def _hand_out(utterances: list[Utterance], starts: tuple[int, ...], job: Job) -> None:
-    """Writes the utterances of each missing shard where its worker finds them."""
+def _distribute(utterances: list[Utterance], starts: tuple[int, ...], job: Job) -> None:
+    """Writes the utterances of each missing shard to a file for its worker."""
 
     def write(start: int) -> None:
         shard = shard_path(job.tfrecords_file, start)
         if not storage.in_bucket(shard):
-            storage.remove(storage.partial_path(shard))  # of a killed run without Beam
+            storage.remove(storage.partial_path(shard))  # left by a killed run without Beam
         ranged = utterances[start : start + job.index.settings.partition_size]
         storage.write_text(_work_path(job, start), json.dumps([asdict(each) for each in ranged]))
 
@@ -211,28 +215,28 @@ def _hand_out(utterances: list[Utterance], starts: tuple[int, ...], job: Job) ->
 
 @contextmanager
 def _progress_bar(job: Job, shards: int) -> Iterator[None]:
-    """Shows how many shards are finished, wherever they are written."""
+    """Shows the number of finished shards while the block runs."""
     ended = threading.Event()
 
-    def look() -> None:
+    def poll() -> None:
         while not ended.wait(PROGRESS_SECONDS):
-            with suppress(UserError):  # a bucket out of reach; the next look tells
-                progress.update(len(engine.receipts(job.tfrecords_file)) - progress.n)
+            with suppress(UserError):  # a bucket out of reach: try again later
+                progress.update(len(receipts(job.tfrecords_file)) - progress.n)
 
     with progress_bar(shards, "shard") as progress:
         progress.set_description(os.path.basename(job.tfrecords_file))
-        looking = threading.Thread(target=look, daemon=True)
-        looking.start()
+        polling = threading.Thread(target=poll, daemon=True)
+        polling.start()
         try:
             yield
         finally:
             ended.set()
-            looking.join()
-            progress.update(len(engine.receipts(job.tfrecords_file)) - progress.n)
+            polling.join()
+            progress.update(len(receipts(job.tfrecords_file)) - progress.n)
 
 
-def _failure_of(job: Job) -> str:
-    """What a worker has found that a person has to mend; empty if nothing."""
+def _read_failure(job: Job) -> str:
+    """Reads the UserError of a worker; empty if there is none."""
     path = _run_path(job, "failure")
     return storage.read_text(path) if storage.exists(path) else ""
 
@@ -241,7 +245,7 @@ def _failure_of(job: Job) -> str:
 
 
 def _pipeline(runner: Runner) -> "apache_beam.Pipeline":
-    """An empty pipeline of that runner."""
+    """Returns an empty pipeline for a runner."""
     with _quiet_import():
         try:
             import apache_beam
@@ -251,13 +255,13 @@ def _pipeline(runner: Runner) -> "apache_beam.Pipeline":
                 f"--runner={runner.name} needs Apache Beam: pip install '.[beam]', or leave out "
                 "--runner to prepare on this machine."
             ) from None
-    options = _parsed(runner)
+    options = _parse_options(runner)
     try:
         if not runner.direct:
             return apache_beam.Pipeline(runner.name, options)
         python_logging.getLogger(apache_beam.__name__).setLevel(python_logging.WARNING)
         direct = DirectRunner()
-        # Else it first fetches another program of Beam's (Prism) and runs that, in its own way.
+        # Prevents it from downloading and running Prism, another runner of Beam.
         direct.is_interactive()
         return apache_beam.Pipeline(direct, options)
     except ImportError as error:
@@ -271,30 +275,34 @@ def _pipeline(runner: Runner) -> "apache_beam.Pipeline":
         raise UserError(f"--runner={runner.name}{given}: {reason}.") from None
 
 
-def _parsed(runner: Runner) -> "PipelineOptions":
-    """The runner's options as Beam takes them, which drops those that it doesn't know."""
+def _parse_options(runner: Runner) -> "PipelineOptions":
+    """Parses the runner's options with Beam, which ignores unknown ones.
+
+    Raises:
+        UserError: a value is invalid, or the runner has no such option.
+    """
     from apache_beam.options.pipeline_options import PipelineOptions
 
     options = runner.all_options()
-    said = StringIO()
+    printed = StringIO()
     try:
-        # Wrong values make it print all of its options and leave the program.
-        with redirect_stderr(said):
+        # For an invalid value Beam prints all of its options and exits.
+        with redirect_stderr(printed):
             parsed = PipelineOptions([f"--{option.lstrip('-')}" for option in options])
             given = parsed.get_all_options(retain_unknown_options=True)
     except SystemExit:
-        reason = lines_of(said.getvalue().strip())[-1].partition("error: ")[2]
+        reason = lines_of(printed.getvalue().strip())[-1].partition("error: ")[2]
         raise UserError(f"--runner_options={','.join(options)}: {reason}.") from None
     known = PipelineOptions([]).get_all_options()
     unknown = sorted(given.keys() - known.keys())
     if unknown and runner.knows_its_options:
         alike = [like for name in unknown for like in get_close_matches(name, known, 1)]
-        meant = f" Is {', '.join(alike)} meant?" if alike else ""
-        raise UserError(f"--runner={runner.name} has no option {', '.join(unknown)}.{meant}")
+        hint = f" Did you mean {', '.join(alike)}?" if alike else ""
+        raise UserError(f"--runner={runner.name} has no option {', '.join(unknown)}.{hint}")
     if unknown:
         logging.warning(
-            "Beam itself doesn't know the --runner_options %s: they count only if the job server "
-            "of %s does.",
+            "Beam doesn't know the --runner_options %s: they take effect only if the job server of "
+            "%s knows them.",
             ", ".join(unknown),
             runner.name,
         )
@@ -314,38 +322,38 @@ def _build(pipeline: "apache_beam.Pipeline", starts: tuple[int, ...], job: Job) 
 
 @dataclass(frozen=True)
 class _Ended:
-    begun: bool  # whether the runner has taken the job
-    problem: str  # what went wrong; empty if nothing
+    accepted: bool  # whether the runner has accepted the job
+    problem: str  # reason of a failure; empty: success
 
 
 def _run(pipeline: "apache_beam.Pipeline", runner: Runner) -> _Ended:
     """Runs a pipeline to its end."""
-    begun = runner.direct  # whose `run` is the whole job
-    # The direct runner's processes have to find this project, as it is found here.
+    accepted = runner.direct  # its method `run` is the whole job
+    # The processes of the direct runner import this project from the same path.
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")
     with _interruptible() as interrupted:
         try:
             result = pipeline.run()
-            begun = True
+            accepted = True
             try:
                 result.wait_until_finish()
             except KeyboardInterrupt:
                 result.cancel()
                 raise
-        except Exception as error:  # every runner has its own
+        except Exception as error:  # every runner has its own exceptions
             if interrupted.is_set():
                 raise KeyboardInterrupt from None
-            return _Ended(begun, _reason(error))
-    return _Ended(begun, "")
+            return _Ended(accepted, _reason(error))
+    return _Ended(accepted, "")
 
 
 @contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """Tells whether Ctrl-C was pressed, and has the logs say nothing of what it breaks.
+    """Sets an event on Ctrl-C, and silences the logs of the failures that it causes.
 
-    The direct runner takes the KeyboardInterrupt for a failure of the transform it hits.
+    The direct runner mistakes a KeyboardInterrupt for a failure of a transform.
     """
     interrupted = threading.Event()
 
@@ -355,7 +363,7 @@ def _interruptible() -> Iterator[threading.Event]:
         raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
-        yield interrupted  # no other thread may have a signal's handler, or gets a signal
+        yield interrupted  # only the main thread gets signals and may set handlers
         return
     before = signal.signal(signal.SIGINT, interrupt)
     try:
@@ -365,22 +373,22 @@ def _interruptible() -> Iterator[threading.Event]:
 
 
 def _reason(error: Exception) -> str:
-    """A UserError that was raised in a worker, or else the last line of what a runner says.
+    """Returns the message of a worker's UserError, else the last line of a runner's message.
 
-    Beam adds the transform's name to the message, and runners on other machines hand on the whole
-    traceback as text.
+    Beam adds the name of the transform to the message; remote runners return the whole traceback
+    as text.
     """
     lines = [line.strip() for line in lines_of(str(error)) if line.strip()]
-    told = [line for line in lines if f"{UserError.__name__}: " in line] or lines
-    if not told:
+    messages = [line for line in lines if f"{UserError.__name__}: " in line] or lines
+    if not messages:
         return type(error).__name__
-    message = told[-1].rpartition(f"{UserError.__name__}: ")[2]
+    message = messages[-1].rpartition(f"{UserError.__name__}: ")[2]
     return re.sub(r" \[while running .*$", "", message).rstrip(".")
 
 
 @contextmanager
 def _quiet_import() -> Iterator[None]:
-    """Keeps to itself which of Beam's parts lack libraries, and which Pythons will be dropped."""
+    """Silences warnings about missing optional libraries and old versions of Python."""
     python_logging.disable(python_logging.WARNING)
     try:
         with warnings.catch_warnings():

@@ -1,48 +1,54 @@
-"""What is in a corpus, and what a limit on its lengths would cost, before anything is prepared.
+"""Measures the lengths of a corpus and what limits on them would discard, before preparation.
 
-Lengths come from the audio files' headers, so that nothing has to be decoded. What preparation
-skips whatever the limits are is counted by its reasons; only a file that is cut short or damaged
-behind its header is not found out.
+Reads the lengths from the headers of the audio files, without decoding. Counts the utterances that
+preparation would skip whatever the limits are, by reason; it can't detect files that are damaged
+after the header.
 """
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from speech.audio.reader import audio_length
 from speech.corpora.utterance import Utterance
-from speech.preparation import write_shards
+from speech.preparation.utterance import (
+    UnusableError,
+    check_lengths,
+    count_samples,
+    encode_transcript,
+)
 from speech.shards.index import ShardSettings, histogram
 from speech.system import storage
 from speech.system.command_line import progress_bar
+from speech.text.characters import in_utf8
 from utils import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Choices that the tables offer, as percentiles of the utterances' lengths.
+# Limits in the tables, as percentiles of the lengths of the utterances.
 FRAMES_PERCENTILES = (90, 95, 98, 99, 99.5, 100)
 LABELS_PERCENTILES = (95, 99, 100)
 
-# Share of the hours that a recommended limit may discard: the longest few would pad all others.
+# Share of the hours that a recommended limit may discard; without a limit, a few long utterances
+# would pad all others.
 RECOMMENDED_SHARE = 0.01
 
-# Bars of a histogram, at most, in text and in the picture; and characters of the longest one.
+# Maximum number of bars of a histogram in text and in the figure; length of the longest text bar.
 TEXT_BARS = 20
-PICTURE_BARS = 50
+FIGURE_BARS = 50
 BAR_CHARACTERS = 50
 
-# Bytes of a record beside its features, labels and transcript: names, lengths, id, checksums.
+# Bytes of a record besides features, labels and transcript: names, lengths, id, checksums.
 RECORD_OVERHEAD = 175
 FEATURE_BYTES = 4  # float32
 
-ANOTHER_FOLDER = "Pictures go into the folder that DEEP_SPEECH_REPORT_DIR names: set it to another."
+ANOTHER_FOLDER = "Set DEEP_SPEECH_REPORT_DIR, the folder of figures, to another."
 
 PRESENT, RECOMMENDED = "present setting", "recommended"
 
@@ -52,23 +58,23 @@ PRESENT, RECOMMENDED = "present setting", "recommended"
 
 @dataclass(frozen=True)
 class Measured:
-    """An utterance's lengths, or the reason why it is in no shard whatever the limits are."""
+    """The lengths of an utterance, or the reason why it is unusable whatever the limits are."""
 
     seconds: float = 0.0
     frames: int = 0
     labels: int = 0
-    reason: str = ""  # one of speech.preparation.write_shards's; empty: the utterance is usable
+    reason: str = ""  # one of speech.preparation.utterance; empty: the utterance is usable
 
 
 @dataclass(frozen=True, eq=False)
 class Lengths:
-    """The lengths of a corpus's usable utterances, and why the others are not."""
+    """The lengths of the usable utterances of a corpus, and the reasons of the others."""
 
     seconds: np.ndarray  # float64 [utterances]
     frames: np.ndarray  # int64 [utterances]
     labels: np.ndarray  # int64 [utterances]
-    speakers: tuple[str, ...]  # one an utterance
-    unusable: dict[str, int]  # reason -> utterances, the most frequent first
+    speakers: tuple[str, ...]  # one per utterance
+    unusable: dict[str, int]  # reason -> number of utterances, the most frequent first
 
     @property
     def usable(self) -> int:
@@ -76,7 +82,7 @@ class Lengths:
 
     @property
     def utterances(self) -> int:
-        """All of the corpus, usable or not."""
+        """Number of all utterances, usable or not."""
         return self.usable + sum(self.unusable.values())
 
     @property
@@ -96,13 +102,12 @@ def check_local(paths: Iterable[str]) -> None:
     """Raises UserError if one of the corpus's paths is in a bucket."""
     if any(map(storage.in_bucket, paths)):
         raise UserError(
-            "--stats reads the headers of local files, not of those in a bucket: give it a local "
-            "copy with --files_path."
+            "--stats reads only local files: give it a local copy of the corpus with --files_path."
         )
 
 
 def measure(utterances: Sequence[Utterance], settings: ShardSettings) -> Lengths:
-    """The lengths of a corpus, from its files' headers; the settings' limits are left aside."""
+    """Measures the lengths of a corpus from the headers of its files, ignoring the limits."""
     measured = []
     with progress_bar(len(utterances), "utt") as progress:
         for each in utterances:
@@ -120,17 +125,19 @@ def measure(utterances: Sequence[Utterance], settings: ShardSettings) -> Lengths
 
 
 def measure_utterance(utterance: Utterance, settings: ShardSettings) -> Measured:
-    """Lengths of one utterance; the same checks as `prepare.prepare_utterance`, without audio."""
+    """Measures one utterance with the checks of `prepare_utterance`, without decoding."""
+    rate = settings.front_end.sample_rate
     try:
-        label, samples = write_shards.label_and_audio(utterance, settings, audio_length)
-    except write_shards.UnusableError as error:
+        labels = encode_transcript(utterance, settings)
+        samples = count_samples(utterance, rate)
+    except UnusableError as error:
         return Measured(reason=error.reason)
     frames = settings.front_end.frames(samples)
-    unlimited = replace(settings, max_sequence_length=frames, max_label_length=len(label))
-    reason, _ = write_shards.unusable(samples, frames, label, unlimited)
+    unlimited = replace(settings, max_sequence_length=frames, max_label_length=len(labels))
+    reason, _ = check_lengths(samples, frames, labels, unlimited)
     if reason:
         return Measured(reason=reason)
-    return Measured(samples / settings.front_end.sample_rate, frames, len(label))
+    return Measured(samples / rate, frames, len(labels))
 
 
 # --- Limits ---------------------------------------------------------------------------------------
@@ -138,13 +145,13 @@ def measure_utterance(utterance: Utterance, settings: ShardSettings) -> Measured
 
 @dataclass(frozen=True)
 class Choice:
-    """What a limit on frames or labels does to a set."""
+    """The effect of a limit on frames or labels on a set."""
 
     limit: int  # frames or labels
-    notes: tuple[str, ...]  # why it is in the table
-    discarded: int  # utterances
+    notes: tuple[str, ...]  # why the table has this limit
+    discarded: int  # number of utterances
     discarded_hours: float
-    padding: float  # share of the stored frames or labels that are padding
+    padding: float  # share of padding in the stored frames or labels
     padded_bytes: int  # of all records
     unpadded_bytes: int  # of all records with --nopad
 
@@ -166,9 +173,9 @@ class Recommendation:
 
 
 def recommend(lengths: Lengths, settings: ShardSettings, share: float) -> Recommendation:
-    """The smallest limits that each discard at most `share` of the hours.
+    """Returns the smallest limits that each discard at most `share` of the hours.
 
-    Frames are a multiple of the network's stride, so that no output is computed of half padding.
+    Frames are a multiple of the network's stride, so that no output covers frames and padding.
 
     Args:
         lengths: of at least one utterance.
@@ -181,7 +188,11 @@ def recommend(lengths: Lengths, settings: ShardSettings, share: float) -> Recomm
 
 
 def _smallest_limit(sizes: np.ndarray, seconds: np.ndarray, multiple: int, share: float) -> int:
-    """Smallest multiple above which lie at most `share` of the seconds; sizes: [utterances]."""
+    """Returns the smallest multiple that at most `share` of the seconds exceed.
+
+    Args:
+        sizes: [utterances]; seconds: [utterances].
+    """
     different, which = np.unique(sizes, return_inverse=True)
     of_size = np.bincount(which, weights=seconds)  # [different sizes]
     from_size_on = np.cumsum(of_size[::-1])[::-1]
@@ -197,7 +208,7 @@ def _round_up(size: int, multiple: int) -> int:
 def frames_choices(
     lengths: Lengths, settings: ShardSettings, recommended: Recommendation
 ) -> list[Choice]:
-    """Choices of --max_sequence_length, rising; --max_label_length is left aside."""
+    """Returns choices of --max_sequence_length in rising order, with the same label limit."""
     limits = _limits(
         lengths.frames,
         FRAMES_PERCENTILES,
@@ -205,16 +216,18 @@ def frames_choices(
         settings.max_sequence_length,
         recommended.max_sequence_length,
     )
-    return [
-        _choice(limit, notes, lengths.frames, (limit, settings.max_label_length), lengths, settings)
-        for limit, notes in limits.items()
-    ]
+    return _choices(
+        limits,
+        lengths.frames,
+        lengths,
+        lambda limit: replace(settings, max_sequence_length=limit),
+    )
 
 
 def labels_choices(
     lengths: Lengths, settings: ShardSettings, recommended: Recommendation
 ) -> list[Choice]:
-    """Choices of --max_label_length, rising; --max_sequence_length is left aside."""
+    """Returns choices of --max_label_length in rising order, with the same frame limit."""
     limits = _limits(
         lengths.labels,
         LABELS_PERCENTILES,
@@ -222,21 +235,21 @@ def labels_choices(
         settings.max_label_length,
         recommended.max_label_length,
     )
-    return [
-        _choice(
-            limit, notes, lengths.labels, (settings.max_sequence_length, limit), lengths, settings
-        )
-        for limit, notes in limits.items()
-    ]
+    return _choices(
+        limits,
+        lengths.labels,
+        lengths,
+        lambda limit: replace(settings, max_label_length=limit),
+    )
 
 
 def _limits(
     sizes: np.ndarray, percentiles: Iterable[float], multiple: int, present: int, recommended: int
 ) -> dict[int, tuple[str, ...]]:
-    """Limit -> why it is one to choose from; rising."""
+    """Returns limit -> notes that say why it is a choice, in rising order."""
     sharing: defaultdict[int, list[float]] = defaultdict(list)  # limit -> its percentiles
     for percentile in percentiles:
-        # A length that occurs: between two of them a limit would only pad more.
+        # A length of the corpus: a larger limit would only add padding.
         size = np.percentile(sizes, percentile, method="higher")
         sharing[_round_up(size, multiple)].append(percentile)
     notes: defaultdict[int, tuple[str, ...]] = defaultdict(tuple)
@@ -248,14 +261,32 @@ def _limits(
     return dict(sorted(notes.items()))
 
 
+def _choices(
+    limits: dict[int, tuple[str, ...]],
+    sizes: np.ndarray,
+    lengths: Lengths,
+    settings_of: Callable[[int], ShardSettings],
+) -> list[Choice]:
+    """Returns the effect of each limit.
+
+    Args:
+        limits: limit -> notes.
+        sizes: frames or labels, [utterances]: the limited lengths.
+        settings_of: returns the settings with a limit.
+    """
+    return [
+        _choice(limit, notes, sizes, lengths, settings_of(limit)) for limit, notes in limits.items()
+    ]
+
+
 def _choice(
     limit: int,
     notes: tuple[str, ...],
-    sizes: np.ndarray,  # [utterances]; what is limited
-    padded_to: tuple[int, int],  # frames and labels
+    sizes: np.ndarray,
     lengths: Lengths,
     settings: ShardSettings,
 ) -> Choice:
+    """Returns the effect of a limit on `sizes`, [utterances]; `settings` have that limit."""
     kept = sizes <= limit
     records = int(kept.sum())
     frames, labels = int(lengths.frames[kept].sum()), int(lengths.labels[kept].sum())
@@ -270,38 +301,40 @@ def _choice(
         discarded=len(sizes) - records,
         discarded_hours=float(lengths.seconds[~kept].sum()) / 3600,
         padding=1 - int(sizes[kept].sum()) / max(records * limit, 1),
-        padded_bytes=bytes_of(records * padded_to[0], records * padded_to[1]),
+        padded_bytes=bytes_of(
+            records * settings.max_sequence_length, records * settings.max_label_length
+        ),
         unpadded_bytes=bytes_of(frames, labels),
     )
 
 
-# --- In words -------------------------------------------------------------------------------------
+# --- Text report ----------------------------------------------------------------------------------
 
 
 def overview(name: str, lengths: Lengths) -> str:
-    """Counts and lengths of the set `name`; of no usable utterance only what is wrong."""
+    """Returns counts and lengths of the set `name`; only the reasons if nothing is usable."""
     rows = [("utterances", f"{lengths.usable} of {lengths.utterances} usable")]
     rows += [(f"  {reason}", f"{count}") for reason, count in lengths.unusable.items()]
     if not lengths.usable:
-        return "\n".join([name, *_aligned(rows)])
+        return "\n".join([name, *_align(rows)])
     rate = np.median(lengths.labels / lengths.seconds)
     rows += [
         ("hours", f"{lengths.hours:.2f}"),
         ("speakers", _speakers(lengths.hours_by_speaker)),
         ("labels a second", f"{rate:.1f} (median)"),
     ]
-    of_length = [("seconds", lengths.seconds, 1)]
-    of_length += [("frames", lengths.frames, 0), ("labels", lengths.labels, 0)]
+    columns = [("seconds", lengths.seconds, 1)]
+    columns += [("frames", lengths.frames, 0), ("labels", lengths.labels, 0)]
     table = [
         f"{what:<10}{values.mean():10.1f}{np.median(values):10.{digits}f}{values.max():10.{digits}f}"
-        for what, values, digits in of_length
+        for what, values, digits in columns
     ]
     head = f"{'':<10}{'mean':>10}{'median':>10}{'longest':>10}"
-    return "\n".join([name, *_aligned(rows), *(f"  {line}" for line in [head, *table])])
+    return "\n".join([name, *_align(rows), *(f"  {line}" for line in [head, *table])])
 
 
 def _speakers(hours: dict[str, float]) -> str:
-    """How many there are; the first has the fewest hours and the last the most."""
+    """Returns the number of speakers, and those with the fewest and the most hours."""
     names = list(hours)
     if len(names) == 1:
         return f"1 ({names[0]})"
@@ -309,7 +342,7 @@ def _speakers(hours: dict[str, float]) -> str:
     return f"{len(names)}, of {' to '.join(ends)}"
 
 
-def _aligned(rows: list[tuple[str, str]]) -> list[str]:
+def _align(rows: list[tuple[str, str]]) -> list[str]:
     width = max(len(name) for name, _ in rows)
     return [f"  {name:<{width}}  {value}" for name, value in rows]
 
@@ -317,7 +350,11 @@ def _aligned(rows: list[tuple[str, str]]) -> list[str]:
 def report(
     name: str, lengths: Lengths, settings: ShardSettings, recommended: Recommendation
 ) -> str:
-    """Everything about the set `name` that has a usable utterance; ends in the flags to paste."""
+    """Returns the full report of the set `name`; it ends with the recommended flags.
+
+    Args:
+        lengths: of at least one utterance.
+    """
     return "\n\n".join(
         [
             overview(name, lengths),
@@ -331,21 +368,21 @@ def report(
 
 
 def text_histogram(what: str, sizes: np.ndarray) -> str:
-    """One row a bar: its lower edge, its utterances; sizes: [utterances], at least one."""
+    """Returns a histogram, one row per bar: lower edge, utterances; sizes: [utterances >= 1]."""
     bar = bar_width(sizes, TEXT_BARS)
     counts = {int(edge): found for edge, found in histogram(sizes.tolist(), bar).items()}
     scale = BAR_CHARACTERS / max(counts.values())
     rows = [f"{what:>8}  utterances"]
     for edge in range(min(counts), max(counts) + 1, bar):
         found = counts.get(edge, 0)
-        # Any utterance at all is to be seen.
+        # A single utterance is visible, too.
         length = max(round(found * scale), min(found, 1))
         rows.append(f"{edge:>8}  {found:>10}  {'#' * length}".rstrip())
     return "\n".join(rows)
 
 
 def bar_width(sizes: np.ndarray, most_bars: int) -> int:
-    """The smallest of 1, 2, 5, 10, 20, 50, ... of which `most_bars` hold all sizes."""
+    """Returns the smallest of 1, 2, 5, 10, 20, 50, ... so that `most_bars` cover all sizes."""
     smallest, largest = int(sizes.min()), int(sizes.max())
     widths = (digit * 10**power for power in count() for digit in (1, 2, 5))
     return next(width for width in widths if largest // width - smallest // width < most_bars)
@@ -376,7 +413,7 @@ def _labels_table(lengths: Lengths, choices: list[Choice]) -> str:
 
 
 def _discards(flag: str) -> str:
-    """The head of the columns that `_discarded` fills."""
+    """Returns the header of the columns of `_discarded`."""
     return f"{flag:<21}{'discards':>10}{'hours':>9}{'share':>8}"
 
 
@@ -400,10 +437,10 @@ def _recommendation(lengths: Lengths, recommended: Recommendation) -> str:
     )
 
 
-# --- As a picture ---------------------------------------------------------------------------------
+# --- Figure ---------------------------------------------------------------------------------------
 
 
-def picture_path(report_dir: str, tfrecords_file: str) -> str:
+def figure_path(report_dir: str, tfrecords_file: str) -> str:
     return os.path.join(report_dir, f"{os.path.basename(tfrecords_file)}.lengths.png")
 
 
@@ -413,12 +450,10 @@ def draw(
     """Writes the figure as a PNG.
 
     Raises:
-        UserError: it can't be written, or is to go into a bucket.
+        UserError: it can't be written, or the path is in a bucket.
     """
     if storage.in_bucket(path):
-        raise UserError(
-            f"{path}: pictures are written to a local folder. Set DEEP_SPEECH_REPORT_DIR to one."
-        )
+        raise UserError(f"{path} is in a bucket: set DEEP_SPEECH_REPORT_DIR to a local folder.")
     try:
         storage.make_folder(os.path.dirname(path))
         figure(name, lengths, settings, recommended).savefig(path)
@@ -431,30 +466,30 @@ def draw(
 def figure(
     name: str, lengths: Lengths, settings: ShardSettings, recommended: Recommendation
 ) -> "Figure":
-    """Histograms of frames and labels, with the present and the recommended limits as lines.
+    """Draws histograms of frames and labels, with the present and recommended limits as lines.
 
     Args:
         lengths: of at least one utterance.
     """
-    # Without pyplot, which keeps figures and a backend for the whole process.
+    # Without pyplot, which would keep figures and a backend for the whole process.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     drawn = Figure(figsize=(13, 5), layout="constrained")
     FigureCanvasAgg(drawn)
-    name = name.encode(errors="backslashreplace").decode()  # a file's name needn't be UTF-8
+    name = in_utf8(name)
     title = f"{name}: {lengths.usable} utterances, {lengths.hours:.2f} hours"
     drawn.suptitle(title, parse_math=False)
-    of_frames, of_labels = drawn.subplots(1, 2)
+    frames_axes, labels_axes = drawn.subplots(1, 2)
     limits = settings.max_sequence_length, recommended.max_sequence_length
-    _draw_panel(of_frames, lengths.frames, lengths.seconds, *limits)
+    _draw_panel(frames_axes, lengths.frames, lengths.seconds, *limits)
     limits = settings.max_label_length, recommended.max_label_length
-    _draw_panel(of_labels, lengths.labels, lengths.seconds, *limits)
-    of_frames.set_xlabel("frames (--max_sequence_length)")
-    of_frames.set_ylabel("utterances")
-    of_labels.set_xlabel("labels (--max_label_length)")
+    _draw_panel(labels_axes, lengths.labels, lengths.seconds, *limits)
+    frames_axes.set_xlabel("frames (--max_sequence_length)")
+    frames_axes.set_ylabel("utterances")
+    labels_axes.set_xlabel("labels (--max_label_length)")
     step = settings.front_end.step_seconds
-    of_frames.secondary_xaxis(
+    frames_axes.secondary_xaxis(
         "top", functions=(lambda frames: frames * step, lambda seconds: seconds / step)
     ).set_xlabel("seconds")
     return drawn
@@ -463,13 +498,13 @@ def figure(
 def _draw_panel(
     axes: "Axes", sizes: np.ndarray, seconds: np.ndarray, present: int, recommended: int
 ) -> None:
-    """A histogram with two limits; sizes, seconds: [utterances]."""
-    bar = bar_width(sizes, PICTURE_BARS)
+    """Draws a histogram with two limits; sizes, seconds: [utterances]."""
+    bar = bar_width(sizes, FIGURE_BARS)
     edges = np.arange(sizes.min() // bar, sizes.max() // bar + 2) * bar
     axes.hist(sizes, edges.tolist(), color="tab:blue", alpha=0.7)
-    axes.locator_params(axis="y", integer=True)  # utterances come whole
+    axes.locator_params(axis="y", integer=True)  # numbers of utterances
     right = 1.05 * max(edges[-1], recommended)
-    # A limit far beyond all lengths would squeeze these into a corner.
+    # A limit far above all lengths would squeeze the histogram into a corner.
     beyond = present > 1.5 * right
     axes.set_xlim(0, right if beyond else max(right, 1.05 * present))
 
@@ -483,5 +518,5 @@ def _draw_panel(
         axes.plot([], [], color="tab:red", linestyle="--", label=f"{name} (off the right edge)")
     else:
         axes.axvline(present, color="tab:red", linestyle="--", label=name)
-    # Below the axes, where it covers no bar.
+    # Below the axes, so that it covers no bar.
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)

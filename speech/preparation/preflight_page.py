@@ -22,21 +22,12 @@ from speech.audio.reader import AudioError, read_audio
 from speech.corpora.utterance import Utterance
 from speech.html import charts, page
 from speech.html.page import count, thousands
-from speech.preparation.preflight import (
-    ERROR,
-    KINDS,
-    SPEECH_RANGE,
-    UNKNOWN_CHARACTERS,
-    UNREADABLE,
-    WARNING,
-    Finding,
-    Findings,
-    SetNumbers,
-)
+from speech.preparation.preflight_findings import Finding, Findings, Kind, SetNumbers, Severity
 from speech.preparation.preflight_report import CHARACTERS, advice, verdict
+from speech.preparation.preflight_utterance import SPEECH_RANGE
 from speech.shards.index import ShardSettings
 from speech.system import storage
-from speech.text.showing import code_point, described, in_utf8, is_mark, place
+from speech.text.characters import code_point, describe, in_utf8, is_mark
 
 PAGE_FILE = "check.html"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -63,9 +54,9 @@ def render(found: Findings, settings_of: dict[str, ShardSettings]) -> str:
     Args:
         settings_of: of each set, as `preflight.examine` had them.
     """
-    worst = {kind: found.of_kind(kind)[:WORST] for kind in KINDS}
+    worst = {kind: found.of_kind(kind)[:WORST] for kind in Kind}
     # An unreadable file that ended the process that read it would end this one too.
-    unreadable = {_key(each) for each in found.of_kind(UNREADABLE)}
+    unreadable = {_key(each) for each in found.of_kind(Kind.UNREADABLE)}
     turns = [each for each in _take_turns(list(worst.values())) if _key(each) not in unreadable]
     recordings = _Recordings(settings_of, turns)
     html = page.render(
@@ -77,7 +68,7 @@ def render(found: Findings, settings_of: dict[str, ShardSettings]) -> str:
         names=[each.name for each in found.sets],
         counts=_counts(found),
         charts_of_sets=_charts_of_sets(found.sets),
-        kinds=[_of_kind(kind, found, worst[kind], recordings) for kind in KINDS if worst[kind]],
+        kinds=[_of_kind(kind, found, worst[kind], recordings) for kind in Kind if worst[kind]],
         most_characters=CHARACTERS,
     )
     return in_utf8(html)
@@ -107,11 +98,11 @@ def _numbers_of_set(each: SetNumbers) -> tuple[str, ...]:
     )
 
 
-def _counts(found: Findings) -> list[tuple[str, str, str, list[int]]]:
+def _counts(found: Findings) -> list[tuple[str, Kind, Severity, list[int]]]:
     """Returns (anchor, kind, severity, numbers of the sets), errors first."""
     rows = []
-    for severity in (ERROR, WARNING):
-        for kind in KINDS:
+    for severity in Severity:
+        for kind in Kind:
             those = [each for each in found.of_kind(kind) if each.severity == severity]
             if those:
                 numbers = [sum(each.set == one.name for each in those) for one in found.sets]
@@ -165,7 +156,7 @@ class _Shown:
 
 
 @dataclass(frozen=True)
-class _Kind:
+class _KindOnPage:
     """The findings of a kind."""
 
     anchor: str
@@ -177,18 +168,18 @@ class _Kind:
 
 
 def _of_kind(
-    kind: str, found: Findings, worst: Sequence[Finding], recordings: "_Recordings"
-) -> _Kind:
+    kind: Kind, found: Findings, worst: Sequence[Finding], recordings: "_Recordings"
+) -> _KindOnPage:
     those = found.of_kind(kind)
-    counts = found.unknown_characters() if kind == UNKNOWN_CHARACTERS else []
-    return _Kind(
+    counts = found.unknown_characters() if kind == Kind.UNKNOWN_CHARACTERS else []
+    return _KindOnPage(
         _anchor(kind),
         _capital(kind),
         advice(kind, those),
         len(those),
-        [(described(character), number) for character, number in counts],
+        [(describe(character), number) for character, number in counts],
         [
-            _Shown(each, _transcript(each), *recordings.of(each), place(each.utterance))
+            _Shown(each, _transcript(each), *recordings.of(each), each.utterance.where)
             for each in worst
         ],
     )
@@ -291,7 +282,7 @@ def _letters(text: str) -> list[str]:
 
 
 def _marked(text: str, unknown: str) -> _Piece:
-    names = "; ".join(described(each) for each in dict.fromkeys(text) if each in unknown)
+    names = "; ".join(describe(each) for each in dict.fromkeys(text) if each in unknown)
     return _Piece(text, names, [_visible(character) for character in text])
 
 

@@ -1,86 +1,185 @@
-"""What the doors that make shards do with a set: prepare, measure, verify, upload."""
+"""The tasks of the doors that prepare sets: prepare, measure, check, export, verify, upload."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from absl import logging
+
 import constants
-from speech.corpora.utterance import Utterance
-from speech.preparation import beam, corpus_stats, write_shards
+from speech.corpora.utterance import Utterance, with_copies
+from speech.preparation import (
+    beam,
+    corpus_stats,
+    csv_export,
+    preflight,
+    preflight_page,
+    preflight_report,
+    write_shards,
+)
 from speech.preparation.beam import Runner
+from speech.preparation.sets import CorpusSet
 from speech.shards import upload, verify
 from speech.shards.index import ShardSettings
 from speech.system import storage
-from utils import UserError
+from speech.text import alphabets
+from utils import Alphabet, UserError
 
 
 @dataclass(frozen=True)
-class Making:
-    """How a set of shards is made; what it is made of are its ShardSettings."""
+class ExecutionSettings:
+    """How a preparation runs; ShardSettings are the contents of the shards."""
 
     starting_position: int  # in the corpus
     workers: int  # processes on this machine
-    runner: Runner | None  # of Apache Beam; None: this machine without it
+    runner: Runner | None  # of Apache Beam; None: this machine without Beam
     strict: bool  # an unusable utterance is an error
 
 
 def prepare_set(
-    utterances: list[Utterance], tfrecords_file: str, settings: ShardSettings, making: Making
+    utterances: list[Utterance],
+    tfrecords_file: str,
+    settings: ShardSettings,
+    execution: ExecutionSettings,
 ) -> None:
-    """Writes what is missing of a set, and prints its table.
+    """Writes the missing shards of a set with its augmented copies, and prints a summary.
 
     Raises:
-        UserError: as `prepare.prepare`, or no utterance could be used.
+        UserError: as `write_shards.prepare`, or no utterance is usable.
     """
-    start, strict = making.starting_position, making.strict
-    if making.runner:
-        index = beam.prepare(utterances, tfrecords_file, settings, start, making.runner, strict)
+    utterances = with_copies(utterances, settings.copies.augmented_copies)
+    start, strict = execution.starting_position, execution.strict
+    if execution.runner:
+        index = beam.prepare(utterances, tfrecords_file, settings, start, execution.runner, strict)
     else:
         index = write_shards.prepare(
-            utterances, tfrecords_file, settings, start, making.workers, strict
+            utterances, tfrecords_file, settings, start, execution.workers, strict
         )
     print(write_shards.summary(tfrecords_file, index))
     if not index.records:
         raise UserError(
-            f"None of the {index.corpus_utterances} utterances could be used: the reasons are "
-            f"in {tfrecords_file}.index.json."
+            f"None of the {index.corpus_utterances} utterances could be used: see the reasons in "
+            f"{tfrecords_file}.index.json."
         )
+
+
+def prepare_sets(
+    sets: Sequence[CorpusSet],
+    settings_of: Mapping[str, ShardSettings],
+    execution: ExecutionSettings,
+) -> None:
+    """Prepares the sets of a corpus after a report of its unknown characters.
+
+    Args:
+        settings_of: name of a set -> its settings, with one alphabet.
+
+    Raises:
+        UserError: as `prepare_set`, or the alphabet can't write the transcripts.
+    """
+    _report_unknown_characters(sets, settings_of[sets[0].name].alphabet, execution.strict)
+    for each in sets:
+        prepare_set(each.utterances, each.tfrecords_file, settings_of[each.name], execution)
+
+
+def _report_unknown_characters(sets: Sequence[CorpusSet], alphabet: Alphabet, strict: bool) -> None:
+    """Warns about all unknown characters before hours are spent on preparation.
+
+    Raises:
+        UserError: the alphabet can write no transcript or, if `strict`, not all of them.
+    """
+    path = storage.join(constants.REPORT_DIR, "unknown_characters.csv")
+    utterances = (each for found in sets for each in found.utterances)
+    unknown = alphabets.report_unknown(utterances, alphabet, path)
+    if unknown is None:
+        return
+    message = (
+        "Characters of the transcripts are missing from the alphabet:\n"
+        f"{unknown.text()}\n"
+        "See --language, --strip_diacritics, --spell_numbers, and --make_alphabet."
+    )
+    if strict or unknown.everything:
+        raise UserError(message)
+    logging.warning("%s Utterances with unknown characters are skipped.", message)
 
 
 def report_stats(
     utterances: list[Utterance],
     tfrecords_file: str,
     settings: ShardSettings,
-    whole: bool,
+    for_evaluation: bool,
 ) -> None:
     """Prints and draws the lengths of a set.
 
     Args:
-        whole: the set is to be evaluated: recommended limits discard nothing.
+        for_evaluation: recommended limits discard nothing.
 
     Raises:
-        UserError: no utterance could be used, or the picture can't be written.
+        UserError: no utterance is usable, or the figure can't be written.
     """
     lengths = corpus_stats.measure(utterances, settings)
     if not lengths.usable:
         print(corpus_stats.overview(tfrecords_file, lengths))
         raise UserError(
-            f"None of the {len(utterances)} utterances could be used: the reasons are above."
+            f"None of the {len(utterances)} utterances could be used: see the reasons above."
         )
-    share = 0.0 if whole else corpus_stats.RECOMMENDED_SHARE
+    share = 0.0 if for_evaluation else corpus_stats.RECOMMENDED_SHARE
     recommended = corpus_stats.recommend(lengths, settings, share)
     print(corpus_stats.report(tfrecords_file, lengths, settings, recommended))
-    picture = corpus_stats.picture_path(constants.REPORT_DIR, tfrecords_file)
-    corpus_stats.draw(picture, tfrecords_file, lengths, settings, recommended)
-    print(f"\n{picture}")
+    figure = corpus_stats.figure_path(constants.REPORT_DIR, tfrecords_file)
+    corpus_stats.draw(figure, tfrecords_file, lengths, settings, recommended)
+    print(f"\n{figure}")
+
+
+def check_sets(
+    sets: Sequence[CorpusSet], settings_of: Mapping[str, ShardSettings], workers: int
+) -> None:
+    """Prints and writes what would harm training.
+
+    Raises:
+        UserError: there are errors, or the report can't be written.
+    """
+    utterances = {each.name: each.utterances for each in sets}
+    settings = dict(settings_of)
+    found = preflight.examine(utterances, settings, workers)
+    print(preflight_report.report(found))
+    print(preflight_report.write_table(constants.REPORT_DIR, found))
+    print(preflight_page.write(constants.REPORT_DIR, found, settings))
+    if found.errors:
+        raise UserError(preflight_report.verdict(found))
+
+
+def make_alphabet(sets: Sequence[CorpusSet], path: str, language: str | None) -> None:
+    """Prints the characters of all sets and writes those that aren't suspicious to a file."""
+    counts = alphabets.count_characters(each for found in sets for each in found.utterances)
+    print(alphabets.table(counts, language))
+    kept, left_out = alphabets.sift(counts, language)
+    alphabets.write_alphabet(path, kept, left_out)
+    print(f"\n{path}: {len(kept)} characters, {len(left_out)} suspicious ones are left out")
+
+
+def export_csv(sets: Sequence[CorpusSet], folder: str, sample_rate: int, workers: int) -> None:
+    """Exports the sets as DeepSpeech's CSV files.
+
+    Raises:
+        UserError: as `csv_export.write_csv`, before anything is written if possible.
+    """
+    paths = {each.name: storage.join(folder, f"{each.name}.csv") for each in sets}
+    for each in sets:
+        csv_export.check_target(paths[each.name], each.utterances, sample_rate)
+    for each in sets:
+        path = paths[each.name]
+        written = csv_export.write_csv(path, each.utterances, sample_rate, workers)
+        print("\n  ".join([f"{path}: rows: {written.rows}", *written.lines()]))
 
 
 def verify_and_upload(tfrecords_files: list[str], verified: bool, folder: str | None) -> None:
-    """Rereads prepared sets, or copies them into a bucket, or first the one and then the other.
+    """Verifies prepared sets, uploads them to a bucket, or both in this order.
 
     Args:
-        folder: in a bucket; None: nothing is copied.
+        verified: verifies the sets.
+        folder: in a bucket; None: no upload.
 
     Raises:
-        UserError: shards are damaged, or this can't be such a copy, or it fails.
+        UserError: shards are damaged, the upload isn't from here to a bucket, or it fails.
     """
     if folder is not None:
         _check_upload(tfrecords_files, folder)
@@ -101,13 +200,13 @@ def _verify_sets(tfrecords_files: list[str]) -> None:
     if damages:
         raise UserError(
             "\n  ".join([f"{len(damages)} damaged shards:", *damages])
-            + "\nRemove those of them that are there and run the command that wrote them again: it "
-            "writes just these."
+            + "\nRemove those that exist and run the command that wrote them again: it writes only "
+            "these."
         )
 
 
 def _check_upload(tfrecords_files: list[str], folder: str) -> None:
-    """Raises UserError if this can't be a copy of local shards into a bucket."""
+    """Raises UserError if this isn't a copy of local shards to a bucket."""
     if not storage.in_bucket(folder):
         raise UserError(
             f"--upload_to={folder} is not a folder in a bucket: give it as gs://BUCKET/PATH."

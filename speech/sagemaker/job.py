@@ -1,12 +1,12 @@
-"""SageMaker's folder, /opt/ml: what a training job is to do, and the model that is to be served.
+"""Reads SageMaker's folder, /opt/ml: the training job, and the model to serve.
 
-input/config/hyperparameters.json     flags by name, all values strings
+input/config/hyperparameters.json     flags by name, with string values
 input/config/inputdataconfig.json     the channels
 input/config/resourceconfig.json      the machines
-input/data/CHANNEL/                   a channel's files
-checkpoints/                          kept in S3 while training goes on, if the job asks for it
-model/                                becomes model.tar.gz, and is what an endpoint gets
-output/failure                        why training failed
+input/data/CHANNEL/                   files of a channel
+checkpoints/                          copied to S3 during training, if the job requests it
+model/                                becomes model.tar.gz, the content of an endpoint
+output/failure                        reason of a failed training
 output/data/                          becomes output.tar.gz
 """
 
@@ -24,21 +24,21 @@ from speech.decoding import scorer
 from speech.system import typed_json
 from utils import UserError
 
-# SageMaker's own place for it; tests have another.
+# Tests use another folder.
 FOLDER_VARIABLE = "DEEP_SPEECH_SAGEMAKER_DIR"
 DEFAULT_FOLDER = "/opt/ml"
 
 TRAIN, DEV, TEST = "train", "dev", "test"
 CHANNELS = (TRAIN, DEV, TEST)
 
-# In front of a hyperparameter that is a flag of prepare_csv.py.
+# Prefix of hyperparameters that are flags of prepare_csv.py.
 PREPARING = "prepare."
 
-# The names of what SageMaker and its SDK add to hyperparameters begin so.
+# Prefixes of hyperparameters that SageMaker and its SDK add.
 FOREIGN = ("_", "sagemaker_")
 
-# Flags that the channels and the folder decide.
-DECIDED = {
+# Flags that the channels and the folder determine.
+DETERMINED = {
     "training.py": ("train_data", "dev_data", "model_dir"),
     "prepare_csv.py": (
         *("files_path", "train_files", "dev_files", "test_files", "split"),
@@ -46,13 +46,13 @@ DECIDED = {
     ),
 }
 
-# What a model that is served may be, the best first.
+# Kinds of models to serve, the preferred one first.
 SAVED_MODEL, MODEL_DIRECTORY, LITE = "SavedModel", "model directory", ".tflite file"
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Where things lie."""
+    """The paths in SageMaker's folder."""
 
     root: Path
 
@@ -70,7 +70,7 @@ class Folder:
 
     @property
     def checkpoints(self) -> Path:
-        """There only if the job asks for it."""
+        """Exists only if the job requests it."""
         return self.root / "checkpoints"
 
     @property
@@ -84,24 +84,25 @@ class Folder:
 
 @dataclass(frozen=True)
 class Job:
-    """What a training job is to do."""
+    """The settings of a training job."""
 
     training: tuple[str, ...]  # flags of training.py
     preparing: tuple[str, ...]  # flags of prepare_csv.py
     shards: Mapping[str, str]  # channel -> pattern of its shards
-    raw: Mapping[str, tuple[str, ...]]  # channel -> tables, or a folder, that shards are made of
+    raw: Mapping[str, tuple[str, ...]]  # channel -> tables, or a folder, to prepare
 
 
 def folder() -> Folder:
+    """Returns the folder that the environment variable names, else SageMaker's default."""
     return Folder(Path(os.environ.get(FOLDER_VARIABLE) or DEFAULT_FOLDER))
 
 
 def read_job(where: Folder) -> Job:
-    """What SageMaker has written into the folder.
+    """Reads the job that SageMaker has written to the folder.
 
     Raises:
         UserError: a file can't be read, a channel is missing, unknown or empty, a hyperparameter
-            can't be one, or there are several machines.
+            is invalid, or there are several machines.
     """
     check_machines(where)
     parameters = _read_json(where.config / "hyperparameters.json")
@@ -120,8 +121,8 @@ def read_job(where: Folder) -> Job:
             raw[channel] = _corpus_in(content)
     if preparing and not raw:
         raise UserError(
-            f"The hyperparameter {PREPARING}{next(iter(preparing))} is for channels that are yet "
-            "to be prepared, and all of this job hold shards: leave it out."
+            f"The hyperparameter {PREPARING}{next(iter(preparing))} applies to the preparation of "
+            "channels, but all channels of this job contain shards: leave it out."
         )
     return Job(
         _flags("training.py", training), _flags("prepare_csv.py", preparing, PREPARING), shards, raw
@@ -136,71 +137,71 @@ def check_machines(where: Folder) -> None:
         raise UserError(f"{path} has the hosts {hosts!r}: write a list of names.")
     if len(hosts) > 1:
         raise UserError(
-            f"The job has {len(hosts)} machines ({', '.join(hosts)}), which have no folder in "
-            "common to train in: ask for InstanceCount=1; several GPUs of one machine train "
-            "together by the hyperparameter distribution=mirrored."
+            f"The job has {len(hosts)} machines ({', '.join(hosts)}) without a shared folder: "
+            "request InstanceCount=1; several GPUs of one machine train together with the "
+            "hyperparameter distribution=mirrored."
         )
 
 
 def _channels(where: Folder) -> list[str]:
-    """The names of the channels; without SageMaker's list of them, of the folders there."""
+    """Returns the names in SageMaker's list of channels, else of the folders."""
     path = where.config / "inputdataconfig.json"
-    told = _read_json(path)
-    names = list(told) or sorted(path.name for path in where.data.glob("*") if path.is_dir())
+    listed = _read_json(path)
+    names = list(listed) or sorted(path.name for path in where.data.glob("*") if path.is_dir())
     unknown = [name for name in names if name not in CHANNELS]
     if unknown or TRAIN not in names:
         raise UserError(
             f"The job has the channels {', '.join(names) or 'none'}: name them "
-            f"{', '.join(CHANNELS)}, of which {TRAIN} is needed."
+            f"{', '.join(CHANNELS)}; {TRAIN} is required."
         )
     for name in names:
-        settings = told.get(name) or {}
+        settings = listed.get(name) or {}
         if not isinstance(settings, dict):
             raise UserError(f"{path} has {settings!r} for the channel {name}: write an object.")
         mode = settings.get("TrainingInputMode", "File")
         if mode == "Pipe":
             raise UserError(
-                f"The channel {name} comes by TrainingInputMode=Pipe: choose File or FastFile."
+                f"The channel {name} has TrainingInputMode=Pipe: choose File or FastFile."
             )
     return names
 
 
 def _shards_in(channel: Path) -> str:
-    """The pattern of a channel's shards; empty if it has none."""
+    """Returns the pattern of a channel's shards; empty if it has none."""
     indexes = sorted(channel.glob(f"*{constants.INDEX_SUFFIX}"))
     if len(indexes) > 1:
         raise UserError(
-            f"{channel} holds several sets of shards ({', '.join(each.name for each in indexes)}): "
-            "give each a channel of its own."
+            f"{channel} contains several sets of shards "
+            f"({', '.join(each.name for each in indexes)}): give each its own channel."
         )
     return str(indexes[0]).removesuffix(constants.INDEX_SUFFIX) + ".*" if indexes else ""
 
 
 def _corpus_in(channel: Path) -> tuple[str, ...]:
-    """A channel's tables, or without any the channel itself, as prepare_csv.py takes them."""
+    """Returns the tables of a channel, else its folder, for prepare_csv.py."""
     tables = sorted(path for path in channel.glob("*") if path.suffix.lower() in TABLE_SUFFIXES)
     if not any(channel.glob("*")):
         raise UserError(
-            f"{channel} is empty: it is to hold shards with their {constants.INDEX_SUFFIX}, or a "
-            "corpus (docs/corpora.md)."
+            f"{channel} is empty: add shards with their {constants.INDEX_SUFFIX}, or a corpus "
+            "(docs/corpora.md)."
         )
     return tuple(map(str, tables)) or (str(channel),)
 
 
 def _flags(door: str, parameters: Mapping[str, Any], prefix: str = "") -> tuple[str, ...]:
-    """Hyperparameters as a door's flags; a list in JSON is a flag that is given several times."""
+    """Returns hyperparameters as flags of a door; a JSON list repeats a flag."""
     flags = []
     for name, value in parameters.items():
-        if name in DECIDED[door]:
+        if name in DETERMINED[door]:
             raise UserError(
-                f"The hyperparameter {prefix}{name} can't be set, the job's channels and folders "
-                "decide it: leave it out."
+                f"The hyperparameter {prefix}{name} can't be set, the channels and folders of the "
+                "job determine it: leave it out."
             )
         for each in _values(value):
             if re.search("[\0\ud800-\udfff]", name + each):
                 raise UserError(
-                    f"The hyperparameter {prefix + name!r} is {each!r}, with a character that no "
-                    "command line takes: leave it out."
+                    f"The hyperparameter {prefix + name!r} is {each!r}, with a character that a "
+                    "command line can't contain: leave it out."
                 )
             flags.append(f"--{name}={each}")
     return tuple(flags)
@@ -216,7 +217,7 @@ def _values(value: Any) -> list[str]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """The object in a file; empty if there is no file, as where nobody but Docker starts it."""
+    """Reads the JSON object in a file; empty if there is no file, as without SageMaker."""
     try:
         return typed_json.parse_object(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -226,10 +227,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def find_model(below: Path) -> Path:
-    """The model to serve: a SavedModel before a model directory before a .tflite file.
+    """Finds the model to serve: a SavedModel, else a model directory, else a .tflite file.
 
     Raises:
-        UserError: there is none, or several of the best kind.
+        UserError: there is none, or several of the preferred kind.
     """
     found: dict[str, list[Path]] = {SAVED_MODEL: [], MODEL_DIRECTORY: [], LITE: []}
     for path in sorted(below.rglob("*")):
@@ -242,19 +243,19 @@ def find_model(below: Path) -> Path:
     for kind, paths in found.items():
         if len(paths) > 1:
             raise UserError(
-                f"{below} holds several models ({', '.join(map(str, paths))}), each a {kind}: "
-                "keep the one to be served."
+                f"{below} contains several models ({', '.join(map(str, paths))}), each a {kind}: "
+                "keep the one to serve."
             )
         if paths:
             return paths[0]
     raise UserError(
-        f"{below} holds no model: it is to have a SavedModel or a .tflite file of export.py, or a "
-        "model directory of training.py, anywhere below."
+        f"{below} contains no model: add a SavedModel or a .tflite file of export.py, or a model "
+        "directory of training.py, anywhere below."
     )
 
 
 def find_scorer(below: Path) -> Path | None:
-    """The language model beside the model to serve, if there is one.
+    """Finds the scorer of the model to serve, if there is one.
 
     Raises:
         UserError: there are several.
@@ -262,8 +263,7 @@ def find_scorer(below: Path) -> Path | None:
     found = [path for path in sorted(below.rglob("*")) if path.is_file() and _is_scorer(path)]
     if len(found) > 1:
         raise UserError(
-            f"{below} holds several scorers ({', '.join(map(str, found))}): keep the one to be "
-            "used."
+            f"{below} contains several scorers ({', '.join(map(str, found))}): keep the one to use."
         )
     return found[0] if found else None
 

@@ -1,8 +1,8 @@
-"""A training job in SageMaker's folder: prepares what is no shards yet, trains, exports.
+"""Runs a training job in SageMaker's folder: prepares channels without shards, trains, exports.
 
-Each is the door that people run, as a process of its own. SIGTERM, by which SageMaker ends a job
-and takes a spot instance away, is handed on to it: training.py then saves at once, and the same
-job started again with the same checkpoints goes on from there.
+Each step runs a door in a separate process. SIGTERM, with which SageMaker stops a job or reclaims a
+spot instance, is forwarded to the process: training.py saves at once, and the same job resumes from
+its checkpoints.
 """
 
 import contextlib
@@ -25,20 +25,20 @@ from utils import UserError
 # Where the doors are.
 PROGRAM = Path(__file__).resolve().parents[2]
 
-# What of a folder with checkpoints is no model: locks, and SageMaker's marks of what it uploads.
+# Files next to checkpoints that aren't part of the model: locks, and SageMaker's upload marks.
 NOT_COPIED = shutil.ignore_patterns(".lock", "*.sagemaker-upload*")
 
-LINES_KEPT = 20  # of what a door says, in case it fails
+LINES_KEPT = 20  # last lines of a door's standard error, for its failure
 
 ERROR, BAD_FLAGS = "error: ", "FATAL Flags parsing error:"
 
 
 class StoppedError(Exception):
-    """SIGTERM came."""
+    """SIGTERM arrived."""
 
 
 class Doors:
-    """Runs doors one after the other, and hands SIGTERM on to the one that runs."""
+    """Runs doors one after the other and forwards SIGTERM to the running one."""
 
     def __init__(self, report: Path) -> None:
         self._environment = {**os.environ, "DEEP_SPEECH_REPORT_DIR": str(report)}
@@ -46,8 +46,8 @@ class Doors:
         self._running: subprocess.Popen[str] | None = None
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
-        """SIGTERM is handed on while the block runs."""
+    def forward_sigterm(self) -> Iterator[None]:
+        """Forwards SIGTERM while the block runs."""
         before = signal.signal(signal.SIGTERM, self._stop)
         try:
             yield
@@ -60,11 +60,11 @@ class Doors:
             self._running.send_signal(number)
 
     def run(self, door: str, *flags: str) -> None:
-        """Runs a door to its end, which says what it has to say as ever.
+        """Runs a door to its end, with its usual output.
 
         Raises:
             UserError: it failed; with its own message.
-            StoppedError: SIGTERM came, before or meanwhile; a door that can has saved its work.
+            StoppedError: SIGTERM arrived before or meanwhile; training.py has saved its work.
         """
         if self._stopped:
             raise StoppedError
@@ -75,7 +75,7 @@ class Doors:
             text=True,
             errors="backslashreplace",
         ) as self._running:
-            if self._stopped:  # between the question above and the start
+            if self._stopped:  # SIGTERM arrived between the check and the start
                 self._running.terminate()
             last: deque[str] = deque(maxlen=LINES_KEPT)
             for line in self._running.stderr or ():
@@ -89,51 +89,52 @@ class Doors:
 
 
 def message_of(lines: Sequence[str], status: int) -> str:
-    """Why a door failed, of the last lines that it wrote on standard error."""
+    """Returns the reason of a door's failure from its last lines on standard error."""
     for number, line in reversed(list(enumerate(lines))):
         if line.startswith(ERROR):
             return "\n".join(lines[number:]).removeprefix(ERROR)
         if line.startswith(BAD_FLAGS):
-            return f"a hyperparameter can't be its flag:{line.removeprefix(BAD_FLAGS)}"
+            return f"a hyperparameter is not a valid flag:{line.removeprefix(BAD_FLAGS)}"
     return "\n".join([f"ended with status {status}:", *lines])
 
 
 def run(where: Folder) -> int:
-    """Runs the job; returns the exit status, and of a failure leaves the reason in its file."""
+    """Runs the job and returns its exit status; writes the reason of a failure to its file."""
     doors = Doors(where.report)
     try:
-        where.failure.unlink(missing_ok=True)  # of an earlier run, where a folder is used again
-        with doors.listening():
+        where.failure.unlink(missing_ok=True)  # left by an earlier run in the same folder
+        with doors.forward_sigterm():
             train(sagemaker.read_job(where), where, doors)
     except StoppedError:
-        print("Stopped; the same job goes on from here.", file=sys.stderr)
+        print("Stopped; the same job resumes from here.", file=sys.stderr)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return failed(where, str(error))
+        return write_failure(where, str(error))
     except Exception:
         traceback.print_exc()
-        return failed(where, traceback.format_exc())
+        return write_failure(where, traceback.format_exc())
     return 0
 
 
-def failed(where: Folder, reason: str) -> int:
+def write_failure(where: Folder, reason: str) -> int:
+    """Writes the reason of a failure; returns the exit status."""
     where.failure.parent.mkdir(parents=True, exist_ok=True)
     where.failure.write_text(reason, encoding="utf-8")
     return 1
 
 
 def train(job: Job, where: Folder, doors: Doors) -> None:
-    """Leaves the model directory and its export in the folder's `model`.
+    """Writes the model directory and its export to the folder's `model`.
 
     Raises:
         UserError: a door failed.
-        StoppedError: SIGTERM came; the model directory is there as far as it is trained.
+        StoppedError: SIGTERM arrived; the model directory has the latest checkpoint.
     """
     kept = where.checkpoints.is_dir()
     model = where.model / "model"
     model_dir = where.checkpoints if kept else model
     with tempfile.TemporaryDirectory() as scratch:
-        shards = {**job.shards, **prepared(job, scratch, doors)}
+        shards = {**job.shards, **prepare_channels(job, scratch, doors)}
         try:
             doors.run(
                 "training.py",
@@ -155,11 +156,11 @@ def train(job: Job, where: Folder, doors: Doors) -> None:
         )
 
 
-def prepared(job: Job, scratch: str, doors: Doors) -> dict[str, str]:
-    """Channel -> pattern of the shards, of those that were none; they lie in `scratch`."""
+def prepare_channels(job: Job, scratch: str, doors: Doors) -> dict[str, str]:
+    """Prepares the channels without shards; returns channel -> pattern of shards in `scratch`."""
     if not job.raw:
         return {}
-    # What is wrong with flags is told before hours of preparation.
+    # Invalid flags fail before hours of preparation.
     doors.run("training.py", *job.training, "--only_check_args")
     doors.run(
         "prepare_csv.py",

@@ -1,7 +1,7 @@
-"""The server's connections: how many there may be, and how long a client may keep one waiting.
+"""Limits the server's connections: their number, and how long an idle client may hold one.
 
-uvicorn waits for ever for a request's head and for a client that takes no answer, and has no bound
-below that of the process's open files.
+uvicorn waits for ever for a request's head and for a client that doesn't read its response, and
+limits connections only by the process's open files.
 """
 
 import asyncio
@@ -16,30 +16,31 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from speech.serving.errors import OUT_OF_FILES
 
-# A request's head has to be there so long after the connection, or the answer before it.
+# Time for a request's head to arrive, from the connection or from the previous response.
 HEAD_SECONDS = 10.0
-# A client that takes no byte of its answer for so long is gone.
+# A client that reads no byte of its response for so long counts as gone.
 SEND_SECONDS = 30.0
 
-# Of the files that the process may open connections are this share at most: requests need others,
-# for uploads, recordings and ffmpeg.
+# Largest share of the process's open files that are connections: requests need others, for uploads,
+# recordings and ffmpeg.
 SHARE_OF_FILES = 0.5
 MOST_CONNECTIONS = 2000
-# Connections are accepted in parts of so many, before each of which others are closed if need be.
+# Connections are accepted in groups of so many; before each, others are closed if there are too
+# many.
 ACCEPTED_AT_ONCE = 8
 
-# A client that has ended its side of the connection is looked for so often, ...
+# Interval of the checks whether a client that has closed its side of the connection is still there.
 PROBE_SECONDS = 0.5
-# ... and gets its answer within this if it can't be asked whether it is there (HTTP/1.0).
+# Time for the response if that can't be checked (HTTP/1.0).
 UNSEEN_SECONDS = 10.0
 
-LOG_SECONDS = 60  # between two lines about the same trouble
+LOG_SECONDS = 60  # between two lines about the same problem
 
 INVALID_TEXT = 1007  # RFC 6455's code
 
 
 def most_connections() -> int:
-    """Returns how many connections there may be at once."""
+    """Returns the largest number of connections at once."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
         return MOST_CONNECTIONS
@@ -47,7 +48,7 @@ def most_connections() -> int:
 
 
 class _Sending(asyncio.Protocol):
-    """A connection that is ended if its client takes nothing of what it is sent."""
+    """A connection that is closed if its client doesn't read what it is sent."""
 
     loop: asyncio.AbstractEventLoop
     transport: asyncio.Transport
@@ -82,11 +83,11 @@ class _Sending(asyncio.Protocol):
 
 
 class HttpConnection(_Sending, H11Protocol):
-    """One of HTTP, until it becomes a WebSocket."""
+    """A connection of HTTP, until it becomes a WebSocket."""
 
-    _head_timer: asyncio.TimerHandle | None = None  # while a request's head is waited for
-    _heard = False  # whether anything came
-    _ended = False  # whether the client has said that nothing more comes
+    _head_timer: asyncio.TimerHandle | None = None  # while a request's head is awaited
+    _received = False  # whether the client has sent anything
+    _half_closed = False  # whether the client has closed its side
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -95,12 +96,12 @@ class HttpConnection(_Sending, H11Protocol):
             self._make_room()
 
     def _make_room(self) -> None:
-        """Ends a connection: of the others that wait for a head the oldest, silent ones first.
+        """Closes the oldest other connection that waits for a head, those that sent nothing first.
 
-        If all others have requests under way, it is this one.
+        If all others have requests under way, closes this one.
         """
         waiting = [
-            (each._heard, each._head_timer.when(), each)
+            (each._received, each._head_timer.when(), each)
             for each in self.connections
             if isinstance(each, HttpConnection) and each._head_timer and each is not self
         ]
@@ -109,20 +110,20 @@ class HttpConnection(_Sending, H11Protocol):
         ended._watch_head()
         logging.log_every_n_seconds(
             logging.WARNING,
-            "There are %d connections, which is all that this server takes: those that have sent "
-            "no request are closed. ulimit -n allows for more.",
+            "There are %d connections, the most that this server allows: those without a request "
+            "are closed. Raise ulimit -n to allow more.",
             LOG_SECONDS,
             most_connections(),
         )
 
     def data_received(self, data: bytes) -> None:
-        self._heard = True
+        self._received = True
         super().data_received(data)
         self._watch_head()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._ended and not self._busy:
+        if self._half_closed and not self._busy:
             self.transport.close()
         self._watch_head()
 
@@ -132,7 +133,7 @@ class HttpConnection(_Sending, H11Protocol):
 
     @property
     def _busy(self) -> bool:
-        """Says whether a request is under way."""
+        """Whether a request is under way."""
         return self.cycle is not None and not self.cycle.response_complete
 
     def _watch_head(self) -> None:
@@ -146,48 +147,50 @@ class HttpConnection(_Sending, H11Protocol):
             self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Keeps the connection open for an answer: nc -N ends its side once it has asked.
+        """Keeps the connection open for the response: nc -N closes its side after its request.
 
-        A client that has left ends it as well. It is sent an interim answer, to which the system of
-        one that has left says that nobody is there.
+        A client that has gone closes its side as well. To find out, it is sent an interim response,
+        which the operating system of a client that has gone rejects.
         """
         if not self._busy or self.cycle.more_body:
             return False
-        if not self._ended:
-            self._ended = True
-            self.loop.call_later(PROBE_SECONDS, self._ask_for_client)
+        if not self._half_closed:
+            self._half_closed = True
+            self.loop.call_later(PROBE_SECONDS, self._probe_client)
         return True
 
-    def _ask_for_client(self) -> None:
-        """Has the client's system say whether it is still there, if it still waits."""
+    def _probe_client(self) -> None:
+        """Sends an interim response, if one is possible, and watches the connection for errors."""
         if not self._busy or self.transport.is_closing():
             return
-        until = float("inf")
-        if self.scope["http_version"] == "1.0":  # has no interim answers
-            until = self.loop.time() + UNSEEN_SECONDS
+        deadline = float("inf")
+        if self.scope["http_version"] == "1.0":  # has no interim responses
+            deadline = self.loop.time() + UNSEEN_SECONDS
         elif not self.cycle.response_started:
             interim = h11.InformationalResponse(status_code=100, headers=[], reason="Continue")
             self.transport.write(self.conn.send(interim) or b"")
-        self._look_for_client(until)
+        self._watch_client(deadline)
 
-    def _look_for_client(self, until: float) -> None:
+    def _watch_client(self, deadline: float) -> None:
+        """Closes the connection once the client is known to be gone, or at the deadline."""
         if self.transport.is_closing():
             return
         connection = self.transport.get_extra_info("socket")
         gone = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if gone or self.loop.time() > until:
+        if gone or self.loop.time() > deadline:
             self.transport.abort()
         else:
-            self.loop.call_later(PROBE_SECONDS, self._look_for_client, until)
+            self.loop.call_later(PROBE_SECONDS, self._watch_client, deadline)
 
 
 class WebSocketConnection(_Sending, WebSocketsSansIOProtocol):
-    """One that was HTTP."""
+    """A connection of a WebSocket."""
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.conn.handshake_exc and not self.handshake_initiated:
-            # What h11 takes websockets needn't: another method, or longer lines. uvicorn is silent.
+            # h11 accepts what websockets may not: another method, or longer lines. uvicorn would
+            # send nothing.
             self.transport.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
             self.transport.close()
 
@@ -195,7 +198,7 @@ class WebSocketConnection(_Sending, WebSocketsSansIOProtocol):
         is_text = self.curr_msg_data_type == "text" and not self.close_sent
         if is_text and not _is_utf8(b"".join(self.frames)):
             self.frames = []
-            self.conn.fail(INVALID_TEXT, "Text has to be UTF-8.")
+            self.conn.fail(INVALID_TEXT, "Text must be UTF-8.")
             self.handle_parser_exception()
             return
         super().send_receive_event_to_app()
@@ -208,16 +211,16 @@ def _is_utf8(content: bytes) -> bool:
     return False
 
 
-def log_seldom(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
-    """Handles an event loop's errors: that no more files can be opened is said once a minute.
+def handle_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    """Handles an event loop's errors; logs that no more files can be opened once a minute.
 
-    asyncio says it with every connection that waits.
+    asyncio would log it for every connection that waits.
     """
     error = context.get("exception")
     if isinstance(error, OSError) and error.errno in OUT_OF_FILES:
         logging.log_every_n_seconds(
             logging.ERROR,
-            "No more connections can be accepted: %s. ulimit -n allows for more.",
+            "No more connections can be accepted: %s. Raise ulimit -n to allow more.",
             LOG_SECONDS,
             error.strerror,
         )

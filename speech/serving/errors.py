@@ -1,23 +1,23 @@
-"""What a request is refused with."""
+"""The error that refuses a request."""
 
 import errno
 
-# What opening a file or accepting a connection fails with where too many are open.
+# Errors of opening a file or accepting a connection when too many are open.
 OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 
 
 def sendable(message: str) -> str:
-    """Returns a message without halves of surrogate pairs: they can come in, but not go out."""
+    """Escapes halves of surrogate pairs, which JSON can carry and UTF-8 can't."""
     return message.encode(errors="backslashreplace").decode()
 
 
 class RequestError(Exception):
-    """A refusal; its message says what, which value, and the remedy."""
+    """A refusal. Its message says what is wrong, the value, and the remedy."""
 
     def __init__(self, status: int, message: str, retry_after: int | None = None) -> None:
         """
         Args:
-            status: of HTTP, 4xx, 503 or 507.
+            status: HTTP's, 4xx, 503 or 507.
             retry_after: seconds that a client should wait before it tries again.
         """
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""What /metrics tells, in Prometheus' text format."""
+"""The metrics of /metrics, in Prometheus' text format."""
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -17,7 +17,7 @@ BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
-    """A server's own; safe in threads."""
+    """The metrics of one server. Thread-safe."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -30,7 +30,7 @@ class Metrics:
         )
         self.latency = Histogram(
             "speech_request_seconds",
-            "From a request's first byte to its answer.",
+            "From a request's first byte to its response.",
             ["route"],
             buckets=LATENCIES,
             registry=self._registry,
@@ -40,7 +40,7 @@ class Metrics:
         )
         self.batch_sizes = Histogram(
             "speech_batch_size",
-            "Utterances that the network heard at once.",
+            "Utterances that the network computed at once.",
             buckets=BATCH_SIZES,
             registry=self._registry,
         )
@@ -55,4 +55,5 @@ class Metrics:
         )
 
     def text(self) -> bytes:
+        """Returns all metrics as text."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""uvicorn, as it is run in production: no debugging, no reloading, one process."""
+"""Runs uvicorn for production: no debugging, no reloading, one process."""
 
 import asyncio
 import os
@@ -9,7 +9,6 @@ import time
 from logging import LogRecord, getLogger
 from types import FrameType
 
-from speech.serving import requirements  # noqa: F401  # isort: skip
 import uvicorn
 from absl import logging
 from starlette.types import ASGIApp
@@ -17,22 +16,22 @@ from starlette.types import ASGIApp
 from speech.serving import connections
 from utils import UserError
 
-# Requests under way may take so long when the server is stopped. A few seconds more are for ending
-# those that aren't ready by then (app.py), the threads, and Python with TensorFlow in it.
+# Time to finish for requests under way when the server stops. A few seconds more are for cancelling
+# the rest (service.py), the threads, and Python with TensorFlow in it.
 STOP_SECONDS = 12
-# After so long it ends whatever still runs: a thread's beam search can't be broken off. SageMaker
-# kills after 30 seconds, Docker after 10 if it isn't told otherwise.
+# After so long the process exits, whatever still runs: a thread's beam search can't be cancelled.
+# SageMaker kills after 30 seconds, Docker by default after 10.
 LONGEST_STOP_SECONDS = 19.0
 
-# Connections that wait to be accepted.
-WAITING = 1024
+# Most connections that wait to be accepted.
+BACKLOG = 1024
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket for the server, so that a port that is taken is told of before models are loaded.
+    """Returns a socket that is bound to an address.
 
     Raises:
-        UserError: it can't be had.
+        UserError: the address can't be used.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -41,17 +40,17 @@ def bind(host: str, port: int) -> socket.socket:
         bound = socket.socket(family, kind, protocol)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
-    except (OSError, UnicodeError) as error:  # of a host that is no name
+    except (OSError, UnicodeError) as error:  # UnicodeError: the host can't be a name
         reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise UserError(
-            f"--host={host} --port={port} can't be served: {reason}. Choose "
-            "others; 0.0.0.0 is every address of this machine."
+            f"--host={host} --port={port} can't be used: {reason}. Choose others; 0.0.0.0 is "
+            "every address of this machine."
         ) from None
     return bound
 
 
 class _Server(uvicorn.Server):
-    """One that says when it answers."""
+    """A uvicorn server that logs its address once it accepts requests."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -66,17 +65,17 @@ class _Server(uvicorn.Server):
             await super().startup(sockets)
         except OSError as error:  # another server, started at the same time, was first to listen
             raise UserError(
-                f"The port can't be served: {error.strerror}. Choose another one with --port."
+                f"The port can't be used: {error.strerror}. Choose another one with --port."
             ) from None
-        asyncio.get_running_loop().set_exception_handler(connections.log_seldom)
+        asyncio.get_running_loop().set_exception_handler(connections.handle_loop_error)
         for each in sockets or ():
-            each.listen(WAITING)  # uvicorn has set it to what asyncio accepts at once
+            each.listen(BACKLOG)  # uvicorn has set it to what asyncio accepts at once
             host, port = each.getsockname()[:2]
             logging.info("Serving at http://%s:%d", f"[{host}]" if ":" in host else host, port)
 
 
-def without_query(record: LogRecord) -> bool:
-    """Cuts the addresses in uvicorn's log at their ?: what is behind, as hot words, is a text."""
+def remove_queries(record: LogRecord) -> bool:
+    """Removes the queries of addresses from uvicorn's log: hot words may be private."""
     if isinstance(record.args, tuple):
         record.args = tuple(
             each.partition("?")[0] if isinstance(each, str) and each.startswith("/") else each
@@ -86,20 +85,20 @@ def without_query(record: LogRecord) -> bool:
 
 
 def server_of(app: ASGIApp) -> _Server:
-    """A server of an application, which `run` or `serve` starts."""
+    """Returns a server of an application; its `run` or `serve` starts it."""
     config = uvicorn.Config(
         app,
         http=connections.HttpConnection,
         ws=connections.WebSocketConnection,
         backlog=connections.ACCEPTED_AT_ONCE,
-        # One that is too large is told of by streams.py; what is far too large ends the connection.
+        # streams.py refuses messages that are too large; far larger ones close the connection.
         ws_max_size=2**22,
         ws_per_message_deflate=False,
-        # While a client's samples wait to be heard nothing of it is read, its pongs neither;
-        # streams.py has time limits of its own.
+        # While a client's samples wait for a thread, its messages aren't read, nor its pongs;
+        # streams.py has its own time limits.
         ws_ping_timeout=None,
         lifespan="on",
-        log_config=None,  # the doors' own
+        log_config=None,  # logging is set up by command_line.run
         server_header=False,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
@@ -107,19 +106,19 @@ def server_of(app: ASGIApp) -> _Server:
 
 
 def serve(app: ASGIApp, bound: socket.socket) -> None:
-    """Serves until SIGTERM or Ctrl-C; then takes no more, and finishes what is under way."""
-    for name in ("uvicorn.access", "uvicorn.error"):  # the latter tells of WebSockets
-        getLogger(name).addFilter(without_query)
+    """Serves until SIGTERM or Ctrl-C; then refuses new requests, and finishes those under way."""
+    for name in ("uvicorn.access", "uvicorn.error"):  # the latter logs WebSockets
+        getLogger(name).addFilter(remove_queries)
     # uvicorn raises the signal again when it has stopped.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
     server = server_of(app)
-    threading.Thread(target=_end_late, args=(server.stopping,), daemon=True).start()
+    threading.Thread(target=_exit_late, args=(server.stopping,), daemon=True).start()
     server.run([bound])
 
 
-def _end_late(stopping: threading.Event) -> None:
-    """Ends the process some time after the server was told to stop."""
+def _exit_late(stopping: threading.Event) -> None:
+    """Exits the process LONGEST_STOP_SECONDS after the server began to stop."""
     stopping.wait()
     time.sleep(LONGEST_STOP_SECONDS)
-    logging.warning("Work that can't be broken off is left: the server ends now.")
+    logging.warning("Some work can't be cancelled: the server exits now.")
     os._exit(0)

@@ -1,4 +1,4 @@
-"""How many requests may be under way at once; more are told to come back."""
+"""Limits the number of requests under way; further ones are asked to retry."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,16 +9,16 @@ RETRY_SECONDS = 5
 
 
 class Slots:
-    """Places for requests. Of one event loop, so that it needs no lock."""
+    """A number of slots for requests. Used by one event loop only, so it needs no lock."""
 
     def __init__(
         self, most: int, what: str, changed: Callable[[int], object] = lambda taken: None
     ) -> None:
         """
         Args:
-            most: places there are.
-            what: takes them, for the refusal, as in "requests are waiting".
-            changed: hears how many are taken.
+            most: number of slots.
+            what: subject and verb of the refusal, as in "requests are waiting".
+            changed: called with the number of slots taken.
         """
         self._most = most
         self._what = what
@@ -27,22 +27,22 @@ class Slots:
 
     @property
     def taken(self) -> int:
-        """Places that are."""
+        """Number of slots taken."""
         return self._taken
 
     def check(self) -> None:
-        """Raises RequestError (503) if no place is free."""
+        """Raises RequestError (503) if no slot is free."""
         if self._taken >= self._most:
             raise RequestError(
                 503,
-                f"{self._taken} {self._what}, which is all that this server takes: try again in "
+                f"{self._taken} {self._what}, the most that this server allows: try again in "
                 f"{RETRY_SECONDS} seconds.",
                 RETRY_SECONDS,
             )
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """A place while the block runs; RequestError (503) if none is free."""
+        """Takes a slot while the block runs; raises RequestError (503) if none is free."""
         self.check()
         self._taken += 1
         self._changed(self._taken)

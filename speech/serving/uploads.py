@@ -1,7 +1,7 @@
-"""Recordings that clients send: each goes to a file of its own, which is gone with its request.
+"""Receives recordings: each is written to its own file, which is removed with its request.
 
-Nothing that a client says names a file. Limits are enforced while the bytes come, so that they
-hold for bodies without a length as well.
+No file has a name that a client gave. Limits are enforced while the bytes arrive, so they hold for
+bodies without a length as well.
 """
 
 import asyncio
@@ -21,60 +21,60 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from speech.serving.errors import OUT_OF_FILES, RequestError
-from speech.serving.schemas.requests import shown
+from speech.serving.schemas.requests import format_value
 from speech.serving.slots import RETRY_SECONDS
 from utils import is_number
 
 FORM = "multipart/form-data"
-# Of bodies that are a recording itself; what it is its bytes tell.
+# Types of bodies that are a recording itself. Its format is detected from its bytes.
 RAW_TYPES = (
     "audio/",
     "video/",
     "application/octet-stream",
     "file-path/raw-bytes",  # SageMaker's Python SDK sends a file as this
 )
-# Of a form; OpenAI's clients send the second one.
+# Fields of a form that are the recording; OpenAI's clients send the second one.
 FIELDS = ("audio", "file")
 NAMED_FIELDS = " or ".join(FIELDS)
 
-# A client that sends nothing for so long is gone.
+# A client that sends nothing for so long counts as gone.
 IDLE_SECONDS = 20.0
-# A body may take that long, and more the more of it has come: an upload takes a place.
+# A body may take IDLE_SECONDS, and longer the more of it has arrived: an upload holds a slot.
 SLOWEST_RATE = 16_000.0  # bytes/s
 
-# What a write fails with if there is no room.
+# Errors of a write to a full disk.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-FORM_SLACK_BYTES = 2**16  # for all of a form that isn't its recording
+FORM_SLACK_BYTES = 2**16  # for everything in a form but the recording
 MOST_FIELDS = 32
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A recording that has come whole."""
+    """A recording that has been received."""
 
-    path: str  # of a file that lives as long as the request
+    path: str  # of a file that is removed with the request
     fields: dict[str, str]  # the other fields of its form
 
 
 @asynccontextmanager
 async def received(request: Request, folder: str, most_bytes: int) -> AsyncIterator[Upload]:
-    """The recording in a request's body, in a file that is removed behind the block.
+    """Receives the recording in a request's body; its file is removed after the block.
 
     Args:
-        folder: where the file goes.
+        folder: of the file.
         most_bytes: of a recording.
 
     Raises:
-        RequestError: it is too large (413), no form and no recording (415), a damaged form or one
-            without a recording (400), the client stopped sending or is too slow (408), or there is
-            no room on the disk (507).
+        RequestError: the body is too large (413), neither a form nor a recording (415), a damaged
+            form or one without a recording (400), the client stopped sending or is too slow (408),
+            or the disk is full (507).
     """
     kind = media_type(request)
     if kind != FORM and not kind.startswith(RAW_TYPES):
         raise RequestError(
             415,
-            f"The body's type is {kind or 'not said'}: send a form ({FORM}) with the field "
+            f"The body's Content-Type is {kind or 'missing'}: send a form ({FORM}) with the field "
             f"{NAMED_FIELDS}, or a recording itself with a Content-Type such as audio/wav.",
         )
     with stored(folder) as file:
@@ -95,24 +95,23 @@ def media_type(request: Request) -> str:
 
 @contextmanager
 def stored(folder: str) -> Iterator[IO[bytes]]:
-    """A new file for a recording, which is removed behind the block.
+    """Opens a new file for a recording, which is removed after the block.
 
     Raises:
-        RequestError: there is no room on the disk (507), or too many files are open (503).
+        RequestError: the disk is full (507), or too many files are open (503).
     """
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix="upload-", delete=False) as file:
             try:
                 yield file
             finally:
-                with suppress(FileNotFoundError):  # its folder is gone, the server being stopped
+                with suppress(FileNotFoundError):  # the server has removed its folder as it stops
                     os.unlink(file.name)
     except OSError as error:
         if error.errno in OUT_OF_FILES:
             raise RequestError(
                 503,
-                "The server has as many files open as it may: try again in "
-                f"{RETRY_SECONDS} seconds.",
+                f"The server has too many open files: try again in {RETRY_SECONDS} seconds.",
                 RETRY_SECONDS,
             ) from None
         if error.errno not in FULL:
@@ -125,12 +124,12 @@ def stored(folder: str) -> Iterator[IO[bytes]]:
 
 
 async def chunks(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
-    """A request's body, piece by piece.
+    """Yields a request's body piece by piece.
 
     Raises:
-        RequestError: it is larger than it may be (413), or the client stopped sending or is too
+        RequestError: it is larger than `most_bytes` (413), or the client stopped sending or is too
             slow (408).
-        ClientDisconnect: the client has left.
+        ClientDisconnect: the client has disconnected.
     """
     announced = request.headers.get("content-length", "")
     if is_number(announced) and int(announced) > most_bytes:
@@ -160,15 +159,15 @@ def _too_slow(read: int) -> RequestError:
     return RequestError(
         408,
         f"The upload is too slow, {read} bytes so far: send the body at once, at "
-        f"{SLOWEST_RATE / 1e3:g} kB/s or more, and without {IDLE_SECONDS:g} seconds of nothing.",
+        f"{SLOWEST_RATE / 1e3:g} kB/s or more, and without pauses of {IDLE_SECONDS:g} seconds.",
     )
 
 
 def too_large(most_bytes: int) -> RequestError:
     return RequestError(
         413,
-        f"The upload is larger than the {most_bytes / 1e6:g} MB that this server takes: send less, "
-        "or a compressed format such as flac or ogg.",
+        f"The upload is larger than the {most_bytes / 1e6:g} MB that this server allows: send "
+        "less, or a compressed format such as flac or ogg.",
     )
 
 
@@ -179,7 +178,7 @@ async def _read_form(request: Request, file: IO[bytes], most_bytes: int) -> dict
     boundary = parameters.get(b"boundary", b"")
     if not boundary:
         raise RequestError(
-            400, f"The Content-Type {FORM} has no boundary: leave it to your HTTP library to set."
+            400, f"The Content-Type {FORM} has no boundary: let your HTTP library set it."
         )
     try:
         parser = MultipartParser(boundary, form.callbacks())
@@ -202,12 +201,12 @@ async def _read_form(request: Request, file: IO[bytes], most_bytes: int) -> dict
 
 @dataclass
 class _Form:
-    """A form as it is parsed. What the client calls its file is read over."""
+    """A form that is being parsed. The client's name of its file is ignored."""
 
     most_bytes: int
     fields: dict[str, str] = field(default_factory=dict)
     recordings: int = 0
-    others: int = 0  # parts, of whatever names
+    others: int = 0  # parts that aren't the recording
     ended: bool = False
     _name: str = ""  # of the field that is being parsed
     _header: bytes = b""
@@ -219,7 +218,7 @@ class _Form:
     _recording_bytes: int = 0
 
     def callbacks(self) -> Any:
-        """What the parser calls."""
+        """Returns the parser's callbacks."""
         return {
             "on_part_begin": self._begin,
             "on_header_field": self._add_header,
@@ -232,7 +231,7 @@ class _Form:
         }
 
     def take_recording(self) -> bytes:
-        """What came of the recording since this was last called."""
+        """Returns the bytes of the recording that arrived since the last call."""
         taken = b"".join(self._recording)
         self._recording.clear()
         return taken
@@ -255,7 +254,7 @@ class _Form:
         _, parameters = parse_options_header(self._disposition)
         self._name = parameters.get(b"name", b"").decode(errors="replace")
         if not self._name:
-            raise RequestError(400, "A part of the form has no name: name it, as in name=audio.")
+            raise RequestError(400, "A part of the form has no name: give it one, as name=audio.")
         if self._name in FIELDS:
             self.recordings += 1
             if self.recordings > 1:
@@ -266,12 +265,12 @@ class _Form:
         if parameters.get(b"filename"):
             raise RequestError(
                 400,
-                f"The form's field {shown(self._name)} holds a file: send the recording as "
+                f"The form's field {format_value(self._name)} holds a file: send the recording as "
                 f"{NAMED_FIELDS}.",
             )
         self.others += 1
         if self.others > MOST_FIELDS:
-            raise RequestError(400, f"The form has more than {MOST_FIELDS} fields: send less.")
+            raise RequestError(400, f"The form has more than {MOST_FIELDS} fields: send fewer.")
 
     def _add_data(self, data: bytes, start: int, end: int) -> None:
         if self._name in FIELDS:
@@ -284,8 +283,9 @@ class _Form:
         if self._text_bytes > FORM_SLACK_BYTES:
             raise RequestError(
                 400,
-                f"The form's field {shown(self._name)} is too large, with all others it has more "
-                f"than {FORM_SLACK_BYTES} bytes: send a recording as {NAMED_FIELDS}.",
+                f"The form's field {format_value(self._name)} is too large, together with the "
+                f"others it has more than {FORM_SLACK_BYTES} bytes: send a recording as "
+                f"{NAMED_FIELDS}.",
             )
         self._text += data[start:end]
 

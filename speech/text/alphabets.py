@@ -1,5 +1,5 @@
-"""The characters of a corpus: which there are, which are suspicious, which an alphabet lacks; and
-the alphabet's file."""
+"""Counts the characters of a corpus, finds suspicious ones and those missing from an alphabet;
+reads and writes alphabet files."""
 
 import contextlib
 import csv
@@ -13,23 +13,31 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Protocol
 
+from tabulate import tabulate
+
 from speech.system import storage
 from speech.text import transcripts
-from speech.text.scripts import script_of
-from speech.text.showing import code_point, in_utf8, isolated, place, shown, unicode_name
+from speech.text.characters import (
+    code_point,
+    display_form,
+    in_utf8,
+    isolate_right_to_left,
+    script_of,
+    unicode_name,
+)
 from utils import ENGLISH, UTF8_NAME, UTF_8, Alphabet, AlphabetError, UserError, lines_of
 
 SPACE = " "
 
-EXAMPLES = 3  # places that are told of each character
-NAMED_CHARACTERS = 10  # that the alphabet lacks; all are in a file
-NAMED_PLACES = 3  # of utterances with a character that the alphabet lacks
+EXAMPLES = 3  # places that the table names for each character
+NAMED_CHARACTERS = 10  # unknown characters in a message; a file has all of them
+NAMED_PLACES = 3  # utterances that a message names for each unknown character
 
-# Of the file of utterances with characters that the alphabet lacks; several have spaces between.
+# Columns of the file of utterances with unknown characters, which are separated by spaces.
 COLUMNS = ("place", "utterance_id", "characters", "code_points", "transcript")
-BLOCK = 1000  # of its rows that are written at once
+BLOCK = 1000  # rows of that file that are written at once
 
-# Scripts whose marks are no part of what is usually written.
+# Scripts whose marks are usually not written.
 POINTED = ("ARABIC", "HEBREW")
 
 # Scripts in which transcripts.JOINERS decide how letters are written.
@@ -40,16 +48,19 @@ JOINING = (
 
 
 class Transcribed(Protocol):
-    """An utterance of speech.corpora, as far as it matters here.
-
-    Messages name its `showing.place`.
-    """
+    """The properties of `speech.corpora.utterance.Utterance` that this module reads."""
 
     @property
     def utterance_id(self) -> str: ...
 
     @property
     def transcript(self) -> str | None: ...
+
+    @property
+    def place(self) -> str: ...
+
+    @property
+    def where(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,7 @@ class CharacterCount:
     character: str
     occurrences: int
     utterances: int
-    examples: tuple[str, ...]  # places of the first utterances that have it
+    examples: tuple[str, ...]  # places of the first utterances that contain it
 
 
 # --- Counting -------------------------------------------------------------------------------------
@@ -73,9 +84,10 @@ class _Tally:
 
 
 def count_characters(utterances: Iterable[Transcribed]) -> list[CharacterCount]:
-    """The characters of all transcripts in Unicode's composed form, by their code points.
+    """Counts the characters of all transcripts in Unicode's composed form (NFC).
 
-    Utterances without a transcript have none.
+    Returns:
+        the counts, sorted by code point.
     """
     tallies: defaultdict[str, _Tally] = defaultdict(_Tally)
     for utterance in utterances:
@@ -85,51 +97,52 @@ def count_characters(utterances: Iterable[Transcribed]) -> list[CharacterCount]:
             tally.occurrences += occurrences
             tally.utterances += 1
             if len(tally.examples) < EXAMPLES:
-                tally.examples.append(place(utterance))
+                tally.examples.append(utterance.where)
     return [
         CharacterCount(character, tally.occurrences, tally.utterances, tuple(tally.examples))
         for character, tally in sorted(tallies.items())
     ]
 
 
-# --- What an alphabet lacks -----------------------------------------------------------------------
+# --- Unknown characters ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class UnknownCharacter:
-    """A character that an alphabet lacks."""
+    """A character that is missing from an alphabet."""
 
     character: str
-    utterances: int  # that have it
+    utterances: int  # number of utterances that contain it
     places: tuple[str, ...]  # of the first of them, NAMED_PLACES at most
 
     def line(self) -> str:
-        """What to tell of it: its name, how many utterances have it, and where the first are."""
+        """Returns its name, its number of utterances and the places of the first ones."""
         more = self.utterances - len(self.places)
-        told = ", ".join(map(isolated, self.places)) + (f", ... and {more:,} more" if more else "")
+        places = ", ".join(map(isolate_right_to_left, self.places))
+        places += f", ... and {more:,} more" if more else ""
         count = f"{self.utterances:,} utterance{'' if self.utterances == 1 else 's'}"
         return (
-            f"{isolated(shown(self.character))} ({code_point(self.character)}, "
-            f"{unicode_name(self.character)}): {count}: {told}"
+            f"{isolate_right_to_left(display_form(self.character))} "
+            f"({code_point(self.character)}, {unicode_name(self.character)}): {count}: {places}"
         )
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """What an alphabet lacks of a corpus."""
+    """The characters of a corpus that are missing from an alphabet."""
 
-    characters: tuple[UnknownCharacter, ...]  # the one that most utterances have is first
-    utterances: int  # that have any
-    transcripts: int  # utterances with a transcript
-    path: str  # of the file that has all these utterances
+    characters: tuple[UnknownCharacter, ...]  # sorted by number of utterances, highest first
+    utterances: int  # number of utterances with an unknown character
+    transcripts: int  # number of utterances with a transcript
+    path: str  # of the file that lists all these utterances
 
     @property
     def everything(self) -> bool:
-        """Whether no transcript is left that the alphabet can write."""
+        """Whether the alphabet can write no transcript at all."""
         return self.utterances == self.transcripts
 
     def text(self) -> str:
-        """A line for each of the most frequent characters, and one for utterances and file."""
+        """Returns a line for each of the most frequent characters and a summary line."""
         lines = [each.line() for each in self.characters[:NAMED_CHARACTERS]]
         if more := len(self.characters) - len(lines):
             lines.append(f"and {more:,} characters more")
@@ -140,16 +153,16 @@ class Unknown:
 def report_unknown(
     utterances: Iterable[Transcribed], alphabet: Alphabet, path: str
 ) -> Unknown | None:
-    """Writes every utterance with characters that the alphabet lacks to a CSV file, by COLUMNS.
+    """Writes every utterance with unknown characters to a CSV file with the columns COLUMNS.
 
-    Characters are compared in Unicode's composed form. Of the utterances no more than a block is
-    kept in memory.
+    Compares characters in Unicode's composed form (NFC) and keeps at most BLOCK utterances in
+    memory.
 
     Args:
-        path: of the file, local or gs://; it isn't made if nothing is lacking.
+        path: of the file, local or gs://; it isn't created if no character is unknown.
 
     Returns:
-        what to tell of them; None if the alphabet lacks nothing.
+        the unknown characters; None if there are none.
 
     Raises:
         UserError: the file can't be written.
@@ -159,7 +172,7 @@ def report_unknown(
     code_point_of = cache(code_point)
     transcribed = 0
 
-    def lacking() -> Iterator[tuple[str, ...]]:
+    def rows() -> Iterator[tuple[str, ...]]:
         nonlocal transcribed
         for utterance in utterances:
             if not utterance.transcript:
@@ -169,14 +182,14 @@ def report_unknown(
                 counts.update(missing)
                 for each in missing:
                     if counts[each] <= NAMED_PLACES:
-                        places[each].append(place(utterance))
+                        places[each].append(utterance.where)
                 yield (
-                    *(getattr(utterance, "place", ""), utterance.utterance_id),
+                    *(utterance.place, utterance.utterance_id),
                     *(" ".join(missing), " ".join(map(code_point_of, missing))),
                     utterance.transcript,
                 )
 
-    written = _write_rows(path, lacking())
+    written = _write_rows(path, rows())
     if not written:
         return None
     characters = [
@@ -187,7 +200,7 @@ def report_unknown(
 
 
 def _write_rows(path: str, rows: Iterator[tuple[str, ...]]) -> int:
-    """Writes a CSV file with the header COLUMNS, unless there are no rows; returns their number."""
+    """Writes a CSV file with the header COLUMNS unless there are no rows; returns their number."""
     written = 0
     with contextlib.ExitStack() as stack:
         writer: storage.Writer | None = None
@@ -200,7 +213,7 @@ def _write_rows(path: str, rows: Iterator[tuple[str, ...]]) -> int:
                 writer.write(_csv(block))
                 written += len(block)
             if writer is None:
-                storage.remove(path)  # of an earlier run: nothing is lacking any more
+                storage.remove(path)  # of an earlier run with unknown characters
             else:
                 writer.commit()
         except OSError as error:
@@ -214,62 +227,59 @@ def _csv(rows: Iterable[tuple[str, ...]]) -> bytes:
     return in_utf8(content.getvalue()).encode()
 
 
-# --- Showing --------------------------------------------------------------------------------------
+# --- Suspicious characters ------------------------------------------------------------------------
 
 
 def table(counts: Sequence[CharacterCount], language: str | None = None) -> str:
-    """The characters for a terminal, a line each, with why one is suspicious.
+    """Formats the characters as a table for a terminal, with the reason why one is suspicious.
 
-    Without a language, capitals beside small letters are told of in a last line.
+    Without a language, a last line counts the letters that occur in upper and in lower case.
 
     Args:
-        language: a code, see transcripts.language_of; letters that one of transcripts.LANGUAGES
-            doesn't have are suspicious.
+        language: a code, see transcripts.language_of; letters that are missing from one of
+            transcripts.LANGUAGES are suspicious.
 
     Raises:
-        UserError: it is no language's code.
+        UserError: it is not a language code.
     """
     cells = [("", "code", "name", "count", "utterances", "examples", "suspicious")]
     reasons = suspicions(counts, language)
     cells += [
         (
-            isolated(shown(each.character)),
+            isolate_right_to_left(display_form(each.character)),
             code_point(each.character),
             unicode_name(each.character),
             f"{each.occurrences:,}",
             f"{each.utterances:,}",
-            ", ".join(isolated(os.path.basename(example)) for example in each.examples),
+            ", ".join(isolate_right_to_left(os.path.basename(path)) for path in each.examples),
             reasons[each.character],
         )
         for each in counts
     ]
-    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        "  ".join(
-            _padded(cell, width, right=column in (3, 4))
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in cells
-    ]
+    align = ("left", "left", "left", "right", "right")
+    lines = tabulate(cells, tablefmt="plain", colalign=align, disable_numparse=True)
     hint = "" if language else _capitals(counts)
-    return "\n".join([*lines, *(["", hint] if hint else [])])
+    return "\n".join([lines, *(["", hint] if hint else [])])
 
 
 def _capitals(counts: Sequence[CharacterCount]) -> str:
-    """What to tell of letters that are there as capitals and small; empty if there are none."""
+    """Returns a warning about letters in upper and lower case; empty if there are none."""
     characters = {each.character for each in counts}
     both = [each for each in sorted(characters) if each != each.lower() in characters]
     if not both:
         return ""
     examples = ", ".join(f"{each} and {each.lower()}" for each in both[:EXAMPLES])
     return (
-        f"{len(both):,} letters are there as capitals and small ({examples}), with a label each. "
-        "--language=CODE, as in pl, writes all of them small."
+        f"{len(both):,} letters occur in upper and in lower case ({examples}) and get a label "
+        "each. Give --language=CODE, as in pl, to write all of them in lower case."
     )
 
 
 def suspicions(counts: Sequence[CharacterCount], language: str | None = None) -> dict[str, str]:
-    """Why each character is suspicious; empty if it isn't. Arguments and errors are `table`'s."""
+    """Returns the reason why each character is suspicious, empty if it isn't.
+
+    Arguments and errors are those of `table`.
+    """
     scripts: Counter[str] = Counter()
     for each in counts:
         if unicodedata.category(each.character).startswith("L"):
@@ -286,7 +296,12 @@ def suspicions(counts: Sequence[CharacterCount], language: str | None = None) ->
 
 
 def _suspicion(character: str, main: str, language: str | None) -> str:
-    """main: the corpus's script; language: the name of one whose alphabet lacks the character."""
+    """Returns the reason why a character is suspicious.
+
+    Args:
+        main: script of most letters of the corpus.
+        language: name of a language whose alphabet doesn't contain the character.
+    """
     category = unicodedata.category(character)
     if category.startswith("L"):
         if script_of(character) != main:
@@ -300,25 +315,13 @@ def _suspicion(character: str, main: str, language: str | None) -> str:
     return kinds.get(category[0], "invisible" if category == "Cf" else "no character")
 
 
-def _width(text: str) -> int:
-    """Columns in a terminal."""
-    return sum(
-        0
-        if unicodedata.category(each) in ("Mn", "Me", "Cf")
-        else 1 + (unicodedata.east_asian_width(each) in "WF")
-        for each in text
-    )
-
-
-def _padded(cell: str, width: int, right: bool) -> str:
-    padding = " " * (width - _width(cell))
-    return padding + cell if right else cell + padding
-
-
 def sift(
     counts: Sequence[CharacterCount], language: str | None = None
 ) -> tuple[list[str], list[str]]:
-    """The characters that an alphabet should have, and a line about each suspicious one.
+    """Separates the characters for an alphabet from the suspicious ones.
+
+    Returns:
+        the characters for the alphabet, and a line about each suspicious one.
 
     Raises:
         UserError: as `table`, or no letter is left.
@@ -328,11 +331,11 @@ def sift(
     if not set(kept) - {SPACE, transcripts.APOSTROPHE}:
         given = f"--language={language} and " if language else ""
         raise UserError(
-            "There is no letter to make an alphabet of: the transcripts have none that isn't "
-            f"suspicious. Check {given}that the corpus's transcripts are what is said."
+            "The transcripts contain no letter for an alphabet, only suspicious characters. Check "
+            f"{given}that the transcripts are what is spoken."
         )
     left_out = [
-        f"left out: {shown(each.character)} ({code_point(each.character)}, "
+        f"left out: {display_form(each.character)} ({code_point(each.character)}, "
         f"{unicode_name(each.character)}) in {each.utterances:,} utterances: "
         f"{reasons[each.character]}"
         for each in counts
@@ -345,13 +348,13 @@ def sift(
 
 
 def read_alphabet(value: str | None) -> Alphabet:
-    """The alphabet that a flag --alphabet names.
+    """Reads the alphabet that a flag --alphabet names.
 
     Args:
         value: a file, local or gs://, or UTF8_NAME; empty or None: English.
 
     Raises:
-        UserError: the file can't be read, or holds no alphabet.
+        UserError: the file can't be read or contains no alphabet.
     """
     if not value:
         return ENGLISH
@@ -368,40 +371,40 @@ def read_alphabet(value: str | None) -> Alphabet:
 
 
 def write_alphabet(path: str, characters: Iterable[str], comments: Sequence[str] = ()) -> Alphabet:
-    """Writes an alphabet's file: the space first, then the others by their code points.
+    """Writes an alphabet file: the space first, then the others in order of their code points.
 
-    A file that is there is left as it is if it has the same characters in the same order.
+    Leaves an existing file as it is if it has the same characters in the same order.
 
     Args:
-        comments: lines for its beginning, without the #.
+        comments: lines for the beginning of the file, without the #.
 
     Returns:
-        the alphabet, which `read_alphabet` reads from the file.
+        the alphabet that `read_alphabet` reads from the file.
 
     Raises:
-        UserError: the characters are no alphabet, the file is there with others, its name means
-            something else, or it can't be written.
+        UserError: the characters are not an alphabet, the file exists with other characters, its
+            name is reserved, or it can't be written.
     """
     if path.lower() == UTF8_NAME:
         raise UserError(
-            f"--alphabet={path} means the bytes of UTF-8, for which no file is made: name a file, "
-            f"as in alphabet.txt or ./{path}."
+            f"--alphabet={path} stands for the bytes of UTF-8, which need no file: name a file, as "
+            f"in alphabet.txt or ./{path}."
         )
     alphabet = Alphabet(tuple(sorted(characters, key=lambda each: (each != SPACE, each))))
     for each in alphabet.characters:
         if each in "\n\r" or unicodedata.category(each) == "Cs":
             raise AlphabetError(
-                f"{path} can't hold the character {each!r}, which ends a line or is half a "
+                f"{path} can't contain the character {each!r}, which ends a line or is half a "
                 "surrogate pair: remove it from the transcripts."
             )
     lines = ["\\#" if each == "#" else each for each in alphabet.characters]
     if storage.exists(path):
         if _lines(storage.read_text(path)) != lines:
             raise UserError(
-                f"{path} is there with another alphabet: remove it, or name another file."
+                f"{path} exists with another alphabet: remove it, or name another file."
             )
         return alphabet
-    # A comment comes first in any case: a byte order mark there would be taken for one.
+    # A comment comes first: U+FEFF at the start of the file would be read as a byte order mark.
     head = ["One character a line.", *(line for each in comments for line in lines_of(each))]
     text = "".join(f"{line}\n" for line in [*(f"# {line}" for line in head), *lines])
     storage.write_text(path, in_utf8(text))
@@ -409,6 +412,6 @@ def write_alphabet(path: str, characters: Iterable[str], comments: Sequence[str]
 
 
 def _lines(text: str) -> list[str]:
-    """The characters' lines in an alphabet's file."""
+    """Returns the lines of an alphabet file that are characters."""
     lines = lines_of(text.removeprefix("\ufeff"))
     return [line for line in lines if line and not line.startswith("#")]

@@ -1,7 +1,7 @@
-"""Transcripts as people wrote them -> what an alphabet writes.
+"""Normalises transcripts to the characters of an alphabet.
 
-Only what isn't said is dropped: punctuation and invisible characters. Digits and symbols that are
-read in some way (%, &, €) stay, so that they are reported as characters that the alphabet lacks.
+Drops only what isn't spoken: punctuation and invisible characters. Digits and symbols that are
+spoken (%, &, €) stay, so that they are reported as unknown characters.
 """
 
 # ruff: noqa: RUF001, RUF003 - letters of many scripts are the point
@@ -19,16 +19,16 @@ Form = Literal["NFC", "NFKC"]
 FORMS: tuple[Form, ...] = get_args(Form)
 
 APOSTROPHE = "'"
-# What people type for it: quotation marks, accents, the modifier letter, its wide form.
+# Characters that people type for it: quotation marks, accents, the modifier letter, its wide form.
 APOSTROPHES = "\u2018\u2019\u201b\u02bc\u0060\u00b4\uff07"
 
-# These decide how Persian and Indic letters join; no language of LANGUAGES writes them.
+# Joiners of Persian and Indic letters; no language of LANGUAGES uses them.
 JOINERS = "\u200c\u200d"
 
-# Unicode's punctuation that is said, in one way or another.
-SAID = frozenset("%‰‱&@#§¶*/\\†‡′″٪\u066b\u066c\uff05\uff06\uff20\uff03")
+# Unicode's punctuation that is spoken.
+SPOKEN = frozenset("%‰‱&@#§¶*/\\†‡′″٪\u066b\u066c\uff05\uff06\uff20\uff03")
 
-# Signs that lengthen a line of Arabic.
+# Sign that lengthens a line of Arabic.
 TATWEEL = "\u0640"
 
 # Marks on Arabic letters but for the hamza and the madda, which are the letters' own (U+0653 to
@@ -37,35 +37,35 @@ HARAKAT = "\u0610-\u061a\u064b-\u0652\u0656-\u065f\u0670\u06d6-\u06ed\u08d3-\u08
 HEBREW_POINTS = "\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7"
 POINTS = re.compile(f"[{HARAKAT}{HEBREW_POINTS}]")
 
-# Scripts whose letters are themselves without their marks. In others marks are vowels.
+# Scripts whose letters remain readable without marks. In other scripts marks are vowels.
 MARKED_SCRIPTS = ("LATIN", "GREEK", "CYRILLIC")
 
-# Between digits these belong to a number, a date or a time, which is reported as it is.
+# Between digits these belong to a number, a date or a time, which is left as it is.
 BETWEEN_DIGITS = re.compile(r"(?<=\d)[.,:/'\-\u2013\u2019\u066b\u066c](?=\d)")
 _PROTECTED = re.compile(f"({BETWEEN_DIGITS.pattern})")
 
 
 @dataclass(frozen=True)
 class Language:
-    """What transcripts of a language are written with."""
+    """The letters of a language and its spelling rules."""
 
     code: str  # ISO 639
     name: str
-    letters: str  # lower case, in label order; empty: they aren't known here
-    apostrophe: bool = False  # written inside words; where it isn't, it is dropped
-    own_letters: str = ""  # letters that aren't another one with a diacritic
-    dotless_i: bool = False  # the small letter of I is ı, that of İ is i
+    letters: str  # lower case, in label order; empty: unknown to this module
+    apostrophe: bool = False  # part of words; otherwise it is dropped
+    own_letters: str = ""  # letters with a diacritic that count as letters of their own
+    dotless_i: bool = False  # the lower case of I is ı, that of İ is i
 
 
 LATIN = "abcdefghijklmnopqrstuvwxyz"
 
-# Languages whose letters are known here.
+# Languages with a known alphabet.
 LANGUAGES = {
     each.code: each
     for each in (
         Language("en", "English", LATIN, apostrophe=True),
         Language("es", "Spanish", "abcdefghijklmnñopqrstuvwxyzáéíóúü", own_letters="ñ"),
-        # As it is written without the signs of vowels: see alphabet_of.
+        # Without vowel signs: see alphabet_of.
         Language("ar", "Arabic", "ءآأؤإئابةتثجحخدذرزسشصضطظعغفقكلمنهوىي"),
         Language("ru", "Russian", "абвгдеёжзийклмнопрстуфхцчшщъыьэюя", own_letters="й"),
         Language("de", "German", LATIN + "äöüß", own_letters="äöü"),
@@ -82,23 +82,23 @@ LANGUAGES = {
 }
 
 
-# Their codes of three letters in ISO 639-2 and 639-3.
+# Their three-letter codes in ISO 639-2 and 639-3.
 LONG_CODES = {
     **{"eng": "en", "spa": "es", "ara": "ar", "rus": "ru", "deu": "de", "ger": "de"},
     **{"fra": "fr", "fre": "fr", "ita": "it", "tur": "tr"},
 }
 
-# Azerbaijani has the Turkish i and ı too.
+# Azerbaijani also distinguishes i and ı.
 DOTLESS_I = ("az", "aze")
 
 _CODE = re.compile("[a-z]{2,3}")
 
 
 def language_of(code: str) -> Language:
-    """The rules of a language; of one that isn't in LANGUAGES those that most languages share.
+    """Returns the rules of a language; the common rules for a language outside LANGUAGES.
 
     Args:
-        code: ISO 639's, of two or three letters, in capitals or small.
+        code: two or three letters of ISO 639, in upper or lower case.
 
     Raises:
         UserError: it is no such code.
@@ -109,8 +109,8 @@ def language_of(code: str) -> Language:
         return LANGUAGES[lower]
     if not _CODE.fullmatch(lower):
         raise UserError(
-            f"--language={code} is no language's code, which ISO 639 writes in two or three "
-            f"letters: give one, as in pl. Letters are known here of {_known()}."
+            f"--language={code} is not a language code of two or three letters (ISO 639): give "
+            f"one, as in pl. Alphabets are known for {_known()}."
         )
     return Language(lower, lower, "", apostrophe=True, dotless_i=lower in DOTLESS_I)
 
@@ -120,43 +120,42 @@ def _known() -> str:
 
 
 def alphabet_of(code: str) -> Alphabet:
-    """A language's letters, the space, and the apostrophe where it is written inside words.
+    """Returns a language's letters, the space, and the apostrophe if it is part of words.
 
-    The Arabic one is of text without harakat: give --strip_diacritics, or an alphabet that has
-    them.
+    The Arabic alphabet has no harakat: give --strip_diacritics, or an alphabet with harakat.
 
     Raises:
-        UserError: it is no language's code, or the language's letters aren't known here.
+        UserError: it is not a language code, or the language's letters are unknown.
     """
     language = language_of(code)
     if not language.letters:
         raise UserError(
-            f"--language={code} has no ready alphabet; there is one for {_known()}. Give one by "
-            "--alphabet, or make one of the corpus by prepare_csv.py --make_alphabet."
+            f"--language={code} has no ready alphabet; there is one for {_known()}. Give one with "
+            "--alphabet, or make one from the corpus with prepare_csv.py --make_alphabet."
         )
     return Alphabet((*language.letters, " ", *([APOSTROPHE] if language.apostrophe else [])))
 
 
 @dataclass(frozen=True)
 class TranscriptRules:
-    """How transcripts are rewritten."""
+    """Rules that normalise transcripts."""
 
-    language: str | None = None  # see language_of; None: only Unicode's form and spaces are touched
+    language: str | None = None  # see language_of; None: only Unicode's form and spaces change
     form: Form = "NFC"  # Unicode's
-    # Drops marks on letters, but on no letter that the language calls one of its own. Without a
-    # language the marks of Latin, Greek, Cyrillic, Hebrew and Arabic letters.
+    # Drops the marks of letters, except the language's own letters. Without a language, drops the
+    # marks of Latin, Greek, Cyrillic, Hebrew and Arabic letters.
     strip_diacritics: bool = False
-    spell_numbers: bool = False  # plain numbers in words; see speech/text/numbers.py
+    spell_numbers: bool = False  # writes plain numbers in words; see speech/text/numbers.py
 
     def __post_init__(self) -> None:
-        """Raises UserError if these rules can't be followed."""
+        """Raises UserError if the rules contradict each other."""
         if self.form not in FORMS:
-            raise UserError(f"The Unicode form {self.form!r} is none of {', '.join(FORMS)}.")
-        language = self._language  # is refused here, if it is none
+            raise UserError(f"The Unicode form {self.form!r} is not one of {', '.join(FORMS)}.")
+        language = self._language  # raises for an invalid code
         if self.spell_numbers:
             if language is None:
                 raise UserError(
-                    "--spell_numbers wants to know in which language: give --language, one of "
+                    "--spell_numbers requires a language: give --language, one of "
                     f"{', '.join(numbers.STYLES)}."
                 )
             numbers.check(language.code)
@@ -166,22 +165,22 @@ class TranscriptRules:
         return None if self.language is None else language_of(self.language)
 
     def apply(self, text: str) -> str:
-        """The transcript as these rules write it; in NFC or NFKC, without spaces at its ends.
+        """Normalises a transcript: in NFC or NFKC, without spaces at its ends.
 
-        What is rewritten already stays as it is. The one exception are numbers: what kept one
-        from being spelt, such as the dot of an ordinal, is gone then.
+        Applying the rules twice changes nothing more, except for numbers: the first time removes
+        what kept a number from being spelt, such as the dot of an ordinal.
         """
         if self.spell_numbers and self._language is not None:
             text = numbers.spell_numbers(INVISIBLE.sub("", text), self._language.code)
-        # What one step drops may make neighbours of what another one rewrites.
-        while (rewritten := self._rewritten(text)) != text:
+        # One step may drop a character between two that another step rewrites.
+        while (rewritten := self._rewrite(text)) != text:
             text = rewritten
         return text
 
-    def _rewritten(self, text: str) -> str:
+    def _rewrite(self, text: str) -> str:
         text = INVISIBLE.sub("", unicodedata.normalize(self.form, text))
         if self._language is not None:
-            text = _in_language(text, self._language)
+            text = _apply_language(text, self._language)
         if self.strip_diacritics:
             text = without_diacritics(text, self._language)
         return unicodedata.normalize(self.form, " ".join(text.split()))
@@ -190,15 +189,15 @@ class TranscriptRules:
 AS_IT_IS = TranscriptRules()
 
 
-def _in_language(text: str, language: Language) -> str:
-    """In lower case, without what isn't said."""
+def _apply_language(text: str, language: Language) -> str:
+    """Writes a text in lower case and drops what isn't spoken."""
     if language.dotless_i:
         text = text.replace("I", "ı").replace("İ", "i")
     text = text.lower().translate(_table(language))
     if language.apostrophe:
         text = _without_quotation_marks(text)
     return "".join(
-        # Of the pattern's one group every other part is what it found.
+        # The pattern has one group: every other part is a match.
         part if i % 2 else part.translate(_punctuation())
         for i, part in enumerate(_PROTECTED.split(text))
     )
@@ -206,22 +205,22 @@ def _in_language(text: str, language: Language) -> str:
 
 @cache
 def _table(language: Language) -> dict[int, str]:
-    """For str.translate: apostrophes of all kinds, and what vanishes."""
+    """Returns a table for str.translate: maps all apostrophes and drops signs and joiners."""
     apostrophe = APOSTROPHE if language.apostrophe else ""
-    vanish = TATWEEL + (JOINERS if language.letters else "")
+    dropped = TATWEEL + (JOINERS if language.letters else "")
     return {
         **{ord(each): apostrophe for each in APOSTROPHE + APOSTROPHES},
-        **{ord(each): "" for each in vanish},
+        **{ord(each): "" for each in dropped},
     }
 
 
 class _Punctuation(dict[int, int | str]):
-    """For str.translate: a space for punctuation that isn't said."""
+    """A table for str.translate: a space for punctuation that isn't spoken."""
 
     def __missing__(self, code: int) -> int | str:
         character = chr(code)
-        silent = unicodedata.category(character).startswith("P") and character not in SAID
-        self[code] = " " if silent and character != APOSTROPHE else code
+        unspoken = unicodedata.category(character).startswith("P") and character not in SPOKEN
+        self[code] = " " if unspoken and character != APOSTROPHE else code
         return self[code]
 
 
@@ -230,15 +229,15 @@ def _punctuation() -> _Punctuation:
     return _Punctuation()
 
 
-# Apostrophes that stand for one quotation mark, one where a quotation could begin or end, and one
-# that touches no letter.
+# Apostrophes that form one quotation mark, one where a quotation may begin or end, and one that
+# touches no letter.
 _SEVERAL = re.compile("'{2,}")
 _QUOTATION = re.compile(r"(?P<begin>(?<![\w'])'(?=[^\s']))|(?P<end>(?<=[^\s'])'(?![\w']))")
 _ALONE = re.compile(r"(?<!\w)'(?!\w)")
 
 
 def _without_quotation_marks(text: str) -> str:
-    """Apostrophes in pairs around words go; one at a word's end alone (po', dogs') stays."""
+    """Drops pairs of apostrophes around words; keeps a single one at a word's end (po', dogs')."""
     if APOSTROPHE not in text:
         return text
     text = _SEVERAL.sub(" ", text)
@@ -254,14 +253,14 @@ def _without_quotation_marks(text: str) -> str:
 
 
 def without_diacritics(text: str, language: Language | None = None) -> str:
-    """The text without marks on its letters, in Unicode's composed form.
+    """Drops the marks of letters; returns Unicode's composed form (NFC).
 
     Args:
-        language: whose own letters are kept; None: none are.
+        language: its own letters keep their marks; None: no letter does.
     """
     own = language.own_letters if language else ""
     kept: list[str] = []
-    letter = ""  # the last character that is no mark
+    letter = ""  # the last character that isn't a mark
     for character in unicodedata.normalize("NFC", text):
         if character.lower() in own:
             kept.append(character)
@@ -277,7 +276,7 @@ def without_diacritics(text: str, language: Language | None = None) -> str:
 
 
 def _is_diacritic(character: str, letter: str) -> bool:
-    """Whether a character is a mark that its letter, empty if there is none, can do without."""
+    """Says whether a character is a mark to drop; `letter` is empty for a mark without letter."""
     if POINTS.match(character):
         return True
     if not unicodedata.combining(character):

@@ -1,7 +1,7 @@
-"""The TPU compiler on a machine without a TPU: libtpu, in an environment of its own.
+"""The TPU's compiler on a machine without a TPU: libtpu, in a separate environment.
 
-TensorFlow 2.15 and the jax that calls libtpu can't be installed side by side (numpy), so each
-program is compiled by speech/tpu/libtpu_worker.py in another process and another environment.
+TensorFlow 2.15 and the jax that calls libtpu need different versions of numpy, so libtpu_worker.py
+compiles each program in another process and another environment.
 """
 
 import json
@@ -19,9 +19,9 @@ from absl import logging
 from utils import UserError, lines_of
 
 REQUIREMENTS = ("jax==0.10.2", "libtpu==0.0.52")
-OLDEST_PYTHON = (3, 11)  # of jax
+OLDEST_PYTHON = (3, 11)  # that jax supports
 
-# Made on first use; about 1 GB.
+# Folder of the environment, which is made on first use; about 1 GB.
 ENVIRONMENT = Path(__file__).resolve().parents[2] / ".tpu-check"
 
 WORKER = Path(__file__).with_name("libtpu_worker.py")
@@ -29,45 +29,50 @@ WORKER = Path(__file__).with_name("libtpu_worker.py")
 
 @dataclass(frozen=True)
 class Compiled:
-    """What the compiler says of a program, for one core."""
+    """The compiler's report on a program for one core."""
 
-    seconds: float  # it took to compile
+    seconds: float  # of compilation
     error: str | None = None  # the compiler's reason, if the program doesn't compile or fit
     argument_bytes: int = 0  # variables, the optimizer's slots, the batch
-    output_bytes: int = 0  # that don't take an argument's place
+    output_bytes: int = 0  # of outputs that don't reuse an argument's memory
     temporary_bytes: int = 0
     code_bytes: int = 0
     text: str = ""  # the compiled program, with the compiler's estimates
 
     @property
     def bytes(self) -> int:
-        """All that lies in the memory while the program runs."""
+        """Memory that the program takes while it runs."""
         return self.argument_bytes + self.output_bytes + self.temporary_bytes + self.code_bytes
 
     @property
     def out_of_memory(self) -> bool:
+        """Whether the program doesn't compile because it needs too much memory."""
         return self.error is not None and "RESOURCE_EXHAUSTED" in self.error
 
 
 def find_python(named: str | None) -> str:
-    """The Python of the environment that is named, or of one that is made for it.
+    """Returns the Python of an environment with the compiler, which is made if necessary.
+
+    Args:
+        named: --compiler_python; None: the environment in ENVIRONMENT.
 
     Raises:
         UserError: it has no jax and libtpu, or the environment can't be made.
     """
     if named:
-        # Of what speech/tpu/libtpu_worker.py asks for, this came to jax last.
+        # The newest of the modules of jax that libtpu_worker.py imports.
         check = [named, "-I", "-c", "import libtpu; from jax.extend.mlir import hlo_to_stablehlo"]
         try:
             subprocess.run(check, check=True, capture_output=True, text=True)
         except (OSError, subprocess.CalledProcessError) as error:
             raise UserError(
                 f"--compiler_python={named} can't import jax and libtpu: {_reason(error)}. Install "
-                f"{' '.join(REQUIREMENTS)} there, or leave the flag out: an environment is made."
+                f"{' '.join(REQUIREMENTS)} there, or leave out the flag: then an environment is "
+                "made."
             ) from None
         return named
     python, installed = ENVIRONMENT / "bin" / "python", ENVIRONMENT / "installed"
-    # The environment's python is a link to another, which may be gone.
+    # The environment's python is a link to another one, which may have been removed.
     made = python.exists() and installed.exists()
     if not made or installed.read_text().split() != list(REQUIREMENTS):
         _make_environment()
@@ -87,8 +92,8 @@ def _make_environment() -> None:
     try:
         for command in (
             [sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)],
-            # Isolated, so that pip takes no package for installed that $PYTHONPATH leads to. Its
-            # last word is to be its error, not that there is a newer pip.
+            # Isolated, or pip would take packages on $PYTHONPATH for installed. Without a check for
+            # a newer pip, the last line of the output is the error.
             [python, "-I", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
             + list(REQUIREMENTS),
         ):
@@ -96,19 +101,19 @@ def _make_environment() -> None:
     except (OSError, subprocess.CalledProcessError) as error:
         shutil.rmtree(ENVIRONMENT, ignore_errors=True)
         raise UserError(
-            f"The TPU compiler's environment {ENVIRONMENT} can't be made: {_reason(error)}. See "
+            f"The TPU compiler's environment {ENVIRONMENT} can't be made: {_reason(error)}. Check "
             "that the package index can be reached and 1 GB is free, or name a Python that has "
             f"{' and '.join(REQUIREMENTS)} with --compiler_python."
         ) from None
 
 
 def _reason(error: OSError | subprocess.CalledProcessError) -> str:
-    return str(error.strerror) if isinstance(error, OSError) else _last_word(error)
+    return str(error.strerror) if isinstance(error, OSError) else _last_line(error)
 
 
-def _last_word(ended: subprocess.CalledProcessError | subprocess.CompletedProcess[str]) -> str:
-    """Why a process ended, in a line without a full stop."""
-    if ended.returncode < 0:  # what it said before is not why
+def _last_line(ended: subprocess.CalledProcessError | subprocess.CompletedProcess[str]) -> str:
+    """Returns why a process ended, in a line without a full stop."""
+    if ended.returncode < 0:  # its output has other reasons
         return f"it was ended by {signal.Signals(-ended.returncode).name}"
     lines = lines_of((ended.stderr or ended.stdout or "").strip())
     return lines[-1].rstrip(".") if lines else f"exit status {ended.returncode}"
@@ -119,11 +124,11 @@ def compile_program(hlo: bytes, topology: str, python: str) -> Compiled:
 
     Args:
         hlo: a serialized HLO module.
-        topology: as libtpu names it, e.g. v5e:2x2.
+        topology: libtpu's name, e.g. v5e:2x2.
         python: from `find_python`.
 
     Raises:
-        UserError: the compiler broke down without an answer.
+        UserError: the compiler crashed.
     """
     with tempfile.TemporaryDirectory() as folder:
         program, text_path = Path(folder, "program.hlo"), Path(folder, "compiled.txt")
@@ -138,8 +143,8 @@ def compile_program(hlo: bytes, topology: str, python: str) -> Compiled:
         lines = lines_of(worker.stdout.strip())
         if worker.returncode or not lines:
             raise UserError(
-                f"The TPU compiler broke down on {topology}: {_last_word(worker)}. Look whether "
-                "the machine has memory left, and try a smaller --train_batch_size."
+                f"The TPU compiler crashed on {topology}: {_last_line(worker)}. Check that the "
+                "machine has memory left, and try a smaller --train_batch_size."
             )
         report = json.loads(lines[-1])
         text = text_path.read_text(encoding="utf-8") if text_path.exists() else ""

@@ -1,8 +1,8 @@
-"""How long a compiled TPU program takes, by the compiler's own estimates.
+"""The time of a compiled TPU program, from the compiler's own estimates.
 
-The TPU compiler writes beside every instruction how many cycles it expects it to take; those of a
-loop's body count as often as the loop turns. Nothing of this is measured: instructions are taken
-to run one after the other, copies between memories beside them for nothing.
+The TPU compiler annotates every instruction with the cycles that it expects; those of a loop's body
+count once for each turn. Nothing of this is measured: the sum assumes that instructions run one
+after the other, and that copies between memories run beside them and cost nothing.
 """
 
 import re
@@ -14,20 +14,21 @@ from utils import UserError, lines_of
 
 @dataclass(frozen=True)
 class Topology:
-    """One of what TensorFlow calls a core: a v2 or v3 core, a v4, v5e or v6e chip.
+    """What TensorFlow calls a core: a v2 or v3 core, or a v4, v5e or v6e chip.
 
-    The peak is Google's published one (cloud.google.com/tpu/docs/system-architecture). The clock
-    follows from it and from what the compiler expects of its matrix units in a cycle. Of the
-    memory, 8, 16 or 32 GiB, the compiler keeps a part for itself.
+    The peak is the one that Google publishes (cloud.google.com/tpu/docs/system-architecture). The
+    clock follows from it and from the operations that the compiler expects of the matrix units in a
+    cycle. The compiler reserves a part of the memory, which is 8, 16 or 32 GiB.
     """
 
-    name: str  # as libtpu names it
-    memory_bytes: int  # that the compiler leaves to a program
-    peak_flops: float  # bfloat16, a second
+    name: str  # libtpu's
+    memory_bytes: int  # available to a program
+    peak_flops: float  # operations in bfloat16 a second
     flops_a_cycle: int  # of all matrix units
 
     @property
     def hertz(self) -> float:
+        """Clock rate."""
         return self.peak_flops / self.flops_a_cycle
 
 
@@ -46,8 +47,8 @@ TOPOLOGIES = {
     "v6e": Topology("v6e:2x2", _gib(31.24), 918e12, 16 * _UNIT),
 }
 
-# Parts of a training step and what the names of their operations hold, the first that fits. The
-# names are the scopes of networks and of model.py and, inside "gradients/", the same ones again.
+# Part of a training step -> pattern of the names of its operations; the first match counts. These
+# names contain the scopes of networks and of model.py, for gradients inside "gradients/".
 PARTS = {
     "convolutions": re.compile(r"(^|[/;])convolutions/"),
     "recurrent": re.compile(r"(^|[/;])recurrent/"),
@@ -56,16 +57,16 @@ PARTS = {
 }
 OTHER = "other"
 
-# The compiler's way to say that it has no estimate is an enormous one.
+# An enormous estimate is the compiler's way to say that it has none.
 _NO_ESTIMATE = 2**40
 
-# Instructions that take no time, or run beside the others.
+# Instructions that take no time, or run beside others.
 _FREE = {
     *("parameter", "constant", "get-tuple-element", "tuple", "bitcast", "while", "after-all"),
     *("copy-start", "copy-done", "slice-start", "slice-done"),
 }
 
-# Custom calls that only name memory.
+# Custom calls that only denote memory.
 _FREE_CALL = re.compile(r'custom_call_target="(AllocateBuffer|ConcatBitcast|X64\w+)"')
 
 _ELEMENT_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8}
@@ -82,12 +83,12 @@ _KNOWN_TURNS = re.compile(r"known_trip_count[^0-9]*([0-9]+)")
 
 @dataclass
 class Estimate:
-    """Cycles of a program.
+    """Estimated cycles of a program.
 
     Attributes:
-        cycles: of each part.
-        unpriced_bytes: results of instructions for which the compiler has no estimate.
-        endless_loops: loops whose number of turns can't be read off; counted as one turn.
+        cycles: part -> its cycles.
+        unpriced_bytes: size of the results of instructions for which there is no estimate.
+        endless_loops: loops whose number of turns is unknown; they count as one turn.
     """
 
     cycles: Counter[str] = field(default_factory=Counter)
@@ -95,31 +96,31 @@ class Estimate:
     endless_loops: int = 0
 
     def milliseconds(self, topology: Topology) -> dict[str, float]:
-        """Of each part."""
+        """Returns part -> its time, for all parts."""
         parts = (*PARTS, OTHER)
         return {part: 1000 * self.cycles[part] / topology.hertz for part in parts}
 
 
 def estimate(text: str) -> Estimate:
-    """Adds up the estimates in a compiled program's text.
+    """Adds up the estimates in the text of a compiled program.
 
     Raises:
-        UserError: it has none.
+        UserError: there are none.
     """
     computations, entry = _computations(text)
     result = Estimate()
     _add(result, computations, entry, turns=1, part=None)
     if not result.cycles.total():
         raise UserError(
-            "The compiled program says nothing of its time: it is of another version of libtpu "
-            "than this program reads. Leave out --compiler_python, or install the version that "
-            "speech/tpu/compiler.py names."
+            "The compiled program has no estimates of its time: it is from another version of "
+            "libtpu than this program reads. Leave out --compiler_python, or install the version "
+            "that speech/tpu/compiler.py names."
         )
     return result
 
 
 def _computations(text: str) -> tuple[dict[str, list[str]], str]:
-    """The instructions of every computation, and the entry's name."""
+    """Returns computation -> its instructions, and the name of the entry computation."""
     computations: dict[str, list[str]] = {}
     entry, current = "", None
     for line in lines_of(text):
@@ -135,7 +136,15 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
 def _add(
     result: Estimate, computations: dict[str, list[str]], name: str, turns: int, part: str | None
 ) -> None:
-    """Adds a computation that runs `turns` times; `part`: of the loop that it is the body of."""
+    """Adds a computation to the result.
+
+    Args:
+        result: what to add to.
+        computations: all of the program.
+        name: the computation to add.
+        turns: how often it runs.
+        part: part of the loop that it is the body of; None: it is in no loop.
+    """
     for line in computations.get(name, ()):
         loop = _LOOP.search(line)
         if loop:
@@ -158,7 +167,7 @@ def _part(line: str) -> str:
 
 
 def _turns(loop: str, condition: list[str]) -> int | None:
-    """As the compiler says, or the bound that the condition compares a counter with."""
+    """Returns a loop's number of turns, from its annotation or the bound in its condition."""
     known = _KNOWN_TURNS.search(loop)
     if known:
         return int(known.group(1))

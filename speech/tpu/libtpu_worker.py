@@ -1,10 +1,10 @@
-"""Compiles one HLO program for one TPU topology. Runs by itself, where jax and libtpu are.
+"""Compiles one HLO program for one TPU topology. Runs by itself in an environment with libtpu.
 
   python libtpu_worker.py PROGRAM.hlo v5e:2x2 COMPILED.txt
 
-The last line on standard output is JSON: what the program asks of the memory, in bytes, or `error`
-and the compiler's reason. The compiled program's text, with the compiler's estimates, is written to
-the last path. No TPU is needed: libtpu compiles for any topology that it is told of.
+The last line on standard output is JSON: the program's memory in bytes, or `error` and the
+compiler's reason. The text of the compiled program, with the compiler's estimates, is written to
+the last path. No TPU is needed: libtpu compiles for any topology.
 """
 
 import json
@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-# libtpu would ask a TPU VM's metadata server what TPU there is.
+# Otherwise libtpu would ask a TPU VM's metadata server for the TPU.
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
 os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
 os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
@@ -26,9 +26,9 @@ from jaxlib import xla_client
 from jaxlib.mlir import ir
 
 
-def compiled(hlo: bytes, topology: str) -> object:
-    """An executable for one core of the topology."""
-    # As one device, as TensorFlow takes them, a v4 chip's two cores share programs and memory.
+def compile_hlo(hlo: bytes, topology: str) -> object:
+    """Returns an executable for one core of the topology."""
+    # TensorFlow takes a v4 chip's two cores as one device: they share programs and memory.
     chip = "megacore" if topology.startswith("v4:") else "default"
     description = topologies.get_topology_desc(
         platform="tpu", topology_name=topology, chip_config_name=chip
@@ -42,7 +42,10 @@ def compiled(hlo: bytes, topology: str) -> object:
 
 
 def remove_copies(module: ir.Module) -> None:
-    """TensorFlow marks a variable's new value by HLO's `copy`, which StableHLO doesn't have."""
+    """Removes HLO's `copy`, which TensorFlow puts on new values of variables.
+
+    StableHLO, which the compiler reads, has no such operation.
+    """
     copies = []
 
     def collect(operation: ir.Operation) -> ir.WalkResult:
@@ -58,8 +61,8 @@ def remove_copies(module: ir.Module) -> None:
 
 def main(program: str, topology: str, text_path: str) -> None:
     try:
-        executable = compiled(Path(program).read_bytes(), topology)
-    except Exception as error:  # whatever the compiler raises is its answer
+        executable = compile_hlo(Path(program).read_bytes(), topology)
+    except Exception as error:  # the compiler raises errors of many classes
         print(json.dumps({"error": str(error) or repr(error)}))
         return
     memory = executable.get_compiled_memory_stats()  # type: ignore[attr-defined]

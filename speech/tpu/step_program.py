@@ -1,4 +1,4 @@
-"""The program that one TPU core runs in a training step, as XLA's compiler is given it."""
+"""The program that one TPU core runs in a training step, in the form that XLA compiles."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,24 +6,29 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.compiler.xla.service import hlo_pb2
 
-# In HLO's numbers the algorithm that is whatever the machine does fastest.
+# HLO's number of the random generator that is the machine's fastest.
 RNG_DEFAULT = 0
 
 
 def training_step(
     model_fn: Callable[..., Any], batch: int, frames: int, bins: int, labels: int
 ) -> bytes:
-    """A serialized HLO module of what `model_fn` builds to train on a TPU with one core.
+    """Lowers the training step that `model_fn` builds for a TPU with one core.
 
-    TensorFlow lowers it for XLA on this machine's CPU; what a TPU's own lowering does otherwise,
-    the random numbers of the dropout, is set right. The sum of gradients over cores isn't in it.
+    TensorFlow lowers it for this machine's CPU. On a TPU only the random numbers of the dropout
+    differ, and they are replaced. The sum of gradients over cores is not part of the program.
 
     Args:
-        model_fn: from model.model_fn_builder, of a configuration whose train_batch_size is `batch`.
-        batch: utterances.
-        frames: that each is padded to.
-        bins: of the features.
-        labels: that each transcript is padded to.
+        model_fn: from model.model_fn_builder, with a train_batch_size of `batch`.
+        batch: number of utterances.
+        frames: length that utterances are padded to.
+        bins: bins of the features.
+        labels: length that transcripts are padded to.
+
+    Returns:
+        A serialized HLO module. Its first arguments are the batch: features float32 [batch, frames,
+        bins], their lengths int32 [batch], labels int32 [batch, labels], their lengths int32
+        [batch], weights float32 [batch].
     """
     shapes = [
         tf.TensorSpec([batch, frames, bins], tf.float32),
@@ -50,7 +55,7 @@ def training_step(
         with tf.control_dependencies([spec.train_op]):
             return tuple(tf.identity(each) for each in spec.host_call[1])
 
-    # Variables are made where the step is traced, as in TPUEstimator's graph.
+    # Variables are created where the step is traced, as in TPUEstimator's graph.
     wrapped = tf.compat.v1.wrap_function(step, shapes)
     compilable = tf.function(
         lambda *arguments: wrapped(*arguments), jit_compile=True, autograph=False
@@ -60,11 +65,11 @@ def training_step(
 
 
 def _with_own_generator(hlo: bytes) -> bytes:
-    """The module with a TPU's own random numbers in place of those that a CPU would draw.
+    """Replaces the random generator of a CPU by that of a TPU.
 
-    Stateless random numbers are Philox' on a CPU and the hardware's on a TPU
+    Stateless random numbers are drawn by Philox on a CPU and by the hardware on a TPU
     (DefaultRngAlgForDeviceType in TensorFlow's stateless_random_ops.cc), whose state has two words,
-    not three. Philox computed by a TPU's vector unit is half of the default network's step.
+    not three. Philox on a TPU's vector unit would take half of the default network's step.
     """
     module = hlo_pb2.HloModuleProto.FromString(hlo)
     new_id = 1 + max(each.id for part in module.computations for each in part.instructions)
@@ -85,10 +90,10 @@ def _with_own_generator(hlo: bytes) -> bytes:
                 ordered.append(words)
                 new_id += 1
             elif _is_first(each) and each.operand_ids[0] in states:
-                # The state afterwards, which nobody reads: what reads it keeps its shape.
+                # The state after drawing, which nothing uses; a copy keeps its shape.
                 each.opcode, each.operand_ids[0] = "copy", states[each.operand_ids[0]]
             ordered.append(each)
-        # A copy: what is in a message's list dies with it.
+        # Serialized first, because clearing a message's list invalidates its elements.
         serialized = [each.SerializeToString() for each in ordered]
         del computation.instructions[:]
         for each in serialized:
@@ -97,5 +102,5 @@ def _with_own_generator(hlo: bytes) -> bytes:
 
 
 def _is_first(instruction: Any) -> bool:
-    """Whether it takes the first of a tuple."""
+    """Returns whether an instruction takes the first element of a tuple."""
     return instruction.opcode == "get-tuple-element" and instruction.tuple_index == 0

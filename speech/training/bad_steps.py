@@ -1,52 +1,50 @@
-"""Steps whose loss or gradient isn't finite: their utterances are named, and too many are an error.
+"""Steps whose loss or gradient isn't finite: names their utterances, and refuses too many.
 
-The step itself is skipped in model.py.
+Such a step is skipped in model.py.
 """
 
 from collections.abc import Callable
-from typing import Any
 
-import tensorflow as tf
 from absl import logging
 
-from speech.training.step_state import StepReader
+from speech.engines.engine import StepState
 from utils import UserError
 
 
-class BadStepHook(tf.estimator.SessionRunHook):
-    """Names the utterances of a skipped step; ends training when there are too many."""
+class BadSteps:
+    """Watches a training for skipped steps."""
 
-    def __init__(self, most: int, utterances_of: Callable[[int], list[str]]) -> None:
+    def __init__(self, step: int, most: int, utterances_of: Callable[[int], list[str]]) -> None:
         """
         Args:
+            step: the one that training continues from.
             most: steps that may be skipped in all of the training.
-            utterances_of: ids of a step's utterances.
+            utterances_of: returns the ids of a step's utterances.
         """
+        self._step = step
         self._most = most
         self._utterances_of = utterances_of
 
-    def begin(self) -> None:
-        self._reader = StepReader()
+    def check(self, state: StepState) -> None:
+        """Names the utterances of a step that was skipped since the last call.
 
-    def after_create_session(self, session: Any, coord: Any) -> None:
-        self._known = self._reader.read(session).bad_steps
-
-    def after_run(self, run_context: Any, run_values: Any) -> None:
-        state = self._reader.read(run_context.session)
-        if state.bad_steps == self._known:
+        Raises:
+            UserError: there are too many such steps.
+        """
+        seen, self._step = self._step, state.step
+        if state.latest_bad_step <= seen:
             return
-        self._known = state.bad_steps
         names = ", ".join(self._utterances_of(state.latest_bad_step))
-        told = (
+        message = (
             f"The loss or gradient of step {state.latest_bad_step} isn't finite: it is skipped. "
             f"Its utterances{f': {names}' if names else ' can be named only on one host'}."
         )
         if state.bad_steps <= self._most:
-            logging.warning("%s", told)
+            logging.warning("%s", message)
             return
         raise UserError(
-            f"{told} That makes {state.bad_steps} such steps, more than "
+            f"{message} That makes {state.bad_steps} such steps, more than "
             f"--max_bad_steps={self._most}. Listen to these recordings and prepare the shards "
-            "without what is broken, or lower --learning_rate, or raise --max_bad_steps; then run "
+            "without the broken ones, or lower --learning_rate, or raise --max_bad_steps; then run "
             "the same command again."
         )

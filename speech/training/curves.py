@@ -1,4 +1,4 @@
-"""A training run as a picture: losses, error rates and learning rate over the steps."""
+"""Draws a training run: losses, error rates and learning rate over the steps."""
 
 import io
 from collections.abc import Iterable, Sequence
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from speech.training.history import Look, TrainingPoint, best_of
+from speech.training.history import DevResult, TrainingPoint, best_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +19,7 @@ Values = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 # Points of a curve that are drawn, at most, in a panel some 900 pixels wide. Of more batches the
-# range is drawn, in so many stretches.
+# range is drawn, over so many intervals.
 MOST_POINTS = 4000
 MOST_RANGES = 1000
 
@@ -31,40 +31,42 @@ FEWEST_RUNNING = 10
 # Learning rates smaller than the largest by more aren't shown: a cosine's end may have 1e-13.
 LARGEST_TO_SMALLEST = 1e4
 
-# Looks that are marked one by one; more would be a thick line.
+# Development results that are marked one by one; more would be a thick line.
 MOST_MARKS = 50
 
 
-def draw(training: Sequence[TrainingPoint], looks: Sequence[Look], steps_per_epoch: int) -> bytes:
-    """The picture as a PNG of 1000 x 1000 pixels.
+def draw(
+    training: Sequence[TrainingPoint], dev_results: Sequence[DevResult], steps_per_epoch: int
+) -> bytes:
+    """Draws the picture as a PNG of 1000 x 1000 pixels.
 
     Args:
         training: rising by step; a loss that is None or not finite is a gap.
-        looks: rising by step; likewise.
+        dev_results: rising by step; likewise.
         steps_per_epoch: at least 1.
     """
     file = io.BytesIO()
-    figure(training, looks, steps_per_epoch).savefig(file, format="png")
+    figure(training, dev_results, steps_per_epoch).savefig(file, format="png")
     return file.getvalue()
 
 
 def figure(
-    training: Sequence[TrainingPoint], looks: Sequence[Look], steps_per_epoch: int
+    training: Sequence[TrainingPoint], dev_results: Sequence[DevResult], steps_per_epoch: int
 ) -> "Figure":
-    """What `draw` draws: a panel each of losses, error rates and learning rate."""
+    """Draws what `draw` saves: a panel each of losses, error rates and learning rate."""
     # Without pyplot, which keeps figures and a backend for the whole process.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     drawn = Figure(figsize=(10, 10), dpi=100, layout="constrained")
     FigureCanvasAgg(drawn)
-    best = best_of(looks)
+    best = best_of(dev_results)
     drawn.suptitle(_title(best, steps_per_epoch))
     of_losses, of_errors, of_rates = drawn.subplots(3, 1, sharex=True, height_ratios=(4, 4, 2))
-    _draw_losses(of_losses, training, looks)
-    _draw_errors(of_errors, looks, best)
+    _draw_losses(of_losses, training, dev_results)
+    _draw_errors(of_errors, dev_results, best)
     _draw_rates(of_rates, training)
-    last = max([1, *(point.step for point in training[-1:]), *_steps(looks)])
+    last = max([1, *(point.step for point in training[-1:]), *_steps(dev_results)])
     for axes in (of_losses, of_errors, of_rates):
         axes.grid(alpha=0.3)
         axes.set_xlim(0, 1.02 * last)
@@ -81,9 +83,9 @@ def figure(
     return drawn
 
 
-def _title(best: Look | None, steps_per_epoch: int) -> str:
+def _title(best: DevResult | None, steps_per_epoch: int) -> str:
     if best is None:
-        return "No best look at the development data yet"
+        return "No evaluation on the development set yet"
     epoch = best.step / steps_per_epoch
     what = f"loss {best.loss:.2f}" if best.wer is None else f"WER {best.wer:.2%}"
     return f"Best {what}, at step {best.step:,} (epoch {epoch:.3g})"
@@ -92,12 +94,14 @@ def _title(best: Look | None, steps_per_epoch: int) -> str:
 # --- Panels ---------------------------------------------------------------------------------------
 
 
-def _draw_losses(axes: "Axes", training: Sequence[TrainingPoint], looks: Sequence[Look]) -> None:
+def _draw_losses(
+    axes: "Axes", training: Sequence[TrainingPoint], dev_results: Sequence[DevResult]
+) -> None:
     steps = np.array([point.step for point in training], np.float64)  # [points]
     losses = _values(point.loss for point in training)  # [points]
     some = evenly_spaced(len(losses))
     mean = running_mean(losses)[some]
-    of_looks = _values(look.loss for look in looks)
+    dev_losses = _values(each.loss for each in dev_results)
     color, label = "tab:blue", "training, batches"
     if len(losses) <= MOST_POINTS:
         dots: dict[str, Any] = {"linestyle": "", "marker": ".", "markeredgewidth": 0}
@@ -110,32 +114,36 @@ def _draw_losses(axes: "Axes", training: Sequence[TrainingPoint], looks: Sequenc
     # Above the batches, which would hide both.
     axes.plot(steps[some], mean, color=color, label="training, running mean", zorder=3)
     axes.plot(
-        *(_steps(looks), of_looks), color="tab:orange", label="dev", zorder=4, **_marks(looks)
+        *(_steps(dev_results), dev_losses),
+        color="tab:orange",
+        label="dev",
+        zorder=4,
+        **_marks(dev_results),
     )
     axes.set_ylabel("CTC loss (nats)")
-    _scale(axes, np.concatenate([mean, of_looks]))
+    _scale(axes, np.concatenate([mean, dev_losses]))
     _add_legend(axes)
 
 
-def _draw_errors(axes: "Axes", looks: Sequence[Look], best: Look | None) -> None:
-    steps = _steps(looks)
+def _draw_errors(axes: "Axes", dev_results: Sequence[DevResult], best: DevResult | None) -> None:
+    steps = _steps(dev_results)
     curves = [
-        ("WER, greedy", "tab:red", "-", _values(look.wer for look in looks)),
-        ("WER, beam (sample)", "tab:red", ":", _values(look.beam_wer for look in looks)),
-        ("CER, greedy", "tab:purple", "-", _values(look.cer for look in looks)),
-        ("CER, beam (sample)", "tab:purple", ":", _values(look.beam_cer for look in looks)),
+        ("WER, greedy", "tab:red", "-", _values(each.wer for each in dev_results)),
+        ("WER, beam (sample)", "tab:red", ":", _values(each.beam_wer for each in dev_results)),
+        ("CER, greedy", "tab:purple", "-", _values(each.cer for each in dev_results)),
+        ("CER, beam (sample)", "tab:purple", ":", _values(each.beam_cer for each in dev_results)),
     ]
     for label, color, line, rates in curves:
-        axes.plot(steps, 100 * rates, line, color=color, label=label, **_marks(looks))
+        axes.plot(steps, 100 * rates, line, color=color, label=label, **_marks(dev_results))
     if best and best.wer is not None:
-        _mark_best(axes, best, best.wer, left=2 * best.step > looks[-1].step)
+        _mark_best(axes, best, best.wer, left=2 * best.step > dev_results[-1].step)
     _from_0(axes, 100 * np.concatenate([rates for *_, rates in curves]))
     axes.set_ylabel("error rate on dev (%)")
     _add_legend(axes)
 
 
-def _mark_best(axes: "Axes", best: Look, wer: float, left: bool) -> None:
-    """A star on the best WER with its value, which stands left or right of it."""
+def _mark_best(axes: "Axes", best: DevResult, wer: float, left: bool) -> None:
+    """Draws a star on the best WER, with its value left or right of it."""
     wer = 100 * wer
     axes.plot(best.step, wer, "*", color="tab:green", markersize=15, label="best", zorder=4)
     axes.annotate(
@@ -165,7 +173,7 @@ def _draw_rates(axes: "Axes", training: Sequence[TrainingPoint]) -> None:
 
 
 def _scale(axes: "Axes", values: Values) -> bool:
-    """Makes the y axis logarithmic, if the values span more than a decade; returns whether."""
+    """Makes the y axis logarithmic if the values span more than a decade; returns whether."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     above_0 = values[np.isfinite(values) & (values > 0)]
@@ -180,43 +188,46 @@ def _scale(axes: "Axes", values: Values) -> bool:
 
 
 def _from_0(axes: "Axes", values: Values) -> None:
-    """Makes the y axis begin at 0 and leave room above the largest value."""
+    """Makes the y axis start at 0, with room above the largest value."""
     axes.set_ylim(0, 1.2 * np.nan_to_num(values).max(initial=0) or 1)
 
 
 def _add_legend(axes: "Axes") -> None:
-    """Below the axes, where it covers no curve."""
+    """Adds a legend below the axes, where it covers no curve."""
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=5, frameon=False)
 
 
-def _steps(looks: Sequence[Look]) -> list[int]:
-    return [look.step for look in looks]
+def _steps(dev_results: Sequence[DevResult]) -> list[int]:
+    return [each.step for each in dev_results]
 
 
-def _marks(looks: Sequence[Look]) -> dict[str, Any]:
-    return {"marker": "o", "markersize": 4} if len(looks) <= MOST_MARKS else {}
+def _marks(dev_results: Sequence[DevResult]) -> dict[str, Any]:
+    return {"marker": "o", "markersize": 4} if len(dev_results) <= MOST_MARKS else {}
 
 
 # --- Values ---------------------------------------------------------------------------------------
 
 
 def _values(values: Iterable[float | None]) -> Values:
-    """float64 [values], NaN for what is no finite number."""
+    """Returns float64 [values], NaN for what is no finite number."""
     array = np.array(list(values), np.float64)
     return np.where(np.isfinite(array), array, np.nan)
 
 
 def running_mean(values: Values) -> Values:
-    """The mean of the numbers around each; NaN where there is none; values, result: [points]."""
+    """Returns the mean of the numbers around each, NaN where there is none.
+
+    values, result: [points]
+    """
     points = len(values)
     at = np.arange(points)
-    # As many before as behind, also near the start, where the loss falls fastest.
+    # As many before as after, also near the start, where the loss falls fastest.
     around = np.minimum(max(FEWEST_RUNNING, round(RUNNING_SHARE * points)) // 2, at)
-    first, behind = at - around, np.minimum(at + around + 1, points)
+    first, end = at - around, np.minimum(at + around + 1, points)
 
     def sums(of: Values) -> Values:
         cumulative = np.concatenate([[0.0], np.cumsum(of)])
-        return cumulative[behind] - cumulative[first]
+        return cumulative[end] - cumulative[first]
 
     known = np.isfinite(values)
     counts = sums(known.astype(np.float64))
@@ -224,24 +235,25 @@ def running_mean(values: Values) -> Values:
 
 
 def evenly_spaced(points: int) -> Indices:
-    """At most MOST_POINTS indices of `points`, the first and the last among them."""
+    """Returns at most MOST_POINTS indices of `points`, the first and the last among them."""
     return np.unique(np.linspace(0, points - 1, min(points, MOST_POINTS)).astype(np.int64))
 
 
 def ranges(values: Values) -> tuple[Indices, Values, Values]:
-    """Of at most MOST_RANGES stretches of the values: their first index, smallest and largest.
+    """Divides values into at most MOST_RANGES intervals.
 
-    A spike so stays to be seen however short it is. Without a number both are NaN.
+    So a spike remains visible however short it is.
 
     Args:
         values: [points]; at least one.
 
     Returns:
-        int64, float64, float64 [stretches].
+        int64, float64, float64 [intervals]: the first index, the smallest and the largest value of
+        each, NaN without a number.
     """
-    stretch = -(-len(values) // MOST_RANGES)
-    padded = np.pad(values, (0, -len(values) % stretch), constant_values=np.nan)
-    stretches = padded.reshape(-1, stretch)  # [stretches, points]
-    first = np.arange(len(stretches)) * stretch
+    length = -(-len(values) // MOST_RANGES)
+    padded = np.pad(values, (0, -len(values) % length), constant_values=np.nan)
+    intervals = padded.reshape(-1, length)  # [intervals, points]
+    first = np.arange(len(intervals)) * length
     # Unlike min and max these leave NaN out.
-    return first, np.fmin.reduce(stretches, axis=1), np.fmax.reduce(stretches, axis=1)
+    return first, np.fmin.reduce(intervals, axis=1), np.fmax.reduce(intervals, axis=1)

@@ -1,14 +1,14 @@
-"""Looks at the development data while a network is trained."""
+"""Evaluates a network on the development set while it is trained."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from absl import logging
 
 import constants
 from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings, greedy_decode
+from speech.engines.engine import Engine
 from speech.evaluation import results
 from speech.evaluation.network_output import NetworkOutput
 from speech.evaluation.recognition import recognise
@@ -19,30 +19,30 @@ from speech.input_pipeline.parsing import transcripts
 from speech.networks.config import ModelConfig
 from speech.shards.shard_set import ShardSet
 from speech.training.heat_map import Sample
-from speech.training.history import Look
+from speech.training.history import DevResult
 
-# By what a look may be the best one.
-MEASURES = ("wer", "cer", "loss")
+# Metrics that can select the best checkpoint.
+METRICS = ("wer", "cer", "loss")
 
 # Utterances that TensorBoard shows.
-SHOWN = 5
+SHOWN_SAMPLES = 5
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a look saw."""
+class DevEvaluation:
+    """One evaluation on the development set, with some of its utterances."""
 
-    look: Look
+    result: DevResult
     samples: list[Sample]  # to be shown
 
 
-class Looker:
-    """Recognises the development data with one checkpoint after another."""
+class DevEvaluator:
+    """Evaluates one checkpoint after another on the development set."""
 
     def __init__(
         self, shards: ShardSet, batching: Batching, config: ModelConfig, best_by: str
     ) -> None:
-        """best_by: of MEASURES; equally good looks are told apart by their loss."""
+        """best_by: one of METRICS; of equally good results the one with the lower loss is best."""
         self._shards = shards
         self._batching = batching
         self._alphabet = config.alphabet
@@ -52,54 +52,48 @@ class Looker:
         self._references = transcripts(shards)
         every = max(len(self._references) // constants.BEAM_SAMPLE, 1)
         chosen = self._references[::every][: constants.BEAM_SAMPLE]
-        self._sample = {utterance_id for utterance_id, _ in chosen}
+        self._sample_ids = {utterance_id for utterance_id, _ in chosen}
         self._decoder = BeamSearchDecoder(config.alphabet, BeamSettings(constants.BEAM_WIDTH))
 
-    def look(
+    def evaluate(
         self,
-        trainer: Any,
+        engine: Engine,
         checkpoint: str,
         step: int,
-        best: Look | None,
-        stopped: Callable[[], bool],
-    ) -> Seen | None:
-        """A checkpoint's error rates and loss on the development data.
+        best: DevResult | None,
+        is_stopped: Callable[[], bool],
+    ) -> DevEvaluation | None:
+        """Measures a checkpoint's error rates and loss on the development set.
 
         Args:
-            trainer: a TPUEstimator.
-            best: the best look so far.
-            stopped: asked after every batch; the look is given up once it is true.
+            best: the best result so far.
+            is_stopped: called after every batch; True ends the evaluation.
 
         Returns:
-            None if it was given up.
+            None if the evaluation was ended.
         """
-        if self._batching.hosts > 1:  # which TPUEstimator can't recognise on
-            return Seen(self._judged(self._loss_alone(trainer, checkpoint, step), best), [])
+        if self._batching.hosts > 1:  # TPUEstimator predicts on one host alone
+            return DevEvaluation(self._ranked(self._loss_alone(engine, checkpoint, step), best), [])
         words, characters = Errors(), Errors()
         losses: list[float | None] = []
         sampled: list[tuple[NetworkOutput, str]] = []
         for batch in recognise(
-            trainer,
-            checkpoint,
-            self._shards,
-            self._batching,
-            self._references,
-            self._statistics,
+            engine, checkpoint, self._shards, self._batching, self._references, self._statistics
         ):
             for each in batch:
                 greedy = greedy_decode(each.log_probs, self._alphabet)
                 words += results.word_errors(each.reference, greedy)
                 characters += results.character_errors(each.reference, greedy)
                 losses.append(each.loss)
-                if each.utterance_id in self._sample:
+                if each.utterance_id in self._sample_ids:
                     sampled.append((each, greedy))
-            if stopped():
+            if is_stopped():
                 return None
         samples = self._samples(sampled)
         known = [loss for loss in losses if loss is not None]
-        self._tell_of_unalignable(len(losses) - len(known))
+        self._warn_of_unalignable(len(losses) - len(known))
         pairs = [(each.reference, each.beam) for each in samples]
-        look = Look(
+        result = DevResult(
             step=step,
             loss=sum(known) / len(known) if known else math.inf,
             wer=words.rate,
@@ -108,7 +102,7 @@ class Looker:
             beam_cer=sum((results.character_errors(*pair) for pair in pairs), Errors()).rate,
             best=False,
         )
-        return Seen(self._judged(look, best), samples[:SHOWN])
+        return DevEvaluation(self._ranked(result, best), samples[:SHOWN_SAMPLES])
 
     def _samples(self, sampled: list[tuple[NetworkOutput, str]]) -> list[Sample]:
         beams = self._decoder.decode_batch(each.log_probs for each, _ in sampled)
@@ -124,24 +118,24 @@ class Looker:
             for (each, greedy), beam in zip(sampled, beams, strict=True)
         ]
 
-    def _loss_alone(self, trainer: Any, checkpoint: str, step: int) -> Look:
-        metrics = trainer.evaluate(
+    def _loss_alone(self, engine: Engine, checkpoint: str, step: int) -> DevResult:
+        found = engine.mean_loss(
             evaluation_input_fn(self._shards, self._batching, False, self._statistics),
-            steps=evaluation_steps(self._shards.index, self._batching),
-            checkpoint_path=checkpoint,
+            checkpoint,
+            evaluation_steps(self._shards.index, self._batching),
         )
-        self._tell_of_unalignable(int(metrics["unalignable_utterances"]))
-        return Look(step, float(metrics["ctc_loss"]), None, None, None, None, best=False)
+        self._warn_of_unalignable(found.unalignable_utterances)
+        return DevResult(step, found.loss, None, None, None, None, best=False)
 
-    def _judged(self, look: Look, best: Look | None) -> Look:
-        return replace(look, best=best is None or self._rank(look) < self._rank(best))
+    def _ranked(self, result: DevResult, best: DevResult | None) -> DevResult:
+        return replace(result, best=best is None or self._rank(result) < self._rank(best))
 
-    def _rank(self, look: Look) -> tuple[float, float]:
-        loss = math.inf if math.isnan(look.loss) else look.loss
-        rate = {"wer": look.wer, "cer": look.cer, "loss": None}[self._best_by]
+    def _rank(self, result: DevResult) -> tuple[float, float]:
+        loss = math.inf if math.isnan(result.loss) else result.loss
+        rate = {"wer": result.wer, "cer": result.cer, "loss": None}[self._best_by]
         return loss if rate is None else rate, loss
 
-    def _tell_of_unalignable(self, utterances: int) -> None:
+    def _warn_of_unalignable(self, utterances: int) -> None:
         if utterances:
             logging.warning(
                 "%d of the %d utterances have more labels than the network has outputs and are in "
@@ -151,14 +145,15 @@ class Looker:
             )
 
 
-def told(look: Look, steps_per_epoch: int) -> str:
-    """A look as training logs it."""
+def format_result(result: DevResult, steps_per_epoch: int) -> str:
+    """Formats a result as training logs it."""
     rates = ""
-    if look.wer is not None and look.cer is not None:
-        rates = f"  WER {look.wer:.2%}  CER {look.cer:.2%}"
-    if look.beam_wer is not None and look.beam_cer is not None:
-        rates += f"  by beam search, of a sample: WER {look.beam_wer:.2%}  CER {look.beam_cer:.2%}"
+    if result.wer is not None and result.cer is not None:
+        rates = f"  WER {result.wer:.2%}  CER {result.cer:.2%}"
+    if result.beam_wer is not None and result.beam_cer is not None:
+        rates += f"  by beam search, of a sample: WER {result.beam_wer:.2%}"
+        rates += f"  CER {result.beam_cer:.2%}"
     return (
-        f"epoch {look.step / steps_per_epoch:.2f}  step {look.step}  dev loss {look.loss:.2f}"
-        f"{rates}{'  the best so far' if look.best else ''}"
+        f"epoch {result.step / steps_per_epoch:.2f}  step {result.step}  "
+        f"dev loss {result.loss:.2f}{rates}{'  the best so far' if result.best else ''}"
     )

@@ -1,8 +1,8 @@
-"""Early stopping and plateaus: what the looks at the development data mean for the learning rate.
+"""Early stopping, and lowering the learning rate on plateaus of the development set's loss.
 
-As in Mozilla DeepSpeech: both wait for a loss that is lower than the lowest so far by a least
-amount. What is decided follows from the looks alone, so a training that continues decides as one
-that was never stopped.
+As in Mozilla DeepSpeech: both wait for a loss that is lower than the lowest so far by a minimal
+difference. The decision follows from the development results alone, so a resumed training decides
+as one that never stopped.
 """
 
 import math
@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import constants
-from speech.training.history import Look
+from speech.training.history import DevResult
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long to wait for a better loss on the development data."""
+class EarlyStopping:
+    """How long training waits for a better loss on the development set."""
 
     early_stop: bool = False  # stop after es_epochs without one
     es_epochs: float = constants.ES_EPOCHS
@@ -24,31 +24,35 @@ class Patience:
     plateau_epochs: float = constants.PLATEAU_EPOCHS
     plateau_reduction: float = constants.PLATEAU_REDUCTION  # factor on the learning rate
 
+    @property
+    def enabled(self) -> bool:
+        return self.early_stop or self.reduce_lr_on_plateau
+
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the looks so far ask for."""
+class Decision:
+    """How training goes on after the development results so far."""
 
-    learning_rate_scale: float = 1.0
+    learning_rate_scale: float = 1.0  # factor on the schedule's learning rate
     stop: bool = False
 
 
-def verdict(looks: Sequence[Look], patience: Patience, steps_per_epoch: int) -> Verdict:
-    """What all looks so far, in their order, ask for."""
+def decide(results: Sequence[DevResult], settings: EarlyStopping, steps_per_epoch: int) -> Decision:
+    """Decides on all development results so far, in their order."""
     lowest, improved, waiting_since = math.inf, 0, 0
     scale = 1.0
-    for look in looks:
-        if look.loss < lowest - patience.es_min_delta:
-            lowest, improved, waiting_since = look.loss, look.step, look.step
+    for result in results:
+        if result.loss < lowest - settings.es_min_delta:
+            lowest, improved, waiting_since = result.loss, result.step, result.step
         elif (
-            patience.reduce_lr_on_plateau
-            and look.step - waiting_since >= patience.plateau_epochs * steps_per_epoch
+            settings.reduce_lr_on_plateau
+            and result.step - waiting_since >= settings.plateau_epochs * steps_per_epoch
         ):
-            scale *= patience.plateau_reduction
-            waiting_since = look.step
+            scale *= settings.plateau_reduction
+            waiting_since = result.step
     stop = (
-        patience.early_stop
-        and bool(looks)
-        and looks[-1].step - improved >= patience.es_epochs * steps_per_epoch
+        settings.early_stop
+        and bool(results)
+        and results[-1].step - improved >= settings.es_epochs * steps_per_epoch
     )
-    return Verdict(scale, stop)
+    return Decision(scale, stop)

@@ -1,4 +1,4 @@
-"""What a network says of an utterance, as a picture: each label's probability over time."""
+"""Draws a network's output for an utterance: each class's probability over time."""
 
 import codecs
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from speech.text.showing import CIRCLE, code_point, is_mark
+from speech.text.characters import CIRCLE, code_point, is_mark
 from utils import UTF_8, Alphabet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.ft2font import FT2Font
 
-LogProbs = npt.NDArray[np.float32]  # [outputs, labels], natural logarithms
+LogProbs = npt.NDArray[np.float32]  # [outputs, classes], natural logarithms
 Pixels = npt.NDArray[np.uint8]  # [height, width, 3]: red, green, blue
 
-# The one font that comes with matplotlib: pictures look the same on all machines.
+# The only font that comes with matplotlib: pictures are the same on all machines.
 FONT = "DejaVu Sans"
 SPACE, BLANK, MISSING, MORE = "␣", "∅", "□", "…"
 
@@ -29,34 +29,34 @@ DPI = 100
 SMALLEST_WIDTH, LARGEST_WIDTH = 1000, 4000
 SMALLEST_HEIGHT = 400
 LEFT, RIGHT, TOP, BOTTOM = 60, 75, 50, 40  # around the map
-ROW = 10.5  # of a label
+ROW = 10.5  # of a class
 CHARACTER = 7.5  # of the text
 PIXELS_A_SECOND = 130
 
-# Rows of the map, at most; of a larger alphabet the labels that are the most probable somewhere.
+# Rows of the map, at most; of a larger alphabet the classes that are the most probable somewhere.
 MOST_ROWS = 48
 
-# The colours' range. They follow the logarithm: what a network holds for second best is to be seen.
+# The colours' range. They follow the logarithm, so that a network's second best class is visible.
 SMALLEST_PROBABILITY = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """An utterance of the development data as it was recognised."""
+    """An utterance of the development set as it was recognised."""
 
     utterance_id: str
     reference: str
     greedy: str
     beam: str
-    log_probs: LogProbs  # float32 [outputs, labels], natural logarithms; the blank is last
+    log_probs: LogProbs  # float32 [outputs, classes], natural logarithms; the blank is last
     output_seconds: float  # between two outputs
 
 
 def heat_map(sample: Sample, alphabet: Alphabet) -> Pixels:
-    """The picture of a sample, uint8 [height, width, 3], of at least 400 x 1000 pixels.
+    """Draws a sample as uint8 [height, width, 3], at least 400 x 1000 pixels.
 
-    Time goes from left to right in any script; above it stand the characters of the best path where
-    it has them, or their beginning if there are too many. Outputs that aren't numbers are grey.
+    Time goes from left to right in any script. Above the map are the characters of the best path at
+    their times, or the first ones if there are too many. Outputs that aren't numbers are grey.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -66,13 +66,13 @@ def heat_map(sample: Sample, alphabet: Alphabet) -> Pixels:
 
 
 def figure(sample: Sample, alphabet: Alphabet) -> "Figure":
-    """What `heat_map` draws."""
+    """Returns the figure of `heat_map`."""
     # Without pyplot, which keeps figures and a backend for the whole process.
     from matplotlib.figure import Figure
 
     outputs = max(len(sample.log_probs), 1)
     path = best_path(sample.log_probs, alphabet)
-    rows = shown_labels(sample.log_probs)
+    rows = shown_classes(sample.log_probs)
     wanted = PIXELS_A_SECOND * outputs * sample.output_seconds
     map_width = int(np.clip(wanted, SMALLEST_WIDTH - LEFT - RIGHT, LARGEST_WIDTH - LEFT - RIGHT))
     map_height = int(max(ROW * len(rows), SMALLEST_HEIGHT - TOP - BOTTOM))
@@ -93,7 +93,7 @@ def figure(sample: Sample, alphabet: Alphabet) -> "Figure":
     if len(text) < len(over):
         text[-1] = MORE
     for character, place in zip(text, places, strict=True):
-        # Each by itself: a script that is written from right to left stays in the order of time.
+        # One by one: a script that is written from right to left keeps the order of time.
         write(character, float(place), 6, fontsize=8, ha="center")
     return drawn
 
@@ -102,7 +102,7 @@ def _draw_map(
     drawn: "Figure",
     sample: Sample,
     alphabet: Alphabet,
-    rows: list[int],  # their labels
+    rows: list[int],  # their classes
     size: tuple[int, int],  # width and height in pixels
 ) -> None:
     from matplotlib.colors import LogNorm
@@ -110,8 +110,8 @@ def _draw_map(
     width, height = (float(inches) * DPI for inches in drawn.get_size_inches())
     bottom, share_of_height = BOTTOM / height, size[1] / height
     axes = drawn.add_axes((LEFT / width, bottom, size[0] / width, share_of_height))
-    axes.set_facecolor("gray")  # seen through NaN
-    probabilities = np.exp(pooled(sample.log_probs[:, rows], size[0]))  # [columns, rows]
+    axes.set_facecolor("gray")  # visible where there is NaN
+    probabilities = np.exp(pool(sample.log_probs[:, rows], size[0]))  # [columns, rows]
     colours = axes.imshow(
         np.clip(probabilities.T, SMALLEST_PROBABILITY, 1),
         norm=LogNorm(SMALLEST_PROBABILITY, 1),
@@ -120,9 +120,9 @@ def _draw_map(
         interpolation="nearest",
         extent=(0, max(len(sample.log_probs), 1) * sample.output_seconds, len(rows), 0),
     )
-    names = [row_name(label, alphabet) for label in rows]
-    # On a baseline a little below the rows' middles: an apostrophe is then told from a comma. The
-    # space's sign itself hangs below the baseline, into the next row.
+    names = [row_name(each, alphabet) for each in rows]
+    # On a baseline a little below the rows' middles, where an apostrophe differs from a comma. The
+    # space's sign itself is below the baseline, in the next row.
     below = np.array([0.5 if name == SPACE else 3.5 for name in names])  # pixels
     axes.set_yticks(np.arange(len(rows)) + 0.5 + below * len(rows) / size[1])
     axes.set_yticklabels(names, fontfamily=FONT, fontsize=7, va="baseline", parse_math=False)
@@ -138,47 +138,50 @@ def _draw_map(
 
 
 def best_path(log_probs: LogProbs, alphabet: Alphabet) -> list[tuple[float, int]]:
-    """The greedy text: (where, in outputs, the middle of its run is; label) of each character.
+    """Finds the best path: (middle of its run, in outputs; class) of each character.
 
-    Outputs that aren't numbers are taken for blanks. log_probs: [outputs, labels]
+    Outputs that aren't numbers count as blanks. log_probs: [outputs, classes]
     """
     numbers = ~np.isnan(log_probs).any(axis=1)
-    labels = np.where(numbers, log_probs.argmax(axis=1), alphabet.blank)  # [outputs]
+    classes = np.where(numbers, log_probs.argmax(axis=1), alphabet.blank)  # [outputs]
     path, start = [], 0
-    for label, run in groupby(labels.tolist()):
+    for each, run in groupby(classes.tolist()):
         end = start + len(list(run))
-        if label != alphabet.blank:
-            path.append(((start + end) / 2, label))
+        if each != alphabet.blank:
+            path.append(((start + end) / 2, each))
         start = end
     return path
 
 
 def characters_over(path: list[tuple[float, int]], alphabet: Alphabet) -> list[tuple[float, str]]:
-    """What to write over the map for a `best_path`: of bytes each character at its last one."""
+    """Returns the characters to write over the map for a `best_path`.
+
+    A character of several bytes is at its last one.
+    """
     if alphabet != UTF_8:
-        return [(at, label_name(label, alphabet)) for at, label in path]
+        return [(at, class_name(each, alphabet)) for at, each in path]
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    over = [(at, each) for at, label in path for each in decoder.decode(bytes([label]))]
+    over = [(at, each) for at, byte in path for each in decoder.decode(bytes([byte]))]
     over += [(path[-1][0], each) for each in decoder.decode(b"", final=True)]
     return [(at, visible(character)) for at, character in over]
 
 
-def shown_labels(log_probs: LogProbs) -> list[int]:
-    """Labels of the map's rows, rising; the blank, which is the last, is always one.
+def shown_classes(log_probs: LogProbs) -> list[int]:
+    """Returns the classes of the map's rows, rising; the blank, which is the last, is always one.
 
-    log_probs: [outputs, labels]
+    log_probs: [outputs, classes]
     """
-    labels = log_probs.shape[1]
-    if labels <= MOST_ROWS:
-        return list(range(labels))
+    classes = log_probs.shape[1]
+    if classes <= MOST_ROWS:
+        return list(range(classes))
     characters = np.nan_to_num(log_probs[:, :-1], nan=-np.inf, neginf=-np.inf)
-    highest = characters.max(axis=0, initial=-np.inf)  # [labels - 1]
+    highest = characters.max(axis=0, initial=-np.inf)  # [classes - 1]
     most_probable = np.argsort(-highest, kind="stable")[: MOST_ROWS - 1]
-    return [*sorted(most_probable.tolist()), labels - 1]
+    return [*sorted(most_probable.tolist()), classes - 1]
 
 
-def pooled(log_probs: LogProbs, columns: int) -> LogProbs:
-    """The largest of neighbouring outputs where there are more than columns.
+def pool(log_probs: LogProbs, columns: int) -> LogProbs:
+    """Takes the largest of neighbouring outputs where there are more than columns.
 
     CTC's peaks are often one output long: a picture that left outputs out would lose some.
 
@@ -200,7 +203,7 @@ def pooled(log_probs: LogProbs, columns: int) -> LogProbs:
 
 
 def spread(centres: npt.NDArray[np.float64], gap: float, width: float) -> npt.NDArray[np.float64]:
-    """Moves what stands closer than `gap` apart, within `width`.
+    """Moves characters that are closer than `gap` apart, within `width`.
 
     Args:
         centres: rising, between 0 and `width`. [characters]
@@ -211,7 +214,7 @@ def spread(centres: npt.NDArray[np.float64], gap: float, width: float) -> npt.ND
     """
     centres = centres[: int(width // gap)]
     steps = np.arange(len(centres)) * gap
-    # Pushed right by those before, and left by those behind: the middle of both is fair.
+    # Pushed right by those before, and left by those after: the middle of both is fair.
     right = np.maximum.accumulate(centres - steps)
     left = np.minimum.accumulate((centres - steps)[::-1])[::-1]
     last = width - gap / 2 - steps.max(initial=0)
@@ -226,7 +229,7 @@ def _font() -> "FT2Font":
 
 
 def drawable(text: str) -> str:
-    """The text with a box for each character that the font doesn't have.
+    """Replaces each character that the font doesn't have by a box.
 
     matplotlib would draw one, too, but warn of each.
     """
@@ -237,24 +240,24 @@ def _is_drawable(character: str) -> bool:
     return character.isprintable() and _font().get_char_index(ord(character)) != 0
 
 
-def label_name(label: int, alphabet: Alphabet) -> str:
-    """How a label's character is written where it can be seen; a box without a glyph."""
-    if label == alphabet.blank:
+def class_name(number: int, alphabet: Alphabet) -> str:
+    """Returns a visible name for a class; a box without a glyph."""
+    if number == alphabet.blank:
         return BLANK
-    character = alphabet.characters[label]
+    character = alphabet.characters[number]
     return character if len(character) > 1 else visible(character)  # the number of a byte is long
 
 
 def visible(character: str) -> str:
-    """A character where it can be seen; a box without a glyph."""
+    """Returns a character as visible text; a box without a glyph."""
     if character == " ":
         return SPACE
     if is_mark(character) and _is_drawable(character):
-        return f"{CIRCLE}{character}"  # a mark that needs a letter to stand on
+        return f"{CIRCLE}{character}"  # a mark that needs a base character
     return drawable(character)
 
 
-def row_name(label: int, alphabet: Alphabet) -> str:
-    """The `label_name`, or the code point where there is only a box."""
-    name = label_name(label, alphabet)
-    return code_point(alphabet.characters[label]) if name == MISSING else name
+def row_name(number: int, alphabet: Alphabet) -> str:
+    """Returns the `class_name`, or the code point where there is only a box."""
+    name = class_name(number, alphabet)
+    return code_point(alphabet.characters[number]) if name == MISSING else name

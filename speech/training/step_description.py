@@ -1,7 +1,7 @@
-"""Values of a training step that --logging=debug prints.
+"""Prints values of a training step, for --logging=debug.
 
-The gradients' norms, and of one utterance the features, logits, best path and label. They reach the
-host as TensorBoard's curves do, by TPUEstimator's host_call, so that a TPU's are printed too.
+These are the gradients' norms, and features, logits, best path and label of one utterance. They
+reach the host as TensorBoard's curves do, by TPUEstimator's host_call, so a TPU's are printed too.
 """
 
 import sys
@@ -22,7 +22,7 @@ LABELS = 20  # that are printed as numbers
 
 @dataclass(frozen=True)
 class StepValues:
-    """Tensors of a step that a description is made of."""
+    """The tensors of a step that a description shows."""
 
     gradient_norms: dict[str, tf.Tensor]  # scalars by their variables' names, before clipping
     features: tf.Tensor  # float32 [batch, frames, bins]
@@ -98,7 +98,7 @@ def _numbers(values: tf.Tensor) -> tf.Tensor:
 
 
 def _best_path(logits: tf.Tensor) -> tf.Tensor:
-    """Returns the labels [labels] of the best path through logits [outputs, classes]."""
+    """Returns the labels [labels] of the best path of logits [outputs, classes]."""
     (best,), _ = tf.nn.ctc_greedy_decoder(logits[:, tf.newaxis], tf.shape(logits)[:1])
     return best.values
 

@@ -1,4 +1,4 @@
-"""A look at the development data, for TensorBoard."""
+"""Writes an evaluation on the development set for TensorBoard."""
 
 import re
 from collections.abc import Sequence
@@ -8,29 +8,33 @@ import numpy as np
 import tensorflow as tf
 
 from speech.training.heat_map import Sample, heat_map
-from speech.training.history import Look
+from speech.training.history import DevResult
 from utils import Alphabet, lines_of
 
-# Samples that get a heat map, at most: each is an image of some 50 KB at every look.
+# Samples with a heat map, at most: each is an image of some 50 KB at every evaluation.
 MOST_HEAT_MAPS = 4
 
 
-def write_look(
-    folder: str, look: Look, samples: Sequence[Sample], alphabet: Alphabet, checkpoint: str
+def write_dev_result(
+    folder: str,
+    result: DevResult,
+    samples: Sequence[Sample],
+    alphabet: Alphabet,
+    checkpoint: str,
 ) -> None:
-    """Writes one look as an event file of its own; may be called while an estimator trains.
+    """Writes a result as a separate event file; may be called while an estimator trains.
 
-    Scalars are named as the look's fields (those that are None are left out), the table of all
+    Scalars are named as the result's fields (those that are None are left out), the table of all
     samples `samples`, the heat maps of the first few `heat_map/<utterance_id>`, and histograms as
     the checkpoint's variables, without the optimizer's.
 
     Args:
-        folder: made if it isn't there; it may be gs://.
+        folder: made if it doesn't exist; it may be gs://.
         alphabet: of the samples' labels.
         checkpoint: its path, without the endings of its files.
 
     Raises:
-        tf.errors.OpError: the checkpoint can't be read, or the folder not be written.
+        tf.errors.OpError: the checkpoint can't be read, or the folder can't be written.
     """
     variables = trained_variables(checkpoint)
     images = {
@@ -41,8 +45,8 @@ def write_look(
     def write() -> None:
         with tf.device("/cpu:0"):
             writer = tf.summary.create_file_writer(folder)
-            with writer.as_default(look.step):
-                _write_scalars(look)
+            with writer.as_default(result.step):
+                _write_scalars(result)
                 tf.summary.text("samples", table(samples))
                 for name, image in images.items():
                     tf.summary.image(name, image[np.newaxis])
@@ -50,19 +54,19 @@ def write_look(
                     tf.summary.histogram(name, values)
             writer.close()
 
-    # A thread of its own begins eagerly, whatever graph an estimator runs in this one: a hook's is
-    # finalised, and tf.init_scope doesn't lead out of it.
+    # Another thread starts eagerly, whatever graph an estimator runs in this one: a hook's is
+    # finalised, and tf.init_scope doesn't leave it.
     with ThreadPoolExecutor(1) as thread:
         thread.submit(write).result()
 
 
-def _write_scalars(look: Look) -> None:
+def _write_scalars(result: DevResult) -> None:
     scalars = {
-        "loss": look.loss,
-        "wer": look.wer,
-        "cer": look.cer,
-        "beam_wer": look.beam_wer,
-        "beam_cer": look.beam_cer,
+        "loss": result.loss,
+        "wer": result.wer,
+        "cer": result.cer,
+        "beam_wer": result.beam_wer,
+        "beam_cer": result.beam_cer,
     }
     for name, value in scalars.items():
         if value is not None:
@@ -70,10 +74,10 @@ def _write_scalars(look: Look) -> None:
 
 
 def trained_variables(checkpoint: str) -> dict[str, np.ndarray]:
-    """Name -> the finite ones of its values, float32 [values], of each variable of the network.
+    """Reads the network's variables: name -> its finite values, float32 [values].
 
-    Left out are the optimizer's slots, which are named behind their variable, numbers that are
-    no part of the network, as the global step, and variables without a finite value.
+    Without the optimizer's slots, whose names continue that of their variable, without numbers that
+    are no part of the network, as the global step, and without variables that have no finite value.
 
     Raises:
         tf.errors.OpError: the checkpoint can't be read.
@@ -91,7 +95,7 @@ def trained_variables(checkpoint: str) -> dict[str, np.ndarray]:
 
 
 def table(samples: Sequence[Sample]) -> str:
-    """The samples' texts in Markdown, one a row."""
+    """Formats the samples' texts as a Markdown table, one per row."""
     rows = [("utterance", "reference", "greedy", "beam"), ("---",) * 4]
     rows += [
         (plain(each.utterance_id), plain(each.reference), plain(each.greedy), plain(each.beam))
@@ -101,6 +105,6 @@ def table(samples: Sequence[Sample]) -> str:
 
 
 def plain(text: str) -> str:
-    """The text in one line of Markdown that shows it as it is, markup and all."""
+    """Escapes a text as one line of Markdown that shows it as it is."""
     in_one_line = " ".join(lines_of(text))
     return re.sub(r"[^\w\s'.,:-]|_", lambda found: f"&#{ord(found[0])};", in_one_line)

@@ -1,18 +1,17 @@
-"""A new model that begins with the variables of a trained one: fine-tuning, other alphabets.
+"""A new model that starts with the variables of a trained one: fine-tuning, other alphabets.
 
-What is loaded are the network's variables, the moving averages among them; the optimizer and the
-steps begin anew. The last layers can be dropped, as Mozilla DeepSpeech's --drop_source_layers did:
-a model for another alphabet begins with all layers but the last.
+The network's variables are loaded, the moving averages among them; the optimizer and the steps
+start from the beginning. The last layers can be dropped, as Mozilla DeepSpeech's
+--drop_source_layers did: a model for another alphabet starts with all layers but the last.
 """
 
-import re
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from speech.engines import checkpoints
+from speech.engines.engine import InitialValues
 from speech.networks import registry
 from speech.networks.config import (
     CONFIG_FILE,
@@ -32,7 +31,7 @@ LOADED, DROPPED, FRESH = "loaded", "dropped", "fresh"
 
 @dataclass(frozen=True)
 class Source:
-    """The trained model whose variables are taken over."""
+    """The trained model whose variables are loaded."""
 
     checkpoint: str
     config: ModelConfig
@@ -40,25 +39,25 @@ class Source:
 
 @dataclass(frozen=True)
 class Layout:
-    """The variables of a network, moving averages among them."""
+    """The variables of a network, moving averages among them, and its layers."""
 
     layers: tuple[str, ...]  # first to last, each the prefix of its variables' names
     shapes: dict[str, Shape]  # in the layers' order
 
     def layer_of(self, variable: str) -> int | None:
-        """The number of a variable's layer; None if it belongs to none."""
+        """Returns the number of a variable's layer; None if it belongs to none."""
         prefix = variable.partition("/")[0]
         return self.layers.index(prefix) if prefix in self.layers else None
 
 
 @dataclass(frozen=True)
 class Row:
-    """What becomes of a variable."""
+    """A variable, and whether it is loaded."""
 
     variable: str
     shape: Shape  # in the new model; of a variable that it doesn't have, in the source
-    fate: str  # LOADED; DROPPED: the source's values are left behind; FRESH: the source has none
-    source_shape: Shape | None = None  # where it is another one
+    fate: str  # LOADED; DROPPED: the source's values aren't loaded; FRESH: the source has none
+    source_shape: Shape | None = None  # where it differs
 
     @property
     def parameters(self) -> int:
@@ -67,28 +66,25 @@ class Row:
 
 @dataclass(frozen=True)
 class Transfer:
-    """What a new model takes from a source."""
+    """The variables that a new model takes from a source."""
 
     source: Source
     rows: tuple[Row, ...]
 
     @property
     def loaded(self) -> list[str]:
-        """Names of the variables that begin with the source's values."""
+        """Names of the variables that start with the source's values."""
         return [row.variable for row in self.rows if row.fate == LOADED]
 
     def parameters(self, fate: str) -> int:
         return sum(row.parameters for row in self.rows if row.fate == fate)
 
-    def settings(self) -> Any:
-        """What `estimator.build` takes as warm_start."""
-        # Each name is a regular expression that is matched from the start: without the end
-        # conv_0/kernel would ask for the optimizer's conv_0/kernel/Adam, too.
-        exact = [f"{re.escape(name)}:0$" for name in self.loaded]
-        return tf.estimator.WarmStartSettings(self.source.checkpoint, exact)
+    def initial_values(self) -> InitialValues:
+        """Returns the variables that an engine loads."""
+        return InitialValues(self.source.checkpoint, tuple(self.loaded))
 
     def table(self) -> str:
-        """A line for each variable, and how many parameters shared each fate."""
+        """Formats a line for each variable, and the number of parameters of each fate."""
         cells = [("variable", "shape", "parameters", "")]
         for row in self.rows:
             shape = _text(row.shape)
@@ -105,10 +101,10 @@ class Transfer:
 
 
 def find_source(path: str) -> Source:
-    """The model that --init_checkpoint names.
+    """Finds the model that --init_checkpoint names.
 
     Args:
-        path: a model directory (its best checkpoint, or the latest if none was called the best),
+        path: a model directory (its best checkpoint, or the latest if there is no best one),
             a folder of checkpoints in one, or one of its checkpoints.
 
     Raises:
@@ -120,9 +116,9 @@ def find_source(path: str) -> Source:
     checkpoint = next((each for each in latest if each), path)
     if not tf.io.gfile.exists(f"{checkpoint}.index"):
         raise UserError(
-            f"--init_checkpoint={path} holds no checkpoint and is none: name a folder that "
-            "training.py has trained a model in, or one of its checkpoints without the ending, as "
-            "in model/model.ckpt-1000."
+            f"--init_checkpoint={path} holds no checkpoint and is none: give a folder in "
+            "which training.py has trained a model, or one of its checkpoints without the ending, "
+            "as in model/model.ckpt-1000."
         )
     folder = checkpoint.rpartition("/")[0] or "."
     for candidate in (folder, folder.rpartition("/")[0] or "."):
@@ -130,12 +126,12 @@ def find_source(path: str) -> Source:
             return Source(checkpoint, read_config(candidate))
     raise UserError(
         f"--init_checkpoint={path}: neither {folder} nor the folder it is in has a {CONFIG_FILE}, "
-        f"which says what {checkpoint} is a model of. Copy the one that training.py wrote."
+        f"which describes the model of {checkpoint}. Copy the one that training.py wrote."
     )
 
 
 def layout_of(config: NetworkConfig) -> Layout:
-    """The variables of a network; nothing is computed."""
+    """Lists the variables of a network; nothing is computed."""
     with tf.Graph().as_default():
         network = registry.build(config)
         layers = tuple(network.layers)
@@ -146,10 +142,10 @@ def layout_of(config: NetworkConfig) -> Layout:
 
 
 def plan(source: Source, config: ModelConfig, drop_layers: int) -> Transfer:
-    """What the model of `config` takes from a source.
+    """Plans which variables the model of `config` takes from a source.
 
     Args:
-        drop_layers: so many of the new network's last layers aren't loaded.
+        drop_layers: number of the new network's last layers that aren't loaded.
 
     Raises:
         UserError: another front end or kind of network; another alphabet whose layer isn't dropped;
@@ -216,8 +212,8 @@ def _check_alphabet(source: Source, alphabet: Alphabet) -> None:
         ] or ["the same characters in another order"]
     raise UserError(
         f"The alphabet of the shards isn't that of the model of --init_checkpoint, "
-        f"{source.checkpoint}: {', '.join(differences)}. Give --drop_layers=1, and the layer that "
-        "puts out letters is trained anew."
+        f"{source.checkpoint}: {', '.join(differences)}. Give --drop_layers=1, which trains the "
+        "layer of the characters from the beginning."
     )
 
 
@@ -226,7 +222,7 @@ def _wrong_shapes(source: Source, config: ModelConfig, layout: Layout, wrong: li
         f"{row.variable} is {_text(row.source_shape)} there and {_text(row.shape)} here"
         for row in wrong
     )
-    sizes = differing_fields(source.config.network, config.network, "asked for")
+    sizes = differing_fields(source.config.network, config.network, "given")
     layers = [layout.layer_of(row.variable) for row in wrong]
     remedy = "Give the network that model's sizes"
     # A variable outside of all layers, or in the first one, can't be dropped.

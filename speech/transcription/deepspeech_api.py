@@ -1,4 +1,6 @@
-"""Mozilla DeepSpeech 0.9's Python interface, with names as Python has them, for this model.
+"""Mozilla DeepSpeech 0.9's Python interface for this project's models, with names as Python's.
+
+    from speech.transcription.deepspeech_api import Model
 
     model = Model("model")            # a model directory, a SavedModel, or a .tflite file
     model.enable_external_scorer("lm/kenlm.scorer")
@@ -10,9 +12,9 @@
         print(stream.intermediate_decode())
     print(stream.finish_stream())
 
-It differs where it can't be alike: hot words need no scorer, and errors are `utils.UserError`s
-that say what to do. Memory grows with a recording: long ones want Transcriber.segments, and speech
-that goes on for hours LiveTranscriber (speech/transcription/live.py), which let go of the past.
+Differences: hot words need no scorer, and errors are `utils.UserError`s that say what to do. Memory
+grows with a recording: use Transcriber.segments for long ones, and LiveTranscriber
+(speech/transcription/live.py) for speech that goes on for hours.
 """
 
 import importlib.metadata
@@ -39,16 +41,16 @@ from speech.transcription.acoustic_stream import AcousticStream, stream_of
 from utils import Alphabet, UserError
 
 Samples = npt.NDArray[np.int16]
-# What becomes Samples: integers of 16 bits in an array or a sequence, or little-endian bytes.
+# 16-bit integers in an array or a sequence, or little-endian bytes.
 AudioBuffer = npt.ArrayLike | bytearray
 PathLike = str | os.PathLike[str]
 
-# As setup.cfg names it.
+# The name in setup.cfg.
 PACKAGE = "deep-speech-tpu"
 
 
 def version() -> str:
-    """The package's version.
+    """Returns the package's version.
 
     Raises:
         UserError: it isn't installed.
@@ -57,37 +59,37 @@ def version() -> str:
         return importlib.metadata.version(PACKAGE)
     except importlib.metadata.PackageNotFoundError:
         raise UserError(
-            f"The package {PACKAGE} isn't installed, so it has no version: pip install -e ."
+            f"The package {PACKAGE} isn't installed, so its version is unknown: pip install -e ."
         ) from None
 
 
 @dataclass(frozen=True)
 class TokenMetadata:
-    """A character, and when it was said."""
+    """A character and its time."""
 
     text: str
-    timestep: int  # the network's output that it begins with
-    start_time: float  # seconds
+    timestep: int  # number of the network's output that it begins at
+    start_time: float  # seconds from the recording's start
 
 
 @dataclass(frozen=True)
 class CandidateTranscript:
-    """A text that may have been said."""
+    """A hypothesis of the recording's text."""
 
-    # Natural log of its probability, over its alignments, times the scorer's share.
+    # Natural logarithm of its probability over its alignments, times the scorer's share.
     confidence: float
     tokens: list[TokenMetadata]
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What may have been said, the surest first."""
+    """Hypotheses of a recording's text, the best first."""
 
     transcripts: list[CandidateTranscript]
 
 
 class Model:
-    """A loaded model. Settings count for what begins after they were changed."""
+    """A loaded model. Changed settings apply to recordings and streams that begin afterwards."""
 
     def __init__(self, model_path: PathLike) -> None:
         """
@@ -95,7 +97,7 @@ class Model:
             model_path: a model directory, a SavedModel, or a .tflite file.
 
         Raises:
-            UserError: it is none of these, or can't be read.
+            UserError: it isn't a model, or can't be read.
         """
         self._path = os.fspath(model_path)
         self._model = loading.load(self._path)
@@ -106,83 +108,89 @@ class Model:
         self._decoder = BeamSearchDecoder(self._config.alphabet, self._settings)
 
     def beam_width(self) -> int:
-        """Texts that the beam search keeps at every step."""
+        """Returns the number of prefixes that the beam search keeps."""
         return self._settings.beam_width
 
     def set_beam_width(self, beam_width: int) -> None:
-        """
+        """Sets the number of prefixes that the beam search keeps.
+
         Raises:
-            UserError: it is less than 1, or no whole number.
+            UserError: it isn't a whole number of at least 1.
         """
         self._change(replace(self._settings, beam_width=beam_width), self._scorer)
 
     def sample_rate(self) -> int:
-        """Samples a second that the model wants."""
+        """Returns the sample rate of the model's audio in Hz."""
         return self._config.front_end.sample_rate
 
     def enable_external_scorer(self, scorer_path: PathLike) -> None:
-        """Takes a language model, with its own alpha and beta.
+        """Loads a language model, and uses its own alpha and beta.
 
         Raises:
-            UserError: it is no scorer, one of another alphabet, or one of characters while there
-                are hot words of several.
+            UserError: it isn't a scorer, it has another alphabet, or it is one of characters while
+                a hot word has several.
         """
         scorer = read_scorer(os.fspath(scorer_path))
         check_alphabet(scorer, self._config.alphabet, self._path)
         self._change(replace(self._settings, alpha=None, beta=None), scorer)
 
     def disable_external_scorer(self) -> None:
-        """
+        """Removes the language model.
+
         Raises:
-            UserError: there is none, or there are hot words, and the alphabet has no space.
+            UserError: there is none, or there are hot words and the alphabet has no space.
         """
         self._require_scorer()
         self._change(replace(self._settings, alpha=None, beta=None), None)
 
     def set_scorer_alpha_beta(self, alpha: float, beta: float) -> None:
-        """
+        """Sets the weights of the language model.
+
         Args:
             alpha: weight of the language model.
             beta: nats that each word gains.
 
         Raises:
-            UserError: there is no scorer, or these can't be weights.
+            UserError: there is no scorer, or a weight isn't valid.
         """
         self._require_scorer()
         self._change(replace(self._settings, alpha=alpha, beta=beta), self._scorer)
 
     def add_hot_word(self, word: str, boost: float) -> None:
-        """
+        """Makes a word more probable, or less.
+
         Args:
-            word: of the alphabet's characters, in or out of the scorer's vocabulary.
-            boost: nats that it gains; less than 0 makes it rarer.
+            word: of the alphabet's characters; it needn't be in the scorer's vocabulary.
+            boost: nats that it gains; less than 0 makes it less probable.
 
         Raises:
-            UserError: it is there already, can't be written, or the boost is beyond all measure.
+            UserError: it is a hot word already, it can't be written with the alphabet, or the boost
+                is too large.
         """
         if word in self._hot_words:
             raise UserError(
-                f"The hot word {word!r} is there already, with {self._hot_words[word]}: erase it "
-                "first."
+                f"{word!r} is a hot word already, with {self._hot_words[word]}: erase it first."
             )
         self._change_hot_words({**self._hot_words, word: boost})
 
     def erase_hot_word(self, word: str) -> None:
-        """
+        """Removes a hot word.
+
         Raises:
-            UserError: it isn't there.
+            UserError: it isn't a hot word.
         """
         if word not in self._hot_words:
-            raise UserError(f"{word!r} is no hot word: there are {sorted(self._hot_words)}.")
+            raise UserError(f"{word!r} is not a hot word: give one of {sorted(self._hot_words)}.")
         self._change_hot_words({w: boost for w, boost in self._hot_words.items() if w != word})
 
     def clear_hot_words(self) -> None:
+        """Removes all hot words."""
         self._change_hot_words({})
 
     def stt(self, audio_buffer: AudioBuffer) -> str:
-        """The text of a recording, which is heard whole, in memory that grows with it.
+        """Returns the text of a recording, in memory that grows with its length.
 
-        Ten minutes take gigabytes: Transcriber.segments hears a recording of any length.
+        Ten minutes take gigabytes: Transcriber.segments takes recordings of any length.
 
         Args:
             audio_buffer: int16 [samples] of one channel at `sample_rate`; also other integers of
@@ -194,25 +202,26 @@ class Model:
         return self._decoder.decode(self._log_probs(audio_buffer))
 
     def stt_with_metadata(self, audio_buffer: AudioBuffer, num_results: int = 1) -> Metadata:
-        """Up to `num_results` texts of a recording, with times; as `stt`.
+        """Returns up to `num_results` texts of a recording, with times.
 
         Raises:
-            UserError: as `stt`, or no text is asked for.
+            UserError: see `stt`; or `num_results` isn't a whole number of at least 1.
         """
         _require_results(num_results)
         log_probs = self._log_probs(audio_buffer)
         return self._metadata(log_probs, self._decoder.n_best(log_probs, num_results))
 
     def create_stream(self) -> "Stream":
-        """A recording that comes bit by bit; several may at once."""
+        """Returns a new stream. Several may go on at once."""
         return Stream(stream_of(self._model), self._decoder.stream(), self._metadata)
 
     def _require_scorer(self) -> None:
+        """Raises UserError if there is no scorer."""
         if not self._scorer:
             raise UserError("The model has no scorer: enable_external_scorer takes one.")
 
     def _change(self, settings: BeamSettings, scorer: Scorer | None) -> None:
-        """Refuses what the decoder does, and leaves all as it was."""
+        """Applies settings; if the decoder refuses them, nothing changes."""
         self._decoder = BeamSearchDecoder(self._config.alphabet, settings, scorer)
         self._settings, self._scorer = settings, scorer
 
@@ -240,9 +249,9 @@ class Model:
 
 
 class Stream:
-    """A recording that comes bit by bit, which Model.create_stream begins.
+    """A recording that arrives in blocks; see Model.create_stream. For one thread at a time.
 
-    Whatever is asked of it when it is finished or freed raises UserError. For one thread at a time.
+    All methods raise UserError once the stream is finished or freed.
     """
 
     def __init__(
@@ -254,82 +263,84 @@ class Stream:
         self._network: AcousticStream | None = network
         self._search = search
         self._metadata = metadata
-        self._log_probs: list[LogProbs] = []  # for the times of letters
+        self._log_probs: list[LogProbs] = []  # for the times of characters
 
     def feed_audio_content(self, audio_buffer: AudioBuffer) -> None:
-        """
+        """Adds samples to the recording.
+
         Args:
-            audio_buffer: as of Model.stt, any number of samples.
+            audio_buffer: any number of samples; see Model.stt.
         """
         samples = _samples(audio_buffer)
-        self._take(self._going("feed").feed(samples))
+        self._take(self._open_network("feed").feed(samples))
 
     def intermediate_decode(self) -> str:
-        """The text of what was heard so far."""
-        self._going("decode")
+        """Returns the text so far."""
+        self._open_network("decode")
         return self._search.n_best(1)[0].text
 
     def intermediate_decode_with_metadata(self, num_results: int = 1) -> Metadata:
-        """Up to `num_results` texts of what was heard so far, with times."""
+        """Returns up to `num_results` texts so far, with times."""
         _require_results(num_results)
-        self._going("decode")
-        return self._metadata(self._heard(), self._search.n_best(num_results))
+        self._open_network("decode")
+        return self._metadata(self._all_log_probs(), self._search.n_best(num_results))
 
     def finish_stream(self) -> str:
-        """The text of all; the stream is of no further use."""
+        """Ends the stream and returns the text of the recording."""
         self._finish()
         return self._search.n_best(1)[0].text
 
     def finish_stream_with_metadata(self, num_results: int = 1) -> Metadata:
-        """Up to `num_results` texts of all, with times; the stream is of no further use."""
+        """Ends the stream and returns up to `num_results` texts of the recording, with times."""
         _require_results(num_results)
         self._finish()
-        return self._metadata(self._heard(), self._search.n_best(num_results))
+        return self._metadata(self._all_log_probs(), self._search.n_best(num_results))
 
     def free_stream(self) -> None:
-        """Gives the stream up, without its text."""
-        self._going("free")
+        """Ends the stream without a text."""
+        self._open_network("free")
         self._network = None
         self._log_probs.clear()
 
-    def _going(self, what: str) -> AcousticStream:
+    def _open_network(self, action: str) -> AcousticStream:
+        """Returns the network's stream; raises UserError if this stream has ended."""
         if self._network is None:
-            raise UserError(f"There is nothing to {what}: the stream is finished; create another.")
+            raise UserError(f"You can't {action} a stream that is finished: create another one.")
         return self._network
 
     def _finish(self) -> None:
-        self._take(self._going("finish").finish())
+        self._take(self._open_network("finish").finish())
         self._network = None
 
     def _take(self, log_probs: LogProbs) -> None:
-        if len(log_probs):  # tiny blocks bring none most of the time
+        if len(log_probs):  # most tiny blocks complete no output
             self._search.advance(log_probs)
             self._log_probs.append(log_probs)
 
-    def _heard(self) -> LogProbs:
-        """All outputs so far, [outputs, labels]."""
+    def _all_log_probs(self) -> LogProbs:
+        """Returns all outputs so far, [outputs, classes]."""
         self._log_probs = [np.concatenate(self._log_probs)] if self._log_probs else []
         return self._log_probs[0] if self._log_probs else np.zeros((0, 1), np.float32)
 
 
 def _samples(audio_buffer: AudioBuffer) -> Samples:
-    """What DeepSpeech takes for samples, and bytes.
+    """Converts what DeepSpeech accepts as samples, and bytes, to int16 [samples].
 
     Raises:
-        UserError: it is something else, or has numbers that 16 bits don't hold.
+        UserError: it is something else, or has numbers that don't fit into 16 bits.
     """
     remedy = "give int16 numbers of one channel, [samples]."
     if isinstance(audio_buffer, bytes | bytearray):
         if len(audio_buffer) % 2:
             raise UserError(
-                f"The audio is {len(audio_buffer)} bytes, which are no samples of 16 bits: {remedy}"
+                f"The audio is {len(audio_buffer)} bytes, not whole samples of 16 bits: {remedy}"
             )
         return np.frombuffer(audio_buffer, "<i2").astype(np.int16)
     try:
         found = np.asarray(audio_buffer)  # float64, if it is an empty list
     except ValueError:  # rows of several lengths
         found = np.asarray(audio_buffer, object)
-    # Single bytes in an array may be half samples, or others' samples of 8 bits.
+    # Single bytes in an array may be halves of samples, or samples of 8 bits.
     integers = found.dtype.kind in "iu" and found.dtype.itemsize > 1
     empty = not found.size and isinstance(audio_buffer, list | tuple)
     if found.ndim != 1 or not (integers or empty):
@@ -340,11 +351,12 @@ def _samples(audio_buffer: AudioBuffer) -> Samples:
     least, most = np.iinfo(np.int16).min, np.iinfo(np.int16).max
     beyond = found[(found < least) | (found > most)]
     if len(beyond):
-        raise UserError(f"The audio has {beyond[0]}, which 16 bits don't hold: {remedy}")
+        raise UserError(f"The audio has {beyond[0]}, which doesn't fit into 16 bits: {remedy}")
     return found.astype(np.int16, copy=False)
 
 
 def _require_results(num_results: int) -> None:
+    """Raises UserError if a number of results isn't a whole number of at least 1."""
     if not isinstance(num_results, Integral) or num_results < 1:
         raise UserError(f"num_results is {num_results!r}: give a whole number, 1 or more.")
 

@@ -1,25 +1,25 @@
-"""What was heard in a recording, written as people ask for it: text, JSON, subtitles."""
+"""The transcript of a recording, and the formats that it is written in: text, JSON, subtitles."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from speech.audio.stream import Samples
+from speech.audio.types import Samples
 from speech.transcription import subtitles
 from speech.transcription.subtitles import Transcript
-from speech.transcription.transcriber import Heard
+from speech.transcription.transcriber import TranscribedSegment
 
 
 @dataclass
-class Recording:
-    """A recording as far as it was heard."""
+class TranscribedRecording:
+    """A recording, as far as it has been transcribed."""
 
     name: str
     separator: str  # between words, see Transcriber
-    segments: list[Heard] = field(default_factory=list)
-    seconds: float = 0.0  # that were read
+    segments: list[TranscribedSegment] = field(default_factory=list)
+    seconds: float = 0.0  # read so far
 
-    def counted(self, blocks: Iterable[Samples], sample_rate: int) -> Iterator[Samples]:
-        """The blocks, of which this recording keeps the seconds."""
+    def count_seconds(self, blocks: Iterable[Samples], sample_rate: int) -> Iterator[Samples]:
+        """Yields the blocks, and adds their length to `seconds`."""
         samples = 0
         for block in blocks:
             samples += len(block)
@@ -28,15 +28,15 @@ class Recording:
 
     @property
     def transcript(self) -> Transcript:
-        """All segments' best ones joined."""
-        return joined_candidates(self.segments)[0]
+        """The best candidates of all segments joined."""
+        return join_candidates(self.segments)[0]
 
 
-def joined_candidates(segments: Iterable[Heard]) -> list[Transcript]:
-    """What may have been said in all segments together, the best first.
+def join_candidates(segments: Iterable[TranscribedSegment]) -> list[Transcript]:
+    """Returns the candidate transcripts of all segments together, the best first.
 
-    The second is made of each segment's second, and so on; where a segment has no more, of its
-    last. One of no words if there are no segments.
+    The second joins each segment's second candidate, and so on; the last one of a segment with
+    fewer. Without segments it is one transcript without words.
     """
     candidates = [each.candidates for each in segments]
     most = max(map(len, candidates), default=1)
@@ -49,15 +49,15 @@ def joined_candidates(segments: Iterable[Heard]) -> list[Transcript]:
     ]
 
 
-def _json(recording: Recording) -> str:
+def _json(recording: TranscribedRecording) -> str:
     transcripts = [each.transcript for each in recording.segments]
     return subtitles.recording_json(
         recording.name, recording.seconds, transcripts, recording.separator
     )
 
 
-# The ending of a file -> what is in it.
-FORMATS: dict[str, Callable[[Recording], str]] = {
+# The ending of a file -> the function that formats its content.
+FORMATS: dict[str, Callable[[TranscribedRecording], str]] = {
     "txt": lambda each: subtitles.plain_text(each.transcript.words, each.separator),
     "srt": lambda each: subtitles.srt(each.transcript.words, each.separator),
     "vtt": lambda each: subtitles.webvtt(each.transcript.words, each.separator),

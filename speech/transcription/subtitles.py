@@ -1,4 +1,4 @@
-"""Words and their times -> subtitles (SRT, WebVTT), text and JSON."""
+"""Formats words and their times as subtitles (SRT, WebVTT), text and JSON."""
 
 import json
 import unicodedata
@@ -8,29 +8,29 @@ from typing import Any
 
 from speech.decoding.alignment import TimedWord
 from speech.decoding.scorer import SPACE
-from speech.text.scripts import written_without_spaces
+from speech.text.characters import written_without_spaces
 
-# What can be read in time, as broadcasters have it.
+# Broadcasters' limits of what can be read in time.
 LINE_CHARACTERS = 42
 LINES = 2
 LONGEST_CUE_SECONDS = 7.0
-# Short cues stay so long, if the next one doesn't start before.
+# Short cues stay so long, unless the next one starts earlier.
 SHORTEST_CUE_SECONDS = 1.0
-# A gap between words that a cue ends at.
-PAUSE_SECONDS = 0.6
+# A cue ends at a gap between words of this length.
+CUE_PAUSE_SECONDS = 0.6
 
 ARROW = "-->"  # stands between a cue's times, so not in its text
 
-# Decimals of seconds in JSON, as DeepSpeech has them.
+# Decimals of seconds in JSON, as DeepSpeech prints them.
 DECIMALS = 4
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was heard in a stretch of a recording, or might have been."""
+    """A hypothesis of a segment's or recording's text, as words with times."""
 
-    words: tuple[TimedWord, ...]  # in their order; times in seconds from the recording's start
-    confidence: float  # a log-probability: the larger the surer
+    words: tuple[TimedWord, ...]  # in order; times in seconds from the recording's start
+    confidence: float  # a log-probability: larger is more certain
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Cue:
     lines: tuple[str, ...]  # one or two
 
 
-def joined(words: Sequence[TimedWord], separator: str = SPACE) -> str:
-    """The text of words. Chinese and Japanese characters have no space between them.
+def join_words(words: Sequence[TimedWord], separator: str = SPACE) -> str:
+    """Joins words to a text, without spaces between Chinese and Japanese characters.
 
     Args:
         separator: between other words; "" for an alphabet without a space, whose words are
@@ -59,29 +59,29 @@ def joined(words: Sequence[TimedWord], separator: str = SPACE) -> str:
 
 
 def cues(words: Sequence[TimedWord], separator: str = SPACE) -> list[Cue]:
-    """Subtitles of at most two lines of 42 characters and 7 seconds, none over another.
+    """Splits words into subtitles of at most two lines of 42 characters and 7 seconds.
 
-    They end at pauses; where none comes in time, at the longest gap between the words of the later
-    half. A word that is longer than a line is broken.
+    They don't overlap. They end at pauses, or else at the longest gap between the words of their
+    later half. A word that is longer than a line is broken.
 
     Args:
-        words: in their order, times in seconds.
-        separator: as in `joined`.
+        words: in order, times in seconds.
+        separator: see `join_words`.
     """
     pieces = [piece for word in words for piece in _pieces(word)]
     made: list[Cue] = []
     start = 0
     while start < len(pieces):
         stop = _cue_end(pieces, start, separator)
-        inside = pieces[start:stop]
-        behind = pieces[stop].start if stop < len(pieces) else float("inf")
-        made.append(_cue(inside, behind, made[-1].end if made else 0, separator))
+        next_start = pieces[stop].start if stop < len(pieces) else float("inf")
+        last_end = made[-1].end if made else 0
+        made.append(_cue(pieces[start:stop], next_start, last_end, separator))
         start = stop
     return made
 
 
 def srt(words: Sequence[TimedWord], separator: str = SPACE) -> str:
-    """SubRip's subtitles; "" without words. There is no escaping; --> in the text becomes →."""
+    """Formats SubRip's subtitles; "" without words. SRT has no escapes: --> becomes → in text."""
     return "".join(
         f"{number}\n{_time(cue.start, ',')} {ARROW} {_time(cue.end, ',')}\n"
         + "".join(f"{line.replace(ARROW, '→')}\n" for line in cue.lines)
@@ -91,34 +91,34 @@ def srt(words: Sequence[TimedWord], separator: str = SPACE) -> str:
 
 
 def webvtt(words: Sequence[TimedWord], separator: str = SPACE) -> str:
-    """WebVTT's subtitles (https://www.w3.org/TR/webvtt1), escaped as it wants."""
+    """Formats WebVTT's subtitles (https://www.w3.org/TR/webvtt1), with its escapes."""
     return "WEBVTT\n\n" + "".join(
         f"{_time(cue.start, '.')} {ARROW} {_time(cue.end, '.')}\n"
-        + "".join(f"{_escaped(line)}\n" for line in cue.lines)
+        + "".join(f"{_escape(line)}\n" for line in cue.lines)
         + "\n"
         for cue in cues(words, separator)
     )
 
 
 def plain_text(words: Sequence[TimedWord], separator: str = SPACE) -> str:
-    """The words in lines that end at pauses; "" without words."""
+    """Formats the words in lines that end at pauses; "" without words."""
     text, start = "", 0
     for i in range(1, len(words) + 1):
-        if i == len(words) or _gap(words, i) >= PAUSE_SECONDS:
-            text += joined(words[start:i], separator) + "\n"
+        if i == len(words) or _gap(words, i) >= CUE_PAUSE_SECONDS:
+            text += join_words(words[start:i], separator) + "\n"
             start = i
     return text
 
 
 def deepspeech_json(candidates: Sequence[Transcript], name: str | None = None) -> str:
-    """The JSON text that `deepspeech --json` prints.
+    """Formats the JSON that `deepspeech --json` prints.
 
     Args:
         candidates: the best first.
-        name: the file's, which DeepSpeech doesn't tell; None: neither here.
+        name: of the file, which DeepSpeech doesn't print; None: left out.
 
     Raises:
-        ValueError: a confidence or time is no finite number.
+        ValueError: a confidence or time isn't finite.
     """
     named = {} if name is None else {"audio": _in_utf8(name)}
     transcripts = [_transcript_json(each) for each in candidates]
@@ -128,24 +128,24 @@ def deepspeech_json(candidates: Sequence[Transcript], name: str | None = None) -
 def recording_json(
     name: str, seconds: float, segments: Sequence[Transcript], separator: str = SPACE
 ) -> str:
-    """A recording's JSON text: its name, seconds and text, and the same of each segment with words.
+    """Formats a recording's JSON: name, seconds and text, and each segment's text and words.
 
     Args:
-        name: the file's.
+        name: of the file.
         seconds: its length.
-        segments: the stretches that were recognised, in order.
+        segments: the segments' transcripts, in order.
 
     Raises:
-        ValueError: a confidence or time is no finite number.
+        ValueError: a confidence or time isn't finite.
     """
     words = [word for segment in segments for word in segment.words]
     return json.dumps(
         {
             "audio": _in_utf8(name),
             "seconds": round(seconds, DECIMALS),
-            "text": joined(words, separator),
+            "text": join_words(words, separator),
             "segments": [
-                {"text": joined(segment.words, separator), **_transcript_json(segment)}
+                {"text": join_words(segment.words, separator), **_transcript_json(segment)}
                 for segment in segments
             ],
         },
@@ -156,7 +156,7 @@ def recording_json(
 
 
 def _in_utf8(name: str) -> str:
-    """A file's name needn't be UTF-8, JSON must."""
+    """Escapes the bytes of a file's name that aren't UTF-8: JSON must be."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
@@ -175,7 +175,10 @@ def _transcript_json(transcript: Transcript) -> dict[str, Any]:
 
 
 def _pieces(word: TimedWord) -> list[TimedWord]:
-    """A word in pieces that fit into a line, each with its share of the time; none of no text."""
+    """Splits a word into pieces that fit into a line, each with its share of the time.
+
+    A word without printable characters has no pieces.
+    """
     text = _printable(word.text)
     parts = [text[i : i + LINE_CHARACTERS] for i in range(0, len(text), LINE_CHARACTERS)]
     share = word.duration / max(len(parts), 1)
@@ -183,21 +186,21 @@ def _pieces(word: TimedWord) -> list[TimedWord]:
 
 
 def _printable(text: str) -> str:
-    """Without what would break a line: a network of bytes can write anything."""
+    """Removes what would break a line: a network whose classes are bytes can write anything."""
     kept = "".join(c for c in text if unicodedata.category(c) not in ("Cc", "Zl", "Zp"))
     return kept.strip()
 
 
 def _gap(words: Sequence[TimedWord], i: int) -> float:
-    """Seconds between the word before i and word i."""
+    """Returns the seconds between word i - 1 and word i."""
     return words[i].start - words[i - 1].start - words[i - 1].duration
 
 
 def _cue_end(pieces: Sequence[TimedWord], start: int, separator: str) -> int:
-    """The piece behind the cue that begins with piece `start`."""
+    """Returns the number of the piece after the cue that begins with piece `start`."""
     stop = start + 1
     while stop < len(pieces):
-        if _gap(pieces, stop) >= PAUSE_SECONDS:
+        if _gap(pieces, stop) >= CUE_PAUSE_SECONDS:
             return stop
         last = pieces[stop]
         too_long = last.start + last.duration - pieces[start].start > LONGEST_CUE_SECONDS
@@ -209,31 +212,31 @@ def _cue_end(pieces: Sequence[TimedWord], start: int, separator: str) -> int:
 
 
 def _lines(pieces: Sequence[TimedWord], separator: str) -> tuple[str, ...] | None:
-    """The pieces in a line, or in two that are as equal as can be; None if they don't fit."""
-    text = joined(pieces, separator)
+    """Returns the pieces in one line, or in two of similar length; None if they don't fit."""
+    text = join_words(pieces, separator)
     if len(text) <= LINE_CHARACTERS:
         return (text,)
     if len(text) > LINES * (LINE_CHARACTERS + 1):
         return None
     broken = [
-        (joined(pieces[:i], separator), joined(pieces[i:], separator))
+        (join_words(pieces[:i], separator), join_words(pieces[i:], separator))
         for i in range(1, len(pieces))
     ]
     fitting = [pair for pair in broken if max(map(len, pair)) <= LINE_CHARACTERS]
     return min(fitting, key=lambda pair: max(map(len, pair))) if fitting else None
 
 
-def _cue(pieces: Sequence[TimedWord], behind: float, before: int, separator: str) -> Cue:
-    """A cue of words that fit.
+def _cue(pieces: Sequence[TimedWord], next_start: float, last_end: int, separator: str) -> Cue:
+    """Returns the cue of pieces that fit.
 
     Args:
-        behind: seconds, when the next one starts.
-        before: milliseconds, when the last one ended.
+        next_start: start of the next cue, in seconds.
+        last_end: end of the previous cue, in milliseconds.
     """
     first, last = pieces[0], pieces[-1]
-    start = max(_milliseconds(first.start), before)
+    start = max(_milliseconds(first.start), last_end)
     wanted = max(last.start + last.duration, first.start + SHORTEST_CUE_SECONDS)
-    end = _milliseconds(min(wanted, behind))
+    end = _milliseconds(min(wanted, next_start))
     end = min(max(end, start + 1), start + _milliseconds(LONGEST_CUE_SECONDS))
     lines = _lines(pieces, separator)
     assert lines is not None
@@ -245,10 +248,10 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _time(milliseconds: int, point: str) -> str:
-    """HH:MM:SS.mmm"""
+    """Formats a time as HH:MM:SS.mmm; point: before the milliseconds."""
     seconds, rest = divmod(milliseconds, 1000)
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{point}{rest:03d}"
 
 
-def _escaped(line: str) -> str:
+def _escape(line: str) -> str:
     return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

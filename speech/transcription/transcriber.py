@@ -1,6 +1,6 @@
-"""Samples -> text and when its words were said: a model, a scorer and the beam search together.
+"""Turns samples into words with times: a model, a scorer and the beam search together.
 
-A recording of any length is taken in segments that are cut at its pauses (audio/segmentation.py).
+A recording of any length is split at its pauses into segments (audio/segmentation.py).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,20 +18,21 @@ from speech.transcription.subtitles import Transcript
 
 
 @dataclass(frozen=True)
-class Heard:
-    """A stretch of a recording, and what may have been said in it."""
+class TranscribedSegment:
+    """A segment of a recording, and its candidate transcripts."""
 
     start: float  # seconds from the recording's start
     seconds: float
-    candidates: tuple[Transcript, ...]  # the best first, one at least
+    candidates: tuple[Transcript, ...]  # the best first, at least one
 
     @property
     def transcript(self) -> Transcript:
+        """The best candidate."""
         return self.candidates[0]
 
 
 class Transcriber:
-    """A loaded model and how its output becomes text."""
+    """A model, the settings of the beam search, and a scorer."""
 
     def __init__(
         self,
@@ -39,7 +40,9 @@ class Transcriber:
         settings: BeamSettings | None = None,
         scorer: Scorer | None = None,
     ) -> None:
-        """scorer: of the model's alphabet, see scorer.check_alphabet.
+        """
+        Args:
+            scorer: of the model's alphabet, see scorer.check_alphabet.
 
         Raises:
             UserError: a hot word can't be written with the alphabet.
@@ -56,54 +59,56 @@ class Transcriber:
     def candidates(
         self, log_probs: LogProbs, n: int = 1, start: float = 0.0
     ) -> tuple[Transcript, ...]:
-        """What may have been said, the best first.
+        """Returns the candidate transcripts of the network's output, the best first.
 
         Args:
-            log_probs: the network's output, float32 [outputs, labels].
+            log_probs: float32 [outputs, classes].
             n: most candidates.
             start: seconds from the recording's start to the first output.
         """
-        return self.timed(log_probs, self.decoder.n_best(log_probs, n), start)
+        return self.add_times(log_probs, self.decoder.n_best(log_probs, n), start)
 
-    def timed(
+    def add_times(
         self, log_probs: LogProbs, found: Sequence[Hypothesis], start: float = 0.0
     ) -> tuple[Transcript, ...]:
-        """What a beam search has found, with times; arguments as `candidates`'."""
+        """Returns a beam search's hypotheses with the times of their words; see `candidates`."""
         return tuple(
-            Transcript(self._timed(log_probs, each.text, start), each.score) for each in found
+            Transcript(self._words(log_probs, each.text, start), each.score) for each in found
         )
 
-    def _timed(self, log_probs: LogProbs, text: str, start: float) -> tuple[TimedWord, ...]:
+    def _words(self, log_probs: LogProbs, text: str, start: float) -> tuple[TimedWord, ...]:
         words = word_times(log_probs, text, self.alphabet, self.config.output_seconds)
         return tuple(TimedWord(each.text, start + each.start, each.duration) for each in words)
 
-    def hear(self, samples: Samples, n: int = 1, start: float = 0.0) -> Heard:
-        """One segment.
+    def transcribe(self, samples: Samples, n: int = 1, start: float = 0.0) -> TranscribedSegment:
+        """Transcribes one segment.
 
         Args:
             samples: int16 or float32 [samples] at int16 scale and the model's rate.
             n: most candidates.
             start: seconds from the recording's start to the first sample.
         """
-        log_probs = self.log_probs(samples)
-        return Heard(start, len(samples) / self.sample_rate, self.candidates(log_probs, n, start))
+        candidates = self.candidates(self.log_probs(samples), n, start)
+        return TranscribedSegment(start, len(samples) / self.sample_rate, candidates)
 
     def log_probs(self, samples: Samples) -> LogProbs:
-        """The network's output, float32 [outputs, labels]; none of no samples."""
+        """Returns the network's output, float32 [outputs, classes]; no outputs of no samples."""
         if not len(samples):
             return np.zeros((0, self.alphabet.size), np.float32)
         return self.model.of_samples(samples)
 
-    def segments(self, blocks: Iterable[npt.NDArray[np.generic]], n: int = 1) -> Iterator[Heard]:
-        """A recording of any length, segment by segment, in memory that doesn't grow with it.
+    def segments(
+        self, blocks: Iterable[npt.NDArray[np.generic]], n: int = 1
+    ) -> Iterator[TranscribedSegment]:
+        """Yields the segments of a recording of any length, in constant memory.
 
         Args:
             blocks: of samples [samples] at int16 scale and the model's rate, of any lengths.
             n: most candidates of each segment.
         """
         for segment in cut_at_pauses(blocks, self.sample_rate):
-            yield self.hear(segment.samples, n, self.start_of(segment))
+            yield self.transcribe(segment.samples, n, self.start_of(segment))
 
     def start_of(self, segment: Segment) -> float:
-        """Seconds from the recording's start."""
+        """Returns the segment's start in seconds from the recording's start."""
         return segment.start / self.sample_rate

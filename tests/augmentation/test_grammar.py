@@ -87,7 +87,7 @@ def test_deepspeechs_recipes_are_read() -> None:
         ("time_mask p=1", "--augment=time_mask p=1"),
         ("time_mask[q=1]", "'q=1' is none of p=, n=, size=, domain="),
         ("time_mask[n=2,size]", "'size'"),
-        ("time_mask[n=2,n=3]", "n= is there twice"),
+        ("time_mask[n=2,n=3]", "n= is given twice"),
         ("time_mask[size=-3]", "'size=-3' must be at least 0"),
         ("time_mask[size=3~]", "'size=3~'"),
         ("time_mask[size=1:]", "'size=1:'"),
@@ -141,16 +141,16 @@ def test_preset_is_written_out() -> None:
 @pytest.mark.parametrize(
     ("front_end", "text", "named"),
     [
-        ("mfcc", "pitch", "can't be done to mfcc features"),
-        ("mfcc", "frequency_mask", "can't be done to mfcc features"),
+        ("mfcc", "pitch", "can't be applied to mfcc features"),
+        ("mfcc", "frequency_mask", "can't be applied to mfcc features"),
         ("mfcc", "specaugment", "frequency_mask"),
         ("mfcc", "warp[wf=0.1]", "wf must be 0"),
-        ("mfcc", "time_mask[domain=spectrogram]", "whose domain is features, and no spectrogram"),
-        ("waveform", "frequency_mask", "can't be done to waveform features"),
-        ("waveform", "pitch", "can't be done to waveform features"),
-        ("waveform", "tempo", "can't be done to waveform features"),
-        ("waveform", "warp", "can't be done to waveform features"),
-        ("fbank", "time_mask[domain=signal]", "Leave out domain="),
+        ("mfcc", "time_mask[domain=spectrogram]", "whose domain is features, not spectrogram"),
+        ("waveform", "frequency_mask", "can't be applied to waveform features"),
+        ("waveform", "pitch", "can't be applied to waveform features"),
+        ("waveform", "tempo", "can't be applied to waveform features"),
+        ("waveform", "warp", "can't be applied to waveform features"),
+        ("fbank", "time_mask[domain=signal]", "Omit domain="),
     ],
 )
 def test_what_means_nothing_to_a_front_end_is_refused(

@@ -286,11 +286,11 @@ def test_noise_in_a_bucket_is_found(own_bucket: str, tmp_path: Path) -> None:
         ("nowhere", None, "nowhere is no folder"),
         ("noise.csv", None, "noise.csv can't be read"),
         ("noise.csv", b"path\none.wav\n", "no column wav_filename"),
-        ("noise.csv", b"wav_filename\nmissing.wav\n", "missing.wav is not there"),
+        ("noise.csv", b"wav_filename\nmissing.wav\n", "missing.wav doesn't exist"),
         ("noise.txt", b"\xff\n", "noise.txt is not UTF-8"),
-        ("noise.txt", b"\n", "holds no sound files"),
-        ("noise.sdb", b"", "a sample database of DeepSpeech's own"),
-        (".", None, "holds no sound files"),
+        ("noise.txt", b"\n", "has no sound files"),
+        ("noise.sdb", b"", "a sample database of DeepSpeech:"),
+        (".", None, "has no sound files"),
     ],
 )
 def test_noise_that_is_not_there_is_named(

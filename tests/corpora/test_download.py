@@ -100,7 +100,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 
 def fetch(site: Site, folder: Path, split: str = SPLIT) -> None:
-    download.librispeech(split, site.url, str(folder))
+    download.download_split(split, site.url, str(folder))
 
 
 def refusal(site: Site, folder: Path, split: str = SPLIT) -> str:
@@ -121,7 +121,7 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_split_is_fetched_and_unpacked_and_nothing_else_left(
+def test_a_split_is_downloaded_and_unpacked_and_nothing_else_left(
     site: Site, tmp_path: Path, chunked: bool
 ) -> None:
     site.chunked = chunked
@@ -133,14 +133,14 @@ def test_a_split_is_fetched_and_unpacked_and_nothing_else_left(
     )
 
 
-def test_a_split_that_is_there_is_left_alone(
+def test_an_existing_split_is_left_as_it_is(
     site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "LibriSpeech" / SPLIT).mkdir(parents=True)
     with caplog.at_level(logging.INFO, "absl"):
         fetch(site, tmp_path)
     assert site.ranges == []
-    assert f"{SPLIT} is there" in caplog.text
+    assert f"{SPLIT} exists" in caplog.text
 
 
 def test_an_interrupted_download_continues(site: Site, tmp_path: Path) -> None:
@@ -165,21 +165,19 @@ def test_an_interrupted_download_starts_over_where_the_server_ignores_ranges(
     assert files(tmp_path) == WHOLE
 
 
-def test_a_download_stopped_behind_its_last_byte_is_taken_as_whole(
-    site: Site, tmp_path: Path
-) -> None:
+def test_a_download_stopped_after_its_last_byte_is_complete(site: Site, tmp_path: Path) -> None:
     (tmp_path / f".{SPLIT}.tar.gz.partial").write_bytes(site.archives[f"/{SPLIT}.tar.gz"])
     fetch(site, tmp_path)
     assert files(tmp_path) == WHOLE
 
 
-def test_a_chunked_answer_cut_off_is_told(site: Site, tmp_path: Path) -> None:
+def test_a_chunked_response_that_is_cut_off_is_an_error(site: Site, tmp_path: Path) -> None:
     site.chunked, site.cut_after = True, 40_000
     message = refusal(site, tmp_path)
-    assert f"{site.url}/{SPLIT}.tar.gz can't be fetched" in message and "continues" in message
+    assert f"{site.url}/{SPLIT}.tar.gz can't be downloaded" in message and "to resume" in message
 
 
-def test_an_archive_put_there_by_hand_is_checked_and_unpacked(site: Site, tmp_path: Path) -> None:
+def test_an_archive_downloaded_by_hand_is_checked_and_unpacked(site: Site, tmp_path: Path) -> None:
     (tmp_path / f"{SPLIT}.tar.gz").write_bytes(site.archives[f"/{SPLIT}.tar.gz"])
     fetch(site, tmp_path)
     assert site.ranges == []
@@ -192,17 +190,17 @@ def test_a_wrong_checksum_names_both_and_the_remedy(
     made = download.ARCHIVE_MD5[SPLIT]
     monkeypatch.setitem(download.ARCHIVE_MD5, SPLIT, "0" * 32)
     message = refusal(site, tmp_path)
-    assert f"{SPLIT}.tar.gz has MD5 {made}, LibriSpeech's has {'0' * 32}: remove it" in message
+    assert f"{SPLIT}.tar.gz has the MD5 {made} instead of {'0' * 32}: remove it" in message
     assert not (tmp_path / "LibriSpeech").exists()
 
 
 def test_a_missing_archive_and_a_missing_server_are_named(site: Site, tmp_path: Path) -> None:
     site.archives.clear()
     message = refusal(site, tmp_path)
-    assert f"{site.url}/{SPLIT}.tar.gz can't be fetched: HTTP Error 404" in message
+    assert f"{site.url}/{SPLIT}.tar.gz can't be downloaded: HTTP Error 404" in message
     assert f"put it at {tmp_path}/{SPLIT}.tar.gz" in message
-    with pytest.raises(UserError, match=r"can't be fetched: .*refused"):
-        download.librispeech(SPLIT, "http://127.0.0.1:9", str(tmp_path))
+    with pytest.raises(UserError, match=r"can't be downloaded: .*refused"):
+        download.download_split(SPLIT, "http://127.0.0.1:9", str(tmp_path))
     assert files(tmp_path) == set()
 
 
@@ -214,7 +212,7 @@ def test_an_unknown_split_names_the_known_ones(site: Site, tmp_path: Path) -> No
 def test_a_folder_that_can_not_be_written_is_named(site: Site, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     message = refusal(site, tmp_path / "file/below")
-    assert f"{tmp_path}/file/below" in message and "can't be fetched" in message
+    assert f"{tmp_path}/file/below" in message and "can't be downloaded" in message
 
 
 def test_a_second_split_joins_the_first(
@@ -227,7 +225,7 @@ def test_a_second_split_joins_the_first(
     assert (tmp_path / "LibriSpeech/README.TXT").read_bytes() == b"newer"
 
 
-def test_a_rest_of_an_interrupted_unpacking_does_not_matter(site: Site, tmp_path: Path) -> None:
+def test_remains_of_an_interrupted_unpacking_do_not_matter(site: Site, tmp_path: Path) -> None:
     rest = tmp_path / f".{SPLIT}.partial" / "LibriSpeech" / SPLIT
     rest.mkdir(parents=True)
     (rest / "half.flac").write_bytes(b"")
@@ -240,12 +238,14 @@ def test_an_archive_that_can_not_be_unpacked_is_named_and_kept(
 ) -> None:
     site.offer(SPLIT, b"no archive", monkeypatch)
     message = refusal(site, tmp_path)
-    assert f"{tmp_path}/{SPLIT}.tar.gz can't be unpacked" in message and "Make room" in message
+    assert (
+        f"{tmp_path}/{SPLIT}.tar.gz can't be unpacked" in message and "Free disk space" in message
+    )
     assert not (tmp_path / "LibriSpeech").exists()
     assert files(tmp_path) == {f"{SPLIT}.tar.gz"}
 
 
-def test_a_full_disk_is_told_and_unpacked_later(
+def test_a_full_disk_is_an_error_and_unpacking_succeeds_later(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*unused: object) -> None:
@@ -256,4 +256,4 @@ def test_a_full_disk_is_told_and_unpacked_later(
         assert "can't be unpacked: [Errno 28] No space left" in refusal(site, tmp_path)
     fetch(site, tmp_path)
     assert files(tmp_path) == WHOLE
-    assert len(site.ranges) == 1  # it wasn't fetched again
+    assert len(site.ranges) == 1  # it wasn't downloaded again

@@ -53,7 +53,7 @@ def test_sets_have_their_shares_of_the_utterances() -> None:
     assert counts(split(spoken({f"s{number}": 1 for number in range(10)}))) == [7, 2, 1]
 
 
-def test_who_speaks_most_is_heard_in_training() -> None:
+def test_the_largest_speaker_is_in_the_training_set() -> None:
     few = spoken({"big": 1000, **{f"s{number}": 10 for number in range(100)}})
     sets = split(few)
     assert "big" in speakers_of(sets["train"])
@@ -61,7 +61,7 @@ def test_who_speaks_most_is_heard_in_training() -> None:
     assert counts(split(spoken({"a": 10, "big": 1000, "b": 10}))) == [1000, 10, 10]
 
 
-def test_neither_order_nor_place_changes_the_sets_but_the_seed_does() -> None:
+def test_only_the_seed_changes_the_sets_not_order_or_path() -> None:
     utterances = spoken({f"s{number}": 3 for number in range(30)})
     shuffled = utterances[:]
     random.Random(1).shuffle(shuffled)
@@ -79,7 +79,7 @@ def test_a_few_more_speakers_leave_most_where_they_are() -> None:
     assert len(moved) < 20
 
 
-def test_unknown_speakers_count_each_for_itself_by_recording() -> None:
+def test_unknown_speakers_count_as_one_per_recording() -> None:
     unknown = [Utterance(f"x/{n}", f"/x/{n // 2}.wav", "a", "") for n in range(100)]
     sets = split(unknown)
     assert counts(sets) == [70, 20, 10]
@@ -105,31 +105,31 @@ def test_another_name_of_the_corpus_folder_changes_no_set() -> None:
     }
 
 
-def test_unknown_speakers_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_unknown_speakers_cause_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     known = spoken({f"s{number}": 3 for number in range(4)})
     unknown = [Utterance(f"x/{n}", f"/x/{n}.wav", "a", "") for n in range(5)]
     with caplog.at_level(logging.WARNING, logger="absl"):
         split(known)
         assert not caplog.text
         split(known + unknown)
-    assert "Nobody says who speaks in 5 of 17 utterances: the same voice will be" in caplog.text
+    assert "The speaker of 5 of 17 utterances is unknown: the same voice may be" in caplog.text
 
 
-def test_too_few_speakers_are_told() -> None:
+def test_too_few_speakers_are_refused() -> None:
     two = spoken({"a": 50, "b": 50})
-    with pytest.raises(UserError, match=r"There are 2 speakers, .*train, dev, test.*--train_files"):
+    with pytest.raises(UserError, match=r"has 2 speakers, .*train, dev, test.*--train_files"):
         split(two)
     assert counts(split(two, (90, 0, 10))) == [50, 0, 50]
     assert counts(split(two, (100, 0, 0))) == [100, 0, 0]
 
 
-def test_shares_are_read() -> None:
+def test_shares_are_parsed() -> None:
     assert parse_shares("70/20/10") == (70, 20, 10)
     assert parse_shares(" 100 / 0/0") == (100, 0, 0)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("70/30", "--split=70/30 is not three whole numbers: .*--split=70/20/10"),
         ("70/20/1²", "is not three whole numbers"),
@@ -140,6 +140,6 @@ def test_shares_are_read() -> None:
         ("0/50/50", "leaves nothing to train on"),
     ],
 )
-def test_other_shares_are_told(text: str, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_invalid_shares_are_refused(text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         parse_shares(text)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from speech.corpora.formats.librispeech import librispeech
+from speech.corpora.formats.librispeech import find_utterances
 from speech.corpora.utterance import Utterance, transcript_of, with_copies
 from utils import UserError
 
@@ -28,15 +28,15 @@ def split(tmp_path: Path, write_split: WriteSplit) -> Path:
 
 
 def listed(folder: Path) -> list[Utterance]:
-    return librispeech([str(folder)])
+    return find_utterances([str(folder)])
 
 
-def test_a_transcript_is_as_it_is_written_unless_it_is_blank() -> None:
+def test_a_blank_text_is_no_transcript() -> None:
     assert transcript_of(" Two  words\n") == " Two  words\n"
     assert [transcript_of(blank) for blank in ("", " ", "\t\u00a0\n")] == [None] * 3
 
 
-def test_copies_stand_right_behind_their_utterance(split: Path) -> None:
+def test_copies_directly_follow_their_utterance(split: Path) -> None:
     utterances = listed(split)
     copied = with_copies(utterances, 2)
     assert [each.utterance_id for each in copied[:4]] == [
@@ -50,7 +50,7 @@ def test_copies_stand_right_behind_their_utterance(split: Path) -> None:
     assert with_copies(utterances, 0) == utterances
 
 
-def test_what_has_no_audio_or_transcript_has_no_copies(split: Path) -> None:
+def test_utterances_without_audio_or_transcript_have_no_copies(split: Path) -> None:
     (split / "84/2/84-2-0000.flac").unlink()
     (split / "84/2/84-2-0002.flac").write_bytes(b"")
     ids = [
@@ -59,7 +59,13 @@ def test_what_has_no_audio_or_transcript_has_no_copies(split: Path) -> None:
     assert ids == ["84-2-0000", "84-2-0001", "84-2-0001#1", "84-2-0002"]
 
 
-def test_an_utterance_with_the_name_of_a_copy_is_refused(split: Path) -> None:
+def test_an_utterance_with_the_id_of_a_copy_is_refused(split: Path) -> None:
     (split / "84/2/84-2-0001#1.flac").write_bytes(b"")
-    with pytest.raises(UserError, match="84-2-0001#1 has the name that a copy of 84-2-0001"):
+    with pytest.raises(UserError, match="84-2-0001#1 has the id of a copy of 84-2-0001"):
         with_copies(listed(split), 1)
+
+
+def test_where_is_the_place_else_the_audio_file_else_the_id() -> None:
+    assert Utterance("id", "a.wav", "a", "", place="train.csv:2").where == "train.csv:2"
+    assert Utterance("id", "a.wav", "a", "").where == "a.wav"
+    assert Utterance("id", None, "a", "").where == "id"

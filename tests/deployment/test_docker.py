@@ -1,4 +1,4 @@
-"""Dockerfile and compose.yaml, read: what they name is there, and packages are setup.cfg's."""
+"""Dockerfile and compose.yaml, parsed: their files exist, and their packages are setup.cfg's."""
 
 import configparser
 import fnmatch
@@ -30,7 +30,7 @@ class Instruction:
 @dataclass(frozen=True)
 class Stage:
     name: str
-    parent: str  # an image, or a stage before
+    parent: str  # an image, or an earlier stage
     instructions: tuple[Instruction, ...]
 
 
@@ -65,7 +65,7 @@ def pins() -> configparser.RawConfigParser:
 
 
 def whole(stages: dict[str, Stage], target: str) -> list[Instruction]:
-    """All that an image is made of, from its base on."""
+    """Returns all instructions of an image, from its base on."""
     found: list[Instruction] = []
     while target in stages:
         found = [*stages[target].instructions, *found]
@@ -74,7 +74,7 @@ def whole(stages: dict[str, Stage], target: str) -> list[Instruction]:
 
 
 def ignored(path: str) -> bool:
-    """Whether .dockerignore keeps a path out; the last of its lines that fits decides."""
+    """Returns whether .dockerignore excludes a path; its last matching line decides."""
     out = False
     for line in (ROOT / ".dockerignore").read_text().splitlines():
         pattern = line.removeprefix("!")
@@ -84,7 +84,7 @@ def ignored(path: str) -> bool:
         above = ["/".join(parts[: length + 1]) for length in range(len(parts))]
         if pattern.startswith("**/"):
             fits = any(fnmatch.fnmatch(part, pattern[3:]) for part in parts)
-        else:  # a star is of one folder
+        else:  # a star matches within one folder
             fits = any(
                 each.count("/") == pattern.count("/") and fnmatch.fnmatch(each, pattern)
                 for each in above
@@ -94,7 +94,7 @@ def ignored(path: str) -> bool:
     return out
 
 
-def test_every_stage_stands_on_the_same_python_or_on_a_stage_before(
+def test_every_stage_is_based_on_the_same_python_or_on_an_earlier_stage(
     stages: dict[str, Stage],
 ) -> None:
     assert set(TARGETS) <= set(stages)
@@ -108,7 +108,7 @@ def test_every_stage_stands_on_the_same_python_or_on_a_stage_before(
         assert set(named) <= set(names[:number])
 
 
-def test_what_is_copied_is_there_and_not_ignored(stages: dict[str, Stage]) -> None:
+def test_copied_files_exist_and_are_not_ignored(stages: dict[str, Stage]) -> None:
     sources = [
         source
         for stage in stages.values()
@@ -122,7 +122,7 @@ def test_what_is_copied_is_there_and_not_ignored(stages: dict[str, Stage]) -> No
         assert source == "." or not ignored(source)
 
 
-def test_the_images_hold_the_whole_program_and_no_data(pins: configparser.RawConfigParser) -> None:
+def test_images_contain_the_whole_program_and_no_data(pins: configparser.RawConfigParser) -> None:
     modules = re.split(r",\s*", pins["options"]["py_modules"])
     packages = find_packages(str(ROOT), include=["speech", "speech.*"])
     assert len(packages) > 20
@@ -141,32 +141,32 @@ def test_the_images_hold_the_whole_program_and_no_data(pins: configparser.RawCon
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_an_image_runs_its_command_as_somebody_without_rights(
+def test_image_runs_its_command_as_an_unprivileged_user(
     stages: dict[str, Stage], target: str
 ) -> None:
-    made_of = whole(stages, target)
-    last = {each.word: each.rest for each in made_of}
+    instructions_of_image = whole(stages, target)
+    last = {each.word: each.rest for each in instructions_of_image}
     assert last["CMD"] == f'["{target}"]'
     assert "ENTRYPOINT" not in last  # SageMaker gives the command as an argument
     program = ROOT / "sagemaker" / target
     assert os.access(program, os.X_OK)
     assert program.read_text().startswith("#!/usr/bin/env python3\n")
-    (path,) = (each.rest for each in made_of if each.rest.startswith("PATH="))
+    (path,) = (each.rest for each in instructions_of_image if each.rest.startswith("PATH="))
     assert path.startswith("PATH=/opt/program/sagemaker:/opt/venv/bin:$PATH")
     assert last["WORKDIR"] == "/opt/program"
     assert last["USER"] == "${RUN_AS}"
     assert last["ARG"] == "RUN_AS=speech"
-    assert any("useradd" in each.rest and "speech" in each.rest for each in made_of)
+    assert any("useradd" in each.rest and "speech" in each.rest for each in instructions_of_image)
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_nothing_that_builds_is_in_an_image(stages: dict[str, Stage], target: str) -> None:
+def test_images_contain_no_build_tools(stages: dict[str, Stage], target: str) -> None:
     runs = [each.rest for each in whole(stages, target) if each.word == "RUN"]
     assert runs
     assert not any(BUILD_TOOLS.search(run) for run in runs)
 
 
-def test_the_server_is_asked_whether_it_is_healthy(stages: dict[str, Stage]) -> None:
+def test_server_has_a_health_check(stages: dict[str, Stage]) -> None:
     (health,) = (each for each in whole(stages, "serve") if each.word == "HEALTHCHECK")
     assert "http://127.0.0.1:8080/ping" in health.rest
     assert "--port=8080" in (ROOT / "sagemaker" / "serve").read_text()
@@ -176,7 +176,7 @@ def test_the_server_is_asked_whether_it_is_healthy(stages: dict[str, Stage]) -> 
 def test_packages_are_those_of_setup_cfg(
     stages: dict[str, Stage], pins: configparser.RawConfigParser, target: str, tmp_path: Path
 ) -> None:
-    """Its own commands are run, up to the one that installs."""
+    """Runs the image's own commands, up to the one that installs."""
     (tmp_path / "setup.cfg").write_text((ROOT / "setup.cfg").read_text())
     for each in whole(stages, f"{target}-packages"):
         if each.word == "RUN" and "pins.py" in each.rest:
@@ -186,11 +186,11 @@ def test_packages_are_those_of_setup_cfg(
                 env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "TENSORFLOW": "cpu"},
                 check=True,
             )
-    asked = set((tmp_path / "pins.txt").read_text().split())
+    pinned = set((tmp_path / "pins.txt").read_text().split())
     extras = pins["options.extras_require"]
     expected = [pins["options"]["install_requires"], extras["cpu"], extras["ffmpeg"]]
     expected.append(extras["serve" if target == "serve" else "numbers"])
-    assert asked == set(" ".join(expected).split())
+    assert pinned == set(" ".join(expected).split())
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +206,7 @@ def test_services_build_the_targets_and_run_their_commands(services: dict[str, A
         assert service["command"] == [target]
 
 
-def test_services_share_a_folder_and_the_server_reads_alone(services: dict[str, Any]) -> None:
+def test_services_share_a_folder_that_the_server_only_reads(services: dict[str, Any]) -> None:
     assert services["train"]["volumes"] == ["${ML_DIR:-./ml}:/opt/ml"]
     model, compiled = services["serve"]["volumes"]
     assert model == "${ML_DIR:-./ml}/model:/opt/ml/model:ro"

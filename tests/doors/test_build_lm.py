@@ -99,7 +99,7 @@ def transcript_words(split: str) -> list[list[str]]:
     ]
 
 
-def test_what_is_wrong_is_told_with_the_remedy(tmp_path: Path) -> None:
+def test_errors_have_a_remedy(tmp_path: Path) -> None:
     text = write_lines(tmp_path / "text", sentences(5))
     folder = f"--output_dir={tmp_path / 'lm'}"
     for flags, parts in (
@@ -131,7 +131,7 @@ def test_a_languages_text_is_written_in_its_letters(tmp_path: Path) -> None:
 
 
 @needs_kenlm
-def test_kenlm_makes_the_model_where_it_is(tmp_path: Path) -> None:
+def test_kenlm_builds_the_model_if_available(tmp_path: Path) -> None:
     text = write_lines(tmp_path / "text", sentences(300))
     flags = ("--discount_fallback", "--arpa_order=3", "--top_k=20")
     first = run_door(DOOR, f"--input_txt={text}", f"--output_dir={tmp_path / 'lm'}", *flags)
@@ -144,7 +144,7 @@ def test_kenlm_makes_the_model_where_it_is(tmp_path: Path) -> None:
 
 
 @needs_kenlm
-def test_anothers_model_becomes_a_scorer(tmp_path: Path) -> None:
+def test_an_existing_model_becomes_a_scorer(tmp_path: Path) -> None:
     arpa = tmp_path / "arpa"
     arpa.write_text(
         "\\data\\\nngram 1=4\nngram 2=1\n\n\\1-grams:\n-1\t<unk>\n-99\t<s>\t-0.3\n-1\t</s>\n"
@@ -162,7 +162,7 @@ def test_anothers_model_becomes_a_scorer(tmp_path: Path) -> None:
     assert (tmp_path / "scorers" / "hello").stat().st_size
 
 
-def test_a_run_that_is_terminated_leaves_neither_files_nor_an_estimator(tmp_path: Path) -> None:
+def test_a_terminated_run_leaves_neither_files_nor_an_estimator(tmp_path: Path) -> None:
     folder = tmp_path / "lm"
     bins = tmp_path / "bin"
     bins.mkdir()

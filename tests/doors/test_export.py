@@ -1,4 +1,4 @@
-"""The door export.py, as people run it, on a model of a few steps."""
+"""The door export.py as a program, on a model of a few training steps."""
 
 import subprocess
 from pathlib import Path
@@ -61,7 +61,7 @@ def exporting(
     return folder, result
 
 
-def test_every_form_is_written_and_told(
+def test_every_form_is_written_and_printed(
     exporting: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     folder, result = exporting
@@ -70,12 +70,12 @@ def test_every_form_is_written_and_told(
     assert last == f"The model's card: {folder}/model_card.md"
     assert [line.partition(":")[0] for line in lines] == ["checkpoint", *FORMS]
     assert all(" MB WER " in line for line in lines)
-    # What the converter says of itself is nothing to those who export.
+    # The converter's own messages are left out.
     assert "Summary on the non-converted ops" not in result.stderr
     assert "Ignored output_format" not in result.stderr
 
 
-def test_page_tells_of_data_sizes_and_rates(
+def test_page_lists_data_sizes_and_rates(
     exporting: tuple[Path, subprocess.CompletedProcess[str]], shards: ShardSet
 ) -> None:
     folder, _ = exporting
@@ -84,10 +84,10 @@ def test_page_tells_of_data_sizes_and_rates(
     assert f"`{shards.pattern}`: 4 utterances, 0.00 hours." in page
     rows = [line for line in page.splitlines() if line.split(" ")[1:2] and " MB |" in line]
     assert [row.split(" ")[1] for row in rows] == ["checkpoint", *FORMS]
-    for row in rows[:3]:  # as exact as the checkpoint
+    for row in rows[:3]:  # the same as the checkpoint
         assert "| 0 of 4 |" in row
         assert row.split("|")[3:7] == rows[0].split("|")[3:7]
-    assert 'exported.load("saved_model")' in page and "tensorflow/serving" in page
+    assert 'model = load("saved_model")' in page and "tensorflow/serving" in page
 
 
 def test_all_forms_write_the_same_transcript_of_a_recording(
@@ -107,7 +107,7 @@ def test_all_forms_write_the_same_transcript_of_a_recording(
 
 
 @pytest.mark.slow
-def test_one_format_is_written_alone_and_not_measured(tmp_path: Path) -> None:
+def test_single_format_is_written_and_not_measured(tmp_path: Path) -> None:
     write_model(tmp_path / "model")
     result = run_door(
         "export.py",
@@ -125,7 +125,7 @@ def test_one_format_is_written_alone_and_not_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flag", "told"),
+    ("flag", "expected"),
     [
         ("--formats=onnx", "--formats=onnx: value should be some of <saved_model|tflite"),
         ("--formats=", "--formats=: value should be some of"),
@@ -133,5 +133,5 @@ def test_one_format_is_written_alone_and_not_measured(tmp_path: Path) -> None:
         ("--model_dir=no-such-model", "no-such-model is not a model directory"),
     ],
 )
-def test_flags_that_cannot_be_are_refused(flag: str, told: str) -> None:
-    assert_refused(export, "--export_dir=gs://bucket/x", flag, parts=[told])
+def test_invalid_flags_are_refused(flag: str, expected: str) -> None:
+    assert_refused(export, "--export_dir=gs://bucket/x", flag, parts=[expected])

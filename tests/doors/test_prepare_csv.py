@@ -91,7 +91,7 @@ SETS = ("--train_files=de/train.csv", "--dev_files=de/dev.csv", "--test_files=de
 # --- Sets -----------------------------------------------------------------------------------------
 
 
-def test_three_tables_become_the_three_sets_that_training_looks_for(german: Path) -> None:
+def test_three_tables_become_the_three_sets_of_training(german: Path) -> None:
     made(german, *SETS, "--language=de", "--nopad")
     assert transcripts_of(german / "data/train.tfrecords") == {
         "de/wav/train-1": "grüß gott train",
@@ -154,7 +154,7 @@ def test_only_the_training_set_gets_augmented_copies(german: Path) -> None:
     assert len(transcripts_of(german / "data/test.tfrecords")) == 3
 
 
-def test_what_is_missing_or_broken_is_skipped_and_named(german: Path) -> None:
+def test_missing_and_broken_audio_is_skipped_and_named(german: Path) -> None:
     table = german / "de/train.csv"
     table.write_text(table.read_text() + "wav/none.wav,1,weg\nwav/bad.mp3,1,kaputt\n")
     (german / "de/wav/bad.mp3").write_bytes(b"<html>404 not found</html>")
@@ -192,7 +192,7 @@ def test_shards_can_be_verified_and_measured(german: Path) -> None:
 # --- Characters -----------------------------------------------------------------------------------
 
 
-def test_all_rows_with_characters_that_the_alphabet_lacks_are_named_before_the_work(
+def test_all_rows_with_unknown_characters_are_named_before_preparation(
     german: Path,
 ) -> None:
     outcome = run(german, "--files_path=de/train.csv", "--tfrecords_file=t")
@@ -211,7 +211,7 @@ def test_strict_stops_at_unknown_characters_and_names_them_all(german: Path) -> 
     assert not list(german.glob("t.*"))
 
 
-def test_a_forgotten_language_is_told_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_forgotten_language_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     write_table(tmp_path / "ru/all.csv", ["кот", "дом"])
     told = refusal(tmp_path, "--files_path=ru/all.csv", "--tfrecords_file=t")
     assert "т (U+0442" in told and "--language" in told
@@ -219,7 +219,7 @@ def test_a_forgotten_language_is_told_and_leaves_nothing_behind(tmp_path: Path) 
     made(tmp_path, "--files_path=ru/all.csv", "--tfrecords_file=t", "--language=ru", "--nopad")
 
 
-def test_a_language_without_rules_of_its_own_is_prepared_with_a_made_alphabet(
+def test_a_language_without_its_own_rules_uses_a_made_alphabet(
     tmp_path: Path,
 ) -> None:
     write_table(tmp_path / "pl/all.csv", ["Cześć, Łucja!", "Do widzenia."])
@@ -230,7 +230,7 @@ def test_a_language_without_rules_of_its_own_is_prepared_with_a_made_alphabet(
     assert set(transcripts_of(tmp_path / "t").values()) == {"cześć łucja", "do widzenia"}
 
 
-def test_make_alphabet_writes_what_prepares_the_corpus(german: Path) -> None:
+def test_make_alphabet_writes_an_alphabet_of_the_corpus(german: Path) -> None:
     printed = made(german, *SETS, "--language=de", "--make_alphabet")
     assert "LATIN SMALL LETTER SHARP S" in printed and "data/alphabet.txt" in printed
     written = read_alphabet(str(german / "data/alphabet.txt"))
@@ -240,7 +240,7 @@ def test_make_alphabet_writes_what_prepares_the_corpus(german: Path) -> None:
     assert skipped(german / "data/train.tfrecords") == []
 
 
-def test_make_alphabet_leaves_suspicious_characters_out_and_says_so(tmp_path: Path) -> None:
+def test_make_alphabet_leaves_out_and_reports_suspicious_characters(tmp_path: Path) -> None:
     write_table(tmp_path / "ru/all.csv", ["кот 7", "дом", "дoм"])  # a Latin o
     printed = made(tmp_path, "--files_path=ru/all.csv", "--make_alphabet", "--alphabet=a.txt")
     assert "digit" in printed and "Latin among Cyrillic" in printed
@@ -248,7 +248,7 @@ def test_make_alphabet_leaves_suspicious_characters_out_and_says_so(tmp_path: Pa
     assert "left out: o (U+006F, LATIN SMALL LETTER O)" in (tmp_path / "a.txt").read_text()
 
 
-def test_numbers_and_diacritics_are_written_as_the_flags_say(tmp_path: Path) -> None:
+def test_flags_normalise_numbers_and_diacritics(tmp_path: Path) -> None:
     pytest.importorskip("num2words")
     write_table(tmp_path / "fr/all.csv", ["L\u2019été a 90 jours"])
     flags = ("--language=fr", "--spell_numbers", "--strip_diacritics", "--nopad")
@@ -298,7 +298,7 @@ def test_check_finds_planted_defects_and_writes_no_shards(tmp_path: Path) -> Non
     assert not (tmp_path / "data").exists()
 
 
-def test_check_of_a_good_corpus_ends_well(tmp_path: Path) -> None:
+def test_check_of_a_good_corpus_succeeds(tmp_path: Path) -> None:
     (tmp_path / "c").mkdir()
     rows: list[list[Any]] = [["wav_filename", "transcript"]]
     for number in range(6):
@@ -311,7 +311,7 @@ def test_check_of_a_good_corpus_ends_well(tmp_path: Path) -> None:
     )
 
 
-def test_write_csv_exports_what_prepares_to_the_same_shards(german: Path) -> None:
+def test_an_exported_csv_prepares_to_the_same_shards(german: Path) -> None:
     sound, rate = soundfile.read(german / "de/wav/train-1.wav")
     soundfile.write(german / "de/wav/train-1.flac", sound, rate)
     (german / "de/wav/train-1.wav").unlink()
@@ -355,7 +355,7 @@ def test_write_csv_exports_what_prepares_to_the_same_shards(german: Path) -> Non
         ([*SETS, "--format=folder"], ["de/train.csv"]),
     ],
 )
-def test_a_wrong_call_is_told_what_is_wrong(
+def test_a_wrong_call_is_refused_with_the_reason(
     german: Path, flags: list[str], parts: list[str]
 ) -> None:
     told = refusal(german, *flags)

@@ -89,7 +89,7 @@ def test_a_split_becomes_shards_and_the_rerun_leaves_them(folder: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in folder.glob("t.*")} == written
 
 
-def test_debugging_shows_each_utterances_features_and_label(folder: Path) -> None:
+def test_debugging_shows_features_and_labels_of_each_utterance(folder: Path) -> None:
     outcome = run(folder, *FLAGS, "--logging=DEBUG", "--workers=2")
     assert outcome.returncode == 0, outcome.stderr
     for name, example in records(folder).items():
@@ -132,7 +132,7 @@ def test_flags_reach_the_front_end_and_the_records(folder: Path) -> None:
         (["--features=waveform", "--winlen=0.01", "--normalisation=none"], 160),
     ],
 )
-def test_every_kind_of_features_can_be_asked_for(folder: Path, flags: list[str], bins: int) -> None:
+def test_every_kind_of_features_is_available(folder: Path, flags: list[str], bins: int) -> None:
     outcome = run(folder, *FLAGS, "--nopad", *flags)
     assert outcome.returncode == 0, outcome.stderr
     front_end = FrontEnd.from_json(index_of(folder)["settings"]["front_end"])
@@ -157,21 +157,21 @@ def test_every_kind_of_features_can_be_asked_for(folder: Path, flags: list[str],
         ("--deltas=1", "waveform"),
     ],
 )
-def test_a_flag_that_the_features_have_no_use_for_is_refused(
+def test_a_flag_without_effect_on_the_features_is_refused(
     folder: Path, flag: str, features: str
 ) -> None:
     message = refusal(folder, *FLAGS, flag, f"--features={features}")
-    assert f"{flag} means nothing to --features={features}" in message
+    assert f"{flag} has no effect on --features={features}" in message
     assert not list(folder.glob("t.*"))
 
 
-def test_mel_filters_that_stay_empty_are_warned_of(folder: Path) -> None:
+def test_empty_mel_filters_cause_a_warning(folder: Path) -> None:
     outcome = run(folder, *FLAGS, "--nfft=320")
     assert outcome.returncode == 0
     assert "of 80 mel filters" in outcome.stderr and "--nfft=320" in outcome.stderr
 
 
-def test_a_bare_call_prepares_the_sets_that_are_there_and_names_the_others(
+def test_a_bare_call_prepares_existing_sets_and_names_the_others(
     tmp_path: Path, write_split: WriteSplit
 ) -> None:
     write_split(tmp_path / "data/LibriSpeech/dev-clean", SPOKEN)
@@ -183,13 +183,13 @@ def test_a_bare_call_prepares_the_sets_that_are_there_and_names_the_others(
         *("test.tfrecords.00000000", "test.tfrecords.index.json"),
     ]
     assert set(records(tmp_path / "data", "test.tfrecords")) == {"5-1-0000"}
-    assert "train-clean-100 is not there and is left out" in outcome.stderr
+    assert "train-clean-100 doesn't exist and is left out" in outcome.stderr
     assert "--download=train-clean-100" in outcome.stderr
     assert "--download=dev-clean" not in outcome.stderr
 
 
 @pytest.mark.parametrize("folders", ["dev-clean", "./dev-clean/"])
-def test_a_split_of_librispeech_has_a_name_already(folder: Path, folders: str) -> None:
+def test_a_split_of_librispeech_has_a_default_name(folder: Path, folders: str) -> None:
     outcome = run(folder, f"--files_path={folders}")
     assert outcome.returncode == 0, outcome.stderr
     assert set(records(folder / "data", "dev.tfrecords")) == set(SPOKEN)
@@ -223,7 +223,7 @@ def test_sets_for_evaluation_are_kept_whole(
     assert (settings["max_sequence_length"], settings["max_label_length"]) == longest
 
 
-def test_ctrl_c_stops_without_a_traceback_and_the_same_call_goes_on(
+def test_ctrl_c_stops_without_a_traceback_and_the_same_call_resumes(
     tmp_path: Path, write_split: WriteSplit
 ) -> None:
     """As at a terminal: every process of the group gets the signal."""
@@ -253,11 +253,11 @@ def test_ctrl_c_stops_without_a_traceback_and_the_same_call_goes_on(
     assert 2 <= shards < 200
     outcome = run(tmp_path, *flags[:2], *flags[3:])
     assert outcome.returncode == 0, outcome.stderr
-    assert "of 200 shards are there already" in outcome.stderr
+    assert "of 200 shards exist already" in outcome.stderr
     assert len(records(tmp_path)) == 200
 
 
-def test_a_bare_call_without_data_tells_how_to_fetch_it(tmp_path: Path) -> None:
+def test_a_bare_call_without_data_names_the_download(tmp_path: Path) -> None:
     message = refusal(tmp_path)
     assert "data/LibriSpeech/train-clean-100 is not a folder" in message
     assert "python prepare_libri.py --download=train-clean-100" in message
@@ -291,7 +291,7 @@ def test_stats_report_the_sets_of_a_bare_call_and_prepare_none(
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["LibriSpeech"]
 
 
-def test_recommended_limits_discard_in_preparing_what_stats_say(folder: Path) -> None:
+def test_preparation_discards_what_stats_predict(folder: Path) -> None:
     limit = "--max_sequence_length=30"
     (row,) = (
         line.split()
@@ -302,7 +302,7 @@ def test_recommended_limits_discard_in_preparing_what_stats_say(folder: Path) ->
     assert 0 < int(row[1]) == len(index_of(folder)["skipped"]) < 4
 
 
-def test_stats_of_nothing_usable_are_an_error_behind_the_reasons(folder: Path) -> None:
+def test_stats_without_a_usable_utterance_are_an_error_after_the_reasons(folder: Path) -> None:
     for path in folder.glob("dev-clean/*/*/*.flac"):
         path.write_text("not a flac")
     outcome = run(folder, *FLAGS, "--stats")
@@ -356,7 +356,7 @@ def many(tmp_path: Path, write_split: WriteSplit) -> Path:
     return tmp_path
 
 
-def test_a_set_in_a_bucket_has_the_bytes_of_a_local_one_and_the_rerun_leaves_it(
+def test_a_set_in_a_bucket_has_the_bytes_of_a_local_one_and_is_kept(
     folder: Path, emulator: Emulator, own_bucket: str
 ) -> None:
     # Two longer records, so that a shard goes up in several requests.
@@ -377,7 +377,7 @@ def test_a_set_in_a_bucket_has_the_bytes_of_a_local_one_and_the_rerun_leaves_it(
     assert all("/.t.lock" in path for _, path in changes)
 
 
-def test_preparation_into_a_bucket_that_is_killed_goes_on_where_it_was(
+def test_a_killed_preparation_in_a_bucket_resumes(
     many: Path, emulator: Emulator, own_bucket: str
 ) -> None:
     flags = (f"--tfrecords_file={own_bucket}/t", *ONE_EACH)
@@ -397,7 +397,7 @@ def test_preparation_into_a_bucket_that_is_killed_goes_on_where_it_was(
     assert len(sent & half) <= 1  # the index may not have known the last one yet
 
 
-def test_a_bucket_that_vanishes_is_one_line_and_what_was_begun_is_finished_later(
+def test_a_bucket_that_vanishes_is_one_line_and_the_set_is_finished_later(
     many: Path, emulator: Emulator, own_bucket: str
 ) -> None:
     flags = (f"--tfrecords_file={own_bucket}/t", *ONE_EACH)
@@ -424,7 +424,9 @@ def test_a_bucket_that_vanishes_is_one_line_and_what_was_begun_is_finished_later
         ("gs://", "give it as gs://BUCKET/PATH"),
     ],
 )
-def test_a_bucket_that_can_not_be(folder: Path, own_bucket: str, target: str, says: str) -> None:
+def test_an_invalid_bucket_is_refused(
+    folder: Path, own_bucket: str, target: str, says: str
+) -> None:
     assert says in refusal(folder, FLAGS[0], f"--tfrecords_file={target}")
     assert [path.name for path in folder.iterdir()] == ["dev-clean"]
 
@@ -458,7 +460,7 @@ def test_a_set_is_verified_uploaded_and_verified_there(
     assert outcome.stdout == f"t -> {own_bucket}/data/: 0 shards sent (0.0 MB), 2 were there\n"
 
 
-def test_a_bare_call_uploads_and_verifies_the_sets_that_are_there(
+def test_a_bare_call_uploads_and_verifies_existing_sets(
     tmp_path: Path, write_split: WriteSplit, emulator: Emulator, own_bucket: str
 ) -> None:
     for split in ("dev-clean", "test-clean"):
@@ -477,7 +479,7 @@ def test_a_bare_call_uploads_and_verifies_the_sets_that_are_there(
     assert "error: 2 damaged shards:\n  data/dev.tfrecords.00000000: " in outcome.stderr
 
 
-def test_damaged_shards_are_told_one_a_line_and_not_uploaded(
+def test_damaged_shards_are_listed_one_per_line_and_not_uploaded(
     folder: Path, emulator: Emulator, own_bucket: str
 ) -> None:
     assert run(folder, *FLAGS, "--partition_size=1", "--nopad").returncode == 0
@@ -490,8 +492,8 @@ def test_damaged_shards_are_told_one_a_line_and_not_uploaded(
             "error: 2 damaged shards:",
             "  t.00000001: the record at byte 0 is damaged",
             "  t.00000003: is missing",
-            "Remove those of them that are there and run the command that wrote them again: "
-            "it writes just these.",
+            "Remove those that exist and run the command that wrote them again: it writes only "
+            "these.",
         ]
         assert outcome.stdout.startswith("t: 2 records (")
     assert objects(emulator, own_bucket) == {}
@@ -520,7 +522,7 @@ def test_damaged_shards_are_told_one_a_line_and_not_uploaded(
         (["--verify", "--tfrecords_file=gs://bucket"], "give it as gs://BUCKET/PATH"),
     ],
 )
-def test_a_call_that_can_not_be_meant(
+def test_an_invalid_upload_is_refused(
     tmp_path: Path, own_bucket: str, flags: list[str], says: str
 ) -> None:
     write_shards(tmp_path, random_utterances([40], bins=4), name="t")
@@ -595,7 +597,7 @@ def test_an_unusable_utterance_is_skipped_by_name_and_reason(
 
 
 @pytest.mark.parametrize(("utterance_id", "frames"), [("3-1-0001", 49), ("3-1-0002", 49)])
-def test_8_khz_and_stereo_are_good(faulty: Path, utterance_id: str, frames: int) -> None:
+def test_8_khz_and_stereo_are_usable(faulty: Path, utterance_id: str, frames: int) -> None:
     assert records(faulty)[utterance_id]["feature_length"] == [frames]
 
 
@@ -608,7 +610,7 @@ def test_the_skipped_are_counted_by_reason_and_nothing_else_is_missing(faulty: P
     assert "Traceback" not in (faulty / "stderr").read_text()
 
 
-def test_strict_stops_at_the_first_of_them(faulty: Path) -> None:
+def test_strict_stops_at_the_first_unusable_utterance(faulty: Path) -> None:
     message = refusal(faulty, FLAGS[0], "--tfrecords_file=strict", "--strict")
     assert "3-1-0000: unreadable audio" in message and "--strict" in message
     assert not list(faulty.glob("strict*")) and not list(faulty.glob(".strict*"))
@@ -632,25 +634,25 @@ def test_a_missing_folder(folder: Path) -> None:
 def test_an_empty_folder(folder: Path) -> None:
     (folder / "empty").mkdir()
     message = refusal(folder, "--files_path=empty", "--tfrecords_file=t")
-    assert "empty holds no utterances" in message and "--files_path" in message
+    assert "empty contains no utterances" in message and "--files_path" in message
 
 
 @pytest.mark.parametrize("place", ["file/below/t", "/proc/self/t"])
-def test_an_output_folder_that_can_not_be_written(folder: Path, place: str) -> None:
+def test_an_output_folder_that_can_not_be_written_is_named(folder: Path, place: str) -> None:
     (folder / "file").write_text("")
     message = refusal(folder, FLAGS[0], f"--tfrecords_file={place}")
     lock = os.path.join(os.path.dirname(place), ".t.lock")
     assert f"{lock} can't be written" in message and "--tfrecords_file" in message
 
 
-def test_other_settings_over_a_set_that_is_there(folder: Path) -> None:
+def test_other_settings_over_an_existing_set_are_refused(folder: Path) -> None:
     assert run(folder, *FLAGS).returncode == 0
     message = refusal(folder, *FLAGS, "--nrof_fbanks=40")
     assert "t.index.json was made with other settings: mel_filters 80 then, 40 now" in message
     assert "--tfrecords_file" in message
 
 
-def test_a_mended_transcript_over_a_set_that_is_there(folder: Path) -> None:
+def test_a_changed_transcript_over_an_existing_set_is_refused(folder: Path) -> None:
     assert run(folder, *FLAGS).returncode == 0
     transcripts = folder / "dev-clean/1/1/1-1.trans.txt"
     transcripts.write_text(transcripts.read_text().replace("HELLO", "HALLO"))
@@ -659,7 +661,7 @@ def test_a_mended_transcript_over_a_set_that_is_there(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("folders", ["speech", "dev-clean,speech", "dev-other"])
-def test_folders_without_a_name_for_their_shards(
+def test_folders_without_a_name_for_their_shards_are_refused(
     folder: Path, write_split: WriteSplit, folders: str
 ) -> None:
     for name in ("speech", "dev-other"):
@@ -675,12 +677,12 @@ def test_a_folder_of_splits(folder: Path) -> None:
     assert not list(folder.glob("t.*"))
 
 
-def test_a_split_that_is_not_there_to_download(tmp_path: Path) -> None:
+def test_an_unknown_split_is_not_downloaded(tmp_path: Path) -> None:
     message = refusal(tmp_path, "--download=dev-clear")
     assert "dev-clear is not a split of LibriSpeech" in message
 
 
-def test_the_name_of_a_default_set_alone_means_that_set(
+def test_the_name_of_a_default_set_implies_its_folder(
     tmp_path: Path, write_split: WriteSplit
 ) -> None:
     write_split(tmp_path / "data/LibriSpeech/train-clean-100", SPOKEN)
@@ -698,21 +700,23 @@ def test_the_name_of_a_default_set_alone_means_that_set(
     [
         ("out/", "--tfrecords_file=out/ is a folder: add the name"),
         ("..", "as in ../train.tfrecords"),
-        ("out/t.00000000", "names one file of a set: give what all its names begin with, out/t."),
-        ("t.index.json", "names one file of a set: give what all its names begin with, t."),
+        ("out/t.00000000", "names one file of a set: give the beginning of all its names, out/t."),
+        ("t.index.json", "names one file of a set: give the beginning of all its names, t."),
         ("gs://ab", "error: gs://ab can't be in a bucket"),
         ("gs://UPPER/t", "error: gs://UPPER/t can't be in a bucket"),
         ("gs://bucket/data/", "as in gs://bucket/data/train.tfrecords"),
     ],
 )
 @pytest.mark.parametrize("task", [FLAGS[0], "--verify"])
-def test_a_name_that_no_set_can_have(folder: Path, name: str, says: str, task: str) -> None:
+def test_a_name_that_no_set_can_have_is_refused(
+    folder: Path, name: str, says: str, task: str
+) -> None:
     assert says in refusal(folder, task, f"--tfrecords_file={name}")
     assert [path.name for path in folder.iterdir()] == ["dev-clean"]
 
 
 @pytest.mark.parametrize("folders", ["gs://", "gs://UPPER/x"])
-def test_a_folder_in_what_can_be_no_bucket(folder: Path, folders: str) -> None:
+def test_a_folder_in_an_invalid_bucket_is_refused(folder: Path, folders: str) -> None:
     message = refusal(folder, f"--files_path={folders}", FLAGS[1])
     assert f"error: {folders} can't be in a bucket: give it as gs://BUCKET/PATH" in message
 
@@ -733,7 +737,7 @@ def test_a_folder_in_what_can_be_no_bucket(folder: Path, folders: str) -> None:
         (["--runner="], "--runner= names no Apache Beam runner"),
     ],
 )
-def test_flags_of_which_one_would_be_left_undone(folder: Path, flags: list[str], both: str) -> None:
+def test_several_tasks_are_refused(folder: Path, flags: list[str], both: str) -> None:
     assert f"error: {both}" in refusal(folder, *flags)
     assert [path.name for path in folder.iterdir()] == ["dev-clean"]
 
@@ -761,11 +765,11 @@ def test_folders_whose_names_are_not_utf_8(tmp_path: Path, write_split: WriteSpl
     assert set(records(tmp_path)) == {"a-1-0000"}
 
 
-def test_a_start_without_a_set(folder: Path) -> None:
+def test_a_starting_position_without_a_set_is_refused(folder: Path) -> None:
     (folder / "data").mkdir()
     (folder / "dev-clean").rename(folder / "data/dev-clean")
     message = refusal(folder, "--starting_position=2")
-    assert "--starting_position is of one set" in message and "--files_path" in message
+    assert "--starting_position applies to one set" in message and "--files_path" in message
 
 
 def test_a_positional_argument(folder: Path) -> None:
@@ -784,12 +788,12 @@ def test_a_positional_argument(folder: Path) -> None:
         ("--nrof_fbanks=0", "--nrof_fbanks"),
         ("--workers=0", "workers"),
         ("--partition_size=many", "partition_size"),
-        ("--starting_position=4", "--starting_position=4 lies outside the corpus of 4"),
+        ("--starting_position=4", "--starting_position=4 is outside the corpus of 4"),
         ("--alphabet=letters.txt", "letters.txt can't be read: No such file"),
         ("--colour=red", "colour"),
     ],
 )
-def test_a_flag_that_can_not_be(folder: Path, flag: str, says: str) -> None:
+def test_an_invalid_flag_is_refused(folder: Path, flag: str, says: str) -> None:
     assert says in refusal(folder, *FLAGS, flag)
     assert not list(folder.glob("t.*"))
 
@@ -819,12 +823,12 @@ def test_threefold_set_of_speeds_in_one_command(folder: Path) -> None:
         ((*FLAGS, "--augment=overlay[source=noises]"), ["source=noises is no folder"]),
         ((*FLAGS, "--augment=codec[codec=mp5]"), ["codec=mp5 is none of opus, mp3"]),
         ((*FLAGS, "--augment=time_mask"), ["--augment=time_mask", "give it to training.py"]),
-        ((*FLAGS, "--augment=speed", "--stats"), ["--stats measures recordings"]),
-        ((*FLAGS, "--augmented_copies=2"), ["--augmented_copies=2 of what?", "--augment"]),
-        (("--augment=speed",), ["--augment is of one set", "--files_path"]),
+        ((*FLAGS, "--augment=speed", "--stats"), ["--stats measures the original recordings"]),
+        ((*FLAGS, "--augmented_copies=2"), ["--augmented_copies=2 requires --augment"]),
+        (("--augment=speed",), ["--augment applies to one set", "--files_path"]),
     ],
 )
-def test_augmentation_that_can_not_be_done_is_told(
+def test_invalid_augmentation_is_refused(
     folder: Path, flags: tuple[str, ...], names: list[str]
 ) -> None:
     message = refusal(folder, *flags)

@@ -1,4 +1,4 @@
-"""The server as a program, over HTTP."""
+"""The door serve.py as a program, over HTTP and WebSocket."""
 
 import base64
 import contextlib
@@ -33,9 +33,9 @@ import serve
 from speech.decoding.beam_search import BeamSettings
 from speech.decoding.scorer import read_scorer
 from speech.export import loading
-from speech.transcription.live import LiveTranscriber, Partial
-from speech.transcription.subtitles import joined
-from speech.transcription.transcriber import Heard, Transcriber
+from speech.transcription.live import LiveTranscriber, PartialTranscript
+from speech.transcription.subtitles import join_words
+from speech.transcription.transcriber import TranscribedSegment, Transcriber
 
 UPLOAD_MB, SECONDS, BEAM_WIDTH = 0.3, 20, 8
 
@@ -81,7 +81,7 @@ def client(server: Server) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def transcriber(folder: Path) -> Transcriber:
-    """What the server hears with, by default."""
+    """Returns a transcriber with the server's defaults."""
     scorer = read_scorer(str(folder / "tiny.scorer"))
     model = loading.load(str(folder / "model"))
     return Transcriber(model, BeamSettings(beam_width=BEAM_WIDTH), scorer)
@@ -94,7 +94,7 @@ def wav_of(samples: np.ndarray) -> bytes:
 
 
 def upload(client: httpx.Client, content: bytes, **options: Any) -> Any:
-    """What is answered to a recording in a form."""
+    """Uploads a recording in a form, and returns the response's JSON."""
     answer = client.post("/api/transcribe", files={"audio": ("x", content)}, data=options)
     assert answer.status_code == 200, answer.text
     return answer.json()
@@ -105,7 +105,7 @@ def metric(client: httpx.Client, name: str) -> float:
     return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
 
 
-def test_page_and_its_assets_are_there_and_nothing_is_fetched_from_elsewhere(
+def test_page_and_its_assets_are_served_and_load_nothing_from_other_servers(
     client: httpx.Client,
 ) -> None:
     page = client.get("/")
@@ -123,34 +123,34 @@ def test_page_and_its_assets_are_there_and_nothing_is_fetched_from_elsewhere(
         assert (head.status_code, head.content) == (200, b"")
 
 
-def test_models_and_scorers_have_names_of_their_own(client: httpx.Client) -> None:
-    told = client.get("/api/models").json()
-    names = [each["name"] for each in told["models"]]
+def test_models_and_scorers_are_listed_by_name(client: httpx.Client) -> None:
+    models = client.get("/api/models").json()
+    names = [each["name"] for each in models["models"]]
     assert [name.split("/")[-1] for name in names] == ["model", "model", "carried"]
     assert names[1:] == ["other/model", "carried"]
-    assert [each["streams"] for each in told["models"]] == [False, False, True]
-    assert told["scorers"] == [{"name": "tiny.scorer", "models": names}]
-    assert told["defaults"] == {
+    assert [each["streams"] for each in models["models"]] == [False, False, True]
+    assert models["scorers"] == [{"name": "tiny.scorer", "models": names}]
+    assert models["defaults"] == {
         "model": names[0], "scorer": "tiny.scorer", "beam_width": BEAM_WIDTH
     }  # fmt: skip
-    assert told["limits"] == {"upload_bytes": UPLOAD_MB * 1e6, "seconds": SECONDS}
-    assert told["models"][0]["labels"][-3:] == [" ", "'", ""]
-    assert told["models"][0]["sample_rate"] == 16000
+    assert models["limits"] == {"upload_bytes": UPLOAD_MB * 1e6, "seconds": SECONDS}
+    assert models["models"][0]["labels"][-3:] == [" ", "'", ""]
+    assert models["models"][0]["sample_rate"] == 16000
 
 
-def test_recording_is_heard_as_a_transcriber_hears_it(
+def test_recording_has_the_transcript_of_a_transcriber(
     client: httpx.Client, transcriber: Transcriber
 ) -> None:
-    # A long pause makes two segments of it.
+    # A long pause splits it into two segments.
     samples = np.concatenate([noise(16000 * 2), np.zeros(16000 * 3, np.int16), noise(20000)])
     found = upload(client, wav_of(samples), candidates=3)
-    heard = list(transcriber.segments([samples], n=3))
-    assert len(found["segments"]) == len(heard) == 2
-    for segment, own in zip(found["segments"], heard, strict=True):
-        assert segment["text"] == joined(own.transcript.words)
+    segments = list(transcriber.segments([samples], n=3))
+    assert len(found["segments"]) == len(segments) == 2
+    for segment, own in zip(found["segments"], segments, strict=True):
+        assert segment["text"] == join_words(own.transcript.words)
         assert (segment["start"], segment["seconds"]) == pytest.approx((own.start, own.seconds))
         assert [each["text"] for each in segment["candidates"]] == [
-            joined(each.words) for each in own.candidates
+            join_words(each.words) for each in own.candidates
         ]
         assert segment["confidence"] == pytest.approx(own.transcript.confidence, abs=1e-2)
         times = [(each["start_time"], each["duration"]) for each in segment["words"]]
@@ -184,7 +184,7 @@ def test_options_choose_model_scorer_and_words(client: httpx.Client) -> None:
     assert "x" in hot["text"].split() and "x" not in plain["text"].split()
 
 
-def test_details_show_what_the_network_heard(client: httpx.Client) -> None:
+def test_details_have_the_networks_inputs_and_outputs(client: httpx.Client) -> None:
     found = upload(client, sound(2.0, "FLAC"), details="true")
     (details,) = found["details"]
     shapes = {
@@ -200,7 +200,7 @@ def test_details_show_what_the_network_heard(client: httpx.Client) -> None:
     assert -1 <= min(found["waveform"]["lowest"]) < 0 < max(found["waveform"]["highest"]) <= 1
 
 
-def test_requests_at_once_are_heard_in_batches_and_alike(client: httpx.Client) -> None:
+def test_simultaneous_requests_are_batched_and_have_the_same_texts(client: httpx.Client) -> None:
     contents = [wav_of(noise(16000 + 900 * number)) for number in range(12)]
     alone = [upload(client, content)["segments"] for content in contents]
     batches = metric(client, "speech_batch_size_count")
@@ -214,8 +214,8 @@ def test_requests_at_once_are_heard_in_batches_and_alike(client: httpx.Client) -
 def test_test_set_is_recognised_page_by_page(
     client: httpx.Client, transcriber: Transcriber
 ) -> None:
-    (told,) = client.get("/api/sets").json()["sets"]
-    assert (told["name"], told["utterances"], told["audio"]) == ("test", 7, True)
+    (found,) = client.get("/api/sets").json()["sets"]
+    assert (found["name"], found["utterances"], found["audio"]) == ("test", 7, True)
     page = client.get("/api/sets/test?offset=4&limit=2").json()
     assert [row["id"] for row in page["rows"]] == ["utterance-0004", "utterance-0005"]
     features = [each.features for each in random_utterances([60, 40, 50, 64, 30, 44, 38], 8)]
@@ -233,7 +233,9 @@ def test_test_set_is_recognised_page_by_page(
     assert client.get("/api/sets/test?model=other/model").status_code == 400
 
 
-def test_recordings_of_a_test_set_can_be_sought(client: httpx.Client, folder: Path) -> None:
+def test_ranges_of_a_test_sets_recordings_can_be_requested(
+    client: httpx.Client, folder: Path
+) -> None:
     content = (folder / "audio" / "utterance-0001.flac").read_bytes()
     rows = client.get("/api/sets/test?limit=3&scorer=").json()["rows"]
     whole = client.get(rows[1]["audio"])
@@ -250,7 +252,7 @@ def test_recordings_of_a_test_set_can_be_sought(client: httpx.Client, folder: Pa
     assert client.get(rows[2]["audio"]).status_code == 404
 
 
-def test_sagemaker_s_requests_are_answered(client: httpx.Client) -> None:
+def test_sagemakers_requests_are_answered(client: httpx.Client) -> None:
     ping = client.get("/ping")
     assert (ping.status_code, ping.content) == (200, b"")
     content = wav_of(noise(16000))
@@ -294,7 +296,7 @@ def test_sagemaker_s_requests_are_answered(client: httpx.Client) -> None:
     assert metric(client, "speech_waiting_requests") == 0
 
 
-def test_sagemaker_s_client_sends_files_and_arrays(client: httpx.Client) -> None:
+def test_sagemakers_client_sends_files_and_arrays(client: httpx.Client) -> None:
     samples = noise(16000)
     wanted = upload(client, wav_of(samples))
 
@@ -323,7 +325,7 @@ def test_sagemaker_s_client_sends_files_and_arrays(client: httpx.Client) -> None
     assert (long.status_code, "MB" in long.json()["error"]) == (413, True)
 
 
-def test_what_is_malformed_is_refused_with_a_message_and_leaves_nothing(
+def test_malformed_uploads_are_refused_with_a_message_and_leave_no_files(
     server: Server, client: httpx.Client
 ) -> None:
     for bad in kinds(round(UPLOAD_MB * 1e6), SECONDS):
@@ -335,7 +337,7 @@ def test_what_is_malformed_is_refused_with_a_message_and_leaves_nothing(
     assert upload(client, sound())["seconds"] == 0.5
 
 
-def test_upload_that_is_broken_off_leaves_nothing(server: Server, client: httpx.Client) -> None:
+def test_upload_that_is_cut_off_leaves_no_file(server: Server, client: httpx.Client) -> None:
     address = urlsplit(server.url)
     head = (
         f"POST /api/transcribe HTTP/1.1\r\nHost: {address.netloc}\r\n"
@@ -356,7 +358,7 @@ def wait_until(holds: Any) -> None:
         time.sleep(0.02)
 
 
-def test_metrics_count_what_was_done(client: httpx.Client) -> None:
+def test_metrics_count_requests_and_audio(client: httpx.Client) -> None:
     before = metric(client, "speech_audio_seconds_total")
     upload(client, sound(1.5))
     assert metric(client, "speech_audio_seconds_total") == pytest.approx(before + 1.5)
@@ -364,7 +366,7 @@ def test_metrics_count_what_was_done(client: httpx.Client) -> None:
     assert metric(client, "speech_waiting_requests") == 0
 
 
-def test_api_is_described_as_it_is(client: httpx.Client) -> None:
+def test_openapi_document_describes_the_api(client: httpx.Client) -> None:
     described = client.get("/openapi.json").json()
     assert set(described["paths"]) == {
         "/api/models", "/api/transcribe", "/api/sets", "/api/sets/{name}",
@@ -382,9 +384,7 @@ def test_api_is_described_as_it_is(client: httpx.Client) -> None:
     assert refusal == {"$ref": "#/components/schemas/Problem"}
 
 
-def test_requests_are_logged_without_what_was_uploaded(
-    server: Server, client: httpx.Client
-) -> None:
+def test_requests_are_logged_without_their_content(server: Server, client: httpx.Client) -> None:
     content = form_with_secret = b"secret-of-a-caller" * 10
     client.post(
         "/api/transcribe?hot_words=secret-of:5", content=content,
@@ -402,7 +402,7 @@ def opened(server: Server, options: str = "", **headers: str) -> ClientConnectio
 
 
 def spoken(connection: Connection, samples: np.ndarray, rate: int, block: int) -> list[Any]:
-    """All that is told of samples [samples], int16."""
+    """Sends samples, int16 [samples], and returns all messages of the server."""
     connection.send(json.dumps({"sample_rate": rate}))
     for start in range(0, len(samples), block):
         connection.send(samples[start : start + block].tobytes())
@@ -411,31 +411,31 @@ def spoken(connection: Connection, samples: np.ndarray, rate: int, block: int) -
 
 
 @pytest.mark.parametrize("model", ["carried", "model"])
-def test_stream_is_heard_as_a_live_transcriber_hears_it(
+def test_stream_has_the_texts_of_a_live_transcriber(
     server: Server, folder: Path, model: str
 ) -> None:
     samples = noise(16000 * 4)
     options = f"?scorer=&candidates=3{'&model=carried' if model == 'carried' else ''}"
     with opened(server, options) as connection:
-        ready, *told, done = spoken(connection, samples, 16000, 1600)
+        ready, *texts, done = spoken(connection, samples, 16000, 1600)
     transcriber = Transcriber(loading.load(str(folder / model)), BeamSettings(beam_width=8))
     live = LiveTranscriber(transcriber, 3)
-    events: list[Partial | Heard] = []
+    events: list[PartialTranscript | TranscribedSegment] = []
     for start in range(0, len(samples), 1600):
         events += live.feed(samples[start : start + 1600])
     events += live.finish()
     assert ready == {"type": "ready", "exact": live.exact} and live.exact == (model == "carried")
     assert done == {"type": "done", "seconds": 4.0}
-    assert len(told) == len(events) > 1
-    for message, event in zip(told, events, strict=True):
-        if isinstance(event, Partial):
+    assert len(texts) == len(events) > 1
+    for message, event in zip(texts, events, strict=True):
+        if isinstance(event, PartialTranscript):
             assert (message["type"], message["text"]) == ("partial", event.text)
         else:
             assert message["type"] == "final"
-            assert message["text"] == joined(event.transcript.words)
+            assert message["text"] == join_words(event.transcript.words)
             assert len(message["words"]) == len(event.transcript.words)
             assert [each["text"] for each in message["candidates"]] == [
-                joined(each.words) for each in event.candidates
+                join_words(each.words) for each in event.candidates
             ]
         assert message["start"] == pytest.approx(event.start, abs=1e-4)
 
@@ -447,12 +447,12 @@ def test_other_rates_are_resampled(server: Server) -> None:
 
 
 def refusal(connection: Connection) -> tuple[str, int]:
-    """The last message, which is an error, and the code that the stream is closed with."""
+    """Returns the message of the error that ends a stream, and the close code."""
     *_, last = list(read_to_the_end(connection))
-    told = json.loads(last)
-    assert told["type"] == "error"
+    error = json.loads(last)
+    assert error["type"] == "error"
     assert connection.protocol.close_code is not None
-    return told["error"], connection.protocol.close_code
+    return error["error"], connection.protocol.close_code
 
 
 def read_to_the_end(connection: Connection) -> Iterator[str]:
@@ -464,7 +464,7 @@ def read_to_the_end(connection: Connection) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("options", "messages", "told", "code"),
+    ("options", "messages", "expected", "code"),
     [
         ("?model=x", [], "There is no model 'x' here", 1008),
         ("?beam_width=nan", [], "beam_width is 'nan'", 1008),
@@ -474,21 +474,21 @@ def read_to_the_end(connection: Connection) -> Iterator[str]:
         ("", [b"\0\0"], "A stream begins with", 1008),
         ("", ['{"sample_rate": 1}'], "a whole number from 4000", 1008),
         ("", ['{"sample_rate": 1e999}'], "a whole number from 4000", 1008),
-        ("", ['{"sample_rate": 16000}', "[[["], "is unknown here", 1008),
+        ("", ['{"sample_rate": 16000}', "[[["], "is unknown", 1008),
         ("", ['{"sample_rate": 16000}', b"\0"], "send whole 16-bit samples", 1008),
         ("", ['{"sample_rate": 16000}', bytes(2**20 + 2)], "send at most 1048576", 1009),
         ("", ['{"sample_rate": 4000}', bytes(SECONDS * 8002)], "longer than the 20 sec", 1009),
     ],
 )
-def test_what_is_malformed_is_refused_with_a_message(
-    server: Server, options: str, messages: list[str | bytes], told: str, code: int
+def test_malformed_streams_are_refused_with_a_message(
+    server: Server, options: str, messages: list[str | bytes], expected: str, code: int
 ) -> None:
     with opened(server, options) as connection:
         with contextlib.suppress(ConnectionClosed):  # refused before all is sent
             for each in messages:
                 connection.send(each)
         message, closed = refusal(connection)
-    assert told in message and closed == code
+    assert expected in message and closed == code
 
 
 def test_page_of_another_site_is_refused(server: Server) -> None:
@@ -523,22 +523,22 @@ def test_server_answers_to_its_own_names(client: httpx.Client, server: Server, h
         *("[::1]evil.example", "[localhost]", "localhost:evil.example"),
     ],
 )
-def test_name_of_another_site_that_leads_here_is_refused(
+def test_host_name_of_another_site_that_resolves_here_is_refused(
     client: httpx.Client, server: Server, host: str
 ) -> None:
     from_page = {"host": host, "origin": f"http://{host}"}
-    told = f"{host!r} is no name of this server"
+    expected = f"{host!r} is not a name of this server"
     for path in ("/", "/api/models", "/api/sets/test", "/metrics", "/static/page.js"):
         answer = client.get(path, headers={"host": host})
         assert answer.status_code == 403
-        assert told in answer.json()["error"] and "--allowed_hosts" in answer.json()["error"]
+        assert expected in answer.json()["error"] and "--allowed_hosts" in answer.json()["error"]
     for path in ("/api/transcribe", "/invocations"):
         answer = client.post(path, files={"audio": ("x", sound())}, headers=from_page)
-        assert answer.status_code == 403 and told in answer.json()["error"]
+        assert answer.status_code == 403 and expected in answer.json()["error"]
     assert handshake(server, "/api/stream", Host=host, Origin=f"http://{host}")[0] == 403
 
 
-def test_sagemaker_may_call_its_two_addresses_by_any_name(client: httpx.Client) -> None:
+def test_sagemaker_may_use_any_host_name(client: httpx.Client) -> None:
     name = {"host": "model.aws.local:8080"}
     assert client.get("/ping", headers=name).status_code == 200
     answer = client.post(
@@ -548,17 +548,17 @@ def test_sagemaker_may_call_its_two_addresses_by_any_name(client: httpx.Client) 
 
 
 @pytest.mark.parametrize("path", ["/api/streams", "/api/models", "/static/page.js", "/"])
-def test_websocket_that_there_isn_t_is_not_found(server: Server, path: str) -> None:
+def test_unknown_websocket_is_not_found(server: Server, path: str) -> None:
     status, answer = handshake(server, path)
     assert (status, answer) == (
         404,
-        {"error": f"{path!r} is no WebSocket here: open /api/stream."},
+        {"error": f"{path!r} is not a WebSocket: open /api/stream."},
     )
     assert "Traceback" not in "".join(server.log)
 
 
 def handshake(server: Server, path: str, **headers: str) -> tuple[int, Any]:
-    """What is answered to a WebSocket's opening, HTTP's status and JSON; with any Host."""
+    """Sends a WebSocket's handshake with given headers, and returns status and JSON."""
     given = {
         "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": "eHh4eHh4eHh4eHh4eHh4eA==", **headers,
@@ -571,21 +571,21 @@ def handshake(server: Server, path: str, **headers: str) -> tuple[int, Any]:
         return answer.status, json.loads(answer.read() or b"{}")
 
 
-def test_client_that_leaves_frees_its_place(server: Server, client: httpx.Client) -> None:
+def test_client_that_disconnects_frees_its_slot(server: Server, client: httpx.Client) -> None:
     before = metric(client, "speech_audio_seconds_total")
     connection = opened(server)
     connection.send('{"sample_rate": 16000}')
     assert json.loads(connection.recv(timeout=30))["type"] == "ready"
     assert metric(client, "speech_streams ") == 1
     connection.send(noise(16000 * 4).tobytes())
-    connection.socket.close()  # what is heard finds nobody
+    connection.socket.close()  # the client is gone when its text is ready
     wait_until(lambda: metric(client, "speech_streams ") == 0)
     assert metric(client, "speech_audio_seconds_total") == pytest.approx(before + 4)
     assert "Traceback" not in "".join(server.log)
 
 
 @pytest.mark.slow
-def test_200_malformed_uploads_are_refused_and_leave_nothing(
+def test_200_malformed_uploads_are_refused_and_leave_no_files(
     server: Server, client: httpx.Client
 ) -> None:
     statuses = []
@@ -620,7 +620,7 @@ def test_request_under_way_is_finished_when_the_server_is_stopped(
 
 
 @pytest.mark.slow
-def test_upload_that_trickles_doesn_t_keep_a_stopped_server(tmp_path: Path, folder: Path) -> None:
+def test_slow_upload_does_not_delay_the_end_of_the_server(tmp_path: Path, folder: Path) -> None:
     with running(tmp_path / "temporary", f"--models={folder}/model") as own:
         with trickling(own.url) as connection:
             wait_until(lambda: own.uploads)
@@ -634,9 +634,7 @@ def test_upload_that_trickles_doesn_t_keep_a_stopped_server(tmp_path: Path, fold
 
 
 @pytest.mark.slow
-def test_more_silent_connections_than_files_don_t_keep_others_out(
-    tmp_path: Path, folder: Path
-) -> None:
+def test_more_idle_connections_than_files_do_not_block_others(tmp_path: Path, folder: Path) -> None:
     silent, files = 1100, 1024
     mine = resource.getrlimit(resource.RLIMIT_NOFILE)
     if mine[1] != resource.RLIM_INFINITY and mine[1] < 2 * silent:
@@ -657,7 +655,7 @@ def test_more_silent_connections_than_files_don_t_keep_others_out(
                 began = time.monotonic()
                 assert upload(client, sound())["seconds"] == 0.5
                 print(f"answered after {time.monotonic() - began:.2f} s")
-            time.sleep(15)  # until all are too old
+            time.sleep(15)  # longer than HEAD_SECONDS
             with httpx.Client(base_url=own.url, timeout=30) as client:
                 assert metric(client, "process_open_fds") < 100
             assert len(own.log) - lines < 24, "".join(own.log)
@@ -667,7 +665,7 @@ def test_more_silent_connections_than_files_don_t_keep_others_out(
 
 
 def silence(path: Path, seconds: int) -> bytes:
-    """A flac of 6 kB a second that decodes to 5 million samples a second."""
+    """Returns a flac with 6 kB/s that decodes to 5 million samples per second."""
     with soundfile.SoundFile(path, "w", 655_350, 8, "PCM_16", format="FLAC") as file:
         second = np.zeros((655_350, 8), np.int16)
         for _ in range(seconds):
@@ -675,18 +673,16 @@ def silence(path: Path, seconds: int) -> bytes:
     return path.read_bytes()
 
 
-def test_more_samples_than_recordings_have_are_refused(
-    client: httpx.Client, tmp_path: Path
-) -> None:
+def test_recording_with_too_many_samples_is_refused(client: httpx.Client, tmp_path: Path) -> None:
     content = silence(tmp_path / "x.flac", 2)
-    told = "this server decodes 384000 a second, of all channels together, for 20 seconds"
+    expected = "this server decodes 384000 a second, of all channels together, for 20 seconds"
     for path in ("/api/transcribe", "/invocations"):
         answer = client.post(path, content=content, headers={"content-type": "audio/flac"})
-        assert answer.status_code == 413 and told in answer.json()["error"]
+        assert answer.status_code == 413 and expected in answer.json()["error"]
 
 
 @pytest.mark.slow
-def test_long_readings_give_way_to_others_to_clients_that_leave_and_to_a_stop(
+def test_long_recordings_do_not_delay_others_nor_the_end_of_the_server(
     tmp_path: Path, folder: Path
 ) -> None:
     content = silence(tmp_path / "x.flac", 240)
@@ -729,7 +725,7 @@ def test_long_readings_give_way_to_others_to_clients_that_leave_and_to_a_stop(
 
 @contextlib.contextmanager
 def trickling(url: str) -> Iterator[socket.socket]:
-    """A connection that uploads 400 kB and then a byte ten times a second."""
+    """Opens a connection that uploads 400 kB, and then a byte ten times a second."""
     address = urlsplit(url)
     head = (
         f"POST /api/transcribe HTTP/1.1\r\nHost: {address.netloc}\r\n"
@@ -754,13 +750,13 @@ def trickling(url: str) -> Iterator[socket.socket]:
 
 
 @pytest.mark.parametrize("given", ["http://x.example", "x.example:80", "x.example/y", "*", "ä..b"])
-def test_host_that_is_no_name_is_refused(given: str) -> None:
-    told = f"--allowed_hosts={given} is no host's name"
-    assert_refused(serve, f"--allowed_hosts={given}", parts=[told])
+def test_invalid_host_name_is_refused(given: str) -> None:
+    expected = f"--allowed_hosts={given} is not a host name"
+    assert_refused(serve, f"--allowed_hosts={given}", parts=[expected])
 
 
 @pytest.mark.slow
-def test_more_requests_than_may_wait_are_told_to_come_back(tmp_path: Path, folder: Path) -> None:
+def test_more_requests_than_may_wait_are_asked_to_retry(tmp_path: Path, folder: Path) -> None:
     flags = (f"--models={folder}/model", "--max_waiting=2")
     with (
         running(tmp_path / "temporary", *flags) as own,

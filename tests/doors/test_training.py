@@ -4,8 +4,6 @@ import json
 import re
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +15,8 @@ from tiny_shards import random_utterances, write_shards
 
 import training
 from speech.engines import checkpoints
-from speech.input_pipeline.batching import Batching
 from speech.networks.config import read_config
 from speech.shards.shard_set import ShardSet
-from utils import UserError
 
 BINS = 4
 FRAMES = [200, 210, 220, 230, 240, 250, 260, 270, 280, 290, 300, 295]
@@ -52,7 +48,7 @@ def train(shards: ShardSet, folder: Path, *more: str) -> subprocess.CompletedPro
     return run_door("training.py", *tiny_training(shards, folder), *more)
 
 
-def test_training_trains_tells_and_continues(shards: ShardSet, tmp_path: Path) -> None:
+def test_training_trains_reports_and_continues(shards: ShardSet, tmp_path: Path) -> None:
     folder = tmp_path / "model"
 
     first = train(shards, folder, "--max_epochs=2")
@@ -68,8 +64,8 @@ def test_training_trains_tells_and_continues(shards: ShardSet, tmp_path: Path) -
         r"epoch (\d\.\d\d)  step (\d+)/6  loss \d+\.\d\d  learning rate .*  left \d:\d\d:\d\d"
     )
     assert re.findall(progress, first.stderr) == [("1.00", "3"), ("2.00", "6")]
-    looks = re.findall(r"epoch (\d\.\d\d)  step (\d+)  dev loss (\d+\.\d\d)", first.stderr)
-    assert [look[:2] for look in looks] == [("1.00", "3"), ("2.00", "6")]
+    evaluations = re.findall(r"epoch (\d\.\d\d)  step (\d+)  dev loss (\d+\.\d\d)", first.stderr)
+    assert [each[:2] for each in evaluations] == [("1.00", "3"), ("2.00", "6")]
     assert f"The model is in {folder}" in first.stderr
     # Nobody is shown what they can do nothing about.
     assert "deprecat" not in first.stderr and "Traceback" not in first.stderr
@@ -100,12 +96,12 @@ def test_training_trains_tells_and_continues(shards: ShardSet, tmp_path: Path) -
 
     # Another network, and shards of another front end, are refused and change nothing.
     before = (folder / "config.json").read_text()
-    told = [str(folder), "recurrent_unit_size 8 in the model, 16 asked for", "another --model_dir"]
+    parts = [str(folder), "recurrent_unit_size 8 in the model, 16 given", "another --model_dir"]
     wider = ["--recurrent_unit_size=16", "--max_epochs=9"]
-    assert_refused(training, *tiny_training(shards, folder), *wider, parts=told)
+    assert_refused(training, *tiny_training(shards, folder), *wider, parts=parts)
     others = write_shards(tmp_path / "other", random_utterances(FRAMES, 6), bins=6)
-    told = [str(folder), "mel_filters 4 in the model, 6 asked for"]
-    assert_refused(training, *tiny_training(others, folder), parts=told)
+    parts = [str(folder), "mel_filters 4 in the model, 6 given"]
+    assert_refused(training, *tiny_training(others, folder), parts=parts)
     assert (folder / "config.json").read_text() == before
 
 
@@ -207,20 +203,20 @@ def test_network_may_change_while_nothing_is_trained(shards: ShardSet, tmp_path:
 def test_model_dir_that_cannot_be_written_is_named(shards: ShardSet, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     for folder in (tmp_path / "file", tmp_path / "file" / "model"):
-        told = [f"--model_dir={folder}", "not a directory", "Choose another folder"]
-        assert_refused(training, *tiny_training(shards, folder), parts=told)
+        parts = [f"--model_dir={folder}", "not a directory", "Choose another folder"]
+        assert_refused(training, *tiny_training(shards, folder), parts=parts)
 
 
 def test_model_dir_that_tensorflow_takes_for_a_pattern_is_refused(
     shards: ShardSet, tmp_path: Path
 ) -> None:
-    told = [f"{tmp_path}/model[1] has one of", "give the folder another name"]
-    assert_refused(training, *tiny_training(shards, tmp_path / "model[1]"), parts=told)
+    parts = [f"{tmp_path}/model[1] has one of", "give the folder another name"]
+    assert_refused(training, *tiny_training(shards, tmp_path / "model[1]"), parts=parts)
     assert not (tmp_path / "model[1]").exists()
 
 
 @pytest.mark.slow
-def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(
+def test_training_continues_from_the_checkpoint_before_a_damaged_one(
     shards: ShardSet, tmp_path: Path
 ) -> None:
     flags = ["--train_steps=3", "--save_checkpoints_steps=2", "--dev_data="]
@@ -228,7 +224,7 @@ def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(
     (tmp_path / "model.ckpt-3.data-00000-of-00001").write_bytes(b"")
     result = train(shards, tmp_path, *flags)
     assert result.returncode == 0, result.stderr
-    assert f"{tmp_path}/model.ckpt-3 can't be read and is given up" in result.stderr
+    assert f"{tmp_path}/model.ckpt-3 can't be read and is dropped" in result.stderr
     assert "Continues from the checkpoint of step 2, to step 3." in result.stderr
 
 
@@ -237,20 +233,3 @@ def test_broken_config_is_named(shards: ShardSet, tmp_path: Path) -> None:
     path = tmp_path / "model" / "config.json"
     path.write_text(json.dumps({"format": 1}))
     assert_refused(training, *tiny_training(shards, tmp_path / "model"), parts=[str(path)])
-
-
-def test_batch_larger_than_a_static_epoch_is_refused(
-    shards: ShardSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Only a TPU's batches can't be filled: where there is none, the function alone is called."""
-    values: dict[str, Any] = {
-        "train_batch_size": 16,
-        "train_data": shards.pattern,
-        "conv_channels": ["2"],
-        "augment": [],
-    }
-    monkeypatch.setattr(training, "FLAGS", SimpleNamespace(**values))
-    with pytest.raises(UserError) as error:
-        training.model_config(shards, Batching(16, static=True))
-    assert "--train_batch_size=16" in str(error.value) and "12 utterances" in str(error.value)
-    assert shards.pattern in str(error.value)

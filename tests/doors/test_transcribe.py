@@ -1,4 +1,4 @@
-"""The door transcribe.py, as people run it, with a tiny model."""
+"""The door transcribe.py with a tiny model."""
 
 import io
 import json
@@ -33,11 +33,11 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def text_of(model: Path, samples: int) -> str:
-    heard = Transcriber(loading.load(str(model))).hear(noise(samples))
-    return " ".join(word.text for word in heard.transcript.words)
+    segment = Transcriber(loading.load(str(model))).transcribe(noise(samples))
+    return " ".join(word.text for word in segment.transcript.words)
 
 
-def test_text_goes_to_standard_output_and_times_are_told_as_deepspeech_does(
+def test_text_goes_to_standard_output_and_durations_to_standard_error(
     model: Path, recordings: Path
 ) -> None:
     result = run_door("transcribe.py", f"--model={model}", f"--audio={recordings / 'one.wav'}")
@@ -50,7 +50,7 @@ def test_text_goes_to_standard_output_and_times_are_told_as_deepspeech_does(
     assert len(lines) == 4
 
 
-def test_a_folder_is_heard_to_its_end_though_a_file_is_no_audio(
+def test_folder_is_transcribed_although_one_file_is_not_audio(
     model: Path, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "bad.wav").write_text("no sound")
@@ -62,7 +62,7 @@ def test_a_folder_is_heard_to_its_end_though_a_file_is_no_audio(
         f"--audio={tmp_path / 'bad.wav'}",
         f"--output_dir={output}",
         "--formats=txt,srt,vtt,json",
-        parts=["1 of 3 recordings couldn't be heard", str(tmp_path / "bad.wav")],
+        parts=["1 of 3 recordings couldn't be transcribed", str(tmp_path / "bad.wav")],
     )
     printed = capsys.readouterr()
     assert f"error: {tmp_path / 'bad.wav'} " in printed.err
@@ -78,7 +78,7 @@ def test_a_folder_is_heard_to_its_end_though_a_file_is_no_audio(
     assert (content["text"], content["seconds"]) == (texts["two"], 1.5)
 
 
-def test_standard_input_gives_deepspeechs_json(
+def test_standard_input_is_printed_as_deepspeechs_json(
     model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(noise(16000).tobytes())))
@@ -89,7 +89,7 @@ def test_standard_input_gives_deepspeechs_json(
     assert set(one["words"][0]) == {"word", "start_time", "duration"}
 
 
-def test_streaming_tells_what_is_thought_so_far(
+def test_stream_prints_partial_transcripts(
     model: Path, recordings: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_here(transcribe, f"--model={model}", f"--audio={recordings / 'two.flac'}", "--stream=1600")
@@ -101,50 +101,52 @@ def test_streaming_tells_what_is_thought_so_far(
     assert printed.out.strip()
 
 
-def test_what_is_no_audio_ends_with_its_reason(model: Path, tmp_path: Path) -> None:
+def test_file_that_is_not_audio_is_refused_with_the_reason(model: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.mp3").write_bytes(b"")
-    told = f"{tmp_path / 'bad.mp3'} can't be read as audio"
-    assert_refused(transcribe, f"--model={model}", f"--audio={tmp_path / 'bad.mp3'}", parts=[told])
+    expected = f"{tmp_path / 'bad.mp3'} can't be read as audio"
+    assert_refused(
+        transcribe, f"--model={model}", f"--audio={tmp_path / 'bad.mp3'}", parts=[expected]
+    )
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "expected"),
     [
         ([], "No audio is named"),
         (["--audio=nowhere.wav"], "nowhere.wav isn't there"),
-        (["--audio=-", "--microphone"], "can't be heard together"),
+        (["--audio=-", "--microphone"], "can't be combined"),
         (
             ["--audio=-", "--formats=doc"],
             "--formats=doc: value should be some of <txt|srt|vtt|json>",
         ),
-        (["--audio=-", "--model=nowhere"], "nowhere is no model"),
+        (["--audio=-", "--model=nowhere"], "nowhere is not a model"),
         (["--audio=-", "--lm_alpha=1"], "give --scorer too"),
         (["--audio=-", "--formats=srt"], "give --output_dir too"),
     ],
 )
-def test_what_can_not_be_meant_is_told(flags: list[str], told: str) -> None:
-    assert_refused(transcribe, *flags, parts=[told])
+def test_invalid_flags_are_refused(flags: list[str], expected: str) -> None:
+    assert_refused(transcribe, *flags, parts=[expected])
 
 
-def test_two_recordings_of_one_name_are_refused(recordings: Path, tmp_path: Path) -> None:
+def test_recordings_with_the_same_name_are_refused(recordings: Path, tmp_path: Path) -> None:
     other = tmp_path / "one.flac"
     soundfile.write(other, noise(16000), 16000)
     given = [f"--audio={other}", f"--audio={recordings / 'one.wav'}"]
-    told = [str(other), str(recordings / "one.wav"), "both be written as one"]
-    assert_refused(transcribe, *given, f"--output_dir={tmp_path / 'out'}", parts=told)
+    expected = [str(other), str(recordings / "one.wav"), "both be written as one"]
+    assert_refused(transcribe, *given, f"--output_dir={tmp_path / 'out'}", parts=expected)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_transcript_beside_its_recording_is_not_written_over(tmp_path: Path) -> None:
+def test_transcript_beside_its_recording_is_not_overwritten(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "one.wav", noise(16000), 16000)
-    (tmp_path / "one.txt").write_text("what was said")
+    (tmp_path / "one.txt").write_text("a transcript")
     given = [f"--audio={tmp_path}", f"--output_dir={tmp_path}"]
-    told = [f"{tmp_path / 'one.txt'} is there", "may be its transcript"]
-    assert_refused(transcribe, *given, parts=told)
-    assert (tmp_path / "one.txt").read_text() == "what was said"
+    expected = [f"{tmp_path / 'one.txt'} exists", "may be its transcript"]
+    assert_refused(transcribe, *given, parts=expected)
+    assert (tmp_path / "one.txt").read_text() == "a transcript"
 
 
-def test_a_recording_without_words_is_an_empty_line(
+def test_recording_without_words_is_printed_as_an_empty_line(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     soundfile.write(tmp_path / "silence.wav", np.zeros(5 * 16000, np.int16), 16000)
@@ -152,9 +154,7 @@ def test_a_recording_without_words_is_an_empty_line(
     assert capsys.readouterr().out == "\n"
 
 
-def test_standard_input_that_is_closed_is_told_of(
-    model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_closed_standard_input_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", None)
-    told = ["standard input is closed"]
-    assert_refused(transcribe, f"--model={model}", "--audio=-", parts=told)
+    expected = ["standard input is closed"]
+    assert_refused(transcribe, f"--model={model}", "--audio=-", parts=expected)

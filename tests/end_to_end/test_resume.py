@@ -21,15 +21,15 @@ from speech.training.history import HISTORY_FILE, History
 
 FRAMES = [100, 110, 120, 130, 140, 150, 160, 170, 180, 190, 200, 195]
 LAST_STEP = 18
-LOOK = 6  # steps between two looks
+EVALUATION = 6  # steps between two evaluations
 
-# Everything that has a state: order, masks over features, dropout, schedule, patience, the best.
+# Everything that has a state: order, masks over features, dropout, schedule, plateaus, the best.
 TRAINING = (
     "--conv_channels=4,4",
     "--recurrent_unit_size=16",
     "--train_batch_size=4",
     f"--train_steps={LAST_STEP}",
-    f"--eval_steps={LOOK}",
+    f"--eval_steps={EVALUATION}",
     "--save_checkpoints_steps=2",
     "--keep_checkpoint_max=3",
     "--dropout=0.2",
@@ -68,7 +68,7 @@ def undisturbed(shards: ShardSet, tmp_path_factory: pytest.TempPathFactory) -> P
 def stop_when(
     shards: ShardSet, folder: Path, ready: Callable[[], bool], how: signal.Signals
 ) -> tuple[int, str]:
-    """Trains until something is there, then sends a signal; the exit code and what was said."""
+    """Trains until `ready`, then sends a signal; returns the exit code and standard error."""
     with subprocess.Popen(
         [sys.executable, "training.py", *flags(shards, folder)],
         cwd=ROOT,
@@ -105,7 +105,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
 
 
 def assert_same_training(folder: Path, other: Path) -> None:
-    """The same loss and learning rate at every step, the same looks, best and variables."""
+    """The same loss and learning rate at every step, results, best checkpoint and variables."""
     ours, theirs = records(folder), records(other)
     assert [(each.pop("kind"), each["step"]) for each in ours] == [
         (each.pop("kind"), each["step"]) for each in theirs
@@ -123,13 +123,13 @@ def assert_same_training(folder: Path, other: Path) -> None:
         )
 
 
-def test_the_run_has_seen_plateaus_and_a_best_look(undisturbed: Path) -> None:
+def test_the_run_has_plateaus_and_a_best_result(undisturbed: Path) -> None:
     """Otherwise the comparisons below would show little."""
     history = History(str(undisturbed), LAST_STEP)
     assert [point.step for point in history.training] == list(range(1, LAST_STEP + 1))
-    assert len(history.looks) == LAST_STEP // LOOK and history.best
+    assert len(history.dev_results) == LAST_STEP // EVALUATION and history.best
     rates = [point.learning_rate for point in history.training]
-    assert rates[2 * LOOK] < 0.55 * rates[2 * LOOK - 1]  # behind the second look
+    assert rates[2 * EVALUATION] < 0.55 * rates[2 * EVALUATION - 1]  # after the second evaluation
 
 
 @pytest.mark.slow
@@ -147,14 +147,14 @@ def test_training_killed_at_several_moments_is_the_undisturbed_one(
     shards: ShardSet, undisturbed: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "model"
-    look = folder / "best" / "checkpoint"  # appears in the middle of a look
+    best = folder / "best" / "checkpoint"  # appears in the middle of an evaluation
     resumed = []
-    for ready in (look.exists, checkpoint_from(folder, 8), checkpoint_from(folder, 14)):
+    for ready in (best.exists, checkpoint_from(folder, 8), checkpoint_from(folder, 14)):
         code, _ = stop_when(shards, folder, ready, signal.SIGKILL)
         assert code == -signal.SIGKILL
         resumed.append(int(tf.train.load_variable(str(folder), "global_step")))
-    # Not only from where an undisturbed training begins a new stretch.
-    assert resumed[0] == LOOK and any(step % LOOK for step in resumed), resumed
+    # Not only from where an undisturbed training starts a new segment.
+    assert resumed[0] == EVALUATION and any(step % EVALUATION for step in resumed), resumed
     result = run_door("training.py", *flags(shards, folder), seconds=200)
     assert result.returncode == 0, result.stderr
     assert "Continues from the checkpoint of step" in result.stderr

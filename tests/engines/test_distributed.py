@@ -1,6 +1,5 @@
-"""Several devices train what one would: two replicas in a process, and two processes."""
+"""Training on several devices equals that on one: two replicas in a process, two processes."""
 
-import json
 import signal
 import socket
 import subprocess
@@ -15,12 +14,14 @@ import faked_tpu
 import numpy as np
 import pytest
 import tensorflow as tf
+from clusters import tf_config
 from doors import ROOT, TINY_NETWORK, environment_of_door, run_door
 from tiny_shards import random_utterances, write_shards
 
 import model
-from speech.engines import checkpoints, distributed, tpu_estimator
-from speech.engines.distributed import Cluster, Order, Replicas, find_replicas, parse_cluster
+from speech.engines import checkpoints, devices, replicas, tpu_estimator
+from speech.engines.replicas import Replicas
+from speech.engines.step_state import StepReader
 from speech.features.front_end import FrontEnd
 from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.training_input import TrainingInput, training_input_fn
@@ -28,7 +29,6 @@ from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig
 from speech.shards.shard_set import ShardSet
 from speech.training import transfer
 from speech.training.history import History
-from speech.training.step_state import StepReader
 from utils import ENGLISH, UserError
 
 BINS = 4
@@ -46,7 +46,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 def model_config(network: str) -> ModelConfig:
-    sizes = NetworkConfig(BINS, ENGLISH.size, network, **SIZES[network])
+    sizes = NetworkConfig.of(BINS, ENGLISH.size, network, **SIZES[network])
     return ModelConfig(FrontEnd(mel_filters=BINS), ENGLISH, sizes, TRAINING)
 
 
@@ -56,89 +56,29 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
     return write_shards(folder, random_utterances(FRAMES, BINS), longest=(320, 12))
 
 
-# --- The cluster ----------------------------------------------------------------------------------
-
-
-def tf_config(kind: str, index: int, **jobs: list[str]) -> str:
-    return json.dumps({"cluster": jobs, "task": {"type": kind, "index": index}})
-
-
-def test_first_worker_is_the_chief_and_a_chief_comes_before_the_workers() -> None:
-    two = ["a:1", "b:2"]
-    assert parse_cluster(tf_config("worker", 0, worker=two)) == Cluster(("a:1", "b:2"), 0)
-    assert parse_cluster(tf_config("worker", 0, worker=two)).chief
-    assert not parse_cluster(tf_config("worker", 1, worker=two)).chief
-    with_chief = Cluster(("c:3", "a:1", "b:2"), 2)
-    assert parse_cluster(tf_config("worker", 1, worker=two, chief=["c:3"])) == with_chief
-    assert parse_cluster(tf_config("chief", 0, worker=two, chief=["c:3"])).chief
-
-
-@pytest.mark.parametrize(
-    ("text", "part"),
-    [
-        ("", "wants the cluster in the environment variable TF_CONFIG"),
-        ("{", "can't be read"),
-        ("[]", "can't be read"),
-        ('{"cluster": {"worker": ["a:1"]}}', "'task'"),
-        (tf_config("worker", 0, worker=["a"]), "can't be read"),
-        (tf_config("worker", 2, worker=["a:1", "b:2"]), "worker 2 of 2"),
-        (tf_config("worker", -1, worker=["a:1", "b:2"]), "worker -1 of 2"),
-        (tf_config("worker", 0), "names 0 workers"),
-        (tf_config("ps", 0, worker=["a:1"]), "a 'ps'"),
-        (tf_config("worker", 0, worker=["a:1"], evaluator=["b:2"]), "has evaluator in"),
-    ],
-)
-def test_cluster_that_cannot_be_is_told(text: str, part: str) -> None:
-    with pytest.raises(UserError) as error:
-        parse_cluster(text)
-    assert part in str(error.value) and "TF_CONFIG" in str(error.value)
-
-
-def test_cluster_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TF_CONFIG", raising=False)
-    with pytest.raises(UserError, match="--distribution=multi_worker"):
-        find_replicas("multi_worker")
-
-
-def test_mirrored_wants_gpus() -> None:
-    if tf.config.list_physical_devices("GPU"):
-        pytest.skip("there are GPUs")
-    with pytest.raises(UserError, match=r"--distribution=mirrored is for GPUs.*none here"):
-        find_replicas("mirrored")
-
-
-def test_tpu_is_not_distributed_over() -> None:
+def test_tpu_and_distribution_exclude_each_other() -> None:
     with pytest.raises(UserError, match=r"--distribution=mirrored.*--use_tpu"):
-        tpu_estimator.find_device(faked_tpu.settings(), "mirrored")
+        devices.find_device(faked_tpu.settings(), "mirrored")
 
 
-def test_batch_that_the_replicas_do_not_divide_is_refused(two_cpus: Replicas) -> None:
-    tpu_estimator.check_replicas(6, two_cpus)
+def test_batch_must_be_divisible_by_the_replicas(two_cpus: Replicas) -> None:
+    devices.check_replicas(6, two_cpus)
     with pytest.raises(UserError, match=r"--train_batch_size=7.*2 devices.*multiple of 2"):
-        tpu_estimator.check_replicas(7, two_cpus)
-
-
-def test_worker_that_would_train_otherwise_is_refused() -> None:
-    order = Order(4, 8, 1.0, {"learning_rate": 0.1, "conv_channels": [2, 2]})
-    order.check({"learning_rate": 0.1, "conv_channels": (2, 2)}, 4, "model")
-    with pytest.raises(UserError, match=r"learning_rate is 0\.2 here and 0\.1 there"):
-        order.check({"learning_rate": 0.2, "conv_channels": (2, 2)}, 4, "model")
-    with pytest.raises(UserError, match=r"--model_dir=model is of step 0 here, of step 4 for"):
-        order.check({"learning_rate": 0.1, "conv_channels": (2, 2)}, 0, "model")
+        devices.check_replicas(7, two_cpus)
 
 
 # --- Batches --------------------------------------------------------------------------------------
 
 
 def batches(shards: ShardSet, batching: Batching, count: int) -> list[dict[str, Any]]:
-    """The first batches that training takes, as numpy arrays."""
+    """Returns the first batches of training, as numpy arrays."""
     input_fn = training_input_fn(TrainingInput(shards, batching, 1, start_step=1))
     made = input_fn({"batch_size": batching.batch_size // batching.replicas})
     return [{**features, **labels} for features, labels in made.take(count).as_numpy_iterator()]
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
-def test_parts_of_all_replicas_are_the_batch(shards: ShardSet, processes: int) -> None:
+def test_parts_of_all_replicas_make_up_the_batch(shards: ShardSet, processes: int) -> None:
     replicas, steps = 6, 5
     whole = batches(shards, Batching(12, static=False), steps)
     assert {len(each["weight"]) for each in whole} == {12, 11}
@@ -168,12 +108,12 @@ def test_parts_of_all_replicas_are_the_batch(shards: ShardSet, processes: int) -
 
 @pytest.fixture(scope="module")
 def two_cpus() -> Replicas:
-    """Two virtual devices; GPUs take the same way."""
-    return distributed.mirrored(["/cpu:0", "/cpu:1"])
+    """Two virtual devices; GPUs go through the same code."""
+    return replicas.mirrored(["/cpu:0", "/cpu:1"])
 
 
 class Steps(tf.estimator.SessionRunHook):
-    """The loss of every step, as the estimator has it and as the step leaves it behind."""
+    """Collects the loss of every step, which the estimator and the step's state agree on."""
 
     def begin(self) -> None:
         self.fetched = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.LOSSES)[-1]
@@ -197,7 +137,7 @@ def train(
     replicas: Replicas | None,
     warm_start: Any = None,
 ) -> list[float]:
-    """Losses of so many steps."""
+    """Trains for a number of steps; returns their losses."""
     run = tpu_estimator.RunSettings(str(folder), eval_batch_size=4, train_batch_size=BATCH)
     built = tpu_estimator.build(
         model.model_fn_builder(config, str(folder)),
@@ -222,13 +162,13 @@ def assert_same_checkpoint(one: Path, other: Path) -> None:
     assert names == readers[1].get_variable_to_shape_map()
     for name in names:
         expected, found = (reader.get_tensor(name) for reader in readers)
-        # Of values far below a tensor's largest one rounding leaves little.
+        # Rounding leaves few digits of values far below a tensor's largest one.
         largest = np.abs(expected).max()
         np.testing.assert_allclose(found, expected, atol=1e-3 * largest + 1e-6, err_msg=name)
 
 
 @pytest.mark.parametrize("network", SIZES)
-def test_two_replicas_train_what_one_device_does(
+def test_two_replicas_train_as_one_device(
     shards: ShardSet, two_cpus: Replicas, tmp_path: Path, network: str
 ) -> None:
     config = model_config(network)
@@ -241,13 +181,13 @@ def test_two_replicas_train_what_one_device_does(
 
 
 @pytest.mark.slow
-def test_values_of_another_model_reach_both_replicas(
+def test_both_replicas_start_from_another_models_values(
     shards: ShardSet, two_cpus: Replicas, tmp_path: Path
 ) -> None:
     config = model_config("deep_speech_1")
     (fresh, _) = train(tmp_path / "source", shards, config, 2, None)
     source = transfer.Source(str(tmp_path / "source" / "model.ckpt-2"), config)
-    taken = transfer.plan(source, config, 0).settings()
+    taken = transfer.plan(source, config, 0).initial_values()
     (alone,) = train(tmp_path / "alone", shards, config, 1, None, taken)
     (together,) = train(tmp_path / "together", shards, config, 1, two_cpus, taken)
     assert alone != pytest.approx(fresh, rel=1e-3)
@@ -270,7 +210,7 @@ def flags(shards: ShardSet, folder: Path, *more: str) -> list[str]:
 
 @contextmanager
 def workers(*flags: str) -> Iterator[list[subprocess.Popen[str]]]:
-    """Two processes of training.py on this machine."""
+    """Runs two processes of training.py on this machine."""
     with ExitStack() as stack:
         listening = [stack.enter_context(socket.socket()) for _ in range(2)]
         for each in listening:
@@ -310,7 +250,7 @@ def losses(folder: Path) -> dict[int, float]:
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_does(shards: ShardSet, tmp_path: Path) -> None:
+def test_two_processes_train_as_one(shards: ShardSet, tmp_path: Path) -> None:
     network = ["--network=conv_gru", "--conv_channels=6", "--recurrent_unit_size=8"]
     more = [*network, "--recurrent_layers=1", "--train_steps=20", "--eval_steps=12"]
     with workers(*flags(shards, tmp_path / "two", *more)) as processes:
@@ -322,7 +262,7 @@ def test_two_processes_train_what_one_does(shards: ShardSet, tmp_path: Path) -> 
     assert list(expected) == list(found) == list(range(1, 21))
     np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-4)
     assert_same_checkpoint(tmp_path / "one", tmp_path / "two")
-    # One of them looks, tells and writes.
+    # The chief alone evaluates, logs and saves.
     assert chief.count("dev loss") == 2 and "dev loss" not in other
     assert "Worker 0 has ended the training." in other
     assert not list((tmp_path / "two").glob("tmp*"))
@@ -331,9 +271,7 @@ def test_two_processes_train_what_one_does(shards: ShardSet, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_worker_that_dies_ends_the_other_and_both_continue(
-    shards: ShardSet, tmp_path: Path
-) -> None:
+def test_both_workers_end_when_one_dies_and_can_continue(shards: ShardSet, tmp_path: Path) -> None:
     steps = ["--train_steps=100000", "--eval_steps=100000", "--save_checkpoints_steps=5"]
     endless = flags(shards, tmp_path, "--dev_data=", *TINY_NETWORK, *steps)
     with workers(*endless) as processes:
@@ -346,7 +284,7 @@ def test_worker_that_dies_ends_the_other_and_both_continue(
     step = checkpoints.steps_of(checkpoints.latest_checkpoint(str(tmp_path)))
     assert step >= 5
 
-    # The same again, until the second one is asked to stop.
+    # The same command again, until the second worker is asked to stop.
     with workers(*endless) as processes:
         wait_for(tmp_path / f"model.ckpt-{step + 5}.index", processes[0])
         processes[1].send_signal(signal.SIGTERM)

@@ -1,28 +1,24 @@
-"""TPUEstimator's settings, and what is said where a TPU is asked for and there is none."""
+"""The engine that TPUEstimator drives, and the settings of the estimator."""
 
 import logging
-import socket
-import time
+import signal
 from pathlib import Path
 
 import faked_tpu
+import numpy as np
 import pytest
 import tensorflow as tf
-from doors import assert_error, run_door
-from full_disk import full_disk
-from tiny_shards import random_utterances, write_shards
+from tiny_training import TRAINING, checkpointed, engine_in, tiny_shards
 
-from speech.engines import tpu_estimator
-from speech.engines.tpu_estimator import Device, RunSettings, TpuSettings, build, find_device
+from speech.engines.devices import Device
+from speech.engines.engine import Callbacks, InputFn, RunSettings, StepState
+from speech.engines.stopping import Stopping
+from speech.engines.tpu_estimator import build
+from speech.input_pipeline.batching import Batching
+from speech.input_pipeline.evaluation_input import evaluation_input_fn
+from speech.input_pipeline.training_input import TrainingInput, training_input_fn
+from speech.shards.shard_set import ShardSet
 from utils import UserError
-
-REMOTE = faked_tpu.settings(name="my-tpu")
-HERE = (
-    faked_tpu.settings(name="local"),
-    faked_tpu.settings(name="grpc://localhost:8470"),
-    faked_tpu.settings(name="grpc://127.0.0.1:8470"),
-    faked_tpu.settings(use_tpu=False, name="my-tpu"),
-)
 
 
 def not_called(features: object, labels: object, mode: str, params: object) -> None:
@@ -30,38 +26,11 @@ def not_called(features: object, labels: object, mode: str, params: object) -> N
     raise AssertionError("not called")
 
 
-def message(tpu: TpuSettings) -> str:
-    """What is said where the TPU can't be used."""
-    with pytest.raises(UserError) as error:
-        find_device(tpu)
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
-# --- Batch sizes ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("flag", ["train_batch_size", "eval_batch_size"])
-@pytest.mark.parametrize(("size", "cores"), [(12, 8), (4, 8), (24, 32)])
-def test_batch_that_the_cores_do_not_divide_names_both(flag: str, size: int, cores: int) -> None:
-    sizes = {"train_batch_size": 64, "eval_batch_size": 64, flag: size}
-    with pytest.raises(UserError) as error:
-        tpu_estimator.check_batch_sizes(faked_tpu.settings(cores=cores), **sizes)
-    text = str(error.value)
-    assert f"--{flag}={size} can't be divided among {cores} cores" in text
-    assert f"multiple of {cores}" in text and "--num_tpu_cores" in text
-
-
-def test_any_batch_size_will_do_without_a_tpu_and_a_multiple_with_one() -> None:
-    tpu_estimator.check_batch_sizes(faked_tpu.settings(use_tpu=False), train_batch_size=13)
-    tpu_estimator.check_batch_sizes(faked_tpu.settings(), train_batch_size=8, eval_batch_size=64)
-
-
-def test_model_fn_is_told_the_batch_of_a_core(tmp_path: Path) -> None:
-    told = []
+def test_input_fn_gets_the_batch_size_of_a_core(tmp_path: Path) -> None:
+    sizes = []
 
     def input_fn(params: dict[str, int]) -> tf.data.Dataset:
-        told.append(params["batch_size"])
+        sizes.append(params["batch_size"])
         raise StopIteration
 
     run = RunSettings(str(tmp_path), train_batch_size=64, eval_batch_size=32)
@@ -74,110 +43,84 @@ def test_model_fn_is_told_the_batch_of_a_core(tmp_path: Path) -> None:
             ):
                 with pytest.raises(StopIteration):
                     call()
-    assert told == [8, 4, 2, 1]
+    assert sizes == [8, 4, 2, 1]
 
 
-# --- Paths ----------------------------------------------------------------------------------------
+# --- Training and evaluation ----------------------------------------------------------------------
 
 
-def test_tpu_of_another_machine_reads_and_writes_in_buckets_alone() -> None:
-    for tpu in (REMOTE, faked_tpu.settings(name="grpc://10.0.0.2:8470")):
-        with pytest.raises(UserError) as error:
-            tpu_estimator.check_paths(tpu, train_data="gs://bucket/t.*", model_dir="my/model")
-        text = str(error.value)
-        assert "--model_dir=my/model" in text and f"--tpu_name={tpu.name}" in text
-        assert "gs://" in text and "--upload_to" in text and "--tpu_name=local" in text
-        tpu_estimator.check_paths(
-            tpu, train_data="gs://bucket/t.*", dev_data="", model_dir="gs://b/m"
-        )
+def test_callbacks_come_after_every_step_and_before_every_checkpoint(tmp_path: Path) -> None:
+    shards = tiny_shards(tmp_path / "shards", [30, 40])
+    engine = engine_in(tmp_path / "model")
+    seen: list[tuple[str, int]] = []
+    losses: list[float | None] = []
+
+    def on_step(state: StepState) -> None:
+        seen.append(("step", state.step))
+        losses.append(state.loss)
+
+    def before_save(state: StepState) -> None:
+        seen.append(("save", state.step))
+
+    callbacks = Callbacks(Stopping(), on_step, before_save)
+    assert engine.train(batches(shards), 2, 1.0, callbacks) == 2
+    assert seen == [("save", 0), ("step", 1), ("step", 2), ("save", 2)]
+    assert all(loss and loss > 0 for loss in losses)
+    assert checkpointed(tmp_path / "model")["global_step"] == 2
+    assert engine.is_leader
+    engine.close()
 
 
-@pytest.mark.parametrize("tpu", HERE, ids=["local", "localhost", "127.0.0.1", "none"])
-def test_any_path_will_do_where_this_machine_feeds(tpu: TpuSettings) -> None:
-    assert not tpu.remote
-    tpu_estimator.check_paths(tpu, train_data="data/t.*", model_dir="gs://bucket/model")
+def test_requested_stop_ends_training_after_the_step_with_a_checkpoint(tmp_path: Path) -> None:
+    shards = tiny_shards(tmp_path / "shards", [30, 40])
+    stopping = Stopping()
 
+    def stop(state: StepState) -> None:
+        stopping.signal = signal.SIGTERM
 
-# --- Finding the TPU ------------------------------------------------------------------------------
-
-
-def test_missing_tpu_is_told_with_what_to_do() -> None:
-    text = message(faked_tpu.settings())
-    assert "no TPU cores" in text and "--tpu_name=local" in text
-    assert "Leave out --use_tpu" in text
-    # Why a TPU VM may say so too.
-    assert "keep the TensorFlow" in text and "PyPI" in text
-    assert "v5e" in text and "PJRT" in text and "90807" in text
-
-
-def test_without_use_tpu_none_is_looked_for() -> None:
-    assert find_device(faked_tpu.settings(use_tpu=False)) == Device(None, cores=1, hosts=1)
-
-
-@pytest.mark.parametrize(("cores", "hosts"), [(8, 1), (32, 4)])
-def test_tpu_is_asked_once_for_its_cores_and_hosts(tmp_path: Path, cores: int, hosts: int) -> None:
-    with faked_tpu.topology(cores, hosts) as query:
-        device = find_device(faked_tpu.settings(cores=cores))
-        build(not_called, RunSettings(str(tmp_path), eval_batch_size=cores), device)
-    assert query.call_count == 1
-    assert device.is_tpu and (device.cores, device.hosts) == (cores, hosts)
-
-
-@pytest.mark.parametrize(("there", "asked"), [(4, 8), (32, 8), (8, 4)])
-def test_tpu_of_another_number_of_cores_is_refused_with_both(there: int, asked: int) -> None:
-    with faked_tpu.topology(cores=there):
-        text = message(faked_tpu.settings(cores=asked))
-    assert f"The TPU local has {there} cores" in text
-    assert f"--num_tpu_cores={there} instead of {asked}" in text
-
-
-def test_tpu_that_the_cloud_does_not_know_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def find(*unused: object) -> None:
-        raise RuntimeError("404 no such node\nsee https://cloud.google.com")
-
-    monkeypatch.setattr(tf.distribute.cluster_resolver, "TPUClusterResolver", find)
-    text = message(faked_tpu.settings(name="no-such-tpu"))
-    assert "no-such-tpu" in text and "404 no such node." in text
-    assert "--tpu_name" in text and "--tpu_zone" in text and "--gcp_project" in text
-
-
-def test_clouds_answer_about_a_tpu_that_is_not_ready_is_told(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Starting:
-        def __init__(self, *unused: object) -> None: ...
-
-        def cluster_spec(self) -> None:
-            raise RuntimeError('TPU "my-tpu" is not yet ready; state: "CREATING"')
-
-    monkeypatch.setattr(tf.distribute.cluster_resolver, "TPUClusterResolver", Starting)
-    assert 'state: "CREATING"' in message(REMOTE)
-
-
-def test_address_where_nobody_listens_is_told_at_once() -> None:
-    """TensorFlow tries for a day."""
-    with socket.socket() as closed:
-        closed.bind(("localhost", 0))
-        name = f"grpc://localhost:{closed.getsockname()[1]}"
-        started = time.monotonic()
-        text = message(faked_tpu.settings(name=name))
-    assert time.monotonic() - started < tpu_estimator.CONNECT_SECONDS
-    assert f"The TPU {name} doesn't answer" in text and "refused" in text
-
-
-def test_server_at_an_address_is_asked_for_its_own_cores() -> None:
-    """A server of TensorFlow's, which has a processor and no TPU."""
-    server = tf.distribute.Server.create_local_server()
-    assert f"no TPU cores (--tpu_name={server.target})" in message(
-        faked_tpu.settings(name=server.target)
+    reached = engine_in(tmp_path / "model").train(
+        batches(shards), 5, 1.0, Callbacks(stopping, on_step=stop)
     )
+    assert reached == checkpointed(tmp_path / "model")["global_step"] == 1
+
+
+def test_learning_rate_scale_is_a_factor_on_every_step(tmp_path: Path) -> None:
+    shards = tiny_shards(tmp_path / "shards", [30, 40])
+    engine = engine_in(tmp_path / "model")
+    engine.train(batches(shards), 1, 1.0, Callbacks(Stopping(), on_step=lambda state: None))
+    before = checkpointed(tmp_path / "model")
+    engine.train(batches(shards), 2, 0.0, Callbacks(Stopping(), on_step=lambda state: None))
+    after = checkpointed(tmp_path / "model")
+    np.testing.assert_array_equal(before["output/kernel"], after["output/kernel"])
+    assert after["global_step"] == 2
+
+
+def test_mean_loss_is_that_of_the_outputs(tmp_path: Path) -> None:
+    shards = tiny_shards(tmp_path / "shards", [30, 40, 20])
+    engine = engine_in(tmp_path / "model")
+    engine.train(batches(shards), 1, 1.0, Callbacks(Stopping(), on_step=lambda state: None))
+    checkpoint = str(tmp_path / "model" / "model.ckpt-1")
+    batching = Batching(4, static=False)
+    loss = engine.mean_loss(
+        evaluation_input_fn(shards, batching, for_prediction=False), checkpoint, 1
+    )
+    input_fn = evaluation_input_fn(shards, batching, for_prediction=True)
+    (outputs,) = engine.predict(input_fn, checkpoint)
+    assert outputs["log_probs"].shape[0] == len(outputs["output_length"]) == 3
+    assert loss.loss == pytest.approx(np.mean(outputs["ctc_loss"]), rel=1e-5)
+    assert loss.unalignable_utterances == 0
+
+
+def batches(shards: ShardSet) -> InputFn:
+    batching = Batching(TRAINING.train_batch_size, static=False)
+    return training_input_fn(TrainingInput(shards, batching, 1, shuffle_buffer_size=8))
 
 
 # --- Loops and checkpoints ------------------------------------------------------------------------
 
 
 def loop_of(folder: Path, loop: int, save: int, device: Device | None = None) -> int:
-    """Steps that a built TPUEstimator has a TPU take by itself."""
+    """Returns the steps that a built TPUEstimator has a TPU take by itself."""
     run = RunSettings(
         str(folder), eval_batch_size=8, iterations_per_loop=loop, save_checkpoints_steps=save
     )
@@ -187,25 +130,25 @@ def loop_of(folder: Path, loop: int, save: int, device: Device | None = None) ->
     return int(built.config.tpu_config.iterations_per_loop)
 
 
-def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "absl"]
 
 
 @pytest.mark.parametrize(("loop", "save"), [(100, 500), (100, 100), (1, 7)])
-def test_loops_that_end_at_checkpoints_are_taken(
+def test_loops_that_align_with_checkpoints_are_accepted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, loop: int, save: int
 ) -> None:
     with caplog.at_level(logging.INFO, "absl"):
         assert loop_of(tmp_path, loop, save) == loop
-    assert not said(caplog)
+    assert not logged(caplog)
 
 
-def test_loop_longer_than_between_checkpoints_is_cut_and_told(
+def test_loop_longer_than_between_checkpoints_is_cut_and_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "absl"):
         assert loop_of(tmp_path, loop=100, save=30) == 30
-    (line,) = said(caplog)
+    (line,) = logged(caplog)
     assert "30 steps" in line and "--iterations_per_loop=100" in line
     assert "--save_checkpoints_steps=30" in line
 
@@ -228,49 +171,3 @@ def test_loops_that_would_miss_a_checkpoint_are_refused(
 
 def test_without_a_tpu_checkpoints_need_not_fit(tmp_path: Path) -> None:
     loop_of(tmp_path, loop=100, save=250, device=Device())
-
-
-# --- The model's folder ---------------------------------------------------------------------------
-
-
-def test_folder_that_can_be_written_is_made_and_left_empty(tmp_path: Path) -> None:
-    for _ in range(2):
-        tpu_estimator.check_writable(str(tmp_path / "new" / "model"))
-        assert list((tmp_path / "new" / "model").iterdir()) == []
-
-
-@pytest.mark.parametrize("folder", ["file", "file/below", "/proc/self/model"])
-def test_folder_that_cannot_be_made_is_told(tmp_path: Path, folder: str) -> None:
-    (tmp_path / "file").write_text("no folder")
-    model_dir = str(tmp_path / folder)
-    with pytest.raises(UserError) as error:
-        tpu_estimator.check_writable(model_dir)
-    assert f"can't write into --model_dir={model_dir}: " in str(error.value)
-    assert "Choose another folder" in str(error.value) and "\n" not in str(error.value)
-
-
-def test_full_disk_is_told(tmp_path: Path) -> None:
-    with full_disk(0), pytest.raises(UserError, match=r"model_dir=.*File too large.*make room"):
-        tpu_estimator.check_writable(str(tmp_path))
-
-
-# --- As people run it -----------------------------------------------------------------------------
-
-
-def test_training_without_a_tpu_stops_at_once_and_writes_nothing(tmp_path: Path) -> None:
-    shards = write_shards(tmp_path, random_utterances([20] * 16, 4))
-    folder = tmp_path / "model"
-    flags = [f"--train_data={shards.pattern}", "--dev_data=", f"--model_dir={folder}"]
-    result = run_door("training.py", "--use_tpu", "--train_batch_size=8", *flags, seconds=30)
-    assert_error(result, "no TPU cores", "Leave out --use_tpu", "PJRT")
-    assert len(result.stderr.splitlines()) == 1
-    assert not folder.exists()
-
-
-def test_training_from_this_machine_on_another_ones_tpu_stops_at_once(tmp_path: Path) -> None:
-    """Before anybody is asked about the TPU, and though there are no shards."""
-    remote = ["--use_tpu", "--tpu_name=my-tpu", "--train_data=gs://bucket/train.tfrecords.*"]
-    flags = [f"--dev_data={tmp_path}/dev.*", "--model_dir=gs://bucket/model"]
-    result = run_door("training.py", *remote, *flags, seconds=30)
-    assert_error(result, f"--dev_data={tmp_path}/dev.*", "--tpu_name=my-tpu", "--upload_to")
-    assert len(result.stderr.splitlines()) == 1

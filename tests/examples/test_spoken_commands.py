@@ -41,7 +41,7 @@ def test_sets_of_many_sentences_share_none(script: ModuleType, language: str) ->
     assert not found["dev"] & found["test"]
 
 
-def test_lines_that_say_the_same_share_it_with_one_set(script: ModuleType) -> None:
+def test_equal_sentences_of_two_lines_are_in_one_set(script: ModuleType) -> None:
     lines = ("say (one|two|three) (a|b|c|d)", "say (one|four|five) (a|b|c|d)")
     found = planned(script, lines, "en", {"train": 40, "dev": 3, "test": 3})
     assert not found["train"] & (found["dev"] | found["test"])
@@ -57,7 +57,7 @@ def test_sets_of_few_sentences_share_them_and_no_voice(script: ModuleType) -> No
     assert all({each.sentence.text for each in plan[name]} == set(lines) for name in plan)
 
 
-def test_a_line_of_few_alternatives_has_its_turn(script: ModuleType) -> None:
+def test_lines_alternate_whatever_their_alternatives(script: ModuleType) -> None:
     lines = ("a (b|c|d|e|f|g|h|i) (j|k|l|m|n|o|p)", "x (y|z)")
     plan = script.plan_corpus(script.Settings(lines, "en", "csv", {**FULL, "dev": 2, "test": 2}, 1))
     said = Counter(each.sentence.line for each in plan["train"])
@@ -65,8 +65,8 @@ def test_a_line_of_few_alternatives_has_its_turn(script: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("line", ["a (b (c|d)", "yes|no (a|b)", "a (b|(c|d))", "a)", "a | b"])
-def test_brackets_that_cannot_be_read_are_told(script: ModuleType, line: str) -> None:
-    with pytest.raises(UserError, match=r"alternatives stand in one pair of brackets"):
+def test_invalid_brackets_are_refused(script: ModuleType, line: str) -> None:
+    with pytest.raises(UserError, match=r"write alternatives in one pair of brackets"):
         list(script.alternatives(line))
 
 
@@ -74,7 +74,7 @@ def test_alternatives_may_be_empty(script: ModuleType) -> None:
     assert list(script.alternatives("go (now|)")) == ["go now", "go "]
 
 
-def test_a_file_without_sentences_is_told(script: ModuleType, tmp_path: Path) -> None:
+def test_a_file_without_sentences_is_refused(script: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "none.txt").write_text("# nothing\n\n")
     with pytest.raises(UserError, match=r"none\.txt has no sentence"):
         script.read_lines(str(tmp_path / "none.txt"))

@@ -1,4 +1,4 @@
-"""examples/spoken_corpus.py: the corpus it writes, and what it does over one that is there."""
+"""examples/spoken_corpus.py: the corpus it writes, and what it does if one exists."""
 
 import importlib.util
 import itertools
@@ -114,7 +114,7 @@ def test_the_transcripts_are_capitals_spaces_and_apostrophes(corpus: Path) -> No
             assert re.fullmatch("[A-Z']+( [A-Z']+)+", text)
 
 
-def test_no_chapter_lies_in_two_splits(corpus: Path) -> None:
+def test_no_chapter_is_in_two_splits(corpus: Path) -> None:
     chapters = [path.name for split in COUNTS for path in (corpus / split).glob("*/*")]
     assert len(chapters) == len(set(chapters))
 
@@ -154,11 +154,11 @@ def test_the_same_flags_write_the_same_bytes(corpus: Path, tmp_path: Path) -> No
     assert contents(tmp_path / "again") == contents(corpus)
 
 
-def test_a_rerun_says_that_the_corpus_is_there_and_leaves_it_alone(corpus: Path) -> None:
+def test_a_rerun_reports_that_the_corpus_exists_and_keeps_it(corpus: Path) -> None:
     written = {path: path.stat().st_mtime_ns for path in corpus.rglob("*")}
     outcome = run(corpus)
     assert outcome.returncode == 0
-    assert "is there already" in outcome.stdout
+    assert "exists already" in outcome.stdout
     assert {path: path.stat().st_mtime_ns for path in corpus.rglob("*")} == written
 
 
@@ -171,15 +171,15 @@ def test_a_rerun_with_other_flags_is_refused(corpus: Path) -> None:
     assert contents(corpus) == before
 
 
-def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+def test_a_folder_with_other_content_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     outcome = run(tmp_path)
     assert outcome.returncode == 1
-    assert "not a corpus" in outcome.stderr and "Traceback" not in outcome.stderr
+    assert "isn't a corpus" in outcome.stderr and "Traceback" not in outcome.stderr
     assert contents(tmp_path) == {"thesis.txt": b"mine"}
 
 
-def test_an_interrupted_run_leaves_no_corpus_and_its_rerun_a_whole_one(
+def test_an_interrupted_run_leaves_no_corpus_and_a_rerun_completes_it(
     corpus: Path, tmp_path: Path
 ) -> None:
     interrupted = run(tmp_path / "corpus", code_before=INTERRUPT)
@@ -224,6 +224,6 @@ def test_every_speaker_sounds_different(script: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("voice", ["klingon", "en-us+nobody", "en-gb"])
-def test_a_voice_that_espeak_lacks_is_refused(script: ModuleType, voice: str) -> None:
+def test_a_voice_unknown_to_espeak_is_refused(script: ModuleType, voice: str) -> None:
     with pytest.raises(script.UserError, match=re.escape(voice)):
         script.Synthesizer().speak("turn on the lamp", voice, 160, 50)

@@ -8,22 +8,22 @@ import pytest
 import tensorflow as tf
 from tiny_models import STEP, tiny_config, write_model
 
-from speech.export.acoustic_graph import AcousticGraph, restored
+from speech.export.acoustic_graph import AcousticGraph, restore
 from speech.networks.config import NetworkConfig
 from utils import UserError
 
 
-def test_all_variables_are_the_checkpoint_s(tmp_path: Path) -> None:
+def test_all_variables_have_the_checkpoints_values(tmp_path: Path) -> None:
     config = write_model(tmp_path / "model", "conv_gru")
     checkpoint = f"{tmp_path}/model/model.ckpt-{STEP}"
-    variables = restored(config, checkpoint).network.variables
+    variables = restore(config, checkpoint).network.variables
     assert any("moving_mean" in each.name for each in variables)
     for each in variables:
         wanted = tf.train.load_variable(checkpoint, each.name.partition(":")[0])
         np.testing.assert_array_equal(each.numpy(), wanted)
 
 
-def test_features_of_a_corpus_are_normalised_by_the_model_s_statistics() -> None:
+def test_features_of_a_corpus_are_normalised_by_the_models_statistics() -> None:
     config = tiny_config(normalisation="corpus")
     statistics = config.statistics
     assert statistics is not None
@@ -42,12 +42,12 @@ def test_features_of_a_corpus_are_normalised_by_the_model_s_statistics() -> None
     [
         {"recurrent_unit_size": 9},
         {"name": "conv_gru", "conv_channels": (6,)},
-        {"recurrent_unit_size": 2**16},  # for which no machine has memory
+        {"recurrent_unit_size": 2**16},  # more than any machine's memory
     ],
 )
 def test_checkpoint_of_another_network_is_refused(tmp_path: Path, other: dict) -> None:
     config = write_model(tmp_path / "model")
-    network = NetworkConfig(8, config.alphabet.size, **{"context_size": 5, **other})
+    network = NetworkConfig.of(8, config.alphabet.size, **{"context_size": 5, **other})
     checkpoint = f"{tmp_path}/model/model.ckpt-{STEP}"
     with pytest.raises(UserError, match=r"model\.ckpt-7 can't be read as a model of its config"):
-        restored(replace(config, network=network), checkpoint)
+        restore(replace(config, network=network), checkpoint)

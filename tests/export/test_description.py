@@ -1,4 +1,4 @@
-"""What an exported model says of itself."""
+"""Descriptions of exported models."""
 
 import json
 
@@ -22,6 +22,6 @@ def test_description_of_another_format_is_refused() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}'])
-def test_what_is_no_description_is_refused(text: str) -> None:
+def test_invalid_description_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="x is not an exported model's description"):
         Description.from_json(text, "x")

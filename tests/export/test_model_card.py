@@ -22,11 +22,11 @@ def test_table_has_a_row_for_each_form(tmp_path: Path) -> None:
     assert "2 utterances, 0.1 minutes" in page
     assert "| checkpoint | 2.00 MB | 25.00% | 10.00% | 30.00% | 12.50% | 0 of 2 | 0.010 |" in page
     assert "| tflite_int8 | 0.50 MB | 50.00% | 20.00% | 60.00% | 25.00% | 1 of 2 | 0.013 |" in page
-    assert 'exported.load("model-int8.tflite")' in page
+    assert 'model = load("model-int8.tflite")' in page
     assert "python transcribe.py --model=model-int8.tflite " in page
 
 
-def test_what_is_not_known_is_not_said() -> None:
+def test_unknown_properties_are_left_out() -> None:
     description = Description(
         tiny_config(), 1500, Naming(name="Mine", license="CC0|1.0,\nor later")
     )
@@ -34,5 +34,5 @@ def test_what_is_not_known_is_not_said() -> None:
     assert page.startswith("# Mine\n")
     assert "| License | CC0\\|1.0, or later |" in page and "Language" not in page
     assert "| Trained for | 1,500 steps |" in page
-    assert "Not said: export.py --train_data=" in page
+    assert "Unknown: export.py --train_data=" in page
     assert "Not measured: export.py --test_data=" in page

@@ -1,4 +1,4 @@
-"""Error rates of exported forms, against the models' own output of what the shards hold."""
+"""Error rates of exported forms, against the models' output for the shards' features."""
 
 from pathlib import Path
 
@@ -19,32 +19,32 @@ from utils import ENGLISH
 Floats = npt.NDArray[np.float32]
 
 
-class Listening(CheckpointModel):
-    """A checkpoint that notes what it is given."""
+class Recorder(CheckpointModel):
+    """A checkpoint that keeps the features it is given."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(str(folder), checkpoints.find_checkpoint(str(folder), None))
-        self.heard: list[Floats] = []
+        self.given: list[Floats] = []
 
     def of_features(self, features: Floats) -> Floats:
-        self.heard.append(features)
+        self.given.append(features)
         return super().of_features(features)
 
 
 @pytest.mark.parametrize("normalisation", [CORPUS, UTTERANCE])
-def test_models_hear_features_as_they_are_stored(normalisation: str, tmp_path: Path) -> None:
-    """Also those that shards of normalisation=corpus keep unnormalised, which models do alone."""
+def test_models_get_features_as_they_are_stored(normalisation: str, tmp_path: Path) -> None:
+    """Also with normalisation=corpus: shards store such features without it."""
     write_model(tmp_path / "model", mel_filters=4, normalisation=normalisation)
     write_model(tmp_path / "other", "conv_gru", mel_filters=4, normalisation=normalisation)
     utterances = random_utterances([60, 40, 50], 4)
     shards = write_shards(tmp_path / "shards", utterances, normalisation=normalisation)
-    models = {name: Listening(tmp_path / name) for name in ("model", "other")}
+    models = {name: Recorder(tmp_path / name) for name in ("model", "other")}
     bar: list[int] = []
     rates = export_rates.measure(models, shards, bar.append)
     assert bar == [1, 1, 1]
     texts = {}
     for name, model in models.items():
-        for given, utterance in zip(model.heard, utterances, strict=True):
+        for given, utterance in zip(model.given, utterances, strict=True):
             np.testing.assert_allclose(given, utterance.features, rtol=0, atol=1e-6)
         log_probs = [model.of_features(each.features) for each in utterances]
         decoder = BeamSearchDecoder(ENGLISH)

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST requests as docs/deployment.md shows them, against what they ask for.
+"""TensorFlow Serving's REST requests as docs/deployment.md shows them.
 
 The server itself isn't at hand. What stands in for it takes a request by the rules of its REST API
 (tensors by the signature's names, whole in "inputs" and stacked from "instances"), of exactly the
@@ -25,7 +25,7 @@ from tiny_models import STEP, write_model
 from speech.audio.reader import read_audio
 from speech.decoding.beam_search import BeamSearchDecoder
 from speech.export import loading, saved_model
-from speech.export.acoustic_graph import restored
+from speech.export.acoustic_graph import restore
 from speech.export.description import Description
 
 pytestmark = pytest.mark.slow
@@ -35,16 +35,16 @@ DOCUMENT = (ROOT / "docs" / "deployment.md").read_text()
 
 @pytest.fixture(scope="module")
 def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SavedModel."""
+    """Returns the folder of a SavedModel."""
     folder = tmp_path_factory.mktemp("serving")
     config = write_model(folder / "model")
-    graph = restored(config, str(folder / "model" / f"model.ckpt-{STEP}"))
+    graph = restore(config, str(folder / "model" / f"model.ckpt-{STEP}"))
     saved_model.save(graph, Description(config, STEP), str(folder / "saved_model"))
     return folder / "saved_model"
 
 
 def predicted(loaded: Any, request: dict[str, Any]) -> dict[str, Any]:
-    """What the server answers to a request of :predict."""
+    """Returns the response to a request of :predict."""
     assert set(request) <= {"signature_name", "inputs", "instances"}
     signature = loaded.signatures[request.get("signature_name", "serving_default")]
     if "instances" in request:
@@ -66,7 +66,7 @@ def predicted(loaded: Any, request: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def server(export: Path) -> Iterator[str]:
-    """The address of the model in the stand-in."""
+    """Returns the address of the model in the stand-in."""
     loaded = tf.saved_model.load(str(export))
 
     class Handler(BaseHTTPRequestHandler):
@@ -86,12 +86,12 @@ def server(export: Path) -> Iterator[str]:
         running.shutdown()
 
 
-def test_requests_of_samples_are_what_the_signature_takes(export: Path) -> None:
+def test_requests_of_samples_match_the_signature(export: Path) -> None:
     requests = [json.loads(each) for each in re.findall(r"speech:predict -d '(.*)'", DOCUMENT)]
     assert [next(iter(each)) for each in requests] == ["inputs", "instances"]
     loaded = tf.saved_model.load(str(export))
     whole, rows = (predicted(loaded, each) for each in requests)
-    # As the document says: an output for each of so few samples.
+    # As documented: one output for so few samples.
     assert whole["outputs"]["output_length"] == [1, 1]
     assert [each["output_length"] for each in rows["predictions"]] == [1]
     np.testing.assert_allclose(
@@ -99,7 +99,7 @@ def test_requests_of_samples_are_what_the_signature_takes(export: Path) -> None:
     )
 
 
-def test_the_client_writes_what_the_model_hears(export: Path, server: str, tmp_path: Path) -> None:
+def test_client_prints_the_models_transcript(export: Path, server: str, tmp_path: Path) -> None:
     (client,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
     sound = write_sound(tmp_path / "x.wav", 0.6)
     outcome = subprocess.run(

@@ -41,15 +41,23 @@ def test_description_is_read_without_tensorflow(file: Path) -> None:
     assert result.stdout == "Zoë's 3 abcdefghijklmnopqrstuvwxyz ' 8 8\n", result.stderr
 
 
-def test_buffers_lie_where_kernels_can_use_them_in_the_file(file: Path) -> None:
-    spans = tflite_metadata.buffer_spans(str(file))
+def buffer_spans(file: Path) -> list[tuple[int, int]]:
+    """Returns the spans of the file's buffers with data: from, to, in bytes."""
+    model = tflite_metadata._model(file.read_bytes())
+    buffers = model.tables(tflite_metadata._MODEL_BUFFERS)
+    spans = [buffer.span(tflite_metadata._BUFFER_DATA) for buffer in buffers]
+    return [(start, end) for start, end in spans if end > start]
+
+
+def test_buffers_are_aligned_for_kernels(file: Path) -> None:
+    spans = buffer_spans(file)
     assert len(spans) > 10
     assert [start for start, _ in spans if start % tflite.ALIGNMENT] == []
 
 
 def test_no_two_buffers_are_equal(file: Path) -> None:
     content = file.read_bytes()
-    parts = [content[start:end] for start, end in tflite_metadata.buffer_spans(str(file))]
+    parts = [content[start:end] for start, end in buffer_spans(file)]
     assert len(set(parts)) == len(parts)
 
 
@@ -68,19 +76,19 @@ def test_file_without_a_description_is_refused(tmp_path: Path) -> None:
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], module)
     path = tmp_path / "double.tflite"
     path.write_bytes(converter.convert())
-    with pytest.raises(UserError, match="doesn't carry alphabet and front end"):
+    with pytest.raises(UserError, match="doesn't contain alphabet and front end"):
         tflite_metadata.read_description(str(path))
 
 
-def test_file_that_is_cut_short_is_refused(file: Path, tmp_path: Path) -> None:
+def test_truncated_file_is_refused(file: Path, tmp_path: Path) -> None:
     path = tmp_path / "short.tflite"
     path.write_bytes(file.read_bytes()[:100])
     with pytest.raises(UserError, match="is not a TensorFlow Lite model"):
         tflite_metadata.read_description(str(path))
 
 
-def test_file_whose_numbers_lead_astray_is_refused(file: Path, tmp_path: Path) -> None:
-    """The description's entry names one buffer more than there are."""
+def test_file_with_a_wrong_offset_is_refused(file: Path, tmp_path: Path) -> None:
+    """The description's entry points to a buffer after the last one."""
     content = file.read_bytes()
     model = schema.ModelT.InitFromPackedBuf(bytearray(content))
     (entry,) = [each for each in model.metadata if each.name == DESCRIPTION_NAME.encode()]
@@ -93,8 +101,8 @@ def test_file_whose_numbers_lead_astray_is_refused(file: Path, tmp_path: Path) -
         tflite_metadata.read_description(str(path))
 
 
-def test_file_carries_a_checksum_of_all_else(file: Path, tmp_path: Path) -> None:
-    """Of every byte but its own digits, which are compared."""
+def test_checksum_covers_the_whole_file(file: Path, tmp_path: Path) -> None:
+    """Every byte except its own digits, which it is compared with."""
     whole = file.read_bytes()
     at = whole.index(b'"crc32c": "') + 11
     rest = whole[:at] + whole[at + 8 :]
@@ -111,14 +119,14 @@ def test_file_carries_a_checksum_of_all_else(file: Path, tmp_path: Path) -> None
             tflite_metadata.read_description(str(path))
 
 
-def test_file_from_before_there_was_a_checksum_is_read(file: Path, tmp_path: Path) -> None:
+def test_older_file_without_a_checksum_is_read(file: Path, tmp_path: Path) -> None:
     model = schema.ModelT.InitFromPackedBuf(bytearray(file.read_bytes()))
     (entry,) = [each for each in model.metadata if each.name == DESCRIPTION_NAME.encode()]
     text = bytes(model.buffers[entry.buffer].data)
     line = text[text.index(b'\n "crc32c"') :].partition(b",")[0] + b","
     model.buffers[entry.buffer].data = np.frombuffer(text.replace(line, b""), np.uint8)
     path = tmp_path / "older.tflite"
-    path.write_bytes(tflite._packed(model))
+    path.write_bytes(tflite._pack(model))
     assert b"crc32c" not in path.read_bytes()
     found = tflite_metadata.read_description(str(path))
     assert found == tflite_metadata.read_description(str(file))

@@ -1,4 +1,4 @@
-"""The flags of how transcripts are written become rules and an alphabet."""
+"""Flags of the normalisation: rules and alphabet."""
 
 import functools
 from pathlib import Path
@@ -21,24 +21,24 @@ def define_flags() -> None:
 parse = functools.partial(parse_flags, define_flags)
 
 
-def test_every_flag_arrives() -> None:
-    assert transcript_flags.asked_rules(parse()) == TranscriptRules()
-    found = transcript_flags.asked_rules(
+def test_every_flag_is_part_of_the_rules() -> None:
+    assert transcript_flags.rules_from_flags(parse()) == TranscriptRules()
+    found = transcript_flags.rules_from_flags(
         parse("--language=PL", "--unicode_form=NFKC", "--strip_diacritics")
     )
     assert found == TranscriptRules("PL", "NFKC", strip_diacritics=True)
     with pytest.raises(UserError, match="--language=german"):
-        transcript_flags.asked_rules(parse("--language=german"))
+        transcript_flags.rules_from_flags(parse("--language=german"))
 
 
-def test_the_alphabet_is_the_file_or_else_the_languages_or_else_english(tmp_path: Path) -> None:
+def test_the_alphabet_is_the_file_else_that_of_the_language_else_english(tmp_path: Path) -> None:
     path = tmp_path / "alphabet.txt"
     path.write_text("a\nb\n")
-    asked = transcript_flags.asked_alphabet
-    assert asked(parse()) == ENGLISH
-    assert asked(parse("--language=RU")) == transcripts.alphabet_of("ru")
+    alphabet_of = transcript_flags.alphabet_from_flags
+    assert alphabet_of(parse()) == ENGLISH
+    assert alphabet_of(parse("--language=RU")) == transcripts.alphabet_of("ru")
     for language in ([], ["--language=ru"], ["--language=pl"]):
-        assert asked(parse(f"--alphabet={path}", *language)) == Alphabet(("a", "b"))
-        assert asked(parse("--alphabet=utf-8", *language)) is UTF_8
+        assert alphabet_of(parse(f"--alphabet={path}", *language)) == Alphabet(("a", "b"))
+        assert alphabet_of(parse("--alphabet=utf-8", *language)) is UTF_8
     with pytest.raises(UserError, match="--language=pl has no ready alphabet"):
-        asked(parse("--language=pl"))
+        alphabet_of(parse("--language=pl"))

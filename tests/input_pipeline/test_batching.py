@@ -127,4 +127,4 @@ def test_log_says_that_hosts_read_their_own_shards(shards: ShardSet) -> None:
         log_reading(index, ON_POD, None)
     exact, own = (record.getMessage() for record in logs.records)
     assert "all 2000 utterances" in exact
-    assert own == "Each of 2 hosts reads shards of its own, 2000 to 2000 utterances"
+    assert own == "Each of 2 hosts reads its own shards, 2000 to 2000 utterances"

@@ -39,12 +39,12 @@ def model(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(path)
 
 
-def test_a_model_tells_its_sizes_and_words(model: str) -> None:
+def test_a_model_has_sizes_and_words(model: str) -> None:
     assert arpa.ngram_counts(model) == [6, 3]
     assert arpa.unigrams(model) == [("THE", -0.7), ("CAT", -0.9), ("Æ", -3.0)]
 
 
-def test_a_model_in_other_words_is_a_whole_one(model: str, tmp_path: Path) -> None:
+def test_a_rewritten_model_is_complete(model: str, tmp_path: Path) -> None:
     target = tmp_path / "small"
     arpa.rewrite(model, str(target), {"THE": "the", "CAT": "cat"})
     assert arpa.ngram_counts(str(target)) == [5, 2]
@@ -73,10 +73,10 @@ def test_a_model_in_other_words_is_a_whole_one(model: str, tmp_path: Path) -> No
         (MODEL.replace("ngram 2 = 3\n", ""), "2-grams"),
     ],
 )
-def test_what_is_no_whole_model_is_refused(damaged: str, said: str, tmp_path: Path) -> None:
+def test_an_incomplete_model_is_refused(damaged: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / "model"
     path.write_text(damaged)
-    with pytest.raises(UserError, match="no whole ARPA file") as raised:
+    with pytest.raises(UserError, match="not a complete ARPA file") as raised:
         arpa.rewrite(str(path), str(tmp_path / "small"), {"THE": "the", "CAT": "cat", "Æ": "a"})
     assert str(path) in str(raised.value) and said in str(raised.value)
 
@@ -84,14 +84,14 @@ def test_what_is_no_whole_model_is_refused(damaged: str, said: str, tmp_path: Pa
 def test_a_model_without_words_or_numbers_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model"
     path.write_text("\\data\\\nngram 1=1\n\n\\1-grams:\n-1\t<s>\n\\end\\\n")
-    with pytest.raises(UserError, match="words in it"):
+    with pytest.raises(UserError, match="file with words"):
         arpa.unigrams(str(path))
     path.write_text("\\data\\\nngram 1=1\n\n\\1-grams:\nmany\tTHE\n\\end\\\n")
     with pytest.raises(UserError, match="a number"):
         arpa.unigrams(str(path))
 
 
-def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "model"
     with pytest.raises(UserError, match=f"{path} can't be read: No such file"):
         arpa.ngram_counts(str(path))

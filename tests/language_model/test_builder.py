@@ -49,15 +49,17 @@ def build(
     ("text", "thresholds"),
     [("0|0|1", (0, 0, 1, 1, 1)), ("0", (0,) * 5), ("0|1|1|2|3", (0, 1, 1, 2, 3))],
 )
-def test_the_last_threshold_is_of_higher_orders_too(text: str, thresholds: tuple[int, ...]) -> None:
+def test_the_last_threshold_applies_to_higher_orders(
+    text: str, thresholds: tuple[int, ...]
+) -> None:
     assert parse_prune(text, order=5) == thresholds
 
 
 @pytest.mark.parametrize("text", ["", "0 0 1", "0|x", "1|1", "0|2|1", "0|-1", "0|0|0|0|0|1"])
-def test_thresholds_that_cannot_be_are_refused(text: str) -> None:
+def test_invalid_thresholds_are_refused(text: str) -> None:
     with pytest.raises(UserError) as raised:
         parse_prune(text, order=5)
-    assert f"--arpa_prune={text} is no list of thresholds" in str(raised.value)
+    assert f"--arpa_prune={text} is not a list of thresholds" in str(raised.value)
 
 
 def test_the_most_frequent_words_are_the_vocabulary(tmp_path: Path) -> None:
@@ -73,7 +75,7 @@ def test_the_most_frequent_words_are_the_vocabulary(tmp_path: Path) -> None:
     assert built.text.covered == pytest.approx(5 / 7)
 
 
-def test_what_the_test_set_knows_is_in_nothing_that_was_learnt(tmp_path: Path) -> None:
+def test_the_model_contains_nothing_of_the_test_set(tmp_path: Path) -> None:
     folder = tmp_path / "lm"
     known = ["The zebra saw a zeppelin over the river in the morning"]
     quotes = ["they said the zebra saw a zeppelin over the river twice", "a zeppelin flew"]
@@ -85,7 +87,7 @@ def test_what_the_test_set_knows_is_in_nothing_that_was_learnt(tmp_path: Path) -
     assert built.text is not None and built.text.left_out == 1
 
 
-def test_the_report_tells_what_there_was_and_what_was_made(tmp_path: Path) -> None:
+def test_the_report_has_the_counts_and_the_files(tmp_path: Path) -> None:
     made = target(tmp_path / "lm")
     lines = build(["One, two.", "Two 3 three"], made, ["two three"]).lines()
     assert lines[0] == (
@@ -116,7 +118,7 @@ def test_the_space_is_a_character_among_others(tmp_path: Path) -> None:
     assert packed.unknown not in packed.letters["word"]
 
 
-def test_a_failure_leaves_what_was_there_and_nothing_else(
+def test_a_failure_keeps_the_old_files_and_leaves_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "lm"
@@ -133,7 +135,7 @@ def test_a_failure_leaves_what_was_there_and_nothing_else(
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+def test_remains_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     left = tmp_path / "lm" / ".build_lm.partial" / "lmplz-1"
     left.parent.mkdir(parents=True)
     left.write_text("much")
@@ -141,7 +143,7 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
     assert not left.parent.exists()
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "lm" / "scorer").mkdir(parents=True)
     with pytest.raises(UserError, match="file can't be made"):
@@ -176,7 +178,7 @@ ngram 2=4
 """
 
 
-def test_anothers_model_is_written_in_the_alphabet(tmp_path: Path) -> None:
+def test_an_existing_model_is_written_in_the_alphabet(tmp_path: Path) -> None:
     folder, source = tmp_path / "lm", tmp_path / "3-gram.arpa.gz"
     source.write_bytes(gzip.compress(ANOTHERS.encode()))
     built = builder.package(str(source), PACKING, None, target(folder))
@@ -194,7 +196,7 @@ def test_anothers_model_is_written_in_the_alphabet(tmp_path: Path) -> None:
     assert built.text is None and built.ngrams == [5, 2]
 
 
-def test_anothers_model_of_other_letters_is_refused(tmp_path: Path) -> None:
+def test_an_existing_model_of_other_letters_is_refused(tmp_path: Path) -> None:
     source = tmp_path / "arpa"
     source.write_text(ANOTHERS)
     russian = target(tmp_path / "lm", alphabet=Alphabet(tuple("абв ")))
@@ -203,7 +205,7 @@ def test_anothers_model_of_other_letters_is_refused(tmp_path: Path) -> None:
 
 
 @needs_kenlm
-def test_with_kenlm_the_model_is_binary_and_an_older_one_goes(tmp_path: Path) -> None:
+def test_with_kenlm_the_model_is_binary_and_an_older_one_is_removed(tmp_path: Path) -> None:
     folder = tmp_path / "lm"
     build(sentences(200), target(folder))
     programs = kenlm_programs.find(None, constants.KENLM_BINS)

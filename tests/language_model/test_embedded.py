@@ -15,15 +15,17 @@ def estimation(order: int) -> Estimation:
     return Estimation(order, (0,) * order, discount_fallback=False, memory="85%")
 
 
-def test_it_is_said_that_it_stands_in_for_kenlm(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_limits_of_the_embedded_estimator_are_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with caplog.at_level(python_logging.WARNING, logger="absl"):
         embedded.check(estimation(5))
     assert "make kenlm" in caplog.text and "1,000,000 tokens" in caplog.text
     assert "no lm.binary" in caplog.text
 
 
-def test_an_order_that_it_has_not_is_refused() -> None:
-    with pytest.raises(UserError, match=r"--arpa_order=6 needs KenLM.*make kenlm"):
+def test_an_unsupported_order_is_refused() -> None:
+    with pytest.raises(UserError, match=r"--arpa_order=6 requires KenLM.*make kenlm"):
         embedded.check(estimation(6))
 
 
@@ -36,6 +38,6 @@ def test_a_model_is_estimated(tmp_path: Path) -> None:
     assert "the <unk> sat" in found and "cat" not in found
 
 
-def test_its_failure_is_told(tmp_path: Path) -> None:
+def test_a_failure_has_the_message_of_the_estimator(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"No such file.*make kenlm"):
         embedded.estimate(str(tmp_path / "gone"), str(tmp_path / "arpa"), estimation(2), None)

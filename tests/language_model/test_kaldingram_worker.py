@@ -34,7 +34,7 @@ def test_probabilities_add_up_to_one(prune: tuple[int, ...]) -> None:
         assert sum_of_probabilities(estimated, history) == pytest.approx(1, abs=1e-5)
 
 
-def test_pruning_leaves_out_exactly_what_is_rare() -> None:
+def test_pruning_drops_exactly_the_rare_n_grams() -> None:
     lines = words(60)
     runs = [
         run
@@ -47,7 +47,7 @@ def test_pruning_leaves_out_exactly_what_is_rare() -> None:
     assert len(often) < len(set(runs))
 
 
-def test_what_was_seen_once_in_a_few_sentences_keeps_a_probability() -> None:
+def test_n_grams_seen_once_in_a_few_sentences_keep_a_probability() -> None:
     counts = estimate(["the cat sat", "a dog ran"], 3, UNPRUNED, None)
     assert counts.d[1:] == [FALLBACK_DISCOUNT, FALLBACK_DISCOUNT]
     estimated = model(["the cat sat", "a dog ran"], UNPRUNED)

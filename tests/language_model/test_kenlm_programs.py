@@ -35,7 +35,7 @@ def estimation(
     return Estimation(order, prune, fallback, memory)
 
 
-def test_the_folder_that_is_named_comes_first_then_the_default_then_the_path(
+def test_the_named_folder_comes_first_then_the_default_then_the_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     named, default, path = (tmp_path / name for name in ("named", "default", "path"))
@@ -52,36 +52,38 @@ def test_the_folder_that_is_named_comes_first_then_the_default_then_the_path(
         assert found == Programs(str(expected / "lmplz"), str(expected / "build_binary"))
 
 
-def test_without_any_there_are_none_unless_they_were_named(
+def test_missing_programs_are_none_unless_they_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     write_program(tmp_path, "lmplz", "")
     assert kenlm_programs.find(None, "/nowhere") is None
-    with pytest.raises(UserError, match=f"--kenlm_bins={tmp_path} has no lmplz and build_binary"):
+    with pytest.raises(
+        UserError, match=f"--kenlm_bins={tmp_path} has no executable lmplz and build_binary"
+    ):
         kenlm_programs.find(str(tmp_path), "/nowhere")
 
 
-def test_memory_is_told_in_shares_and_sizes() -> None:
+def test_memory_is_a_share_or_a_size() -> None:
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert kenlm_programs.memory_bytes("50%") == machine // 2
     assert kenlm_programs.memory_bytes("2G") == 2 * 2**30
     assert kenlm_programs.memory_bytes("64") == 64 * 2**10
     for wrong in ("lots", "-1G", "0%", "1.2.3", "5 G"):
-        with pytest.raises(UserError, match=f"--max_arpa_memory={wrong} is no amount"):
+        with pytest.raises(UserError, match=f"--max_arpa_memory={wrong} is not an amount"):
             kenlm_programs.memory_bytes(wrong)
 
 
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        ("echo '--5-*-10' >&2; echo 'in a.cc' >&2; echo broken >&2; exit 1", "failed: broken With"),
+        ("echo '--5-*-10' >&2; echo 'in a.cc' >&2; echo broken >&2; exit 1", "failed: broken See"),
         ("echo 'No space left on device in x' >&2; exit 1", "No space left.*--output_dir"),
         ("kill -9 $$", "killed.*--max_arpa_memory"),
         ("exit 3", "failed: status 3"),
     ],
 )
-def test_a_failure_is_told_with_its_remedy(script: str, said: str, tmp_path: Path) -> None:
+def test_a_failure_has_a_remedy(script: str, said: str, tmp_path: Path) -> None:
     program = write_program(tmp_path / "bin", "lmplz", script)
     with pytest.raises(UserError, match=f"lmplz .*{said}"):
         kenlm_programs.estimate(Programs(program, ""), "text", 1, "arpa", estimation(), None)
@@ -96,7 +98,7 @@ def test_a_program_that_does_not_run_is_named(tmp_path: Path) -> None:
 
 
 @needs_kenlm
-def test_a_limited_vocabulary_leaves_a_whole_model(kenlm: Programs, tmp_path: Path) -> None:
+def test_a_limited_vocabulary_leaves_a_complete_model(kenlm: Programs, tmp_path: Path) -> None:
     lines = [sentence.lower().rstrip(".!?") for sentence in sentences(300)]
     text = write_lines(tmp_path / "text", lines)
     vocabulary = write_lines(tmp_path / "vocabulary", ["the", "cat", "saw", "moon"])
@@ -110,7 +112,7 @@ def test_a_limited_vocabulary_leaves_a_whole_model(kenlm: Programs, tmp_path: Pa
 
 
 @needs_kenlm
-def test_too_little_text_is_told_with_the_flag_that_helps(kenlm: Programs, tmp_path: Path) -> None:
+def test_too_little_text_is_an_error_that_names_the_flag(kenlm: Programs, tmp_path: Path) -> None:
     text = write_lines(tmp_path / "text", ["the cat sat"])
     arpa = tmp_path / "arpa"
     with pytest.raises(UserError, match=r"discounts.*--discount_fallback"):
@@ -120,7 +122,7 @@ def test_too_little_text_is_told_with_the_flag_that_helps(kenlm: Programs, tmp_p
 
 
 @needs_kenlm
-def test_too_little_memory_is_told(kenlm: Programs, tmp_path: Path) -> None:
+def test_too_little_memory_is_an_error(kenlm: Programs, tmp_path: Path) -> None:
     text = write_lines(tmp_path / "text", ["the cat sat"])
     with pytest.raises(UserError, match="--max_arpa_memory, such as"):
         kenlm_programs.estimate(
@@ -139,7 +141,7 @@ def test_a_binary_of_each_type_is_packed(kenlm: Programs, binary_type: str, tmp_
 
 
 @needs_kenlm
-def test_packing_what_is_no_model_is_told(kenlm: Programs, tmp_path: Path) -> None:
+def test_packing_another_file_is_an_error(kenlm: Programs, tmp_path: Path) -> None:
     arpa = write_lines(tmp_path / "arpa", ["no model"])
     with pytest.raises(UserError, match="build_binary failed"):
         kenlm_programs.pack(kenlm, arpa, str(tmp_path / "binary"), Packing("trie", 255, 8))

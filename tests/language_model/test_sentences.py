@@ -81,7 +81,7 @@ def test_the_words_are_the_same_in_whatever_form_a_corpus_is_read(
 
 @pytest.mark.parametrize("invisible", INVISIBLE)
 @pytest.mark.parametrize("language", [None, "en", "pl"])
-def test_invisible_characters_part_no_words_and_hide_no_test_sentence(
+def test_invisible_characters_separate_no_words_and_hide_no_test_sentence(
     tmp_path: Path, language: str | None, invisible: str
 ) -> None:
     normaliser = Normaliser(ENGLISH, False, TranscriptRules(language))
@@ -91,13 +91,16 @@ def test_invisible_characters_part_no_words_and_hide_no_test_sentence(
     for line in ("cooperate well", hidden):
         (found,) = normaliser.sentences(line)
         assert found == ["cooperate", "well"] and excluded.touches(found)
-    assert normaliser.written(f"co{invisible}operate") == "cooperate"
+    assert normaliser.normalise_token(f"co{invisible}operate") == "cooperate"
     assert not normaliser.outside
 
 
-def test_a_token_of_another_s_model_with_a_space_is_none() -> None:
+def test_a_token_of_an_existing_model_with_a_space_is_dropped() -> None:
     normaliser = Normaliser(ENGLISH, False)
-    assert normaliser.written("new\u00a0york") is None and normaliser.written("\u200b") is None
+    assert (
+        normaliser.normalise_token("new\u00a0york") is None
+        and normaliser.normalise_token("\u200b") is None
+    )
 
 
 def words(
@@ -110,19 +113,19 @@ def split(text: str) -> list[str]:
     return text.split()
 
 
-def test_capitals_become_small_and_marks_separate_words() -> None:
+def test_upper_case_becomes_lower_case_and_marks_separate_words() -> None:
     assert words("Oh, NO!\n\n ... \nyes-and\tno") == [["oh", "no"], ["yes", "and", "no"]]
 
 
-def test_apostrophes_of_all_kinds_are_one() -> None:
+def test_apostrophes_of_all_kinds_become_one() -> None:
     assert words("don\u2019t don't donʼt") == [["don't"] * 3]  # noqa: RUF001 - that is the point
 
 
-def test_a_quotation_mark_alone_is_no_word() -> None:
+def test_a_single_quotation_mark_is_no_word() -> None:
     assert words("he said ' hello '") == [["he", "said", "hello"]]
 
 
-def test_capitals_of_the_alphabet_stay() -> None:
+def test_upper_case_letters_of_the_alphabet_stay() -> None:
     alphabet = Alphabet(tuple("abcN "))
     assert words("NAB Cab cAn", alphabet) == [["Nab", "cab", "ca"]]
 
@@ -132,7 +135,7 @@ def test_letters_are_composed() -> None:
     assert words("a\u0308A\u0308 ä", alphabet) == [["ää", "ä"]]
 
 
-def test_a_capital_whose_small_letter_is_two_characters_separates() -> None:
+def test_a_letter_whose_lower_case_is_two_characters_separates() -> None:
     assert words("aİb") == [["a", "b"]]
 
 
@@ -158,7 +161,7 @@ def test_a_language_without_spaces_has_none() -> None:
     assert normaliser.tokens(found) == list("今天天气很好")
 
 
-def test_of_bytes_all_that_the_rules_leave_makes_words() -> None:
+def test_bytes_keep_everything_that_the_rules_leave() -> None:
     text = "Don’t «PAY» 5%: हिन्दी می\u200cشود-ÉTÉ <s>"  # noqa: RUF001
     assert words(text, UTF_8) == [text.split()[:-1]]
     rules = TranscriptRules("de")
@@ -166,14 +169,17 @@ def test_of_bytes_all_that_the_rules_leave_makes_words() -> None:
     assert {"pay", "été"} < set(words(text, UTF_8, rules)[0])
 
 
-def test_of_bytes_no_space_parts_chinese_from_chinese() -> None:
+def test_bytes_have_no_space_between_chinese_characters() -> None:
     normaliser = Normaliser(UTF_8, characters=True, rules=TranscriptRules("zh"))
     (found,) = normaliser.sentences("今天、天气 OK 很好。 مرحبا يا")
     assert normaliser.tokens(found) == [
         *"今天天气", "<space>", *"ok", "<space>", *"很好", "<space>", *"مرحبا", "<space>", *"يا"
     ]  # fmt: skip
     assert not normaliser.has_space and Normaliser(UTF_8, characters=False).has_space
-    assert normaliser.written("<space>") == "<space>" and normaliser.written("天气") is None
+    assert (
+        normaliser.normalise_token("<space>") == "<space>"
+        and normaliser.normalise_token("天气") is None
+    )
 
 
 def test_without_a_space_in_the_alphabet_there_are_no_words() -> None:
@@ -190,7 +196,7 @@ def test_a_line_with_six_words_of_a_transcript_is_left_out() -> None:
     assert not excluded.touches(split("all we went home in the"))
 
 
-def test_a_line_that_is_a_whole_short_transcript_is_left_out() -> None:
+def test_a_line_that_equals_a_short_transcript_is_left_out() -> None:
     excluded = Excluded(has_space=True)
     excluded.add(split("good morning"))
     assert excluded.touches(split("good morning"))
@@ -222,7 +228,7 @@ def test_the_text_is_written_in_tokens_and_counted(tmp_path: Path) -> None:
     assert prepared.occurrences.most_common(1) == [("two", 3)]
 
 
-def test_text_that_no_model_can_be_made_of_is_refused(tmp_path: Path) -> None:
+def test_unsuitable_text_is_refused(tmp_path: Path) -> None:
     normaliser = Normaliser(ENGLISH, characters=False)
 
     def attempt(lines: list[str], most_tokens: int | None = None) -> None:
@@ -230,13 +236,13 @@ def test_text_that_no_model_can_be_made_of_is_refused(tmp_path: Path) -> None:
         target = str(tmp_path / "prepared")
         prepare([file], normaliser, Excluded(has_space=True), target, most_tokens)
 
-    with pytest.raises(UserError, match="no words of the alphabet"):
+    with pytest.raises(UserError, match="no words in the characters of the alphabet"):
         attempt(["1234", "5"])
     with pytest.raises(UserError, match=r"more than 3 tokens.*make kenlm"):
         attempt(["a b c d"], most_tokens=3)
 
 
-def test_a_full_disk_is_told_of(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
     file = TextFile(write_lines(tmp_path / "text", ["enough words"] * 1000), FLAG)
     normaliser = Normaliser(ENGLISH, characters=False)
     with full_disk(1000), pytest.raises(UserError, match=r"can't be written.*--output_dir"):

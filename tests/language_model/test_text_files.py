@@ -81,7 +81,7 @@ def test_a_folder_is_its_transcripts(tmp_path: Path) -> None:
         ("train.json", '{"key": "b", "text": "x, y"}\n{"key": "a", "text": "one"}\n'),
     ],
 )
-def test_tables_are_their_transcripts_one_a_line(tmp_path: Path, name: str, text: str) -> None:
+def test_tables_are_their_transcripts_one_per_line(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
     (found,) = find_text([str(tmp_path / name)], FLAG)
     assert found.table and not found.transcripts
@@ -94,7 +94,7 @@ def test_spaces_of_a_table_s_transcripts_stay_for_the_rules(tmp_path: Path) -> N
     assert list(read_blocks(found)) == ["3\u00a0000 men\n"]
 
 
-def test_the_language_chooses_among_the_columns_of_commands(tmp_path: Path) -> None:
+def test_the_language_chooses_the_column_of_commands(tmp_path: Path) -> None:
     (tmp_path / "commands.csv").write_text("id,es,de\n1,luz,Licht\n")
     (tmp_path / "1.wav").touch()
     (found,) = find_text([str(tmp_path / "commands.csv")], FLAG, "de")
@@ -103,18 +103,18 @@ def test_the_language_chooses_among_the_columns_of_commands(tmp_path: Path) -> N
 
 def test_tables_that_can_not_be_read_are_named_with_the_flag(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "words.csv", ["a,b", "c,d"])
-    with pytest.raises(UserError, match=f"^{FLAG}: {path} lacks the column wav_filename"):
+    with pytest.raises(UserError, match=f"^{FLAG}: {path} has no column wav_filename"):
         list(read_blocks(TextFile(path, FLAG)))
     path = write_lines(tmp_path / "no.csv", ["wav_filename,transcript"])
     with pytest.raises(UserError, match=f"Name another corpus with {FLAG}"):
         list(read_blocks(TextFile(path, FLAG)))
 
 
-def test_what_is_no_text_is_named(tmp_path: Path) -> None:
+def test_a_missing_or_empty_text_is_named(tmp_path: Path) -> None:
     empty = write_lines(tmp_path / "empty", [])
     for path, said in (
         (empty, "is empty"),
-        (str(tmp_path / "gone"), "isn't there"),
+        (str(tmp_path / "gone"), "doesn't exist"),
         (str(tmp_path), "is a folder without"),
     ):
         with pytest.raises(UserError, match=f"{FLAG}={path} {said}"):

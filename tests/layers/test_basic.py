@@ -1,4 +1,4 @@
-"""Dropout, batch normalisation over replicas."""
+"""Dropout, dense layers, and batch normalisation over replicas."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from doors import ROOT
 
-from speech.layers.basic import NO_DROPOUT, BatchNorm, Dropout
+from speech.layers.basic import NO_DROPOUT, BatchNorm, DenseStack, Dropout, Initializers
 
 # --- Dropout --------------------------------------------------------------------------------------
 
@@ -19,7 +19,7 @@ def seed(first: int = 1, second: int = 2) -> tf.Tensor:
 
 @pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
 def test_dropout_drops_the_share_and_scales_up_the_rest(dtype: tf.DType) -> None:
-    """In bfloat16 too, which has too few numbers to draw such a share in."""
+    """In bfloat16 too, which has too few numbers to draw with such a probability."""
     dropped = Dropout(0.05, seed())(tf.ones([1000, 300], dtype))
     assert dropped.dtype == dtype
     values = tf.cast(dropped, tf.float32).numpy()
@@ -28,7 +28,7 @@ def test_dropout_drops_the_share_and_scales_up_the_rest(dtype: tf.DType) -> None
     assert len(np.unique(values)) == 2
 
 
-def test_dropout_draws_the_same_masks_of_the_same_seed() -> None:
+def test_dropout_draws_the_same_masks_with_the_same_seed() -> None:
     values = tf.ones([50, 40])
     one, same = Dropout(0.5, seed()), Dropout(0.5, seed())
     first, second = one(values), one(values)
@@ -39,7 +39,7 @@ def test_dropout_draws_the_same_masks_of_the_same_seed() -> None:
         assert np.mean(first == Dropout(0.5, other)(values)) == pytest.approx(0.5, abs=0.1)
 
 
-def test_masks_of_many_calls_and_steps_are_all_different() -> None:
+def test_masks_differ_between_calls_and_steps() -> None:
     masks = set()
     for step in range(20):
         dropout = Dropout(0.5, seed(step, 7))
@@ -47,9 +47,42 @@ def test_masks_of_many_calls_and_steps_are_all_different() -> None:
     assert len(masks) == 400
 
 
-def test_no_dropout_is_what_it_was_given() -> None:
+def test_no_dropout_returns_its_argument() -> None:
     values = tf.ones([3])
     assert NO_DROPOUT(values) is values
+
+
+# --- Dense layers ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_dense_stack_is_clipped_products_of_windows(layer_norm: bool) -> None:
+    stack = DenseStack(["a", "b"], 3, 4, Initializers(1).he, context=5, layer_norm=layer_norm)
+    inputs = 20 * np.random.default_rng(0).normal(size=[2, 11, 3]).astype(np.float32)
+    windows = np.stack([inputs[:, at : at + 5].reshape(2, -1) for at in (0, 2, 4, 6)], axis=1)
+    expected = windows
+    for dense in stack.dense:
+        dense.bias.assign([1.0, -1.0, 0.0, 30.0])  # the last one is cut off
+        expected = np.clip(expected @ dense.kernel.numpy() + dense.bias.numpy(), 0, 20)
+        if layer_norm:
+            mean, deviation = expected.mean(-1, keepdims=True), expected.std(-1, keepdims=True)
+            expected = (expected - mean) / np.sqrt(deviation**2 + 1e-5)
+    found = stack(tf.constant(inputs), NO_DROPOUT, tf.float32, stride=2)
+    assert found.shape == (2, 4, 4)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_dense_stack_drops_out_after_each_layer() -> None:
+    stack = DenseStack(["a", "b"], 3, 4, Initializers(1).he)
+    calls = []
+
+    class Counted(Dropout):
+        def __call__(self, values: tf.Tensor) -> tf.Tensor:
+            calls.append(values.shape)
+            return values
+
+    stack(tf.ones([2, 5, 3]), Counted(0.5), tf.float32)
+    assert calls == [(2, 5, 4), (2, 5, 4)]
 
 
 # --- Batch normalisation --------------------------------------------------------------------------
@@ -100,15 +133,15 @@ assert np.abs(alone.moving_mean).max() > 1e-4
 """
 
 
-def test_batch_normalisation_is_over_all_replicas() -> None:
-    """Two replicas of two utterances are normalised, and learn, as one of four."""
+def test_batch_normalisation_averages_over_all_replicas() -> None:
+    """Two replicas of two utterances give the values and gradients of one of four."""
     result = subprocess.run(
         [sys.executable, "-c", REPLICAS], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr[-2000:]
 
 
-def test_batch_normalisation_of_no_real_frame_is_finite() -> None:
+def test_batch_normalisation_without_real_frames_is_finite() -> None:
     norm = BatchNorm("norm", 2, on_tpu=False)
     normal, updates = norm(tf.ones([1, 3, 2]), tf.constant([0]), True)
     assert np.isfinite(normal).all()

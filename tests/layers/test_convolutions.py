@@ -1,4 +1,4 @@
-"""Convolutions as a CPU and as a TPU takes them, against TensorFlow's own."""
+"""The CPU's and the TPU's form of convolutions against TensorFlow's own."""
 
 from collections.abc import Callable
 
@@ -20,13 +20,13 @@ from speech.layers.convolutions import convolutions, convolve, convolve_folded, 
         (8, 2, 2, (3, 1)),
         (5, 3, 41, (2, 3)),
         (1, 3, 1, (1, 1)),
-        # In blocks of 4, 2 and 1 bins, from some of those that go in.
+        # Computed in blocks of 4, 2 and 1 output bins, each from a part of the input bins.
         (40, 2, 21, (32, 32)),
         (40, 2, 5, (8, 64)),
         (7, 2, 3, (32, 200)),
     ],
 )
-def test_both_convolutions_equal_the_one_over_time_and_frequency(
+def test_both_forms_equal_tensorflows_convolution(
     bins: int, context: int, frequencies: int, channels: tuple[int, int], stride: int
 ) -> None:
     rng = np.random.default_rng(2)
@@ -68,7 +68,7 @@ def outputs_and_gradients(
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("frames", [1, 16, 17])
-def test_layers_are_the_same_on_a_cpu_and_on_a_tpu(frames: int, stride: int) -> None:
+def test_layers_are_the_same_in_both_forms(frames: int, stride: int) -> None:
     rng = np.random.default_rng(3)
 
     def normal(*shape: int) -> tf.Tensor:
@@ -92,12 +92,12 @@ def test_layers_are_the_same_on_a_cpu_and_on_a_tpu(frames: int, stride: int) -> 
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * size + 1e-30)
 
 
-def test_taps_lie_where_the_kernel_does() -> None:
-    """5 bins, padded by 1 below and above, and kernels of 3 that begin at every second."""
+def test_taps_are_where_the_kernel_meets_a_bin() -> None:
+    """Of 5 bins, padded by 1 below and above, and kernels of 3 at every second bin."""
     taps = taps_of(5, 3)
     assert taps.shape == (5, 3, 3) and taps.dtype == np.float32
-    lies = [(bin_in, bin_out, tap) for bin_in, bin_out, tap in np.argwhere(taps).tolist()]
-    assert lies == [
+    places = [(bin_in, bin_out, tap) for bin_in, bin_out, tap in np.argwhere(taps).tolist()]
+    assert places == [
         *((0, 0, 1), (1, 0, 2), (1, 1, 0), (2, 1, 1)),
         *((3, 1, 2), (3, 2, 0), (4, 2, 1)),
     ]
@@ -105,7 +105,7 @@ def test_taps_lie_where_the_kernel_does() -> None:
 
 
 @pytest.mark.parametrize(("bins", "frequencies"), [(80, 41), (40, 21), (7, 3), (4, 41), (1, 1)])
-def test_taps_pick_what_a_convolution_sums(bins: int, frequencies: int) -> None:
+def test_taps_select_what_a_convolution_sums(bins: int, frequencies: int) -> None:
     rng = np.random.default_rng(5)
     inputs, kernel = rng.normal(size=bins), rng.normal(size=frequencies)
     expected = tf.nn.conv2d(

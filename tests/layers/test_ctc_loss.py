@@ -1,4 +1,4 @@
-"""The CTC loss against TensorFlow's op, against all paths, eager, in a v1 graph, and under XLA."""
+"""The CTC loss against TensorFlow's op and all paths; eager, in a v1 graph, and under XLA."""
 
 import itertools
 from collections.abc import Callable
@@ -18,67 +18,67 @@ from speech.layers.ctc_loss import alignable, ctc_loss
 Array = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int32]
 
-FRAMES, LABELS, CLASSES = 24, 9, 5
+OUTPUTS, LABELS, CLASSES = 24, 9, 5
 BLANK = CLASSES - 1
 
 
 @dataclass(frozen=True)
 class Batch:
-    logits: Array  # [batch, frames, classes]
+    logits: Array  # [batch, outputs, classes]
     output_length: Integers  # [batch]
     label: Integers  # [batch, labels]
     label_length: Integers  # [batch]
 
 
 def needed(label: list[int]) -> int:
-    """Frames that a label's shortest path takes."""
+    """Returns the number of outputs on the shortest path of a transcript."""
     return len(label) + sum(one == other for one, other in itertools.pairwise(label))
 
 
 def random_utterance(rng: np.random.Generator, kind: str) -> tuple[list[int], int]:
-    """A label and a number of frames for it."""
+    """Returns the labels of a transcript and a number of outputs for it."""
     labels = {"empty": 0, "full": LABELS}.get(kind, int(rng.integers(1, LABELS + 1)))
-    # Two characters alone make many repeats.
+    # Two classes alone make many repeats.
     label = [int(each) for each in rng.integers(0, rng.choice([1, 2, BLANK]), labels)]
     shortest = max(needed(label), 1)
-    frames = {
-        "full": FRAMES,
+    outputs = {
+        "full": OUTPUTS,
         "exact": shortest,
         "infeasible": int(rng.integers(0, shortest)),
-        "no frames": 0,
-    }.get(kind, int(rng.integers(shortest, FRAMES + 1)))
-    return label, frames
+        "no outputs": 0,
+    }.get(kind, int(rng.integers(shortest, OUTPUTS + 1)))
+    return label, outputs
 
 
-KINDS = ("empty", "full", "exact", "infeasible", "no frames", "any", "any", "any")
+KINDS = ("empty", "full", "exact", "infeasible", "no outputs", "any", "any", "any")
 
 
 def random_batch(seed: int, scale: float, size: int = 64) -> Batch:
-    """Every kind of utterance; what pads labels and frames is random too."""
+    """Returns utterances of every kind; the padding of labels and outputs is random too."""
     rng = np.random.default_rng(seed)
     utterances = [random_utterance(rng, KINDS[each % len(KINDS)]) for each in range(size)]
-    # TensorFlow's op works with probabilities, and float32 has none below e^-87.
-    logits = np.clip(scale * rng.normal(size=[size, FRAMES, CLASSES]), -40, 40)
+    # TensorFlow's op computes with probabilities, and float32 has none below e^-87.
+    logits = np.clip(scale * rng.normal(size=[size, OUTPUTS, CLASSES]), -40, 40)
     return batch_of(utterances, logits, rng)
 
 
 def batch_of(
     utterances: list[tuple[list[int], int]], logits: npt.NDArray[Any], rng: np.random.Generator
 ) -> Batch:
-    """A batch of labels with their numbers of frames; what pads the labels is random."""
+    """Returns a batch of transcripts with their numbers of outputs; label padding is random."""
     padded = rng.integers(0, CLASSES, [len(utterances), LABELS])
     for row, (label, _) in zip(padded, utterances, strict=True):
         row[: len(label)] = label
     return Batch(
         logits=logits.astype(np.float32),
-        output_length=np.array([frames for _, frames in utterances], np.int32),
+        output_length=np.array([outputs for _, outputs in utterances], np.int32),
         label=padded.astype(np.int32),
         label_length=np.array([len(label) for label, _ in utterances], np.int32),
     )
 
 
 def tensors(batch: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """What ctc_loss takes, in its order."""
+    """Returns the arguments of ctc_loss, in its order."""
     return (
         tf.constant(batch.logits),
         tf.constant(batch.output_length),
@@ -90,10 +90,10 @@ def tensors(batch: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
 def op_loss(
     logits: tf.Tensor, output_length: tf.Tensor, label: tf.Tensor, label_length: tf.Tensor
 ) -> tf.Tensor:
-    """The same by TensorFlow's CPU op, which refuses labels that are empty or can't be aligned."""
+    """Computes the loss by TensorFlow's CPU op, which rejects empty and infeasible labels."""
     feasible = alignable(label, label_length, output_length)  # [batch]
     spoken = tf.logical_and(feasible, label_length > 0)  # [batch]
-    # The op is given one label and one frame of the others, and what it says of them is not used.
+    # The op gets one label and one output of the others, and its results for them are not used.
     label = tf.pad(tf.where(spoken[:, tf.newaxis], label, 0), [[0, 0], [0, 1]])
     present = tf.sequence_mask(tf.where(spoken, label_length, 1), tf.shape(label)[1])
     sparse = tf.SparseTensor(
@@ -102,8 +102,8 @@ def op_loss(
     loss = tf.compat.v1.nn.ctc_loss(
         sparse, logits, tf.where(spoken, output_length, 1), time_major=False
     )
-    blanks = tf.nn.log_softmax(logits)[:, :, -1]  # [batch, frames]
-    real = tf.sequence_mask(output_length, tf.shape(logits)[1])  # [batch, frames]
+    blanks = tf.nn.log_softmax(logits)[:, :, -1]  # [batch, outputs]
+    real = tf.sequence_mask(output_length, tf.shape(logits)[1])  # [batch, outputs]
     nothing = tf.zeros([], logits.dtype)
     silent_loss = -tf.reduce_sum(tf.where(real, blanks, nothing), axis=1)  # [batch]
     return tf.where(feasible, tf.where(spoken, loss, silent_loss), nothing)
@@ -121,7 +121,7 @@ def function_of(loss_of: Loss, compiled: bool) -> Callable[..., tuple[tf.Tensor,
         with tf.GradientTape() as tape:
             tape.watch(logits)
             loss = loss_of(logits, output_length, label, label_length)  # [batch]
-            # Unequal weights, so that an upstream gradient that is lost shows.
+            # Unequal weights reveal an upstream gradient that is lost.
             weight = tf.cast(tf.linspace(0.5, 2.0, loss.shape[0]), loss.dtype)
             total = tf.reduce_sum(loss * weight)
         return loss, tape.gradient(total, logits)
@@ -132,7 +132,7 @@ def function_of(loss_of: Loss, compiled: bool) -> Callable[..., tuple[tf.Tensor,
 def loss_and_gradient(
     batch: Batch, compiled: bool = False, loss_of: Loss = ctc_loss
 ) -> tuple[Array, Array]:
-    """Loss [batch] and gradient [batch, frames, classes] of a weighted sum."""
+    """Returns the loss [batch] and gradient [batch, outputs, classes] of a weighted sum."""
     loss, gradient = function_of(loss_of, compiled)(*tensors(batch))
     return loss.numpy(), gradient.numpy()
 
@@ -141,8 +141,8 @@ def feasible(batch: Batch) -> npt.NDArray[np.bool_]:
     labels = [
         row[:length].tolist() for row, length in zip(batch.label, batch.label_length, strict=True)
     ]
-    frames = batch.output_length
-    return np.array([n > 0 and needed(label) <= n for label, n in zip(labels, frames, strict=True)])
+    pairs = zip(labels, batch.output_length, strict=True)
+    return np.array([n > 0 and needed(label) <= n for label, n in pairs])
 
 
 # --- Against other ways to the same numbers -------------------------------------------------------
@@ -164,11 +164,11 @@ def test_loss_equals_tensorflows_op(scale: float, compiled: bool) -> None:
 
 @st.composite
 def utterances(draw: st.DrawFn) -> tuple[list[int], int]:
-    """A label and a number of frames, as likely as not just enough for it, or one too few."""
+    """Draws labels and a number of outputs, often just enough for them or one too few."""
     label = draw(st.lists(st.integers(0, draw(st.integers(0, BLANK - 1))), max_size=LABELS))
     shortest = needed(label)
-    choices = st.sampled_from([shortest, max(shortest - 1, 0), FRAMES])
-    return label, draw(choices | st.integers(0, FRAMES))
+    choices = st.sampled_from([shortest, max(shortest - 1, 0), OUTPUTS])
+    return label, draw(choices | st.integers(0, OUTPUTS))
 
 
 # 200 batches of 32: 6400 utterances, each with its loss and all of its gradient.
@@ -183,16 +183,16 @@ def utterances(draw: st.DrawFn) -> tuple[list[int], int]:
 def test_loss_equals_tensorflows_op_whatever_the_utterances(
     batch: list[tuple[list[int], int]], scale: float, peaks: float, seed: int, compiled: bool
 ) -> None:
-    """`peaks`: share of the frames that are sure of one class, as a trained network's are."""
+    """peaks: share of the outputs with one dominant class, as a trained network's have."""
     rng = np.random.default_rng(seed)
-    logits = scale * rng.normal(size=[len(batch), FRAMES, CLASSES])
-    sure = rng.random([len(batch), FRAMES, 1]) < peaks
-    logits += 30 * sure * np.eye(CLASSES)[rng.integers(0, CLASSES, [len(batch), FRAMES])]
+    logits = scale * rng.normal(size=[len(batch), OUTPUTS, CLASSES])
+    sure = rng.random([len(batch), OUTPUTS, 1]) < peaks
+    logits += 30 * sure * np.eye(CLASSES)[rng.integers(0, CLASSES, [len(batch), OUTPUTS])]
     assert_equal_losses(batch_of(batch, np.clip(logits, -40, 40), rng), compiled)
 
 
 def longest_batch(logits: npt.NDArray[Any]) -> Batch:
-    """Utterances of 865, 700 and 400 frames with 338, 200 and 30 labels."""
+    """Returns utterances of 865, 700 and 400 outputs with 338, 200 and 30 labels."""
     labels = np.random.default_rng(0).integers(0, 28, [3, 338])
     return Batch(
         logits=logits.astype(np.float32),
@@ -203,7 +203,7 @@ def longest_batch(logits: npt.NDArray[Any]) -> Batch:
 
 
 def assert_near_float64(batch: Batch, tolerance: float) -> None:
-    """tolerance: of the gradient; the loss is a sum of 865 numbers with 7 digits each."""
+    """tolerance: that of the gradient; the loss is a sum of 865 numbers with 7 digits each."""
     loss, gradient = loss_and_gradient(batch)
     wide = replace(batch, logits=batch.logits.astype(np.float64))
     expected_loss, expected_gradient = loss_and_gradient(wide, loss_of=op_loss)
@@ -213,7 +213,7 @@ def assert_near_float64(batch: Batch, tolerance: float) -> None:
 
 @pytest.mark.parametrize(("scale", "tolerance"), [(0.1, 1e-3), (1.0, 2e-3), (3.0, 3e-3)])
 def test_longest_utterances_agree_with_float64(scale: float, tolerance: float) -> None:
-    """Of 1200 to 3200 nats; the gradients are those of losses that count up to twice."""
+    """Losses are 1200 to 3200 nats; the gradients are of losses weighted by up to two."""
     logits = scale * np.random.default_rng(0).normal(size=[3, 865, 29])
     assert_near_float64(longest_batch(logits), tolerance)
 
@@ -221,23 +221,23 @@ def test_longest_utterances_agree_with_float64(scale: float, tolerance: float) -
 @pytest.mark.parametrize("sure", [5.0, 10.0, 20.0])
 @pytest.mark.parametrize("noise", [0.0, 1.0])
 def test_trained_networks_logits_agree_with_float64(noise: float, sure: float) -> None:
-    """A loss near nothing is no difference of large numbers."""
+    """A loss near zero is no difference of large numbers."""
     batch = longest_batch(noise * np.random.default_rng(1).normal(size=[3, 865, 29]))
-    for row, (frames, count) in enumerate(
+    for row, (outputs, count) in enumerate(
         zip(batch.output_length, batch.label_length, strict=True)
     ):
-        spoken = np.full(frames, 28)  # blanks
-        step = frames // count
+        spoken = np.full(outputs, 28)  # blanks
+        step = outputs // count
         spoken[: step * count] = np.repeat(batch.label[row, :count], step)
         spoken[step - 1 : step * count : step] = 28  # between any two labels
-        batch.logits[row, np.arange(frames), spoken] += sure
+        batch.logits[row, np.arange(outputs), spoken] += sure
     assert_near_float64(batch, tolerance=1e-3)
 
 
-def test_loss_is_that_of_all_paths() -> None:
+def test_loss_sums_over_all_paths() -> None:
     rng = np.random.default_rng(1)
     logits = rng.normal(size=[1, 5, CLASSES]).astype(np.float32)
-    log_probs = tf.nn.log_softmax(logits).numpy()[0]  # [frames, classes]
+    log_probs = tf.nn.log_softmax(logits).numpy()[0]  # [outputs, classes]
     for label in ([], [0], [1, 1], [0, 1], [2, 2, 0], [0, 1, 2, 3, 0]):
         paths = [
             path
@@ -252,24 +252,24 @@ def test_loss_is_that_of_all_paths() -> None:
 
 
 def forward_loss(logits: Array, label: list[int]) -> float:
-    """The forward variable alone, in float64; logits: [frames, classes]."""
+    """Computes the loss by the forward variable alone, in float64; logits: [outputs, classes]."""
     wide = logits.astype(np.float64)
-    log_probs = wide - np.logaddexp.reduce(wide, axis=1, keepdims=True)  # [frames, classes]
+    log_probs = wide - np.logaddexp.reduce(wide, axis=1, keepdims=True)  # [outputs, classes]
     symbols = [BLANK, *itertools.chain.from_iterable((each, BLANK) for each in label)]
     alpha = np.full(len(symbols), -np.inf)
     alpha[:2] = log_probs[0, symbols[:2]]
-    for frame in log_probs[1:]:
+    for output in log_probs[1:]:
         before = alpha.copy()
         for state, symbol in enumerate(symbols):
             ways = [before[state], before[state - 1] if state else -np.inf]
             if state > 1 and symbol not in (BLANK, symbols[state - 2]):
                 ways.append(before[state - 2])
-            alpha[state] = np.logaddexp.reduce(ways) + frame[symbol]
+            alpha[state] = np.logaddexp.reduce(ways) + output[symbol]
     return float(-np.logaddexp.reduce(alpha[-2:]))
 
 
 def test_loss_stays_exact_where_probabilities_underflow() -> None:
-    """TensorFlow's op finds no path at all in some of these."""
+    """TensorFlow's op finds no path in some of these."""
     batch = random_batch(9, 1.0)
     sure = replace(batch, logits=60 * batch.logits)
     loss, gradient = loss_and_gradient(sure)
@@ -280,7 +280,7 @@ def test_loss_stays_exact_where_probabilities_underflow() -> None:
         assert loss[row] == pytest.approx(expected, rel=1e-4, abs=1e-3)
 
 
-def test_gradient_is_the_slope_of_the_loss() -> None:
+def test_gradient_equals_finite_differences_of_the_loss() -> None:
     batch = random_batch(7, 1.0, size=16)
     direction = np.random.default_rng(8).normal(size=batch.logits.shape).astype(np.float32)
     step = 1e-2 * direction
@@ -292,7 +292,7 @@ def test_gradient_is_the_slope_of_the_loss() -> None:
     np.testing.assert_allclose((gradient * direction).sum((1, 2)), slope, rtol=5e-3, atol=5e-3)
 
 
-# --- What can't be aligned, and padding -----------------------------------------------------------
+# --- Infeasible labels and padding ----------------------------------------------------------------
 
 
 def test_infeasible_utterance_has_no_loss_and_no_gradient() -> None:
@@ -307,42 +307,42 @@ def test_infeasible_utterance_has_no_loss_and_no_gradient() -> None:
 
 
 @pytest.mark.parametrize("labels", [0, 3])
-def test_batch_of_empty_labels_is_all_blanks(labels: int) -> None:
+def test_batch_of_empty_transcripts_is_all_blanks(labels: int) -> None:
     logits = np.random.default_rng(3).normal(size=[2, 4, CLASSES]).astype(np.float32)
     lengths, empty = np.array([4, 2], np.int32), np.zeros(2, np.int32)
     batch = Batch(logits, lengths, np.zeros([2, labels], np.int32), empty)
     loss, _ = loss_and_gradient(batch)
-    blanks = tf.nn.log_softmax(logits).numpy()[:, :, BLANK]  # [batch, frames]
+    blanks = tf.nn.log_softmax(logits).numpy()[:, :, BLANK]  # [batch, outputs]
     np.testing.assert_allclose(loss, [-blanks[0].sum(), -blanks[1, :2].sum()], rtol=1e-5)
 
 
-def test_padding_of_labels_and_frames_has_no_influence() -> None:
+def test_padding_of_labels_and_outputs_changes_nothing() -> None:
     rng = np.random.default_rng(4)
     batch = random_batch(4, 3.0, size=16)
     loss, gradient = loss_and_gradient(batch)
     logits = np.pad(batch.logits, [[0, 0], [0, 6], [0, 0]], constant_values=9.0)
     label = np.pad(batch.label, [[0, 0], [0, 4]], constant_values=2)
-    behind = np.arange(logits.shape[1]) >= batch.output_length[:, np.newaxis]
-    logits[behind] = 50 * rng.normal(size=[behind.sum(), CLASSES])
+    padding = np.arange(logits.shape[1]) >= batch.output_length[:, np.newaxis]
+    logits[padding] = 50 * rng.normal(size=[padding.sum(), CLASSES])
     unused = np.arange(label.shape[1]) >= batch.label_length[:, np.newaxis]
     label[unused] = rng.integers(0, BLANK, unused.sum())
     other_loss, other_gradient = loss_and_gradient(replace(batch, logits=logits, label=label))
     np.testing.assert_allclose(other_loss, loss, rtol=1e-5)
-    np.testing.assert_allclose(other_gradient[:, :FRAMES], gradient, atol=1e-5)
-    assert not other_gradient[behind].any()
+    np.testing.assert_allclose(other_gradient[:, :OUTPUTS], gradient, atol=1e-5)
+    assert not other_gradient[padding].any()
 
 
-# --- Where it runs --------------------------------------------------------------------------------
+# --- Modes of execution ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["static", "dynamic"])
 def test_v1_graph_gives_the_same_numbers(known: bool) -> None:
-    """There, as in TPUEstimator, == between tensors compares identities."""
+    """In such a graph, as in TPUEstimator's, == between tensors compares objects."""
     batch = random_batch(5, 2.0)
     expected_loss, expected_gradient = loss_and_gradient(batch)
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         arguments = list(tensors(batch))
-        if not known:  # as on a CPU, where a batch is as long as its longest utterance
+        if not known:  # as on a CPU, where batches are padded to their longest utterance
             shapes = [[None, None, CLASSES], [None], [None, None], [None]]
             arguments = [
                 tf.compat.v1.placeholder_with_default(each, shape)
@@ -361,7 +361,7 @@ def test_eager_gives_the_same_numbers() -> None:
     np.testing.assert_allclose(loss, loss_and_gradient(batch)[0], rtol=1e-5)
 
 
-def test_bfloat16_logits_are_taken_and_the_loss_is_float32() -> None:
+def test_bfloat16_logits_are_accepted_and_the_loss_is_float32() -> None:
     batch = random_batch(6, 2.0, size=16)
     rounded = tf.cast(batch.logits, tf.bfloat16)
     loss, gradient = function_of(ctc_loss, False)(rounded, *tensors(batch)[1:])
@@ -374,17 +374,17 @@ def test_bfloat16_logits_are_taken_and_the_loss_is_float32() -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(label=st.lists(st.integers(0, 1), max_size=4), frames=st.integers(0, 6))
-def test_alignable_says_whether_a_path_exists(label: list[int], frames: int) -> None:
-    paths = itertools.product(range(3), repeat=frames)
-    exists = frames > 0 and any(
+@given(label=st.lists(st.integers(0, 1), max_size=4), outputs=st.integers(0, 6))
+def test_alignable_if_and_only_if_a_path_exists(label: list[int], outputs: int) -> None:
+    paths = itertools.product(range(3), repeat=outputs)
+    exists = outputs > 0 and any(
         [each for each, _ in itertools.groupby(path) if each != 2] == label for path in paths
     )
     padded = tf.constant([label + [0] * (5 - len(label))])
-    assert bool(alignable(padded, tf.constant([len(label)]), tf.constant([frames]))[0]) == exists
+    assert bool(alignable(padded, tf.constant([len(label)]), tf.constant([outputs]))[0]) == exists
 
 
-def test_alignable_takes_a_batch_without_any_labels() -> None:
+def test_alignable_accepts_a_batch_without_labels() -> None:
     nothing = tf.zeros([2, 0], tf.int32)
     answer = alignable(nothing, tf.constant([0, 0]), tf.constant([3, 0]))
     assert answer.numpy().tolist() == [True, False]

@@ -1,4 +1,4 @@
-"""The recurrent layers and their gradients against Keras' and against autodiff."""
+"""Recurrent layers and their gradients against Keras and automatic differentiation."""
 
 import pathlib
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import constants
-from speech.layers.rnn import BLOCK_FRAMES, bidirectional_rnn, clipped_relu, forward_only, gru, lstm
+from speech.layers.rnn import bidirectional_rnn, clipped_relu, gru, lstm
 
 Array = npt.NDArray[np.float32]
 
@@ -19,7 +19,7 @@ LENGTH = np.array([9, 1, 4, 7], np.int32)  # [batch]
 
 
 def case(seed: int = 0, scale: float = 1.0) -> list[Array]:
-    """Inputs [batch, frames, inputs], kernel, recurrent kernel and bias of both directions."""
+    """Returns inputs [batch, frames, inputs], and kernel, recurrent kernel, bias [2, ...]."""
     rng = np.random.default_rng(seed)
     shapes = [
         [BATCH, FRAMES, INPUTS],
@@ -44,7 +44,7 @@ def layer(inputs: Any, kernel: Any, recurrent_kernel: Any, bias: Any) -> tf.Tens
 
 
 def python_loop(inputs: Any, kernel: Any, recurrent_kernel: Any, bias: Any) -> tf.Tensor:
-    """The same by the equations: every utterance and direction by itself, differentiable."""
+    """Computes the layer by its equations, one utterance and direction at a time."""
     outputs = []
     for row, length in enumerate(LENGTH):
         states: list[dict[int, tf.Tensor]] = [{}, {}]
@@ -62,14 +62,14 @@ def python_loop(inputs: Any, kernel: Any, recurrent_kernel: Any, bias: Any) -> t
 
 
 def real(outputs: tf.Tensor) -> tf.Tensor:
-    """[sum of lengths, units]: what lies in front of each utterance's padding."""
+    """Returns [sum of lengths, units]: the real frames of each utterance."""
     return tf.concat([outputs[row, :length] for row, length in enumerate(LENGTH)], axis=0)
 
 
 def outputs_and_gradients(
     function: Callable[..., tf.Tensor], arguments: list[tf.Tensor]
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """The outputs in front of the padding, and the gradients of an uneven sum of them."""
+    """Returns a function's outputs, and the gradients of an unevenly weighted sum of them."""
     with tf.GradientTape() as tape:
         tape.watch(arguments)
         outputs = function(*arguments)
@@ -111,7 +111,7 @@ def test_gradients_equal_automatic_differentiation_of_a_loop(scale: float) -> No
         np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-5 * size)
 
 
-def test_kernel_that_both_directions_share_is_the_same_one_twice() -> None:
+def test_shared_kernel_equals_two_equal_kernels() -> None:
     inputs, kernel, recurrent_kernel, bias = case()
     shared = [tf.constant(each) for each in (inputs, kernel[:1], recurrent_kernel, bias[:1])]
     outputs, gradients = outputs_and_gradients(lambda *arguments: real(layer(*arguments)), shared)
@@ -126,7 +126,7 @@ def test_kernel_that_both_directions_share_is_the_same_one_twice() -> None:
         np.testing.assert_allclose(one, other, atol=1e-4)
 
 
-def test_padding_has_no_influence() -> None:
+def test_padding_does_not_change_real_frames() -> None:
     arguments = case(2)
     expected = layer(*arguments).numpy()
     filled = arguments[0].copy()
@@ -137,7 +137,7 @@ def test_padding_has_no_influence() -> None:
     np.testing.assert_allclose(real(outputs), real(tf.constant(expected)), rtol=1e-6, atol=1e-6)
 
 
-def test_padding_takes_no_gradient_from_real_frames() -> None:
+def test_padding_has_no_gradient() -> None:
     arguments = [tf.constant(each) for each in case(3)]
     _, gradients = outputs_and_gradients(lambda *each: real(layer(*each)), arguments)
     for row, length in enumerate(LENGTH):
@@ -145,7 +145,7 @@ def test_padding_takes_no_gradient_from_real_frames() -> None:
         assert gradients[0].numpy()[row, :length].any()
 
 
-def test_clipped_state_has_no_slope() -> None:
+def test_clipped_state_has_no_gradient() -> None:
     inputs, kernel, recurrent_kernel, _ = case(4)
     bias = np.full([2, UNITS], 1000.0, np.float32)
     arguments = [tf.constant(each) for each in (inputs, kernel, recurrent_kernel, bias)]
@@ -155,7 +155,7 @@ def test_clipped_state_has_no_slope() -> None:
     assert not any(gradient.numpy().any() for gradient in gradients)
 
 
-def test_clipped_relu_keeps_what_lies_between_its_limits() -> None:
+def test_clipped_relu_keeps_values_between_its_limits() -> None:
     for dtype in (tf.float32, tf.bfloat16):
         outputs = clipped_relu(tf.constant([-3.0, 0.0, 7.5, 20.0, 21.0], dtype))
         assert outputs.dtype == dtype
@@ -188,7 +188,7 @@ def test_v1_graph_gives_the_same_numbers_as_eager(static: bool) -> None:
         assert_same(session.run((outputs, gradients)), eager)
 
 
-def test_bfloat16_products_come_near_and_states_stay_float32() -> None:
+def test_bfloat16_products_are_close_and_states_stay_float32() -> None:
     inputs, kernel, recurrent_kernel, bias = case(7)
     outputs = by_batch(inputs, kernel, recurrent_kernel, bias, tf.bfloat16)
     assert outputs.dtype == tf.float32
@@ -209,7 +209,7 @@ each_cell = pytest.mark.parametrize("cell", list(GATED))
 
 
 def gated_case(cell: str, seed: int, directions: int = 2) -> list[tf.Tensor]:
-    """Inputs [batch, frames, inputs], kernel, recurrent kernel and bias a direction."""
+    """Returns inputs [batch, frames, inputs], kernel, recurrent kernel and bias."""
     rng = np.random.default_rng(seed)
     width = GATED[cell][2] * UNITS
     shapes = [
@@ -228,14 +228,14 @@ def gated(
     length: Any = LENGTH,
     initial: Any = None,
 ) -> list[tf.Tensor]:
-    """Outputs [directions, batch, frames, units] and the final states."""
+    """Returns outputs [directions, batch, frames, units] and the final states."""
     inputs, *weights = arguments
     run = GATED[cell][0]
     return tf.nest.flatten(run(inputs, tf.constant(length, tf.int32), *weights, dtype, initial))
 
 
 def uneven_sum(outputs: list[tf.Tensor]) -> tf.Tensor:
-    """A scalar that has a different gradient at every place of `outputs`."""
+    """Returns a scalar whose gradient differs at every position of `outputs`."""
     weights = (
         tf.reshape(tf.linspace(-1.0, 2.0, tf.size(each)), tf.shape(each)) for each in outputs
     )
@@ -325,7 +325,7 @@ def test_both_directions_equal_masked_keras_bidirectional(cell: str, merge: str)
 
 
 @each_cell
-def test_padding_of_gated_cell_puts_out_zeros_and_has_no_influence(cell: str) -> None:
+def test_gated_cell_outputs_zeros_for_padding_which_changes_nothing_else(cell: str) -> None:
     inputs, *weights = gated_case(cell, 10)
     padding = ~MASK[:, :, tf.newaxis]
     filled = tf.where(padding, 100.0, inputs)
@@ -339,7 +339,7 @@ def test_padding_of_gated_cell_puts_out_zeros_and_has_no_influence(cell: str) ->
 
 
 @each_cell
-def test_stream_in_chunks_equals_the_whole_and_so_do_its_gradients(cell: str) -> None:
+def test_chunks_with_carried_states_equal_the_whole_and_so_do_gradients(cell: str) -> None:
     arguments = gated_case(cell, 11, directions=1)
 
     def in_chunks(arguments: list[tf.Tensor]) -> list[tf.Tensor]:
@@ -358,7 +358,7 @@ def test_stream_in_chunks_equals_the_whole_and_so_do_its_gradients(cell: str) ->
 
 
 @each_cell
-def test_states_to_begin_with_take_the_same_gradients_in_a_padded_batch_as_alone(cell: str) -> None:
+def test_initial_states_have_the_same_gradients_in_a_padded_batch_as_alone(cell: str) -> None:
     inputs, *weights = gated_case(cell, 17)
     rng = np.random.default_rng(18)
     states = [
@@ -368,7 +368,7 @@ def test_states_to_begin_with_take_the_same_gradients_in_a_padded_batch_as_alone
     padded = inputs * tf.cast(MASK, tf.float32)[:, :, tf.newaxis]
 
     def run(rows: list[list[int]], frames: Callable[[list[int]], int]) -> list[tf.Tensor]:
-        """Gradients of weights, states and inputs, the rows run together or each by itself."""
+        """Returns gradients of inputs, weights and states, for rows run together or one by one."""
         with tf.GradientTape() as tape:
             tape.watch([padded, *weights, *states])
             total = tf.constant(0.0)
@@ -417,7 +417,7 @@ def test_gated_cell_gives_the_same_numbers_in_a_v1_graph(cell: str, static: bool
 
 
 class Exported(tf.Module):
-    """A layer with variables, any number of utterances and frames."""
+    """A layer with variables, for any number of utterances and frames."""
 
     def __init__(self, cell: str, weights: list[tf.Tensor]) -> None:
         super().__init__()
@@ -451,7 +451,7 @@ def test_gated_cell_gives_the_same_numbers_from_a_saved_model(
 
 
 @each_cell
-def test_bfloat16_products_of_gated_cell_come_near_and_states_stay_float32(cell: str) -> None:
+def test_bfloat16_products_of_gated_cell_are_close_and_states_stay_float32(cell: str) -> None:
     arguments = gated_case(cell, 15)
     rough = with_gradients(lambda each: gated(cell, each, tf.bfloat16), arguments)
     exact = with_gradients(lambda each: gated(cell, each), arguments)
@@ -463,9 +463,9 @@ def test_bfloat16_products_of_gated_cell_come_near_and_states_stay_float32(cell:
 
 
 def kept_for_the_gradient(cell: str, frames: int) -> list[list[int] | None]:
-    """Shapes of what the gradient of a layer reads of its forward pass and grows with `frames`.
+    """Returns the shapes of forward tensors that the gradient reads and that grow with `frames`.
 
-    None is a list of tensors, what a loop keeps for automatic differentiation.
+    None stands for a list of tensors, which a loop keeps for automatic differentiation.
     """
     _, *weights = (each.numpy() for each in gated_case(cell, 16))
     with tf.Graph().as_default() as graph:
@@ -491,10 +491,10 @@ def kept_for_the_gradient(cell: str, frames: int) -> list[list[int] | None]:
 
 @pytest.mark.parametrize(("cell", "widths"), [("lstm", [1, 1, 4]), ("gru", [1, 4])])
 @pytest.mark.parametrize("frames", [1000, 2000])
-def test_gradient_of_gated_cell_keeps_inputs_states_and_gates_alone(
+def test_gradient_of_gated_cell_keeps_only_inputs_states_and_gates(
     cell: str, widths: list[int], frames: int
 ) -> None:
-    """A tensor each for all frames; automatic differentiation keeps a list an operation."""
+    """One tensor each for all frames; automatic differentiation keeps a list per operation."""
     kept = kept_for_the_gradient(cell, frames)
     weight_of_the_sum = [2, BATCH, frames, UNITS]
     expected = [
@@ -503,34 +503,3 @@ def test_gradient_of_gated_cell_keeps_inputs_states_and_gates_alone(
         *([frames, 2, BATCH, width * UNITS] for width in widths),
     ]
     assert sorted(kept, key=str) == sorted(expected, key=str)
-
-
-# --- Without gradients ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("frames", [1, BLOCK_FRAMES, BLOCK_FRAMES + 1, 2 * BLOCK_FRAMES + 6])
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
-def test_layer_without_gradients_gives_the_same_outputs_and_states(cell: str, frames: int) -> None:
-    rng = np.random.default_rng(frames)
-    gates = {"rnn": 1, "lstm": 4, "gru": 3}[cell] * UNITS
-    bias = [2, 2, gates] if cell == "gru" else [2, gates]
-    shapes = [[2, frames, INPUTS], [2, INPUTS, gates], [2, UNITS, gates], bias]
-    inputs, *weights = (tf.constant(rng.normal(size=shape), tf.float32) for shape in shapes)
-    length = tf.constant([frames, (frames + 1) // 2])
-    function: Any = {"rnn": bidirectional_rnn, "lstm": lstm, "gru": gru}[cell]
-    wanted = function(inputs, length, *weights, tf.float32)
-    with forward_only():
-        found = function(inputs, length, *weights, tf.float32)
-    for one, other in zip(tf.nest.flatten(found), tf.nest.flatten(wanted), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
-
-
-def test_layer_has_gradients_again_behind_what_has_none() -> None:
-    kernels = [tf.constant(each) for each in case()]
-    with forward_only():
-        layer(*kernels)
-    with tf.GradientTape() as tape:
-        tape.watch(kernels)
-        outputs = layer(*kernels)
-    gradients = tape.gradient(outputs, kernels)
-    assert all(np.any(each) for each in gradients)

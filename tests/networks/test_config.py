@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,29 +15,30 @@ from speech.features.normalisation import Statistics
 from speech.networks.config import (
     CONFIG_FILE,
     CONFIG_FORMAT,
-    NETWORK_FLAGS,
     SIZES,
     ModelConfig,
     NetworkConfig,
     TrainingConfig,
     check_same_front_end,
     check_same_model,
-    continued,
-    network_config,
     read_config,
+    resume_config,
     save_config,
 )
 from utils import ENGLISH, UTF_8, Alphabet, UserError
 
 CONFIG = ModelConfig(
-    FrontEnd(), ENGLISH, NetworkConfig(bins=80, labels=29), TrainingConfig(augment=("time_mask",))
+    FrontEnd(),
+    ENGLISH,
+    NetworkConfig.of(bins=80, labels=29),
+    TrainingConfig(augment=("time_mask",)),
 )
 # A model of features that are normalised over its training set.
 STATISTICS = Statistics((0.1, -2.0), (1.0, 3.5))
 OVER_CORPUS = replace(
     CONFIG,
     front_end=FrontEnd(mel_filters=2, normalisation="corpus"),
-    network=NetworkConfig(bins=2, labels=29),
+    network=NetworkConfig.of(bins=2, labels=29),
     statistics=STATISTICS,
 )
 FINNISH = Alphabet(tuple("abcdefghijklmnopqrstuvwxyz åäö"))
@@ -70,7 +70,7 @@ def test_config_comes_back_from_its_json(
     config = ModelConfig(
         FrontEnd(sample_rate=44100, mel_filters=13),
         Alphabet(tuple(sorted(letters))),
-        NetworkConfig(bins=13, labels=len(letters) + 1, conv_channels=conv_channels),
+        NetworkConfig.of(bins=13, labels=len(letters) + 1, conv_channels=conv_channels),
         TrainingConfig(learning_rate=learning_rate, augment=augment, bfloat16=bfloat16),
     )
     assert ModelConfig.from_json(config.to_json(), "config.json") == config
@@ -80,11 +80,11 @@ def test_statistics_come_back_to_the_last_digit() -> None:
     assert ModelConfig.from_json(OVER_CORPUS.to_json(), "config.json") == OVER_CORPUS
 
 
-def test_a_trained_model_keeps_its_statistics_whatever_it_goes_on_with(tmp_path: Path) -> None:
+def test_a_resumed_model_keeps_its_statistics_whatever_the_shards_are(tmp_path: Path) -> None:
     folder = str(tmp_path)
     save_config(folder, OVER_CORPUS)
     others = replace(OVER_CORPUS, statistics=Statistics((9.0, 9.0), (9.0, 9.0)))
-    assert continued(folder, others) == OVER_CORPUS
+    assert resume_config(folder, others) == OVER_CORPUS
 
 
 def test_a_config_of_the_first_version_is_read() -> None:
@@ -103,30 +103,30 @@ def test_config_comes_back_from_its_folder(tmp_path: Path) -> None:
     assert [path.name for path in Path(folder).iterdir()] == [CONFIG_FILE]
 
 
-def test_a_model_of_bytes_comes_back_and_is_told_from_others() -> None:
-    config = replace(CONFIG, alphabet=UTF_8, network=NetworkConfig(bins=80, labels=UTF_8.size))
+def test_a_model_of_bytes_comes_back_and_is_distinguished_from_others() -> None:
+    config = replace(CONFIG, alphabet=UTF_8, network=NetworkConfig.of(bins=80, labels=UTF_8.size))
     again = ModelConfig.from_json(config.to_json(), "config.json")
     assert again.alphabet == UTF_8 and '"alphabet": "utf-8"' in config.to_json()
-    with pytest.raises(UserError, match=r"alphabet 'utf-8 \(bytes\)' in the model, \"abc.* asked"):
+    with pytest.raises(UserError, match=r"alphabet 'utf-8 \(bytes\)' in the model, \"abc.* given"):
         check_same_model(config, CONFIG, "model")
 
 
 def test_training_may_change_and_the_model_may_not(tmp_path: Path) -> None:
     save_config(str(tmp_path), CONFIG)
     slower = replace(CONFIG, training=TrainingConfig(learning_rate=1e-5))
-    assert continued(str(tmp_path), slower) == slower
+    assert resume_config(str(tmp_path), slower) == slower
     other = replace(CONFIG, network=replace(CONFIG.network, recurrent_unit_size=8))
-    assert "network.recurrent_unit_size" in message(continued, str(tmp_path), other)
+    assert "network.recurrent_unit_size" in message(resume_config, str(tmp_path), other)
 
 
-def test_config_that_a_checkpoint_lost_is_missed(tmp_path: Path) -> None:
-    assert "has no config.json" in message(continued, str(tmp_path), CONFIG)
+def test_missing_config_of_a_checkpoint_is_named(tmp_path: Path) -> None:
+    assert "has no config.json" in message(resume_config, str(tmp_path), CONFIG)
 
 
 # --- What can't be read ---------------------------------------------------------------------------
 
 
-def test_folder_without_config_is_told_how_to_get_one(tmp_path: Path) -> None:
+def test_folder_without_config_is_refused_with_a_remedy(tmp_path: Path) -> None:
     text = message(read_config, str(tmp_path))
     assert str(tmp_path) in text and "has no config.json" in text
     assert f"python training.py --model_dir={tmp_path}" in text
@@ -163,7 +163,7 @@ def test_broken_config_names_its_file(tmp_path: Path, broken: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "field", "value", "told"),
+    ("part", "field", "value", "problem"),
     [
         ("network", "recurrent_unit_size", "8", "recurrent_unit_size '8' is no whole number"),
         ("network", "recurrent_unit_size", 2**40, "--recurrent_unit_size=1099511627776"),
@@ -184,17 +184,17 @@ def test_broken_config_names_its_file(tmp_path: Path, broken: str) -> None:
     ],
 )
 def test_value_that_no_training_writes_is_named_with_its_file(
-    tmp_path: Path, part: str, field: str, value: object, told: str
+    tmp_path: Path, part: str, field: str, value: object, problem: str
 ) -> None:
     content = json.loads(CONFIG.to_json())
     content[part][field] = value
     path = tmp_path / CONFIG_FILE
     path.write_text(json.dumps(content))
-    if not told:
+    if not problem:
         assert read_config(str(tmp_path)) == CONFIG
         return
     text = message(read_config, str(tmp_path))
-    assert str(path) in text and told in text
+    assert str(path) in text and problem in text
 
 
 def test_config_that_is_no_text_names_its_file(tmp_path: Path) -> None:
@@ -215,28 +215,31 @@ def test_config_that_is_no_text_names_its_file(tmp_path: Path) -> None:
 def test_network_of_no_size_is_refused(sizes: dict[str, Any]) -> None:
     ((name, size),) = sizes.items()
     as_flag = ",".join(map(str, size)) if isinstance(size, tuple) else size
-    assert f"--{name}={as_flag}: " in message(lambda: NetworkConfig(bins=80, labels=29, **sizes))
+    assert f"--{name}={as_flag}: " in message(lambda: NetworkConfig.of(bins=80, labels=29, **sizes))
 
 
 @pytest.mark.parametrize("name", constants.NETWORK_SIZES)
 def test_size_that_is_not_given_is_the_networks_own(name: str) -> None:
-    config = NetworkConfig(80, 29, name)
+    config = NetworkConfig.of(80, 29, name)
     own = constants.NETWORK_SIZES[name]
-    assert {size: getattr(config, size) for size in SIZES} == {s: own.get(s) for s in SIZES}
-    assert config == NetworkConfig(80, 29, name, **own)
+    assert config.sizes == own
+    assert not any(getattr(config, size) for size in set(SIZES) - own.keys())
+    written = json.loads(replace(CONFIG, network=config).to_json())["network"]
+    assert [written[size] is None for size in SIZES] == [size not in own for size in SIZES]
+    assert config == NetworkConfig.of(80, 29, name, **own)
     assert replace(config, recurrent_unit_size=7).recurrent_unit_size == 7
 
 
-def test_size_that_the_network_has_not_is_refused_naming_both_and_those_it_has() -> None:
-    text = message(lambda: NetworkConfig(80, 29, "conv_gru", dense_unit_size=64))
+def test_size_that_the_network_does_not_have_is_refused_naming_its_sizes() -> None:
+    text = message(lambda: NetworkConfig.of(80, 29, "conv_gru", dense_unit_size=64))
     assert "--dense_unit_size=64 is no size of --network=conv_gru" in text
     assert "--conv_channels --context_size --stride_size --recurrent_layers" in text
-    text = message(lambda: NetworkConfig(80, 29, layer_norm=False))
+    text = message(lambda: NetworkConfig.of(80, 29, layer_norm=False))
     assert "--layer_norm=false" in text and "--network=deep_speech_1" in text
 
 
 def test_unknown_network_is_refused_naming_those_there_are() -> None:
-    text = message(lambda: NetworkConfig(80, 29, "deep_speech_9"))
+    text = message(lambda: NetworkConfig.of(80, 29, "deep_speech_9"))
     assert "--network=deep_speech_9" in text
     assert all(name in text for name in constants.NETWORK_SIZES)
 
@@ -251,28 +254,15 @@ def test_config_from_before_there_were_other_networks_is_read(tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", constants.NETWORK_SIZES)
 def test_every_network_comes_back_from_its_json(name: str) -> None:
-    config = replace(CONFIG, network=NetworkConfig(80, 29, name))
+    config = replace(CONFIG, network=NetworkConfig.of(80, 29, name))
     assert ModelConfig.from_json(config.to_json(), "config.json") == config
-
-
-def test_flags_are_the_sizes_that_are_asked_for() -> None:
-    def asked(front_end: FrontEnd, **given: Any) -> NetworkConfig:
-        values = SimpleNamespace(**{**dict.fromkeys(NETWORK_FLAGS), **given})
-        return network_config(values, front_end, ENGLISH)
-
-    normalised = asked(FrontEnd(), network="deep_speech_lstm", dense_unit_size=64, layer_norm=True)
-    assert normalised == NetworkConfig(
-        80, 29, "deep_speech_lstm", dense_unit_size=64, layer_norm=True
-    )
-    convolutional = asked(FrontEnd(mel_filters=13), network="conv_gru", conv_channels=["4", "5"])
-    assert convolutional == NetworkConfig(13, 29, "conv_gru", conv_channels=(4, 5))
 
 
 @pytest.mark.parametrize(
     ("frames", "stride", "outputs"), [(1, 2, 1), (2, 2, 1), (3, 2, 2), (1729, 2, 865), (7, 3, 3)]
 )
 def test_output_frames_are_rounded_up(frames: int, stride: int, outputs: int) -> None:
-    network = NetworkConfig(bins=80, labels=29, stride_size=stride)
+    network = NetworkConfig.of(bins=80, labels=29, stride_size=stride)
     assert network.output_frames(frames) == outputs
 
 
@@ -285,17 +275,17 @@ def test_same_model_is_no_difference() -> None:
 
 
 def test_different_model_names_every_part_and_both_values() -> None:
-    asked = ModelConfig(
+    given_config = ModelConfig(
         FrontEnd(window_seconds=0.025),
         FINNISH,
-        NetworkConfig(bins=80, labels=31, conv_channels=(8,)),
+        NetworkConfig.of(bins=80, labels=31, conv_channels=(8,)),
         CONFIG.training,
     )
-    text = message(check_same_model, CONFIG, asked, "my/model")
+    text = message(check_same_model, CONFIG, given_config, "my/model")
     assert "my/model" in text and "another --model_dir" in text
-    assert "front_end.window_seconds 0.02 in the model, 0.025 asked for" in text
-    assert "network.labels 29 in the model, 31 asked for" in text
-    assert "network.conv_channels (32, 32, 96) in the model, (8,) asked for" in text
+    assert "front_end.window_seconds 0.02 in the model, 0.025 given" in text
+    assert "network.labels 29 in the model, 31 given" in text
+    assert "network.conv_channels (32, 32, 96) in the model, (8,) given" in text
     assert repr("".join(ENGLISH.characters)) in text
     assert repr("".join(FINNISH.characters)) in text
 
@@ -308,3 +298,8 @@ def test_different_shards_name_both_values_and_the_files() -> None:
     assert "mel_filters 80 in the model, 40 in the shards" in text
     assert "sample_rate" not in text
     assert repr("".join(FINNISH.characters)) in text
+
+
+def test_sizes_that_another_network_has_are_refused_without_defaults_too() -> None:
+    text = message(lambda: replace(NetworkConfig.of(80, 29), dense_unit_size=64))
+    assert "--dense_unit_size=64 is no size of --network=deep_speech_1" in text

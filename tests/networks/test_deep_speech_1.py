@@ -9,7 +9,7 @@ from speech.networks.config import NetworkConfig
 from utils import ENGLISH
 
 BINS = 8
-NETWORK = NetworkConfig(
+NETWORK = NetworkConfig.of(
     bins=BINS, labels=ENGLISH.size, conv_channels=(2, 3), recurrent_unit_size=8, context_size=5
 )
 
@@ -17,7 +17,7 @@ NETWORK = NetworkConfig(
 # --- Lengths and padding --------------------------------------------------------------------------
 
 
-def test_padding_to_the_longest_length_changes_nothing() -> None:
+def test_padding_to_the_maximum_length_changes_nothing() -> None:
     network = registry.build(NETWORK)
     rng = np.random.default_rng(1)
     batch = rng.normal(size=[2, constants.MAX_SEQUENCE_LENGTH, BINS]).astype(np.float32)
@@ -31,8 +31,8 @@ def test_padding_to_the_longest_length_changes_nothing() -> None:
 # --- The network ----------------------------------------------------------------------------------
 
 
-def test_default_network_has_as_many_parameters_as_by_hand() -> None:
-    # Three convolutions of 11 frames take 80 bins to 40, 20 and 10: the layer reads 10 x 96.
+def test_parameters_are_those_counted_by_hand() -> None:
+    # Three convolutions of 11 frames reduce 80 bins to 40, 20 and 10: the RNN reads 10 x 96.
     by_hand = (
         (11 * 41 * 1 * 32 + 32)
         + (11 * 21 * 32 * 32 + 32)
@@ -41,14 +41,14 @@ def test_default_network_has_as_many_parameters_as_by_hand() -> None:
         + (512 * 29 + 29)
     )
     assert by_hand == 2_483_997
-    network = registry.build(NetworkConfig(bins=80, labels=29))
+    network = registry.build(NetworkConfig.of(bins=80, labels=29))
     assert sum(int(np.prod(each.shape)) for each in network.trainable_variables) == by_hand
 
 
-def test_forward_flops_are_those_by_hand() -> None:
-    """Of NETWORK: kernels are wider than its 8 bins, so each output reaches all that go in."""
+def test_forward_flops_are_those_counted_by_hand() -> None:
+    """For NETWORK, whose kernels are wider than its 8 bins: each output reaches all inputs."""
     convolutions = 5 * 1 * 2 * (8 * 4) + 5 * 2 * 3 * (4 * 2)  # context, channels, bins in and out
-    # Both directions read 2 bins of 3 channels; 8 units.
+    # Both directions read 2 bins of 3 channels and have 8 units.
     recurrent = 2 * (2 * 3 * 8 + 8 * 8)
     an_output = 2 * (convolutions + recurrent + 8 * 29)
     network = registry.build(NETWORK)
@@ -56,12 +56,12 @@ def test_forward_flops_are_those_by_hand() -> None:
     assert network.forward_flops(865) == 865 * an_output
 
 
-def test_forward_flops_count_no_products_with_padding() -> None:
-    """The default network's, where most kernels reach beyond the bins."""
-    network = registry.build(NetworkConfig(bins=80, labels=29))
+def test_forward_flops_leave_out_products_with_padding() -> None:
+    """For the default network, where most kernels reach beyond the bins."""
+    network = registry.build(NetworkConfig.of(bins=80, labels=29))
     taps = []
     for bins, frequencies in ((80, 41), (40, 21), (20, 21)):
-        # A convolution of ones counts them.
+        # A convolution of ones counts the taps.
         ones, kernel = tf.ones([1, 1, bins, 1]), tf.ones([1, frequencies, 1, 1])
         taps.append(int(tf.reduce_sum(tf.nn.conv2d(ones, kernel, [1, 1, 2, 1], "SAME"))))
     by_hand = (
@@ -72,7 +72,7 @@ def test_forward_flops_count_no_products_with_padding() -> None:
     assert network.forward_flops(865) == 2 * 865 * by_hand
 
 
-def test_random_seed_decides_the_weights() -> None:
+def test_random_seed_determines_the_weights() -> None:
     one, same, other = (registry.build(NETWORK, seed) for seed in (1, 1, 2))
     for left, right in zip(one.trainable_variables, same.trainable_variables, strict=True):
         np.testing.assert_array_equal(left, right)

@@ -1,4 +1,4 @@
-"""What holds for every network: lengths, padding, gradients, learning, the step for a TPU."""
+"""Properties of every network: lengths, padding, gradients, learning, the step for a TPU."""
 
 import itertools
 import math
@@ -15,7 +15,7 @@ from tiny_shards import random_utterances, write_shards
 
 import constants
 import model
-from speech.engines import tpu_estimator
+from speech.engines import step_state, tpu_estimator
 from speech.features.front_end import FrontEnd
 from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.evaluation_input import evaluation_input_fn
@@ -25,7 +25,6 @@ from speech.layers.ctc_loss import ctc_loss
 from speech.networks import registry
 from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig
 from speech.tpu.step_program import training_step
-from speech.training import step_state
 from utils import ENGLISH
 
 Array = npt.NDArray[np.float32]
@@ -41,7 +40,7 @@ TINY: dict[str, dict[str, Any]] = {
 
 
 def tiny(name: str, **sizes: Any) -> NetworkConfig:
-    return NetworkConfig(BINS, ENGLISH.size, name, **{**TINY[name], **sizes})
+    return NetworkConfig.of(BINS, ENGLISH.size, name, **{**TINY[name], **sizes})
 
 
 CONFIGS = {name: tiny(name) for name in TINY}
@@ -54,7 +53,7 @@ every_type = pytest.mark.parametrize(
 
 
 def build(config: NetworkConfig) -> registry.Network:
-    """The network after some training, so that no bias or offset is zero and no scale one."""
+    """Returns a network as if trained: no bias or offset is zero, and no scale is one."""
     network = registry.build(config)
     for number, variable in enumerate(network.variables):
         shift = tf.random.stateless_uniform(variable.shape, [number, 1], 0.0, 0.2)
@@ -63,7 +62,7 @@ def build(config: NetworkConfig) -> registry.Network:
 
 
 def batch_of(utterances: list[Array], frames: int, padding: float) -> tuple[Array, tf.Tensor]:
-    """Features and lengths; what pads is no zero: the length alone says what is real."""
+    """Returns padded features and lengths; the padding is not zero unless `padding` is."""
     rng = np.random.default_rng(frames)
     features = padding * rng.normal(size=[len(utterances), frames, BINS]).astype(np.float32)
     for row, utterance in enumerate(utterances):
@@ -80,7 +79,7 @@ def utterances() -> list[Array]:
 # --- Names and sizes ------------------------------------------------------------------------------
 
 
-def test_every_network_has_its_sizes() -> None:
+def test_every_network_has_sizes() -> None:
     assert set(registry.NETWORKS) == set(constants.NETWORK_SIZES) == set(TINY)
 
 
@@ -109,7 +108,7 @@ def test_table_names_shapes() -> None:
 
 
 @every_network
-def test_sketch_is_the_network_without_its_values(config: NetworkConfig) -> None:
+def test_sketch_is_the_network_without_values(config: NetworkConfig) -> None:
     sketch, network = registry.sketch(config), registry.build(config)
     assert [(v.name, v.shape) for v in sketch.variables] == [
         (v.name, v.shape) for v in network.variables
@@ -118,7 +117,7 @@ def test_sketch_is_the_network_without_its_values(config: NetworkConfig) -> None
 
 
 @every_network
-def test_random_seed_decides_the_weights(config: NetworkConfig) -> None:
+def test_random_seed_determines_the_weights(config: NetworkConfig) -> None:
     one, same, other = (registry.build(config, seed).variables for seed in (1, 1, 2))
     for left, right in zip(one, same, strict=True):
         np.testing.assert_array_equal(left, right)
@@ -127,12 +126,12 @@ def test_random_seed_decides_the_weights(config: NetworkConfig) -> None:
 
 
 @pytest.mark.parametrize("name", ["deep_speech_paper", "deep_speech_lstm", "conv_gru"])
-def test_forward_flops_are_two_for_each_number_of_a_kernel(name: str) -> None:
-    bins, labels = 8, ENGLISH.size
+def test_forward_flops_are_two_for_each_element_of_a_kernel(name: str) -> None:
+    bins, classes = 8, ENGLISH.size
     by_hand = {
-        "deep_speech_paper": 5 * bins * 12 + 2 * 12 * 12 + (12 + 2 * 8) * 8 + 8 * 12 + 12 * labels,
-        "deep_speech_lstm": 5 * bins * 12 + 2 * 12 * 12 + (12 + 8) * 32 + 8 * 12 + 12 * labels,
-        "conv_gru": 5 * bins * 6 + 2 * (6 + 8 + 16 + 8) * 24 + 16 * labels,
+        "deep_speech_paper": 5 * bins * 12 + 2 * 12 * 12 + (12 + 2 * 8) * 8 + 8 * 12 + 12 * classes,
+        "deep_speech_lstm": 5 * bins * 12 + 2 * 12 * 12 + (12 + 8) * 32 + 8 * 12 + 12 * classes,
+        "conv_gru": 5 * bins * 6 + 2 * (6 + 8 + 16 + 8) * 24 + 16 * classes,
     }
     assert registry.sketch(CONFIGS[name]).forward_flops(7) == 7 * 2 * by_hand[name]
 
@@ -148,7 +147,7 @@ def test_forward_flops_are_two_for_each_number_of_a_kernel(name: str) -> None:
     ],
 )
 @pytest.mark.parametrize("name", TINY)
-def test_logits_are_the_same_alone_in_a_batch_and_at_any_padding(
+def test_logits_are_the_same_alone_in_a_batch_and_with_any_padding(
     name: str, stride: int, context: int, utterances: list[Array]
 ) -> None:
     network = build(tiny(name, stride_size=stride, context_size=context))
@@ -166,10 +165,10 @@ def test_logits_are_the_same_alone_in_a_batch_and_at_any_padding(
 
 
 @every_network
-def test_training_is_the_same_at_any_padding(
+def test_training_is_the_same_with_any_padding(
     config: NetworkConfig, utterances: list[Array]
 ) -> None:
-    """The statistics of batch normalisation are those of the real frames."""
+    """Batch normalisation takes the statistics of the real frames."""
     network = build(config)
     found = []
     for padded, padding in ((30, 0.0), (41, 100.0)):
@@ -188,7 +187,7 @@ def test_training_is_the_same_at_any_padding(
 
 
 @every_network
-def test_training_changes_no_variable_by_itself(
+def test_call_in_training_changes_no_variable(
     config: NetworkConfig, utterances: list[Array]
 ) -> None:
     network = registry.build(config)
@@ -199,7 +198,7 @@ def test_training_changes_no_variable_by_itself(
 
 
 @every_network
-def test_dropout_changes_logits_only_where_it_is_asked_for(
+def test_dropout_changes_logits_only_if_it_is_passed(
     config: NetworkConfig, utterances: list[Array]
 ) -> None:
     network = build(config)
@@ -236,7 +235,7 @@ def test_every_variable_has_a_finite_gradient(
 
 
 @every_network
-def test_bfloat16_is_nearly_the_same(config: NetworkConfig, utterances: list[Array]) -> None:
+def test_bfloat16_logits_are_close(config: NetworkConfig, utterances: list[Array]) -> None:
     network = build(config)
     batch = batch_of(utterances, 30, 1.0)
     fine, rough = (network(*batch, compute_dtype=each)[0] for each in (tf.float32, tf.bfloat16))
@@ -245,10 +244,10 @@ def test_bfloat16_is_nearly_the_same(config: NetworkConfig, utterances: list[Arr
 
 
 @every_network
-def test_two_utterances_are_learnt_by_heart(
+def test_two_utterances_can_be_memorised(
     config: NetworkConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is learnt with a batch's statistics also holds in inference, with their averages."""
+    """Learnt with a batch's statistics, and recognised in inference with their averages."""
     monkeypatch.setattr(constants, "BATCH_NORM_MOMENTUM", 0.9)  # there are few steps
     units = ("dense_unit_size", "recurrent_unit_size")
     sizes: Any = {size: 64 for size in units if getattr(config, size) is not None}
@@ -260,7 +259,7 @@ def test_two_utterances_are_learnt_by_heart(
     optimizer.build(network.trainable_variables)
 
     @tf.function
-    def learn(steps: int) -> None:
+    def train(steps: int) -> None:
         for _ in tf.range(steps):
             with tf.GradientTape() as tape:
                 logits, length = network(*batch, training=True)
@@ -275,7 +274,7 @@ def test_two_utterances_are_learnt_by_heart(
         return ctc_loss(*network(*batch), label, label_length).numpy()
 
     before = losses()
-    learn(200)
+    train(200)
     assert np.all(losses() < 0.1 * before)
     logits, length = network(*batch)
     (best,), _ = tf.nn.ctc_greedy_decoder(tf.transpose(logits, [1, 0, 2]), length)
@@ -319,17 +318,17 @@ def tpu_graphs(
     }
 
 
-def test_tpu_computation_is_of_ops_that_xla_compiles(
+def test_tpu_computation_has_only_ops_that_xla_compiles(
     tpu_graphs: tuple[NetworkConfig, dict[str, tf.Graph]],
 ) -> None:
     for mode, graph in tpu_graphs[1].items():
         assert not faked_tpu.ops_without_xla_kernel(graph), mode
 
 
-def test_tpu_has_the_networks_variables(
+def test_tpu_graph_has_the_networks_variables(
     tpu_graphs: tuple[NetworkConfig, dict[str, tf.Graph]],
 ) -> None:
-    """With static shapes, and assigns the moving averages only in training."""
+    """And the optimizer's and the step's state in training alone."""
     config, graphs = tpu_graphs
     network = registry.sketch(config)
     names = {variable.op.name for variable in network.variables}
@@ -337,8 +336,8 @@ def test_tpu_has_the_networks_variables(
     for mode, graph in graphs.items():
         found = {variable.op.name for variable in graph.get_collection("variables")}
         optimizer = {name for name in found if "Adam" in name or name.startswith("beta")}
-        told = {step_state.LOSS, step_state.BAD_STEPS, step_state.LATEST_BAD_STEP}
-        others = {"global_step", *(told if mode == "train" else ())}
+        state = {step_state.LOSS, step_state.BAD_STEPS, step_state.LATEST_BAD_STEP}
+        others = {"global_step", *(state if mode == "train" else ())}
         assert found - optimizer == names | others, mode
         slots = {name.removesuffix("/Adam") for name in optimizer if name.endswith("/Adam")}
         assert slots == (names - moving if mode == "train" else set())
@@ -347,7 +346,7 @@ def test_tpu_has_the_networks_variables(
 def test_statistics_are_summed_over_cores_in_training(
     tpu_graphs: tuple[NetworkConfig, dict[str, tf.Graph]],
 ) -> None:
-    """Beside the gradients: frames, sums and squares of each batch normalisation, and back."""
+    """Besides gradients: frames, sums and squares of each batch normalisation, and backward."""
     config, graphs = tpu_graphs
     network = registry.sketch(config)
     norms = sum("moving_mean" in variable.name for variable in network.variables)
@@ -363,8 +362,8 @@ def test_statistics_are_summed_over_cores_in_training(
 
 
 @every_network
-def test_step_is_a_program_for_a_tpus_compiler(config: NetworkConfig) -> None:
-    """As check_tpu.py asks for it, of one core."""
+def test_step_lowers_to_a_program_for_a_tpus_compiler(config: NetworkConfig) -> None:
+    """For one core, as check_tpu.py compiles it."""
     model_fn = model.model_fn_builder(model_config(config, batch=2), model_dir="")
     assert training_step(model_fn, 2, 40, BINS, 12)
 
@@ -372,7 +371,7 @@ def test_step_is_a_program_for_a_tpus_compiler(config: NetworkConfig) -> None:
 # --- Through a TPUEstimator on the CPU ------------------------------------------------------------
 
 
-def test_moving_averages_move_with_each_step_of_training(tmp_path: Path) -> None:
+def test_each_step_of_training_updates_the_moving_averages(tmp_path: Path) -> None:
     config = CONFIGS["conv_gru"]
     shards = write_shards(tmp_path, random_utterances([30, 40], BINS), bins=BINS)
     training = TrainingConfig(train_batch_size=2, learning_rate=0.0, dropout=0.0)
@@ -387,7 +386,7 @@ def test_moving_averages_move_with_each_step_of_training(tmp_path: Path) -> None
     trained.train(input_fn, max_steps=3)
     trained.evaluate(evaluation_input_fn(shards, batching, for_prediction=False))
 
-    # Nothing is learnt at this learning rate: three times the same statistics.
+    # At a learning rate of 0 the statistics are the same in all three steps.
     network = registry.build(config, training.random_seed)
     features, _ = next(iter(input_fn({"batch_size": 2})))
     for _ in range(3):

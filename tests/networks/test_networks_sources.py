@@ -1,4 +1,4 @@
-"""The networks against where they come from: parameter counts, and outputs of other programs."""
+"""The networks against their sources: parameter counts, and outputs of other programs."""
 
 from typing import Any
 
@@ -15,8 +15,8 @@ Array = npt.NDArray[Any]
 layers = tf.keras.layers
 
 
-def shaken(network: registry.Network) -> registry.Network:
-    """The same with every variable moved, so that none is at zero or one."""
+def shake(network: registry.Network) -> registry.Network:
+    """Adds a random amount to every variable, so that none is zero or one."""
     for number, variable in enumerate(network.variables):
         variable.assign_add(tf.random.stateless_uniform(variable.shape, [number, 1], 0.0, 0.1))
     return network
@@ -27,8 +27,8 @@ def by_name(network: registry.Network) -> dict[str, Array]:
 
 
 def parameters_of(name: str, bins: int, **sizes: Any) -> tuple[int, int]:
-    """Those that training changes, and moving averages, for 28 characters and the blank."""
-    network = registry.sketch(NetworkConfig(bins, 29, name, **sizes))
+    """Returns the numbers of trainable parameters and of moving averages, for 29 classes."""
+    network = registry.sketch(NetworkConfig.of(bins, 29, name, **sizes))
     trained = registry.parameters(network)
     everything = sum(each.shape.num_elements() for each in network.variables)
     return trained, everything - trained
@@ -38,18 +38,18 @@ def random_features(frames: int, bins: int, batch: int = 1) -> Array:
     return np.random.default_rng(frames).normal(size=[batch, frames, bins]).astype(np.float32)
 
 
-def single(network: registry.Network, features: Array) -> Array:
-    """Logits of utterances without padding."""
+def logits_of(network: registry.Network, features: Array) -> Array:
+    """Returns the logits of utterances without padding."""
     return network(features, tf.fill([len(features)], features.shape[1]))[0].numpy()
 
 
 # --- deep_speech_paper ----------------------------------------------------------------------------
 
 
-def test_paper_has_as_many_parameters_as_by_hand() -> None:
-    """Of equations 1 to 5 of arXiv 1412.5567; it gives widths, 2048, and no sum.
+def test_paper_has_the_parameters_of_its_equations() -> None:
+    """Counted in equations 1 to 5 of arXiv 1412.5567, which states the width, 2048, and no sum.
 
-    Its features are 80 filters and an energy, 9 frames are seen to each side.
+    Its features are 80 filters and an energy, with a context of 9 frames to each side.
     """
     h1 = 2048 * (81 * 19) + 2048
     h2 = h3 = h5 = 2048 * 2048 + 2048
@@ -59,13 +59,13 @@ def test_paper_has_as_many_parameters_as_by_hand() -> None:
     assert parameters_of("deep_speech_paper", 81) == (28_387_357, 0)
 
 
-def test_paper_puts_out_what_its_equations_say() -> None:
-    config = NetworkConfig(
+def test_paper_computes_its_equations() -> None:
+    config = NetworkConfig.of(
         3, 5, "deep_speech_paper", context_size=5, dense_unit_size=7, recurrent_unit_size=6
     )
-    network = shaken(registry.build(config))
+    network = shake(registry.build(config))
     v = by_name(network)
-    x = 10 * random_features(9, 3)  # some units are cut at 20
+    x = 10 * random_features(9, 3)  # some units are clipped at 20
 
     def g(z: Array) -> Array:
         return np.minimum(np.maximum(z, 0), 20)
@@ -93,7 +93,7 @@ def test_paper_puts_out_what_its_equations_say() -> None:
     h5 = g(h4 @ v["dense_3/kernel"] + v["dense_3/bias"])
     expected = h5 @ v["output/kernel"] + v["output/bias"]
     assert (h4 > 20).any() and (h5 > 0).any()
-    np.testing.assert_allclose(single(network, x)[0], expected, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(logits_of(network, x)[0], expected, rtol=1e-4, atol=1e-3)
 
 
 # --- deep_speech_lstm -----------------------------------------------------------------------------
@@ -101,10 +101,10 @@ def test_paper_puts_out_what_its_equations_say() -> None:
 
 @pytest.mark.parametrize("layer_norm", [False, True])
 def test_lstm_has_as_many_parameters_as_mozillas(layer_norm: bool) -> None:
-    """Of 26 features (util/config.py), 9 frames to each side, --n_hidden=2048 (util/flags.py).
+    """For 26 features (util/config.py), 9 frames to each side, --n_hidden=2048 (util/flags.py).
 
-    deepspeech_model.py gives layers and no sum. Its LSTM has no peepholes; its norms, a scale and
-    an offset for each unit, lie behind layers 1, 2, 3 and 5.
+    deepspeech_model.py has the layers and states no sum. Its LSTM has no peepholes; its norms, with
+    a scale and an offset for each unit, follow layers 1, 2, 3 and 5.
     """
     layer_1 = (26 + 2 * 26 * 9) * 2048 + 2048
     layer_2 = layer_3 = layer_5 = 2048 * 2048 + 2048
@@ -117,7 +117,7 @@ def test_lstm_has_as_many_parameters_as_mozillas(layer_norm: bool) -> None:
 
 
 def keras_lstm(network: registry.Network) -> tf.keras.Model:
-    """Mozilla's layers in Keras, with the network's weights."""
+    """Builds Mozilla's layers in Keras, with the network's weights."""
     config, v = network.config, by_name(network)
 
     def dense(name: str) -> list[Any]:
@@ -156,25 +156,23 @@ LSTM_SIZES: dict[str, Any] = {"context_size": 5, "dense_unit_size": 9, "recurren
 
 
 @pytest.mark.parametrize("layer_norm", [False, True])
-def test_lstm_is_kerass(layer_norm: bool) -> None:
-    config = NetworkConfig(6, 5, "deep_speech_lstm", layer_norm=layer_norm, **LSTM_SIZES)
-    network = shaken(registry.build(config))
+def test_lstm_equals_keras(layer_norm: bool) -> None:
+    config = NetworkConfig.of(6, 5, "deep_speech_lstm", layer_norm=layer_norm, **LSTM_SIZES)
+    network = shake(registry.build(config))
     reference = keras_lstm(network)
     assert reference.count_params() == registry.parameters(network)
     features = 5 * random_features(20, 6, batch=3)
-    np.testing.assert_allclose(single(network, features), reference(features), atol=1e-4)
+    np.testing.assert_allclose(logits_of(network, features), reference(features), atol=1e-4)
 
 
 @pytest.mark.parametrize("layer_norm", [False, True])
 @pytest.mark.parametrize(("context", "stride"), [(5, 1), (4, 1), (5, 2), (5, 3), (1, 1)])
-def test_lstm_fed_in_pieces_puts_out_what_it_does_of_the_whole(
-    context: int, stride: int, layer_norm: bool
-) -> None:
+def test_lstm_fed_in_pieces_equals_the_whole(context: int, stride: int, layer_norm: bool) -> None:
     sizes = {**LSTM_SIZES, "context_size": context, "stride_size": stride}
-    config = NetworkConfig(6, 5, "deep_speech_lstm", layer_norm=layer_norm, **sizes)
-    network = shaken(registry.build(config))
+    config = NetworkConfig.of(6, 5, "deep_speech_lstm", layer_norm=layer_norm, **sizes)
+    network = shake(registry.build(config))
     features = random_features(30, 6, batch=2)
-    whole = single(network, features)
+    whole = logits_of(network, features)
     around = np.pad(features, [[0, 0], centred(context), [0, 0]])
     state, pieces, first = network.initial_state(2), [], 0
     for outputs in (1, 4, 2, 3):
@@ -186,19 +184,19 @@ def test_lstm_fed_in_pieces_puts_out_what_it_does_of_the_whole(
     np.testing.assert_allclose(np.concatenate(pieces, axis=1), whole[:, :first], atol=1e-5)
 
 
-def test_lstm_looks_no_further_ahead_than_its_window() -> None:
-    network = shaken(registry.build(NetworkConfig(6, 5, "deep_speech_lstm", **LSTM_SIZES)))
+def test_lstm_sees_no_further_ahead_than_its_window() -> None:
+    network = shake(registry.build(NetworkConfig.of(6, 5, "deep_speech_lstm", **LSTM_SIZES)))
     features = random_features(20, 6)
     changed = features.copy()
     changed[:, 12:] += 1.0
-    before, after = single(network, features)[0], single(network, changed)[0]
+    before, after = logits_of(network, features)[0], logits_of(network, changed)[0]
     np.testing.assert_array_equal(before[:10], after[:10])  # sees 2 frames ahead
     assert np.all(np.any(before[10:] != after[10:], axis=1))
 
 
 # --- conv_gru -------------------------------------------------------------------------------------
 
-# Keras' own GRU, of 2018, had one bias; cuDNN's, and ours, has another one for the states.
+# Keras' GRU of 2018 had one bias; cuDNN's, and this project's, has another one for the states.
 SECOND_BIAS = {"conv_gru": 2 * 2 * 3 * 256, "conv_gru_dilated": 2 * 2 * 3 * 200}
 
 
@@ -209,7 +207,7 @@ SECOND_BIAS = {"conv_gru": 2 * 2 * 3 * 256, "conv_gru_dilated": 2 * 2 * 3 * 200}
 def test_conv_gru_has_as_many_parameters_as_hey_jetsons(
     name: str, trained: int, moving: int
 ) -> None:
-    """Of 161 features: the summaries of model_8 and model_7 in its Speech.ipynb.
+    """For 161 features: the summaries of model_8 and model_7 in its Speech.ipynb.
 
     "Total params: 2,442,781, Trainable params: 2,440,221, Non-trainable params: 2,560", and
     2,013,429, 2,011,029 and 2,400.
@@ -219,7 +217,7 @@ def test_conv_gru_has_as_many_parameters_as_hey_jetsons(
 
 
 def keras_conv_gru(network: registry.Network) -> tf.keras.Model:
-    """Hey Jetson's layers in Keras, with a tanh in the GRUs, and the network's weights."""
+    """Builds Hey Jetson's layers in Keras, with tanh in the GRUs and the network's weights."""
     config, v = network.config, by_name(network)
     stack: list[Any] = []
     weights: list[list[Array]] = []
@@ -267,22 +265,22 @@ def keras_conv_gru(network: registry.Network) -> tf.keras.Model:
 
 
 @pytest.mark.parametrize("name", ["conv_gru", "conv_gru_dilated"])
-def test_conv_gru_is_kerass(name: str) -> None:
-    """At its full size; moving averages count in Keras."""
-    network = shaken(registry.build(NetworkConfig(80, 29, name)))
+def test_conv_gru_equals_keras(name: str) -> None:
+    """At its full size; Keras counts moving averages as parameters."""
+    network = shake(registry.build(NetworkConfig.of(80, 29, name)))
     reference = keras_conv_gru(network)
     assert reference.count_params() == sum(each.shape.num_elements() for each in network.variables)
     features = random_features(40, 80, batch=2)
     expected = reference(features, training=False).numpy()
     assert np.abs(expected).max() > 0.1
-    np.testing.assert_allclose(single(network, features), expected, atol=1e-4)
+    np.testing.assert_allclose(logits_of(network, features), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["conv_gru", "conv_gru_dilated"])
-def test_conv_gru_is_kerass_in_training(name: str) -> None:
-    """Normalises by the same statistics, and moves the averages by the same."""
+def test_conv_gru_equals_keras_in_training(name: str) -> None:
+    """With the same statistics, and the same new moving averages."""
     sizes: Any = {"conv_channels": (5,), "context_size": 3, "recurrent_unit_size": 4}
-    network = shaken(registry.build(NetworkConfig(6, 5, name, recurrent_layers=1, **sizes)))
+    network = shake(registry.build(NetworkConfig.of(6, 5, name, recurrent_layers=1, **sizes)))
     reference = keras_conv_gru(network)
     features = random_features(40, 6, batch=3)
     logits, _ = network(features, tf.fill([3], 40), training=True)

@@ -17,11 +17,13 @@ from doors import ROOT, assert_error, run_door
 from emulator import Emulator
 
 from speech.augmentation.waveform import copies_of
-from speech.corpora.formats.librispeech import librispeech
+from speech.corpora.formats.librispeech import find_utterances
 from speech.corpora.utterance import Utterance, with_copies
 from speech.features.front_end import FrontEnd
 from speech.preparation import beam, write_shards
 from speech.preparation.beam import Runner
+from speech.preparation.resume import corpus_digest
+from speech.preparation.utterance import EMPTY, PreparedUtterance
 from speech.shards.index import Index, ShardSettings, read_index
 from speech.shards.paths import lock_path, run_folder
 from speech.system import storage
@@ -56,7 +58,7 @@ def speech(tmp_path_factory: pytest.TempPathFactory, write_split: WriteSplit) ->
 
 @pytest.fixture(scope="module")
 def corpus(speech: Path) -> list[Utterance]:
-    return librispeech([str(speech)])
+    return find_utterances([str(speech)])
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +103,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def handed_out(utterances: list[Utterance], folder: Path) -> beam.Job:
     """A run that has got as far as handing out its work."""
-    index = Index(SETTINGS, len(utterances), write_shards.corpus_digest(utterances))
+    index = Index(SETTINGS, len(utterances), corpus_digest(utterances))
     job = beam.Job(str(folder / "t"), index, strict=False)
     for start in (0, 3, 6):
         work = json.dumps([vars(each) for each in utterances[start : start + 3]])
@@ -122,21 +124,21 @@ def test_shards_and_index_are_those_of_one_machine(
     assert [skipped.position for skipped in index.skipped] == [BAD]
 
 
-def test_so_are_unpadded_ones(corpus: list[Utterance], tmp_path: Path) -> None:
+def test_unpadded_shards_are_those_of_one_machine(corpus: list[Utterance], tmp_path: Path) -> None:
     unpadded = replace(SETTINGS, padded=False)
     run(corpus, tmp_path / "beam", unpadded)
     write_shards.prepare(corpus, str(tmp_path / "local/t"), unpadded, 0, workers=1, strict=False)
     assert contents(tmp_path / "beam") == contents(tmp_path / "local")
 
 
-def test_so_are_augmented_copies(corpus: list[Utterance], tmp_path: Path) -> None:
+def test_augmented_shards_are_those_of_one_machine(corpus: list[Utterance], tmp_path: Path) -> None:
     copies = copies_of(["reverb[p=0.5]", "speed"], 2, random_seed=3)
     augmented, copied = replace(SETTINGS, copies=copies), with_copies(corpus, 2)
     assert run(copied, tmp_path / "beam", augmented).corpus_utterances == 24
     write_shards.prepare(copied, str(tmp_path / "local/t"), augmented, 0, workers=1, strict=False)
 
 
-def test_sums_of_features_are_in_the_receipts_too(corpus: list[Utterance], tmp_path: Path) -> None:
+def test_receipts_contain_the_sums_of_features(corpus: list[Utterance], tmp_path: Path) -> None:
     over_corpus = replace(SETTINGS, front_end=FrontEnd(mel_filters=6, normalisation="corpus"))
     index = run(corpus, tmp_path / "beam", over_corpus)
     assert index.statistics is not None and len(index.statistics.mean) == 6
@@ -157,7 +159,7 @@ def test_missing_shards_are_written_and_no_others(
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_the_local_and_the_beam_path_finish_each_other_s_sets(
+def test_the_local_and_the_beam_run_finish_each_others_sets(
     corpus: list[Utterance], tmp_path: Path, on_one_machine: dict[str, bytes]
 ) -> None:
     write_shards.prepare(corpus, str(tmp_path / "t"), SETTINGS, 6, workers=1, strict=False)
@@ -188,7 +190,7 @@ def test_from_a_bucket_into_a_bucket(
     root = bucket.removeprefix(f"gs://{emulator.bucket}/")
     for path in speech.rglob("*.*"):
         emulator.put(f"{root}/speech/{path.relative_to(speech)}", path.read_bytes())
-    run(librispeech([f"{bucket}/speech"]), f"{bucket}/data")
+    run(find_utterances([f"{bucket}/speech"]), f"{bucket}/data")
     prefix = f"{root}/data/"
     written = emulator.objects(prefix)
     # Ids, transcripts and sizes are the same: so is the corpus, to the last digit of its digest.
@@ -202,12 +204,12 @@ def test_two_attempts_at_one_shard_do_not_disturb_each_other(
     corpus: list[Utterance], tmp_path: Path, on_one_machine: dict[str, bytes]
 ) -> None:
     job = handed_out(corpus, tmp_path)
-    prepare_utterance = write_shards.prepare_utterance
+    prepare_utterance = beam.prepare_utterance
     shard = tmp_path / SHARDS[0]
     seen: list[bytes] = []
     turns = threading.Barrier(2)
 
-    def in_turns(utterance: Utterance, settings: ShardSettings) -> write_shards.Prepared:
+    def in_turns(utterance: Utterance, settings: ShardSettings) -> PreparedUtterance:
         with suppress(threading.BrokenBarrierError):  # the other one is through
             turns.wait(10)
         if shard.exists():
@@ -224,7 +226,7 @@ def test_two_attempts_at_one_shard_do_not_disturb_each_other(
         beam.write_partition(0, job)
 
     with (
-        mock.patch.object(write_shards, "prepare_utterance", in_turns),
+        mock.patch.object(beam, "prepare_utterance", in_turns),
         ThreadPoolExecutor(2) as attempts,
     ):
         for attempt in [attempts.submit(first), attempts.submit(late)]:
@@ -240,11 +242,11 @@ def test_an_attempt_that_outlives_its_run_leaves_no_failure(
 ) -> None:
     job = replace(handed_out(corpus, tmp_path), strict=True)
 
-    def finished_meanwhile(*unused: object) -> write_shards.Prepared:
+    def finished_meanwhile(*unused: object) -> PreparedUtterance:
         storage.remove_folder(run_folder(job.tfrecords_file))
-        return write_shards.Prepared(reason=write_shards.EMPTY)
+        return PreparedUtterance(reason=EMPTY)
 
-    with mock.patch.object(write_shards, "prepare_utterance", finished_meanwhile):
+    with mock.patch.object(beam, "prepare_utterance", finished_meanwhile):
         beam.write_partition(0, job)
     assert not list(tmp_path.iterdir())
 
@@ -271,7 +273,7 @@ def test_shards_that_a_killed_run_finished_are_not_written_again(
     assert (tmp_path / "t.00000003").stat().st_mtime_ns == times
 
 
-def test_a_transform_that_is_tried_again_finds_its_shard_finished(
+def test_a_repeated_transform_finds_its_shard_finished(
     corpus: list[Utterance], tmp_path: Path
 ) -> None:
     job = handed_out(corpus, tmp_path)
@@ -281,13 +283,11 @@ def test_a_transform_that_is_tried_again_finds_its_shard_finished(
     assert (tmp_path / "t.00000000").stat().st_mtime_ns == times
 
 
-def test_what_a_killed_run_finished_is_held_to_its_settings(
-    corpus: list[Utterance], tmp_path: Path
-) -> None:
+def test_shards_of_a_killed_run_keep_its_settings(corpus: list[Utterance], tmp_path: Path) -> None:
     beam.write_partition(3, handed_out(corpus, tmp_path))
     message = refusal(corpus, tmp_path, replace(SETTINGS, padded=False))
     assert "padded True then, False now" in message
-    assert "is of another corpus" in refusal(corpus[:7], tmp_path)
+    assert "belongs to another corpus" in refusal(corpus[:7], tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["t.00000003", "t.index.json"]
 
 
@@ -319,7 +319,7 @@ def test_a_set_whose_job_outlives_its_run_keeps_its_settings(
 def test_a_run_that_ends_without_a_shard_leaves_nothing(
     corpus: list[Utterance], tmp_path: Path
 ) -> None:
-    ended = beam._Ended(begun=True, problem="no such project")
+    ended = beam._Ended(accepted=True, problem="no such project")
     with mock.patch.object(beam, "_run", return_value=ended):
         assert "no such project" in refusal(corpus, tmp_path)
     assert not list(tmp_path.iterdir())
@@ -337,7 +337,7 @@ def test_receipts_of_a_set_that_was_removed_are_forgotten(
 # --- What goes wrong ------------------------------------------------------------------------------
 
 
-def test_strict_stops_at_what_it_would_skip_and_keeps_what_is_finished(
+def test_strict_stops_at_an_unusable_utterance_and_keeps_finished_shards(
     corpus: list[Utterance], tmp_path: Path
 ) -> None:
     with pytest.raises(UserError) as error:
@@ -350,28 +350,28 @@ def test_strict_stops_at_what_it_would_skip_and_keeps_what_is_finished(
     assert run(corpus, tmp_path / "beam").complete
 
 
-def test_after_a_failure_no_shard_is_begun(corpus: list[Utterance], tmp_path: Path) -> None:
+def test_no_shard_is_begun_after_a_failure(corpus: list[Utterance], tmp_path: Path) -> None:
     job = replace(handed_out(corpus, tmp_path), strict=True)
     beam.write_partition(3, job)
     beam.write_partition(6, job)
     assert sorted(os.listdir(tmp_path)) == [".t.run"]
 
 
-def test_a_worker_that_does_not_see_the_folder_is_told_of(
+def test_a_worker_without_access_to_the_folder_is_reported(
     corpus: list[Utterance], tmp_path: Path
 ) -> None:
     def hand_out(utterances: list[Utterance], starts: tuple[int, ...], job: object) -> None:
         (tmp_path / "elsewhere").mkdir()
 
-    with mock.patch.object(beam, "_hand_out", hand_out):
+    with mock.patch.object(beam, "_distribute", hand_out):
         message = refusal(corpus, tmp_path)
     assert "--runner=DirectRunner ended without 3 of 3 shards" in message
     assert ".utterances.json can't be read" in message and "while running" not in message
-    assert f"{tmp_path} where this machine has it" in message
+    assert f"{tmp_path} at the same path" in message
     assert len(message.splitlines()) == 1
 
 
-def test_what_a_runner_elsewhere_says_is_cut_to_the_worker_s_message() -> None:
+def test_the_message_of_a_remote_runner_is_cut_to_the_workers_message() -> None:
     told = RuntimeError(
         "Pipeline job-1 failed in state FAILED: bundle inst001 failed:Traceback (most recent call "
         'last):\n  File "a.py", line 1, in f\n    raise UserError(x)\nutils.UserError: gs://b/a '
@@ -389,23 +389,23 @@ def test_a_set_that_another_run_writes_is_refused(corpus: list[Utterance], tmp_p
 
 
 def test_the_checks_of_the_local_path_are_made(corpus: list[Utterance], tmp_path: Path) -> None:
-    assert "lies outside the corpus" in refusal(corpus, tmp_path, start=8)
+    assert "is outside the corpus" in refusal(corpus, tmp_path, start=8)
     run(corpus, tmp_path)
     assert "padded True then" in refusal(corpus, tmp_path, replace(SETTINGS, padded=False))
     assert "would cut through" in refusal(corpus, tmp_path, start=1)
 
 
-def test_runners_and_options_that_can_not_be_are_told_in_one_line(
+def test_invalid_runners_and_options_are_reported_in_one_line(
     corpus: list[Utterance], tmp_path: Path
 ) -> None:
     for runner, told in [
         (Runner("NoRunner", []), "Unexpected pipeline runner: NoRunner"),
-        (Runner("NoRunner", [], workers=2), "--workers=2 is of this machine"),
+        (Runner("NoRunner", [], workers=2), "--workers=2 applies to this machine"),
         (Runner("DirectRunner", ["direct_num_workers=many"]), "invalid int value: 'many'"),
         (Runner("DirectRunner", ["--direct_running_mode=x"]), "invalid choice: 'x'"),
         (
             Runner("DirectRunner", ["direct_num_workes=3"]),
-            "no option direct_num_workes. Is direct_",
+            "no option direct_num_workes. Did you mean direct_",
         ),
         (Runner("apache_beam.runners.DataflowRunner", ["max_num_worker=3"]), "Is max_num_workers"),
     ]:
@@ -414,12 +414,12 @@ def test_runners_and_options_that_can_not_be_are_told_in_one_line(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_job_server_that_can_not_be_reached_is_not_put_down_to_the_workers(
+def test_an_unreachable_job_server_is_not_blamed_on_the_workers(
     corpus: list[Utterance], tmp_path: Path
 ) -> None:
     runner = Runner("PortableRunner", ["job_endpoint=localhost:1", "job_server_timeout=1"])
     message = refusal(corpus, tmp_path, runner=runner)
-    assert message.startswith("--runner=PortableRunner has not taken the job: ")
+    assert message.startswith("--runner=PortableRunner has not accepted the job: ")
     assert "The workers need" not in message and len(message.splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
@@ -433,11 +433,11 @@ def test_a_runner_s_message_names_the_options_only_if_there_are_some(
     assert message.startswith("--runner=NoRunner --runner_options=parallelism=2: Unexpected")
 
 
-def test_options_that_only_a_job_server_may_know_are_warned_of(
+def test_options_unknown_to_beam_cause_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     pipeline = beam._pipeline(Runner("PortableRunner", ["parallelism=2", "paralelism=2"]))
-    assert "the --runner_options paralelism: they count" in caplog.text
+    assert "the --runner_options paralelism: they take effect" in caplog.text
     assert pipeline.options.get_all_options(retain_unknown_options=True)["paralelism"] == "2"
 
 
@@ -446,7 +446,7 @@ def test_the_direct_runner_is_known_by_its_full_name() -> None:
     assert runner.direct and "direct_num_workers=2" in runner.all_options()
 
 
-def test_beam_that_is_not_installed_is_named_with_its_remedy(
+def test_a_missing_beam_is_reported_with_the_remedy(
     corpus: list[Utterance], tmp_path: Path
 ) -> None:
     with mock.patch.dict(sys.modules, {"apache_beam": None}):
@@ -457,7 +457,7 @@ def test_beam_that_is_not_installed_is_named_with_its_remedy(
 # --- The door -------------------------------------------------------------------------------------
 
 
-def test_the_door_hands_over_to_beam_in_several_processes(
+def test_the_door_prepares_with_beam_in_several_processes(
     speech: Path, tmp_path: Path, on_one_machine: dict[str, bytes]
 ) -> None:
     flags = [
@@ -478,13 +478,13 @@ def test_ctrl_c_stops_it_without_a_traceback(speech: Path, tmp_path: Path) -> No
     program = """
 import os, signal
 import prepare_libri
-from speech.preparation import write_shards
+from speech.preparation import beam
 from speech.system import command_line
 
 def pressed_ctrl_c(*unused):
     os.kill(os.getpid(), signal.SIGINT)
 
-write_shards.prepare_utterance = pressed_ctrl_c
+beam.prepare_utterance = pressed_ctrl_c
 prepare_libri.define_flags()
 command_line.run(prepare_libri.main)
 """
@@ -502,25 +502,25 @@ command_line.run(prepare_libri.main)
     assert not list(tmp_path.rglob("*.partial"))
 
 
-def test_flags_that_want_others_are_refused(speech: Path) -> None:
+def test_flags_that_require_others_are_refused(speech: Path) -> None:
     flags = (f"--files_path={speech}", "--tfrecords_file=t")
     options = run_door("prepare_libri.py", *flags, "--runner_options=project=p")
     assert_error(options, "--runner_options", "--runner")
     stats = run_door("prepare_libri.py", "--files_path=gs://b/speech", flags[1], "--stats")
-    assert_error(stats, "--stats reads the headers of local files")
+    assert_error(stats, "--stats reads only local files")
 
 
 def test_a_run_imports_no_tensorflow_and_the_door_no_beam(speech: Path, tmp_path: Path) -> None:
     program = f"""
 import sys
 import prepare_libri, utils
-from speech.corpora.formats.librispeech import librispeech
+from speech.corpora.formats.librispeech import find_utterances
 from speech.features.front_end import FrontEnd
 from speech.preparation import beam
 from speech.shards.index import ShardSettings
 assert "apache_beam" not in sys.modules
 settings = ShardSettings(FrontEnd(), utils.ENGLISH, 3, 50, 12, True, 2)
-utterances = librispeech(["{speech}"])
+utterances = find_utterances(["{speech}"])
 runner = beam.Runner("DirectRunner", [])
 assert beam.prepare(utterances, "{tmp_path}/t", settings, 0, runner, False).complete
 assert "apache_beam" in sys.modules and "tensorflow" not in sys.modules

@@ -13,12 +13,13 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speech.corpora.formats.librispeech import librispeech
+from speech.corpora.formats.librispeech import find_utterances
 from speech.corpora.utterance import Utterance
 from speech.features.front_end import FrontEnd
 from speech.preparation import corpus_stats
-from speech.preparation import write_shards as engine
+from speech.preparation import utterance as reasons
 from speech.preparation.corpus_stats import Lengths, Recommendation, measure, recommend
+from speech.preparation.write_shards import prepare
 from speech.shards.index import ShardSettings
 from utils import ENGLISH, UserError
 
@@ -61,7 +62,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, write_split: WriteSplit) ->
     folder = tmp_path_factory.mktemp("speech")
     transcripts = {1: "NAÏVE", 7: "AAAAAAAAAAAAAAAAAAAAAA"}
     write_split(folder, {f"{1 + i // 6}-1-{i:04d}": transcripts.get(i, "IT") for i in range(12)})
-    utterances = librispeech([str(folder)])
+    utterances = find_utterances([str(folder)])
     audio = [str(utterance.audio_path) for utterance in utterances]
     Path(audio[5]).write_text("not a flac")
     noise = np.random.default_rng(0).normal(size=(30001, 2)) * 0.1
@@ -78,13 +79,13 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, write_split: WriteSplit) ->
 def test_lengths_and_reasons_are_those_of_preparation(
     corpus: list[Utterance], tmp_path: Path
 ) -> None:
-    index = engine.prepare(corpus, str(tmp_path / "t"), SETTINGS, 0, workers=1, strict=False)
+    index = prepare(corpus, str(tmp_path / "t"), SETTINGS, 0, workers=1, strict=False)
     lengths = measure(corpus, SETTINGS)
     assert lengths.unusable == Counter(skipped.reason for skipped in index.skipped)
     assert sorted(lengths.unusable) == sorted(
         [
-            *(engine.UNKNOWN_CHARACTER, engine.NO_AUDIO, engine.NO_TRANSCRIPT),
-            *(engine.UNREADABLE, engine.UNALIGNABLE, engine.EMPTY),
+            *(reasons.UNKNOWN_CHARACTER, reasons.NO_AUDIO, reasons.NO_TRANSCRIPT),
+            *(reasons.UNREADABLE, reasons.UNALIGNABLE, reasons.EMPTY),
         ]
     )
     assert (lengths.usable, lengths.utterances) == (index.records, 12) == (6, 12)
@@ -101,9 +102,9 @@ def test_the_limits_in_force_leave_nothing_out(corpus: list[Utterance]) -> None:
 def test_real_speech_is_as_long_as_preparation_finds_it(
     librispeech_mini: str, tmp_path: Path
 ) -> None:
-    utterances = librispeech([f"{librispeech_mini}/test"])[:12]
+    utterances = find_utterances([f"{librispeech_mini}/test"])[:12]
     settings = replace(SETTINGS, max_sequence_length=3600, max_label_length=600)
-    index = engine.prepare(utterances, str(tmp_path / "t"), settings, 0, workers=1, strict=True)
+    index = prepare(utterances, str(tmp_path / "t"), settings, 0, workers=1, strict=True)
     lengths = measure(utterances, settings)
     assert (lengths.usable, lengths.frames.max(), lengths.labels.max()) == (
         *(12, index.longest_frames, index.longest_label),
@@ -111,16 +112,16 @@ def test_real_speech_is_as_long_as_preparation_finds_it(
     assert lengths.hours * 3600 == pytest.approx(index.audio_seconds, abs=1e-3)
 
 
-def test_a_file_cut_short_behind_its_header_counts_as_usable(
+def test_a_file_cut_short_after_its_header_counts_as_usable(
     tmp_path: Path, write_split: WriteSplit
 ) -> None:
     write_split(tmp_path, {"1-1-0000": "IT"})
-    utterances = librispeech([str(tmp_path)])
+    utterances = find_utterances([str(tmp_path)])
     whole = measure(utterances, SETTINGS)
     path = Path(str(utterances[0].audio_path))
     path.write_bytes(path.read_bytes()[:3000])
     cut = measure(utterances, SETTINGS)
-    assert engine.prepare_utterance(utterances[0], SETTINGS).reason == engine.UNREADABLE
+    assert reasons.prepare_utterance(utterances[0], SETTINGS).reason == reasons.UNREADABLE
     assert (cut.usable, cut.frames[0]) == (1, whole.frames[0])
 
 
@@ -141,7 +142,7 @@ def test_hours_are_summed_by_speaker_the_shortest_first(corpus: list[Utterance])
     st.integers(1, 4),
     st.sampled_from([0.0, 0.01, 0.1, 0.5]),
 )
-def test_the_recommended_frames_are_the_smallest_multiple_that_discards_so_little(
+def test_the_recommended_frames_are_the_smallest_sufficient_multiple(
     frames: list[int], stride: int, share: float
 ) -> None:
     found = recommend(lengths_of(frames), replace(SETTINGS, stride=stride), share)
@@ -153,7 +154,7 @@ def test_the_recommended_frames_are_the_smallest_multiple_that_discards_so_littl
     )
 
 
-def test_labels_are_limited_by_the_hours_they_are_of_and_not_rounded() -> None:
+def test_labels_are_limited_by_their_hours_and_not_rounded() -> None:
     # The longest transcript is that of a short recording.
     lengths = lengths_of([100, 5000, 5000], [33, 21, 20])
     assert recommend(lengths, SETTINGS, 0.01).max_label_length == 21
@@ -161,7 +162,7 @@ def test_labels_are_limited_by_the_hours_they_are_of_and_not_rounded() -> None:
     assert recommend(lengths, SETTINGS, 0.6).max_label_length == 20
 
 
-def test_choices_rise_and_say_why_they_are_there() -> None:
+def test_choices_rise_and_have_notes() -> None:
     recommended = Recommendation(900, 100, 0.2)
     choices = corpus_stats.frames_choices(
         TEN, replace(SETTINGS, max_sequence_length=450), recommended
@@ -195,7 +196,7 @@ def test_a_choice_discards_what_is_longer_and_pads_the_rest() -> None:
     assert labels.padding == pytest.approx(1 - 280 / (7 * 70))
 
 
-def test_a_limit_below_all_lengths_leaves_a_set_of_nothing() -> None:
+def test_a_limit_below_all_lengths_leaves_an_empty_set() -> None:
     settings = replace(SETTINGS, max_sequence_length=5)
     choice = corpus_stats.frames_choices(TEN, settings, recommend(TEN, settings, 0))[0]
     assert (choice.limit, choice.discarded, choice.padded_bytes) == (5, 10, 0)
@@ -209,7 +210,7 @@ def test_sizes_are_those_of_the_shards(
     choices = corpus_stats.frames_choices(lengths, settings, recommend(lengths, settings, 0))
     (choice,) = (choice for choice in choices if choice.limit == 400)
     for padded, expected in [(True, choice.padded_bytes), (False, choice.unpadded_bytes)]:
-        index = engine.prepare(
+        index = prepare(
             *(corpus, str(tmp_path / f"{padded}"), replace(settings, padded=padded)),
             *(0, 1, False),
         )
@@ -242,7 +243,7 @@ def test_bars_are_as_narrow_as_their_number_allows(sizes: list[int], most: int) 
     assert width == 1 or bars(narrower) > most
 
 
-def test_the_report_tells_counts_lengths_choices_and_ends_in_the_flags(
+def test_the_report_has_counts_lengths_choices_and_ends_with_the_flags(
     corpus: list[Utterance],
 ) -> None:
     lengths = measure(corpus, SETTINGS)
@@ -309,7 +310,7 @@ def test_the_figure_has_every_utterance_and_the_limits_that_fit(
     assert ("off the right edge" in other) == (len(lines) == 1)
 
 
-def test_seconds_stand_above_the_frames() -> None:
+def test_the_upper_axis_shows_seconds() -> None:
     figure = corpus_stats.figure("t", TEN, SETTINGS, Recommendation(800, 90, 0.3))
     figure.canvas.draw()
     of_frames = figure.axes[0]
@@ -318,14 +319,14 @@ def test_seconds_stand_above_the_frames() -> None:
     assert seconds.get_xlim() == pytest.approx(np.array(of_frames.get_xlim()) / 100)
 
 
-def test_the_picture_is_a_png_in_a_folder_made_for_it(tmp_path: Path) -> None:
-    path = corpus_stats.picture_path(str(tmp_path / "new"), "data/train.tfrecords")
+def test_the_figure_is_a_png_in_a_new_folder(tmp_path: Path) -> None:
+    path = corpus_stats.figure_path(str(tmp_path / "new"), "data/train.tfrecords")
     assert path == str(tmp_path / "new/train.tfrecords.lengths.png")
     corpus_stats.draw(path, "$a_$", lengths_of([7]), SETTINGS, Recommendation(8, 10, 0.0))
     assert Path(path).read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_picture_that_can_not_be_written_is_named(tmp_path: Path) -> None:
+def test_a_figure_that_can_not_be_written_is_named(tmp_path: Path) -> None:
     path = tmp_path / "t.lengths.png"
     path.mkdir()
     refusal = r"t\.lengths\.png can't be written: Is a directory\..*DEEP_SPEECH_REPORT_DIR"
@@ -333,15 +334,16 @@ def test_a_picture_that_can_not_be_written_is_named(tmp_path: Path) -> None:
         corpus_stats.draw(str(path), "t", TEN, SETTINGS, Recommendation(800, 90, 0.3))
 
 
-def test_a_bucket_takes_no_picture() -> None:
+def test_a_figure_in_a_bucket_is_refused() -> None:
     with pytest.raises(UserError, match=r"gs://b/t\.lengths\.png.*DEEP_SPEECH_REPORT_DIR"):
         corpus_stats.draw("gs://b/t.lengths.png", "t", TEN, SETTINGS, Recommendation(8, 9, 0.3))
 
 
 def test_matplotlib_is_imported_only_to_draw_and_pyplot_never() -> None:
-    code = """
+    code = f"""
 import sys
-from tests.test_corpus_stats import SETTINGS, TEN, Recommendation, corpus_stats
+sys.path[:0] = {str(Path(__file__).parent)!r}, {str(ROOT / "tests/support")!r}
+from test_corpus_stats import SETTINGS, TEN, Recommendation, corpus_stats
 assert "matplotlib" not in sys.modules
 corpus_stats.figure("t", TEN, SETTINGS, Recommendation(800, 90, 0.3))
 assert "matplotlib" in sys.modules
@@ -353,7 +355,7 @@ assert "matplotlib.pyplot" not in sys.modules and "tensorflow" not in sys.module
     assert outcome.returncode == 0, outcome.stderr
 
 
-def test_a_folder_for_pictures_that_can_not_be_made_tells_how_to_choose_another(
+def test_a_folder_that_can_not_be_made_is_an_error_with_a_remedy(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "file").write_text("")

@@ -17,7 +17,8 @@ from speech.audio.reader import read_audio
 from speech.corpora.formats import deepspeech_csv
 from speech.corpora.formats.reading import Reading
 from speech.corpora.utterance import Utterance
-from speech.preparation import csv_export, write_shards
+from speech.preparation import csv_export
+from speech.preparation import utterance as reasons
 from speech.preparation.csv_export import Written, wav_folder, write_csv
 from speech.system import storage
 from speech.system.lock import exclusive
@@ -52,7 +53,7 @@ def mozillas_samples(tmp_path: Path, row: dict[str, str]) -> np.ndarray:
         return np.frombuffer(file.readframes(file.getnframes()), np.int16)
 
 
-def test_recordings_that_will_do_are_named_where_they_lie(tmp_path: Path) -> None:
+def test_suitable_recordings_are_named_by_their_own_paths(tmp_path: Path) -> None:
     inside, outside = (write_sound(tmp_path / name) for name in ("out/wav/x.wav", "else/y.wav"))
     result, rows = written(tmp_path, utterance(inside), utterance(outside))
     assert [row["wav_filename"] for row in rows] == ["wav/x.wav", str(outside)]
@@ -62,7 +63,7 @@ def test_recordings_that_will_do_are_named_where_they_lie(tmp_path: Path) -> Non
         np.testing.assert_array_equal(mozillas_samples(tmp_path, row), read_audio(str(path), RATE))
 
 
-def test_other_recordings_are_decoded_beside_the_table(tmp_path: Path) -> None:
+def test_other_recordings_are_decoded_next_to_the_table(tmp_path: Path) -> None:
     sounds = [
         write_sound(tmp_path / "in/a.flac"),
         write_sound(tmp_path / "in/b.mp3"),
@@ -81,7 +82,7 @@ def test_other_recordings_are_decoded_beside_the_table(tmp_path: Path) -> None:
     assert mozillas_samples(tmp_path, rows[4]).tolist() == [16384, 32767, -32768]
 
 
-def test_a_stretch_is_cut_out(tmp_path: Path) -> None:
+def test_a_segment_is_cut_out(tmp_path: Path) -> None:
     path = write_sound(tmp_path / "out/x.wav", seconds=0.5)
     samples = read_audio(str(path), RATE)
     first = utterance(path, start_seconds=0.1, seconds=0.2)
@@ -91,10 +92,10 @@ def test_a_stretch_is_cut_out(tmp_path: Path) -> None:
     result, rows = written(tmp_path, first, last, start, behind)
     cut = [mozillas_samples(tmp_path, row).tolist() for row in rows]
     assert cut == [samples[1600:4800].tolist(), samples[6400:].tolist(), samples[:1600].tolist()]
-    assert result.left_out == {write_shards.UNREADABLE: ["me-here/x@1"]}
+    assert result.left_out == {reasons.UNREADABLE: ["me-here/x@1"]}
 
 
-def test_what_can_not_be_used_is_left_out_by_reason(tmp_path: Path) -> None:
+def test_unusable_utterances_are_left_out_by_reason(tmp_path: Path) -> None:
     good = write_sound(tmp_path / "good.wav")
     short = write_sound(tmp_path / "short.flac")
     short.write_bytes(short.read_bytes()[:-100])
@@ -110,14 +111,14 @@ def test_what_can_not_be_used_is_left_out_by_reason(tmp_path: Path) -> None:
     )
     assert [row["wav_filename"] for row in rows] == [str(good)]
     assert result.left_out == {
-        write_shards.NO_TRANSCRIPT: ["1"],
-        write_shards.NO_AUDIO: ["2", "me-here/gone"],
-        write_shards.UNREADABLE: ["me-here/short", "me-here/none"],
-        write_shards.EMPTY: ["me-here/empty"],
+        reasons.NO_TRANSCRIPT: ["1"],
+        reasons.NO_AUDIO: ["2", "me-here/gone"],
+        reasons.UNREADABLE: ["me-here/short", "me-here/none"],
+        reasons.EMPTY: ["me-here/empty"],
     }
 
 
-def test_of_a_wav_that_is_cut_short_the_rest_is_written_anew(tmp_path: Path) -> None:
+def test_a_wav_that_is_cut_short_is_decoded(tmp_path: Path) -> None:
     short = write_sound(tmp_path / "out/short.wav")
     whole = read_audio(str(short), RATE)
     short.write_bytes(short.read_bytes()[:-100])
@@ -126,7 +127,7 @@ def test_of_a_wav_that_is_cut_short_the_rest_is_written_anew(tmp_path: Path) -> 
     np.testing.assert_array_equal(mozillas_samples(tmp_path, row), whole[:-50])
 
 
-def test_what_an_earlier_run_decoded_is_not_decoded_again(tmp_path: Path) -> None:
+def test_audio_decoded_by_an_earlier_run_is_reused(tmp_path: Path) -> None:
     first, second = (write_sound(tmp_path / name) for name in ("a.flac", "b.flac"))
     _, before = written(tmp_path, utterance(first))
     made = tmp_path / "out" / before[0]["wav_filename"]
@@ -142,7 +143,7 @@ def test_what_an_earlier_run_decoded_is_not_decoded_again(tmp_path: Path) -> Non
     assert len(mozillas_samples(tmp_path, anew[0])) == 1600
 
 
-def test_files_for_ids_of_any_letters_and_length_are_apart(tmp_path: Path) -> None:
+def test_ids_of_any_letters_and_length_have_different_files(tmp_path: Path) -> None:
     path = write_sound(tmp_path / "a.flac")
     ids = ["й" * 300, "ц" * 300, "a/b", "a_b", "..", "me-" + "x" * 300]
     _, rows = written(tmp_path, *(utterance(path, utterance_id=each) for each in ids))
@@ -152,7 +153,7 @@ def test_files_for_ids_of_any_letters_and_length_are_apart(tmp_path: Path) -> No
 
 
 def test_a_table_in_a_bucket_is_refused() -> None:
-    with pytest.raises(UserError, match=r"gs://b/train.csv lies in a bucket.*name a local file"):
+    with pytest.raises(UserError, match=r"gs://b/train.csv is in a bucket.*name a local file"):
         write_csv("gs://b/train.csv", [], RATE)
 
 
@@ -165,12 +166,12 @@ def test_recordings_in_a_bucket_are_decoded(tmp_path: Path, own_bucket: str) -> 
 
 
 @pytest.mark.parametrize("rate", [0, -16000])
-def test_a_rate_that_is_none_is_told(tmp_path: Path, rate: int) -> None:
-    with pytest.raises(UserError, match=f"--sample_rate={rate} is no rate"):
+def test_a_rate_that_is_not_positive_is_refused(tmp_path: Path, rate: int) -> None:
+    with pytest.raises(UserError, match=f"--sample_rate={rate} is not positive"):
         write_csv(str(tmp_path / "all.csv"), [], rate)
 
 
-def test_speakers_have_a_column_if_anybody_is_known(tmp_path: Path) -> None:
+def test_speakers_have_a_column_if_any_is_known(tmp_path: Path) -> None:
     wav = write_sound(tmp_path / "out/x.wav")
     known = utterance(wav, speaker="anna, 2"), utterance(wav, utterance_id="here/y", speaker="")
     _, rows = written(tmp_path, *known)
@@ -186,14 +187,14 @@ def decoded_files(tmp_path: Path) -> list[str]:
     return [path.name for path in (tmp_path / "out").rglob("*_wav/*")]
 
 
-def test_the_table_that_is_read_is_never_written_over(tmp_path: Path) -> None:
+def test_a_table_of_the_corpus_is_never_overwritten(tmp_path: Path) -> None:
     write_sound(tmp_path / "out/x.flac")
     (tmp_path / "out/all.csv").write_text("wav_filename,transcript,mood\nx.flac,a,glad\n")
     (tmp_path / "linked").symlink_to(tmp_path / "out")
     source = tmp_path / "out/all.csv"
     before = source.read_bytes()
     for path in (source, tmp_path / "linked/all.csv"):
-        with pytest.raises(UserError, match=r"all.csv is a table that is read here.*--write_csv"):
+        with pytest.raises(UserError, match=r"all.csv is a table of this corpus.*--write_csv"):
             write_csv(str(path), listed(str(source)), RATE)
     assert source.read_bytes() == before and not decoded_files(tmp_path)
 
@@ -201,24 +202,24 @@ def test_the_table_that_is_read_is_never_written_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "there", ["", "wav_filename,wav_filesize,transcript\ny.wav,9,b\n", "mine\n"]
 )
-def test_what_is_there_already_is_refused_before_anything_is_decoded(
-    tmp_path: Path, there: str
-) -> None:
+def test_an_existing_file_is_refused_before_anything_is_decoded(tmp_path: Path, there: str) -> None:
     path = write_sound(tmp_path / "x.flac")
     (tmp_path / "out").mkdir()
     (tmp_path / "out/all.csv").write_text(there)
-    with pytest.raises(UserError, match=r"all.csv is there already.*another folder with --write_c"):
+    with pytest.raises(
+        UserError, match=r"all.csv exists with other content.*another folder with --write_c"
+    ):
         written(tmp_path, utterance(path))
     assert (tmp_path / "out/all.csv").read_text() == there and not decoded_files(tmp_path)
 
 
-def test_a_folder_called_like_the_table_is_told(tmp_path: Path) -> None:
+def test_a_folder_with_the_name_of_the_table_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "all.csv").mkdir()
-    with pytest.raises(UserError, match=r"all.csv is there and can't be read: Is a directory"):
+    with pytest.raises(UserError, match=r"all.csv exists and can't be read: Is a directory"):
         write_csv(str(tmp_path / "all.csv"), [], RATE)
 
 
-def test_what_another_run_wrote_meanwhile_stays(
+def test_a_table_written_meanwhile_by_another_run_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = tmp_path / "out/all.csv"
@@ -227,8 +228,8 @@ def test_what_another_run_wrote_meanwhile_stays(
         table.write_text("another's\n")
         return np.ones(9, np.int16)
 
-    monkeypatch.setattr(csv_export, "read_audio", read_slowly)
-    with pytest.raises(UserError, match=r"all.csv is there already"):
+    monkeypatch.setattr(csv_export, "read_samples", read_slowly)
+    with pytest.raises(UserError, match=r"all.csv exists with other content"):
         written(tmp_path, utterance(write_sound(tmp_path / "x.flac")))
     assert table.read_text() == "another's\n"
 
@@ -239,7 +240,7 @@ def test_a_finished_export_can_be_repeated(tmp_path: Path) -> None:
     given.append(utterance(tmp_path / "bad.flac"))
     first = written(tmp_path, *given)
     assert written(tmp_path, *given) == first
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="exists with other content"):
         written(tmp_path, *given[1:])
 
 
@@ -274,7 +275,7 @@ TRICKY = st.sampled_from(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.lists((TRANSCRIPTS | TRICKY).filter(lambda text: bool(text.strip())), max_size=4))
-def test_what_is_written_is_read_again(tmp_path: Path, transcripts: list[str]) -> None:
+def test_an_exported_table_is_read_back(tmp_path: Path, transcripts: list[str]) -> None:
     sounds = [tmp_path / "out/x.wav", tmp_path / "y.flac"]
     for sound in sounds:
         if not sound.exists():
@@ -295,5 +296,5 @@ def test_what_is_written_is_read_again(tmp_path: Path, transcripts: list[str]) -
         )
 
 
-def test_the_folder_is_called_like_the_table() -> None:
+def test_the_folder_has_the_name_of_the_table() -> None:
     assert wav_folder("/data/ru/train.csv") == "/data/ru/train_wav"

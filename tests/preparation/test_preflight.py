@@ -23,9 +23,10 @@ from planted_corpus import (
 )
 
 from speech.audio.reader import read_audio
-from speech.corpora.formats.librispeech import librispeech
-from speech.preparation import preflight
-from speech.preparation.preflight import Finding, Findings, examine, examine_utterance
+from speech.corpora.formats.librispeech import find_utterances
+from speech.preparation.preflight import examine
+from speech.preparation.preflight_findings import Finding, Findings, Kind
+from speech.preparation.preflight_utterance import examine_utterance
 from utils import ENGLISH, Alphabet, UserError
 
 
@@ -39,7 +40,7 @@ def kinds_of(found: Findings) -> set[tuple[str, str, str, str]]:
     }
 
 
-def finding(found: Findings, utterance_id: str, kind: str) -> Finding:
+def finding(found: Findings, utterance_id: str, kind: Kind) -> Finding:
     return next(e for e in found.of_kind(kind) if e.utterance.utterance_id == utterance_id)
 
 
@@ -58,7 +59,7 @@ def found(planted: Corpus) -> Findings:
 
 def test_every_planted_defect_is_found_and_nothing_else(planted: Corpus, found: Findings) -> None:
     assert kinds_of(found) == planted.planted
-    assert {kind for _, _, kind, _ in planted.planted} == set(preflight.KINDS)
+    assert {kind for _, _, kind, _ in planted.planted} == set(Kind)
 
 
 def test_errors_and_warnings_are_counted(planted: Corpus, found: Findings) -> None:
@@ -79,43 +80,45 @@ def test_several_processes_find_the_same_in_the_same_order(
 
 
 def test_the_worst_of_a_kind_comes_first(found: Findings) -> None:
-    clipped = [each.utterance.utterance_id for each in found.of_kind(preflight.CLIPPING)]
+    clipped = [each.utterance.utterance_id for each in found.of_kind(Kind.CLIPPING)]
     assert sorted(clipped) == ["clipped", "turned-down"]
-    shares = [each.badness for each in found.of_kind(preflight.CLIPPING)]
+    shares = [each.badness for each in found.of_kind(Kind.CLIPPING)]
     assert shares == sorted(shares, reverse=True)
-    assert [preflight.KINDS.index(each.kind) for each in found.findings] == sorted(
-        preflight.KINDS.index(each.kind) for each in found.findings
+    assert [tuple(Kind).index(each.kind) for each in found.findings] == sorted(
+        tuple(Kind).index(each.kind) for each in found.findings
     )
 
 
 @pytest.mark.parametrize(
-    ("utterance_id", "kind", "told"),
+    ("utterance_id", "kind", "detail"),
     [
-        ("gone", preflight.MISSING, "gone.wav is not there"),
-        ("no-audio", preflight.MISSING, "a transcript without audio"),
-        ("grown", preflight.WRONG_SIZE, "47958 bytes are stated, the file has "),
-        ("shorter", preflight.WRONG_SIZE, "4.80 s are stated, the file has "),
-        ("cut-wav", preflight.WRONG_SIZE, "cut short: the wav's header promises "),
-        ("zeros", preflight.SILENCE, "digital silence, in 2.0 s"),
-        ("hiss", preflight.SILENCE, "the loudest 0.1 s have -79 dBFS, in 2.0 s"),
-        ("late", preflight.SILENT_EDGE, "s before what is said, of 6.0 s"),
-        ("early", preflight.SILENT_EDGE, "s behind what is said, of 6.0 s"),
-        ("offset", preflight.OFFSET, "the samples' mean is +10.0% of full scale, not 0"),
-        ("snippet", preflight.TOO_SHORT, "0.080 s of audio"),
-        ("hasty", preflight.SPEECH_RATE, "the transcript is too long for the audio"),
-        ("slow", preflight.SPEECH_RATE, "the transcript is too short for the audio"),
-        ("long", preflight.TOO_LONG, "3999 frames, at most 1729"),
-        ("twin-again", preflight.DUPLICATE, "also in train: twin (train.csv:"),
-        ("leaked", preflight.LEAKED_AUDIO, "also in train: train-00 (train.csv:2)"),
-        ("said", preflight.LEAKED_TRANSCRIPT, "1 in train, 1 in dev"),
+        ("gone", Kind.MISSING, "gone.wav is not there"),
+        ("no-audio", Kind.MISSING, "a transcript without audio"),
+        ("grown", Kind.WRONG_SIZE, "47958 bytes are stated, the file has "),
+        ("shorter", Kind.WRONG_SIZE, "4.80 s are stated, the file has "),
+        ("cut-wav", Kind.WRONG_SIZE, "cut short: the wav's header promises "),
+        ("zeros", Kind.SILENCE, "digital silence, in 2.0 s"),
+        ("hiss", Kind.SILENCE, "the loudest 0.1 s have -79 dBFS, in 2.0 s"),
+        ("late", Kind.SILENT_EDGE, "s before the speech, of 6.0 s"),
+        ("early", Kind.SILENT_EDGE, "s after the speech, of 6.0 s"),
+        ("offset", Kind.OFFSET, "the samples' mean is +10.0% of full scale, not 0"),
+        ("snippet", Kind.TOO_SHORT, "0.080 s of audio"),
+        ("hasty", Kind.SPEECH_RATE, "the transcript is too long for the audio"),
+        ("slow", Kind.SPEECH_RATE, "the transcript is too short for the audio"),
+        ("long", Kind.TOO_LONG, "3999 frames, at most 1729"),
+        ("twin-again", Kind.DUPLICATE, "also in train: twin (train.csv:"),
+        ("leaked", Kind.LEAKED_AUDIO, "also in train: train-00 (train.csv:2)"),
+        ("said", Kind.LEAKED_TRANSCRIPT, "1 in train, 1 in dev"),
     ],
 )
-def test_details_have_the_numbers(found: Findings, utterance_id: str, kind: str, told: str) -> None:
-    assert told in finding(found, utterance_id, kind).detail
+def test_details_have_the_numbers(
+    found: Findings, utterance_id: str, kind: Kind, detail: str
+) -> None:
+    assert detail in finding(found, utterance_id, kind).detail
 
 
-def test_unknown_characters_are_all_known_and_the_most_frequent_first(found: Findings) -> None:
-    unknown = finding(found, "unknown", preflight.UNKNOWN_CHARACTERS)
+def test_all_unknown_characters_are_counted_the_most_frequent_first(found: Findings) -> None:
+    unknown = finding(found, "unknown", Kind.UNKNOWN_CHARACTERS)
     assert unknown.characters == "\u00e924\u00ef\u0634"
     assert unknown.detail == (
         "'\u00e9' (U+00E9, LATIN SMALL LETTER E WITH ACUTE) 2 times, '2' (U+0032, DIGIT TWO), "
@@ -128,13 +131,13 @@ def test_silent_recordings_are_no_duplicates_of_each_other(tmp_path: Path) -> No
     corpus = Corpus(tmp_path)
     for name in ("one", "two"):
         corpus.add(name, np.zeros(16000))
-    assert {each.kind for each in found_in(corpus).findings} == {preflight.SILENCE}
+    assert {each.kind for each in found_in(corpus).findings} == {Kind.SILENCE}
 
 
 # --- What is good ---------------------------------------------------------------------------------
 
 
-def test_nothing_is_found_in_a_clean_corpus(tmp_path: Path) -> None:
+def test_a_clean_corpus_has_no_findings(tmp_path: Path) -> None:
     found = found_in(clean_corpus(tmp_path))
     assert found.findings == ()
     assert (found.errors, found.warnings, found.utterances) == (0, 0, 32)
@@ -149,18 +152,18 @@ def test_nothing_is_found_in_a_clean_corpus(tmp_path: Path) -> None:
 
 def test_genuine_speech_has_no_errors_and_no_false_alarms(librispeech_mini: str) -> None:
     sets = {
-        name: librispeech([os.path.join(librispeech_mini, name)])[:40]
+        name: find_utterances([os.path.join(librispeech_mini, name)])[:40]
         for name in ("train", "dev", "test")
     }
     settings = replace(SETTINGS, max_sequence_length=3600, max_label_length=600)
     found = examine(sets, dict.fromkeys(sets, settings), 2)
     assert found.errors == 0
     # Its readers are in all three sets.
-    assert {each.kind for each in found.findings} == {preflight.SHARED_SPEAKER}
+    assert {each.kind for each in found.findings} == {Kind.SHARED_SPEAKER}
 
 
-def test_genuine_transcripts_that_went_to_others_are_found(librispeech_mini: str) -> None:
-    utterances = librispeech([os.path.join(librispeech_mini, "dev")])
+def test_swapped_genuine_transcripts_are_found(librispeech_mini: str) -> None:
+    utterances = find_utterances([os.path.join(librispeech_mini, "dev")])
     by_length = sorted(utterances, key=lambda each: each.audio_bytes or 0)
     shortest, longest = by_length[0], by_length[-1]
     swapped = {shortest.utterance_id: longest.transcript, longest.utterance_id: shortest.transcript}
@@ -172,7 +175,7 @@ def test_genuine_transcripts_that_went_to_others_are_found(librispeech_mini: str
     }
     settings = replace(SETTINGS, max_sequence_length=3600, max_label_length=600)
     found = examine(sets, {"dev": settings}, 2)
-    odd = {e.utterance.utterance_id: e.detail for e in found.of_kind(preflight.SPEECH_RATE)}
+    odd = {e.utterance.utterance_id: e.detail for e in found.of_kind(Kind.SPEECH_RATE)}
     assert odd.keys() == swapped.keys()
     assert odd[shortest.utterance_id].endswith("too long for the audio")
     assert odd[longest.utterance_id].endswith("too short for the audio")
@@ -195,35 +198,38 @@ def test_a_text_in_many_utterances_of_three_sets_is_one_finding(tmp_path: Path) 
             name = f"{set_name}{take}"
             corpus.add(name, voice(name, 1), "turn on the light", set_name)
     (only,) = found_in(corpus).findings
-    assert (only.set, only.kind) == ("dev", preflight.LEAKED_TRANSCRIPT)
+    assert (only.set, only.kind) == ("dev", Kind.LEAKED_TRANSCRIPT)
     assert only.detail == "3 in train, 2 in dev, 1 in test"
 
 
-def test_case_and_spaces_make_no_other_transcript(tmp_path: Path) -> None:
+def test_case_and_spaces_do_not_distinguish_transcripts(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path)
     corpus.add("one", voice("a", 1), "turn on")
     corpus.add("two", voice("a", 1), " turn  on ")
-    assert {each.kind for each in found_in(corpus).findings} == {preflight.DUPLICATE}
+    assert {each.kind for each in found_in(corpus).findings} == {Kind.DUPLICATE}
 
 
 @pytest.mark.parametrize(
     ("texts", "odd"),
     [
         # The first one says nothing, or is wrong; equally many: the first counts.
-        ((None, "yes", "no"), {"2": "train: 1 (train.csv:3) has the same audio and says "}),
+        (
+            (None, "yes", "no"),
+            {"2": "train: 1 (train.csv:3) has the same audio and the transcript "},
+        ),
         (("no", "yes", "yes"), {"0": "train: 1 (train.csv:3) and 1 more have the same audio "}),
         (("a", "b", "c"), dict.fromkeys("12", "train: 0 (train.csv:2) has the same audio ")),
         ((None, "yes", "Yes"), {}),
         ((None, None, "no"), {}),
     ],
 )
-def test_who_says_other_than_most_with_the_same_audio_is_found(
+def test_a_transcript_that_differs_from_most_of_the_same_audio_is_found(
     tmp_path: Path, texts: tuple[str | None, ...], odd: dict[str, str]
 ) -> None:
     corpus = Corpus(tmp_path)
     for number, text in enumerate(texts):
         corpus.add(f"{number}", voice("same", 1), text)
-    contradictions = found_in(corpus).of_kind(preflight.CONTRADICTION)
+    contradictions = found_in(corpus).of_kind(Kind.CONTRADICTION)
     assert [each.utterance.utterance_id for each in contradictions] == list(odd)
     for each in contradictions:
         assert each.detail.startswith(odd[each.utterance.utterance_id])
@@ -233,11 +239,11 @@ def test_a_recording_may_be_too_long_for_a_shard_and_for_the_corpus(tmp_path: Pa
     corpus = clean_corpus(tmp_path)
     corpus.add("monologue", voice("monologue", 94))
     kinds = {each.kind for each in found_in(corpus).findings}
-    assert {preflight.TOO_LONG, preflight.EXTREME_LENGTH} <= kinds
+    assert {Kind.TOO_LONG, Kind.EXTREME_LENGTH} <= kinds
     shorter = clean_corpus(tmp_path)
     shorter.add("speech", voice("speech", 17))  # 1699 of 1729 frames
     kinds = {each.kind for each in found_in(shorter).findings}
-    assert preflight.EXTREME_LENGTH in kinds and preflight.TOO_LONG not in kinds
+    assert Kind.EXTREME_LENGTH in kinds and Kind.TOO_LONG not in kinds
 
 
 @dataclass(frozen=True)
@@ -279,7 +285,7 @@ def test_each_set_has_its_own_limits_and_alphabet(tmp_path: Path) -> None:
         1,
     )
     kinds = {(each.set, each.kind) for each in found.findings}
-    assert kinds == {("test", preflight.TOO_LONG), ("test", preflight.UNKNOWN_CHARACTERS)}
+    assert kinds == {("test", Kind.TOO_LONG), ("test", Kind.UNKNOWN_CHARACTERS)}
 
 
 def test_letters_with_combining_accents_are_those_of_the_alphabet(tmp_path: Path) -> None:
@@ -304,10 +310,10 @@ def test_a_fast_speaker_is_measured_by_their_own_pace(tmp_path: Path) -> None:
     known = corpus_of(lambda number: "fast" if number % 3 == 0 else "usual")
     assert found_in(known).findings == ()
     unknown = corpus_of(lambda number: "")
-    assert {each.kind for each in found_in(unknown).findings} == {preflight.SPEECH_RATE}
+    assert {each.kind for each in found_in(unknown).findings} == {Kind.SPEECH_RATE}
 
 
-def test_few_utterances_have_only_the_rates_that_nobody_has(tmp_path: Path) -> None:
+def test_few_utterances_are_only_checked_for_impossible_rates(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path)
     corpus.add("usual", voice("usual", 3), words("usual", 45))
     corpus.add("fast", voice("fast", 3), words("fast", 90))
@@ -318,7 +324,7 @@ def test_few_utterances_have_only_the_rates_that_nobody_has(tmp_path: Path) -> N
     assert "too long" in odd["faster"] and "too short" in odd["slower"]
 
 
-def test_silence_around_speech_makes_it_no_slower(tmp_path: Path) -> None:
+def test_silence_around_speech_does_not_change_its_rate(tmp_path: Path) -> None:
     edge = 1e-3 * np.random.default_rng(0).normal(size=24000)
     samples = np.concatenate([edge, voice("edges", 2), edge])
     utterance = Corpus(tmp_path).add("edges", samples, words("edges", 28))
@@ -330,7 +336,7 @@ def test_silence_around_speech_makes_it_no_slower(tmp_path: Path) -> None:
 # --- Files ----------------------------------------------------------------------------------------
 
 
-def test_stretches_of_one_file_are_examined_by_themselves(tmp_path: Path) -> None:
+def test_segments_of_one_file_are_examined_separately(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path)
     samples = np.concatenate([voice("first", 2), np.zeros(32000), voice("third", 2)])
     whole = corpus.add("whole", samples, words("whole", 28))
@@ -338,12 +344,12 @@ def test_stretches_of_one_file_are_examined_by_themselves(tmp_path: Path) -> Non
     good = examine_utterance(stretch, SETTINGS)
     assert good.flaws == () and good.seconds == 2.0
     silent = examine_utterance(replace(stretch, start_seconds=2.0), SETTINGS)
-    assert [flaw.kind for flaw in silent.flaws] == [preflight.SILENCE]
+    assert [flaw.kind for flaw in silent.flaws] == [Kind.SILENCE]
     behind = examine_utterance(replace(stretch, start_seconds=9.0), SETTINGS)
-    assert [flaw.kind for flaw in behind.flaws] == [preflight.UNREADABLE]
+    assert [flaw.kind for flaw in behind.flaws] == [Kind.UNREADABLE]
 
 
-def test_a_wav_without_a_known_length_is_no_cut_one(tmp_path: Path) -> None:
+def test_a_wav_of_unknown_length_is_not_cut_short(tmp_path: Path) -> None:
     utterance = Corpus(tmp_path).add("piped")
     path = tmp_path / "piped.wav"
     content = path.read_bytes()
@@ -364,10 +370,11 @@ sys.path[:0] = {paths!r}
 from pathlib import Path
 from planted_corpus import Corpus
 from test_preflight import deadly, found_in
-from speech.preparation import preflight, preflight_page
+from speech.preparation import preflight_page, preflight_utterance
+from speech.preparation.preflight_findings import Kind
 
-# Worker processes import this file anew, under another name.
-preflight.read_audio = preflight_page.read_audio = deadly
+# Worker processes import this file again, under another name.
+preflight_utterance.read_audio = preflight_page.read_audio = deadly
 
 if __name__ == "__main__":
     corpus = Corpus(Path(sys.argv[1]))
@@ -376,7 +383,7 @@ if __name__ == "__main__":
     # Found by other rules, too: the page reads it for none of them.
     corpus.add("deadly-e", stated_bytes=9)
     found = found_in(corpus, int(sys.argv[2]))
-    for each in found.of_kind(preflight.UNREADABLE):
+    for each in found.of_kind(Kind.UNREADABLE):
         print(each.utterance.utterance_id, each.detail.split(": ")[1])
     print(preflight_page.render(found, corpus.settings_of).count("<article"))
 """
@@ -404,7 +411,7 @@ def test_a_recording_that_kills_its_reader_is_found_and_the_others_are_read(
     ], run.stderr
 
 
-def test_a_bucket_out_of_reach_is_no_finding(tmp_path: Path) -> None:
+def test_an_unreachable_bucket_is_no_finding(tmp_path: Path) -> None:
     utterance = replace(Corpus(tmp_path).add("far"), audio_path="gs://", audio_bytes=None)
     with pytest.raises(UserError, match="gs://"):
         examine({"train": [utterance]}, {"train": SETTINGS}, 1)

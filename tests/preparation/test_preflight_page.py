@@ -14,11 +14,11 @@ import soundfile
 from parsed_html import ATTACK, Parsed
 from planted_corpus import SETTINGS, Corpus, clean_corpus, planted_corpus, voice
 
-from speech.preparation import preflight, preflight_page
-from speech.preparation.preflight import Findings, examine
+from speech.preparation import preflight_page
+from speech.preparation.preflight import examine
+from speech.preparation.preflight_findings import Findings, Kind
 from speech.preparation.preflight_page import render
 from speech.preparation.preflight_report import ADVICE
-from speech.text.showing import place
 
 ARABIC = "\u0627\u0650\u0628\u0639\u062b \u0644\u064a"
 
@@ -55,8 +55,8 @@ def test_elements_are_closed_and_every_kind_has_its_section_and_advice(
     parsed = Parsed(html)
     sections = {section["id"] for section in parsed.all("section")}
     assert {link["href"] for link in parsed.all("a")} == {f"#{name}" for name in sections}
-    assert len(sections) == 2 + len(preflight.KINDS)
-    for kind in preflight.KINDS:
+    assert len(sections) == 2 + len(tuple(Kind))
+    for kind in tuple(Kind):
         assert ADVICE[kind] in parsed.words
         assert kind[1:] in parsed.words
     assert f"Found {found.errors} errors and {found.warnings} warnings" in parsed.words
@@ -84,14 +84,14 @@ def test_every_finding_among_the_worst_has_an_article_with_its_detail(
     assert len(parsed.all("article")) == len(found.findings)
     for each in found.findings:
         assert " ".join(each.detail.split()) in parsed.words
-        assert place(each.utterance) in parsed.words
+        assert each.utterance.where in parsed.words
 
 
 def test_recordings_are_played_once_and_at_most_20_seconds(html: str, found: Findings) -> None:
     playable = {
         each.utterance.utterance_id
         for each in found.findings
-        if each.kind not in (preflight.MISSING, preflight.UNREADABLE, preflight.EMPTY)
+        if each.kind not in (Kind.MISSING, Kind.UNREADABLE, Kind.EMPTY)
     }
     seconds = player_seconds(html)
     assert len(seconds) == len(playable)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from planted_corpus import SETTINGS, Corpus, clean_corpus, planted_corpus, voice
 
-from speech.preparation import preflight
-from speech.preparation.preflight import Findings, examine
+from speech.preparation.preflight import examine
+from speech.preparation.preflight_findings import Findings, Kind
 from speech.preparation.preflight_report import ADVICE, COLUMNS, report, table, verdict, write_table
-from speech.text.showing import enclosed
+from speech.text.characters import isolate
 
 ARABIC = "\u0627\u0628\u0639\u062b \u0644\u064a \u0631\u0633\u0627\u0644\u0629"
 
@@ -27,7 +27,7 @@ def found(planted: Corpus) -> Findings:
     return examine(planted.sets, planted.settings_of, 1)
 
 
-def test_every_kind_of_a_set_is_told_with_its_count_errors_first(found: Findings) -> None:
+def test_every_kind_of_a_set_is_counted_errors_first(found: Findings) -> None:
     train, dev, test, last = report(found).split("\n\n")
     assert train.startswith("train: 55 utterances, 0.0")
     assert dev.startswith("dev: 5 utterances") and test.startswith("test: 6 utterances")
@@ -35,15 +35,15 @@ def test_every_kind_of_a_set_is_told_with_its_count_errors_first(found: Findings
     rows = [line.split() for line in train.splitlines() if line[2:7].strip() in ("error", "warni")]
     severities = [row[0] for row in rows]
     assert severities == sorted(severities)  # errors, then warnings
-    told = {(row[0], " ".join(row[1:-1])): int(row[-1]) for row in rows}
-    for (severity, kind), number in told.items():
+    counts = {(row[0], Kind(" ".join(row[1:-1]))): int(row[-1]) for row in rows}
+    for (severity, kind), number in counts.items():
         those = [e for e in found.of_kind(kind, "train") if e.severity == severity]
         assert len(those) == number
-    assert sum(told.values()) == sum(each.set == "train" for each in found.findings)
+    assert sum(counts.values()) == sum(each.set == "train" for each in found.findings)
     assert last == (f"found {found.errors} errors and {found.warnings} warnings in 66 utterances")
 
 
-def test_counts_stand_below_each_other(found: Findings) -> None:
+def test_counts_are_aligned(found: Findings) -> None:
     rows = [line for line in report(found).splitlines() if line.startswith(("  error", "  warn"))]
     assert len({len(row) for row in rows}) == 1
 
@@ -54,7 +54,7 @@ def test_at_most_three_examples_each_with_its_place(tmp_path: Path) -> None:
         corpus.add(f"{number}", np.zeros(16000), text="a b")
     lines = report(examine({"train": corpus.sets["train"]}, corpus.settings_of, 1)).splitlines()
     assert lines[1].split() == ["error", "silence", "5"]
-    assert lines[2].strip() == ADVICE[preflight.SILENCE]
+    assert lines[2].strip() == ADVICE[Kind.SILENCE]
     assert [line.split(": ")[0].strip() for line in lines[3:6]] == [
         "train.csv:2",
         "train.csv:3",
@@ -63,7 +63,7 @@ def test_at_most_three_examples_each_with_its_place(tmp_path: Path) -> None:
     assert lines[6:] == ["", "found 5 errors and 0 warnings in 5 utterances"]
 
 
-def test_a_clean_set_says_so(tmp_path: Path) -> None:
+def test_a_clean_set_has_no_findings(tmp_path: Path) -> None:
     found = examine(
         clean_corpus(tmp_path).sets, dict.fromkeys(("train", "dev", "test"), SETTINGS), 1
     )
@@ -76,19 +76,19 @@ def test_arabic_is_isolated_at_both_ends_of_its_line(tmp_path: Path) -> None:
     corpus.add("arabic", voice("arabic", 1), ARABIC, place=f"{ARABIC}.csv:2")
     text = report(examine({"train": corpus.sets["train"]}, corpus.settings_of, 1))
     (line,) = [line for line in text.splitlines() if ARABIC in line]
-    assert line.startswith(f"    {enclosed(f'{ARABIC}.csv:2')}: ")
-    assert line.endswith(f"  {enclosed(ARABIC)}")
+    assert line.startswith(f"    {isolate(f'{ARABIC}.csv:2')}: ")
+    assert line.endswith(f"  {isolate(ARABIC)}")
     assert "    in all: '\u0627' (U+0627, ARABIC LETTER ALEF) in 1 utterance, " in text
 
 
-def test_limits_that_are_passed_are_told_with_what_would_do(found: Findings) -> None:
+def test_exceeded_limits_are_reported_with_a_sufficient_value(found: Findings) -> None:
     text = report(found)
     skipped = "\n    It is skipped. Cut it, or raise "
     assert f"{skipped}--max_sequence_length. The longest needs 3999.\n" in text
     assert f"{skipped}--max_label_length. The longest needs 154.\n" in text
 
 
-def test_a_forgotten_language_makes_no_endless_report(tmp_path: Path) -> None:
+def test_a_forgotten_language_makes_a_short_report(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path)
     for number in range(5):
         text = "".join(chr(0x4E00 + 100 * number + each) for each in range(100))
@@ -100,11 +100,11 @@ def test_a_forgotten_language_makes_no_endless_report(tmp_path: Path) -> None:
         assert len(row["detail"]) < 200 and row["detail"].endswith(", and 97 more")
 
 
-def test_long_transcripts_are_cut_in_the_terminal_alone(found: Findings) -> None:
-    (long,) = found.of_kind(preflight.TOO_LONG)
+def test_long_transcripts_are_cut_only_in_the_terminal(found: Findings) -> None:
+    (long,) = found.of_kind(Kind.TOO_LONG)
     transcript = long.utterance.transcript
     assert transcript is not None
-    assert enclosed(f"{transcript[:80]}...") in report(found)
+    assert isolate(f"{transcript[:80]}...") in report(found)
     assert transcript in table(found)
 
 
@@ -117,13 +117,13 @@ def test_the_table_has_every_finding(found: Findings, tmp_path: Path) -> None:
     assert [(row["set"], row["severity"], row["kind"], row["detail"]) for row in rows] == [
         (each.set, each.severity, each.kind, each.detail) for each in found.findings
     ]
-    unknown = next(row for row in rows if row["kind"] == preflight.UNKNOWN_CHARACTERS)
+    unknown = next(row for row in rows if row["kind"] == Kind.UNKNOWN_CHARACTERS)
     assert unknown["place"].startswith("train.csv:") and unknown["utterance_id"] == "unknown"
     assert unknown["audio"].endswith("unknown.wav")
     assert unknown["transcript"] == "caf\u00e9 42 \u0634 na\u00efve caf\u00e9s"
 
 
-def test_names_that_are_not_utf8_are_written(found: Findings, tmp_path: Path) -> None:
+def test_names_outside_utf_8_are_written(found: Findings, tmp_path: Path) -> None:
     first = found.findings[0]
     odd = replace(first, utterance=replace(first.utterance, audio_path="\udcff.wav"))
     rows = list(csv.DictReader(io.StringIO(table(replace(found, findings=(odd,))))))

@@ -29,7 +29,7 @@ def refusal(root: Path, parameters: dict[str, str], *channels: str) -> str:
     return str(refused.value)
 
 
-def test_hyperparameters_are_flags_and_lists_flags_given_again(tmp_path: Path) -> None:
+def test_hyperparameters_are_flags_and_lists_repeat_them(tmp_path: Path) -> None:
     shards_of(tmp_path, "train")
     parameters = {
         "learning_rate": "0.001",
@@ -48,7 +48,7 @@ def test_hyperparameters_are_flags_and_lists_flags_given_again(tmp_path: Path) -
     )
 
 
-def test_shards_are_used_as_they_are_and_anything_else_is_prepared(tmp_path: Path) -> None:
+def test_shards_are_used_as_they_are_and_other_channels_prepared(tmp_path: Path) -> None:
     shards_of(tmp_path, "train")
     data = tmp_path / "input" / "data"
     for name in ("dev/wav/1.wav", "dev/dev.csv", "test/1.wav", "test/1.txt"):
@@ -69,7 +69,7 @@ def test_without_config_the_folders_are_the_channels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["train_data", "model_dir", "prepare.tfrecords_dir"])
-def test_a_hyperparameter_that_the_folder_decides_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_hyperparameter_that_the_folder_determines_is_refused(tmp_path: Path, name: str) -> None:
     shards_of(tmp_path, "train")
     (tmp_path / "input/data/dev").mkdir()
     (tmp_path / "input/data/dev/dev.csv").touch()
@@ -81,7 +81,7 @@ def test_flags_of_preparation_are_refused_where_nothing_is_prepared(tmp_path: Pa
     assert "prepare.language" in refusal(tmp_path, {"prepare.language": "ru"}, "train")
 
 
-def test_bad_channels_are_told(tmp_path: Path) -> None:
+def test_bad_channels_are_refused(tmp_path: Path) -> None:
     shards_of(tmp_path, "train", "validation")
     assert "train, validation" in refusal(tmp_path, {}, "train", "validation")
     assert "the channels dev" in refusal(tmp_path, {}, "dev")
@@ -109,8 +109,8 @@ def test_several_machines_pipes_and_broken_files_are_refused(tmp_path: Path) -> 
         read_job(Folder(tmp_path))
 
 
-def test_the_best_form_of_a_model_is_served(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no model"):
+def test_the_preferred_form_of_a_model_is_served(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="contains no model"):
         find_model(tmp_path)
     (tmp_path / "export" / "saved_model").mkdir(parents=True)
     (tmp_path / "model").mkdir()
@@ -123,7 +123,7 @@ def test_the_best_form_of_a_model_is_served(tmp_path: Path) -> None:
     assert find_model(tmp_path) == tmp_path / "export" / "saved_model"
 
 
-def test_a_model_may_lie_in_the_folder_itself(tmp_path: Path) -> None:
+def test_a_model_may_be_in_the_folder_itself(tmp_path: Path) -> None:
     (tmp_path / "config.json").touch()
     assert find_model(tmp_path) == tmp_path
 

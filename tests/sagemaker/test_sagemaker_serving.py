@@ -99,14 +99,14 @@ def test_it_is_healthy(server: str) -> None:
     assert asked(f"{server}/ping")[0] == 200
 
 
-def test_a_recording_is_heard_with_the_model_and_the_scorer_of_the_folder(
+def test_a_recording_is_transcribed_with_model_and_scorer_of_the_folder(
     heard: dict[str, Any],
 ) -> None:
     assert heard["seconds"] == pytest.approx(0.5)
     assert (heard["model"], heard["scorer"]) == ("model", "kenlm.scorer")
 
 
-def test_json_says_the_same(server: str, sound: bytes, heard: dict[str, Any]) -> None:
+def test_json_has_the_same_transcript(server: str, sound: bytes, heard: dict[str, Any]) -> None:
     body = json.dumps({"audio": encoded(sound)}).encode()
     status, _, answer = asked(f"{server}/invocations", "application/json", body)
     assert status == 200
@@ -126,7 +126,7 @@ def test_instances_are_predicted_in_their_order(
     assert second["seconds"] == pytest.approx(0.25)
 
 
-def test_a_batch_has_a_line_out_for_a_line_in(
+def test_a_batch_has_one_output_line_per_input_line(
     server: str, sound: bytes, heard: dict[str, Any]
 ) -> None:
     line = json.dumps({"audio": encoded(sound)})
@@ -136,21 +136,21 @@ def test_a_batch_has_a_line_out_for_a_line_in(
     assert [json.loads(each)["text"] for each in answer.splitlines()] == [heard["text"]] * 2
 
 
-def test_what_is_no_audio_is_the_callers_fault(server: str) -> None:
+def test_a_body_that_is_no_audio_is_a_client_error(server: str) -> None:
     status, _, answer = asked(f"{server}/invocations", "audio/wav", b"RIFF but no more")
     assert status == 415
     assert json.loads(answer)["error"]
 
 
-def test_without_a_model_it_ends_with_the_reason(tmp_path: Path) -> None:
+def test_a_missing_model_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     outcome = run("serve", tmp_path)
     assert outcome.returncode == 1
-    assert re.search("^error: .*model holds no model", outcome.stderr, re.MULTILINE)
+    assert re.search("^error: .*model contains no model", outcome.stderr, re.MULTILINE)
 
 
 @pytest.mark.slow
-def test_models_that_are_named_are_not_looked_for(tmp_path: Path) -> None:
+def test_named_models_are_not_searched_for(tmp_path: Path) -> None:
     for name in ("a", "b"):
         folder = tmp_path / "model" / name
         folder.mkdir(parents=True)

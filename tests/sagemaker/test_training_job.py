@@ -52,14 +52,14 @@ def test_a_job_without_its_channel_fails_with_the_reason(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_mistyped_hyperparameter_is_named_with_what_it_may_be(root: Path) -> None:
+def test_a_mistyped_hyperparameter_is_named_with_suggestions(root: Path) -> None:
     lay(root, {**TINY, "learning_rat": "0.1"}, "train", "dev")
     reason = failure(root, run("train", root))
-    assert reason.startswith("training.py: a hyperparameter can't be its flag: Unknown")
+    assert reason.startswith("training.py: a hyperparameter is not a valid flag: Unknown")
     assert "'learning_rat'. Did you mean: learning_rate" in reason
 
 
-def test_a_failure_that_nobody_expected_leaves_its_traceback(
+def test_an_unexpected_failure_leaves_its_traceback(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(where: Folder) -> None:
@@ -72,11 +72,11 @@ def test_a_failure_that_nobody_expected_leaves_its_traceback(
 
 
 @pytest.mark.parametrize("parameters", [{"a": "x\0"}, {"a\0": "x"}, {"augment": '["\\ud800"]'}])
-def test_characters_that_no_command_line_takes_are_told(
+def test_characters_that_no_command_line_can_contain_are_refused(
     root: Path, parameters: dict[str, str]
 ) -> None:
     lay(root, parameters, "train")
-    with pytest.raises(UserError, match="with a character that no command line takes"):
+    with pytest.raises(UserError, match="with a character that a command line can't contain"):
         job.read_job(Folder(root))
 
 
@@ -84,18 +84,18 @@ def test_the_message_of_a_door_is_its_last_error_or_its_last_lines() -> None:
     assert message_of(["I x", "error: a", "error: b", "  c"], 1) == "b\n  c"
     bad = ["I x", "FATAL Flags parsing error: Unknown command line flag 'x'.", "Pass --help"]
     assert (
-        message_of(bad, 1) == "a hyperparameter can't be its flag: Unknown command line flag 'x'."
+        message_of(bad, 1) == "a hyperparameter is not a valid flag: Unknown command line flag 'x'."
     )
     assert message_of(["Killed"], -9) == "ended with status -9:\nKilled"
 
 
-def test_a_door_that_fails_is_told_with_its_message(tmp_path: Path) -> None:
+def test_the_failure_of_a_door_has_its_message(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^prepare_csv\.py: There is no corpus"):
         Doors(tmp_path).run("prepare_csv.py")
 
 
 @pytest.mark.slow
-def test_a_job_leaves_model_and_export_and_goes_on_from_its_checkpoints(root: Path) -> None:
+def test_a_job_writes_model_and_export_and_resumes_from_its_checkpoints(root: Path) -> None:
     lay(root, TINY, "train", "dev")
     (root / "checkpoints").mkdir()
     outcome = run("train", root)
@@ -121,7 +121,7 @@ def test_a_job_leaves_model_and_export_and_goes_on_from_its_checkpoints(root: Pa
 
 
 @pytest.mark.slow
-def test_a_spot_instance_that_is_taken_away_keeps_its_steps(root: Path) -> None:
+def test_a_reclaimed_spot_instance_keeps_its_steps(root: Path) -> None:
     lay(root, {**TINY, "train_steps": "100000"}, "train")
     (root / "checkpoints").mkdir()
     with start("train", root) as process:
@@ -137,7 +137,7 @@ def test_a_spot_instance_that_is_taken_away_keeps_its_steps(root: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_corpus_is_prepared_before_and_a_test_set_told_of_in_the_card(tmp_path: Path) -> None:
+def test_a_corpus_is_prepared_first_and_the_card_names_the_test_set(tmp_path: Path) -> None:
     for channel, transcripts in {"train": "abcd", "test": "ab"}.items():
         folder = tmp_path / "input" / "data" / channel
         folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Connections whose clients keep them waiting."""
+"""Connections with slow, idle or disconnected clients."""
 
 import asyncio
 import contextlib
@@ -14,15 +14,15 @@ from fastapi.responses import Response
 
 from speech.serving import connections, server
 
-LARGE = 2**24  # bytes: more than the systems of both sides keep
+LARGE = 2**24  # bytes: more than the buffers of both sides
 
 
 class Served:
-    """An application with a port, and what it has seen."""
+    """An application, its port, and a record of clients that disconnected."""
 
     def __init__(self) -> None:
         self.port = 0
-        self.left: list[str] = []  # paths whose clients were gone before the answer
+        self.left: list[str] = []  # paths whose clients disconnected before the response
         self.app = FastAPI()
 
         @self.app.post("/slow")
@@ -70,7 +70,7 @@ def served() -> Iterator[Served]:
 
 
 def everything(connection: socket.socket) -> bytes:
-    """All that comes until the connection ends."""
+    """Returns everything that is received until the connection is closed."""
     content = b""
     with contextlib.suppress(ConnectionResetError):
         while part := connection.recv(2**16):
@@ -100,12 +100,12 @@ def test_connection_without_a_request_is_closed(
     with served.connect() as connection:
         began = time.monotonic()
         connection.sendall(sent)
-        told = everything(connection)
-    assert told.startswith(b"HTTP/1.1 404" if sent.startswith(b"GET /x") else b"")
+        received = everything(connection)
+    assert received.startswith(b"HTTP/1.1 404" if sent.startswith(b"GET /x") else b"")
     assert 0.4 < time.monotonic() - began < 20
 
 
-def test_byte_now_and_then_doesn_t_keep_a_connection(
+def test_slow_bytes_do_not_hold_a_connection(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "HEAD_SECONDS", 1.0)
@@ -134,7 +134,7 @@ def test_request_and_websocket_may_take_longer_than_a_head(
         assert talking.recv(4) == b"\x81\x02hi"
 
 
-def test_client_that_takes_nothing_of_its_answer_is_left(
+def test_client_that_reads_nothing_is_disconnected(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "SEND_SECONDS", 0.3)
@@ -142,29 +142,31 @@ def test_client_that_takes_nothing_of_its_answer_is_left(
         connection.sendall(head("GET", "/large"))
         time.sleep(2)
         assert len(everything(connection)) < LARGE
-    with served.connect() as connection:  # a slow one is waited for
+    with served.connect() as connection:  # but a slow client is served
         connection.sendall(head("GET", "/large"))
-        told = 0
-        while told < LARGE:
-            told += len(connection.recv(LARGE // 64))
+        received = 0
+        while received < LARGE:
+            received += len(connection.recv(LARGE // 64))
             time.sleep(0.01)
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-def test_client_that_sends_no_more_gets_its_answer(served: Served, version: str) -> None:
+def test_client_that_closes_its_side_gets_its_response(served: Served, version: str) -> None:
     with served.connect() as connection:
         connection.sendall(head("POST", "/slow", version, 3) + b"abc")
         connection.shutdown(socket.SHUT_WR)
-        told = everything(connection)
-    assert told.endswith(b'"done"') and not served.left
-    assert told.startswith(b"HTTP/1.1 " + (b"200" if version == "1.0" else b"100"))
+        received = everything(connection)
+    assert received.endswith(b'"done"') and not served.left
+    assert received.startswith(b"HTTP/1.1 " + (b"200" if version == "1.0" else b"100"))
     with served.connect() as connection:
         connection.sendall(head("POST", "/slow") * 2)
         connection.shutdown(socket.SHUT_WR)
         assert everything(connection).count(b'"done"') == 2
 
 
-def test_client_that_leaves_is_noticed(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_that_disconnects_is_noticed(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connections, "PROBE_SECONDS", 0.05)
     with served.connect() as connection:
         connection.sendall(head("POST", "/slow"))
@@ -174,7 +176,7 @@ def test_client_that_leaves_is_noticed(served: Served, monkeypatch: pytest.Monke
     assert served.left == ["/slow"]
 
 
-def test_request_is_answered_where_all_connections_are_taken(
+def test_request_is_answered_although_all_connections_are_in_use(
     served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(connections, "MOST_CONNECTIONS", 8)
@@ -194,13 +196,13 @@ def test_request_is_answered_where_all_connections_are_taken(
             each.sendall(b"x")
         for each in busy:
             assert each.recv(100).startswith(b"HTTP/1.1 200")
-    assert sum("all that this server takes" in each.message for each in caplog.records) <= 1
+    assert sum("the most that this server allows" in each.message for each in caplog.records) <= 1
 
 
 @pytest.mark.parametrize(
     "opening", [UPGRADE.replace(b"GET", b"POST"), UPGRADE[:-2] + b"X: " + b"x" * 9000 + b"\r\n\r\n"]
 )
-def test_websocket_that_can_t_be_opened_is_answered(served: Served, opening: bytes) -> None:
+def test_websocket_that_can_not_be_opened_is_answered(served: Served, opening: bytes) -> None:
     with served.connect() as connection:
         connection.sendall(opening)
         assert everything(connection).startswith(b"HTTP/1.1 400")
@@ -213,6 +215,6 @@ def test_text_that_is_not_utf_8_ends_a_websocket_without_a_traceback(
         connection.sendall(UPGRADE)
         assert connection.recv(1000).startswith(b"HTTP/1.1 101")
         connection.sendall(b"\x01\x81\0\0\0\0\xff" + b"\x80\x81\0\0\0\0\xff")  # in two frames
-        told = everything(connection)
-    assert told[:4] == b"\x88\x17\x03\xef" and told[4:] == b"Text has to be UTF-8."
+        received = everything(connection)
+    assert received[:4] == b"\x88\x15\x03\xef" and received[4:] == b"Text must be UTF-8."
     assert not [each for each in caplog.records if each.exc_info]

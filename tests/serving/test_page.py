@@ -1,6 +1,6 @@
-"""The web page in a browser, against serve.py as a program of its own with tiny models.
+"""The web page in a browser, served by serve.py as a separate program with tiny models.
 
-The screenshots that it takes go to the folder that PAGE_SCREENSHOTS names, else to pytest's.
+Screenshots are written to the folder that PAGE_SCREENSHOTS names, by default to pytest's.
 """
 
 import configparser
@@ -26,7 +26,7 @@ from servers import running
 from speech.decoding.alignment import TimedWord
 from speech.transcription import subtitles
 
-WEB = ROOT / "speech" / "web"
+WEB = ROOT / "speech" / "serving" / "web"
 
 # --- What needs no browser
 
@@ -48,7 +48,7 @@ def contrast(one: str, other: str) -> float:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_what_is_behind_it(scheme: str) -> None:
+def test_text_has_enough_contrast(scheme: str) -> None:
     light, dark = (WEB / "style.css").read_text().split("@media (prefers-color-scheme: dark)")
     colour = colours(light) | (colours(dark) if scheme == "dark" else {})
     on_page = ["text", "muted", "accent", "delete", "path"]
@@ -62,7 +62,7 @@ def test_text_stands_out_from_what_is_behind_it(scheme: str) -> None:
         assert contrast(colour["control"], colour[behind]) >= 3
 
 
-def test_the_pages_files_name_no_other_server_and_hold_no_inline_code() -> None:
+def test_files_of_the_page_name_no_other_server_and_have_no_inline_code() -> None:
     page = (WEB / "index.html").read_text()
     assert not re.search(r"<script(?![^>]* src=)|<style|\sstyle=|\son\w+=", page)
     for path in (each for each in WEB.iterdir() if each.suffix in (".html", ".js", ".css")):
@@ -70,7 +70,7 @@ def test_the_pages_files_name_no_other_server_and_hold_no_inline_code() -> None:
             assert address in ("https://", "http://localhost"), (path.name, address)
 
 
-def test_every_id_that_the_modules_look_for_is_in_the_page() -> None:
+def test_every_id_that_the_modules_use_is_in_the_page() -> None:
     there = set(re.findall(r'\sid="([\w-]+)"', (WEB / "index.html").read_text()))
     for path in WEB.glob("*.js"):
         asked = set(re.findall(r'byId\("([\w-]+)"\)', path.read_text()))
@@ -79,14 +79,14 @@ def test_every_id_that_the_modules_look_for_is_in_the_page() -> None:
 
 def test_every_status_that_the_server_refuses_with_has_a_sentence_on_the_page() -> None:
     table = (WEB / "problems.js").read_text().partition("const SENTENCES")[2]
-    told = set(re.findall(r"^  (\d{3}):", table, re.M))
-    sources = [each.read_text() for each in (ROOT / "speech" / "serving").glob("*.py")]
+    explained = set(re.findall(r"^  (\d{3}):", table, re.M))
+    sources = [each.read_text() for each in (ROOT / "speech" / "serving").rglob("*.py")]
     statuses = set(re.findall(r"(?:RequestError|_refusal)\(\s*(\d{3})\b", "".join(sources)))
     assert len(statuses) >= 7
-    assert statuses - {"416"} <= told | {"500"}  # only players ask for ranges
+    assert statuses - {"416"} <= explained | {"500"}  # only players ask for ranges
 
 
-def test_the_sample_is_small_is_shipped_and_is_what_the_script_speaks() -> None:
+def test_sample_is_small_is_packaged_and_is_the_scripts_output() -> None:
     sample = WEB / "sample.flac"
     assert sample.stat().st_size < 60_000
     settings = configparser.ConfigParser()
@@ -100,7 +100,7 @@ def test_the_sample_is_small_is_shipped_and_is_what_the_script_speaks() -> None:
     # In a process of its own: the library carries its state from one utterance to the next.
     program = (
         "import runpy, sys; sys.path.insert(0, sys.argv[1].rpartition('/')[0]); "
-        "sys.stdout.buffer.write(runpy.run_path(sys.argv[1])['spoken']().tobytes())"
+        "sys.stdout.buffer.write(runpy.run_path(sys.argv[1])['speak']().tobytes())"
     )
     spoken = subprocess.run(
         [sys.executable, "-c", program, str(script)], cwd=ROOT, capture_output=True, check=True
@@ -131,10 +131,10 @@ def browser(site: Site) -> Iterator[Any]:
             args=[
                 "--no-sandbox",
                 "--autoplay-policy=no-user-gesture-required",
-                # The microphone hears this file; whether a page may listen is for each test.
+                # The microphone plays this file; each test decides whether a page may use it.
                 "--use-fake-device-for-media-stream",
                 f"--use-file-for-fake-audio-capture={site.folder / 'spoken.wav'}",
-                # A name that isn't this machine's for the browser.
+                # A host name that the browser doesn't take for this machine's.
                 f"--host-resolver-rules=MAP {INSECURE_HOST} 127.0.0.1",
             ],
         )
@@ -155,7 +155,7 @@ Open = Callable[..., Any]
 
 @pytest.fixture
 def open_page(browser: Any, site: Site) -> Iterator[Open]:
-    """Opens the page; at the end it has asked no other server, and nothing went wrong in it."""
+    """Opens the page; at the end checks that it used no other server and logged no errors."""
     complaints: list[str] = []
     contexts = []
 
@@ -165,13 +165,13 @@ def open_page(browser: Any, site: Site) -> Iterator[Open]:
         contexts.append(opened)
         page = opened.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", tell)
+        page.on("console", check_message)
         page.on("request", lambda request: check(request.url, address))
         page.goto(address + path)
         return page
 
-    def tell(message: Any) -> None:
-        # That the server refused something, or is gone, is told there as well.
+    def check_message(message: Any) -> None:
+        # Browsers also log there that the server refused a request, or is gone.
         if message.type in ("error", "warning") and "Failed to load" not in message.text:
             complaints.append(message.text)
 
@@ -198,7 +198,7 @@ def screenshot(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Any]
 
 
 def until(page: Any, condition: str, argument: Any = None) -> None:
-    """Waits for JavaScript to be true. Playwright's own wait_for_function the policy forbids."""
+    """Waits until JavaScript is true; the page's policy forbids Playwright's wait_for_function."""
     stop = time.monotonic() + 20
     while not page.evaluate(condition, argument):
         assert time.monotonic() < stop, condition
@@ -211,7 +211,7 @@ def upload(page: Any, path: Path) -> None:
 
 
 def shown(page: Any) -> str:
-    """The transcript, when it is there."""
+    """Waits for the transcript, and returns it."""
     page.wait_for_selector("#pictures:not([hidden])")
     page.wait_for_selector("#cancel", state="hidden")
     return page.inner_text("#words .transcript >> nth=0")
@@ -223,13 +223,13 @@ def shown_nothing(page: Any) -> bool:
 
 
 def alert(page: Any) -> str:
-    """The sentence of an error."""
+    """Waits for an error, and returns its sentence."""
     page.wait_for_selector("#alert > p")
     return plain(page.inner_text("#alert > p"))
 
 
 def alert_details(page: Any) -> str:
-    """What is folded under it."""
+    """Unfolds the error's details, and returns them."""
     assert not page.evaluate("document.querySelector('#alert details').open")
     page.click("#alert summary")
     return page.inner_text("#alert details p")
@@ -240,7 +240,7 @@ def seconds(page: Any) -> float:
 
 
 def ink(page: Any, name: str) -> int:
-    """Different colours on a canvas."""
+    """Returns the number of different colours on a canvas."""
     return page.evaluate(
         """name => {
           const canvas = document.getElementById(name);
@@ -263,7 +263,7 @@ def api_answer(site: Site, name: str = "spoken.wav", **query: str) -> Any:
         return json.load(response)
 
 
-def test_a_chosen_file_becomes_words_and_pictures(
+def test_chosen_file_is_shown_as_words_and_pictures(
     open_page: Open, site: Site, screenshot: Callable[[Any], None]
 ) -> None:
     page = open_page()
@@ -277,7 +277,7 @@ def test_a_chosen_file_becomes_words_and_pictures(
 
 
 @pytest.mark.slow
-def test_a_file_can_be_dropped_anywhere(open_page: Open, site: Site) -> None:
+def test_file_can_be_dropped_anywhere(open_page: Open, site: Site) -> None:
     page = open_page()
     page.wait_for_selector("#choose:enabled")
     content = list((site.folder / "spoken.wav").read_bytes())
@@ -298,9 +298,7 @@ def test_a_file_can_be_dropped_anywhere(open_page: Open, site: Site) -> None:
 
 
 @pytest.mark.slow
-def test_a_word_goes_to_its_moment_and_is_marked_while_it_is_said(
-    open_page: Open, site: Site
-) -> None:
+def test_word_seeks_to_its_time_and_is_marked_while_it_plays(open_page: Open, site: Site) -> None:
     page = open_page()
     upload(page, site.folder / "spoken.wav")
     shown(page)
@@ -318,14 +316,14 @@ def test_a_word_goes_to_its_moment_and_is_marked_while_it_is_said(
 
 
 @pytest.mark.slow
-def test_less_sure_candidates_are_listed(open_page: Open, site: Site) -> None:
+def test_other_candidates_are_listed(open_page: Open, site: Site) -> None:
     page = open_page()
     upload(page, site.folder / "spoken.wav")
     shown(page)
     page.click("#words summary")
-    told = [page.inner_text(f"#words li >> nth={i} >> span >> nth=0") for i in range(4)]
+    texts = [page.inner_text(f"#words li >> nth={i} >> span >> nth=0") for i in range(4)]
     candidates = api_answer(site, model="tiny", scorer="tiny.scorer")["segments"][0]["candidates"]
-    assert told == [each["text"] for each in candidates[1:]]
+    assert texts == [each["text"] for each in candidates[1:]]
 
 
 @pytest.mark.slow
@@ -347,14 +345,14 @@ def test_the_pickers_offer_the_scorers_that_fit_and_recognise_again(
 
 
 @pytest.mark.slow
-def test_what_is_shown_names_the_model_that_heard_it_also_if_another_was_picked_and_cancelled(
+def test_result_names_the_model_that_made_it_after_another_is_picked_and_cancelled(
     open_page: Open, site: Site
 ) -> None:
     page = open_page()
     upload(page, site.folder / "spoken.wav")
     shown(page)
     by_tiny = page.inner_text("#result-name")
-    assert plain(by_tiny) == "spoken.wav, 2.0 s, heard by tiny with tiny.scorer"
+    assert plain(by_tiny) == "spoken.wav, 2.0 s, recognised by tiny with tiny.scorer"
     page.route("**/api/transcribe", lambda route: None)  # it takes long
     page.select_option("#model", "tiny-ar")
     page.click("#cancel")
@@ -364,16 +362,16 @@ def test_what_is_shown_names_the_model_that_heard_it_also_if_another_was_picked_
     page.select_option("#model", "tiny")
     page.select_option("#model", "tiny-ar")
     until(page, "document.getElementById('result-name').innerText.includes('tiny-ar')")
-    assert plain(page.inner_text("#result-name")).endswith("heard by tiny-ar without a scorer")
+    assert plain(page.inner_text("#result-name")).endswith("recognised by tiny-ar without a scorer")
 
 
 def plain(text: str) -> str:
-    """Without Unicode's isolates."""
+    """Removes Unicode's isolates."""
     return text.replace("\u2068", "").replace("\u2069", "")
 
 
 @pytest.mark.slow
-def test_a_microphone_without_a_sound_says_that_nothing_was_recorded(open_page: Open) -> None:
+def test_microphone_without_sound_says_that_nothing_was_recorded(open_page: Open) -> None:
     page = open_page(permissions=["microphone"])
     page.wait_for_selector("#record:enabled")
     page.evaluate(  # what a device that fell asleep gives: a stream that sends no samples
@@ -408,7 +406,7 @@ def test_arabic_runs_from_right_to_left(
 
 
 @pytest.mark.slow
-def test_what_is_spoken_is_shown_while_it_goes_on_and_recognised_afterwards(
+def test_speech_is_shown_while_it_is_recorded_and_recognised_afterwards(
     open_page: Open, screenshot: Callable[[Any], None]
 ) -> None:
     page = open_page(permissions=["microphone"])
@@ -429,33 +427,35 @@ def test_what_is_spoken_is_shown_while_it_goes_on_and_recognised_afterwards(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("limit", "longest", "told"),
+    ("limit", "longest", "reason"),
     [
         ("--max_seconds=2", 2.0, "longer than the 2 seconds"),
         ("--max_upload_mb=0.2", 0.1e6 / 44100, "larger than the 0.2"),
     ],
     ids=["seconds", "bytes"],
 )
-def test_a_recording_ends_at_the_servers_limit_and_is_never_lost(
+def test_recording_ends_at_the_servers_limit_and_is_never_lost(
     open_page: Open,
     site: Site,
     tmp_path: Path,
     screenshot: Callable[[Any], None],
     limit: str,
     longest: float,
-    told: str,
+    reason: str,
 ) -> None:
     with running(tmp_path / "limited", *flags(site.folder), limit) as server:
         page = open_page(address=server.url, permissions=["microphone"])
         page.click("#record:enabled")
         assert shown(page)
         assert page.inner_text("#record") == "Record"
-        assert "stopped: this server takes no more" in page.inner_text("#status")
+        assert "stopped at the server's limit" in page.inner_text("#status")
         assert longest - 0.3 < page.evaluate("document.getElementById('player').duration") < longest
         assert not page.inner_text("#alert")
         assert longest - 0.3 < saved_recording(page) < longest
 
-        page.route("**/api/models", without_limits)  # as a page that was loaded before they were
+        page.route(
+            "**/api/models", without_limits
+        )  # as for a page that was loaded before the limits were set
         page.reload()
         page.click("#record:enabled")
         until(page, "document.getElementById('clock').innerText >= '0:03'")
@@ -464,14 +464,14 @@ def test_a_recording_ends_at_the_servers_limit_and_is_never_lost(
             assert "The stream is longer" in page.text_content("#live-note details p")
         page.click("#record")
         assert "too large or too long" in alert(page)
-        assert told in alert_details(page)
+        assert reason in alert_details(page)
         assert not page.inner_text("#status")
         screenshot(page)
         assert saved_recording(page) > 3
 
 
 def without_limits(route: Any) -> None:
-    """The server's answer, but that it took all."""
+    """Answers with the server's response, but without limits."""
     response = route.fetch()
     content = response.json()
     content["limits"] = {"upload_bytes": 10**9, "seconds": 1000}
@@ -479,7 +479,7 @@ def without_limits(route: Any) -> None:
 
 
 def saved_recording(page: Any) -> float:
-    """The seconds of the file that Save recording gives."""
+    """Returns the seconds of the file that "Save recording" writes."""
     with page.expect_download() as download:
         page.click("#save-recording")
     assert download.value.suggested_filename == "recording.wav"
@@ -487,7 +487,7 @@ def saved_recording(page: Any) -> float:
 
 
 @pytest.mark.slow
-def test_a_recording_that_goes_on_is_seen_and_stopped_from_the_test_sets(
+def test_recording_is_shown_and_can_be_stopped_in_the_test_sets(
     open_page: Open, screenshot: Callable[[Any], None]
 ) -> None:
     page = open_page(permissions=["microphone"], viewport={"width": 360, "height": 740})
@@ -511,7 +511,7 @@ def test_a_recording_that_goes_on_is_seen_and_stopped_from_the_test_sets(
 
 
 @pytest.mark.slow
-def test_an_error_that_comes_with_another_view_stays(open_page: Open, site: Site) -> None:
+def test_error_stays_when_it_changes_the_view(open_page: Open, site: Site) -> None:
     page = open_page("/#sets")
     page.wait_for_selector("#choose:enabled", state="attached")
     page.set_input_files("#file", site.folder / "too-large.wav")
@@ -525,7 +525,7 @@ def test_an_error_that_comes_with_another_view_stays(open_page: Open, site: Site
 
 
 @pytest.mark.slow
-def test_back_and_the_skip_link_lead_to_the_view_that_was_left(open_page: Open) -> None:
+def test_back_and_the_skip_link_keep_the_view(open_page: Open) -> None:
     page = open_page("/#main")
     page.click("#to-sets")
     page.wait_for_selector("#utterances article")
@@ -539,7 +539,7 @@ def test_back_and_the_skip_link_lead_to_the_view_that_was_left(open_page: Open) 
 
 
 @pytest.mark.slow
-def test_a_microphone_that_is_denied_says_what_to_do_in_place_of_the_last_transcript(
+def test_denied_microphone_shows_a_remedy_instead_of_the_last_transcript(
     open_page: Open, site: Site
 ) -> None:
     page = open_page()
@@ -552,9 +552,7 @@ def test_a_microphone_that_is_denied_says_what_to_do_in_place_of_the_last_transc
 
 
 @pytest.mark.slow
-def test_without_a_secure_address_the_page_says_why_it_cant_record(
-    open_page: Open, site: Site
-) -> None:
+def test_insecure_page_says_why_it_can_not_record(open_page: Open, site: Site) -> None:
     page = open_page(address=f"http://{INSECURE_HOST}:{site.port}")
     page.click("#record:enabled")
     assert "by https" in alert(page) and "http://localhost" in alert(page)
@@ -565,20 +563,20 @@ def test_without_a_secure_address_the_page_says_why_it_cant_record(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "told", "details"),
+    ("name", "sentence", "details"),
     [
         ("notes.txt", "No sound was found in notes.txt", "can't be read as audio"),
         ("too-long.wav", "too-long.wav is too large or too long", "longer than the 30 seconds"),
         ("too-large.wav", "too-large.wav is too large or too long", "1.9 MB"),
-        ("empty.wav", "No sound was found in empty.wav", "holds no sound"),
+        ("empty.wav", "No sound was found in empty.wav", "contains no samples"),
     ],
 )
-def test_a_file_that_cant_be_used_gets_a_sentence_in_place_of_the_last_transcript(
+def test_unusable_file_shows_a_sentence_instead_of_the_last_transcript(
     open_page: Open,
     site: Site,
     screenshot: Callable[[Any], None],
     name: str,
-    told: str,
+    sentence: str,
     details: str,
 ) -> None:
     page = open_page()
@@ -586,7 +584,7 @@ def test_a_file_that_cant_be_used_gets_a_sentence_in_place_of_the_last_transcrip
     assert shown(page)
     page.click("#play")
     upload(page, site.folder / name)
-    assert told in alert(page)
+    assert sentence in alert(page)
     assert details in alert_details(page)
     screenshot(page)
     assert page.get_attribute("#alert", "role") == "alert"
@@ -598,7 +596,7 @@ def test_a_file_that_cant_be_used_gets_a_sentence_in_place_of_the_last_transcrip
 
 
 def put_away(page: Any) -> bool:
-    """Whether nothing that was recognised is shown."""
+    """Returns whether no transcript is shown."""
     return page.is_hidden("#result") and page.is_hidden("#pictures")
 
 
@@ -610,7 +608,7 @@ BUSY = {"Retry-After": "5", "Content-Type": "application/json"}
 
 
 @pytest.mark.slow
-def test_each_status_has_its_sentence_also_of_a_proxy_that_knows_no_json(
+def test_each_status_has_its_sentence_also_from_a_proxy_without_json(
     open_page: Open, site: Site
 ) -> None:
     page = open_page()
@@ -620,17 +618,17 @@ def test_each_status_has_its_sentence_also_of_a_proxy_that_knows_no_json(
         (429, {}, "<h1>Slow down</h1>", "busy. Try again in a minute", "HTTP status 429", True),
         (408, {}, '{"error": "Slow."}', "The upload was too slow", "Slow.", True),
         (413, {}, "<h1>413</h1>", "spoken.wav is too large or too long", "HTTP status 413", False),
-        (507, {}, '{"error": "Disk."}', "no room for recordings", "Disk.", True),
+        (507, {}, '{"error": "Disk."}', "server's disk is full", "Disk.", True),
         (500, {}, '{"error": "Log."}', "The server failed", "Log.", True),
         (502, {}, "null", "The server failed", "HTTP status 502", True),
         (401, {}, "", "The server refused this", "HTTP status 401", False),
     ]
     upload(page, site.folder / "spoken.wav")
-    for status, headers, body, told, details, again in answers:
+    for status, headers, body, sentence, details, again in answers:
         assert shown(page)
         page.route("**/api/transcribe", answering(status, headers, body))
         upload(page, site.folder / "spoken.wav")
-        assert told in alert(page), status
+        assert sentence in alert(page), status
         assert details in alert_details(page), status
         assert put_away(page), status
         page.unroute("**/api/transcribe")
@@ -642,9 +640,7 @@ def test_each_status_has_its_sentence_also_of_a_proxy_that_knows_no_json(
 
 
 @pytest.mark.slow
-def test_the_focus_goes_to_the_transcript_which_is_read_out_once(
-    open_page: Open, site: Site
-) -> None:
+def test_focus_goes_to_the_transcript_which_is_read_out_once(open_page: Open, site: Site) -> None:
     for screen in ({"width": 1100, "height": 800}, {"width": 360, "height": 740}):
         page = open_page(viewport=screen)
         upload(page, site.folder / "spoken.wav")
@@ -660,14 +656,14 @@ def test_the_focus_goes_to_the_transcript_which_is_read_out_once(
         page.locator("#scorer").focus()
         with page.expect_response("**/api/transcribe"):
             page.select_option("#scorer", "")
-        until(page, "document.getElementById('status').innerText.includes('Heard')")
+        until(page, "document.getElementById('status').innerText.includes('Recognised')")
         assert page.evaluate("document.activeElement.id") == "scorer"
         assert page.inner_text("#words .transcript") in page.text_content("#status")
         assert not page.text_content("#result-spoken")
 
 
 @pytest.mark.slow
-def test_the_keyboard_starts_and_stops_a_recording_which_puts_the_last_transcript_away(
+def test_keyboard_starts_and_stops_a_recording_which_hides_the_last_transcript(
     open_page: Open, site: Site
 ) -> None:
     page = open_page(permissions=["microphone"])
@@ -685,7 +681,7 @@ def test_the_keyboard_starts_and_stops_a_recording_which_puts_the_last_transcrip
 
 
 @pytest.mark.slow
-def test_cancelling_leaves_the_focus_on_the_page_and_no_transcript_of_another_recording(
+def test_cancel_keeps_the_focus_and_shows_no_other_recordings_transcript(
     open_page: Open, site: Site
 ) -> None:
     page = open_page()
@@ -701,7 +697,7 @@ def test_cancelling_leaves_the_focus_on_the_page_and_no_transcript_of_another_re
 
 
 @pytest.mark.slow
-def test_a_sample_is_a_click_away_real_speech_if_the_model_takes_it(
+def test_sample_is_real_speech_if_a_test_set_fits_the_model(
     open_page: Open, screenshot: Callable[[Any], None]
 ) -> None:
     page = open_page()
@@ -718,23 +714,23 @@ def test_a_sample_is_a_click_away_real_speech_if_the_model_takes_it(
 
 
 @pytest.mark.slow
-def test_a_phone_is_told_nothing_of_dropping_pointing_and_keys(
+def test_phone_shows_no_hints_about_dropping_pointing_and_keys(
     open_page: Open, site: Site, screenshot: Callable[[Any], None]
 ) -> None:
     phone = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
-    for context, told in (({}, True), (phone, False)):
+    for context, has_mouse in (({}, True), (phone, False)):
         page = open_page(**context)
         upload(page, site.folder / "spoken.wav")
         shown(page)
         text = page.inner_text("body")
-        for words in ("drop a file", "arrow keys", "Point to see"):
-            assert (words in text) == told, words
-        assert ("Tap to go" in text) != told
+        for words in ("drop a file", "arrow keys", "Point to see values"):
+            assert (words in text) == has_mouse, words
+        assert ("Tap to go" in text) != has_mouse
     screenshot(page)
 
 
 @pytest.mark.slow
-def test_a_recording_outlives_its_server(
+def test_recording_outlives_its_server(
     open_page: Open, site: Site, tmp_path: Path, screenshot: Callable[[Any], None]
 ) -> None:
     with running(tmp_path / "first", *flags(site.folder)) as server:
@@ -743,7 +739,7 @@ def test_a_recording_outlives_its_server(
         until(page, "document.getElementById('live-text').innerText.trim()")
     until(page, "document.getElementById('live-note').innerText.includes('recording goes on')")
     page.click("#record")
-    assert "doesn't answer" in alert(page)
+    assert "doesn't respond" in alert(page)
     assert saved_recording(page) > 0
     screenshot(page)
     port = server.url.rpartition(":")[2]
@@ -754,7 +750,7 @@ def test_a_recording_outlives_its_server(
 
 
 @pytest.mark.slow
-def test_a_recording_without_words_says_so(open_page: Open, site: Site) -> None:
+def test_recording_without_words_says_so(open_page: Open, site: Site) -> None:
     page = open_page()
     upload(page, site.folder / "silence.wav")
     assert shown_nothing(page)
@@ -765,7 +761,7 @@ def test_a_recording_without_words_says_so(open_page: Open, site: Site) -> None:
 
 
 @pytest.mark.slow
-def test_pictures_share_their_time_and_can_be_zoomed(open_page: Open, site: Site) -> None:
+def test_pictures_share_a_time_axis_and_can_be_zoomed(open_page: Open, site: Site) -> None:
     page = open_page()
     upload(page, site.folder / "spoken.wav")
     shown(page)
@@ -793,21 +789,21 @@ def test_pictures_share_their_time_and_can_be_zoomed(open_page: Open, site: Site
 
 
 @pytest.mark.slow
-def test_pointing_tells_time_letter_and_probability(open_page: Open, site: Site) -> None:
+def test_pointing_shows_time_letter_and_probability(open_page: Open, site: Site) -> None:
     page = open_page()
     upload(page, site.folder / "spoken.wav")
     shown(page)
-    told = []
+    texts = []
     for y in range(30, 80, 15):  # one row after the other
         page.locator("#letters").hover(position={"x": 300, "y": y})
         page.wait_for_timeout(100)
-        told.append(page.inner_text("#readout"))
-    assert all(re.match(r"\d\.\d\d s.*, letter .+ \d+ %", each) for each in told), told
-    assert len(set(told)) > 1 and re.search(", and .+ \\d+ %$", told[0] + told[1]), told
+        texts.append(page.inner_text("#readout"))
+    assert all(re.match(r"\d\.\d\d s.*, letter .+ \d+ %", each) for each in texts), texts
+    assert len(set(texts)) > 1 and re.search(", and .+ \\d+ %$", texts[0] + texts[1]), texts
 
 
 @pytest.mark.slow
-def test_nothing_is_wider_than_a_small_screen(
+def test_page_fits_a_small_screen(
     open_page: Open, site: Site, screenshot: Callable[[Any], None]
 ) -> None:
     page = open_page(viewport={"width": 360, "height": 740}, has_touch=True)
@@ -823,7 +819,7 @@ def test_nothing_is_wider_than_a_small_screen(
 
 
 @pytest.mark.slow
-def test_a_test_set_is_browsed_page_by_page(
+def test_test_set_is_browsed_page_by_page(
     open_page: Open, site: Site, screenshot: Callable[[Any], None]
 ) -> None:
     page = open_page("/#sets")
@@ -834,7 +830,7 @@ def test_a_test_set_is_browsed_page_by_page(
     errors = page.locator(".alignment > .substitute, .alignment > .delete, .alignment > .insert")
     assert errors.count() > 0
     spoken = errors.first.locator(".hidden").inner_text()
-    assert spoken in ("another word:", "left out:", "put in:")
+    assert spoken in ("substituted:", "deleted:", "inserted:")
     screenshot(page)
     page.locator("#next").focus()
     page.keyboard.press("Enter")
@@ -849,7 +845,7 @@ def test_a_test_set_is_browsed_page_by_page(
 
 
 @pytest.mark.slow
-def test_what_is_right_in_a_set_is_folded_or_left_out(
+def test_rows_without_errors_are_folded_or_hidden(
     open_page: Open, screenshot: Callable[[Any], None]
 ) -> None:
     page = open_page("/#sets")
@@ -871,7 +867,7 @@ def test_what_is_right_in_a_set_is_folded_or_left_out(
 
 
 @pytest.mark.slow
-def test_a_set_has_one_player_which_loads_what_is_listened_to(open_page: Open) -> None:
+def test_set_has_one_player_that_loads_only_what_is_played(open_page: Open) -> None:
     page = open_page("/#sets")
     page.wait_for_selector("#utterances article")
     asked = []
@@ -890,7 +886,7 @@ def test_a_set_has_one_player_which_loads_what_is_listened_to(open_page: Open) -
 
 
 @pytest.mark.slow
-def test_a_set_that_doesnt_fit_the_model_says_so(open_page: Open) -> None:
+def test_set_that_does_not_fit_the_model_says_so(open_page: Open) -> None:
     page = open_page("/#sets")
     page.wait_for_selector("#utterances article")
     page.select_option("#model", "tiny-ar")
@@ -902,9 +898,11 @@ def test_a_set_that_doesnt_fit_the_model_says_so(open_page: Open) -> None:
 
 
 @pytest.mark.slow
-def test_every_function_is_reached_with_the_keyboard_and_seen(open_page: Open, site: Site) -> None:
+def test_every_control_is_reached_with_the_keyboard_and_visible(
+    open_page: Open, site: Site
+) -> None:
     page = open_page()
-    # Listened for from the start: playwright takes a moment to catch choosers, and a key is faster.
+    # Watched from the start: playwright takes a moment to catch choosers, and a key is faster.
     choosers: list[Any] = []
     page.on("filechooser", lambda chooser: choosers.append(chooser))
     page.wait_for_selector("#choose:enabled")
@@ -949,7 +947,7 @@ def test_every_function_is_reached_with_the_keyboard_and_seen(open_page: Open, s
 
 
 @pytest.mark.slow
-def test_arrow_keys_go_through_words_and_pictures(open_page: Open, site: Site) -> None:
+def test_arrow_keys_move_through_words_and_pictures(open_page: Open, site: Site) -> None:
     page = open_page()
     upload(page, site.folder / "spoken.wav")
     shown(page)
@@ -966,16 +964,14 @@ def test_arrow_keys_go_through_words_and_pictures(open_page: Open, site: Site) -
     page.keyboard.press("Shift+ArrowRight")
     assert seconds(page) == pytest.approx(1 + step, abs=0.01)
     page.keyboard.press("ArrowUp")
-    told = "document.getElementById('letters').getAttribute('aria-valuetext')"
-    until(page, f"{told}.includes('blank')")
+    text = "document.getElementById('letters').getAttribute('aria-valuetext')"
+    until(page, f"{text}.includes('blank')")
     page.keyboard.press("Space")
     until(page, "!document.getElementById('player').paused")
 
 
 @pytest.mark.slow
-def test_a_screen_reader_finds_landmarks_and_a_name_for_everything(
-    open_page: Open, site: Site
-) -> None:
+def test_screen_reader_finds_landmarks_and_names(open_page: Open, site: Site) -> None:
     page = open_page()
     upload(page, site.folder / "spoken.wav")
     shown(page)
@@ -1000,7 +996,7 @@ def test_a_screen_reader_finds_landmarks_and_a_name_for_everything(
 
 
 @pytest.mark.slow
-def test_nothing_moves_for_those_who_want_it_still(open_page: Open) -> None:
+def test_reduced_motion_stops_animations(open_page: Open) -> None:
     page = open_page(reduced_motion="reduce", permissions=["microphone"])
     page.click("#record:enabled")
     page.wait_for_selector(".recording")
@@ -1009,7 +1005,7 @@ def test_nothing_moves_for_those_who_want_it_still(open_page: Open) -> None:
 
 
 @pytest.mark.slow
-def test_a_long_recording_of_several_segments_has_their_times(open_page: Open, site: Site) -> None:
+def test_recording_of_several_segments_shows_their_times(open_page: Open, site: Site) -> None:
     page = open_page()
     upload(page, site.folder / "several.wav")
     shown(page)
@@ -1035,7 +1031,7 @@ def random_segments(seed: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_saved_files_are_what_the_command_line_writes(open_page: Open) -> None:
+def test_saved_files_are_those_of_the_command_line(open_page: Open) -> None:
     page = open_page()
     for seed in range(20):
         segments = random_segments(seed)
@@ -1056,7 +1052,7 @@ def test_saved_files_are_what_the_command_line_writes(open_page: Open) -> None:
 
 
 @pytest.mark.slow
-def test_the_transcript_can_be_saved_and_copied(open_page: Open, site: Site) -> None:
+def test_transcript_can_be_saved_and_copied(open_page: Open, site: Site) -> None:
     page = open_page(permissions=["clipboard-read", "clipboard-write"])
     upload(page, site.folder / "spoken.wav")
     text = shown(page)

@@ -13,22 +13,22 @@ from speech.serving import server
 from utils import UserError
 
 
-def test_port_that_is_taken_is_told_of() -> None:
+def test_port_in_use_is_refused() -> None:
     with server.bind("127.0.0.1", 0) as bound:
         bound.listen()
         port = bound.getsockname()[1]
-        with pytest.raises(UserError, match=f"--port={port} can't be served: Address already in"):
+        with pytest.raises(UserError, match=f"--port={port} can't be used: Address already in"):
             server.bind("127.0.0.1", port)
 
 
-def test_address_of_another_machine_is_told_of() -> None:
-    with pytest.raises(UserError, match=r"--host=192\.0\.2\.1 --port=0 can.t be served"):
+def test_address_of_another_machine_is_refused() -> None:
+    with pytest.raises(UserError, match=r"--host=192\.0\.2\.1 --port=0 can.t be used"):
         server.bind("192.0.2.1", 0)
 
 
 @pytest.mark.parametrize("host", ["x" * 70, "ä..b"])
-def test_host_that_is_no_name_is_told_of(host: str) -> None:
-    with pytest.raises(UserError, match=f"--host={host} --port=0 can't be served"):
+def test_invalid_host_is_refused(host: str) -> None:
+    with pytest.raises(UserError, match=f"--host={host} --port=0 can't be used"):
         server.bind(host, 0)
 
 
@@ -54,7 +54,7 @@ server.serve(app, bound)
 """
 
 
-def test_thread_that_can_t_be_broken_off_doesn_t_keep_a_stopped_server() -> None:
+def test_stuck_thread_does_not_delay_the_end_of_the_server() -> None:
     command = [sys.executable, "-c", STUCK]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:

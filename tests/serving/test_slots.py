@@ -1,4 +1,4 @@
-"""Places for requests."""
+"""Slots for requests."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from speech.serving.errors import RequestError
 from speech.serving.slots import Slots
 
 
-def test_more_than_there_are_places_are_told_to_come_back() -> None:
+def test_requests_without_a_slot_are_asked_to_retry() -> None:
     taken: list[int] = []
     slots = Slots(2, "requests wait", taken.append)
     with slots.one(), slots.one():

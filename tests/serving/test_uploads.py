@@ -1,4 +1,4 @@
-"""Files of uploads, and how slowly they may come."""
+"""Files and time limits of uploads."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ from speech.serving import uploads
 from speech.serving.errors import RequestError
 
 
-def test_file_is_gone_behind_the_block_and_may_be_before(tmp_path: Path) -> None:
+def test_file_is_removed_after_the_block_and_may_be_removed_earlier(tmp_path: Path) -> None:
     with uploads.stored(str(tmp_path)) as file:
         file.write(b"x")
         assert [str(each) for each in tmp_path.iterdir()] == [file.name]
@@ -25,7 +25,7 @@ def test_file_is_gone_behind_the_block_and_may_be_before(tmp_path: Path) -> None
         Path(file.name).unlink()
 
 
-def test_disk_that_is_full_is_told_of(tmp_path: Path) -> None:
+def test_full_disk_is_reported(tmp_path: Path) -> None:
     def write() -> None:
         with full_disk(1000), uploads.stored(str(tmp_path)) as file:
             file.write(bytes(2000))
@@ -37,7 +37,7 @@ def test_disk_that_is_full_is_told_of(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_too_many_open_files_are_told_of(tmp_path: Path) -> None:
+def test_too_many_open_files_are_reported(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     free = os.open(os.devnull, os.O_RDONLY)
     os.close(free)
@@ -65,7 +65,7 @@ async def read(request: Request) -> int:
     return len(b"".join([each async for each in uploads.chunks(request, 10**9)]))
 
 
-def test_body_that_trickles_is_broken_off() -> None:
+def test_slow_body_is_refused() -> None:
     trickle = request_of(lambda: {"type": "http.request", "body": b"x", "more_body": True}, 0.05)
     with (
         mock.patch.object(uploads, "IDLE_SECONDS", 0.3),
@@ -75,7 +75,7 @@ def test_body_that_trickles_is_broken_off() -> None:
     assert raised.value.status == 408
 
 
-def test_long_body_that_comes_steadily_is_read_whole() -> None:
+def test_long_steady_body_is_read_completely() -> None:
     left = iter(range(9, -1, -1))
     steady = request_of(
         lambda: {"type": "http.request", "body": bytes(8000), "more_body": next(left) > 0}, 0.05
@@ -88,7 +88,7 @@ def test_long_body_that_comes_steadily_is_read_whole() -> None:
 
 
 def sent(content: bytes, folder: Path, kind: str = FORM) -> tuple[bytes, dict[str, str]]:
-    """What is received of a body: the recording, and the other fields."""
+    """Returns what is received of a body: the recording, and the other fields."""
 
     async def receive() -> dict[str, object]:
         return {"type": "http.request", "body": content}
@@ -114,7 +114,7 @@ def test_recording_is_the_field_audio_or_file(
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "expected"),
     [
         (form(part("sound", bytes(99), "x.wav")), "field 'sound' holds a file: send the recording"),
         (form(part("model", b"a", "x.txt")), "field 'model' holds a file: .* as audio or file"),
@@ -124,8 +124,10 @@ def test_recording_is_the_field_audio_or_file(
         (form(part("file", b"a"), part("file", b"b")), "more than one field audio or file: send"),
     ],
 )
-def test_form_without_one_recording_is_refused(tmp_path: Path, content: bytes, told: str) -> None:
-    with pytest.raises(RequestError, match=told) as raised:
+def test_form_without_one_recording_is_refused(
+    tmp_path: Path, content: bytes, expected: str
+) -> None:
+    with pytest.raises(RequestError, match=expected) as raised:
         sent(content, tmp_path)
     assert raised.value.status == 400
     assert not list(tmp_path.iterdir())
@@ -134,7 +136,7 @@ def test_form_without_one_recording_is_refused(tmp_path: Path, content: bytes, t
 @pytest.mark.parametrize(
     "kind", ["audio/wav", "AUDIO/WAV; rate=16000", "Video/mp4", "file-path/raw-bytes"]
 )
-def test_body_is_a_recording_by_its_type(tmp_path: Path, kind: str) -> None:
+def test_body_with_a_type_of_audio_is_a_recording(tmp_path: Path, kind: str) -> None:
     assert sent(b"a sound", tmp_path, kind) == (b"a sound", {})
 
 

@@ -380,7 +380,7 @@ def test_another_set_of_that_name_in_the_bucket_is_left_alone(
         there = replace(index, corpus_digest="of another")
     put(emulator, f"{own_bucket}/t.index.json", there.to_json().encode())
     message = refusal(local, own_bucket)
-    assert message.startswith(f"{own_bucket}/t.index.json is of another set")
+    assert message.startswith(f"{own_bucket}/t.index.json belongs to another set")
     assert "remove that one, or upload to another folder" in message
     assert list(objects(emulator, own_bucket)) == ["t.index.json"]
 

@@ -12,7 +12,7 @@ import pytest
 from emulator import Emulator
 from tiny_shards import random_utterances, write_shards
 
-from speech.corpora.formats.librispeech import librispeech
+from speech.corpora.formats.librispeech import find_utterances
 from speech.features.front_end import FrontEnd
 from speech.preparation.write_shards import prepare
 from speech.shards import verify
@@ -239,7 +239,7 @@ def test_after_removing_what_is_damaged_and_preparing_again_all_is_whole(
         padded=True,
         stride=2,
     )
-    utterances, target = librispeech([str(tmp_path / "speech")]), str(tmp_path / "t")
+    utterances, target = find_utterances([str(tmp_path / "speech")]), str(tmp_path / "t")
     prepare(utterances, target, settings, 0, workers=1, strict=False)
     whole = {name: read(name) for name in storage.sizes(f"{glob.escape(target)}.*")}
     damaged = [f"{target}.00000000", f"{target}.00000004"]

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 from absl import flags
 
-from speech.engines import tpu_estimator
+from speech.engines import errors
 from utils import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -98,9 +98,7 @@ def run_here(door: ModuleType, *given: str) -> None:
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(door, "FLAGS", parsed(door, *given))
-        patch.setattr(
-            tpu_estimator, "quieten", lambda level: None
-        )  # it would quieten the tests too
+        patch.setattr(errors, "quieten", lambda level: None)  # it would quieten the tests too
         door.main()
 
 

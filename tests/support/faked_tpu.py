@@ -16,7 +16,7 @@ from tensorflow.python.framework import kernels
 from tensorflow.python.tpu import tpu_system_metadata
 from tensorflow.python.training import evaluation, monitored_session
 
-from speech.engines.tpu_estimator import Device, TpuSettings, find_device
+from speech.engines.devices import Device, TpuSettings, find_device
 
 CORES = 8
 

@@ -256,7 +256,7 @@ def use_names(path: Path) -> None:
 
     folder = str(path.parent)
     content = path.read_bytes()
-    checkpoints.give_up_damaged(folder)
+    checkpoints.drop_damaged(folder)
     path.write_bytes(content)
     checkpoints.steps_of(checkpoints.find_checkpoint(folder, None))
 
@@ -292,18 +292,18 @@ def make_receipt(folder: Path) -> Path:
 
 
 def use_receipt(path: Path) -> None:
-    from speech.preparation import write_shards as prepare
+    from speech.preparation import resume
 
-    prepare._good_receipt(str(path.parent.parent / "t"), str(path))
+    resume._read_receipt(str(path.parent.parent / "t"), str(path))
 
 
 def make_history(folder: Path) -> Path:
-    from speech.training.history import HISTORY_FILE, History, Look, TrainingPoint
+    from speech.training.history import HISTORY_FILE, DevResult, History, TrainingPoint
 
     history = History(str(folder), 0)
     for step in (3, 6):
         history.add(TrainingPoint(step, 1.5, 1e-3))
-        history.add(Look(step, 1.5, 0.5, 0.2, None, None, True))
+        history.add(DevResult(step, 1.5, 0.5, 0.2, None, None, True))
     history.save()
     return folder / HISTORY_FILE
 
@@ -313,7 +313,7 @@ def use_history(path: Path) -> None:
 
     history = History(str(path.parent), 6)
     mean_loss(history.training)
-    history.best, history.looked_at(6)
+    history.best, history.is_evaluated(6)
     History(str(path.parent), 6).save()
 
 

@@ -16,8 +16,8 @@ from speech.decoding.beam_search import BeamSettings
 from speech.networks.config import save_config
 from speech.serving.schemas import requests
 from speech.serving.services.catalogue import open_catalogue
-from speech.serving.services.listening import Listener
-from speech.serving.services.test_sets import Recognised, TestSet
+from speech.serving.services.test_sets import RecognisedUtterance, TestSet
+from speech.serving.services.transcription import TranscriptionWorkers
 from utils import ENGLISH, Alphabet
 
 # What the tiny network, whose values are random, makes of noise is "ujujzj" and the like: with
@@ -84,9 +84,9 @@ def _heard(folder: Path, utterances: Sequence[TinyUtterance]) -> list[str]:
     models, scorers = [str(folder / "tiny")], [str(folder / "tiny.scorer")]
     catalogue = open_catalogue(models, scorers, BeamSettings(), UTTERANCES)
     with ThreadPoolExecutor(1) as threads:
-        listener = Listener(threads, 1, SECONDS, UTTERANCES)
+        listener = TranscriptionWorkers(threads, 1, SECONDS, UTTERANCES)
 
-        async def page() -> list[Recognised]:
+        async def page() -> list[RecognisedUtterance]:
             share = listener.share(still_wanted)
             choice = catalogue.choose(requests.read({}))
             return await TestSet(shards, None).page(choice, 0, UTTERANCES, listener, share)

@@ -10,33 +10,7 @@ import soundfile
 
 from speech.corpora.utterance import Utterance
 from speech.features.front_end import FrontEnd
-from speech.preparation.preflight import (
-    CLIPPING,
-    CONTRADICTION,
-    DUPLICATE,
-    EMPTY,
-    ERROR,
-    EXTREME_LENGTH,
-    LABEL_TOO_LONG,
-    LEAKED_AUDIO,
-    LEAKED_TRANSCRIPT,
-    MISSING,
-    NO_SPEECH,
-    NO_TRANSCRIPT,
-    OFFSET,
-    SHARED_SPEAKER,
-    SILENCE,
-    SILENT_EDGE,
-    SPEECH_RATE,
-    TOO_LONG,
-    TOO_SHORT,
-    UNALIGNABLE,
-    UNKNOWN_CHARACTERS,
-    UNREADABLE,
-    WARNING,
-    WRONG_SCALE,
-    WRONG_SIZE,
-)
+from speech.preparation.preflight_findings import Kind, Severity
 from speech.shards.index import ShardSettings
 from utils import ENGLISH
 
@@ -132,25 +106,29 @@ def planted_corpus(folder: Path) -> Corpus:
 
 def _plant_files(corpus: Corpus) -> None:
     errors: dict[str, tuple[str, Callable[[Path], object]]] = {
-        "gone": (MISSING, Path.unlink),
-        "damaged": (UNREADABLE, lambda path: path.write_bytes(b"no sound at all")),
-        "cut-wav": (WRONG_SIZE, lambda path: _cut(path, 100)),
+        "gone": (Kind.MISSING, Path.unlink),
+        "damaged": (Kind.UNREADABLE, lambda path: path.write_bytes(b"no sound at all")),
+        "cut-wav": (Kind.WRONG_SIZE, lambda path: _cut(path, 100)),
     }
     for name, (kind, spoil) in errors.items():
         utterance = corpus.add(name)
         spoil(corpus.folder / f"{name}.wav")
-        size = None if kind == MISSING else (corpus.folder / f"{name}.wav").stat().st_size
+        size = None if kind == Kind.MISSING else (corpus.folder / f"{name}.wav").stat().st_size
         corpus.sets["train"][-1] = replace(utterance, audio_bytes=size)
-        corpus.plant(utterance, kind, severity=ERROR)
+        corpus.plant(utterance, kind, severity=Severity.ERROR)
     flac = corpus.add("cut-flac", suffix=".flac")
     _cut(corpus.folder / "cut-flac.flac", 5000)
-    corpus.plant(flac, UNREADABLE, severity=ERROR)
-    corpus.plant(corpus.add("no-audio", audio_path=None), MISSING, severity=ERROR)
-    corpus.plant(corpus.add("shrunk", stated_bytes=10**6), WRONG_SIZE, severity=ERROR)
-    corpus.plant(corpus.add("grown", stated_bytes=47958), WRONG_SIZE, severity=WARNING)
-    corpus.plant(corpus.add("shorter", stated_seconds=4.8), WRONG_SIZE, severity=ERROR)
+    corpus.plant(flac, Kind.UNREADABLE, severity=Severity.ERROR)
+    corpus.plant(corpus.add("no-audio", audio_path=None), Kind.MISSING, severity=Severity.ERROR)
+    corpus.plant(corpus.add("shrunk", stated_bytes=10**6), Kind.WRONG_SIZE, severity=Severity.ERROR)
+    corpus.plant(
+        corpus.add("grown", stated_bytes=47958), Kind.WRONG_SIZE, severity=Severity.WARNING
+    )
+    corpus.plant(
+        corpus.add("shorter", stated_seconds=4.8), Kind.WRONG_SIZE, severity=Severity.ERROR
+    )
     corpus.add("rounded", stated_seconds=2 + zlib.crc32(b"rounded") % 200 / 100 + 0.04)
-    corpus.plant(corpus.add("empty", np.zeros(0), "hello"), EMPTY, severity=ERROR)
+    corpus.plant(corpus.add("empty", np.zeros(0), "hello"), Kind.EMPTY, severity=Severity.ERROR)
 
 
 def _cut(path: Path, less: int) -> None:
@@ -158,67 +136,73 @@ def _cut(path: Path, less: int) -> None:
 
 
 def _plant_texts(corpus: Corpus) -> None:
-    corpus.plant(corpus.add("untold", text=None), NO_TRANSCRIPT, severity=ERROR)
+    corpus.plant(corpus.add("untold", text=None), Kind.NO_TRANSCRIPT, severity=Severity.ERROR)
     unknown = corpus.add(
         "unknown", voice("unknown", 2), "caf\u00e9 42 \u0634 na\u00efve caf\u00e9s"
     )
-    corpus.plant(unknown, UNKNOWN_CHARACTERS, severity=ERROR)
+    corpus.plant(unknown, Kind.UNKNOWN_CHARACTERS, severity=Severity.ERROR)
     labels = corpus.add("labels", voice("labels", 11))
-    corpus.plant(labels, LABEL_TOO_LONG, severity=ERROR)
+    corpus.plant(labels, Kind.LABEL_TOO_LONG, severity=Severity.ERROR)
     text = words("unalignable", 150)
     unalignable = corpus.add("unalignable", voice("unalignable", 2), text)
-    corpus.plant(unalignable, UNALIGNABLE, severity=ERROR)
-    corpus.plant(unalignable, SPEECH_RATE, severity=WARNING)
+    corpus.plant(unalignable, Kind.UNALIGNABLE, severity=Severity.ERROR)
+    corpus.plant(unalignable, Kind.SPEECH_RATE, severity=Severity.WARNING)
     for name, labels_of in (("hasty", 75), ("slow", 8)):
         utterance = corpus.add(name, voice(name, 3), words(name, labels_of))
-        corpus.plant(utterance, SPEECH_RATE, severity=WARNING)
+        corpus.plant(utterance, Kind.SPEECH_RATE, severity=Severity.WARNING)
 
 
 def _plant_sounds(corpus: Corpus) -> None:
     rng = np.random.default_rng(0)
     silences = {"zeros": np.zeros(2 * RATE), "hiss": 1e-4 * rng.normal(size=2 * RATE)}
     for name, samples in silences.items():
-        corpus.plant(corpus.add(name, samples), SILENCE, severity=ERROR)
+        corpus.plant(corpus.add(name, samples), Kind.SILENCE, severity=Severity.ERROR)
     tone = 0.2 * np.sin(2 * np.pi * 440 * np.arange(2 * RATE) / RATE)
     for name, samples in {"noise": 0.1 * rng.normal(size=2 * RATE), "tone": tone}.items():
-        corpus.plant(corpus.add(name, samples), NO_SPEECH, severity=WARNING)
+        corpus.plant(corpus.add(name, samples), Kind.NO_SPEECH, severity=Severity.WARNING)
     long = voice("long", 40)
     utterance = corpus.add("long", long, words("long", 140))
-    corpus.plant(utterance, TOO_LONG, severity=ERROR)
-    corpus.plant(utterance, EXTREME_LENGTH, SPEECH_RATE, severity=WARNING)
+    corpus.plant(utterance, Kind.TOO_LONG, severity=Severity.ERROR)
+    corpus.plant(utterance, Kind.EXTREME_LENGTH, Kind.SPEECH_RATE, severity=Severity.WARNING)
     loud = np.clip(5 * voice("clipped", 3), -1, 1)
-    corpus.plant(corpus.add("clipped", loud), CLIPPING, severity=WARNING)
+    corpus.plant(corpus.add("clipped", loud), Kind.CLIPPING, severity=Severity.WARNING)
     scaled, path = corpus.add("scaled"), corpus.folder / "scaled.wav"
     soundfile.write(path, 32768 * soundfile.read(path)[0], RATE, subtype="FLOAT")
     corpus.sets["train"][-1] = replace(scaled, audio_bytes=path.stat().st_size)
-    corpus.plant(scaled, WRONG_SCALE, severity=WARNING)
+    corpus.plant(scaled, Kind.WRONG_SCALE, severity=Severity.WARNING)
     turned_down = 0.5 * np.clip(5 * voice("turned-down", 3), -1, 1)
-    corpus.plant(corpus.add("turned-down", turned_down), CLIPPING, severity=WARNING)
-    corpus.plant(corpus.add("offset", voice("offset", 3) + 0.1), OFFSET, severity=WARNING)
+    corpus.plant(corpus.add("turned-down", turned_down), Kind.CLIPPING, severity=Severity.WARNING)
+    corpus.plant(
+        corpus.add("offset", voice("offset", 3) + 0.1), Kind.OFFSET, severity=Severity.WARNING
+    )
     quiet = 1e-3 * rng.normal(size=3 * RATE)
     for name, pieces in (("late", (0, 1)), ("early", (1, 0))):
         spoken = (quiet, voice(name, 3))
         samples = np.concatenate([spoken[piece] for piece in pieces])
         utterance = corpus.add(name, samples, words(name, 3 * LABELS_A_SECOND))
-        corpus.plant(utterance, SILENT_EDGE, severity=WARNING)
-    corpus.plant(corpus.add("snippet", voice("snippet", 0.08), "a"), TOO_SHORT, severity=WARNING)
+        corpus.plant(utterance, Kind.SILENT_EDGE, severity=Severity.WARNING)
+    corpus.plant(
+        corpus.add("snippet", voice("snippet", 0.08), "a"),
+        Kind.TOO_SHORT,
+        severity=Severity.WARNING,
+    )
 
 
 def _plant_between_sets(corpus: Corpus) -> None:
     twin = corpus.add("twin", voice("twice", 3), words("twice", 42))
     again = corpus.add("twin-again", voice("twice", 3), twin.transcript, suffix=".flac")
-    corpus.plant(again, DUPLICATE, severity=WARNING)
+    corpus.plant(again, Kind.DUPLICATE, severity=Severity.WARNING)
     denied = corpus.add("twin-denied", voice("twice", 3), words("denied", 42))
-    corpus.plant(denied, DUPLICATE, severity=WARNING)
-    corpus.plant(denied, CONTRADICTION, severity=ERROR)
+    corpus.plant(denied, Kind.DUPLICATE, severity=Severity.WARNING)
+    corpus.plant(denied, Kind.CONTRADICTION, severity=Severity.ERROR)
     first = corpus.sets["train"][0]
     samples, _ = soundfile.read(str(first.audio_path))
     leaked = corpus.add("leaked", samples, first.transcript, "test", ".flac")
-    corpus.plant(leaked, LEAKED_AUDIO, severity=ERROR, set_name="test")
+    corpus.plant(leaked, Kind.LEAKED_AUDIO, severity=Severity.ERROR, set_name="test")
     second = corpus.sets["train"][1]
     assert second.transcript is not None
     text = second.transcript.upper().lower() + " "
     said = corpus.add("said", voice("said", len(text) / LABELS_A_SECOND), text, "dev")
-    corpus.plant(said, LEAKED_TRANSCRIPT, severity=WARNING, set_name="dev")
+    corpus.plant(said, Kind.LEAKED_TRANSCRIPT, severity=Severity.WARNING, set_name="dev")
     anna = corpus.add("anna-again", set_name="test", speaker="anna")
-    corpus.plant(anna, SHARED_SPEAKER, severity=WARNING, set_name="test")
+    corpus.plant(anna, Kind.SHARED_SPEAKER, severity=Severity.WARNING, set_name="test")

@@ -64,7 +64,7 @@ def tiny_config(
         rng = np.random.default_rng(0)
         numbers = rng.uniform(2, 4, [2, heard.bins]).tolist()
         statistics = Statistics(tuple(numbers[0]), tuple(numbers[1]))
-    network = NetworkConfig(heard.bins, alphabet.size, name, **TINY[name])
+    network = NetworkConfig.of(heard.bins, alphabet.size, name, **TINY[name])
     return ModelConfig(heard, alphabet, network, TrainingConfig(), statistics)
 
 

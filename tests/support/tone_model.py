@@ -16,7 +16,7 @@ from utils import ENGLISH
 TONES = {"a": 1, "b": 2, "c": 4, "t": 6, " ": 7}
 FRONT_END = FrontEnd(mel_filters=8, normalisation=NONE)
 # The context of the default network.
-NETWORK = NetworkConfig(
+NETWORK = NetworkConfig.of(
     8, ENGLISH.size, "deep_speech_lstm", context_size=19, dense_unit_size=8, recurrent_unit_size=8
 )
 

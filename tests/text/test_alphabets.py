@@ -1,4 +1,4 @@
-"""A corpus's characters: counted, shown, suspected, written as an alphabet, and missed in one."""
+"""Counting characters, suspicious and unknown ones, and alphabet files."""
 # ruff: noqa: RUF001 - letters that look alike are the point
 
 import csv
@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wcwidth import wcswidth
 
 from speech.corpora.utterance import Utterance
 from speech.text import alphabets
@@ -28,11 +29,15 @@ from utils import ENGLISH, UTF_8, Alphabet, AlphabetError, UserError
 
 @dataclass(frozen=True)
 class Placed:
-    """An utterance that knows where it is from."""
+    """An utterance and its place in a corpus."""
 
     utterance_id: str
     transcript: str | None
     place: str = ""
+
+    @property
+    def where(self) -> str:
+        return self.place or self.utterance_id
 
 
 def corpus(*texts: str | None) -> list[Placed]:
@@ -77,7 +82,7 @@ def test_every_occurrence_is_counted_once(texts: list[str]) -> None:
 # --- Showing --------------------------------------------------------------------------------------
 
 
-def test_the_table_shows_each_character_with_what_is_known_of_it() -> None:
+def test_the_table_shows_each_character_with_its_counts() -> None:
     text = alphabets.table(count_characters(corpus("ab b", "a\u0301b\u200b 5\u0330")))
     lines = [line.split("  ") for line in text.splitlines()]
     cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
@@ -96,24 +101,24 @@ def test_the_table_shows_each_character_with_what_is_known_of_it() -> None:
 def test_columns_are_aligned_whatever_the_script() -> None:
     counts = count_characters([Placed("a", "你aب\u0301 \u200b"), Placed("אב", "a")])
     lines = alphabets.table(counts).splitlines()
-    places = {alphabets._width(line[: line.index("U+")]) for line in lines[1:]}
-    assert places == {alphabets._width(lines[0][: lines[0].index("code")])}
+    places = {wcswidth(line[: line.index("U+")]) for line in lines[1:]}
+    assert places == {wcswidth(lines[0][: lines[0].index("code")])}
 
 
-def test_what_is_written_from_right_to_left_is_isolated_and_nothing_else() -> None:
+def test_only_right_to_left_text_is_isolated_in_the_table() -> None:
     table = alphabets.table(count_characters([Placed("id", "aب"), Placed("אב", "a")]))
     latin, arabic = table.splitlines()[1:]
     assert arabic.startswith("\u2068ب\u2069") and arabic.endswith("Arabic among Latin")
     assert latin.startswith("a ") and latin.endswith("id, \u2068אב\u2069")
 
 
-def test_capitals_beside_small_letters_are_told_of_unless_a_language_says_what_to_do() -> None:
+def test_upper_and_lower_case_letters_are_reported_unless_there_is_a_language() -> None:
     counts = count_characters(corpus("Ala ma kota. Kot ma Alę, Ż"))
     *_, space, hint = alphabets.table(counts).splitlines()
-    assert space == "" and hint.startswith("2 letters are there as capitals and small (A and a, K")
+    assert space == "" and hint.startswith("2 letters occur in upper and in lower case (A and a, K")
     assert "--language=CODE" in hint
     for text, language in (("ala", None), ("ALA 5", None), ("Ala", "pl"), ("你好", None)):
-        assert "capitals" not in alphabets.table(count_characters(corpus(text)), language)
+        assert "upper" not in alphabets.table(count_characters(corpus(text)), language)
 
 
 @given(st.characters(exclude_categories=["Cs"]))
@@ -125,7 +130,7 @@ def test_any_character_can_be_shown(character: str) -> None:
 # --- Suspicion ------------------------------------------------------------------------------------
 
 
-def test_what_is_no_letter_is_suspicious() -> None:
+def test_characters_other_than_letters_are_suspicious() -> None:
     assert suspected("don't 5 €%,\u00a0\u200f\a\u0301") == {
         "5": "digit",
         "€": "symbol",
@@ -155,7 +160,7 @@ def test_joiners_belong_to_scripts_whose_letters_they_join() -> None:
     assert suspected("ab\u200cc", "pl") == {"\u200c": "invisible"}
 
 
-def test_letters_that_a_language_does_not_have_are_suspicious() -> None:
+def test_letters_outside_a_languages_alphabet_are_suspicious() -> None:
     assert suspected("el niño ç", "es") == {"ç": "not Spanish"}
     assert suspected("it's", "de") == {"'": "punctuation"}
     assert suspected("it's", "en") == {}
@@ -163,7 +168,7 @@ def test_letters_that_a_language_does_not_have_are_suspicious() -> None:
         suspected("a", "german")
 
 
-def test_without_known_letters_a_language_suspects_no_letter_of_the_corpus() -> None:
+def test_a_language_without_known_letters_suspects_no_letter() -> None:
     text = "zażółć d'artagnan qx, 5 д"
     found = {",": "punctuation", "5": "digit", "д": "Cyrillic among Latin"}
     assert suspected(text, "pl") == suspected(text, "PL") == suspected(text) == found
@@ -190,7 +195,7 @@ WRITABLE = st.characters(exclude_categories=["Cs"], exclude_characters="\r\n").f
     st.sets(st.one_of(st.sampled_from(" #\\'\u0301\ufeff\u2028\x0b\x85"), WRITABLE), min_size=1),
     st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=3),
 )
-def test_what_is_written_is_read(
+def test_a_written_alphabet_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, characters: set[str], comments: list[str]
 ) -> None:
     path = tmp_path_factory.mktemp("alphabet") / "alphabet.txt"
@@ -217,26 +222,24 @@ def test_the_file_has_comments_the_space_first_and_then_code_points(tmp_path: Pa
     ]
 
 
-def test_another_alphabet_is_not_overwritten_and_the_same_is_left_alone(tmp_path: Path) -> None:
+def test_another_alphabet_is_not_overwritten_and_the_same_one_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "alphabet.txt"
     path.write_text("\ufeff# mine\r\na\r\nb\r\n", encoding="utf-8", newline="")
     before = path.read_bytes()
     write_alphabet(str(path), "ba", ["other comments"])
-    with pytest.raises(UserError, match=r"alphabet\.txt is there .*: remove it, or name another"):
+    with pytest.raises(UserError, match=r"alphabet\.txt exists .*: remove it, or name another"):
         write_alphabet(str(path), "abc")
     assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("characters", [[], ["ab"], ["a", "\n"], ["\r"], ["a\u0301"], ["\ud800"]])
-def test_what_is_no_alphabet_is_not_written(tmp_path: Path, characters: list[str]) -> None:
+def test_an_invalid_alphabet_is_not_written(tmp_path: Path, characters: list[str]) -> None:
     with pytest.raises(AlphabetError):
         write_alphabet(str(tmp_path / "alphabet.txt"), characters)
     assert not list(tmp_path.iterdir())
 
 
-def test_the_name_of_the_bytes_names_no_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_utf_8_is_not_the_name_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"--alphabet=utf-8 .* \./utf-8"):
         write_alphabet("utf-8", "ab")
@@ -260,8 +263,8 @@ def test_an_alphabet_in_a_bucket_is_written_and_read(own_bucket: str) -> None:
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
-    told = r"letters\.txt can't be read: No such file.* Check the path given by --alphabet"
-    with pytest.raises(UserError, match=told):
+    message = r"letters\.txt can't be read: No such file.* Check the path given by --alphabet"
+    with pytest.raises(UserError, match=message):
         read_alphabet(str(tmp_path / "letters.txt"))
     with pytest.raises(UserError, match="can't be read: Is a directory"):
         read_alphabet(str(tmp_path))
@@ -273,7 +276,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
 def reported(
     tmp_path: Path, utterances: list[Placed], alphabet: Alphabet = ENGLISH
 ) -> tuple[Unknown | None, list[dict[str, str]]]:
-    """What is told, and the rows of the file."""
+    """Returns the unknown characters and the rows of the file."""
     path = tmp_path / "report" / "unknown.csv"
     found = report_unknown(iter(utterances), alphabet, str(path))
     if found is None:
@@ -307,14 +310,14 @@ def test_all_unknown_characters_are_found_with_all_their_utterances(tmp_path: Pa
     assert rows[5]["place"] == "train.csv:9" and rows[5]["transcript"] == "über"
 
 
-def test_no_more_than_the_most_frequent_characters_are_told(tmp_path: Path) -> None:
+def test_the_message_names_only_the_most_frequent_characters(tmp_path: Path) -> None:
     found, rows = reported(tmp_path, corpus("абвгдежзийклмн", "б"))
     assert found is not None and found.everything and len(rows) == 2
     lines = found.text().splitlines()
     assert len(lines) == 12 and lines[0].startswith("  б") and "and 4 characters more" in lines[10]
 
 
-def test_one_utterance_is_told_as_one_and_arabic_is_isolated(tmp_path: Path) -> None:
+def test_one_utterance_is_singular_and_arabic_is_isolated(tmp_path: Path) -> None:
     found, rows = reported(tmp_path, [Placed("هه", "aب")])
     assert found is not None
     assert found.characters[0].line() == (
@@ -327,7 +330,7 @@ def test_composed_letters_of_the_alphabet_are_known(tmp_path: Path) -> None:
     assert reported(tmp_path, corpus("e\u0301", None), Alphabet(("é",))) == (None, [])
 
 
-def test_names_that_are_no_utf8_are_written_all_the_same(tmp_path: Path) -> None:
+def test_names_outside_utf_8_are_written(tmp_path: Path) -> None:
     found, rows = reported(tmp_path, [Placed("a\udcff", "ü \ud800", "b\udcfe.csv:2")])
     assert found is not None and "b\udcfe.csv:2" in found.text()
     assert rows[0]["utterance_id"] == "a\\udcff" and rows[0]["place"] == "b\\udcfe.csv:2"
@@ -343,7 +346,7 @@ def test_a_file_that_can_not_be_written_is_named(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["unknown.csv"]
 
 
-def test_a_large_corpus_of_another_script_takes_little_time_room_and_memory(
+def test_a_large_corpus_of_another_script_takes_little_time_space_and_memory(
     tmp_path: Path,
 ) -> None:
     def many(number: int) -> Iterator[Placed]:

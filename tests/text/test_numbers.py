@@ -48,7 +48,7 @@ def test_plain_numbers_are_spelt(language: str, text: str, expected: str) -> Non
         ("fr", "1er 2e"),
     ],
 )
-def test_what_may_be_no_plain_number_is_left_to_be_reported(language: str, text: str) -> None:
+def test_numbers_that_may_be_something_else_stay_in_digits(language: str, text: str) -> None:
     given_text = text.replace("am 4 mai", "am 4. Mai")
     assert spelt(language, given_text) == text
 
@@ -69,7 +69,7 @@ def test_digits_of_other_scripts_are_read_as_0_to_9(language: str, text: str) ->
     assert in_western_digits(spelt(language, arabic)) == spelt(language, text)
 
 
-def test_an_ordinals_dot_is_told_from_a_sentences() -> None:
+def test_the_dot_of_an_ordinal_is_distinguished_from_a_full_stop() -> None:
     assert spelt("de", "Es sind 4.") == "es sind vier"
     assert spelt("tr", "4. kat, 4.") == "4 kat dört"
 
@@ -107,12 +107,12 @@ def test_a_run_of_thousands_of_digits_stays() -> None:
         assert spelt("en", text) == text
 
 
-def test_numbers_are_spelt_of_known_languages_only() -> None:
-    with pytest.raises(UserError, match=r"--language=pl, only in en, .*without --spell_numbers"):
+def test_numbers_are_spelt_only_in_known_languages() -> None:
+    with pytest.raises(UserError, match=r"--language=pl, only en, .*without --spell_numbers"):
         TranscriptRules("PL", spell_numbers=True)
 
 
-def test_without_num2words_the_remedy_is_told() -> None:
+def test_a_missing_num2words_is_reported_with_the_remedy() -> None:
     with (
         mock.patch.dict(sys.modules, {"num2words": None}),
         pytest.raises(UserError, match=r"pip install num2words==0\.5\.14"),
@@ -120,11 +120,11 @@ def test_without_num2words_the_remedy_is_told() -> None:
         TranscriptRules("en", spell_numbers=True)
 
 
-def test_a_language_that_num2words_lacks_is_named() -> None:
+def test_a_language_unknown_to_num2words_is_named() -> None:
     import num2words
 
     with (
         mock.patch.object(num2words, "CONVERTER_CLASSES", {}),
-        pytest.raises(UserError, match="doesn't know the language 'tr'"),
+        pytest.raises(UserError, match="doesn't support the language 'tr'"),
     ):
         TranscriptRules("tr", spell_numbers=True)

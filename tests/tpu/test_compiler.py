@@ -1,4 +1,4 @@
-"""The TPU's compiler itself, on the recurrent layers, the loss and what can't be compiled."""
+"""The TPU's compiler, on recurrent layers, the loss, and programs that don't compile."""
 
 import functools
 import json
@@ -21,14 +21,14 @@ from speech.tpu.compiler import REQUIREMENTS, Compiled, compile_program, find_py
 from speech.tpu.estimate import TOPOLOGIES, estimate
 from utils import UserError
 
-BATCH, FRAMES, INPUTS, UNITS, LETTERS, LABELS = 8, 24, 128, 128, 29, 6
+BATCH, FRAMES, INPUTS, UNITS, CLASSES, LABELS = 8, 24, 128, 128, 29, 6
 
 
-def lowered(function: Callable[..., Any], *shapes: tf.TensorSpec) -> bytes:
-    """The HLO of a function of tensors."""
+def lower(function: Callable[..., Any], *shapes: tf.TensorSpec) -> bytes:
+    """Returns the HLO of a function of tensors."""
     compilable = tf.function(function, jit_compile=True, autograph=False)
-    lower = compilable.experimental_get_compiler_ir(*shapes)
-    return lower(stage="hlo_serialized", device_name="/device:CPU:0")
+    stages = compilable.experimental_get_compiler_ir(*shapes)
+    return stages(stage="hlo_serialized", device_name="/device:CPU:0")
 
 
 def compiled(hlo: bytes, topology: str, python: str) -> Compiled:
@@ -47,7 +47,7 @@ LAYERS: dict[str, tuple[Callable[..., Any], Sequence[tuple[int, ...]]]] = {
 
 @functools.cache
 def layer_and_loss(cell: str) -> bytes:
-    """The HLO of a recurrent layer's loss and its gradients by all weights and the inputs."""
+    """Returns the HLO of a recurrent layer's loss and its gradients."""
     layer, weights = LAYERS[cell]
 
     def step(
@@ -62,18 +62,18 @@ def layer_and_loss(cell: str) -> bytes:
             hidden = layer(features, length, *weights, tf.bfloat16)
             if cell != "rnn":
                 hidden = tf.einsum("dbfu->fbu", hidden[0])  # both directions summed
-        logits = tf.einsum("fbu,ul->bfl", hidden, output)  # hidden: [frames, batch, units]
+        logits = tf.einsum("fbu,uc->bfc", hidden, output)  # hidden: [frames, batch, units]
         with tf.name_scope("loss"):
             loss = tf.reduce_sum(ctc_loss(logits, length, label, label_length))
         return loss, *tf.gradients(loss, [features, output, *weights])
 
-    return lowered(
+    return lower(
         step,
         tf.TensorSpec([BATCH, FRAMES, INPUTS]),
         tf.TensorSpec([BATCH], tf.int32),
         tf.TensorSpec([BATCH, LABELS], tf.int32),
         tf.TensorSpec([BATCH], tf.int32),
-        tf.TensorSpec([UNITS, LETTERS]),
+        tf.TensorSpec([UNITS, CLASSES]),
         *(tf.TensorSpec(shape) for shape in weights),
     )
 
@@ -93,10 +93,10 @@ def test_recurrent_layer_and_loss_compile_with_their_gradients(
     found = estimate(program.text)
     assert found.cycles["recurrent"] > 0 and found.cycles["loss"] > 0
     assert found.endless_loops == 0
-    # An element at a time is what a TPU can't do, and what its compiler has no estimate of.
+    # A TPU is slow at operations by element, for which its compiler has no estimate.
     assert not re.findall(r"[ )}](?:gather|scatter)\(", program.text)
 
-    # The layer's two loops, forward and backward, count for all of their frames.
+    # The layer's two loops, forward and backward, count once for each frame.
     one_turn = program.text.replace(f"constant({FRAMES})", "constant(1)")
     once = estimate(one_turn)
     assert once.endless_loops == 2
@@ -104,14 +104,14 @@ def test_recurrent_layer_and_loss_compile_with_their_gradients(
     assert loops > 0 and rest == 0
 
 
-# --- What the compiler knows of a TPU -------------------------------------------------------------
+# --- The compiler's numbers of TPUs ---------------------------------------------------------------
 
 
 @functools.cache
 def product(size: int, dtype: tf.DType) -> bytes:
-    """The HLO of the product of two square matrices."""
+    """Returns the HLO of the product of two square matrices."""
     matrix = tf.TensorSpec([size, size], dtype)
-    return lowered(lambda left, right: left @ right, matrix, matrix)
+    return lower(lambda left, right: left @ right, matrix, matrix)
 
 
 @pytest.mark.parametrize(
@@ -124,8 +124,8 @@ def product(size: int, dtype: tf.DType) -> bytes:
 def test_large_product_takes_little_longer_than_at_the_peak(
     compiler_python: str, topology: str
 ) -> None:
-    """So that flops_a_cycle is what the compiler expects of all of a core's matrix units."""
-    size = 4096  # below it, a v6e waits for its memory
+    """That is, flops_a_cycle is what the compiler expects of all of a core's matrix units."""
+    size = 4096  # smaller ones are limited by memory bandwidth on a v6e
     program = compiled(product(size, tf.bfloat16), topology, compiler_python)
     cycles = estimate(program.text).cycles.total()
     assert 0.75 < 2 * size**3 / cycles / TOPOLOGIES[topology].flops_a_cycle <= 1
@@ -142,11 +142,11 @@ def test_program_too_large_for_the_memory_has_the_compilers_reason(
     assert TOPOLOGIES[topology].memory_bytes / 2**30 == pytest.approx(float(available), abs=0.01)
 
 
-# --- What goes wrong ------------------------------------------------------------------------------
+# --- Failures -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("garbage", [b"", b"no program", b"\x0a\x05hello"])
-def test_garbage_is_an_error_of_the_compiler(compiler_python: str, garbage: bytes) -> None:
+def test_invalid_program_is_an_error_of_the_compiler(compiler_python: str, garbage: bytes) -> None:
     program = compiled(garbage, "v5e", compiler_python)
     assert program.error and not program.out_of_memory and program.text == ""
 
@@ -159,17 +159,17 @@ def test_unknown_topology_is_an_error_of_the_compiler(compiler_python: str) -> N
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        ("echo a warning >&2; kill -9 $$", ": it was ended by SIGKILL. Look"),
-        ("echo first >&2; echo No space left. >&2; exit 1", ": No space left. Look"),
-        ("exit 3", ": exit status 3. Look"),
-        ("exit 0", ": exit status 0. Look"),
+        ("echo a warning >&2; kill -9 $$", ": it was ended by SIGKILL. Check"),
+        ("echo first >&2; echo No space left. >&2; exit 1", ": No space left. Check"),
+        ("exit 3", ": exit status 3. Check"),
+        ("exit 0", ": exit status 0. Check"),
     ],
 )
-def test_compiler_that_breaks_down_is_told(tmp_path: Path, script: str, reason: str) -> None:
+def test_crash_of_the_compiler_is_reported(tmp_path: Path, script: str, reason: str) -> None:
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\n{script}\n")
     python.chmod(0o755)
-    with pytest.raises(UserError, match=r"broke down on v5e:2x2.*--train_batch_size") as error:
+    with pytest.raises(UserError, match=r"crashed on v5e:2x2.*--train_batch_size") as error:
         compile_program(b"", "v5e:2x2", str(python))
     assert reason in str(error.value)
 
@@ -177,7 +177,7 @@ def test_compiler_that_breaks_down_is_told(tmp_path: Path, script: str, reason: 
 # --- The environment ------------------------------------------------------------------------------
 
 
-def test_named_python_is_taken_if_it_has_the_compiler(compiler_python: str) -> None:
+def test_named_python_is_used_if_it_has_the_compiler(compiler_python: str) -> None:
     assert find_python(compiler_python) == compiler_python
 
 
@@ -194,7 +194,7 @@ def test_named_python_without_the_compiler_is_refused(named: str, reason: str) -
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the compiler's environment would be made, instead of in the repository."""
+    """Folder of the compiler's environment, instead of the one in the repository."""
     folder = tmp_path / "environment"
     monkeypatch.setattr(compiler, "ENVIRONMENT", folder)
     return folder
@@ -202,7 +202,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def commands(environment: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The commands that make the environment; they make no more than a file."""
+    """The commands that make the environment, which is one file instead."""
     ran: list[list[str]] = []
 
     def run(command: list[str], **unused: Any) -> subprocess.CompletedProcess[str]:
@@ -229,14 +229,14 @@ def test_environment_is_made_once(environment: Path, commands: list[list[str]]) 
     venv, install = commands
     assert venv == [sys.executable, "-m", "venv", "--clear", str(environment)]
     assert install[0] == python and install[-2:] == list(REQUIREMENTS)
-    # Otherwise pip takes for installed what $PYTHONPATH leads to, and leaves it out.
+    # Otherwise pip takes packages on $PYTHONPATH for installed, and skips them.
     assert install[1] == "-I"
     assert find_python(None) == python and len(commands) == 2
 
 
 @NEEDS_NEW_PYTHON
 @pytest.mark.parametrize("damage", ["other versions", "half", "no marker", "no python"])
-def test_environment_that_is_not_the_one_asked_for_is_made_anew(
+def test_unsuitable_environment_is_made_again(
     environment: Path, commands: list[list[str]], damage: str
 ) -> None:
     find_python(None)
@@ -256,28 +256,28 @@ def test_environment_that_is_not_the_one_asked_for_is_made_anew(
 
 
 @NEEDS_NEW_PYTHON
-def test_environment_that_cannot_be_filled_is_removed_and_told(
+def test_environment_without_its_packages_is_removed_and_the_reason_reported(
     environment: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A real environment, for which pip is given nothing to install from."""
+    """With a real environment, for which pip has no package index."""
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     with pytest.raises(UserError) as error:
         find_python(None)
-    for part in (str(environment), f"No matching distribution found for {REQUIREMENTS[0]}. See"):
+    for part in (str(environment), f"No matching distribution found for {REQUIREMENTS[0]}. Check"):
         assert part in str(error.value)
     assert "--compiler_python" in str(error.value)
     assert not environment.exists()
 
 
 @NEEDS_NEW_PYTHON
-def test_environment_where_nothing_can_be_written_is_told(environment: Path) -> None:
+def test_unwritable_environment_is_reported(environment: Path) -> None:
     environment.write_text("no folder")
     with pytest.raises(UserError, match="can't be made"):
         find_python(None)
 
 
-def test_python_too_old_for_the_compiler_is_told(
+def test_python_too_old_for_the_compiler_is_refused(
     environment: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = SimpleNamespace(version_info=(3, 10, 12, "final", 0), version="3.10.12 (main, Linux)")
@@ -289,13 +289,15 @@ def test_python_too_old_for_the_compiler_is_told(
     assert not environment.exists()
 
 
-def test_worker_tells_of_an_exception_without_words(compiler_python: str, tmp_path: Path) -> None:
-    """What has no message has at least a name."""
+def test_worker_reports_an_exception_without_a_message(
+    compiler_python: str, tmp_path: Path
+) -> None:
+    """By the name of its class."""
     call = (
         f"import sys; sys.path.insert(0, {str(compiler.WORKER.parent)!r}); "
         "import libtpu_worker as worker\n"
-        "def compiled(*unused): raise MemoryError\n"
-        f"worker.compiled = compiled; worker.main({__file__!r}, 'v5e:2x2', '/dev/null')"
+        "def compile_hlo(*unused): raise MemoryError\n"
+        f"worker.compile_hlo = compile_hlo; worker.main({__file__!r}, 'v5e:2x2', '/dev/null')"
     )
     worker = subprocess.run(
         [compiler_python, "-I", "-c", call], capture_output=True, text=True, check=True

@@ -1,18 +1,18 @@
-"""What a compiled program's text says of its time, on programs written by hand."""
+"""Estimates read from the texts of programs that are written by hand."""
 
 import pytest
 
 from speech.tpu.estimate import OTHER, PARTS, TOPOLOGIES, Estimate, Topology, estimate
 from utils import UserError
 
-# What the compiler writes beside an instruction that it has no estimate for.
+# The compiler's annotation of an instruction for which it has no estimate.
 NO_ESTIMATE = 9223372036854775807
 
 
 def instruction(
     operation: str, cycles: int | None = None, scope: str = "", result: str = "f32[8,128]"
 ) -> str:
-    """A line of a computation, as libtpu writes it."""
+    """Returns a line of a computation, as libtpu writes it."""
     # Layouts look like calls: {1,0:T(8,128)(2,1)S(1)}.
     line = f"  %it.1 = {result}"
     line += "{1,0:T(8,128)(2,1)S(1)} " if "(" not in result else " "
@@ -37,14 +37,14 @@ def loop(name: str, scope: str, result: str = "(s32[]{:T(128)}, f32[8,128]{1,0:T
 
 
 def computation(name: str, *lines: str) -> str:
-    """`ENTRY main` is the program's entry."""
+    """Returns a computation's text; name: `ENTRY main` for the program's entry."""
     entry, name = ("ENTRY ", name[6:]) if name.startswith("ENTRY ") else ("", name)
     header = f"{entry}%{name} (arg.1: (s32[], f32[8,128])) -> (s32[], f32[8,128]) {{"
     return "\n".join([header, *lines, "}\n"])
 
 
 def condition(name: str, bound: str) -> str:
-    """A loop's condition; bound: the right side of the instruction it compares with."""
+    """Returns a loop's condition; bound: the instruction whose result it compares with."""
     return computation(
         f"{name}_condition",
         "  %arg.1 = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}) parameter(0)",
@@ -86,7 +86,7 @@ def program(*computations: str) -> str:
         ("", OTHER),
     ],
 )
-def test_cycles_count_for_the_part_that_the_scope_names(scope: str, part: str) -> None:
+def test_cycles_count_for_the_part_of_their_scope(scope: str, part: str) -> None:
     text = program(computation("ENTRY main", instruction("fusion", 304, scope)))
     assert estimate(text).cycles == {part: 304}
 
@@ -105,8 +105,8 @@ def test_cycles_of_a_part_are_added_up() -> None:
     assert found.unpriced_bytes == 0 and found.endless_loops == 0
 
 
-def test_what_a_fusion_holds_counts_with_the_fusion() -> None:
-    """The estimate beside a fusion is of all that it does."""
+def test_instructions_in_a_fusion_count_only_with_the_fusion() -> None:
+    """The fusion's estimate includes them."""
     text = program(
         computation("fused_computation.1", instruction("convolution", 1000, "loss/MatMul")),
         computation("ENTRY main", instruction("fusion", 304, "loss/MatMul")),
@@ -117,7 +117,7 @@ def test_what_a_fusion_holds_counts_with_the_fusion() -> None:
 # --- Loops ----------------------------------------------------------------------------------------
 
 
-def test_loops_body_counts_as_often_as_it_turns() -> None:
+def test_body_of_a_loop_counts_once_for_each_turn() -> None:
     text = program(
         computation(
             "scan_body",
@@ -135,8 +135,8 @@ def test_loops_body_counts_as_often_as_it_turns() -> None:
     assert found.endless_loops == 0
 
 
-def test_loops_turns_are_those_that_the_compiler_writes_beside_it() -> None:
-    """Where the bound is no constant of the condition."""
+def test_turns_are_read_from_the_loops_annotation() -> None:
+    """If the bound is no constant of the condition."""
     counted = loop("scan", "loss/while") + ', backend_config={"known_trip_count":{"n":"865"}}'
     text = program(
         computation("scan_body", instruction("fusion", 2, "loss/while/add")),
@@ -147,7 +147,7 @@ def test_loops_turns_are_those_that_the_compiler_writes_beside_it() -> None:
     assert found.cycles == {"loss": 1730} and found.endless_loops == 0
 
 
-def test_nested_loops_turns_are_multiplied() -> None:
+def test_turns_of_nested_loops_are_multiplied() -> None:
     text = program(
         computation("inner_body", instruction("fusion", 10, "loss/while/while/add")),
         condition("inner", "constant(16)"),
@@ -162,8 +162,8 @@ def test_nested_loops_turns_are_multiplied() -> None:
     assert estimate(text).cycles == {"loss": 55 * (3 + 16 * 10)}
 
 
-def test_whats_in_a_loop_counts_for_the_loops_part() -> None:
-    """A gradient's loop runs what the compiler has given names of elsewhere, or none."""
+def test_instructions_in_a_loop_count_for_the_loops_part() -> None:
+    """In a gradient's loop the compiler gives instructions other names, or none."""
     text = program(
         computation("inner_body", instruction("fusion", 1)),
         condition("inner", "constant(3)"),
@@ -179,7 +179,7 @@ def test_whats_in_a_loop_counts_for_the_loops_part() -> None:
     assert estimate(text).cycles == {"recurrent": 2 * (10 + 100 + 3)}
 
 
-def test_loop_without_a_bound_is_counted_once_and_told() -> None:
+def test_loop_without_a_bound_counts_once_and_is_reported() -> None:
     text = program(
         computation("inner_body", instruction("fusion", 10, "recurrent/add")),
         condition("inner", "get-tuple-element(%arg.1), index=1"),
@@ -237,7 +237,7 @@ def test_instruction_without_an_estimate_counts_its_bytes(
     ],
     ids=lambda line: line.split("= ")[1].split("(%")[0].split()[-1],
 )
-def test_instruction_that_takes_no_time_counts_nothing(line: str) -> None:
+def test_instruction_that_takes_no_time_is_not_counted(line: str) -> None:
     found = estimate(program(computation("ENTRY main", line, instruction("fusion", 5, "loss/add"))))
     assert found.cycles == {"loss": 5} and found.unpriced_bytes == 0
 
@@ -261,7 +261,7 @@ def test_text_without_any_estimate_is_refused(text: str) -> None:
 # --- Time -----------------------------------------------------------------------------------------
 
 
-def test_milliseconds_are_cycles_by_the_clock() -> None:
+def test_milliseconds_are_cycles_divided_by_the_clock_rate() -> None:
     slow = Topology("slow:1x1", memory_bytes=1, peak_flops=8e9, flops_a_cycle=8)
     found = Estimate()
     found.cycles.update({"loss": 2_000_000, OTHER: 500})
@@ -275,7 +275,7 @@ def test_milliseconds_are_cycles_by_the_clock() -> None:
     ("name", "megahertz"),
     [("v2", 700), ("v3", 940), ("v4", 1050), ("v5e", 1500), ("v6e", 1750)],
 )
-def test_clock_that_follows_from_the_peak_is_near_the_published_one(
+def test_clock_rate_that_follows_from_the_peak_is_near_the_published_one(
     name: str, megahertz: float
 ) -> None:
     assert TOPOLOGIES[name].hertz / 1e6 == pytest.approx(megahertz, rel=0.02)
@@ -284,9 +284,7 @@ def test_clock_that_follows_from_the_peak_is_near_the_published_one(
 @pytest.mark.parametrize(
     ("name", "gibibytes"), [("v2", 8), ("v3", 16), ("v4", 32), ("v5e", 16), ("v6e", 32)]
 )
-def test_memory_is_the_published_one_without_what_the_compiler_keeps(
-    name: str, gibibytes: int
-) -> None:
-    """The test of the compiler itself, in test_tpu_compiler.py, has the exact numbers."""
+def test_memory_is_the_published_one_minus_the_compilers_reserve(name: str, gibibytes: int) -> None:
+    """test_compiler.py compares the exact numbers with the compiler's."""
     published = gibibytes * 2**30
     assert 0.93 * published < TOPOLOGIES[name].memory_bytes < published

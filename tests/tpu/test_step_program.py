@@ -21,14 +21,14 @@ from speech.tpu.step_program import RNG_DEFAULT, training_step
 from utils import ENGLISH
 
 BATCH, FRAMES, BINS, LABELS = 4, 40, 8, 12
-NETWORK = NetworkConfig(
+NETWORK = NetworkConfig.of(
     BINS, ENGLISH.size, conv_channels=(2, 3), recurrent_unit_size=8, context_size=5
 )
 
-# Operations whose names say whether two graphs compute the same.
+# Operations by whose names two graphs are compared.
 PRODUCTS = ("Conv2D", "MatMul", "Einsum")
 
-Shape = tuple[str, tuple[int, ...]]  # of a type and lengths
+Shape = tuple[str, tuple[int, ...]]  # type, and lengths of the axes
 
 
 def model_config(bfloat16: bool) -> ModelConfig:
@@ -51,7 +51,7 @@ def program(config: ModelConfig) -> Any:
 
 @pytest.fixture(scope="module")
 def graph(config: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> tf.Graph:
-    """What TPUEstimator builds to train on one core."""
+    """The graph that TPUEstimator builds to train on one core."""
     folder = tmp_path_factory.mktemp("graph")
     run = tpu_estimator.RunSettings(str(folder), train_batch_size=BATCH, eval_batch_size=BATCH)
     batching = Batching(BATCH, static=True)
@@ -77,7 +77,7 @@ def shape_of(shape: Any) -> Shape:
 def test_arguments_are_a_cores_batch_and_the_variables_of_the_graph(
     program: Any, graph: tf.Graph
 ) -> None:
-    """The variables, Adam's among them, are float32 whatever the products are in."""
+    """The variables, including Adam's, are float32 whatever the type of the products."""
     batch, variables = (
         [shape_of(each) for each in program.host_program_shape.parameters[part]]
         for part in (slice(5), slice(5, None))
@@ -109,7 +109,7 @@ def test_results_are_the_curves_and_all_variables(program: Any) -> None:
 
 
 def test_products_are_those_of_the_graph(program: Any, graph: tf.Graph) -> None:
-    # A name may have been given on the way as well: `name;StatefulPartitionedCall/name`.
+    # Lowering may add a name: `name;StatefulPartitionedCall/name`.
     names = {
         each.metadata.op_name.split("StatefulPartitionedCall/")[-1]
         for each in instructions(program)
@@ -119,11 +119,11 @@ def test_products_are_those_of_the_graph(program: Any, graph: tf.Graph) -> None:
     in_graph = {
         node.name
         for node in faked_tpu.computation(graph)
-        # Those of loops are in functions of their own, without scopes.
+        # Those of loops are in separate functions, without scopes.
         if any(op in node.op for op in PRODUCTS) and "/" in node.name
     }
     assert in_step <= in_graph
-    # Only what nobody asks for is left out: gradients of the features and of constants.
+    # Only unused gradients are left out: those of the features and of constants.
     assert all(name.startswith("gradients/convolutions/") for name in in_graph - in_step)
     backward = "gradients/convolutions/Conv2D_grad/Conv2DBackpropFilter"
     assert {"convolutions/Conv2D", "loss/MatMul", "output/einsum/Einsum", backward} <= in_step
@@ -133,20 +133,20 @@ def test_products_are_those_of_the_graph(program: Any, graph: tf.Graph) -> None:
     }
 
 
-def test_products_are_in_the_type_that_is_asked_for(program: Any, config: ModelConfig) -> None:
-    asked = "BF16" if config.training.bfloat16 else "F32"
+def test_products_are_in_the_compute_type(program: Any, config: ModelConfig) -> None:
+    expected = "BF16" if config.training.bfloat16 else "F32"
     kinds: dict[str, set[str]] = {}
     for each in instructions(program):
         if each.opcode in ("dot", "convolution"):
             part = next((part for part in PARTS if PARTS[part].search(each.metadata.op_name)), "")
             kinds.setdefault(part, set()).add(shape_of(each.shape)[0])
-    assert kinds["convolutions"] == {asked}
-    # Some of a gradient's products are put out in float32, from factors in bfloat16.
-    assert asked in kinds["recurrent"] and kinds["recurrent"] <= {asked, "F32"}
+    assert kinds["convolutions"] == {expected}
+    # Some of a gradient's products are float32, from factors in bfloat16.
+    assert expected in kinds["recurrent"] and kinds["recurrent"] <= {expected, "F32"}
 
 
-def test_dropout_draws_with_the_tpus_own_generator(program: Any) -> None:
-    """Once for what goes into the recurrent layer, once for what comes out."""
+def test_dropout_draws_with_the_tpus_generator(program: Any) -> None:
+    """Once for the inputs of the recurrent layer, and once for its outputs."""
     drawn = [each for each in instructions(program) if each.opcode == "rng-bit-generator"]
     assert [shape_of(each.shape.tuple_shapes[0]) for each in drawn] == 2 * [("U64", (2,))]
     assert {shape_of(each.shape.tuple_shapes[1]) for each in drawn} == {
@@ -162,7 +162,7 @@ def test_one_core_has_nothing_to_sum_with_others(program: Any, graph: tf.Graph) 
 
 
 def test_every_part_of_the_estimate_is_named_in_the_step(program: Any) -> None:
-    """Forward and in the gradients, so that no part's time is counted elsewhere."""
+    """In the forward pass and in the gradients, so that no part's time counts elsewhere."""
     names = {each.metadata.op_name for each in instructions(program)}
     for part, pattern in PARTS.items():
         found = {name for name in names if pattern.search(name)}
@@ -171,13 +171,13 @@ def test_every_part_of_the_estimate_is_named_in_the_step(program: Any) -> None:
         assert part == "optimizer" or backward, part
 
 
-def test_step_is_as_large_as_it_is_asked_for() -> None:
+def test_step_has_the_given_shapes() -> None:
     model_fn = model.model_fn_builder(model_config(bfloat16=False), model_dir="")
     hlo = training_step(model_fn, BATCH, frames=51, bins=BINS, labels=3)
     program = hlo_pb2.HloModuleProto.FromString(hlo)
     features, _, label, *_ = map(shape_of, program.host_program_shape.parameters)
     assert features == ("F32", (BATCH, 51, BINS)) and label == ("S32", (BATCH, 3))
-    # Logits of 26 outputs.
+    # The logits have 26 outputs.
     assert ("F32", (BATCH, 26, ENGLISH.size)) in {
         shape_of(each.shape) for each in instructions(program)
     }

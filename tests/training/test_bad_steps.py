@@ -1,4 +1,4 @@
-"""Steps that aren't finite, through a TPUEstimator on shards with a broken utterance."""
+"""Steps that aren't finite, trained by TPUEstimator on shards with a broken utterance."""
 
 from pathlib import Path
 from typing import Any
@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 from doors import TINY_NETWORK, assert_error, run_door
 from tiny_shards import TinyUtterance, random_utterances, write_shards
-from tiny_training import TRAINING, build, checkpointed
+from tiny_training import TRAINING, checkpointed, engine_in
 
+from speech.engines import step_state
+from speech.engines.engine import Callbacks, StepState
+from speech.engines.stopping import Stopping
 from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.training_input import TrainingInput, training_input_fn, utterance_ids
 from speech.shards.shard_set import ShardSet
-from speech.training import bad_steps, step_state
+from speech.training.bad_steps import BadSteps
 from utils import UserError
 
 BINS = 8
@@ -40,7 +43,7 @@ def input_fn(shards: ShardSet, start_step: int = 0, with_ids: bool = False) -> A
 
 
 def bad_step_of(shards: ShardSet) -> int:
-    """The step of the first epoch that the broken utterance comes in."""
+    """Returns the step of the first epoch that trains on the broken utterance."""
     batches = input_fn(shards)({"batch_size": 2}).take(3)
     finite = [np.isfinite(features["features"]).all() for features, _ in batches]
     return 1 + finite.index(False)
@@ -57,14 +60,14 @@ def test_bad_step_changes_nothing_and_its_utterance_is_named(
         named.append((step, ids))
         return ids
 
-    trained = build(tmp_path)
+    engine = engine_in(tmp_path)
     before: dict[str, Any] = {}
     for step in range(1, 4):
-        trained.train(
-            input_fn(broken, step - 1),
-            max_steps=step,
-            hooks=[bad_steps.BadStepHook(1, utterances_of)],
+        watched = BadSteps(step - 1, 1, utterances_of)
+        reached = engine.train(
+            input_fn(broken, step - 1), step, 1.0, Callbacks(Stopping(), watched.check)
         )
+        assert reached == step
         now = checkpointed(tmp_path)
         assert all(np.isfinite(value).all() for value in now.values())
         if before:
@@ -78,15 +81,22 @@ def test_bad_step_changes_nothing_and_its_utterance_is_named(
 
 
 def test_more_bad_steps_than_allowed_end_training(broken: ShardSet, tmp_path: Path) -> None:
+    watched = BadSteps(0, 0, lambda step: [f"utterance of {step}"])
     with pytest.raises(UserError) as error:
-        build(tmp_path).train(
-            input_fn(broken),
-            max_steps=3,
-            hooks=[bad_steps.BadStepHook(0, lambda step: [f"utterance of {step}"])],
+        engine_in(tmp_path).train(
+            input_fn(broken), 3, 1.0, Callbacks(Stopping(), on_step=watched.check)
         )
     message = str(error.value)
     assert f"utterance of {bad_step_of(broken)}" in message
     assert "more than --max_bad_steps=0" in message and "--learning_rate" in message
+
+
+def test_bad_steps_before_the_training_was_resumed_are_not_named_again() -> None:
+    watched = BadSteps(5, 2, lambda step: [f"utterance of {step}"])
+    watched.check(StepState(6, 1.0, bad_steps=2, latest_bad_step=5))
+    # A TPU takes several steps between two calls.
+    with pytest.raises(UserError, match=r"of step 8 .*utterance of 8.* 3 such steps"):
+        watched.check(StepState(10, 1.0, bad_steps=3, latest_bad_step=8))
 
 
 def test_batch_of_finite_features_is_named_as_a_whole(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.image import imread
 
 from speech.training import curves
-from speech.training.history import Look, TrainingPoint
+from speech.training.history import DevResult, TrainingPoint
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,21 +21,21 @@ def training_of(losses: list[float | None], rate: float = 3e-4) -> list[Training
     return [TrainingPoint(step, loss, rate) for step, loss in enumerate(losses, start=1)]
 
 
-def look_at(step: int, wer: float, best: bool = False, beam: float | None = None) -> Look:
-    return Look(step, 30.0, wer, wer / 2, beam, beam, best)
+def dev_result(step: int, wer: float, best: bool = False, beam: float | None = None) -> DevResult:
+    return DevResult(step, 30.0, wer, wer / 2, beam, beam, best)
 
 
-LOOKS = [
-    look_at(10, 0.9, best=True, beam=0.8),
-    look_at(20, 0.25, best=True),
-    look_at(30, 0.5, beam=0.4),
+DEV_RESULTS = [
+    dev_result(10, 0.9, best=True, beam=0.8),
+    dev_result(20, 0.25, best=True),
+    dev_result(30, 0.5, beam=0.4),
 ]
 
 
 def panels(
-    training: list[TrainingPoint], looks: list[Look], steps_per_epoch: int = 10
+    training: list[TrainingPoint], dev_results: list[DevResult], steps_per_epoch: int = 10
 ) -> tuple[Axes, Axes, Axes]:
-    losses, errors, rates = curves.figure(training, looks, steps_per_epoch).axes
+    losses, errors, rates = curves.figure(training, dev_results, steps_per_epoch).axes
     return losses, errors, rates
 
 
@@ -47,9 +47,11 @@ def values(axes: Axes, label: str) -> tuple[list[float], list[float]]:
 
 
 @pytest.mark.parametrize("training", [[], training_of([400.0, None, 20.0])])
-@pytest.mark.parametrize("looks", [[], LOOKS])
-def test_whatever_there_is_becomes_a_png(training: list[TrainingPoint], looks: list[Look]) -> None:
-    png = curves.draw(training, looks, 7)
+@pytest.mark.parametrize("dev_results", [[], DEV_RESULTS])
+def test_whatever_there_is_becomes_a_png(
+    training: list[TrainingPoint], dev_results: list[DevResult]
+) -> None:
+    png = curves.draw(training, dev_results, 7)
     pixels = imread(io.BytesIO(png), format="png")  # [height, width, channels]
     assert pixels.shape[:2] == (1000, 1000)
     assert len(np.unique(pixels)) > 10
@@ -60,9 +62,9 @@ def test_a_long_run_is_drawn_in_seconds_with_its_shortest_spike() -> None:
     losses[123_456] = 5000.0
     training = training_of(losses)
     start = time.process_time()
-    curves.draw(training, LOOKS, 10_000)
+    curves.draw(training, DEV_RESULTS, 10_000)
     assert time.process_time() - start < 5
-    axes, _, _ = panels(training, LOOKS)
+    axes, _, _ = panels(training, DEV_RESULTS)
     (band,) = axes.collections
     vertices = np.concatenate([path.vertices for path in band.get_paths()])  # [points, 2]
     assert vertices[:, 1].max() == 5000
@@ -74,7 +76,7 @@ def test_a_long_run_is_drawn_in_seconds_with_its_shortest_spike() -> None:
 
 def test_losses_of_every_batch_and_of_dev_are_drawn_and_what_is_no_number_is_a_gap() -> None:
     losses = [8.0, None, float("inf"), float("nan"), 4.0]
-    axes, _, _ = panels(training_of(losses), LOOKS)
+    axes, _, _ = panels(training_of(losses), DEV_RESULTS)
     assert values(axes, "training, batches") == (
         [1, 2, 3, 4, 5],
         pytest.approx([8, np.nan, np.nan, np.nan, 4], nan_ok=True),
@@ -84,7 +86,7 @@ def test_losses_of_every_batch_and_of_dev_are_drawn_and_what_is_no_number_is_a_g
 
 def test_the_running_mean_leaves_out_what_is_no_number() -> None:
     known = curves.running_mean(np.array([1, np.nan, 3, np.nan, 5, 6, 7, 8, 9, 10, 11.0]))
-    # At the start as many before as behind; at the end what there is.
+    # At the start as many before as after; at the end what there is.
     assert known[:3].tolist() == [1, 2, 3]
     assert known[-1] == np.mean([6, 7, 8, 9, 10, 11])
     gap = curves.running_mean(np.array([1.0] * 10 + [np.nan] * 11 + [2.0] * 10))
@@ -109,7 +111,7 @@ def test_ranges_leave_out_what_is_no_number() -> None:
 
 
 def test_error_rates_are_in_per_cent_and_the_beam_s_are_dotted() -> None:
-    _, axes, _ = panels([], LOOKS)
+    _, axes, _ = panels([], DEV_RESULTS)
     assert values(axes, "WER, greedy") == ([10, 20, 30], [90, 25, 50])
     assert values(axes, "CER, greedy") == ([10, 20, 30], [45, 12.5, 25])
     beam = pytest.approx([80, np.nan, 40], nan_ok=True)
@@ -120,22 +122,22 @@ def test_error_rates_are_in_per_cent_and_the_beam_s_are_dotted() -> None:
     assert {styles["WER, greedy"], styles["CER, greedy"]} == {"-"}
 
 
-def test_the_best_look_is_marked_and_in_the_title() -> None:
-    figure = curves.figure(training_of([9.0] * 30), LOOKS, 8)
+def test_the_best_result_is_marked_and_in_the_title() -> None:
+    figure = curves.figure(training_of([9.0] * 30), DEV_RESULTS, 8)
     assert figure.get_suptitle() == "Best WER 25.00%, at step 20 (epoch 2.5)"
     _, errors, _ = figure.axes
     assert values(errors, "best") == ([20], [25])
     assert [text.get_text() for text in errors.texts] == ["25.00%"]
 
 
-def test_without_a_best_look_none_is_marked() -> None:
-    figure = curves.figure([], [look_at(10, 0.5)], 8)
-    assert figure.get_suptitle() == "No best look at the development data yet"
+def test_without_a_best_result_none_is_marked() -> None:
+    figure = curves.figure([], [dev_result(10, 0.5)], 8)
+    assert figure.get_suptitle() == "No evaluation on the development set yet"
     assert "best" not in [line.get_label() for line in figure.axes[1].lines]
 
 
 def test_the_panels_share_their_steps_and_epochs_stand_on_top() -> None:
-    figure = curves.figure(training_of([9.0] * 45), LOOKS, 10)
+    figure = curves.figure(training_of([9.0] * 45), DEV_RESULTS, 10)
     figure.canvas.draw()
     for axes in figure.axes:
         assert axes.get_xlim() == pytest.approx((0, 45.9))

@@ -20,16 +20,16 @@ BLANK = ENGLISH.blank
 
 
 def sample_of(
-    labels: list[int], size: int = ENGLISH.size, output_seconds: float = 0.02, sure: float = 0.9
+    classes: list[int], size: int = ENGLISH.size, output_seconds: float = 0.02, sure: float = 0.9
 ) -> Sample:
-    """A network that is sure of one label at each output."""
-    probabilities = np.full([len(labels), size], (1 - sure) / (size - 1), np.float32)
-    probabilities[np.arange(len(labels)), labels] = sure
+    """Returns the sample of a network that is sure of one class at each output."""
+    probabilities = np.full([len(classes), size], (1 - sure) / (size - 1), np.float32)
+    probabilities[np.arange(len(classes)), classes] = sure
     return Sample("id-1", "", "", "", np.log(probabilities), output_seconds)
 
 
 def texts(sample: Sample, alphabet: Alphabet = ENGLISH) -> list[str]:
-    """What is written over the map: the id, then characters."""
+    """Returns the texts over the map: the id, then characters."""
     return [text.get_text() for text in module.figure(sample, alphabet).texts]
 
 
@@ -44,16 +44,16 @@ def test_a_longer_one_is_wider_up_to_a_limit() -> None:
     assert heat_map(sample_of([BLANK] * 2500), ENGLISH).shape == (400, 4000, 3)
 
 
-def test_a_probable_label_is_bright_where_it_is_and_dark_where_it_is_not() -> None:
+def test_a_probable_class_is_bright_where_it_is_and_dark_where_it_is_not() -> None:
     picture = heat_map(sample_of([0] * 5 + [BLANK] * 5), ENGLISH).astype(int).sum(axis=2)
-    row = picture[50 + 5]  # of the first label
+    row = picture[50 + 5]  # of the first class
     assert row[60 + 200] > 500  # the first half
     assert row[60 + 600] < 200
     blank = picture[400 - 40 - 5]
     assert blank[60 + 200] < 200 and blank[60 + 600] > 500
 
 
-def test_time_is_in_seconds_and_labels_are_named() -> None:
+def test_time_is_in_seconds_and_classes_are_named() -> None:
     axes = module.figure(sample_of([0] * 50, output_seconds=0.04), ENGLISH).axes[0]
     assert axes.get_xlim() == (0, 2)
     assert axes.get_xlabel() == "seconds"
@@ -61,7 +61,7 @@ def test_time_is_in_seconds_and_labels_are_named() -> None:
     assert "".join(names) == "abcdefghijklmnopqrstuvwxyz␣'∅"
 
 
-def test_the_greedy_text_stands_along_the_top_at_its_time() -> None:
+def test_the_greedy_text_is_along_the_top_at_its_time() -> None:
     sample = sample_of([BLANK, 7, 7, BLANK, 26, BLANK, 8, BLANK, 8, BLANK])
     assert greedy_decode(sample.log_probs, ENGLISH) == "h ii"
     figure = module.figure(sample, ENGLISH)
@@ -70,7 +70,7 @@ def test_the_greedy_text_stands_along_the_top_at_its_time() -> None:
     assert middles == pytest.approx([60 + 86.5 * output for output in (2, 4.5, 6.5, 8.5)])
 
 
-def test_of_a_text_without_room_the_beginning_stands() -> None:
+def test_of_a_text_without_room_the_beginning_is_shown() -> None:
     written = texts(sample_of([0, 1] * 500))  # 20 seconds, 50 characters in each
     assert written == ["id-1", *"ab" * 172, "a", "…"]  # 2600 / 7.5
 
@@ -97,21 +97,21 @@ def test_characters_that_crowd_move_to_both_sides() -> None:
 def test_no_peak_is_lost_when_outputs_are_more_than_columns() -> None:
     log_probs = np.full([1000, 2], -9, np.float32)
     log_probs[501, 1] = 0
-    pooled = module.pooled(log_probs, 300)
+    pooled = module.pool(log_probs, 300)
     assert pooled.shape == (300, 2)
     assert pooled.max() == 0
-    assert (module.pooled(log_probs, 1000) == log_probs).all()
-    assert (module.pooled(log_probs, 3000) == log_probs).all()
+    assert (module.pool(log_probs, 1000) == log_probs).all()
+    assert (module.pool(log_probs, 3000) == log_probs).all()
 
 
-def test_of_a_large_alphabet_the_most_probable_labels_are_shown() -> None:
+def test_of_a_large_alphabet_the_most_probable_classes_are_shown() -> None:
     size = 3001
     sample = sample_of([2000, size - 1, 7, 2999], size, sure=0.5)
-    rows = module.shown_labels(sample.log_probs)
+    rows = module.shown_classes(sample.log_probs)
     assert len(rows) == module.MOST_ROWS and rows == sorted(set(rows))
     assert {7, 2000, 2999, size - 1} <= set(rows)
     sample.log_probs[:, 7] = np.nan
-    assert 7 not in module.shown_labels(sample.log_probs)
+    assert 7 not in module.shown_classes(sample.log_probs)
 
 
 def test_what_is_no_number_is_grey_and_no_character() -> None:
@@ -127,7 +127,7 @@ def test_an_utterance_without_outputs_is_an_empty_map() -> None:
     assert heat_map(sample, ENGLISH).shape == (400, 1000, 3)
 
 
-def test_an_impossible_label_is_drawn_as_the_least_probable() -> None:
+def test_an_impossible_class_is_drawn_as_the_least_probable() -> None:
     sample = sample_of([0] * 10)
     sample.log_probs[:, 1:] = -np.inf
     picture = heat_map(sample, ENGLISH)

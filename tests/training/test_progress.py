@@ -1,18 +1,20 @@
-"""The numbers of the progress line, from a real session and a clock of the test's own."""
+"""The numbers of the progress line, by the clock of the test."""
 
 import itertools
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import tensorflow as tf
 
+from speech.engines.engine import StepState
 from speech.networks.config import TrainingConfig
-from speech.training import progress, step_state
-from speech.training.history import History
-from speech.training.progress import ProgressHook, Recorder, hours_minutes_seconds
+from speech.training import progress
+from speech.training.history import History, TrainingPoint
+from speech.training.progress import ProgressLog, Recorder, hours_minutes_seconds
 
-TRAINING = TrainingConfig(steps_per_epoch=4, learning_rate=1e-3, learning_rate_decay_factor=0.5)
+TRAINING = TrainingConfig(
+    steps_per_epoch=4, train_steps=12, learning_rate=1e-3, learning_rate_decay_factor=0.5
+)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +34,7 @@ def test_duration_is_written_as_hours_minutes_seconds(seconds: float, text: str)
 
 
 class Clock:
-    """Stands in for the module `time`."""
+    """Replaces the module `time`."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -60,24 +62,19 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def run_steps(clock: Clock, seconds: Iterator[float], steps: int, start: int = 0) -> None:
-    """Trains from step `start`: the loss of a step is its number, a step takes the next seconds."""
-    with tf.Graph().as_default():
-        step = tf.compat.v1.train.get_or_create_global_step()
-        told = step_state.updated(step, tf.cast(step, tf.float32), tf.constant(True))
-        with tf.control_dependencies([told]):
-            advance = step.assign_add(1)
-        begin = step.assign(start)
-        recorder = Recorder(TRAINING, 1.0, History("", 0))
-        hook = ProgressHook(recorder, audio_seconds=800.0, last_step=12)
-        with tf.compat.v1.train.SingularMonitoredSession(hooks=[hook]) as session:
-            session.raw_session().run(begin)
-            for _ in range(steps):
-                clock.now += next(seconds)
-                session.run(advance)
+    """Trains from step `start`: the loss of a step is the number of steps before it."""
+    recorder = Recorder(TRAINING, 1.0, History("", 0))
+    log = ProgressLog(TRAINING, audio_seconds=800.0)
+    for step in range(start + 1, start + steps + 1):
+        clock.now += next(seconds)
+        point = recorder.record(StepState(step, float(step - 1), 0, 0))
+        assert point
+        log.add(point)
+    log.end()
 
 
 def test_line_counts_from_the_end_of_the_first_step(lines: list[str], clock: Clock) -> None:
-    """The first step compiles for 500 s; those behind it take 4 s each, so every third tells."""
+    """The first step compiles for 500 s; later ones take 4 s each: a line every third step."""
     run_steps(clock, itertools.chain([500.0], itertools.repeat(4.0)), steps=7)
     assert len(lines) == 2
     numbers = [line.split("  ") for line in lines]
@@ -98,20 +95,28 @@ def test_loss_is_the_mean_since_the_last_line(lines: list[str], clock: Clock) ->
     assert losses == [pytest.approx(1.0), pytest.approx(3.5)]
 
 
-def test_stretch_that_ends_between_two_lines_tells_once_more(
-    lines: list[str], clock: Clock
-) -> None:
+def test_segment_that_ends_between_two_lines_logs_one_more(lines: list[str], clock: Clock) -> None:
     run_steps(clock, itertools.repeat(4.0), steps=3, start=8)
     assert len(lines) == 1
     assert lines[0].startswith("epoch 2.75  step 11/12  loss 9.00  learning rate 2.50e-04")
     assert lines[0].endswith("left 0:00:04")
 
 
-def test_stretch_of_one_run_tells_no_speed(lines: list[str], clock: Clock) -> None:
+def test_segment_of_one_run_logs_no_speed(lines: list[str], clock: Clock) -> None:
     run_steps(clock, itertools.repeat(4.0), steps=1, start=8)
     assert lines == ["step 9/12  loss 8.00"]
 
 
-def test_stretch_without_a_step_tells_nothing(lines: list[str], clock: Clock) -> None:
+def test_segment_without_a_step_logs_nothing(lines: list[str], clock: Clock) -> None:
     run_steps(clock, itertools.repeat(4.0), steps=0)
     assert lines == []
+
+
+def test_a_step_is_recorded_once_with_its_learning_rate() -> None:
+    history = History("", 0)
+    recorder = Recorder(TRAINING, 0.5, history)
+    assert recorder.record(StepState(0, 0.0, 0, 0)) is None
+    skipped = StepState(5, None, 1, 5)
+    point = TrainingPoint(5, None, 0.25e-3)
+    assert recorder.record(skipped) == recorder.record(skipped) == point
+    assert history.training == [point]

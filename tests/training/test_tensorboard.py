@@ -1,4 +1,4 @@
-"""What TensorBoard is given at a look: the event files are read back."""
+"""What TensorBoard shows of an evaluation: the event files are read back."""
 
 import os
 import re
@@ -20,10 +20,10 @@ from tensorboard.plugin_util import markdown_to_safe_html
 
 from speech.training import tensorboard
 from speech.training.heat_map import Sample, heat_map
-from speech.training.history import Look
+from speech.training.history import DevResult
 from utils import ENGLISH
 
-LOOK = Look(step=300, loss=21.5, wer=0.25, cer=0.125, beam_wer=0.2, beam_cer=0.1, best=True)
+RESULT = DevResult(step=300, loss=21.5, wer=0.25, cer=0.125, beam_wer=0.2, beam_cer=0.1, best=True)
 
 
 def sample_of(utterance_id: str = "84-1-0", seed: int = 0) -> Sample:
@@ -64,11 +64,11 @@ def values_in(folder: Path) -> dict[str, tuple[int, Any]]:
     }
 
 
-def test_a_look_has_its_scalars_texts_pictures_and_histograms(
+def test_a_result_has_its_scalars_texts_pictures_and_histograms(
     tmp_path: Path, checkpoint: str
 ) -> None:
     folder = tmp_path / "model" / "dev"
-    tensorboard.write_look(str(folder), LOOK, [sample_of()], ENGLISH, checkpoint)
+    tensorboard.write_dev_result(str(folder), RESULT, [sample_of()], ENGLISH, checkpoint)
     values = values_in(folder)
     assert {step for step, _ in values.values()} == {300}
     scalars = {tag: float(values[tag][1]) for tag in ("loss", "wer", "cer", "beam_wer", "beam_cer")}
@@ -82,7 +82,7 @@ def test_a_look_has_its_scalars_texts_pictures_and_histograms(
 
 def test_a_heat_map_is_the_sample_s(tmp_path: Path, checkpoint: str) -> None:
     samples = [sample_of(f"84-1-{i}", seed=i) for i in range(6)]
-    tensorboard.write_look(str(tmp_path), LOOK, samples, ENGLISH, checkpoint)
+    tensorboard.write_dev_result(str(tmp_path), RESULT, samples, ENGLISH, checkpoint)
     values = values_in(tmp_path)
     tags = [tag for tag in values if tag.startswith("heat_map/")]
     assert tags == [f"heat_map/84-1-{i}" for i in range(4)]
@@ -92,7 +92,7 @@ def test_a_heat_map_is_the_sample_s(tmp_path: Path, checkpoint: str) -> None:
 
 
 def test_a_histogram_is_of_the_values_that_are_numbers(tmp_path: Path, checkpoint: str) -> None:
-    tensorboard.write_look(str(tmp_path), LOOK, [], ENGLISH, checkpoint)
+    tensorboard.write_dev_result(str(tmp_path), RESULT, [], ENGLISH, checkpoint)
     values = values_in(tmp_path)
     buckets = values["conv_0/kernel"][1]  # [buckets, 3]: left, right, count
     assert buckets[:, 2].sum() == 24
@@ -105,8 +105,8 @@ def test_a_histogram_is_of_the_values_that_are_numbers(tmp_path: Path, checkpoin
 def test_what_was_not_decoded_has_no_scalar_and_what_is_no_number_shows(
     tmp_path: Path, checkpoint: str
 ) -> None:
-    look = replace(LOOK, loss=float("nan"), beam_wer=None, beam_cer=None)
-    tensorboard.write_look(str(tmp_path), look, [], ENGLISH, checkpoint)
+    result = replace(RESULT, loss=float("nan"), beam_wer=None, beam_cer=None)
+    tensorboard.write_dev_result(str(tmp_path), result, [], ENGLISH, checkpoint)
     values = values_in(tmp_path)
     assert "wer" in values and not {"beam_wer", "beam_cer"} & set(values)
     assert np.isnan(values["loss"][1])
@@ -117,12 +117,12 @@ def await_next_second() -> None:
     time.sleep(1 - time.time() % 1)
 
 
-def test_tensorboard_reads_one_look_after_another(tmp_path: Path, checkpoint: str) -> None:
+def test_tensorboard_reads_one_result_after_another(tmp_path: Path, checkpoint: str) -> None:
     shown = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0})
     for step in (300, 600, 900):
         await_next_second()
-        look = replace(LOOK, step=step, wer=30 / step)
-        tensorboard.write_look(str(tmp_path), look, [sample_of()], ENGLISH, checkpoint)
+        result = replace(RESULT, step=step, wer=30 / step)
+        tensorboard.write_dev_result(str(tmp_path), result, [sample_of()], ENGLISH, checkpoint)
         shown.Reload()
     for tag in ("wer", "heat_map/84-1-0", "samples", "conv_0/kernel"):
         assert [event.step for event in shown.Tensors(tag)] == [300, 600, 900]
@@ -130,14 +130,16 @@ def test_tensorboard_reads_one_look_after_another(tmp_path: Path, checkpoint: st
     assert rates == pytest.approx([0.1, 0.05, 0.3 / 9])
 
 
-def test_a_look_is_written_in_the_middle_of_an_estimator_s_training(
+def test_a_result_is_written_in_the_middle_of_an_estimator_s_training(
     tmp_path: Path, checkpoint: str
 ) -> None:
-    class Looking(tf.estimator.SessionRunHook):
+    class Writing(tf.estimator.SessionRunHook):
         def after_run(self, run_context: Any, run_values: Any) -> None:
             assert not tf.executing_eagerly()
             operations = len(run_context.session.graph.get_operations())
-            tensorboard.write_look(str(tmp_path / "dev"), LOOK, [sample_of()], ENGLISH, checkpoint)
+            tensorboard.write_dev_result(
+                str(tmp_path / "dev"), RESULT, [sample_of()], ENGLISH, checkpoint
+            )
             assert len(run_context.session.graph.get_operations()) == operations
 
     def model_fn(features: Any, labels: Any, mode: str, params: Any) -> Any:
@@ -154,7 +156,7 @@ def test_a_look_is_written_in_the_middle_of_an_estimator_s_training(
         train_batch_size=1,
     )
     estimator.train(
-        lambda params: tf.data.Dataset.from_tensors([1.0]).repeat(), max_steps=1, hooks=[Looking()]
+        lambda params: tf.data.Dataset.from_tensors([1.0]).repeat(), max_steps=1, hooks=[Writing()]
     )
     assert {"wer", "samples", "heat_map/84-1-0", "conv_0/kernel"} <= set(
         values_in(tmp_path / "dev")
@@ -163,7 +165,7 @@ def test_a_look_is_written_in_the_middle_of_an_estimator_s_training(
 
 def test_the_table_has_a_row_for_each_sample(tmp_path: Path, checkpoint: str) -> None:
     samples = [sample_of("b"), replace(sample_of("a"), greedy="", beam="")]
-    tensorboard.write_look(str(tmp_path), LOOK, samples, ENGLISH, checkpoint)
+    tensorboard.write_dev_result(str(tmp_path), RESULT, samples, ENGLISH, checkpoint)
     text = values_in(tmp_path)["samples"][1].item()
     html = markdown_to_safe_html(text)
     cells = re.findall(r"<t[hd]>(.*?)</t[hd]>", html)
@@ -200,20 +202,22 @@ def test_a_text_is_shown_as_it_is(text: str, html: str | None) -> None:
 
 def test_a_checkpoint_that_is_not_there_is_named_and_nothing_written(tmp_path: Path) -> None:
     with pytest.raises(tf.errors.NotFoundError, match=r"model\.ckpt-7"):
-        tensorboard.write_look(
-            str(tmp_path / "dev"), LOOK, [], ENGLISH, str(tmp_path / "model.ckpt-7")
+        tensorboard.write_dev_result(
+            str(tmp_path / "dev"), RESULT, [], ENGLISH, str(tmp_path / "model.ckpt-7")
         )
     assert not (tmp_path / "dev").exists()
 
 
 @pytest.mark.slow
-def test_a_look_is_written_into_a_bucket(emulator: Emulator, bucket: str, checkpoint: str) -> None:
+def test_a_result_is_written_into_a_bucket(
+    emulator: Emulator, bucket: str, checkpoint: str
+) -> None:
     code = f"""
 import tensorflow as tf
-from test_tensorboard import LOOK, sample_of
-from speech.training.tensorboard import write_look
+from test_tensorboard import RESULT, sample_of
+from speech.training.tensorboard import write_dev_result
 from utils import ENGLISH
-write_look("{bucket}/model/dev", LOOK, [sample_of()], ENGLISH, "{checkpoint}")
+write_dev_result("{bucket}/model/dev", RESULT, [sample_of()], ENGLISH, "{checkpoint}")
 (path,) = tf.io.gfile.glob("{bucket}/model/dev/events.*")
 for event in tf.compat.v1.train.summary_iterator(path):
     print(*(value.tag for value in event.summary.value))
@@ -236,4 +240,4 @@ def test_a_folder_that_can_not_be_written_is_an_error(
     free_bytes: int, tmp_path: Path, checkpoint: str
 ) -> None:
     with full_disk(free_bytes), pytest.raises(tf.errors.OpError):
-        tensorboard.write_look(str(tmp_path), LOOK, [sample_of()], ENGLISH, checkpoint)
+        tensorboard.write_dev_result(str(tmp_path), RESULT, [sample_of()], ENGLISH, checkpoint)

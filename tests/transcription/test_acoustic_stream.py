@@ -1,4 +1,4 @@
-"""A network's output while the recording goes on, against its output of the whole.
+"""Output of streams, compared with the output of the whole recording.
 
 Of exported forms: tests/export/test_loading.py.
 """
@@ -26,7 +26,7 @@ Samples = npt.NDArray[np.int16]
 
 
 def lstm(folder: Path, context: int = 19, stride: int = 1, **front_end: Any) -> AcousticModel:
-    """A tiny network with the window of the default one."""
+    """Returns a tiny network with the window of the default one."""
     sizes = {**tiny_models.TINY["deep_speech_lstm"], "context_size": context, "stride_size": stride}
     with mock.patch.dict(tiny_models.TINY, {"deep_speech_lstm": sizes}):
         write_model(folder, "deep_speech_lstm", 0.01, **{"normalisation": NONE, **front_end})
@@ -50,17 +50,19 @@ def in_blocks(samples: Samples, length: int) -> list[Samples]:
         (5, 3, {"normalisation": CORPUS}),
     ],
 )
-def test_what_is_carried_is_what_the_whole_gives(
+def test_carried_stream_has_the_output_of_the_whole(
     context: int, stride: int, front_end: dict[str, Any], tmp_path: Path
 ) -> None:
     model = lstm(tmp_path / "model", context, stride, **front_end)
     assert is_exact(model)
     decoder = BeamSearchDecoder(model.description.config.alphabet)
-    # 100 samples are one frame; of 1000 the window sees zeros on both sides.
+    # 100 samples are one frame; with 1000 the window includes zeros on both sides.
     for length in (100, 1000, 20001):
         samples = noise(length)
         wanted = model.of_samples(samples)
-        assert length < 20001 or wanted.std(axis=0).min() > 1e-3  # hears something
+        assert (
+            length < 20001 or wanted.std(axis=0).min() > 1e-3
+        )  # the output depends on the samples
         for block in (320, 1111, 50000):
             found = streamed(model, in_blocks(samples, block))
             assert found.dtype == np.float32
@@ -68,21 +70,21 @@ def test_what_is_carried_is_what_the_whole_gives(
             assert decoder.n_best(found, 1)[0].text == decoder.decode(wanted)
 
 
-def test_a_long_block_is_computed_piece_by_piece(tmp_path: Path) -> None:
+def test_long_block_is_computed_piece_by_piece(tmp_path: Path) -> None:
     model = lstm(tmp_path / "model")
     samples = noise(16000 * 5)
     with mock.patch.object(model, "stream", wraps=model.stream) as stream:
         found = streamed(model, [samples])
     longest = acoustic_stream.MOST_SECONDS * 100
     assert max(len(call.args[0]) for call in stream.call_args_list) <= longest + 19
-    # Nothing but the windows' overlap is computed twice.
+    # Only the overlap of the windows is computed twice.
     frames = sum(len(call.args[0]) for call in stream.call_args_list)
     assert frames <= 499 + 18 * stream.call_count
     np.testing.assert_allclose(found, model.of_samples(samples), rtol=0, atol=1e-5)
 
 
-def test_a_sample_is_heard_within_300_ms(tmp_path: Path) -> None:
-    """Of the default window and step: a click changes outputs that are out 0.3 s behind it."""
+def test_sample_changes_the_output_within_300_ms(tmp_path: Path) -> None:
+    """With the default window and step, a click changes outputs within 0.3 s."""
     model = lstm(tmp_path / "model")
     assert stream_of(model).latency_seconds == pytest.approx(0.2)
     silence = np.zeros(16000, np.int16)
@@ -98,7 +100,7 @@ def test_a_sample_is_heard_within_300_ms(tmp_path: Path) -> None:
         assert np.abs(outputs[0] - outputs[1]).max() > 1e-3
 
 
-def test_blocks_of_20_ms_are_heard_faster_than_they_come(tmp_path: Path) -> None:
+def test_blocks_of_20_ms_are_computed_in_real_time(tmp_path: Path) -> None:
     model = lstm(tmp_path / "model")
     stream = stream_of(model)
     stream.feed(noise(16000))  # builds the graph
@@ -113,7 +115,7 @@ def test_blocks_of_20_ms_are_heard_faster_than_they_come(tmp_path: Path) -> None
     ("network", "normalisation"),
     [("deep_speech_1", UTTERANCE), ("deep_speech_lstm", UTTERANCE), ("conv_gru", CORPUS)],
 )
-def test_others_are_heard_in_chunks_as_many_outputs_as_the_whole_has(
+def test_chunked_stream_has_as_many_outputs_as_the_whole(
     network: str, normalisation: str, tmp_path: Path
 ) -> None:
     write_model(tmp_path / "model", network, normalisation=normalisation)
@@ -125,12 +127,12 @@ def test_others_are_heard_in_chunks_as_many_outputs_as_the_whole_has(
         found = streamed(model, in_blocks(samples, 320))
         assert found.shape == wanted.shape
         np.testing.assert_array_equal(found, streamed(model, [samples]))
-        # What fits into one chunk is heard whole.
+        # A single chunk is computed as a whole.
         if length == 100:
             np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
 
 
-def test_chunks_with_all_around_them_are_the_whole(tmp_path: Path) -> None:
+def test_chunks_with_all_their_surroundings_have_the_output_of_the_whole(tmp_path: Path) -> None:
     write_model(tmp_path / "model", "conv_gru", normalisation=NONE)
     model = loading.load(str(tmp_path / "model"))
     samples = noise(16000 * 4)
@@ -145,27 +147,27 @@ def test_chunks_with_all_around_them_are_the_whole(tmp_path: Path) -> None:
     assert np.abs(near - wanted).mean() < 0.1
 
 
-def test_chunks_come_within_their_latency_and_memory_doesnt_grow(tmp_path: Path) -> None:
+def test_chunks_keep_their_latency_and_memory_does_not_grow(tmp_path: Path) -> None:
     write_model(tmp_path / "model", normalisation=UTTERANCE)
     stream = acoustic_stream._ChunkStream(loading.load(str(tmp_path / "model")))
-    outputs, fed, seconds = 0, 0, stream._heard.front_end.step_seconds * 2
+    outputs, fed, seconds = 0, 0, stream._features.front_end.step_seconds * 2
     for block in in_blocks(noise(16000 * 30), 1600):
         outputs += len(stream.feed(block))
         fed += len(block)
         assert outputs * seconds >= fed / 16000 - stream.latency_seconds - 0.1
-        assert len(stream._heard.frames) <= 100 * (acoustic_stream.NORMALISED_SECONDS + 3)
+        assert len(stream._features.frames) <= 100 * (acoustic_stream.NORMALISED_SECONDS + 3)
 
 
-def test_a_block_that_brings_no_frame_copies_none(tmp_path: Path) -> None:
+def test_block_without_a_frame_copies_none(tmp_path: Path) -> None:
     write_model(tmp_path / "model")
     stream = acoustic_stream._ChunkStream(loading.load(str(tmp_path / "model")))
     stream.feed(noise(16000))
-    frames = stream._heard.frames
+    frames = stream._features.frames
     assert len(frames) and not len(stream.feed(noise(10)))
-    assert stream._heard.frames is frames
+    assert stream._features.frames is frames
 
 
-def test_a_recording_without_samples_has_no_outputs(tmp_path: Path) -> None:
+def test_recording_without_samples_has_no_outputs(tmp_path: Path) -> None:
     write_model(tmp_path / "chunks")
     carried = lstm(tmp_path / "carried")
     for model in (loading.load(str(tmp_path / "chunks")), carried):

@@ -38,13 +38,13 @@ def fed(model: Model, samples: np.ndarray = SAMPLES) -> Stream:
     return stream
 
 
-def test_a_recording_and_its_stream_give_the_same_text(model: Model) -> None:
+def test_recording_and_its_stream_have_the_same_text(model: Model) -> None:
     assert model.sample_rate() == 16000
     assert model.stt(SAMPLES) == "a cat bat"
     assert fed(model).finish_stream() == "a cat bat"
 
 
-def test_what_was_heard_so_far_can_be_asked_for_at_any_time(model: Model) -> None:
+def test_text_so_far_can_be_decoded_at_any_time(model: Model) -> None:
     stream = model.create_stream()
     assert stream.intermediate_decode() == ""
     assert stream.intermediate_decode_with_metadata().transcripts[0].tokens == []
@@ -73,7 +73,7 @@ def test_tokens_are_characters_with_their_times(model: Model) -> None:
     assert streamed[0].confidence > streamed[1].confidence > streamed[2].confidence
 
 
-def test_scorer_its_weights_and_hot_words_decide(model: Model, folder: Path) -> None:
+def test_scorer_weights_and_hot_words_change_the_text(model: Model, folder: Path) -> None:
     assert "c" in model.stt(UNSURE) and "b" in model.stt(UNSURE)
     before = fed(model, UNSURE)
     model.enable_external_scorer(str(folder / "scorer"))
@@ -124,17 +124,15 @@ USES: list[Callable[[Stream], object]] = [
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_a_finished_stream_is_of_no_further_use(
-    model: Model, end: Callable[[Stream], object]
-) -> None:
+def test_finished_stream_refuses_all_calls(model: Model, end: Callable[[Stream], object]) -> None:
     stream = fed(model, SAMPLES[:1600])
     end(stream)
     for use in USES:
-        with pytest.raises(UserError, match="the stream is finished; create another"):
+        with pytest.raises(UserError, match="a stream that is finished: create another"):
             use(stream)
 
 
-def test_no_samples_are_the_empty_text(model: Model) -> None:
+def test_no_samples_have_an_empty_text(model: Model) -> None:
     assert model.stt(silence(0)) == ""
     assert model.create_stream().finish_stream() == ""
     assert model.stt_with_metadata(silence(0)).transcripts[0].tokens == []
@@ -152,7 +150,7 @@ AS_SAMPLES: list[Callable[[np.ndarray], AudioBuffer]] = [
 
 
 @pytest.mark.parametrize("given", AS_SAMPLES)
-def test_whatever_holds_samples_of_16_bits_is_heard(
+def test_16_bit_samples_of_any_type_are_accepted(
     model: Model, given: Callable[[np.ndarray], AudioBuffer]
 ) -> None:
     assert model.stt(given(SAMPLES)) == "a cat bat"
@@ -163,7 +161,7 @@ def test_whatever_holds_samples_of_16_bits_is_heard(
 
 
 @pytest.mark.parametrize(
-    ("samples", "told"),
+    ("samples", "expected"),
     [
         (np.zeros(100), r"ndarray of float64 numbers, of shape \[100\]"),
         (np.zeros((100, 2), np.int16), r"ndarray of int16 numbers, of shape \[100, 2\]"),
@@ -171,21 +169,23 @@ def test_whatever_holds_samples_of_16_bits_is_heard(
         (np.zeros(0), "ndarray of float64 numbers"),
         ([0.5, 1.0], "list of float64 numbers"),
         ([[0], [0, 1]], "list of object numbers"),
-        (b"\0\0\0", "3 bytes, which are no samples"),
+        (b"\0\0\0", "3 bytes, not whole samples"),
         ("abc", "The audio is a str: "),
         (None, "The audio is a NoneType: "),
-        ([0, 32768], "has 32768, which 16 bits don't hold"),
-        (np.array([-32769, 0]), "has -32769, which 16 bits don't hold"),
+        ([0, 32768], "has 32768, which doesn't fit into 16 bits"),
+        (np.array([-32769, 0]), "has -32769, which doesn't fit into 16 bits"),
     ],
 )
-def test_other_than_samples_of_16_bits_is_refused(model: Model, samples: Any, told: str) -> None:
-    for hear in (model.stt, model.stt_with_metadata, model.create_stream().feed_audio_content):
-        with pytest.raises(UserError, match=f"{told}.*give int16 numbers of one channel"):
-            hear(samples)
+def test_audio_that_is_not_16_bit_samples_is_refused(
+    model: Model, samples: Any, expected: str
+) -> None:
+    for accept in (model.stt, model.stt_with_metadata, model.create_stream().feed_audio_content):
+        with pytest.raises(UserError, match=f"{expected}.*give int16 numbers of one channel"):
+            accept(samples)
 
 
 @pytest.mark.parametrize("num_results", [0, -1, 1.5, "3"])
-def test_no_number_of_results_is_refused_and_the_stream_goes_on(
+def test_invalid_number_of_results_is_refused_and_the_stream_goes_on(
     model: Model, num_results: Any
 ) -> None:
     stream = fed(model)
@@ -200,7 +200,7 @@ def test_no_number_of_results_is_refused_and_the_stream_goes_on(
     assert stream.finish_stream() == "a cat bat"
 
 
-def test_blocks_without_an_output_leave_nothing_behind(model: Model) -> None:
+def test_blocks_without_an_output_use_no_memory(model: Model) -> None:
     stream = fed(model, SAMPLES[:8000])
     kept = len(stream._log_probs)
     for _ in range(100):
@@ -208,7 +208,7 @@ def test_blocks_without_an_output_leave_nothing_behind(model: Model) -> None:
     assert len(stream._log_probs) == kept <= 8000 / 1600
 
 
-def test_scorer_that_hot_words_do_not_go_with_is_refused_and_changes_nothing(
+def test_scorer_that_does_not_fit_hot_words_is_refused_and_changes_nothing(
     model: Model, folder: Path
 ) -> None:
     letters = dict.fromkeys("abct", -1.0)
@@ -219,13 +219,13 @@ def test_scorer_that_hot_words_do_not_go_with_is_refused_and_changes_nothing(
     with pytest.raises(UserError, match="give single characters"):
         model.enable_external_scorer(characters)
     assert model.stt(UNSURE) == before
-    model.set_scorer_alpha_beta(1.0, 1.0)  # the scorer of words is there
+    model.set_scorer_alpha_beta(1.0, 1.0)  # the scorer of words is still enabled
     model.erase_hot_word("cat")
     model.enable_external_scorer(characters)
     model.stt(UNSURE)
 
 
-def test_hot_words_that_need_the_scorer_keep_it(tmp_path: Path) -> None:
+def test_scorer_that_hot_words_need_can_not_be_disabled(tmp_path: Path) -> None:
     alphabet = Alphabet(("a", "b"))
     write_model(tmp_path / "model", alphabet=alphabet)
     scorer = tmp_path / "scorer"
@@ -240,7 +240,7 @@ def test_hot_words_that_need_the_scorer_keep_it(tmp_path: Path) -> None:
     model.disable_external_scorer()
 
 
-def test_wrong_settings_are_refused_and_change_nothing(model: Model, folder: Path) -> None:
+def test_invalid_settings_are_refused_and_change_nothing(model: Model, folder: Path) -> None:
     without: list[Callable[[], None]] = [
         model.disable_external_scorer,
         lambda: model.set_scorer_alpha_beta(1.0, 1.0),
@@ -253,9 +253,9 @@ def test_wrong_settings_are_refused_and_change_nothing(model: Model, folder: Pat
     with pytest.raises(UserError, match="can't be read"):
         model.enable_external_scorer(str(folder / "none.scorer"))
     model.add_hot_word("cat", 3.0)
-    with pytest.raises(UserError, match=r"'cat' is there already, with 3\.0"):
+    with pytest.raises(UserError, match=r"'cat' is a hot word already, with 3\.0"):
         model.add_hot_word("cat", 4.0)
-    with pytest.raises(UserError, match=r"'bat' is no hot word: there are \['cat'\]"):
+    with pytest.raises(UserError, match=r"'bat' is not a hot word: give one of \['cat'\]"):
         model.erase_hot_word("bat")
     for word, boost in (("é", 3.0), ("a cat", 3.0), ("bat", 1000.0)):
         with pytest.raises(UserError):
@@ -266,12 +266,12 @@ def test_wrong_settings_are_refused_and_change_nothing(model: Model, folder: Pat
         ("'bat' has", lambda boost: model.add_hot_word("bat", boost), "7.5"),
         ("The hot word", lambda word: model.add_hot_word(word, 7.5), 5),
     ]
-    for told, use_with, value in wrong:
-        with pytest.raises(UserError, match=f"{told} {value!r}"):
+    for expected, use_with, value in wrong:
+        with pytest.raises(UserError, match=f"{expected} {value!r}"):
             use_with(value)
     assert model.beam_width() == 100
     assert model.stt(SAMPLES) == "a cat bat"
-    with pytest.raises(UserError, match="is no model"):
+    with pytest.raises(UserError, match="is not a model"):
         Model(str(folder))
     with pytest.raises(UserError, match="model's path is empty: name a model directory"):
         Model("")

@@ -1,35 +1,37 @@
-"""A recording's segments, joined and written."""
+"""Joined segments of a recording, and its formats."""
 
 import json
 
 import numpy as np
 
 from speech.decoding.alignment import TimedWord
-from speech.transcription.recording import FORMATS, Recording, joined_candidates
+from speech.transcription.recording import FORMATS, TranscribedRecording, join_candidates
 from speech.transcription.subtitles import Transcript
-from speech.transcription.transcriber import Heard
+from speech.transcription.transcriber import TranscribedSegment
 
 
 def words(text: str, start: float) -> tuple[TimedWord, ...]:
     return tuple(TimedWord(word, start + i, 0.5) for i, word in enumerate(text.split()))
 
 
-ONE = Heard(0.0, 3.0, (Transcript(words("a b", 0), -1.0), Transcript(words("a c", 0), -2.0)))
-OTHER = Heard(5.0, 2.0, (Transcript(words("d", 5), -4.0),))
+ONE = TranscribedSegment(
+    0.0, 3.0, (Transcript(words("a b", 0), -1.0), Transcript(words("a c", 0), -2.0))
+)
+OTHER = TranscribedSegment(5.0, 2.0, (Transcript(words("d", 5), -4.0),))
 
 
 def test_candidates_are_joined_by_their_rank() -> None:
-    first, second = joined_candidates([ONE, OTHER])
+    first, second = join_candidates([ONE, OTHER])
     assert [word.text for word in first.words] == ["a", "b", "d"]
     assert first.confidence == -5.0
     assert [word.text for word in second.words] == ["a", "c", "d"]
     assert second.confidence == -6.0
-    assert joined_candidates([]) == [Transcript((), 0.0)]
+    assert join_candidates([]) == [Transcript((), 0.0)]
 
 
-def test_seconds_are_those_of_the_blocks_that_were_taken() -> None:
-    recording = Recording("x", " ")
-    blocks = recording.counted(iter([np.zeros(100, np.float32)] * 3), 200)
+def test_seconds_count_the_blocks_that_were_read() -> None:
+    recording = TranscribedRecording("x", " ")
+    blocks = recording.count_seconds(iter([np.zeros(100, np.float32)] * 3), 200)
     next(blocks)
     assert recording.seconds == 0.5
     list(blocks)
@@ -37,7 +39,7 @@ def test_seconds_are_those_of_the_blocks_that_were_taken() -> None:
 
 
 def test_every_format_has_all_segments() -> None:
-    recording = Recording("x", " ", [ONE, OTHER], 7.0)
+    recording = TranscribedRecording("x", " ", [ONE, OTHER], 7.0)
     written = {ending: write(recording) for ending, write in FORMATS.items()}
     assert written["txt"] == "a b\nd\n"
     assert written["srt"].count("-->") == written["vtt"].count("-->") == 2

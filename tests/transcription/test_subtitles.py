@@ -1,4 +1,4 @@
-"""Subtitles and JSON, read back by parsers that take nothing but what the formats allow."""
+"""Subtitles and JSON, read back by strict parsers."""
 
 import html
 import json
@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from speech.decoding.alignment import TimedWord
 from speech.transcription.subtitles import (
+    CUE_PAUSE_SECONDS,
     LINE_CHARACTERS,
-    PAUSE_SECONDS,
     Cue,
     Transcript,
     cues,
     deepspeech_json,
-    joined,
+    join_words,
     plain_text,
     recording_json,
     srt,
@@ -27,7 +27,7 @@ from speech.transcription.subtitles import (
 def spoken(
     text: str, start: float = 0.0, seconds: float = 0.3, gap: float = 0.1
 ) -> list[TimedWord]:
-    """The text's words, each as long."""
+    """Returns the text's words, all with the same duration and gap."""
     words = text.split(" ")
     return [TimedWord(word, start + i * (seconds + gap), seconds) for i, word in enumerate(words)]
 
@@ -71,7 +71,7 @@ def parsed_webvtt(text: str) -> list[Cue]:
 
 
 def check(made: list[Cue]) -> None:
-    """What holds for any subtitles."""
+    """Checks what holds for all subtitles."""
     before = 0
     for cue in made:
         assert before <= cue.start < cue.end <= cue.start + 7000
@@ -80,7 +80,7 @@ def check(made: list[Cue]) -> None:
         before = cue.end
 
 
-def test_srt_is_as_players_want_it() -> None:
+def test_srt_has_the_format_of_players() -> None:
     words = [TimedWord("hello", 1.0, 0.4), TimedWord("world", 1.5, 0.9)]
     words += [TimedWord("bye", 3661.25, 1.1235)]
     assert srt(words) == (
@@ -96,18 +96,20 @@ def test_webvtt_is_escaped() -> None:
     assert webvtt([]) == "WEBVTT\n\n"
 
 
-def test_a_cue_ends_at_a_pause() -> None:
-    words = [*spoken("one two"), *spoken("three", start=0.71 + PAUSE_SECONDS)]
+def test_cue_ends_at_a_pause() -> None:
+    words = [*spoken("one two"), *spoken("three", start=0.71 + CUE_PAUSE_SECONDS)]
     assert [cue.lines for cue in cues(words)] == [("one two",), ("three",)]
-    assert len(cues([*spoken("one two"), *spoken("three", start=0.7 + PAUSE_SECONDS - 0.1)])) == 1
+    assert (
+        len(cues([*spoken("one two"), *spoken("three", start=0.7 + CUE_PAUSE_SECONDS - 0.1)])) == 1
+    )
 
 
-def test_lines_are_about_as_long() -> None:
+def test_lines_have_similar_lengths() -> None:
     (cue,) = cues(spoken("the quick brown fox jumps over the lazy dog again", gap=0.0))
     assert cue.lines == ("the quick brown fox jumps", "over the lazy dog again")
 
 
-def test_what_is_too_long_is_broken_at_the_longest_gap_of_its_later_half() -> None:
+def test_long_text_is_split_at_the_longest_gap_of_its_later_half() -> None:
     text = "a word and more of it that goes on and on until no line can hold what there is to say"
     words = spoken(text, seconds=0.2, gap=0.05)
     moved = [*words[:13], *(TimedWord(w.text, w.start + 0.3, w.duration) for w in words[13:])]
@@ -116,30 +118,30 @@ def test_what_is_too_long_is_broken_at_the_longest_gap_of_its_later_half() -> No
     assert " ".join(second.lines) == " ".join(text.split()[13:])
 
 
-def test_a_short_cue_stays_a_second_unless_the_next_one_starts() -> None:
+def test_short_cue_stays_a_second_unless_the_next_one_starts() -> None:
     words = [TimedWord("a", 0.0, 0.1), TimedWord("b", 0.8, 0.1), TimedWord("c", 5.0, 0.1)]
     assert [(cue.start, cue.end) for cue in cues(words)] == [(0, 800), (800, 1800), (5000, 6000)]
 
 
-def test_a_word_of_a_minute_is_shown_for_seven_seconds() -> None:
+def test_word_of_a_minute_is_shown_for_seven_seconds() -> None:
     assert cues([TimedWord("ah", 1.0, 60.0)]) == [Cue(1000, 8000, ("ah",))]
 
 
-def test_a_word_longer_than_a_line_is_broken_in_text_and_time() -> None:
+def test_word_longer_than_a_line_is_split_in_text_and_time() -> None:
     made = cues([TimedWord("a" * 100, 0.0, 4.0)])
     check(made)
     assert "".join(line for cue in made for line in cue.lines) == "a" * 100
 
 
-def test_words_without_duration_have_cues_that_last() -> None:
+def test_words_without_duration_have_cues_with_a_duration() -> None:
     made = cues([TimedWord("�" * 40, 1.0, 0.0) for _ in range(6)])
     check(made)
     assert len(made) == 3
 
 
-def test_chinese_and_japanese_are_joined_without_spaces_and_alphabets_without_one_too() -> None:
-    assert joined(spoken("你 好 world 再 见")) == "你好 world 再见"
-    assert joined(spoken("ก ข ค"), separator="") == "กขค"
+def test_chinese_japanese_and_alphabets_without_a_space_are_joined_without_spaces() -> None:
+    assert join_words(spoken("你 好 world 再 见")) == "你好 world 再见"
+    assert join_words(spoken("ก ข ค"), separator="") == "กขค"
     assert cues(spoken("ก ข ค"), separator="")[0].lines == ("กขค",)
 
 
@@ -149,7 +151,7 @@ def test_right_to_left_text_is_in_the_order_it_is_read() -> None:
     assert " ".join(made.lines) == text
 
 
-def test_plain_text_has_a_line_for_what_is_said_without_a_pause() -> None:
+def test_plain_text_has_a_line_for_words_without_a_pause() -> None:
     words = [*spoken("one two"), *spoken("three four", start=5)]
     assert plain_text(words) == "one two\nthree four\n"
     assert plain_text([]) == ""
@@ -163,7 +165,7 @@ WORDS = st.lists(
 
 @settings(deadline=None, max_examples=60)
 @given(WORDS, st.sampled_from([" ", ""]))
-def test_any_words_come_back_whole_in_cues_that_can_be_read(
+def test_all_words_are_in_readable_cues(
     spoken_words: list[tuple[str, float, float]], separator: str
 ) -> None:
     words, time = [], 0.0
@@ -186,7 +188,7 @@ def test_any_words_come_back_whole_in_cues_that_can_be_read(
     )
 
 
-def test_json_is_as_deepspeech_prints_it() -> None:
+def test_json_is_the_json_of_deepspeech() -> None:
     words = (TimedWord("hi", 0.123456, 0.2), TimedWord("you", 0.4, 0.30000001))
     text = deepspeech_json([Transcript(words, -12.5), Transcript((), -20.0)])
     assert json.loads(text) == {
@@ -204,7 +206,7 @@ def test_json_is_as_deepspeech_prints_it() -> None:
     assert text.startswith('{\n  "transcripts": [\n    {\n      "confidence": -12.5,\n')
 
 
-def test_a_recordings_json_has_its_text_and_segments() -> None:
+def test_json_of_a_recording_has_its_text_and_segments() -> None:
     segments = [
         Transcript(tuple(spoken("guten tag")), -1.0),
         Transcript((TimedWord("grüße", 20.5, 0.5),), -2.0),
@@ -222,7 +224,7 @@ def test_a_recordings_json_has_its_text_and_segments() -> None:
     }
 
 
-def test_numbers_that_json_has_not_are_refused() -> None:
+def test_numbers_that_are_not_finite_are_refused() -> None:
     for number in (float("nan"), float("-inf")):
         with pytest.raises(ValueError, match="JSON"):
             deepspeech_json([Transcript((), number)])

@@ -1,4 +1,4 @@
-"""From samples to words with times, over segments."""
+"""Transcripts of samples and of recordings with several segments."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from tiny_models import noise, write_model
 from speech.audio import segmentation
 from speech.decoding.beam_search import BeamSettings
 from speech.export import loading
-from speech.transcription.subtitles import joined
+from speech.transcription.subtitles import join_words
 from speech.transcription.transcriber import Transcriber
 
 
@@ -18,32 +18,32 @@ def transcriber(tmp_path_factory: pytest.TempPathFactory) -> Transcriber:
     return Transcriber(loading.load(str(folder)), BeamSettings(beam_width=8))
 
 
-def test_candidates_are_what_the_beam_search_finds_with_times_in_the_recording(
+def test_candidates_are_the_beam_searchs_with_times_in_the_recording(
     transcriber: Transcriber,
 ) -> None:
     samples = noise(16000)
-    heard = transcriber.hear(samples, n=3, start=10.0)
-    assert (heard.start, heard.seconds) == (10.0, 1.0)
+    segment = transcriber.transcribe(samples, n=3, start=10.0)
+    assert (segment.start, segment.seconds) == (10.0, 1.0)
     found = transcriber.decoder.n_best(transcriber.log_probs(samples), 3)
-    for candidate, hypothesis in zip(heard.candidates, found, strict=True):
-        assert joined(candidate.words) == " ".join(hypothesis.text.split())
+    for candidate, hypothesis in zip(segment.candidates, found, strict=True):
+        assert join_words(candidate.words) == " ".join(hypothesis.text.split())
         assert candidate.confidence == hypothesis.score
-    times = [(word.start, word.start + word.duration) for word in heard.transcript.words]
+    times = [(word.start, word.start + word.duration) for word in segment.transcript.words]
     assert times
     assert all(10 <= start < end <= 11.03 for start, end in times)
     assert times == sorted(times)
 
 
-def test_no_samples_are_the_empty_text(transcriber: Transcriber) -> None:
-    heard = transcriber.hear(np.zeros(0, np.int16))
-    assert (heard.seconds, heard.transcript.words) == (0.0, ())
+def test_no_samples_have_an_empty_text(transcriber: Transcriber) -> None:
+    segment = transcriber.transcribe(np.zeros(0, np.int16))
+    assert (segment.seconds, segment.transcript.words) == (0.0, ())
 
 
-def test_a_long_recording_is_heard_segment_by_segment(transcriber: Transcriber) -> None:
+def test_long_recording_is_transcribed_segment_by_segment(transcriber: Transcriber) -> None:
     loud, quiet = noise(16000 * 3), np.zeros(16000 * 3, np.int16)
     blocks = [loud, quiet, loud]
     segments = list(transcriber.segments(iter(blocks)))
     cut = list(segmentation.cut_at_pauses(blocks, 16000))
     assert len(segments) == len(cut) == 2
-    for heard, segment in zip(segments, cut, strict=True):
-        assert heard == transcriber.hear(segment.samples, start=segment.start / 16000)
+    for segment, expected in zip(segments, cut, strict=True):
+        assert segment == transcriber.transcribe(expected.samples, start=expected.start / 16000)

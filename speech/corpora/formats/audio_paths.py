@@ -1,4 +1,4 @@
-"""Where the recordings of a corpus lie, and the ids that their utterances have by it."""
+"""Finds the recordings that a corpus names, and builds utterance ids from their paths."""
 
 import os
 import posixpath
@@ -7,28 +7,30 @@ import re
 from speech.system import storage
 from speech.system.bucket import BUCKET_PREFIX
 
-# Of a path that leads elsewhere an id has so many parts, and nobody learns the others.
+# Number of parts that an id keeps of a path outside the corpus, for privacy.
 LAST_PARTS = 3
 
-# An id's first dash stands between its speaker and the path, its first slash in the path.
+# The first dash of an id separates the speaker from the path.
 SPEAKER_MARK = "-"
 _MARKS = re.compile(r"[-/\s]+")
 
 
 class AudioPaths:
-    """Finds the recordings that a corpus names, and makes ids of their paths."""
+    """Resolves the paths in a corpus and builds ids from them."""
 
     def __init__(self, root: str) -> None:
-        """root: folder, local or gs://, that relative paths start at."""
-        self._root = _normalised(root)
+        """Args:
+        root: folder, local or gs://, that relative paths start at.
+        """
+        self._root = _normalise(root)
         self._root_parts = _parts(self._root)
-        self._listed: dict[str, dict[str, int | None]] = {}  # folders of buckets -> their files
+        self._listed: dict[str, dict[str, int | None]] = {}  # folder in a bucket -> its files
 
     def find(self, name: str) -> tuple[str, int | None]:
-        """The path of a recording and its bytes; None if it isn't there.
+        """Returns the path of a recording and its size in bytes, None if it is missing.
 
-        Blanks around the name are ignored and backslashes are slashes, unless there is a file
-        with just this name.
+        Strips blanks around the name and turns backslashes into slashes, unless a file has
+        exactly this name.
         """
         path = self._path(name)
         size = self._size(path)
@@ -38,13 +40,13 @@ class AudioPaths:
         return path, size
 
     def utterance_id(self, path: str, speaker: str, start_seconds: float | None = None) -> str:
-        """The id of an utterance: SPEAKER-FOLDER/.../NAME@START.
+        """Returns the id of an utterance: SPEAKER-FOLDER/.../NAME@START.
 
-        The path starts with the name of the root's own folder. Without a speaker no dash stands in
-        there: by the first dash of an id its speaker is told.
+        The path starts with the name of the root folder. Without a speaker that name has no dash,
+        because the first dash of an id ends the speaker.
 
         Args:
-            start_seconds: where in the recording a stretch begins; None: it is all of it.
+            start_seconds: start of a segment in the recording; None: the whole recording.
         """
         below = self._below(path)
         if speaker:
@@ -53,12 +55,12 @@ class AudioPaths:
             prefix = ""
             below[0] = below[0].replace(SPEAKER_MARK, "_") if len(below) > 1 else below[0]
         stretch = "" if start_seconds is None else f"@{round(start_seconds, 3):.12g}"
-        # A file's name needn't be UTF-8, an id must.
+        # An id is UTF-8; the name of a file may hold any bytes.
         path_part = "/".join(below).encode("utf-8", "backslashreplace").decode()
         return f"{prefix}{path_part}{stretch}"
 
     def _below(self, path: str) -> list[str]:
-        """The parts of a path, without suffix, from the root's folder or one beside it on."""
+        """Returns the parts of a path without suffix, from the root folder or a sibling on."""
         parts = _parts(os.path.splitext(path)[0])
         above = self._root_parts[:-1]
         for start in (self._root_parts, above):
@@ -68,14 +70,14 @@ class AudioPaths:
 
     def _path(self, name: str) -> str:
         if storage.in_bucket(name) or os.path.isabs(name):
-            return _normalised(name)
-        return _normalised(storage.join(self._root, name))
+            return _normalise(name)
+        return _normalise(storage.join(self._root, name))
 
     def _size(self, path: str) -> int | None:
         if not storage.in_bucket(path):
             try:
                 return os.stat(path).st_size
-            except (OSError, ValueError):  # a name that no file can have is a ValueError
+            except (OSError, ValueError):  # ValueError: no file can have this name
                 return None
         folder = self._folder_to_list(path)
         if folder not in self._listed:
@@ -83,7 +85,7 @@ class AudioPaths:
         return self._listed[folder].get(path)
 
     def _folder_to_list(self, path: str) -> str:
-        """A folder that is worth one request for all the files below it."""
+        """Returns a folder whose files are listed with one request."""
         root = self._root + "/"
         if not path.startswith(root):
             return path.rpartition("/")[0]
@@ -91,8 +93,8 @@ class AudioPaths:
         return root + first if slash else self._root
 
 
-def _normalised(path: str) -> str:
-    """In a bucket .. and // are names like others."""
+def _normalise(path: str) -> str:
+    """Resolves .. and // in the path of a bucket, where they would be ordinary names."""
     if not storage.in_bucket(path):
         return path
     return BUCKET_PREFIX + posixpath.normpath(path.removeprefix(BUCKET_PREFIX))

@@ -1,4 +1,4 @@
-"""Recordings of numbered commands -> utterances."""
+"""Reads recordings of numbered commands."""
 
 import os
 import re
@@ -12,47 +12,47 @@ from speech.corpora.formats.audio_paths import AudioPaths
 from speech.corpora.formats.reading import NAMED_PROBLEMS, Reading, refuse_problems
 from speech.corpora.utterance import Utterance, transcript_of
 from speech.system import storage
-from speech.text.showing import in_utf8
+from speech.text.characters import in_utf8
 from utils import UserError, in_western_digits, is_number
 
 TABLE = "commands.csv"
 ID_COLUMN = "id"
 
-# The id is the number that a name ends with, in the digits of any script; the speaker what it
-# begins with, its folder if it has one: maria_012, maria/012, speaker3-ok_espejo-7.
+# The id is the number at the end of a name, in the digits of any script. The speaker is its first
+# part, or the folder: maria_012, maria/012, speaker3-ok_espejo-7.
 DEFAULT_PATTERN = r"^(?:(?P<speaker>[^/_-]+)(?:[/_-].*)?[/_-])?(?P<id>\d+)$"
 
 
 def read(path: str, reading: Reading) -> list[Utterance]:
-    """Utterances of a folder of recordings whose names tell what was said, by commands.csv.
+    """Reads a folder of recordings whose names contain the id of a command in commands.csv.
 
-    A recording whose name has no id, or one that commands.csv doesn't have, is an utterance
-    without transcript. Such ones, and commands that nobody says, are logged as warnings.
+    A recording without an id, or with an id that is missing from commands.csv, becomes an
+    utterance without transcript. Warnings name these recordings, and commands without recording.
 
     Args:
-        path: the folder that holds commands.csv, or that file. The recordings lie below it, or
-            below reading.audio_root. reading.id_pattern is searched in each one's path from there
-            on, without its suffix.
+        path: the folder of commands.csv, or that file. The recordings are below it, or below
+            reading.audio_root. reading.id_pattern is searched for in the rest of each path,
+            without its suffix.
 
     Raises:
-        UserError: commands.csv can't be read, lacks a column or has bad rows; the pattern is none;
-            there are no recordings, or the pattern finds no id in any.
+        UserError: commands.csv can't be read, has no such column or bad rows; the pattern is
+            invalid; there are no recordings, or none has an id.
     """
-    pattern = _compiled(reading.id_pattern or DEFAULT_PATTERN)
+    pattern = _compile(reading.id_pattern or DEFAULT_PATTERN)
     table_path = path if path.endswith(TABLE) else storage.join(path, TABLE)
     texts = _texts(table_path, reading.language)
     folder = reading.audio_root or os.path.dirname(table_path) or "."
     audio = AudioPaths(folder)
     utterances: list[Utterance] = []
-    said: set[str] = set()
+    spoken: set[str] = set()
     nameless: list[str] = []
     unknown: list[str] = []
     for recording, size in sorted(_recordings(folder)):
-        speaker, command = _parsed(pattern, recording, folder)
+        speaker, command = _parse_name(pattern, recording, folder)
         place, text = texts.get(command, (recording, ""))
         if command not in texts:
             (unknown if command else nameless).append(recording)
-        said.add(command)
+        spoken.add(command)
         utterances.append(
             Utterance(
                 audio.utterance_id(recording, speaker),
@@ -64,22 +64,22 @@ def read(path: str, reading: Reading) -> list[Utterance]:
             )
         )
     _check_ids(folder, pattern.pattern, utterances, nameless)
-    _warn(nameless, f"recordings have no id in their name, as {pattern.pattern} finds one")
-    _warn(unknown, f"recordings have an id that {table_path} doesn't have")
-    silent = [place for command, (place, _) in texts.items() if command not in said]
-    _warn(silent, "commands have no recording")
+    _warn(nameless, f"recordings have no id in their name that matches {pattern.pattern}")
+    _warn(unknown, f"recordings have an id that is missing from {table_path}")
+    unspoken = [place for command, (place, _) in texts.items() if command not in spoken]
+    _warn(unspoken, "commands have no recording")
     return utterances
 
 
-def _compiled(pattern: str) -> re.Pattern[str]:
+def _compile(pattern: str) -> re.Pattern[str]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise UserError(f"--id_pattern={pattern} is no regular expression: {error}.") from None
+        raise UserError(f"--id_pattern={pattern} is not a regular expression: {error}.") from None
     if ID_COLUMN not in compiled.groupindex:
         raise UserError(
             f"--id_pattern={pattern} has no group for the id: write (?P<id>...), and "
-            "(?P<speaker>...) if the names tell who speaks."
+            "(?P<speaker>...) if the names contain the speaker."
         )
     return compiled
 
@@ -91,8 +91,8 @@ def _recordings(folder: str) -> Iterator[tuple[str, int | None]]:
             yield path, size
 
 
-def _parsed(pattern: re.Pattern[str], recording: str, folder: str) -> tuple[str, str]:
-    """The speaker and the id in a recording's name, "" for what isn't in there."""
+def _parse_name(pattern: re.Pattern[str], recording: str, folder: str) -> tuple[str, str]:
+    """Returns the speaker and the id in a recording's name; "" if it has none."""
     name = os.path.splitext(os.path.relpath(recording, folder))[0].replace(os.sep, "/")
     found = pattern.search(name)
     if found is None:
@@ -102,13 +102,13 @@ def _parsed(pattern: re.Pattern[str], recording: str, folder: str) -> tuple[str,
 
 
 def _comparable(command: str) -> str:
-    """A number without its leading zeros, in the digits 0 to 9: 012 and ١٢ are 12, 000 is 0."""
+    """Normalises a number: 012 and ١٢ become 12, 000 becomes 0."""
     command = in_western_digits(command.strip())
     return (command.lstrip("0") or "0") if is_number(command) else command
 
 
 def _texts(path: str, language: str | None) -> dict[str, tuple[str, str]]:
-    """Command's id -> its place in the table, and its text."""
+    """Returns id of a command -> its place in the table, and its text."""
     table = tables.read_csv(path, "commands")
     column = _text_column(table, language)
     texts: dict[str, tuple[str, str]] = {}
@@ -117,9 +117,7 @@ def _texts(path: str, language: str | None) -> dict[str, tuple[str, str]]:
         if not command:
             table.refuse(row, "id is empty")
         elif command in texts:
-            table.refuse(
-                row, f"id {tables.shown([command])} is there already, at {texts[command][0]}"
-            )
+            table.refuse(row, f"id {tables.format_names([command])} repeats {texts[command][0]}")
         else:
             texts[command] = (table.place(row), row.fields[column])
     refuse_problems(path, table.problems)
@@ -128,11 +126,11 @@ def _texts(path: str, language: str | None) -> dict[str, tuple[str, str]]:
 
 def _text_column(table: tables.Table, language: str | None) -> str:
     columns = [name for name in table.columns if name and name != ID_COLUMN]
-    named = tables.shown(columns)
+    named = tables.format_names(columns)
     if not columns:
         raise UserError(
-            f"{table.path} has no column of texts: write them behind the ids, with the language "
-            f"in the first line, as in {ID_COLUMN},es."
+            f"{table.path} has no column of texts: add one with the language in the first line, as "
+            f"in {ID_COLUMN},es."
         )
     if len(columns) == 1:
         return columns[0]
@@ -142,19 +140,19 @@ def _text_column(table: tables.Table, language: str | None) -> str:
     chosen = language.strip().lower()
     if chosen not in columns:
         raise UserError(
-            f"{several}, and none of them is called --language={language}: call that of the "
-            f"language {chosen}, or choose another."
+            f"{several}, and none is named --language={language}: rename one to {chosen}, or "
+            "choose another."
         )
     return chosen
 
 
 def _check_ids(folder: str, pattern: str, utterances: list[Utterance], nameless: list[str]) -> None:
     if not utterances:
-        raise UserError(f"{folder} holds no recordings: name their folder with --audio_root.")
+        raise UserError(f"{folder} contains no recordings: name their folder with --audio_root.")
     if len(nameless) == len(utterances):
         raise UserError(
-            f"No recording in {folder} has an id in its name, as {pattern} finds one: the first "
-            f"is {nameless[0]}. Say with --id_pattern where the id stands."
+            f"No recording in {folder} has an id in its name that matches {pattern}: the first is "
+            f"{nameless[0]}. Give a pattern of the names with --id_pattern."
         )
 
 

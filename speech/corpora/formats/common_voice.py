@@ -1,4 +1,4 @@
-"""Common Voice's releases -> utterances."""
+"""Reads the releases of Common Voice."""
 
 import os
 
@@ -9,25 +9,24 @@ from speech.corpora.formats.reading import Reading, refuse_problems
 from speech.corpora.utterance import Utterance, transcript_of
 from speech.system import storage
 
-CLIPS = "clips"  # folder beside the tables
-SUFFIX = ".mp3"  # which a path may lack
+CLIPS = "clips"  # folder next to the tables
+SUFFIX = ".mp3"  # added to a path without suffix
 
-# A client_id is a hash of 128 characters, which so many of its first ones stand for.
+# A client_id is a hash of 128 characters, shortened to its first SPEAKER_CHARACTERS.
 HASH_CHARACTERS = 32  # at least
 SPEAKER_CHARACTERS = 10
 
 
 def read(path: str, reading: Reading) -> list[Utterance]:
-    """Utterances of a table such as validated.tsv: client_id, path, sentence and other columns.
+    """Reads a table such as validated.tsv with the columns client_id, path, sentence and others.
 
-    The clips lie in clips/ beside the table, or in reading.audio_root.
+    The clips are in clips/ next to the table, or in reading.audio_root.
 
     Raises:
-        UserError: the table can't be read, lacks a column, or has bad rows.
+        UserError: the table can't be read, has no such column, or bad rows.
     """
     table = tables.read_tsv(path, "common_voice")
-    beside = os.path.dirname(path)
-    audio = AudioPaths(reading.audio_root or beside)
+    audio = AudioPaths(reading.audio_root or os.path.dirname(path))
     utterances = []
     for row in table.rows:
         name = row.fields["path"].strip()
@@ -53,6 +52,6 @@ def read(path: str, reading: Reading) -> list[Utterance]:
 
 
 def speaker_of(client_id: str) -> str:
-    """The first characters of a hash; any other client_id as it is."""
+    """Returns the first characters of a hash; any other client_id as it is."""
     client_id = client_id.strip()
     return client_id[:SPEAKER_CHARACTERS] if len(client_id) >= HASH_CHARACTERS else client_id

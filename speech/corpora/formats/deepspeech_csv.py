@@ -1,4 +1,4 @@
-"""DeepSpeech's CSV files -> utterances."""
+"""Reads DeepSpeech's CSV files."""
 
 import os
 import re
@@ -15,13 +15,13 @@ _SIZE = re.compile(r"[0-9]{1,18}")  # bytes
 
 
 def read(path: str, reading: Reading) -> list[Utterance]:
-    """Utterances of a table with the columns wav_filename and transcript, and maybe wav_filesize,
-    speaker or client_id, and others.
+    """Reads a table with the columns wav_filename and transcript.
 
-    Paths are absolute, or relative to reading.audio_root or else to the table's folder.
+    The columns wav_filesize, and speaker or client_id, are optional. Paths are absolute, or
+    relative to reading.audio_root, else to the folder of the table.
 
     Raises:
-        UserError: the table can't be read, lacks a column, or has bad rows.
+        UserError: the table can't be read, has no such column, or bad rows.
     """
     table = tables.read_csv(path, "csv")
     audio = AudioPaths(reading.audio_root or os.path.dirname(path))

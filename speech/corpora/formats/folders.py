@@ -1,4 +1,4 @@
-"""Folders of audio with a text beside each file -> utterances."""
+"""Reads folders of audio with a text file next to each audio file."""
 
 import os
 from collections import defaultdict
@@ -9,7 +9,7 @@ from speech.corpora.formats.audio_paths import AudioPaths
 from speech.corpora.formats.reading import Reading, decode, refuse_problems
 from speech.corpora.utterance import Utterance, transcript_of
 from speech.system import storage
-from speech.text.showing import in_utf8
+from speech.text.characters import in_utf8
 from utils import UserError, lines_of
 
 TEXT_SUFFIX = ".txt"
@@ -19,11 +19,10 @@ _NO_RECORDING: list[tuple[str | None, int | None]] = [(None, None)]
 
 
 def read(path: str, reading: Reading) -> list[Utterance]:
-    """Utterances of a folder in which NAME.txt or NAME.wav.txt says what NAME.wav holds, or another
-    audio file.
+    """Reads a folder in which NAME.txt or NAME.wav.txt is the transcript of NAME.wav.
 
-    The speaker is the folder right below, if a file lies in one. Audio without text and a text
-    without audio are kept, so that they can be counted. Of a text's lines one is made.
+    The speaker is the name of the first subfolder, if there is one. Keeps audio without text and
+    text without audio, so that they are counted. Joins the lines of a text.
 
     Raises:
         UserError: a folder or a text can't be read, or a recording has two texts.
@@ -61,14 +60,14 @@ def read(path: str, reading: Reading) -> list[Utterance]:
 
 
 def text_names(name: str) -> tuple[str, str]:
-    """What the text of a recording may be called, without its suffix."""
+    """Returns the possible names of a recording's text, without suffix."""
     return os.path.splitext(name)[0], name
 
 
 def _by_text(
     folder: str, sounds: list[_Recording], texts: dict[str, str]
 ) -> dict[str, list[_Recording]]:
-    """The recordings by the keys of their texts; without a text, by their own paths' stems.
+    """Groups the recordings by the keys of their texts, else by their paths without suffix.
 
     Raises:
         UserError: a recording has two texts.
@@ -76,12 +75,12 @@ def _by_text(
     recordings: defaultdict[str, list[_Recording]] = defaultdict(list)
     problems = []
     for found, size in sounds:
-        there = [stem for stem in text_names(found) if stem in texts]
-        if len(there) > 1:
-            named = " and ".join(texts[stem] for stem in there)
-            problems.append(f"{named} are both the text of {found}")
-        recordings[there[0] if there else os.path.splitext(found)[0]].append((found, size))
-    refuse_problems(folder, problems, "Remove one text of")
+        stems = [stem for stem in text_names(found) if stem in texts]
+        if len(stems) > 1:
+            named = " and ".join(texts[stem] for stem in stems)
+            problems.append(f"{found} has two texts, {named}")
+        recordings[stems[0] if stems else os.path.splitext(found)[0]].append((found, size))
+    refuse_problems(folder, problems)
     return recordings
 
 
@@ -91,7 +90,7 @@ def _speaker(folder: str, stem: str) -> str:
 
 
 def _read_all(folder: str, texts: dict[str, str]) -> dict[str, str | None]:
-    """The texts by their keys."""
+    """Reads the texts: key -> transcript."""
     with ThreadPoolExecutor(storage.PARALLEL_REQUESTS) as readers:
         read_texts = list(readers.map(_read_text, texts.values()))
     errors = [str(each) for each in read_texts if isinstance(each, UserError)]
@@ -104,7 +103,7 @@ def _read_all(folder: str, texts: dict[str, str]) -> dict[str, str | None]:
 
 
 def _read_text(path: str) -> str | UserError:
-    """The text of a file in one line, or what is wrong with it."""
+    """Reads a text file as one line; returns the error if it can't be read."""
     try:
         text = decode(path, storage.read_bytes(path))
     except OSError as error:

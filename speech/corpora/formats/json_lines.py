@@ -1,4 +1,4 @@
-"""JSON lines, Baidu's and NeMo's manifests -> utterances."""
+"""Reads JSON lines, the manifests of Baidu and NeMo."""
 
 import json
 import os
@@ -13,19 +13,19 @@ from utils import lines_of
 PATH_KEYS = ("audio_filepath", "key")
 TEXT_KEY = "text"
 
-LONGEST_SECONDS = 1e9  # no number behind it is a time, and neither are Infinity and NaN
+LONGEST_SECONDS = 1e9  # larger numbers, Infinity and NaN are invalid times
 
 
 class _BadValueError(Exception):
-    """What is wrong with an object, without its place."""
+    """An error in an object; the message doesn't contain its place."""
 
 
 def read(path: str, reading: Reading) -> list[Utterance]:
-    """Utterances of a file of JSON objects, one a line, or of one JSON array of them.
+    """Reads a file of JSON objects, one per line, or of one JSON array of objects.
 
-    An object has `audio_filepath` or `key`, the path of the audio, and `text`; `duration` in
-    seconds, `offset` in seconds and `speaker` if it likes. With an offset the utterance is a
-    stretch of its file, `duration` long; without one, `duration` is what the file should have.
+    An object has `audio_filepath` or `key`, the path of the audio, and `text`. Optional are
+    `duration` and `offset` in seconds, and `speaker`. With an offset the utterance is a segment
+    of `duration`; without one, `duration` is the stated length of the file.
 
     Raises:
         UserError: the file can't be read, or has bad objects.
@@ -45,17 +45,17 @@ def read(path: str, reading: Reading) -> list[Utterance]:
 
 def _utterance(found: Any, audio: AudioPaths, place: str) -> Utterance:
     if not isinstance(found, dict):
-        raise _BadValueError("no JSON object, {...}")
+        raise _BadValueError("not a JSON object, {...}")
     name = next((found[key] for key in PATH_KEYS if key in found), None)
     if name is None:
         raise _BadValueError(f"neither {' nor '.join(PATH_KEYS)}, the path of the audio")
     if not isinstance(name, str) or not name.strip() or "\0" in name:
-        raise _BadValueError(f"the path {name!r} is none")
+        raise _BadValueError(f"{name!r} is not a path")
     if TEXT_KEY not in found:
         raise _BadValueError(f"no {TEXT_KEY}")
     text, speaker = found[TEXT_KEY], found.get("speaker")
     if text is not None and not isinstance(text, str):
-        raise _BadValueError(f"{TEXT_KEY} is {text!r}, no text")
+        raise _BadValueError(f"{TEXT_KEY} is {text!r}, not a text")
     seconds, offset = _seconds(found, "duration"), _seconds(found, "offset")
     speaker = "" if speaker is None else str(speaker).strip()
     for value in (name, text or "", speaker):
@@ -80,7 +80,7 @@ def _seconds(found: dict[str, Any], key: str) -> float | None:
         return None
     good = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not good or not 0 <= value < LONGEST_SECONDS:
-        raise _BadValueError(f"{key} is {value!r}, no seconds")
+        raise _BadValueError(f"{key} is {value!r}, not a number of seconds")
     return float(value)
 
 
@@ -92,7 +92,7 @@ def _check_unicode(value: str) -> None:
 
 
 def _objects(text: str) -> Iterator[tuple[int, Any]]:
-    """The line where each object starts, and the object or what is wrong with it."""
+    """Yields the line where each object starts, and the object or its error."""
     if text.lstrip().startswith("["):
         yield from _of_array(text)
         return
@@ -106,10 +106,10 @@ def _objects(text: str) -> Iterator[tuple[int, Any]]:
 
 
 def _of_array(text: str) -> Iterator[tuple[int, Any]]:
-    """As `_objects`; behind a broken object there is no telling where the next one starts."""
+    """Yields as `_objects`, up to the first broken object."""
     decoder = json.JSONDecoder()
     line, counted = 1, 0  # the line of the character `counted`
-    position = _behind_space(text, text.index("[") + 1)
+    position = _after_space(text, text.index("[") + 1)
     closed = text.startswith("]", position)
     while not closed:
         line, counted = line + text.count("\n", counted, position), position
@@ -119,17 +119,17 @@ def _of_array(text: str) -> Iterator[tuple[int, Any]]:
             yield line, _broken(error)
             return
         yield line, found
-        position = _behind_space(text, position)
+        position = _after_space(text, position)
         closed = text.startswith("]", position)
         if not closed and not text.startswith(",", position):
-            yield line, _BadValueError("neither , nor ] behind the object")
+            yield line, _BadValueError("neither , nor ] after the object")
             return
-        position = _behind_space(text, position + (not closed))
+        position = _after_space(text, position + (not closed))
     if text[position + 1 :].strip():
-        yield line + text.count("\n", counted, position), _BadValueError("text behind the last ]")
+        yield line + text.count("\n", counted, position), _BadValueError("text after the last ]")
 
 
-def _behind_space(text: str, position: int) -> int:
+def _after_space(text: str, position: int) -> int:
     while position < len(text) and text[position] in " \t\r\n":
         position += 1
     return position
@@ -137,4 +137,4 @@ def _behind_space(text: str, position: int) -> int:
 
 def _broken(error: Exception) -> _BadValueError:
     why = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-    return _BadValueError(f"no JSON ({why})")
+    return _BadValueError(f"not JSON ({why})")

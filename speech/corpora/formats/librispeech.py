@@ -1,10 +1,11 @@
-"""LibriSpeech's layout -> utterances."""
+"""Reads LibriSpeech's layout."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from speech.corpora.download import ARCHIVE_MD5
+from speech.corpora.formats.reading import Reading
 from speech.corpora.utterance import Utterance
 from speech.system import storage
 from utils import UserError, lines_of
@@ -15,7 +16,7 @@ AUDIO_SUFFIX = ".flac"
 
 @dataclass(frozen=True)
 class _Found:
-    """What the folders hold, by the utterances' ids."""
+    """The files of the folders, by utterance id."""
 
     audio: dict[str, str] = field(default_factory=dict)  # paths
     sizes: dict[str, int | None] = field(default_factory=dict)  # bytes of the audio
@@ -23,24 +24,28 @@ class _Found:
     speakers: dict[str, str] = field(default_factory=dict)
 
 
-def librispeech(
+def read(path: str, reading: Reading) -> list[Utterance]:
+    """Reads one split; the rules of a language, if there is one, change the case later."""
+    return find_utterances([path], reading.flag, lower=reading.language is None)
+
+
+def find_utterances(
     folders: list[str], flag: str = "--files_path", lower: bool = True
 ) -> list[Utterance]:
-    """Utterances of one or several splits in LibriSpeech's layout, sorted by their id.
+    """Finds the utterances of one or several splits in LibriSpeech's layout, sorted by id.
 
-    The layout is speaker/chapter/SPEAKER-CHAPTER-NNNN.flac beside SPEAKER-CHAPTER.trans.txt, whose
-    lines are an id, a space, and the transcript in capitals.
-    An utterance with only audio or only a transcript is kept, so that it can be counted. Its
-    speaker is the folder SPEAKER, which in LibriSpeech is also the first part of its id.
+    The layout is speaker/chapter/SPEAKER-CHAPTER-NNNN.flac next to SPEAKER-CHAPTER.trans.txt,
+    whose lines are an id, a space, and the transcript in upper case. Keeps utterances with only
+    audio or only a transcript, so that they are counted. The speaker is the folder SPEAKER, in
+    LibriSpeech also the first part of the id.
 
     Args:
-        flag: that names the folders, for messages.
-        lower: writes transcripts in lower case, as English has it; not where the rules of a
-            language do it.
+        flag: flag that names the folders, for messages.
+        lower: converts transcripts to lower case, as for English.
 
     Raises:
-        UserError: a folder is missing or holds no utterance, an id occurs twice, or a transcript
-            file can't be read.
+        UserError: a folder is missing or contains no utterance, an id occurs twice, or a
+            transcript file can't be read.
     """
     found = _Found()
     for folder in folders:
@@ -48,9 +53,9 @@ def librispeech(
         _list_split(folder, found, flag, lower)
         if len(found.audio) + len(found.transcripts) == before:
             raise UserError(
-                f"{folder} holds no utterances: LibriSpeech's layout is "
+                f"{folder} contains no utterances: LibriSpeech's layout is "
                 f"{os.path.join(folder, 'SPEAKER', 'CHAPTER', '*' + AUDIO_SUFFIX)} with a "
-                f"*{TRANSCRIPT_SUFFIX} beside. Give the folder of a split with {flag}."
+                f"*{TRANSCRIPT_SUFFIX} in the same folder. Give the folder of a split with {flag}."
             )
     return [
         Utterance(
@@ -68,7 +73,7 @@ def _list_split(folder: str, found: _Found, flag: str, lower: bool) -> None:
     if not storage.in_bucket(folder) and not os.path.isdir(folder):
         split = os.path.basename(os.path.normpath(folder))
         raise UserError(
-            f"{folder} is not a folder. Name one with {flag}, or fetch LibriSpeech: python "
+            f"{folder} is not a folder. Name one with {flag}, or download LibriSpeech: python "
             f"prepare_libri.py --download={split if split in ARCHIVE_MD5 else 'train-clean-100'}"
         )
     texts = []
@@ -80,7 +85,7 @@ def _list_split(folder: str, found: _Found, flag: str, lower: bool) -> None:
             utterance_id = name[: -len(AUDIO_SUFFIX)]
             if utterance_id in found.audio:
                 raise UserError(
-                    f"The utterance {utterance_id} is there twice: {found.audio[utterance_id]} and "
+                    f"The utterance {utterance_id} exists twice: {found.audio[utterance_id]} and "
                     f"{path}. Remove one of them."
                 )
             found.audio[utterance_id] = path
@@ -94,7 +99,7 @@ def _list_split(folder: str, found: _Found, flag: str, lower: bool) -> None:
 
 
 def _speaker(folder: str, parent: str, utterance_id: str) -> str:
-    """The folder SPEAKER of SPEAKER/CHAPTER; in a flatter layout the id has to tell."""
+    """Returns the folder SPEAKER of SPEAKER/CHAPTER; in a flatter layout, the id's first part."""
     below = os.path.relpath(parent, folder).split(os.sep)
     return below[0] if len(below) == 2 else _first_part(utterance_id)
 
@@ -104,12 +109,12 @@ def _first_part(utterance_id: str) -> str:
 
 
 def _check_depth(folder: str, parent: str, flag: str) -> None:
-    """A folder of splits would become one set in which training and test speech are mixed."""
+    """Refuses a folder of splits, which would mix training and test data."""
     below = os.path.relpath(parent, folder).split(os.sep)
     if len(below) > 2:
         raise UserError(
-            f"{parent} lies deeper below {folder} than SPEAKER/CHAPTER: {folder} seems to hold "
-            f"several splits. Name those you want with {flag}, as in "
+            f"{parent} is deeper below {folder} than SPEAKER/CHAPTER: {folder} seems to contain "
+            f"several splits. Name the splits with {flag}, as in "
             f"{os.path.join(folder, *below[:-2])}, separated by commas."
         )
 
@@ -120,14 +125,16 @@ def _read_lines(path: str) -> list[str]:
     except OSError as error:
         raise UserError(f"The transcripts {path} can't be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"The transcripts {path} are not UTF-8 ({error}): save them so.") from None
+        raise UserError(
+            f"The transcripts {path} are not UTF-8 ({error}): save them as UTF-8."
+        ) from None
 
 
 def transcript_line(line: str, lower: bool) -> tuple[str, str]:
-    """The id and the transcript in a line of a transcript file, "" for what isn't there.
+    """Returns the id and the transcript in a line of a transcript file, "" if missing.
 
     Args:
-        lower: as of `librispeech`.
+        lower: see `find_utterances`.
     """
     utterance_id, transcript = [*line.split(maxsplit=1), "", ""][:2]
     transcript = transcript.rstrip()
@@ -140,9 +147,9 @@ def _take_transcripts(
     for number, line in enumerate(lines, start=1):
         utterance_id, transcript = transcript_line(line, lower)
         if not transcript:
-            continue  # an id alone is an utterance without transcript
+            continue  # the line is only an id: an utterance without transcript
         if utterance_id in transcripts:
             raise UserError(
-                f"{path}, line {number}: {utterance_id} has a transcript already. Remove one."
+                f"{path}, line {number}: {utterance_id} already has a transcript. Remove one."
             )
         transcripts[utterance_id] = transcript

@@ -1,4 +1,4 @@
-"""What the readers of corpora share: what they are told, decoding, errors of many rows."""
+"""Shared by the readers of all formats: their options, decoding, errors about many rows."""
 
 import codecs
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from speech.system import storage
 from utils import UserError
 
-# An error names so many bad rows, and counts the others.
+# Number of bad rows that an error names; it counts the others.
 NAMED_PROBLEMS = 10
 
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -15,29 +15,29 @@ _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 @dataclass(frozen=True)
 class Reading:
-    """What a reader may be told; each takes what it has a use for."""
+    """Options of the readers; each format uses some of them."""
 
-    # Folder that the relative paths of a table start at; None: the one that the format says.
+    # Folder that the relative paths of a table start at; None: the default of the format.
     audio_root: str | None = None
-    id_pattern: str | None = None  # regular expression with a group `id`: see corpora.commands
-    # That the text is written in: chooses a column of commands.csv, and its rules write capitals.
+    id_pattern: str | None = None  # regular expression with a group `id`, see commands.py
+    # Language of the text: chooses a column of commands.csv; its rules change the case.
     language: str | None = None
-    flag: str = "--files_path"  # that names the corpus, for messages; `formats.read` sets it
+    flag: str = "--files_path"  # flag that names the corpus, for messages; set by registry.read
 
 
 def read_text(path: str) -> str:
-    """The text of a file: UTF-8 with or without a byte order mark, or UTF-16 with one.
+    """Reads a file in UTF-8 with or without a byte order mark, or in UTF-16 with one.
 
-    Line ends stay as they are.
+    Keeps the line ends.
 
     Raises:
-        UserError: it can't be read, is empty or is in another encoding.
+        UserError: it can't be read, is empty or has another encoding.
     """
     try:
         content = storage.read_bytes(path)
     except OSError as error:
         raise UserError(
-            f"{path} can't be read: {error.strerror}. Check that it is there and may be read."
+            f"{path} can't be read: {error.strerror}. Check that it exists and is readable."
         ) from None
     if not content:
         raise UserError(f"{path} is empty: fill it, or name another file.")
@@ -45,14 +45,14 @@ def read_text(path: str) -> str:
 
 
 def decode(path: str, content: bytes) -> str:
-    """As `read_text`, of a file's bytes."""
+    """Decodes the content of a file, see `read_text`."""
     try:
         if content.startswith(_UTF16_MARKS):
             return content.decode("utf-16")
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         if error.encoding.startswith("utf-16"):
-            raise UserError(f"{path} is damaged UTF-16 ({error.reason}): save it anew.") from None
+            raise UserError(f"{path} is damaged UTF-16 ({error.reason}): save it again.") from None
         line = content[: error.start].count(b"\n") + 1
         raise UserError(
             f"{path}, line {line}, is not UTF-8 ({error.reason}: 0x{content[error.start]:02x}): "
@@ -60,18 +60,17 @@ def decode(path: str, content: bytes) -> str:
         ) from None
     if "\0" in text:
         raise UserError(
-            f"{path}, line {text[: text.index(chr(0))].count(chr(10)) + 1}, holds a zero byte, as "
-            "no UTF-8 text does: save the file as UTF-8."
+            f"{path}, line {text[: text.index(chr(0))].count(chr(10)) + 1}, contains a zero "
+            "byte, which is not text: save the file as UTF-8."
         )
     return text
 
 
-def refuse_problems(path: str, problems: Sequence[str], remedy: str = "Mend or remove") -> None:
+def refuse_problems(path: str, problems: Sequence[str]) -> None:
     """Raises a UserError that names the first problems of a corpus, if there are any.
 
     Args:
-        problems: what is wrong and where, as in "line 7: 2 fields instead of 3".
-        remedy: for all of them.
+        problems: place and error, as in "line 7: 2 fields instead of 3".
     """
     if not problems:
         return
@@ -79,4 +78,4 @@ def refuse_problems(path: str, problems: Sequence[str], remedy: str = "Mend or r
     more = len(problems) - NAMED_PROBLEMS
     others = f"; and {more} more" if more > 0 else ""
     it = "it" if len(problems) == 1 else "them"
-    raise UserError(f"{path} can't be used: {named}{others}. {remedy} {it}.")
+    raise UserError(f"{path} can't be used: {named}{others}. Correct or remove {it}.")

@@ -1,4 +1,4 @@
-"""Corpora by their formats' names: what people have -> one list of utterances."""
+"""Reads corpora of all formats, by name or detected, into one list of utterances."""
 
 import codecs
 import os
@@ -13,24 +13,23 @@ from speech.corpora.formats import (
     deepspeech_csv,
     folders,
     json_lines,
+    librispeech,
     tables,
 )
-from speech.corpora.formats.librispeech import TRANSCRIPT_SUFFIX, librispeech
+from speech.corpora.formats.librispeech import TRANSCRIPT_SUFFIX
 from speech.corpora.formats.reading import Reading
 from speech.corpora.utterance import Utterance
 from speech.system import storage
 from utils import UserError, is_number
 
-__all__ = ["FORMATS", "TABLE_SUFFIXES", "Reader", "Reading", "check_apart", "detect", "read"]
+__all__ = ["FORMATS", "TABLE_SUFFIXES", "Reader", "Reading", "check_disjoint", "detect", "read"]
 
-# A corpus's path and what its reader may be told -> its utterances, in any order. An id may come
-# again: `read` numbers such ones.
+# Maps the path of a corpus and options to its utterances, in any order. Ids may repeat: `read`
+# numbers repeated ids.
 Reader = Callable[[str, Reading], list[Utterance]]
 
 FORMATS: dict[str, Reader] = {
-    "librispeech": lambda path, reading: librispeech(
-        [path], reading.flag, lower=reading.language is None
-    ),
+    "librispeech": librispeech.read,
     "csv": deepspeech_csv.read,
     "common_voice": common_voice.read,
     "json": json_lines.read,
@@ -41,37 +40,36 @@ FORMATS: dict[str, Reader] = {
 JSON_SUFFIXES = (".json", ".jsonl", ".manifest")
 TABLE_SUFFIXES = (".csv", ".tsv", *JSON_SUFFIXES)
 
-# Setting of a Reading -> the formats that have a use for it.
+# Option of a Reading -> the formats that use it.
 USED_BY = {
     "audio_root": ("csv", "common_voice", "json", "commands"),
     "id_pattern": ("commands",),
 }
-# Formats that are tables, and those that are folders; commands are named by either.
+# Formats of tables, and of folders; commands are named by either.
 OF_TABLES = ("csv", "common_voice", "json")
 OF_FOLDERS = ("librispeech", "folder")
 
 FILES_PATH = "--files_path"
-NAMED_TABLES = 10  # of a folder, in a message
+NAMED_TABLES = 10  # number of a folder's tables that a message names
 
 
 def read(
     paths: list[str], format_name: str | None, reading: Reading, flag: str = FILES_PATH
 ) -> list[Utterance]:
-    """The utterances of one or several corpora, sorted by id.
+    """Reads one or several corpora; returns the utterances sorted by id.
 
-    Of utterances with the same id all but the first get a number, as in "ru/wav/x (2)", in the
-    order of the places where the corpora tell of them; so their order doesn't depend on that of
-    the paths.
+    Repeated ids get a number, as in "ru/wav/x (2)", in the order of their places in the corpora,
+    so that the ids don't depend on the order of the paths.
 
     Args:
         paths: tables or folders, local or gs://.
-        format_name: of FORMATS, for all of them; None: each one's is found out.
-        flag: that names the paths, for messages.
+        format_name: one of FORMATS, for all paths; None: detected for each path.
+        flag: flag that names the paths, for messages.
 
     Raises:
-        UserError: a path isn't there, is named twice, can't be read, is a folder where the format
-            wants a table or the other way round, or holds no utterance; or none of the formats has
-            a use for what is to be told to it.
+        UserError: a path doesn't exist, is named twice, can't be read, is a folder where the
+            format needs a table or vice versa, or contains no utterance; or no format uses one of
+            the options.
     """
     if not all(paths):
         raise UserError(
@@ -81,9 +79,9 @@ def read(
         raise UserError(f"There is no corpus to read. Name a table or a folder with {flag}.")
     if format_name is not None and format_name not in FORMATS:
         raise UserError(
-            f"--format={format_name} is not known: choose among {', '.join(sorted(FORMATS))}."
+            f"--format={format_name} is unknown: choose one of {', '.join(sorted(FORMATS))}."
         )
-    check_apart({flag: paths})
+    check_disjoint({flag: paths})
     chosen_formats = []
     for path in paths:
         _check_there(path, flag)
@@ -91,13 +89,13 @@ def read(
             _check_kind(path, format_name, flag)
         chosen_formats.append(format_name or detect(path, flag))
     _check_used(reading, chosen_formats)
-    told = replace(reading, flag=flag)
+    reading = replace(reading, flag=flag)
     found: list[Utterance] = []
     for path, chosen in zip(paths, chosen_formats, strict=True):
-        utterances = FORMATS[chosen](path, told)
+        utterances = FORMATS[chosen](path, reading)
         if not utterances:
             raise UserError(
-                f"{path} holds no utterances of the format {chosen}. Name another corpus with "
+                f"{path} contains no utterances of the format {chosen}. Name another corpus with "
                 f"{flag}."
             )
         found += utterances
@@ -105,16 +103,16 @@ def read(
 
 
 def detect(path: str, flag: str = FILES_PATH) -> str:
-    """The name of a corpus's format, told by its header or by what its folder holds.
+    """Detects the format of a corpus from the header of a table or the files of a folder.
 
-    A table that is like none, but is called .csv, .tsv or .json, is taken to be one: its reader
-    says what it lacks.
+    An unknown table named *.csv, *.tsv or *.json has the format of its suffix: the reader then
+    reports the missing columns.
 
     Args:
-        flag: as of `read`.
+        flag: see `read`.
 
     Raises:
-        UserError: it can't be told.
+        UserError: the format is unknown.
     """
     if _is_folder(path):
         return _detect_folder(path, flag)
@@ -126,7 +124,7 @@ def _detect_file(path: str, flag: str) -> str:
     if beginning.lstrip().startswith(("{", "[")):
         return "json"
     for name in tables.formats_of(tables.header_columns(beginning)):
-        # An id is in many tables.
+        # Many other tables have a column `id`.
         if name != "commands" or os.path.basename(path) == commands.TABLE:
             return name
     suffix = os.path.splitext(path)[1].lower()
@@ -135,19 +133,19 @@ def _detect_file(path: str, flag: str) -> str:
     of_suffix = {".csv": "csv", ".tsv": "common_voice"}
     if suffix not in of_suffix:
         raise UserError(
-            f"{path} is no table of a known format ({', '.join(sorted(FORMATS))}): docs/corpora.md "
-            f"shows them. Name one with {flag}."
+            f"{path} is not a table of a known format ({', '.join(sorted(FORMATS))}): see "
+            f"docs/corpora.md, and name one with {flag}."
         )
     return "commands" if os.path.basename(path) == commands.TABLE else of_suffix[suffix]
 
 
 def _beginning(path: str) -> str:
-    """The first lines of a file, in whatever encoding."""
+    """Reads the first characters of a file, whatever its encoding."""
     try:
         with storage.open_reader(path) as reader:
             content = reader.read(tables.HEADER_CHARACTERS)
     except OSError as error:
-        raise UserError(f"{path} can't be read: {error.strerror}. Check its rights.") from None
+        raise UserError(f"{path} can't be read: {error.strerror}. Check its permissions.") from None
     utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = content.decode("utf-16" if utf16 else "utf-8-sig", errors="replace")
     return text.replace("\0", "")
@@ -169,17 +167,17 @@ def _detect_folder(path: str, flag: str) -> str:
     tables_there = _tables_in(path, names)
     if tables_there:
         raise UserError(
-            f"{path} is a folder with tables ({tables_there}): name those of one set with {flag}."
+            f"{path} is a folder with tables ({tables_there}): name the tables with {flag}."
         )
     raise UserError(
         f"{path} is a folder without {commands.TABLE}, *{TRANSCRIPT_SUFFIX}, or "
-        f"*{folders.TEXT_SUFFIX} beside audio: docs/corpora.md shows what can be read. Name "
-        f"another with {flag}."
+        f"*{folders.TEXT_SUFFIX} next to audio files: see docs/corpora.md, and name another with "
+        f"{flag}."
     )
 
 
 def _tables_in(folder: str, names: Iterable[str]) -> str:
-    """The paths of the first tables among a folder's files."""
+    """Returns the paths of the first tables among a folder's files, for a message."""
     inside = [
         storage.join(folder, name)
         for name in sorted(names)
@@ -189,14 +187,14 @@ def _tables_in(folder: str, names: Iterable[str]) -> str:
     return ", ".join(inside[:NAMED_TABLES] + more)
 
 
-def check_apart(paths_of: Mapping[str, Sequence[str]]) -> None:
-    """Whether each table or folder is named once in all sets.
+def check_disjoint(paths_of: Mapping[str, Sequence[str]]) -> None:
+    """Checks that each table or folder is named once in all sets.
 
     Args:
-        paths_of: flag of a set -> the paths it names, local or gs://.
+        paths_of: flag of a set -> its paths, local or gs://.
 
     Raises:
-        UserError: one is named twice, by the same flag or by two, however it is written.
+        UserError: a path is named twice, by one flag or by two, also in different spelling.
     """
     known: dict[str, str] = {}  # path -> flag
     for flag, paths in paths_of.items():
@@ -206,31 +204,31 @@ def check_apart(paths_of: Mapping[str, Sequence[str]]) -> None:
                 raise UserError(f"{flag} names {path} twice: leave one of them out.")
             if whole in known:
                 raise UserError(
-                    f"{path} is named by {known[whole]} and by {flag}, and no set may have what "
-                    "another has: leave one of them out."
+                    f"{path} is named by {known[whole]} and by {flag}, but sets must be disjoint: "
+                    "leave one of them out."
                 )
             known[whole] = flag
 
 
 def _check_kind(path: str, format_name: str, flag: str) -> None:
-    """Whether a path is a table or a folder, as its format wants it."""
+    """Checks that a path is a table or a folder, as its format requires."""
     if _is_folder(path):
         if format_name in OF_TABLES:
             names = [os.path.relpath(found, path) for found, _ in storage.files_below(path)]
             there = _tables_in(path, names)
             raise UserError(
-                f"{path} is a folder, and --format={format_name} wants tables: name those in it "
-                f"with {flag}{f' ({there})' if there else ''}."
+                f"{path} is a folder, and --format={format_name} requires tables: name the tables "
+                f"in it with {flag}{f' ({there})' if there else ''}."
             )
     elif format_name in OF_FOLDERS:
         raise UserError(
-            f"{path} is a file, and --format={format_name} wants a folder: name one with {flag}, "
-            "or leave out --format."
+            f"{path} is a file, and --format={format_name} requires a folder: name one with "
+            f"{flag}, or leave out --format."
         )
     elif format_name == "commands" and not path.endswith(commands.TABLE):
         raise UserError(
-            f"{path} is no {commands.TABLE}, which --format=commands wants: name the folder that "
-            f"holds it with {flag}, or leave out --format."
+            f"{path} is not named {commands.TABLE}, as --format=commands requires: name its folder "
+            f"with {flag}, or leave out --format."
         )
 
 
@@ -240,14 +238,14 @@ def _check_used(reading: Reading, chosen_formats: Sequence[str]) -> None:
         if value and not set(users) & set(chosen_formats):
             chosen = " and ".join(dict.fromkeys(chosen_formats))
             raise UserError(
-                f"--{setting}={value} means nothing to the format {chosen}, only to "
+                f"--{setting}={value} has no effect on the format {chosen}, only on "
                 f"{' and '.join(users)}: leave it out, or choose another --format."
             )
 
 
 def _check_there(path: str, flag: str) -> None:
     if not _bucket_folder(path) and not storage.exists(path):
-        raise UserError(f"{path} isn't there. Name a table or a folder with {flag}.")
+        raise UserError(f"{path} doesn't exist. Name a table or a folder with {flag}.")
 
 
 def _is_folder(path: str) -> bool:
@@ -274,7 +272,7 @@ def _with_unique_ids(utterances: list[Utterance]) -> list[Utterance]:
 
 
 def _order(utterance: Utterance) -> tuple[str, str, int, str]:
-    """By id, and equal ids by where they stand: line 9 of a table before its line 10."""
+    """Returns a sort key: the id, then the place, with line 9 of a table before line 10."""
     table, colon, line = utterance.place.rpartition(":")
     audio_path = utterance.audio_path or ""
     if colon and is_number(line):

@@ -1,4 +1,4 @@
-"""Tables with a header -> rows."""
+"""Reads tables with a header."""
 
 import csv
 import io
@@ -11,17 +11,17 @@ from utils import UserError, lines_of
 
 SEPARATORS = ",;\t"
 
-# Excel's first line that names the separator, which it writes and reads but never shows.
+# First line in which Excel names the separator; Excel itself never shows it.
 _SEPARATOR_LINE = re.compile(r"\s*sep=([^\"\r\n])(?:\r\n|\r|\n|$)", re.IGNORECASE)
 
-# A header is looked for in so many characters.
+# Number of characters that are searched for a header.
 HEADER_CHARACTERS = 1 << 16
 
-# A message shows so many names, and of each so much.
+# Number of names that a message shows, and of characters of each.
 SHOWN_NAMES = 20
 SHOWN_CHARACTERS = 40
 
-# What the tables of each format must have; by these a table's format is told.
+# Required columns of each format; they identify the format of a table.
 COLUMNS = {
     "csv": ("wav_filename", "transcript"),
     "common_voice": ("path", "sentence"),
@@ -33,13 +33,13 @@ COLUMNS = {
 class Row:
     """A row of a table."""
 
-    line: int  # where it starts, from 1 on
+    line: int  # number of its first line, from 1
     fields: dict[str, str]  # column -> text
 
 
 @dataclass
 class Table:
-    """The rows of a table that are as its header says, and what is wrong with the others."""
+    """The rows of a table that match its header, and the errors of all others."""
 
     path: str
     columns: list[str]  # in lower case, without blanks around them
@@ -53,21 +53,21 @@ class Table:
         self.problems.append(f"line {row.line}: {what}")
 
 
-# Fields of a row and the line where it starts; an error is what is wrong with the row.
+# Line where a row starts, and its fields or its error.
 _Rows = Iterator[tuple[int, list[str] | csv.Error]]
 
 
 def read_csv(path: str, format_name: str) -> Table:
-    """A table whose fields are separated as its header shows, and quoted where they need it.
+    """Reads a table with quoted fields and the separator that its header uses.
 
     Raises:
-        UserError: the file can't be read, or lacks a column of COLUMNS[format_name].
+        UserError: the file can't be read, or has no column of COLUMNS[format_name].
     """
     return _read(path, format_name, _csv_rows)
 
 
 def read_tsv(path: str, format_name: str) -> Table:
-    """As `read_csv`, with tabs between the fields; quotes mean nothing."""
+    """Reads a table with tabs between the fields and no quoting; errors as `read_csv`."""
     return _read(path, format_name, _tsv_rows)
 
 
@@ -94,35 +94,37 @@ def _check_columns(path: str, columns: list[str], format_name: str) -> None:
         others = [name for name in formats_of(columns) if name != format_name]
         other = f" It may be of the format {' or '.join(others)}." if others else ""
         raise UserError(
-            f"{path} lacks the column {' and '.join(missing)}: its first line names "
-            f"{shown(columns) or 'none'}, and a table of the format {format_name} needs "
+            f"{path} has no column {' and '.join(missing)}: its first line names "
+            f"{format_names(columns) or 'none'}, and a table of the format {format_name} needs "
             f"{', '.join(needed)}.{other}"
         )
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if twice:
-        raise UserError(f"{path} has the column {shown(twice)} more than once: rename all but one.")
+        raise UserError(
+            f"{path} has the column {format_names(twice)} more than once: rename all but one."
+        )
 
 
-def shown(names: list[str]) -> str:
-    """Names out of a file, as a message shows them: what isn't text may have very strange ones."""
+def format_names(names: list[str]) -> str:
+    """Formats names from a file for a message: a binary file may have strange and long ones."""
     short = [name[:SHOWN_CHARACTERS] for name in names[:SHOWN_NAMES]]
     more = [f"and {len(names) - SHOWN_NAMES} more"] if len(names) > SHOWN_NAMES else []
     return "".join(each if each.isprintable() else "?" for each in ", ".join(short + more))
 
 
 def formats_of(columns: list[str]) -> list[str]:
-    """The formats whose tables have such columns."""
+    """Returns the formats whose required columns are all there."""
     return [name for name, needed in COLUMNS.items() if set(needed) <= set(columns)]
 
 
 def header_columns(text: str) -> list[str]:
-    """The names of the columns of a table that begins so; a text has some too."""
+    """Returns the column names in the first characters of a file."""
     return _names(_header(text, separator_of(text)))
 
 
 def separator_of(text: str) -> str:
-    """What Excel's line sep=; names, or else the one of SEPARATORS that parts the first line of a
-    table into most columns."""
+    """Returns the separator that Excel's line sep=; names, else the one of SEPARATORS that divides
+    the first line into most columns."""
     if named := _SEPARATOR_LINE.match(text):
         return named[1]
     return max(SEPARATORS, key=lambda separator: len(_header(text, separator)))
@@ -135,7 +137,7 @@ def _header(text: str, separator: str) -> list[str]:
 
 
 def _without_separator_line(text: str) -> str:
-    """The text with an empty line for Excel's sep=;, so that the lines keep their numbers."""
+    """Empties Excel's line sep=;, so that the other lines keep their numbers."""
     return _SEPARATOR_LINE.sub("\n", text, count=1) if _SEPARATOR_LINE.match(text) else text
 
 
@@ -148,7 +150,7 @@ def _any(fields: list[str]) -> bool:
 
 
 def _csv_rows(text: str) -> _Rows:
-    # Strict: else a quote that is never closed takes all rows below it into its field.
+    # Strict: otherwise a quote that is never closed swallows all rows below it.
     lines = io.StringIO(_without_separator_line(text), newline="")
     reader = csv.reader(lines, delimiter=separator_of(text), strict=True)
     while True:
@@ -158,14 +160,14 @@ def _csv_rows(text: str) -> _Rows:
         except StopIteration:
             return
         except csv.Error as error:
-            yield line, _explained(error)
+            yield line, _explain(error)
             continue
         if _any(fields):
             yield line, fields
 
 
-def _explained(error: csv.Error) -> csv.Error:
-    # Of this error the module has no class of its own.
+def _explain(error: csv.Error) -> csv.Error:
+    # The csv module has no separate class for this error.
     if str(error).startswith("field larger than field limit"):
         limit = csv.field_size_limit()
         return csv.Error(

@@ -1,7 +1,7 @@
-"""Speech as it is spoken: a WebSocket that takes samples and tells what was heard.
+"""The WebSocket /api/stream, which takes samples and returns text while a person speaks.
 
 The client sends {"sample_rate": 48000} as text, samples (int16, little endian, mono) as binary
-messages, and {"end": true}. It gets ready, partial, final and done, or an error.
+messages, and {"end": true}. It receives ready, partial, final and done, or an error.
 """
 
 import asyncio
@@ -14,18 +14,20 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import soxr
-from fastapi import WebSocket
+from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from speech.audio.reader import INT16_SCALE
 from speech.serving.errors import RequestError
-from speech.serving.routers import serialize
+from speech.serving.http import STREAM
 from speech.serving.schemas import requests
-from speech.serving.schemas.requests import Asked, shown
-from speech.serving.services.reloading import Served
+from speech.serving.schemas.requests import TranscriptionOptions, format_value
+from speech.serving.service import Service
+from speech.serving.services import serialize
+from speech.serving.services.reloading import ReloadableResources
 from speech.serving.slots import Slots
-from speech.transcription.live import LiveTranscriber, Partial
-from speech.transcription.transcriber import Heard, Transcriber
+from speech.transcription.live import LiveTranscriber, PartialTranscript
+from speech.transcription.transcriber import TranscribedSegment, Transcriber
 from utils import UserError
 
 Samples = npt.NDArray[np.float32]
@@ -36,16 +38,34 @@ REFUSED, TOO_BIG, FAILED = 1008, 1009, 1011
 
 LOWEST_RATE, HIGHEST_RATE = 4000, 384000  # Hz
 MOST_MESSAGE_BYTES = 2**20
-# A thread hears so much at once before other streams come: a message may hold minutes.
+# A message may hold minutes: after so much of it, other streams get their turn on the thread.
 PIECE_SECONDS = 1.0
-# A client that sends nothing for so long is told to come back.
+# A client that sends nothing for so long is disconnected.
 IDLE_SECONDS = 30.0
-# One that doesn't take what it is told for so long is gone.
+# A client that doesn't receive a message for so long counts as gone.
 SEND_SECONDS = 30.0
 
 
+def router(service: Service) -> APIRouter:
+    """Returns the route /api/stream."""
+    routes = APIRouter()
+    streams = Streams(
+        service.resources,
+        service.stream_threads,
+        service.streams,
+        service.limits.seconds,
+        service.metrics.audio_seconds.inc,
+    )
+
+    @routes.websocket(STREAM)
+    async def stream(websocket: WebSocket) -> None:
+        await streams.serve(websocket)
+
+    return routes
+
+
 class StreamError(Exception):
-    """What ends a stream."""
+    """An error of the client's that ends its stream."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -54,11 +74,11 @@ class StreamError(Exception):
 
 
 class Streams:
-    """What serves the streams of all clients."""
+    """Serves the streams of all clients."""
 
     def __init__(
         self,
-        served: Served,
+        resources: ReloadableResources,
         threads: Executor,
         slots: Slots,
         most_seconds: float,
@@ -66,25 +86,25 @@ class Streams:
     ) -> None:
         """
         Args:
-            threads: that streams hear on; they may wait for a model's thread.
+            threads: for the streams' work; they may wait for a model's thread.
             most_seconds: of a stream.
-            on_seconds: is told of the seconds that came, at a stream's end.
+            on_seconds: called at a stream's end with the seconds of audio received.
         """
-        self._served = served
+        self._resources = resources
         self._threads = threads
         self._slots = slots
         self._most_seconds = most_seconds
         self._on_seconds = on_seconds
 
     async def serve(self, websocket: WebSocket) -> None:
-        """One client, to its end."""
+        """Serves one client until its stream ends."""
         await websocket.accept()
         stream = _Stream(websocket, self._threads, self._most_seconds)
         try:
-            with self._slots.one(), self._served.use() as loaded:
-                asked = _asked(websocket.query_params)
-                choice = await stream.run(loaded.catalogue.choose, asked)
-                await stream.serve(choice.transcriber, asked.candidates)
+            with self._slots.one(), self._resources.use() as resources:
+                options = _options(websocket.query_params)
+                choice = await stream.run(resources.catalogue.choose, options)
+                await stream.serve(choice.transcriber, options.candidates)
         except _GoneError:
             pass
         except RequestError as error:
@@ -95,21 +115,21 @@ class Streams:
         except UserError as error:
             await stream.fail(FAILED, str(error))
         except Exception:
-            await stream.fail(FAILED, "The server failed; its log tells why.")
+            await stream.fail(FAILED, "The server failed. See its log for the reason.")
             raise
         finally:
             self._on_seconds(stream.seconds)
 
 
-def _asked(given: Mapping[str, str]) -> Asked:
-    asked = requests.read(given)
-    if asked.details:
+def _options(given: Mapping[str, str]) -> TranscriptionOptions:
+    options = requests.read(given)
+    if options.details:
         raise RequestError(400, "A stream has no details: leave them out, or upload a recording.")
-    return asked
+    return options
 
 
 class _GoneError(Exception):
-    """The client has left."""
+    """The client has disconnected."""
 
 
 # What sending raises then: starlette's, uvicorn's, and wait_for's, which is an OSError only since
@@ -118,18 +138,20 @@ _GONE = (WebSocketDisconnect, RuntimeError, OSError, asyncio.TimeoutError)
 
 
 class _Stream:
-    """One client's."""
+    """The stream of one client."""
 
     def __init__(self, websocket: WebSocket, threads: Executor, most_seconds: float) -> None:
         self._websocket = websocket
         self._threads = threads
         self._most_seconds = most_seconds
-        self.seconds = 0.0  # that came
+        self.seconds = 0.0  # received so far
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
+        """Returns the result of a function that is called on one of the threads."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
     async def serve(self, transcriber: Transcriber, candidates: int) -> None:
+        """Receives samples and sends their text until the client ends the stream."""
         rate = _rate_of(await self._receive())
         live = await self.run(LiveTranscriber, transcriber, candidates)
         resampler = _Resampler(rate, transcriber.sample_rate)
@@ -139,20 +161,22 @@ class _Stream:
                 if _json(message) != {"end": True}:
                     raise StreamError(
                         REFUSED,
-                        f'{shown(message)} is unknown here: send samples or {{"end": true}}.',
+                        f"The message {format_value(message)} is unknown: send samples or "
+                        '{"end": true}.',
                     )
                 break
             self._count(len(message), rate)
             size = int(PIECE_SECONDS * rate) * 2  # bytes
             for start in range(0, len(message), size):
                 piece = message[start : start + size]
-                await self._tell(await self.run(_feed, live, resampler, piece), transcriber)
-        await self._tell(await self.run(_finish, live, resampler), transcriber)
+                await self._send_texts(await self.run(_feed, live, resampler, piece), transcriber)
+        await self._send_texts(await self.run(_finish, live, resampler), transcriber)
         await self._send({"type": "done", "seconds": round(self.seconds, serialize.DECIMALS)})
         with contextlib.suppress(*_GONE):
             await asyncio.wait_for(self._websocket.close(), SEND_SECONDS)
 
     def _count(self, size: int, rate: int) -> None:
+        """Adds a message of `size` bytes to `seconds`; raises StreamError if it isn't allowed."""
         if size > MOST_MESSAGE_BYTES:
             raise StreamError(
                 TOO_BIG, f"A message has {size} bytes: send at most {MOST_MESSAGE_BYTES}."
@@ -164,7 +188,7 @@ class _Stream:
             raise StreamError(
                 TOO_BIG,
                 f"The stream is longer than the {self._most_seconds:g} seconds that this server "
-                "takes: begin a new one.",
+                "allows: open a new one.",
             )
 
     async def _receive(self) -> str | bytes:
@@ -172,7 +196,7 @@ class _Stream:
             message = await asyncio.wait_for(self._websocket.receive(), IDLE_SECONDS)
         except asyncio.TimeoutError:
             raise StreamError(
-                REFUSED, f"Nothing came for {IDLE_SECONDS:g} seconds: begin a new stream."
+                REFUSED, f"Nothing was received for {IDLE_SECONDS:g} seconds: open a new stream."
             ) from None
         if message["type"] == "websocket.disconnect":
             raise _GoneError
@@ -186,9 +210,11 @@ class _Stream:
         except _GONE:
             raise _GoneError from None
 
-    async def _tell(self, heard: Sequence[Partial | Heard], transcriber: Transcriber) -> None:
-        for each in heard:
-            if isinstance(each, Heard):
+    async def _send_texts(
+        self, texts: Sequence[PartialTranscript | TranscribedSegment], transcriber: Transcriber
+    ) -> None:
+        for each in texts:
+            if isinstance(each, TranscribedSegment):
                 segment = serialize.segment(each, transcriber.separator)
                 await self._send({"type": "final", **segment.model_dump()})
             else:
@@ -202,7 +228,7 @@ class _Stream:
                 )
 
     async def fail(self, code: int, message: str) -> None:
-        """Tells the client what is wrong, if it is there, and closes."""
+        """Sends the client an error, if it is still connected, and closes the stream."""
         try:
             await self._send({"type": "error", "error": message})
             await asyncio.wait_for(self._websocket.close(code), SEND_SECONDS)
@@ -211,14 +237,14 @@ class _Stream:
 
 
 class _Resampler:
-    """Samples of a client's rate -> those of the model's."""
+    """Converts samples from the client's rate to the model's."""
 
     def __init__(self, rate: int, wanted_rate: int) -> None:
         self._same = rate == wanted_rate
         self._stream = soxr.ResampleStream(rate, wanted_rate, 1, dtype="float32", quality="HQ")
 
     def __call__(self, message: bytes, last: bool = False) -> Samples:
-        """float32 [samples] at int16 scale."""
+        """Returns float32 [samples] at int16 scale."""
         samples = np.frombuffer(message, "<i2").astype(np.float32)
         if self._same:
             return samples
@@ -226,31 +252,36 @@ class _Resampler:
         return np.asarray(scaled * np.float32(INT16_SCALE))
 
 
-def _feed(live: LiveTranscriber, resampler: _Resampler, message: bytes) -> list[Any]:
+def _feed(
+    live: LiveTranscriber, resampler: _Resampler, message: bytes
+) -> list[PartialTranscript | TranscribedSegment]:
     samples = resampler(message)
-    return list(live.feed(samples)) if len(samples) else []
+    return live.feed(samples) if len(samples) else []
 
 
-def _finish(live: LiveTranscriber, resampler: _Resampler) -> list[Any]:
+def _finish(
+    live: LiveTranscriber, resampler: _Resampler
+) -> list[PartialTranscript | TranscribedSegment]:
     rest = resampler(b"", last=True)
-    heard = list(live.feed(rest)) if len(rest) else []
-    return heard + list(live.finish())
+    texts = live.feed(rest) if len(rest) else []
+    return [*texts, *live.finish()]
 
 
 def _rate_of(message: str | bytes) -> int:
-    """The sample rate in a stream's first message."""
+    """Returns the sample rate in a stream's first message; raises StreamError if it has none."""
     content = _json(message) if isinstance(message, str) else None
     rate = content.get("sample_rate") if isinstance(content, dict) else None
     if type(rate) is not int or not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise StreamError(
             REFUSED,
-            'A stream begins with {"sample_rate": 48000}, a whole number from '
-            f"{LOWEST_RATE} to {HIGHEST_RATE} in Hz, as text, not with {shown(content)}.",
+            'A stream begins with {"sample_rate": 48000} as text, a whole number from '
+            f"{LOWEST_RATE} to {HIGHEST_RATE} in Hz, not with {format_value(content)}.",
         )
     return rate
 
 
 def _json(text: str) -> Any:
+    """Returns the content of a JSON text; None if it isn't JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Defines what requests ask for and what responses contain.
+"""Defines the options of requests and the bodies of responses.
 
 In: parameters of requests.
 Out: typed options and response bodies.

@@ -1,4 +1,4 @@
-"""SageMaker's contract: the forms of its requests to POST /invocations.
+"""The bodies and headers of SageMaker's requests to POST /invocations.
 
 Source: "Custom Inference Code with Hosting Services" and InvokeEndpoint in Amazon SageMaker's
 documentation. A request has up to 25 MB and a minute.
@@ -19,13 +19,13 @@ import soundfile
 
 from speech.serving.errors import RequestError
 from speech.serving.schemas import requests
-from speech.serving.schemas.requests import Asked
+from speech.serving.schemas.requests import TranscriptionOptions
 
 JSON, JSON_LINES, ARRAY = "application/json", "application/jsonlines", "application/x-npy"
 ATTRIBUTES_HEADER = "x-amzn-sagemaker-custom-attributes"
 MODEL_HEADER = "x-amzn-sagemaker-target-model"
 
-# What clients call JSON lines, some with x- before it.
+# The names of JSON lines that clients use, some with x- before it.
 _NAMES_OF_LINES = ("jsonlines", "jsonl", "json-lines", "ndjson")
 
 # JSON and arrays are read into memory.
@@ -40,40 +40,40 @@ _READ_HEADER = {
 
 
 @dataclass(frozen=True)
-class Recording:
-    """A recording of a request, and how it is to be heard."""
+class RecordingRequest:
+    """A recording in a request, and its options."""
 
-    content: bytes
-    asked: Asked
-    where: str  # it stands in the request, for messages; empty: it is the only one
+    content: bytes  # of a sound file
+    options: TranscriptionOptions
+    where: str  # its place in the request, for messages; empty: it is the only recording
 
 
 @dataclass(frozen=True)
 class Invocation:
-    """A request that isn't a recording itself."""
+    """The recordings of a request whose body isn't a recording itself."""
 
-    recordings: list[Recording | RequestError]  # an error: the line can't be one
-    instances: bool = False  # whether it has a list of them, so that the answer has one as well
+    recordings: list[RecordingRequest | RequestError]  # an error: why a line is refused
+    instances: bool = False  # whether the response is a list, as the request is
 
 
-def form_of(media_type: str) -> str:
-    """Returns a body's media type, JSON_LINES for each of its names."""
+def canonical_type(media_type: str) -> str:
+    """Returns a body's media type: JSON_LINES for each of its names, others as they are."""
     family, _, name = media_type.partition("/")
     lines = family == "application" and name.removeprefix("x-") in _NAMES_OF_LINES
     return JSON_LINES if lines else media_type
 
 
-def asked_for(headers: Mapping[str, str]) -> dict[str, str]:
-    """Returns the options in a request's headers; the attributes' model is the one that counts."""
+def options_in_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Returns the options in a request's headers; the attributes' model has priority."""
     model = headers.get(MODEL_HEADER, "")
     return {"model": model, **attributes(headers.get(ATTRIBUTES_HEADER, ""))}
 
 
 def attributes(header: str) -> dict[str, str]:
-    """Options of a request's custom attributes: name=value, by semicolons or commas.
+    """Parses custom attributes: name=value, separated by semicolons or commas.
 
-    A piece without a = belongs to the one before, as in hot_words=cat:7,dog:3. What stands before
-    all names is read over: it is the callers', who may have put a trace's id there.
+    A piece without = belongs to the one before, as in hot_words=cat:7,dog:3. Pieces before the
+    first name are ignored: callers may put a trace id there.
     """
     found: dict[str, str] = {}
     last = None
@@ -87,32 +87,33 @@ def attributes(header: str) -> dict[str, str]:
     return found
 
 
-def read_json(content: bytes, asked: dict[str, str], most_bytes: int) -> Invocation:
-    """A request in application/json: one recording, or instances.
+def read_json(content: bytes, options: dict[str, str], most_bytes: int) -> Invocation:
+    """Parses a request in application/json: one recording, or instances.
 
     Args:
-        asked: options of the custom attributes, which those in the JSON come before.
+        options: of the headers; those in the JSON have priority.
         most_bytes: of a recording.
 
     Raises:
-        RequestError: it isn't such JSON.
+        RequestError: it isn't such JSON (400), or a recording is too large (413).
     """
-    body = _parsed(content, "The body")
+    body = _parse(content, "The body")
     if not isinstance(body, dict):
         raise RequestError(
-            400, f'The body is a JSON {_kind(body)}: send {{"audio": "base64..."}} or instances.'
+            400,
+            f'The body is a JSON {_kind(body)}: send {{"audio": "base64..."}} or instances.',
         )
     if "instances" not in body:
-        only = replace(_recording(body, asked, most_bytes, "The body"), where="")
+        only = replace(_recording(body, options, most_bytes, "The body"), where="")
         return Invocation([only])
     instances = body.pop("instances")
     if not isinstance(instances, list) or not 0 < len(instances) <= MOST_INSTANCES:
         raise RequestError(
-            400, f"instances must be a list of 1 to {MOST_INSTANCES} recordings, and isn't."
+            400, f"instances is not a list of 1 to {MOST_INSTANCES} recordings: send such a list."
         )
     if "audio" in body:
-        raise RequestError(400, "The body has audio and instances: send one of them.")
-    common = {**asked, **body}
+        raise RequestError(400, "The body has both audio and instances: send one of them.")
+    common = {**options, **body}
     return Invocation(
         [
             _recording(each, common, most_bytes, f"instances[{number}]")
@@ -122,10 +123,13 @@ def read_json(content: bytes, asked: dict[str, str], most_bytes: int) -> Invocat
     )
 
 
-def read_json_lines(content: bytes, asked: dict[str, str], most_bytes: int) -> Invocation:
-    """Reads a request in application/jsonlines: a recording a line; arguments as of `read_json`.
+def read_json_lines(content: bytes, options: dict[str, str], most_bytes: int) -> Invocation:
+    """Parses a request in application/jsonlines: one recording per line.
 
-    A line that can't be read is an error at its place.
+    A line that is refused becomes an error in its place. Arguments as in `read_json`.
+
+    Raises:
+        RequestError: there are no lines, or too many (400).
     """
     lines = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
@@ -134,40 +138,41 @@ def read_json_lines(content: bytes, asked: dict[str, str], most_bytes: int) -> I
             400, f"The body has {len(numbered)} lines: send 1 to {MOST_INSTANCES} recordings."
         )
     return Invocation(
-        [_line(line, asked, most_bytes, f"Line {number}") for number, line in numbered]
+        [_line(line, options, most_bytes, f"Line {number}") for number, line in numbered]
     )
 
 
 def _line(
-    line: bytes, asked: dict[str, str], most_bytes: int, where: str
-) -> Recording | RequestError:
+    line: bytes, options: dict[str, str], most_bytes: int, where: str
+) -> RecordingRequest | RequestError:
     try:
-        return _recording(_parsed(line, where), asked, most_bytes, where)
+        return _recording(_parse(line, where), options, most_bytes, where)
     except RequestError as error:
         return error
 
 
-def read_array(content: bytes, asked: dict[str, str], rate: int) -> Invocation:
-    """Reads a request in application/x-npy: a recording's samples as numpy.save writes them.
+def read_array(content: bytes, options: dict[str, str], rate: int) -> Invocation:
+    """Parses a request in application/x-npy: a recording's samples as numpy.save writes them.
 
-    They are int16 [samples], or floats [samples] with full scale 1. Only the header is parsed, so
-    that nothing is unpickled.
+    They are int16 [samples], or floats [samples] with full scale 1. Nothing is unpickled: only the
+    header is parsed.
 
     Args:
-        rate: Hz, of the samples: the model's.
+        options: of the headers.
+        rate: of the samples in Hz, the model's.
 
     Raises:
-        RequestError: it is no such array (415).
+        RequestError: the body isn't such an array (415).
     """
     samples = _samples_in(content, rate)
     file = io.BytesIO()
     if samples.dtype.kind == "i":
         soundfile.write(file, samples.astype(np.int16), rate, "PCM_16", format="WAV")
     else:
-        with np.errstate(over="ignore"):  # infinite samples are refused where they are heard
+        with np.errstate(over="ignore"):  # infinite samples are refused by the transcription
             floats = samples.astype(np.float32)
         soundfile.write(file, floats, rate, "FLOAT", format="WAV")
-    return Invocation([Recording(file.getvalue(), requests.read(asked), "")])
+    return Invocation([RecordingRequest(file.getvalue(), requests.read(options), "")])
 
 
 def _samples_in(content: bytes, rate: int) -> npt.NDArray[Any]:
@@ -177,7 +182,7 @@ def _samples_in(content: bytes, rate: int) -> npt.NDArray[Any]:
         shape, _, dtype = _READ_HEADER[np.lib.format.read_magic(file)](file)
     except Exception:  # numpy's parser raises what Python's does
         raise RequestError(
-            415, f"The body is no array in {ARRAY}: send what numpy.save writes."
+            415, f"The body is not an array in {ARRAY}: send what numpy.save writes."
         ) from None
     is_int16 = dtype.kind == "i" and dtype.itemsize == 2
     if len(shape) != 1 or not (is_int16 or dtype.kind == "f"):
@@ -191,33 +196,37 @@ def _samples_in(content: bytes, rate: int) -> npt.NDArray[Any]:
     return np.frombuffer(content, dtype, offset=file.tell())
 
 
-def _recording(content: Any, asked: dict[str, Any], most_bytes: int, where: str) -> Recording:
-    """A recording and its options in JSON; where: for messages."""
+def _recording(
+    content: Any, options: dict[str, Any], most_bytes: int, where: str
+) -> RecordingRequest:
+    """Returns a recording and its options from parsed JSON; where: its place, for messages."""
     if not isinstance(content, dict) or "audio" not in content:
         raise RequestError(
             400, f'{where} has no audio: send {{"audio": "base64 of a sound file"}}.'
         )
     text = content["audio"]
-    if isinstance(text, dict) and set(text) == {"b64"}:  # as TensorFlow Serving has it
+    if isinstance(text, dict) and set(text) == {"b64"}:  # as in TensorFlow Serving
         text = text["b64"]
     try:
         sound = base64.b64decode(text, validate=True)
     except (TypeError, ValueError, binascii.Error):
         raise RequestError(
-            400, f"{where}'s audio is no base64: encode the bytes of a sound file so."
+            400, f"{where}'s audio is not base64: encode the bytes of a sound file as base64."
         ) from None
     if len(sound) > most_bytes:
         raise RequestError(
-            413, f"{where}'s audio is larger than the {most_bytes / 1e6:g} MB that may be."
+            413,
+            f"{where}'s audio is larger than the {most_bytes / 1e6:g} MB that this server allows: "
+            "send less, or a compressed format such as flac or ogg.",
         )
     rest = {name: value for name, value in content.items() if name != "audio"}
-    with told_where(where):
-        return Recording(sound, requests.read(asked, rest), where)
+    with prefix_refusals(where):
+        return RecordingRequest(sound, requests.read(options, rest), where)
 
 
 @contextmanager
-def told_where(where: str) -> Iterator[None]:
-    """Has refusals in the block begin with the place that they are of, if there is one."""
+def prefix_refusals(where: str) -> Iterator[None]:
+    """Prefixes the messages of refusals in the block with a recording's place, if it has one."""
     try:
         yield
     except RequestError as error:
@@ -225,14 +234,15 @@ def told_where(where: str) -> Iterator[None]:
         raise RequestError(error.status, message, error.retry_after) from None
 
 
-def _parsed(content: bytes, where: str) -> Any:
+def _parse(content: bytes, where: str) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
         reason = "too deep" if isinstance(error, RecursionError) else str(error)
-        raise RequestError(400, f"{where} is no JSON ({reason}): send JSON in UTF-8.") from None
+        raise RequestError(400, f"{where} is not JSON ({reason}): send JSON in UTF-8.") from None
 
 
 def _kind(value: Any) -> str:
+    """Returns the name of a JSON value's type."""
     kinds = {list: "list", str: "text", bool: "boolean", type(None): "null"}
     return kinds.get(type(value), "number")

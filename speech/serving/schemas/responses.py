@@ -1,12 +1,12 @@
-"""What the server answers, as /openapi.json describes it."""
+"""The bodies of responses, as /openapi.json describes them."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 
 class Problem(BaseModel):
-    """Of every answer that is no success."""
+    """The body of every response that isn't a success."""
 
     error: str = Field(
         description="What is wrong, the value, and the remedy.",
@@ -14,15 +14,35 @@ class Problem(BaseModel):
     )
 
 
+# The refusals of routes, for /openapi.json.
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "A bad request or option."},
+    404: {"model": Problem, "description": "There is no such model, scorer or set."},
+    503: {"model": Problem, "description": "Too many requests. Retry-After says when to retry."},
+}
+AUDIO_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    **PROBLEMS,
+    408: {"model": Problem, "description": "The upload is too slow."},
+    413: {"model": Problem, "description": "Too many bytes or seconds."},
+    415: {"model": Problem, "description": "Not audio, or damaged."},
+    507: {"model": Problem, "description": "The disk for uploads is full."},
+}
+
+# The schema of a body that is a sound file.
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+
 class Model(BaseModel):
     name: str = Field(examples=["model"])
     title: str
-    language: str = Field(description="Empty: not said.")
+    language: str = Field(description="Empty: unknown.")
     network: str = Field(examples=["deep_speech_1"])
-    step: int = Field(description="It was trained for.")
+    step: int = Field(description="Training steps.")
     sample_rate: int = Field(description="Hz; other rates are resampled to it.")
-    streams: bool = Field(description="Whether it streams with the very text of whole recordings.")
-    labels: list[str] = Field(description='Its characters; the blank comes last, as "".')
+    streams: bool = Field(
+        description="Whether a stream gives the same text as the whole recording."
+    )
+    labels: list[str] = Field(description='Its classes: characters, and the blank last, as "".')
 
 
 class NamedScorer(BaseModel):
@@ -61,7 +81,7 @@ class Candidate(BaseModel):
 
 
 class Segment(BaseModel):
-    """A stretch of the recording between pauses."""
+    """A part of the recording between pauses."""
 
     text: str
     start: float = Field(description="Seconds from the recording's start.")
@@ -72,27 +92,27 @@ class Segment(BaseModel):
 
 
 class Waveform(BaseModel):
-    """Of the whole recording, in columns of equal length; full scale is 1."""
+    """The waveform of the whole recording, in columns of equal length; full scale is 1."""
 
     lowest: list[float]
     highest: list[float]
 
 
 class Picture(BaseModel):
-    """Numbers as shades."""
+    """A matrix of numbers, each quantised to a byte."""
 
     rows: int
     columns: int
-    data: str = Field(description="Base64 of a byte a number, row by row.")
+    data: str = Field(description="Base64 of one byte per number, row by row.")
 
 
 class ScaledPicture(Picture):
-    lowest: float = Field(description="What 0 stands for.")
-    highest: float = Field(description="What 255 stands for.")
+    lowest: float = Field(description="The number that 0 stands for.")
+    highest: float = Field(description="The number that 255 stands for.")
 
 
 class Details(BaseModel):
-    """What the network heard of a segment."""
+    """The network's inputs and outputs of a segment."""
 
     start: float = Field(description="Seconds from the recording's start.")
     step_seconds: float = Field(description="Between two columns of spectrogram and features.")
@@ -100,8 +120,8 @@ class Details(BaseModel):
     spectrogram: ScaledPicture = Field(description="Rows are frequencies, low first; in dB.")
     highest_frequency: float = Field(description="Hz, of the spectrogram's last row.")
     features: ScaledPicture = Field(description="Rows are the bins that the network takes.")
-    probabilities: Picture = Field(description="Rows are labels, the blank last; 255 is 1.")
-    path: list[int] = Field(description="Label of each output, as the text best lies on them.")
+    probabilities: Picture = Field(description="Rows are classes, the blank last; 255 is 1.")
+    path: list[int] = Field(description="Class of each output on the text's best alignment.")
 
 
 class Transcription(BaseModel):
@@ -113,7 +133,7 @@ class Transcription(BaseModel):
     segments: list[Segment]
     waveform: Waveform | None = None
     details: list[Details] | None = Field(
-        None, description="Of each segment, if asked for and the recording has up to a minute."
+        None, description="Of each segment, if requested and the recording has up to a minute."
     )
 
 
@@ -121,7 +141,7 @@ class Set(BaseModel):
     name: str
     utterances: int
     seconds: float
-    audio: bool = Field(description="Whether its recordings are there to be heard.")
+    audio: bool = Field(description="Whether its recordings can be played.")
 
 
 class Sets(BaseModel):
@@ -135,7 +155,7 @@ class Row(BaseModel):
     wer: float
     cer: float
     seconds: float
-    audio: str | None = Field(description="Where its recording is.")
+    audio: str | None = Field(description="Path of its recording on this server.")
     words: list[tuple[Literal["=", "s", "i", "d"], str, str]] = Field(
         description="Equal, substituted, inserted or deleted; word of reference and hypothesis."
     )
@@ -154,11 +174,13 @@ class Page(BaseModel):
     offset: int
     rows: list[Row]
     rates: Rates = Field(description="Of these rows.")
-    so_far: Rates = Field(description="Of all that was recognised with this model and scorer.")
+    so_far: Rates = Field(
+        description="Of all utterances recognised so far with this model and scorer."
+    )
 
 
 class Instance(BaseModel):
-    """A recording in JSON; beside it, the options of /api/transcribe."""
+    """A recording in JSON, with the options of /api/transcribe."""
 
     model_config = ConfigDict(extra="allow")
     audio: str = Field(description="Base64 of a sound file's bytes.")

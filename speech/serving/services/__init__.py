@@ -1,4 +1,4 @@
-"""Does the work of the server: models, batches, recognition, test sets.
+"""Holds the models of the server, transcribes recordings, and recognises test sets.
 
 In: options and samples.
 Out: results for the routers.

@@ -1,4 +1,4 @@
-"""What the page shows of a recording beside its text: waveform, spectrogram, features, outputs."""
+"""Computes what the page draws of a recording: waveform, spectrogram, features, outputs."""
 
 from dataclasses import dataclass
 
@@ -11,46 +11,46 @@ from speech.audio.segmentation import Segment
 from speech.decoding.alignment import label_outputs
 from speech.decoding.beam_search import LogProbs
 from speech.features.front_end import FrontEnd
-from speech.transcription.subtitles import joined
-from speech.transcription.transcriber import Heard, Transcriber
+from speech.transcription.subtitles import join_words
+from speech.transcription.transcriber import TranscribedSegment, Transcriber
 from utils import Alphabet
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 
-COLUMNS = 1200  # most, of a waveform
-EXTREMES_SECONDS = 0.005  # of the columns that it is put together from
+COLUMNS = 1200  # most columns of a waveform
+EXTREMES_SECONDS = 0.005  # length of the columns that it is computed from
 
 FREQUENCIES = 128  # most rows of a spectrogram
-DYNAMIC_RANGE = 80.0  # dB that it shows
-SILENCE = 1e-12  # power, of full scale
+DYNAMIC_RANGE = 80.0  # of a spectrogram, in dB
+SILENCE = 1e-12  # power relative to full scale
 
 
 @dataclass(frozen=True)
 class Shades:
-    """An array as bytes: 0 is the lowest, 255 the highest."""
+    """An array quantised to bytes."""
 
     data: Bytes  # [rows, columns]
-    lowest: float
-    highest: float
+    lowest: float  # value of 0
+    highest: float  # value of 255
 
 
 @dataclass(frozen=True)
 class SegmentDetails:
-    """What a network heard of a segment."""
+    """A segment's spectrogram, and the network's inputs and outputs."""
 
     start: float  # seconds from the recording's start
     step_seconds: float  # between two columns of spectrogram and features
     output_seconds: float  # between two outputs
-    spectrogram: Shades  # [frequencies, frames], low ones first, in dB of full scale
-    highest_frequency: float  # Hz
+    spectrogram: Shades  # [frequencies, frames], low frequencies first, in dB of full scale
+    highest_frequency: float  # of the spectrogram, in Hz
     features: Shades  # [bins, frames]
-    probabilities: Bytes  # [labels, outputs], 255 is 1
-    path: list[int]  # [outputs], labels
+    probabilities: Bytes  # [classes, outputs], 255 is 1
+    path: list[int]  # [outputs], classes
 
 
 class Extremes:
-    """Lowest and highest samples of a recording that comes in blocks."""
+    """The lowest and highest samples of short columns of a recording that comes in blocks."""
 
     def __init__(self, sample_rate: int) -> None:
         self._length = max(round(EXTREMES_SECONDS * sample_rate), 1)  # samples of a column
@@ -59,7 +59,7 @@ class Extremes:
         self._highest: list[Floats] = []
 
     def add(self, block: Floats) -> None:
-        """Takes samples [samples] at int16 scale."""
+        """Adds the recording's next samples, float32 [samples] at int16 scale."""
         samples = np.concatenate([self._rest, block])
         whole = len(samples) // self._length * self._length
         self._take(samples[:whole].reshape(-1, self._length))
@@ -70,7 +70,7 @@ class Extremes:
         self._highest.append(columns.max(axis=1))
 
     def columns(self) -> tuple[Floats, Floats]:
-        """Lowest and highest of at most COLUMNS columns, float32 [columns], from -1 to 1."""
+        """Returns the extremes of at most COLUMNS columns, float32 [columns] each, from -1 to 1."""
         if len(self._rest):
             self._take(self._rest[np.newaxis])
             self._rest = self._rest[:0]
@@ -90,35 +90,35 @@ def details_of(
     segment: Segment,
     features: Floats,
     log_probs: LogProbs,
-    heard: Heard,
+    transcribed: TranscribedSegment,
     transcriber: Transcriber,
 ) -> SegmentDetails:
-    """What there is to see of a segment.
+    """Returns the details of a segment.
 
     Args:
-        features: float32 [frames, bins].
-        log_probs: float32 [outputs, labels].
-        heard: what was made of it.
+        features: of the segment, float32 [frames, bins].
+        log_probs: the network's output, float32 [outputs, classes].
+        transcribed: the segment's transcript.
     """
     config = transcriber.config
-    text = joined(heard.transcript.words, transcriber.separator)
+    text = join_words(transcribed.transcript.words, transcriber.separator)
     return SegmentDetails(
-        heard.start,
+        transcribed.start,
         config.front_end.step_seconds,
         config.output_seconds,
         spectrogram(segment.samples, config.front_end),
         config.front_end.sample_rate / 2,
-        _shades(features.T, float(features.min()), float(features.max())),
+        _quantise(features.T, float(features.min()), float(features.max())),
         np.round(np.exp(log_probs.T) * 255).clip(0, 255).astype(np.uint8),
         best_path(log_probs, text, config.alphabet),
     )
 
 
 def spectrogram(samples: Floats, front_end: FrontEnd) -> Shades:
-    """Power in dB of full scale, [frequencies, frames], the front end's frames.
+    """Returns the power in dB of full scale, [frequencies, frames], in the front end's frames.
 
     Args:
-        samples: [samples] at int16 scale, one at least.
+        samples: float32 [samples] at int16 scale, at least one.
     """
     size = 1 << (front_end.window_samples - 1).bit_length()  # samples of the FFT
     length, step = front_end.window_samples, front_end.step_samples
@@ -133,15 +133,15 @@ def spectrogram(samples: Floats, front_end: FrontEnd) -> Shades:
     power = power[:, : power.shape[1] // rows * rows].reshape(frames, rows, -1).mean(axis=2)
     decibels = 10 * np.log10(power.T + SILENCE)  # [frequencies, frames]
     highest = float(decibels.max())
-    return _shades(decibels, highest - DYNAMIC_RANGE, highest)
+    return _quantise(decibels, highest - DYNAMIC_RANGE, highest)
 
 
 def best_path(log_probs: LogProbs, text: str, alphabet: Alphabet) -> list[int]:
-    """The label of each output on the text's most probable alignment.
+    """Returns the class of each output on the text's most probable alignment.
 
     Args:
-        log_probs: float32 [outputs, labels].
-        text: one that was recognised.
+        log_probs: float32 [outputs, classes].
+        text: a text that was recognised from them.
     """
     labels = [label for character in text for label in alphabet.labels_of(character)]
     path = np.full(len(log_probs), alphabet.blank, np.int64)  # [outputs]
@@ -151,8 +151,8 @@ def best_path(log_probs: LogProbs, text: str, alphabet: Alphabet) -> list[int]:
     return path.tolist()
 
 
-def _shades(values: Floats, lowest: float, highest: float) -> Shades:
-    """Values [rows, columns] between two as bytes."""
+def _quantise(values: Floats, lowest: float, highest: float) -> Shades:
+    """Quantises values [rows, columns] between two bounds to bytes."""
     scale = 255 / max(highest - lowest, 1e-9)
     shades = np.round((values - lowest) * scale).clip(0, 255).astype(np.uint8)
     return Shades(shades, lowest, highest)

@@ -1,7 +1,7 @@
-"""One thread for a model, which hears what several requests have for it at once.
+"""Runs a model on a thread, in batches of what several requests submit at once.
 
-A model needn't be safe in several threads, and TensorFlow Lite's isn't. The network's recurrent
-layers take hardly longer for a batch than for one utterance.
+A model needn't be thread-safe, and TensorFlow Lite's isn't. The network's recurrent layers take
+hardly longer for a batch than for one utterance.
 """
 
 import threading
@@ -29,13 +29,13 @@ WAIT_SECONDS = 0.005
 # A batch is padded to its longest utterance: no other one is shorter than this share of it.
 SHORTEST_SHARE = 0.5
 
-# Of what is asked of a thread that has ended.
-ENDED = "The model hears no more: try again when the server has been started anew."
+# Message of what is submitted after the thread has ended.
+ENDED = "The model has stopped: try again when the server has been restarted."
 
 
 @dataclass(frozen=True, eq=False)
 class _Utterance:
-    """One that waits."""
+    """An utterance that waits for the network."""
 
     features: Floats  # [frames, bins]
     outcome: "Future[LogProbs]" = field(default_factory=Future)
@@ -43,7 +43,7 @@ class _Utterance:
 
 @dataclass(frozen=True, eq=False)
 class _Call:
-    """Something else that the model is to do."""
+    """A function that waits for the model's thread."""
 
     function: Callable[[], Any]
     outcome: "Future[Any]" = field(default_factory=Future)
@@ -53,7 +53,7 @@ class _Call:
             return
         try:
             self.outcome.set_result(self.function())
-        except BaseException as error:  # told to whoever waits for it
+        except BaseException as error:  # raised for whoever waits for the outcome
             self.outcome.set_exception(error)
             if not isinstance(error, Exception):
                 raise
@@ -63,12 +63,13 @@ W = TypeVar("W", _Utterance, _Call)
 
 
 def _refuse(work: _Utterance | _Call) -> None:
+    """Ends the wait for an outcome with a RequestError (503)."""
     if work.outcome.set_running_or_notify_cancel():
         work.outcome.set_exception(RequestError(503, ENDED))
 
 
 class Batcher:
-    """A model on a thread of its own."""
+    """A model on its own thread."""
 
     def __init__(
         self,
@@ -78,13 +79,13 @@ class Batcher:
     ) -> None:
         """
         Args:
-            batch_size: most utterances at once.
-            on_batch: hears of each batch's size, on the model's thread.
+            batch_size: most utterances in a batch.
+            on_batch: called with each batch's size, on the model's thread.
         """
         self.model = model
         self._batch_size = batch_size
         self._on_batch = on_batch
-        self._waiting: list[_Utterance] = []  # in the order that they came
+        self._waiting: list[_Utterance] = []  # in the order of their submission
         self._calls: list[_Call] = []
         self._changed = threading.Condition()
         self._closed = False
@@ -93,27 +94,29 @@ class Batcher:
 
     @property
     def alive(self) -> bool:
-        """Whether the model still hears."""
+        """Whether the model's thread still works."""
         return self._thread.is_alive() and not self._closed
 
     def submit(self, utterance: Floats) -> "Future[LogProbs]":
-        """The network's output, float32 [outputs, labels], when it is there.
+        """Returns a future of the network's output, float32 [outputs, classes].
 
         Args:
-            utterance: features as features.extract gives them, float32 [frames, bins].
+            utterance: features as front_end.extract returns them, float32 [frames, bins].
 
         Raises (the future):
-            RequestError: the thread has ended, or does before it is there (503).
+            RequestError: the thread has ended, or ends before the output is computed (503).
         """
         waiting = _Utterance(utterance)
         self._add(waiting, self._waiting)
         return waiting.outcome
 
     def call(self, function: Callable[[], T]) -> "Future[T]":
-        """What a function returns that uses the model, on its thread; it goes before utterances.
+        """Returns a future of a function's result; it runs on the model's thread.
+
+        Calls have priority over utterances.
 
         Raises (the future):
-            RequestError: as of `submit`.
+            RequestError: see `submit`.
         """
         call = _Call(function)
         self._add(call, self._calls)
@@ -128,7 +131,7 @@ class Batcher:
                 self._changed.notify()
 
     def close(self) -> None:
-        """Ends the thread; what still waits is refused."""
+        """Ends the thread. What still waits is refused."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -141,8 +144,8 @@ class Batcher:
                 for each in calls:
                     each.run()
                 if batch:
-                    self._hear(batch)
-        finally:  # also if it dies: nobody may wait for ever
+                    self._compute(batch)
+        finally:  # also if the thread dies: nobody may wait for ever
             self._refuse_all()
 
     def _refuse_all(self) -> None:
@@ -155,21 +158,24 @@ class Batcher:
             self._waiting.clear()
             self._calls.clear()
 
-    def _hear(self, batch: list[_Utterance]) -> None:
+    def _compute(self, batch: list[_Utterance]) -> None:
         try:
             self._on_batch(len(batch))
             outputs = self.model.of_batch([each.features for each in batch])
             for each, log_probs in zip(batch, outputs, strict=True):
                 each.outcome.set_result(log_probs)
-        except BaseException as error:  # told to whoever waits for it
+        except BaseException as error:  # raised for whoever waits for the outcomes
             for each in batch:
                 if not each.outcome.done():
                     each.outcome.set_exception(error)
             if not isinstance(error, Exception):
-                raise  # else the next batch is taken
+                raise  # after an Exception the thread takes the next batch
 
     def _next(self) -> tuple[list[_Call], list[_Utterance]] | None:
-        """Calls, or the utterance that has waited longest and others like it; None at the end."""
+        """Waits for work; returns all calls, or else a batch. None: the thread shall end.
+
+        A batch is the utterance that has waited longest, and others of a similar length.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._calls or self._closed)
             until = time.monotonic() + WAIT_SECONDS
@@ -182,13 +188,13 @@ class Batcher:
             if self._calls:
                 calls, self._calls = self._calls, []
                 return calls, []
-            chosen = _alike(self._waiting, self._batch_size)
+            chosen = _similar(self._waiting, self._batch_size)
             self._waiting = [each for each in self._waiting if each not in chosen]
         return [], [each for each in chosen if each.outcome.set_running_or_notify_cancel()]
 
 
-def _alike(waiting: Sequence[_Utterance], most: int) -> list[_Utterance]:
-    """The first one and those nearest to it in length, so that little of a batch is padding."""
+def _similar(waiting: Sequence[_Utterance], most: int) -> list[_Utterance]:
+    """Returns the first utterance and those nearest to it in length, so that padding is short."""
     if not waiting:
         return []
     frames = len(waiting[0].features)
@@ -202,7 +208,7 @@ def _alike(waiting: Sequence[_Utterance], most: int) -> list[_Utterance]:
 
 
 class BatchedModel:
-    """A model whose every call waits for the model's own thread: any threads may share it."""
+    """An AcousticModel that computes on its batcher's thread. Threads may share it."""
 
     def __init__(self, batcher: Batcher) -> None:
         self._batcher = batcher

@@ -1,4 +1,4 @@
-"""The models and scorers that a server has, by names of their own."""
+"""The models and scorers of a server, by name."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -13,12 +13,12 @@ from speech.decoding.scorer import Scorer
 from speech.export import loading
 from speech.export.loading import AcousticModel
 from speech.serving.errors import RequestError
-from speech.serving.schemas.requests import Asked, settings_of, shown
+from speech.serving.schemas.requests import TranscriptionOptions, format_value, settings_of
 from speech.serving.services.batching import BatchedModel, Batcher
 from speech.transcription.transcriber import Transcriber
 from utils import UserError
 
-# Decoders that are kept: one with hot words has the scorer's vocabulary anew.
+# Transcribers that are kept: one with hot words takes a while to build from a large vocabulary.
 KEPT_TRANSCRIBERS = 8
 
 
@@ -29,7 +29,7 @@ class ServedModel:
     name: str
     path: str
     batcher: Batcher
-    scorers: dict[str, Scorer]  # by their names, in the order of the flag
+    scorers: dict[str, Scorer]  # by name, in the order of the flag
 
     @property
     def model(self) -> AcousticModel:
@@ -38,7 +38,7 @@ class ServedModel:
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """What a request is heard with."""
+    """The model and scorer of a request."""
 
     served: ServedModel
     scorer: str  # its name; empty: none
@@ -46,7 +46,7 @@ class Choice:
 
 
 class Catalogue:
-    """All that requests may choose among."""
+    """All models and scorers that requests may choose from."""
 
     def __init__(
         self, models: Sequence[ServedModel], scorers: Sequence[str], defaults: BeamSettings
@@ -54,13 +54,13 @@ class Catalogue:
         """
         Args:
             models: the first one is the default.
-            scorers: all names.
-            defaults: of the beam search.
+            scorers: names of all scorers.
+            defaults: settings of the beam search.
         """
         self.models = {each.name: each for each in models}
         self.scorers = tuple(scorers)
         self.defaults = defaults
-        # Without this object, so that what it holds is freed with it.
+        # Not a method: the cache would keep this object alive.
         self._transcriber = lru_cache(KEPT_TRANSCRIBERS)(partial(_new_transcriber, self.models))
 
     @property
@@ -68,63 +68,75 @@ class Catalogue:
         return next(iter(self.models.values()))
 
     def served(self, name: str | None) -> ServedModel:
-        """A model by its name, or the default one; RequestError (404) if there is none."""
+        """Returns a model by its name, or the default one.
+
+        Raises:
+            RequestError: there is no such model (404).
+        """
         if name is None:
             return self.default_model
         if name not in self.models:
             raise RequestError(
-                404, f"There is no model {shown(name)} here: choose among {_names(self.models)}."
+                404,
+                f"There is no model {format_value(name)} here: choose among {_names(self.models)}.",
             )
         return self.models[name]
 
     def scorer_of(self, served: ServedModel, name: str | None) -> str:
-        """The name of a model's scorer, or of its default one, the first that fits; empty: none.
+        """Returns the name of a model's scorer; empty: none.
+
+        Args:
+            name: of a scorer; empty for none; None for the first one that fits the model.
 
         Raises:
-            RequestError: there is none of this name, or it is of another alphabet.
+            RequestError: there is no such scorer (404), or it has another alphabet (400).
         """
         if name is None:
             return next(iter(served.scorers), "")
         if name and name not in self.scorers:
             raise RequestError(
                 404,
-                f"There is no scorer {shown(name)} here: choose among "
+                f"There is no scorer {format_value(name)} here: choose among "
                 f"{_names(self.scorers) or 'none'}, or give an empty name for none.",
             )
         if name and name not in served.scorers:
             raise RequestError(
                 400,
-                f"The scorer {name} is of another alphabet than the model {served.name}: choose "
+                f"The scorer {name} has another alphabet than the model {served.name}: choose "
                 f"among {_names(served.scorers) or 'none'}, or give an empty name for none.",
             )
         return name
 
-    def choose(self, asked: Asked) -> Choice:
-        """What a request asks for; takes a while with hot words and a large vocabulary.
+    def choose(self, options: TranscriptionOptions) -> Choice:
+        """Returns the model and scorer of a request.
+
+        Takes a while with hot words and a large vocabulary.
 
         Raises:
-            RequestError: there is no such model or scorer, or the options don't fit them.
+            RequestError: there is no such model or scorer (404), or the options don't fit them
+                (400).
         """
-        served = self.served(asked.model)
-        name = self.scorer_of(served, asked.scorer)
+        served = self.served(options.model)
+        name = self.scorer_of(served, options.scorer)
         try:
-            settings = settings_of(asked, self.defaults, bool(name))
+            settings = settings_of(options, self.defaults, bool(name))
             return Choice(served, name, self._transcriber(served.name, name, settings))
         except UserError as error:
             message = str(error)
-            if name:  # where it lies is nobody's business
+            if name:  # clients mustn't learn paths of the server
                 message = message.replace(served.scorers[name].path, name)
             raise RequestError(400, message) from None
 
     def warm_up(self) -> None:
-        """Has every model hear a second, so that no request waits for what is done only once."""
+        """Runs every model on a second of silence: the first call takes longer than others."""
         for served in self.models.values():
-            transcriber = self.choose(Asked.model_validate({"model": served.name})).transcriber
-            transcriber.hear(np.zeros(transcriber.sample_rate, np.float32))
+            options = TranscriptionOptions.model_validate({"model": served.name})
+            transcriber = self.choose(options).transcriber
+            transcriber.transcribe(np.zeros(transcriber.sample_rate, np.float32))
 
     @property
     def alive(self) -> bool:
-        """Whether every model still hears."""
+        """Whether every model's thread still works."""
         return all(each.batcher.alive for each in self.models.values())
 
     def close(self) -> None:
@@ -151,14 +163,15 @@ def open_catalogue(
     """Loads models and scorers.
 
     Args:
-        models: paths as of exported.load.
+        models: paths, see loading.load; the first one is the default.
         scorers: paths.
-        batch_size: most utterances that a model hears at once.
-        on_batch: hears of each batch's size.
+        defaults: settings of the beam search.
+        batch_size: most utterances that a model computes at once.
+        on_batch: called with the size of each batch, on the model's thread.
 
     Raises:
-        UserError: there is no model, something can't be loaded, is named twice, or a scorer fits no
-            model.
+        UserError: there is no model, something can't be loaded or is named twice, or a scorer fits
+            no model.
     """
     if not models:
         raise UserError("No model is named: name a model directory, SavedModel or .tflite file.")
@@ -187,7 +200,14 @@ def _fits(found: Scorer, model: AcousticModel) -> bool:
 
 
 def short_names(paths: Sequence[str], flag: str) -> dict[str, str]:
-    """Paths by the shortest ends of them that tell them apart."""
+    """Returns the paths by the shortest endings that distinguish them.
+
+    Args:
+        flag: that names the paths, for messages.
+
+    Raises:
+        UserError: a path is named twice.
+    """
     whole = {path: [part for part in path.split(os.sep) if part not in ("", ".")] for path in paths}
     names: dict[str, str] = {}
     for path, parts in whole.items():

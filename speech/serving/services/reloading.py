@@ -1,7 +1,7 @@
-"""What is served, and how it is loaded again while requests go on.
+"""Holds what is served, and reloads it at SIGHUP while requests go on.
 
-A request keeps the models and scorers that it began with. Those that were replaced are closed when
-the last such request ends.
+A request keeps the models and scorers that it began with. Replaced ones are closed when the last
+such request ends.
 """
 
 import asyncio
@@ -19,39 +19,39 @@ from speech.serving.services.test_sets import TestSets
 from utils import UserError
 
 STANDARD_STREAMS = (0, 1, 2)
-UNCHANGED = "What was served before is still served."
+UNCHANGED = "The server keeps what it had loaded before."
 
 
 @dataclass(eq=False)
-class Loaded:
-    """Models, scorers and the test sets that they recognise."""
+class Resources:
+    """Models, scorers and test sets that were loaded together."""
 
     catalogue: Catalogue
     sets: TestSets
-    users: int = field(default=0, init=False)  # requests under way
+    users: int = field(default=0, init=False)  # requests under way that use them
 
 
-class Served:
-    """What is served now. Of one event loop, so that it needs no lock."""
+class ReloadableResources:
+    """The resources that are served now. Used by one event loop only, so it needs no lock."""
 
-    def __init__(self, load: Callable[[], Loaded]) -> None:
-        """Loads it for the first time.
+    def __init__(self, load: Callable[[], Resources]) -> None:
+        """Loads the resources for the first time.
 
         Args:
-            load: loads all from its files; called again in a thread of its own.
+            load: loads all files; called again on another thread.
         """
         self._load = load
-        self._wanted = asyncio.Event()
+        self._reload_wanted = asyncio.Event()
         self._closing: set[asyncio.Task[None]] = set()
         self._had_terminal = _has_terminal()
-        # Until the event loop handles it: what changes meanwhile is loaded once it runs.
+        # Until the event loop handles the signal: one that comes now takes effect once it runs.
         signal.signal(signal.SIGHUP, lambda number, frame: self._hang_up())
-        self.now = load()
+        self.current = load()
 
     @contextlib.contextmanager
-    def use(self) -> Iterator[Loaded]:
-        """Keeps what is served now open while the block runs."""
-        used = self.now
+    def use(self) -> Iterator[Resources]:
+        """Keeps the current resources open while the block runs."""
+        used = self.current
         used.users += 1
         try:
             yield used
@@ -59,15 +59,15 @@ class Served:
             used.users -= 1
             self._close_unused(used)
 
-    def _close_unused(self, loaded: Loaded) -> None:
-        if loaded is not self.now and not loaded.users:
-            closing = asyncio.create_task(_close(loaded.catalogue))
-            self._closing.add(closing)  # else nothing may hold it
+    def _close_unused(self, resources: Resources) -> None:
+        if resources is not self.current and not resources.users:
+            closing = asyncio.create_task(_close(resources.catalogue))
+            self._closing.add(closing)  # the event loop keeps only a weak reference
             closing.add_done_callback(self._closing.discard)
 
     @contextlib.asynccontextmanager
     async def reloading(self) -> AsyncIterator[None]:
-        """Loads all again at SIGHUP while the block runs, and closes what is served at its end."""
+        """Reloads at SIGHUP while the block runs, and closes the current resources at its end."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         task = asyncio.create_task(self._reload_when_wanted())
@@ -76,33 +76,33 @@ class Served:
         finally:
             loop.remove_signal_handler(signal.SIGHUP)
             task.cancel()
-            self.now.catalogue.close()
+            self.current.catalogue.close()
 
     def _hang_up(self) -> None:
-        if self._had_terminal and not _has_terminal():  # it was closed, which sends SIGHUP too
+        if self._had_terminal and not _has_terminal():  # closing a terminal sends SIGHUP too
             signal.raise_signal(signal.SIGTERM)
         else:
-            self._wanted.set()
+            self._reload_wanted.set()
 
     async def _reload_when_wanted(self) -> None:
         while True:
-            await self._wanted.wait()
-            self._wanted.clear()
+            await self._reload_wanted.wait()
+            self._reload_wanted.clear()
             await self.reload()
 
     async def reload(self) -> None:
-        """Loads all again and serves it; if something can't be loaded, all stays as it was."""
-        logging.info("Loading all models and scorers again")
+        """Loads all files again; if one can't be loaded, the current resources stay."""
+        logging.info("Reloading all models and scorers")
         try:
             loaded = await asyncio.to_thread(self._load)
         except UserError as error:
             logging.error("%s %s", error, UNCHANGED)
         except Exception:
-            logging.exception("Loading again has failed. %s", UNCHANGED)
+            logging.exception("Reloading failed. %s", UNCHANGED)
         else:
-            before, self.now = self.now, loaded
+            before, self.current = self.current, loaded
             self._close_unused(before)
-            logging.info("Serving what was loaded again")
+            logging.info("Serving the reloaded models and scorers")
 
 
 async def _close(catalogue: Catalogue) -> None:

@@ -1,7 +1,7 @@
-"""Prepared test sets to look through: reference and hypothesis, page by page.
+"""Recognises prepared test sets page by page, for the page's view of references and hypotheses.
 
-Features are the shards' own. What was recognised with a model and a scorer is kept, so that a page
-is recognised once, and rates can be told of all that was.
+Features are read from the shards. Results are kept per model and scorer, so that a page is
+recognised once, and error rates cover all pages recognised so far.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ from speech.evaluation.results import Errors, Result
 from speech.input_pipeline.parsing import stored_features, transcripts
 from speech.networks.config import check_same_front_end
 from speech.serving.errors import RequestError
-from speech.serving.schemas.requests import shown
+from speech.serving.schemas.requests import format_value
 from speech.serving.services.catalogue import Catalogue, Choice, ServedModel
-from speech.serving.services.listening import Listener, Share
+from speech.serving.services.transcription import Share, TranscriptionWorkers
 from speech.shards.shard_set import ShardSet, find_shards
 from utils import UserError
 
@@ -31,34 +31,34 @@ SIGNS = {"equal": "=", "substitute": "s", "insert": "i", "delete": "d"}
 
 
 @dataclass(frozen=True)
-class Utterance:
-    """One of a set."""
+class SetUtterance:
+    """An utterance of a test set."""
 
     utterance_id: str
     reference: str
 
 
 @dataclass(frozen=True)
-class Recognised:
-    """An utterance, recognised."""
+class RecognisedUtterance:
+    """The result of an utterance."""
 
     result: Result
-    seconds: float
+    seconds: float  # of audio
 
 
 class TestSet:
-    """A set, and what was recognised of it."""
+    """A test set, and its results so far."""
 
-    __test__ = False  # for pytest: no test
+    __test__ = False  # for pytest, which would take the class for a test
 
     def __init__(self, shards: ShardSet, audio: Audio | None) -> None:
         self.name = shards.name
         self.shards = shards
         self.audio = audio
-        self.utterances = [Utterance(*each) for each in transcripts(shards)]
+        self.utterances = [SetUtterance(*each) for each in transcripts(shards)]
         self._ids = {each.utterance_id for each in self.utterances}
-        # (model, scorer) -> number of the utterance -> what was recognised
-        self._recognised: dict[tuple[str, str], dict[int, Recognised]] = {}
+        # (model, scorer) -> number of the utterance -> its result
+        self._recognised: dict[tuple[str, str], dict[int, RecognisedUtterance]] = {}
 
     def check_model(self, served: ServedModel) -> None:
         """Raises UserError if a model can't take its features."""
@@ -68,21 +68,21 @@ class TestSet:
         check_same_front_end(config, settings.front_end, settings.alphabet, *names)
 
     def recording(self, utterance_id: str) -> bytes | None:
-        """A sound file; None if the utterance has none, or isn't of this set."""
+        """Returns an utterance's sound file; None if it has none, or isn't in this set."""
         known = self.audio is not None and utterance_id in self._ids
         return self.audio(utterance_id) if known and self.audio else None
 
-    def kept(self, choice: Choice) -> dict[int, Recognised]:
-        """What was recognised so far, by the utterances' numbers."""
+    def kept(self, choice: Choice) -> dict[int, RecognisedUtterance]:
+        """Returns the results so far, by the utterances' numbers."""
         return self._recognised.setdefault((choice.served.name, choice.scorer), {})
 
     async def page(
-        self, choice: Choice, offset: int, limit: int, listener: Listener, share: Share
-    ) -> list[Recognised]:
-        """Utterances from `offset` on, at most `limit`.
+        self, choice: Choice, offset: int, limit: int, workers: TranscriptionWorkers, share: Share
+    ) -> list[RecognisedUtterance]:
+        """Returns the results of utterances from `offset` on, at most `limit`.
 
         Raises:
-            RequestError: the model is of another front end or alphabet.
+            RequestError: the model has another front end or alphabet (400).
         """
         try:
             self.check_model(choice.served)
@@ -96,24 +96,24 @@ class TestSet:
         kept = self.kept(choice)
         if any(number not in kept for number in numbers):
             batch = await share.run(self._features, offset, len(numbers))
-            outputs = await listener.log_probs(choice, batch)
+            outputs = await workers.log_probs(choice, batch)
             decode = choice.transcriber.decoder.decode
             texts = await asyncio.gather(*(share.run(decode, each) for each in outputs))
             for number, features, hypothesis in zip(numbers, batch, texts, strict=True):
                 known = self.utterances[number]
-                kept[number] = Recognised(
+                kept[number] = RecognisedUtterance(
                     report.compare(known.utterance_id, known.reference, hypothesis, None),
                     len(features) * choice.transcriber.config.front_end.step_seconds,
                 )
         return [kept[number] for number in numbers]
 
     def _features(self, offset: int, count: int) -> list[Floats]:
-        """The features float32 [frames, bins] of some utterances as they are stored."""
+        """Returns features as they are stored, [frames, bins]; models normalise them."""
         return list(stored_features(self.shards, offset, count))
 
 
-def rates(results: Sequence[Recognised]) -> tuple[Errors, Errors]:
-    """Errors of some utterances together, in words and in characters."""
+def rates(results: Sequence[RecognisedUtterance]) -> tuple[Errors, Errors]:
+    """Returns the sums of the utterances' errors, in words and in characters."""
     return (
         sum((each.result.words for each in results), Errors()),
         sum((each.result.characters for each in results), Errors()),
@@ -121,53 +121,60 @@ def rates(results: Sequence[Recognised]) -> tuple[Errors, Errors]:
 
 
 def signed_words(result: Result) -> list[tuple[str, str, str]]:
-    """An alignment: sign, word of the reference, word of the hypothesis."""
+    """Returns an alignment: sign, word of the reference, word of the hypothesis."""
     edits = error_analysis.align_words(result.reference, result.hypothesis)
     return [(SIGNS[each.kind], each.reference, each.hypothesis) for each in edits]
 
 
 class TestSets:
-    """All sets by their names."""
+    """All test sets by name."""
 
-    __test__ = False  # for pytest: no test
+    __test__ = False  # for pytest, which would take the class for a test
 
     def __init__(self, sets: Sequence[TestSet]) -> None:
         self.sets = {each.name: each for each in sets}
 
     def find(self, name: str) -> TestSet:
-        """A set by its name; RequestError (404) if there is none."""
+        """Returns a test set by its name.
+
+        Raises:
+            RequestError: there is no such set (404).
+        """
         if name not in self.sets:
             raise RequestError(
                 404,
-                f"There is no test set {shown(name)} here: choose among "
+                f"There is no test set {format_value(name)} here: choose among "
                 f"{', '.join(self.sets) or 'none; serve.py --test_data names some'}.",
             )
         return self.sets[name]
 
 
 def open_sets(patterns: Sequence[str], folders: Sequence[str], catalogue: Catalogue) -> TestSets:
-    """The sets of --test_data.
+    """Opens the test sets of --test_data.
 
     Args:
         patterns: globs of shards.
-        folders: of the recordings they were prepared from.
+        folders: of the recordings that they were prepared from.
 
     Raises:
         UserError: there are no such shards or recordings, two sets have one name, or no model
-            takes a set's features.
+            fits a set's features.
     """
     audio = recordings.find_audio(folders) if folders else None
     sets: list[TestSet] = []
     for pattern in patterns:
         found = TestSet(find_shards(pattern), audio)
         if found.name in (each.name for each in sets):
-            raise UserError(f"--test_data has two sets {found.name}: name one of them.")
+            raise UserError(
+                f"--test_data has two sets with the name {found.name}: give one of them."
+            )
         _check_any_model(found, catalogue)
         sets.append(found)
     return TestSets(sets)
 
 
 def _check_any_model(found: TestSet, catalogue: Catalogue) -> None:
+    """Raises UserError if no model can take the set's features."""
     refusals = []
     for served in catalogue.models.values():
         try:

@@ -1,10 +1,10 @@
-// What the page asks the server. Addresses are relative, so that the page works behind a prefix.
+// Requests to the server. Addresses are relative, so that the page works behind a prefix.
 
 import { Problem } from "./problems.js";
 
-const lost = () => new Problem("lost", `${location.host} doesn't answer: does serve.py run there?`);
+const lost = () => new Problem("lost", `${location.host} doesn't respond: is serve.py running there?`);
 
-/** Waits for the server. Throws Problem if it goes away, or AbortError. */
+/** Waits for a response. Throws Problem if the connection fails, or AbortError. */
 async function answered(promise) {
   try {
     return await promise;
@@ -17,12 +17,13 @@ async function ask(path, options) {
   const response = await answered(fetch(path, options));
   if (response.ok) return response;
   const text = await answered(response.text());
-  const seconds = Number(response.headers.get("retry-after")) || null; // it may be a date, too
-  throw new Problem(response.status, said(text) || `HTTP status ${response.status}`, seconds);
+  const seconds = Number(response.headers.get("retry-after")) || null; // it may also be a date
+  const message = errorMessage(text) || `HTTP status ${response.status}`;
+  throw new Problem(response.status, message, seconds);
 }
 
-/** The server's message; empty of an answer that isn't the server's own, as a proxy's. */
-function said(text) {
+/** The server's message; empty if the response isn't the server's own but, say, a proxy's. */
+function errorMessage(text) {
   try {
     return JSON.parse(text).error;
   } catch {
@@ -45,7 +46,7 @@ export function setPage(name, chosen, offset, limit, signal) {
   return askJson(`api/sets/${encodeURIComponent(name)}?${query}`, { signal });
 }
 
-/** A recording's transcript, with what the pictures are drawn of. */
+/** A recording's transcript, with the details that the pictures are drawn from. */
 export function transcribe(file, chosen, candidates, signal) {
   const form = new FormData();
   for (const [name, value] of Object.entries({ ...chosen, candidates, details: true })) {
@@ -55,7 +56,7 @@ export function transcribe(file, chosen, candidates, signal) {
   return askJson("api/transcribe", { method: "POST", body: form, signal });
 }
 
-/** The recording at an address of the server's, as a file. */
+/** The recording at an address of the server, as a file. */
 export async function fetchRecording(address, name, signal) {
   const response = await ask(address, { signal }).catch((error) => {
     throw error.kind === 404 ? new Problem("no recording", error.message) : error;
@@ -63,10 +64,10 @@ export async function fetchRecording(address, name, signal) {
   return new File([await answered(response.blob())], name);
 }
 
-/** Where an address of the contract, which begins with a slash, is seen from this page. */
+/** Makes an address of the API, which begins with a slash, relative to this page. */
 export const relative = (address) => address.replace(/^\//, "");
 
-/** A socket that turns sound into text while it goes on; see recorder.js. */
+/** Opens a socket that transcribes samples while they are recorded; see recorder.js. */
 export function openStream(chosen) {
   const address = new URL(`api/stream?${new URLSearchParams(chosen)}`, document.baseURI);
   address.protocol = address.protocol.replace("http", "ws");

@@ -1,4 +1,4 @@
-// The page: what leads from a recording to its words and pictures, and from view to view.
+// The page: shows a recording's words and pictures, and switches between the views.
 
 import * as api from "./api.js";
 import * as dom from "./dom.js";
@@ -13,7 +13,7 @@ import { Transcript } from "./transcript.js";
 import { acceptFiles } from "./upload.js";
 
 const CANDIDATES = 5;
-const READ_OUT = 300; // characters of a transcript that are read out by themselves
+const READ_OUT = 300; // most characters of a transcript that screen readers read out at once
 const WITHOUT_SCORER = "none";
 
 const timeline = new Timeline(byId("player"));
@@ -21,11 +21,11 @@ const transcript = new Transcript(timeline);
 const pictures = new Pictures(timeline);
 const sets = new Sets(chosen, give);
 
-let server = null; // the answer of GET /api/models
+let server = null; // the response of GET /api/models
 let asking = null; // the AbortController of the recording that is being recognised
 let recorder = null;
-let inSets = null; // whether the test sets are shown, not the recording; null: nothing is yet
-let recorded = null; // what was recorded last: {file, full: whether the server takes no more}
+let inSets = null; // whether the test sets are shown instead of the recording; null: neither yet
+let recorded = null; // the last recording of the microphone: {file, full: at the server's limit}
 
 const status = (text) => {
   byId("status").textContent = text;
@@ -40,7 +40,7 @@ const model = () => server.models.find(({ name }) => name === byId("model").valu
 // --- Models and scorers
 
 async function begin() {
-  status("Asking the server for its models …");
+  status("Loading the list of models …");
   try {
     server = await api.models();
   } catch (error) {
@@ -55,7 +55,7 @@ async function begin() {
   const { upload_bytes: bytes, seconds } = server.limits;
   byId("limits").textContent =
     `Any sound file, up to ${megabytes(bytes)} and ${duration(seconds)}. ` +
-    "It goes to this server only, and isn't kept.";
+    "It is sent to this server only, and isn't stored.";
   ["model", "scorer", "record", "choose", "sample"].forEach((id) => {
     byId(id).disabled = false;
   });
@@ -67,7 +67,7 @@ const megabytes = (bytes) => `${Number((bytes / 1e6).toPrecision(2))} MB`;
 const duration = (seconds) =>
   seconds < 120 ? `${Math.round(seconds)} seconds` : `${Math.round(seconds / 60)} minutes`;
 
-/** The scorers that fit the model; the server's own choice comes first. */
+/** Offers the scorers that fit the model, and selects the server's default. */
 function offerScorers() {
   const { name, network, step, language, streams } = model();
   const fitting = server.scorers.filter(({ models }) => models.includes(name));
@@ -81,8 +81,8 @@ function offerScorers() {
     `${network}, trained for ${count(step, "step")}`,
     language && `language: ${language}`,
     streams
-      ? "live text is final as it comes"
-      : "while you speak its text is a draft, as it also listens backwards",
+      ? "live text is final"
+      : "live text is a draft, since the network also runs backwards in time",
   ]
     .filter(Boolean)
     .join(" · ");
@@ -99,13 +99,13 @@ byId("pickers").addEventListener("change", ({ target }) => {
 
 // --- A recording
 
-// What was given last: {name, file}; file is called with a signal and gives the File, or a promise.
+// The last recording: {name, file}; file is called with a signal and returns a File or a promise.
 let given = null;
-let shown = null; // what the transcript is of, likewise
+let shown = null; // the recording whose transcript is shown, likewise
 
-/** Recognises what is given, and shows it in place of what was shown before. */
+/** Recognises a recording, and shows it in place of the one before. */
 async function recognise(wanted) {
-  if (!server) return; // what is wrong with it is shown already
+  if (!server) return; // the error is shown already
   if (recorder) {
     dom.showError(explain(new Problem("waiting"), wanted.name));
     return;
@@ -127,7 +127,7 @@ async function recognise(wanted) {
     if (answer.seconds === 0) throw new Problem(415, `${file.name} has 0 seconds.`);
     if (asking === mine) show(answer, wanted, file, labels);
   } catch (error) {
-    if (asking !== mine) return; // another recording came in between
+    if (asking !== mine) return; // another recording was given meanwhile
     if (error.name === "AbortError") cancelled();
     else fail(error, wanted.name, () => recognise(wanted));
   } finally {
@@ -149,7 +149,7 @@ function cancelled() {
   if (document.activeElement === byId("cancel")) byId("choose").focus(); // it is hidden now
 }
 
-/** Shows an error, and nothing else: what was recognised before would seem to be the answer. */
+/** Shows an error and hides the last transcript, which might seem to be the result. */
 function fail(error, name, tryAgain) {
   status("");
   putAway();
@@ -169,38 +169,38 @@ function show(answer, wanted, file, labels) {
   player.src = URL.createObjectURL(file);
   transcript.show(answer, file.name);
   byId("result-name").textContent =
-    `${isolated(file.name)}, ${told(answer.seconds)}, heard by ${heardBy(answer)}`;
+    `${isolated(file.name)}, ${length(answer.seconds)}, recognised by ${recognisedBy(answer)}`;
   byId("result").hidden = false;
   pictures.show(answer, labels, file);
   shown = wanted;
-  const took = `Heard ${told(answer.seconds)} in ${told(answer.inference_seconds)}`;
+  const took = `Recognised ${length(answer.seconds)} in ${length(answer.inference_seconds)}`;
   const ended = recorded?.full && recorded.file === file;
-  status(ended ? `${took}. There it was stopped: this server takes no more.` : `${took}.`);
+  status(ended ? `${took}. The recording was stopped at the server's limit.` : `${took}.`);
   announce(answer.text || "no words were recognised");
 }
 
-/** Leads to the result, and has a short text read out: once, either with its title or the status. */
+/** Goes to the result. A short text is read out once, either with its title or with the status. */
 function announce(text) {
   const spoken = text.length <= READ_OUT ? text : "";
-  const picking = byId("pickers").contains(document.activeElement); // who picks goes on picking
+  const picking = byId("pickers").contains(document.activeElement); // keep the focus there
   byId("result-spoken").textContent = picking ? "" : spoken;
   if (picking) byId("status").append(element("span", { className: "hidden" }, spoken));
   else dom.goTo(byId("result-title"));
 }
 
-/** What made the answer: the pickers may have gone on to others since. */
-function heardBy({ model: name, scorer }) {
+/** Names the model and scorer of a response: others may have been picked since. */
+function recognisedBy({ model: name, scorer }) {
   const title = server.models.find((each) => each.name === name)?.title || name;
   return `${isolated(title)} ${scorer ? `with ${isolated(scorer)}` : "without a scorer"}`;
 }
 
-/** A length of time. */
-function told(seconds) {
+/** Formats a length of time. */
+function length(seconds) {
   if (seconds >= 60) return `${clock(seconds)} minutes`;
   return `${seconds.toFixed(seconds < 1 ? 2 : 1)} s`;
 }
 
-/** Goes to the recording's view, and recognises there; see `given`. */
+/** Goes to the recording's view and recognises a recording; see `given`. */
 function give(wanted) {
   showRecording();
   return recognise(wanted);
@@ -216,7 +216,7 @@ byId("sample").addEventListener("click", () =>
 
 byId("record").addEventListener("click", () => (recorder ? stopRecording() : startRecording()));
 
-// Not disabled meanwhile, which would take the keyboard's focus from it.
+// Not disabled meanwhile: the button would lose the focus.
 const recordIsBusy = () => byId("record").ariaDisabled === "true";
 
 function setRecordBusy(busy) {
@@ -229,8 +229,8 @@ async function startRecording() {
   stopAsking();
   given = null;
   setRecordBusy(true);
-  const starting = new Recorder(chosen(), server.limits, understood, heard);
-  status("Asking for the microphone …");
+  const starting = new Recorder(chosen(), server.limits, showMessage, showLevel);
+  status("Waiting for the microphone …");
   try {
     await starting.start();
   } catch (error) {
@@ -250,10 +250,10 @@ async function startRecording() {
 }
 
 async function stopRecording() {
-  if (!recorder || recordIsBusy()) return; // it is being stopped
+  if (!recorder || recordIsBusy()) return; // it is stopping already
   const stopping = recorder;
   setRecordBusy(true);
-  status("Listening to the end …");
+  status("Finishing the recording …");
   const file = await stopping.stop();
   recorder = null;
   recorded = stopping.samples ? { file, full: stopping.full } : null;
@@ -264,7 +264,7 @@ async function stopRecording() {
   else fail(new Problem("nothing recorded"));
 }
 
-// Whatever becomes of it at the server: nobody can say it again as it was said.
+// Also if the server refuses it: nobody can speak the same recording again.
 byId("save-recording").addEventListener("click", () => save(recorded.file, recorded.file.name));
 
 function recordingShown(on) {
@@ -278,21 +278,21 @@ function recordingShown(on) {
   });
 }
 
-function heard(loudness, seconds) {
+function showLevel(loudness, seconds) {
   byId("level").value = loudness;
   byId("clock").textContent = clock(seconds);
   if (recorder?.full) stopRecording();
 }
 
-/** What the server says while the recording goes on. */
-function understood(message) {
+/** Shows a message of the server while the recording goes on. */
+function showMessage(message) {
   if (message.type === "partial") {
     byId("live-partial").textContent = message.text;
   } else if (message.type === "final") {
     byId("live-final").append(`${message.text} `);
     byId("live-partial").textContent = "";
   } else if (message.type === "ended") {
-    byId("live-partial").textContent = ""; // a draft that nothing follows
+    byId("live-partial").textContent = ""; // a draft that won't be completed
     byId("live-note").replaceChildren(...dom.explained(explain(message.problem)));
   } else if (message.type === "unplugged") {
     stopRecording();
@@ -303,9 +303,9 @@ function understood(message) {
 
 function showView() {
   const asked = location.hash === "#sets";
-  if (asked === inSets) return; // it is shown already, perhaps with an error of its own
+  if (asked === inSets) return; // shown already, perhaps with an error of its own
   inSets = asked;
-  if (server) dom.clearError(); // without one, what is wrong and its button hold for all views
+  if (server) dom.clearError(); // else the error and its button apply to all views
   showGiving();
   byId("recording-view").hidden = inSets;
   byId("sets-view").hidden = !inSets;
@@ -320,24 +320,24 @@ function showView() {
   if (inSets && server) sets.open();
 }
 
-/** Goes to the recording's view at once: the event of the address comes later. */
+/** Goes to the recording's view at once: the hashchange event comes later. */
 function showRecording() {
   if (inSets) location.hash = "#recording";
   showView();
 }
 
-/** A recording that goes on is seen, and can be stopped, in both views. */
+/** A recording that goes on is shown, and can be stopped, in both views. */
 function showGiving() {
   byId("give").hidden = inSets && !recorder;
 }
 
-// Its address isn't gone to: "back" would lead to it, and it is in both views.
+// The link isn't followed: "back" would lead to it, and it is in both views.
 byId("skip").addEventListener("click", (event) => {
   event.preventDefault();
   byId("main").focus();
 });
 
 addEventListener("hashchange", showView);
-// Before the server is asked, so that the view is there at once.
+// Before the request to the server, so that the view appears at once.
 showView();
 begin();

@@ -1,4 +1,4 @@
-// Small pieces that all parts of the page use.
+// Small functions for elements and texts, used by all modules.
 
 /** The element with an id. */
 export const byId = (id) => document.getElementById(id);
@@ -10,15 +10,15 @@ export function element(name, properties = {}, ...children) {
   return made;
 }
 
-/** Gives a file to the browser to save. */
+/** Lets the browser save a file. */
 export function save(content, name) {
   const link = element("a", { href: URL.createObjectURL(content), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-  byId("status").textContent = `${name} is saved.`;
+  byId("status").textContent = `Saved ${name}.`;
 }
 
-/** A sentence, and more for those who want it folded under "Details". */
+/** Elements of a sentence, and of further text that is folded under "Details". */
 export function explained({ sentence, details }) {
   const shown = [element("p", { textContent: sentence, dir: "auto" })];
   if (details) {
@@ -28,14 +28,14 @@ export function explained({ sentence, details }) {
   return shown;
 }
 
-/** Shows an error: it is read out at once, and brought into sight. See explain of problems.js. */
+/** Shows an error: it is read out at once, and scrolled into view. See explain of problems.js. */
 export function showError(explanation, tryAgain) {
   const alert = byId("alert");
   const shown = explained(explanation);
   if (explanation.again && tryAgain) {
     const button = element("button", { type: "button", textContent: "Try again" });
     button.addEventListener("click", () => {
-      byId("main").focus({ preventScroll: true }); // the button goes, and would take it along
+      byId("main").focus({ preventScroll: true }); // the button, which has the focus, is removed
       clearError();
       tryAgain();
     });
@@ -47,16 +47,16 @@ export function showError(explanation, tryAgain) {
 
 export const clearError = () => byId("alert").replaceChildren();
 
-/** Moves the focus to a heading, with as much in sight of its section as there is room for. */
+/** Moves the focus to a heading, and scrolls its section into view. */
 export function goTo(heading) {
   heading.focus({ preventScroll: true });
   heading.closest("section").scrollIntoView({ block: "nearest" });
 }
 
-/** A piece of any script amid a sentence, whose order it mustn't change (Unicode's isolates). */
+/** Text in any script for use inside a sentence, whose order it mustn't change (Unicode isolates). */
 export const isolated = (text) => `\u2068${text}\u2069`;
 
-/** As clocks do, it shows what has gone by: 75.98 -> "1:15"; with one decimal "1:15.9". */
+/** Formats a time as a clock does, rounded down: 75.98 -> "1:15"; with one decimal "1:15.9". */
 export function clock(seconds, decimals = 0) {
   const units = Math.floor(Math.max(seconds, 0) * 10 ** decimals + 1e-6);
   const minutes = Math.floor(units / 10 ** decimals / 60);

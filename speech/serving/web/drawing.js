@@ -1,14 +1,14 @@
-// Drawing on a canvas: the frame with its axis of time, and matrices as pictures.
+// Draws on a canvas: a frame with a time axis, and matrices as pictures.
 
 export const GUTTER = 42; // pixels at the left, for the names of rows
 export const AXIS = 18; // pixels below, for the time
-const SMALLEST_TICK = 64; // pixels between two moments of the axis
+const SMALLEST_TICK = 64; // least pixels between two times on the axis
 const TICKS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600];
 export const FONT = "12px system-ui, sans-serif";
 
 const COLOURS = "page panel text muted rule accent said path quiet loud".split(" ");
 
-/** The page's colours by their names, as they are now: light or dark. */
+/** The page's current colours by name, light or dark. */
 export function colours() {
   const style = getComputedStyle(document.documentElement);
   return Object.fromEntries(
@@ -20,7 +20,7 @@ function channels(colour) {
   return [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
 }
 
-/** 256 colours from quiet to loud, [256][3]; each is darker (or in the dark lighter) than the last. */
+/** 256 colours from quiet to loud, [256][3], each darker (in dark mode lighter) than the last. */
 export function ramp(colour, gamma = 1) {
   const stops = [colour.quiet, colour.accent, colour.loud].map(channels);
   return Array.from({ length: 256 }, (_, value) => {
@@ -34,11 +34,11 @@ export function ramp(colour, gamma = 1) {
 export const decode = (data) => Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
 
 /**
- * A picture of a matrix.
+ * Draws a matrix to a canvas.
  *
  * @param values uint8, row after row
- * @param rows which, in their order from the top
- * @param shades of each value, [256][3]
+ * @param rows numbers of the rows to draw, from the top
+ * @param shades the colour of each value, [256][3]
  */
 export function matrixImage(values, columns, rows, shades) {
   const image = new ImageData(columns, rows.length);
@@ -55,7 +55,7 @@ export function matrixImage(values, columns, rows, shades) {
   return canvas;
 }
 
-/** A canvas made ready to be drawn on, in CSS pixels, and where times lie on it. */
+/** A canvas that is prepared for drawing in CSS pixels, and the positions of times on it. */
 export class Frame {
   constructor(canvas, timeline, colour) {
     const ratio = window.devicePixelRatio || 1;
@@ -85,7 +85,7 @@ export class Frame {
     return this.start + ((x - GUTTER) / (this.width - GUTTER)) * this.span;
   }
 
-  /** Draws with nothing left of the gutter. */
+  /** Draws, clipped to the right of the gutter. */
   inside(draw) {
     this.pen.save();
     this.pen.beginPath();
@@ -95,7 +95,7 @@ export class Frame {
     this.pen.restore();
   }
 
-  /** A matrix's picture over its time, from the height `top` to `bottom`. */
+  /** Draws a matrix's picture over its time, from the height `top` to `bottom`. */
   image(picture, start, seconds, top, bottom) {
     const left = this.x(start);
     const width = this.x(start + seconds) - left;
@@ -106,7 +106,7 @@ export class Frame {
     });
   }
 
-  /** The name of a row, in the gutter. */
+  /** Writes the name of a row into the gutter. */
   name(text, y, colour = this.colour.muted) {
     this.pen.fillStyle = colour;
     this.pen.textAlign = "right";

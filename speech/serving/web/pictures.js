@@ -1,8 +1,8 @@
-// The pictures of a recording, one below the other: one axis of time, one playhead, one pointer.
+// The pictures of a recording, one below the other, with a common time axis, playhead and pointer.
 
 import { byId, isolated } from "./dom.js";
 import { colours, Frame } from "./drawing.js";
-import { Heard } from "./heard.js";
+import { Recognition } from "./recognition.js";
 import { decodeSamples } from "./samples.js";
 import { FeaturesView, LettersView, SpectrogramView, WaveView } from "./views.js";
 
@@ -19,7 +19,7 @@ export class Pictures {
     this.timeline = timeline;
     this.shown = []; // pictures: {name, canvas, view, row}
     this.pointer = null; // {time, picture, row}
-    this.drawn = 0; // the request for the next frame, 0 if there is none
+    this.drawn = 0; // the request for the next animation frame, 0 if there is none
     this.canvases = Object.keys(VIEWS).map((name) => byId(name));
     this.canvases.forEach((canvas) => this.listen(canvas));
     timeline.addEventListener("time", () => this.redraw());
@@ -32,11 +32,11 @@ export class Pictures {
     byId("zoom-all").addEventListener("click", () => timeline.show(0, timeline.seconds));
   }
 
-  /** The pictures of an answer; labels: the model's; file: the recording. */
+  /** Shows the pictures of a response; labels: of the model; file: the recording. */
   show(answer, labels, file) {
-    const heard = new Heard(answer, labels);
-    this.heard = heard;
-    const detailed = heard.details.length > 0;
+    const recognition = new Recognition(answer, labels);
+    this.recognition = recognition;
+    const detailed = recognition.details.length > 0;
     document.querySelectorAll("#pictures .detail").forEach((figure) => {
       figure.hidden = !detailed;
     });
@@ -44,12 +44,12 @@ export class Pictures {
     const names = detailed ? Object.keys(VIEWS) : ["wave"];
     this.pointer = null;
     this.shown = names.map((name) => {
-      const picture = { name, canvas: byId(name), view: new VIEWS[name](heard), row: null };
+      const picture = { name, canvas: byId(name), view: new VIEWS[name](recognition), row: null };
       if (picture.view.height) picture.canvas.style.height = `${picture.view.height}px`;
       return picture;
     });
     byId("pictures").hidden = false;
-    this.timeline.begin(answer.seconds, heard.details[0]?.output_seconds);
+    this.timeline.begin(answer.seconds, recognition.details[0]?.output_seconds);
     this.recolour();
     this.refine(this.shown[0].view, file);
   }
@@ -77,7 +77,7 @@ export class Pictures {
     const { timeline, colour } = this;
     for (const picture of this.shown) {
       const frame = new Frame(picture.canvas, timeline, colour);
-      if (frame.width <= 0) return; // it isn't in sight
+      if (frame.width <= 0) return; // it isn't visible
       picture.frame = frame;
       picture.view.draw(frame, timeline.time);
       if (this.pointer) frame.line(frame.x(this.pointer.time), colour.muted, [4, 3]);
@@ -91,7 +91,7 @@ export class Pictures {
     ["zoom-out", "zoom-all"].forEach((id) => byId(id).setAttribute("aria-disabled", whole));
   }
 
-  /** Marks the row that is pointed at. */
+  /** Marks the row under the pointer. */
   drawRow(picture, frame) {
     const pointed = this.pointer?.picture === picture ? this.pointer : null;
     const row = pointed ? pointed.row : picture.row;
@@ -110,7 +110,7 @@ export class Pictures {
     }
   }
 
-  /** For screen readers: the moment, and what is there. While it plays it would never be quiet. */
+  /** Describes the current time to screen readers; not while it plays, they would never stop. */
   describe(picture) {
     const { canvas } = picture;
     const { seconds, time, playing } = this.timeline;
@@ -118,32 +118,32 @@ export class Pictures {
     canvas.setAttribute("aria-valuemax", seconds.toFixed(2));
     if (playing) return;
     canvas.setAttribute("aria-valuenow", time.toFixed(2));
-    canvas.setAttribute("aria-valuetext", this.told(time, picture));
+    canvas.setAttribute("aria-valuetext", this.textAt(time, picture));
   }
 
-  told(time, picture) {
-    const word = this.heard.wordAt(time);
+  textAt(time, picture) {
+    const word = this.recognition.wordAt(time);
     const parts = [`${time.toFixed(2)} s`, word && `“${isolated(word.word)}”`];
-    return [...parts, picture.view.tell(time, picture.row)].filter(Boolean).join(", ");
+    return [...parts, picture.view.describe(time, picture.row)].filter(Boolean).join(", ");
   }
 
-  /** What is at the pointer, else at the playhead. */
+  /** The values at the pointer, or else at the playhead. */
   readout() {
     const letters = this.shown.at(-1);
     if (this.pointer) {
       const { time, picture, row } = this.pointer;
-      return this.told(time, { ...picture, row }) + this.letterToo(time, picture);
+      return this.textAt(time, { ...picture, row }) + this.letterToo(time, picture);
     }
     const focused = this.shown.find(({ canvas }) => canvas === document.activeElement);
     const picture = focused || letters;
-    return this.told(this.timeline.time, picture) + this.letterToo(this.timeline.time, picture);
+    return this.textAt(this.timeline.time, picture) + this.letterToo(this.timeline.time, picture);
   }
 
-  /** The letter also where another picture is pointed at. */
+  /** The letter, if the pointer is on another picture. */
   letterToo(time, picture) {
     const letters = this.shown.find(({ name }) => name === "letters");
-    if (!letters || letters === picture || !this.heard.detailAt(time)) return "";
-    return `, ${letters.view.tell(time, null)}`;
+    if (!letters || letters === picture || !this.recognition.detailAt(time)) return "";
+    return `, ${letters.view.describe(time, null)}`;
   }
 
   listen(canvas) {
@@ -190,7 +190,7 @@ export class Pictures {
     canvas.addEventListener("blur", () => this.redraw());
   }
 
-  /** With Ctrl, as pinching on a touchpad is told, it zooms; sideways it moves. */
+  /** Zooms with Ctrl, which is also how browsers report pinching; moves sideways. */
   wheel(event, picture) {
     if (!picture) return;
     if (event.ctrlKey) {
@@ -233,7 +233,7 @@ export class Pictures {
     this.redraw();
   }
 
-  /** Up and down go through the rows of a picture; out of it, none is pointed at. */
+  /** Moves up or down through the rows of a picture; beyond the last one, no row is selected. */
   moveRow(picture, up) {
     const { view } = picture;
     if (!view.rows) {

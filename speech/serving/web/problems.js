@@ -1,6 +1,5 @@
-// What people are told when something goes wrong: a sentence that says what to do, and the message
-// of the server or browser under "Details". The kind alone decides on the sentence, never the words
-// of a message.
+// Explains errors to users: a sentence that says what to do, and the message of the server or
+// browser under "Details". Only the kind selects the sentence, never the words of a message.
 
 import { isolated } from "./dom.js";
 
@@ -8,8 +7,8 @@ import { isolated } from "./dom.js";
 export class Problem extends Error {
   /**
    * @param kind a key of SENTENCES, or another status of HTTP
-   * @param details the message of the server or the browser, as it is
-   * @param seconds after which to try again, if the server names them
+   * @param details the message of the server or the browser, unchanged
+   * @param seconds after which to try again, if the server gives them
    */
   constructor(kind, details = "", seconds = null) {
     super(details);
@@ -20,30 +19,30 @@ export class Problem extends Error {
 
 const LOAD_AGAIN = "Load this page again.";
 const OR_FILE = "or choose a file instead.";
-const GOES_ON = "The recording goes on, and its text comes when you stop.";
+const GOES_ON = "The recording goes on, and its text appears when you stop.";
 
 const busy = ({ seconds }) =>
   `The server is busy. Try again in ${seconds ? `${seconds} seconds` : "a minute"}.`;
 
-// Each from {name, seconds}: what was given, and after how long to try again.
+// Each takes {name, seconds}: the name of the recording, and after how long to try again.
 const SENTENCES = {
   // Statuses of HTTP.
   400: ({ name }) => `The chosen model or scorer doesn't fit ${name}. Choose another one.`,
-  403: () => "The server answers only to its own page. Open the page at the server's own address.",
-  404: () => `The server doesn't have what this page asked for. ${LOAD_AGAIN}`,
-  408: () => "The upload was too slow. Try again, or give a smaller file.",
+  403: () => "The server accepts requests only from its own page. Open the page at its address.",
+  404: () => `The server doesn't have what this page requested. ${LOAD_AGAIN}`,
+  408: () => "The upload was too slow. Try again, or choose a smaller file.",
   413: ({ name }) =>
-    `${name} is too large or too long for this server. Give a shorter piece, or a compressed ` +
+    `${name} is too large or too long for this server. Choose a shorter piece, or a compressed ` +
     "format such as FLAC or MP3.",
   415: ({ name }) => `No sound was found in ${name}. Choose another file, or record it again.`,
   429: busy,
   500: () =>
-    "The server failed. Try again; if it fails again, show the details to whoever runs it.",
+    "The server failed. Try again; if it fails again, send the details to its administrator.",
   503: busy,
-  507: () => "The server has no room for recordings now. Try again later, or give a smaller file.",
+  507: () => "The server's disk is full. Try again later, or choose a smaller file.",
   refused: () => `The server refused this. ${LOAD_AGAIN}`, // any other 4xx
 
-  lost: () => "The server doesn't answer. Check your connection, then try again.",
+  lost: () => "The server doesn't respond. Check your connection, then try again.",
   waiting: ({ name }) => `${name} has to wait until you stop the recording. Press Stop first.`,
   "no recording": ({ name }) =>
     `There is no recording of ${name}, or the browser can't play it. Choose another one.`,
@@ -51,20 +50,20 @@ const SENTENCES = {
 
   // The microphone; names in capitals are the browser's.
   insecure: () =>
-    "The browser lends the microphone to secure pages only. Open this page by https, or on the " +
+    "Browsers allow the microphone on secure pages only. Open this page by https, or on the " +
     `server's own machine as http://localhost, ${OR_FILE}`,
   NotAllowedError: () =>
-    "The browser may not use the microphone. Allow it in the settings beside this page's " +
+    "This page may not use the microphone. Allow it in the settings next to this page's " +
     "address, then press Record again.",
   NotFoundError: () => `No microphone was found. Connect one and press Record again, ${OR_FILE}`,
   NotReadableError: () =>
-    "Another program uses the microphone. Close that program, then press Record again.",
+    "Another program is using the microphone. Close it, then press Record again.",
   microphone: () => "The microphone can't be used. Choose a file instead.",
   "nothing recorded": () =>
-    "Nothing was recorded, because the microphone gave no sound. Check it, then press Record again.",
+    "Nothing was recorded: the microphone gave no sound. Check it, then press Record again.",
 
   // Live text.
-  "live text lost": () => `The server doesn't answer now. ${GOES_ON}`,
+  "live text lost": () => `The server doesn't respond. ${GOES_ON}`,
   "live text ended": () => `The server has ended the live text. ${GOES_ON}`,
 };
 
@@ -77,9 +76,9 @@ function known(kind) {
 }
 
 /**
- * What is shown of an error.
+ * Explains an error.
  *
- * @param name of the recording that was given
+ * @param name of the recording
  * @return {sentence, details, again}; again: whether the same request may succeed later
  */
 export function explain({ kind, message, seconds }, name = "") {
@@ -90,7 +89,7 @@ export function explain({ kind, message, seconds }, name = "") {
   };
 }
 
-/** Why the microphone can't be used; error: what getUserMedia throws. */
+/** The problem of a microphone that can't be used; error: thrown by getUserMedia. */
 export function microphoneProblem(error) {
   if (!navigator.mediaDevices?.getUserMedia) return new Problem("insecure", location.origin);
   const named = error.name.startsWith("Not") && error.name in SENTENCES;

@@ -1,4 +1,4 @@
-// Runs in the browser's audio thread: samples of the microphone -> blocks of int16.
+// Runs on the browser's audio thread: converts samples of the microphone to blocks of int16.
 
 const BLOCK = 2048; // samples, about 40 ms at 48 kHz
 

@@ -1,20 +1,20 @@
-// The microphone: its samples are kept for a file, and go to the server, which tells live what it
-// understands. Recording goes on if the server doesn't answer: the file is what counts.
+// Records the microphone: samples are kept for a file, and sent to the server, which returns live
+// text. Recording goes on if the server doesn't respond: the file matters more.
 
 import { openStream } from "./api.js";
 import { Problem } from "./problems.js";
 import { HEAD_BYTES, SAMPLE_BYTES, wavFile } from "./wav.js";
 
-// Milliseconds, after the recording has stopped: for the last samples, which the browser may keep
-// back while its tab isn't seen, and for the last words.
+// Milliseconds to wait after the recording has stopped: for the last samples, which the browser may
+// hold back while its tab is hidden, and for the last words.
 const SAMPLES_WAIT = 1000;
 const WORDS_WAIT = 15000;
 
-const MARGIN = 0.05; // seconds below the server's limit: resampled there, it may be a bit longer
+const MARGIN = 0.05; // seconds below the server's limit: resampling may make it a bit longer
 
 const passed = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-/** Samples of a recording that the server takes; limits: its own, rate: Hz. */
+/** Most samples of a recording that the server accepts; limits: of the server; rate: in Hz. */
 function mostSamples({ upload_bytes: bytes, seconds }, rate) {
   const most = Math.min((seconds - MARGIN) * rate, (bytes - HEAD_BYTES) / SAMPLE_BYTES);
   return Math.max(Math.floor(most), 0);
@@ -23,27 +23,28 @@ function mostSamples({ upload_bytes: bytes, seconds }, rate) {
 export class Recorder {
   /**
    * @param chosen {model, scorer}
-   * @param limits of the server; nothing is kept of what is beyond them
-   * @param told called with what the server says (see openStream), with {type: "ended", problem}
-   *   if there is no more of it, and with {type: "unplugged"} if the microphone has gone
-   * @param heard called with each block: its loudness from 0 to 1, and the seconds so far
+   * @param limits of the server; samples beyond them are dropped
+   * @param onMessage called with the server's messages (see openStream), with
+   *   {type: "ended", problem} if no more of them come, and with {type: "unplugged"} if the
+   *   microphone was disconnected
+   * @param onBlock called with each block's loudness from 0 to 1, and the seconds so far
    */
-  constructor(chosen, limits, told, heard) {
+  constructor(chosen, limits, onMessage, onBlock) {
     this.chosen = chosen;
     this.limits = limits;
-    this.told = told;
-    this.heard = heard;
+    this.onMessage = onMessage;
+    this.onBlock = onBlock;
     this.blocks = [];
     this.samples = 0;
-    this.most = Infinity; // samples; known when the microphone's rate is
+    this.most = Infinity; // samples; set once the microphone's rate is known
   }
 
-  /** Whether it is as long as the server takes. */
+  /** Whether it has reached the server's limits. */
   get full() {
     return this.samples >= this.most;
   }
 
-  /** Throws what getUserMedia does; see microphoneProblem. */
+  /** Starts recording. Throws what getUserMedia throws; see microphoneProblem. */
   async start() {
     this.stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 } });
     try {
@@ -57,7 +58,7 @@ export class Recorder {
     }
     this.connect();
     this.node.port.onmessage = ({ data }) => this.take(data);
-    this.stream.getAudioTracks()[0].onended = () => this.told({ type: "unplugged" });
+    this.stream.getAudioTracks()[0].onended = () => this.onMessage({ type: "unplugged" });
     this.context.createMediaStreamSource(this.stream).connect(this.node);
     await this.context.resume();
   }
@@ -78,14 +79,14 @@ export class Recorder {
     this.socket.onmessage = ({ data }) => {
       const message = JSON.parse(data);
       if (message.type === "error") this.lost(new Problem("live text ended", message.error));
-      else this.told(message);
+      else this.onMessage(message);
       if (message.type === "done") this.finished = true;
     };
   }
 
   lost(problem) {
     this.finished = true;
-    this.told({ type: "ended", problem });
+    this.onMessage({ type: "ended", problem });
   }
 
   take(block) {
@@ -100,7 +101,7 @@ export class Recorder {
       if (this.socket.readyState === WebSocket.OPEN) this.socket.send(kept);
     }
     const loudest = block.reduce((most, sample) => Math.max(most, Math.abs(sample)), 0);
-    this.heard(loudest / 32768, this.samples / this.context.sampleRate);
+    this.onBlock(loudest / 32768, this.samples / this.context.sampleRate);
   }
 
   release() {
@@ -108,7 +109,7 @@ export class Recorder {
     this.context?.close();
   }
 
-  /** Stops, waits for the last words, and gives the recording as a wav file. */
+  /** Stops, waits for the last words, and returns the recording as a wav file. */
   async stop() {
     const flushed = new Promise((resolve) => {
       this.flushed = resolve;

@@ -3,8 +3,8 @@
 import * as api from "./api.js";
 
 /**
- * The first recording of a test set that the chosen model takes: real speech in its language. Else
- * the one that comes with the page, which eSpeak NG speaks (examples/page_sample.py).
+ * Returns the first recording of a test set that fits the chosen model: real speech in its
+ * language. If there is none, the page's own recording, by eSpeak NG (examples/page_sample.py).
  */
 export async function findSample(chosen, signal) {
   const { sets } = await api.sets(signal);

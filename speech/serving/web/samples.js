@@ -1,9 +1,9 @@
-// A recording's samples, as the browser decodes them.
+// Decodes a recording's samples in the browser.
 
 const RATE = 16000; // Hz
-const LONGEST = 300; // seconds; a longer one would take much memory, for a picture
+const LONGEST = 300; // seconds; a longer recording would take much memory
 
-/** Float32Array [samples] of its first channel; null if the browser can't, or it is too long. */
+/** Returns the first channel, Float32Array [samples]; null if it can't be decoded or is too long. */
 export async function decodeSamples(file, seconds) {
   if (seconds > LONGEST) return null;
   try {
@@ -11,6 +11,6 @@ export async function decodeSamples(file, seconds) {
     const decoded = await context.decodeAudioData(await file.arrayBuffer());
     return decoded.getChannelData(0);
   } catch {
-    return null; // a format that the server knows and the browser doesn't
+    return null; // a format that the server supports and the browser doesn't
   }
 }

@@ -1,4 +1,4 @@
-// A prepared test set, page by page: what was said, what was recognised, and where they differ.
+// A prepared test set, page by page: references, hypotheses, and their differences.
 
 import * as api from "./api.js";
 import * as dom from "./dom.js";
@@ -7,11 +7,11 @@ import { explain, Problem } from "./problems.js";
 
 const PAGE = 10; // utterances
 const KINDS = { "=": "equal", s: "substitute", d: "delete", i: "insert" };
-const SPOKEN = { s: "another word:", d: "left out:", i: "put in:" };
+const SPOKEN = { s: "substituted:", d: "deleted:", i: "inserted:" }; // for screen readers
 
 export class Sets {
   /**
-   * @param chosen gives {model, scorer}
+   * @param chosen returns {model, scorer}
    * @param give called with {name, file}, see app.js, to show a recording with its pictures
    */
   constructor(chosen, give) {
@@ -27,11 +27,11 @@ export class Sets {
     this.player = byId("set-player");
     this.player.addEventListener("error", () => {
       const problem = new Problem("no recording", this.player.error.message);
-      dom.showError(explain(problem, this.heard));
+      dom.showError(explain(problem, this.played));
     });
   }
 
-  /** The view is opened: its sets are asked for once. */
+  /** Opens the view; the list of sets is requested once. */
   async open() {
     if (this.sets) {
       if (!this.page) this.load(this.offset);
@@ -45,7 +45,7 @@ export class Sets {
     }
     byId("set-form").hidden = !this.sets.length;
     if (!this.sets.length) {
-      const sentence = "This server has no test sets. Whoever runs it can add some.";
+      const sentence = "This server has no test sets. Its administrator can add some.";
       const details =
         "serve.py --test_data names the shards of a set, --audio the folder of its recordings.";
       byId("sets-about").replaceChildren(...dom.explained({ sentence, details }));
@@ -62,7 +62,7 @@ export class Sets {
     this.load(0);
   }
 
-  /** Another model or scorer: what is shown isn't theirs. */
+  /** Drops the page: another model or scorer was chosen. */
   forget() {
     this.page = null;
   }
@@ -72,7 +72,7 @@ export class Sets {
     this.load(offset, moveFocus);
   }
 
-  /** Without a wish of the user's: an error that came meanwhile stays. */
+  /** Loads a page; an error that is shown stays, unless the user asked for the page (see go). */
   async load(offset, moveFocus = false) {
     this.asking?.abort();
     const asking = new AbortController();
@@ -109,9 +109,9 @@ export class Sets {
 
   show({ utterances, offset, rows, rates, so_far: soFar }) {
     byId("rates").replaceChildren(
-      ...told("This page", rates),
+      ...summary("This page", rates),
       element("br"),
-      ...told("So far", soFar),
+      ...summary("So far", soFar),
     );
     byId("legend").hidden = false;
     byId("utterances").replaceChildren(...rows.map((row) => this.utterance(row)));
@@ -123,7 +123,7 @@ export class Sets {
     byId("next").disabled = offset + rows.length >= utterances;
   }
 
-  /** Hides what is right, if that is asked for. */
+  /** Hides the utterances without errors, if the user wants to. */
   filter() {
     const only = byId("errors-only").checked;
     const articles = [...document.querySelectorAll("#utterances article")];
@@ -134,16 +134,16 @@ export class Sets {
     if (this.player.closest("article")?.hidden) this.player.pause();
   }
 
-  /** What is right is folded: one line. */
+  /** An utterance's row; without errors it is folded into one line. */
   utterance(row) {
     const about = `${row.seconds.toFixed(1)}\u00a0s`;
     if (row.words.every(([kind]) => kind === "=")) {
       const text = element("span", { dir: "auto", textContent: row.reference || "(nothing)" });
       const name = element("span", { className: "note" }, `${isolated(row.id)}, ${about}`);
       const mark = element("span", { className: "mark", ariaHidden: true }, "✓");
-      const spoken = element("span", { className: "hidden" }, "right:");
-      const summary = element("summary", {}, mark, spoken, " ", text, " ", name);
-      const folded = element("details", {}, summary, ...this.ways(row));
+      const spoken = element("span", { className: "hidden" }, "no errors:");
+      const line = element("summary", {}, mark, spoken, " ", text, " ", name);
+      const folded = element("details", {}, line, ...this.ways(row));
       return element("article", { className: "right" }, folded);
     }
     const title = element("h3", { dir: "auto", textContent: row.id });
@@ -152,7 +152,7 @@ export class Sets {
     return element("article", {}, header, alignment(row), ...this.ways(row));
   }
 
-  /** Ways to the recording of an utterance, if the server has it. */
+  /** Buttons for the recording of an utterance, if the server has it. */
   ways({ id, audio }) {
     if (!audio) return [];
     const address = api.relative(audio);
@@ -169,7 +169,7 @@ export class Sets {
     return [ways];
   }
 
-  /** One player serves all rows: it comes to the row that is listened to. */
+  /** Plays a recording; the one player of all rows is moved to its row. */
   listen(ways, address, id) {
     const { player } = this;
     if (player.parentElement !== ways) {
@@ -177,14 +177,14 @@ export class Sets {
       player.src = address;
       player.hidden = false;
       player.setAttribute("aria-label", `Recording of ${id}`);
-      this.heard = id;
+      this.played = id;
     }
     player.currentTime = 0;
     player.play().catch(() => {}); // the event "error" says why
   }
 }
 
-function told(name, { utterances, words, wer, cer }) {
+function summary(name, { utterances, words, wer, cer }) {
   return [
     `${name}: `,
     element("b", {}, `WER ${percent(wer)}, CER ${percent(cer)}`),
@@ -192,15 +192,15 @@ function told(name, { utterances, words, wer, cer }) {
   ];
 }
 
-/** Reference above hypothesis, word by word; signs and words for the errors, not colours alone. */
-function alignment({ words, reference }) {
-  const shown = element("div", { className: "alignment", dir: direction(reference) });
-  for (const [kind, said, heard] of words) {
+/** Reference above hypothesis, word by word; errors have signs and words, not only colours. */
+function alignment({ words, reference: whole }) {
+  const shown = element("div", { className: "alignment", dir: direction(whole) });
+  for (const [kind, reference, hypothesis] of words) {
     const pair = element("span", { className: KINDS[kind] });
     if (SPOKEN[kind]) pair.append(element("span", { className: "hidden" }, SPOKEN[kind]));
-    pair.append(line(said));
-    // Nobody needs to hear the same word twice.
-    pair.append(Object.assign(line(heard), { ariaHidden: kind === "=" }));
+    pair.append(line(reference));
+    // Screen readers needn't read the same word twice.
+    pair.append(Object.assign(line(hypothesis), { ariaHidden: kind === "=" }));
     shown.append(pair, " ");
   }
   return shown;
@@ -208,7 +208,7 @@ function alignment({ words, reference }) {
 
 const line = (text) => element("span", { textContent: text });
 
-/** Of a text by its first letter, as dir=auto has it; a grid of words needs it beforehand. */
+/** The direction of a text by its first letter, as dir=auto finds it, but before it is shown. */
 function direction(text) {
   const first = text.match(/\p{L}/u)?.[0] || "";
   return /[\p{sc=Arab}\p{sc=Hebr}\p{sc=Syrc}\p{sc=Thaa}\p{sc=Nko}]/u.test(first) ? "rtl" : "ltr";

@@ -1,4 +1,5 @@
-// A transcript as files: text, SubRip, WebVTT, JSON; the rules are those of speech/transcription/subtitles.py.
+// A transcript as files: text, SubRip, WebVTT, JSON, by the rules of
+// speech/transcription/subtitles.py.
 
 import { timedWords } from "./words.js";
 
@@ -6,9 +7,9 @@ const LINE = 42; // characters
 const LINES = 2;
 const LONGEST = 7; // seconds
 const SHORTEST = 1; // seconds, if the next one doesn't start before
-const PAUSE = 0.6; // seconds between words that a subtitle ends at
+const PAUSE = 0.6; // seconds between words at which a subtitle ends
 
-/** words: timedWords of a stretch. */
+/** Joins words; words: consecutive ones of timedWords. */
 function joined(words) {
   return words.map(({ text, before }, i) => (i ? before : "") + text).join("");
 }
@@ -16,7 +17,7 @@ function joined(words) {
 const gap = (words, i) => words[i].start - words[i - 1].start - words[i - 1].duration;
 const milliseconds = (seconds) => Math.max(Math.round(seconds * 1000), 0);
 
-/** The words in one line, or in two that are as equal as can be; null if they don't fit. */
+/** The words in one line, or in two of similar length; null if they don't fit. */
 function lines(words) {
   const text = joined(words);
   if (text.length <= LINE) return [text];
@@ -30,7 +31,7 @@ function lines(words) {
   return best && best.pair;
 }
 
-/** A word in pieces that fit into a line, each with its share of the time. */
+/** Splits a word into pieces that fit into a line, each with its share of the time. */
 function pieces(word) {
   const letters = [...word.text];
   const count = Math.ceil(letters.length / LINE);
@@ -43,7 +44,7 @@ function pieces(word) {
   }));
 }
 
-/** The piece behind the subtitle that begins with piece `start`. */
+/** The number of the piece after the subtitle that begins with piece `start`. */
 function cueEnd(all, start) {
   for (let stop = start + 1; stop < all.length; stop += 1) {
     if (gap(all, stop) >= PAUSE) return stop;
@@ -68,8 +69,8 @@ function cues(segments) {
     const inside = all.slice(first, stop);
     const [from, to] = [inside[0], inside.at(-1)];
     const start = Math.max(milliseconds(from.start), made.at(-1)?.end ?? 0);
-    const behind = stop < all.length ? all[stop].start : Infinity;
-    const wanted = Math.min(Math.max(to.start + to.duration, from.start + SHORTEST), behind);
+    const nextStart = stop < all.length ? all[stop].start : Infinity;
+    const wanted = Math.min(Math.max(to.start + to.duration, from.start + SHORTEST), nextStart);
     const end = Math.min(Math.max(milliseconds(wanted), start + 1), start + LONGEST * 1000);
     made.push({ start, end, lines: lines(inside) });
     first = stop;
@@ -105,7 +106,7 @@ export function vtt({ segments }) {
   return `WEBVTT\n\n${shown.join("")}`;
 }
 
-/** Lines that end at pauses. */
+/** Formats the words in lines that end at pauses. */
 export function txt({ segments }) {
   const words = timedWords(segments);
   let text = "";
@@ -117,7 +118,7 @@ export function txt({ segments }) {
   return text;
 }
 
-/** The server's answer without what only the pictures need. */
+/** The server's response without what only the pictures need. */
 export function json({ waveform, details, ...answer }) {
   return `${JSON.stringify(answer, null, 2)}\n`;
 }

@@ -1,8 +1,8 @@
-// One time for the player, the words and all pictures: where it plays, what is shown, what is
-// pointed at. Tells "time" when the moment changes and "view" when another stretch is shown.
+// The time axis that player, words and pictures share: the current time and the part that is shown.
+// Dispatches "time" when the time changes, and "view" when another part is shown.
 
 const SHORTEST_VIEW = 0.25; // seconds
-const STEP = 0.05; // seconds that an arrow key goes on by, where the network has no steps
+const STEP = 0.05; // seconds that an arrow key moves by, where the network has no steps
 
 export class Timeline extends EventTarget {
   constructor(player) {
@@ -19,7 +19,7 @@ export class Timeline extends EventTarget {
     });
   }
 
-  /** A recording of its own. step: seconds between the network's outputs, if they are known. */
+  /** Starts with a new recording; step: seconds between the network's outputs, if known. */
   begin(seconds, step) {
     this.seconds = seconds;
     this.step = step || STEP;
@@ -33,7 +33,7 @@ export class Timeline extends EventTarget {
     return !this.player.paused && !this.player.ended;
   }
 
-  /** While it plays the moment is told with every picture of the screen: "timeupdate" is too rare. */
+  /** Updates the time with every frame of the screen while it plays: "timeupdate" is too rare. */
   run() {
     if (!this.playing) return;
     this.moved();
@@ -63,14 +63,14 @@ export class Timeline extends EventTarget {
     else this.play();
   }
 
-  /** Turns the page if the moment has left what is shown. */
+  /** Shows another part if the time has left the one that is shown. */
   follow() {
     const width = this.end - this.start;
     if (this.time < this.start) this.show(this.time - 0.1 * width, width);
     else if (this.time > this.end) this.show(this.time - 0.1 * width, width);
   }
 
-  /** Shows a stretch, which is moved into the recording. */
+  /** Shows a part, which is moved to be inside the recording. */
   show(start, width) {
     const longest = Math.max(this.seconds, SHORTEST_VIEW);
     width = Math.min(Math.max(width, SHORTEST_VIEW), longest);
@@ -79,7 +79,7 @@ export class Timeline extends EventTarget {
     this.dispatchEvent(new Event("view"));
   }
 
-  /** factor: above 1 shows less; around: the moment that stays where it is. */
+  /** factor: above 1 shows less; around: the time that keeps its position. */
   zoom(factor, around = this.time) {
     const width = this.end - this.start;
     const fixed = Math.min(Math.max(around, this.start), this.end);

@@ -1,4 +1,4 @@
-// The words of a recording: each a button that goes to its moment, marked while it is said.
+// The words of a recording: each is a button that plays from its time, marked while it plays.
 
 import { byId, clock, count, element, save } from "./dom.js";
 import * as files from "./subtitles.js";
@@ -19,7 +19,7 @@ export class Transcript {
     byId("copy").addEventListener("click", () => this.copy());
   }
 
-  /** Shows an answer of POST /api/transcribe; name: the recording's. */
+  /** Shows a response of POST /api/transcribe; name: of the recording. */
   show(answer, name) {
     this.answer = answer;
     this.name = name;
@@ -28,13 +28,13 @@ export class Transcript {
     this.words = timed.map((word) => ({ ...word, button: this.button(word) }));
     byId("words").replaceChildren(...answer.segments.map((segment, i) => this.segment(segment, i)));
     if (!answer.segments.length) {
-      byId("words").replaceChildren(nothingHeard());
+      byId("words").replaceChildren(noWords());
     }
     byId("words-note").hidden = !this.words.length;
     if (this.words.length) this.words[0].button.tabIndex = 0;
   }
 
-  /** One word is in the order of the tab key, arrow keys go on from there. */
+  /** Only one word is reached by the tab key; arrow keys move on from there. */
   button({ text, start }) {
     const button = element("button", { type: "button", className: "word", textContent: text });
     button.tabIndex = -1;
@@ -54,7 +54,7 @@ export class Transcript {
     const words = this.words.filter((word) => word.segment === number);
     const text = element("p", { className: "transcript", dir: "auto" });
     words.forEach(({ before, button }, i) => text.append(i ? before : "", button));
-    if (!words.length) text.append(nothingHeard());
+    if (!words.length) text.append(noWords());
     const shown = element("div", { className: "segment" }, text);
     if (this.answer.segments.length > 1) {
       shown.classList.add("timed");
@@ -102,29 +102,29 @@ export class Transcript {
   async copy() {
     try {
       await navigator.clipboard.writeText(files.txt(this.answer));
-      byId("status").textContent = "The text is copied.";
+      byId("status").textContent = "The text was copied.";
     } catch {
-      byId("status").textContent = "The browser doesn't let this page copy: save the text instead.";
+      byId("status").textContent = "This page may not copy: save the text instead.";
     }
   }
 }
 
-const nothingHeard = () =>
+const noWords = () =>
   element("span", { className: "empty", textContent: "No words were recognised here." });
 
-/** What might have been said as well, and how probable it is beside the first. */
+/** The other candidates, and their probability relative to the best one. */
 function candidates(best, others) {
   const items = others.map(({ text, confidence }) => {
     const share = 100 * Math.exp(Math.min(confidence - best.confidence, 0));
-    const told = share < 1 ? "less than 1 %" : `${share.toFixed(0)} %`;
+    const percentage = share < 1 ? "less than 1 %" : `${share.toFixed(0)} %`;
     const words = element("span", { dir: "auto", textContent: text || "(nothing)" });
-    return element("li", {}, words, " ", element("span", { className: "note" }, `(${told})`));
+    return element("li", {}, words, " ", element("span", { className: "note" }, `(${percentage})`));
   });
   return element(
     "details",
     {},
-    element("summary", {}, count(others.length, "less sure candidate")),
-    element("p", { className: "note" }, "How probable each is beside the text above:"),
+    element("summary", {}, count(others.length, "other candidate")),
+    element("p", { className: "note" }, "Probability of each, relative to the text above:"),
     element("ol", {}, ...items),
   );
 }

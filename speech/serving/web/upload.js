@@ -1,8 +1,8 @@
-// A file from the disk: chosen, or dropped anywhere on the page.
+// Takes files from the disk: chosen, or dropped anywhere on the page.
 
 import { byId } from "./dom.js";
 
-/** Calls `take` with each file that is given. */
+/** Calls `take` with each file that is chosen or dropped. */
 export function acceptFiles(take) {
   const input = byId("file");
   byId("choose").addEventListener("click", () => input.click());
@@ -14,7 +14,7 @@ export function acceptFiles(take) {
 
   const curtain = byId("curtain");
   const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
-  let inside = 0; // elements below the pointer that were entered and not left
+  let inside = 0; // elements under the pointer that were entered and not left
   addEventListener("dragenter", (event) => {
     if (!hasFiles(event)) return;
     inside += 1;

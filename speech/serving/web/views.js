@@ -1,23 +1,23 @@
-// The four pictures: each draws itself into a frame, and says in words what lies at a moment.
+// The four pictures: each draws itself into a frame, and describes in words what is at a time.
 //
-// A view has draw(frame), rows (how many an arrow key can go through), rowAt(y, frame) and
-// tell(time, row): what is at this moment, in this row if one is pointed at.
+// A view has draw(frame), rows (the number that arrow keys can move through), rowAt(y, frame) and
+// describe(time, row): the value at this time, of this row if it isn't null.
 
 import { isolated } from "./dom.js";
 import { AXIS, FONT, GUTTER, matrixImage, ramp } from "./drawing.js";
 
 const WORDS = 20; // pixels for the words above the waveform
 const LETTERS = 20; // pixels for the letters above their probabilities
-const NARROWEST = 5; // pixels of a word that can be read; an hour has ten thousand to measure
+const NARROWEST = 5; // pixels of the narrowest readable word; an hour has ten thousand to measure
 const ROW = 15; // pixels of a letter's row
-const DENSE = 1.5; // pixels of an output, below which its way is drawn thinly
-const QUIETEST = 0.05; // a waveform that is as loud as this, or less, isn't enlarged further
-const MOMENT = 0.02; // seconds, over which the level is told
+const DENSE = 1.5; // pixels of an output, below which the alignment is drawn thinly
+const QUIETEST = 0.05; // a waveform below this level isn't enlarged further
+const MOMENT = 0.02; // seconds that the level is measured over
 const RANGE = [0.15, 0.998]; // shares of a matrix's values that have the first and the last shade
 
 export class WaveView {
-  constructor(heard) {
-    this.heard = heard;
+  constructor(recognition) {
+    this.recognition = recognition;
     this.rows = 0;
     this.samples = null; // Float32Array of the whole recording, finer than the answer's waveform
   }
@@ -26,13 +26,13 @@ export class WaveView {
 
   draw(frame, time) {
     const { pen, colour } = frame;
-    const { lowest, highest } = this.heard.answer.waveform;
+    const { lowest, highest } = this.recognition.answer.waveform;
     const middle = (WORDS + frame.bottom) / 2;
     const loudest = Math.max(...highest, ...lowest.map(Math.abs), QUIETEST);
     const scale = (frame.bottom - WORDS - 4) / 2 / loudest;
-    const now = this.heard.wordAt(time);
+    const now = this.recognition.wordAt(time);
     frame.inside(() => {
-      this.heard.words.forEach((word) => {
+      this.recognition.words.forEach((word) => {
         const left = frame.x(word.start_time);
         const right = frame.x(word.start_time + word.duration);
         if (right < 0 || left > frame.width) return;
@@ -50,11 +50,11 @@ export class WaveView {
     frame.axis();
   }
 
-  /** The extremes of each pixel; they are looked for anew when another stretch is shown. */
+  /** The extremes of each pixel; computed again when another part is shown. */
   columns(frame) {
-    const stretch = [frame.start, frame.span, frame.width, this.samples !== null].join();
-    if (stretch !== this.stretch) {
-      this.stretch = stretch;
+    const part = [frame.start, frame.span, frame.width, this.samples !== null].join();
+    if (part !== this.part) {
+      this.part = part;
       this.found = Array.from({ length: Math.max(frame.width - GUTTER, 0) }, (_, i) =>
         this.extremes(frame.time(GUTTER + i), frame.time(GUTTER + i + 1)),
       );
@@ -62,29 +62,29 @@ export class WaveView {
     return this.found;
   }
 
-  /** Lowest and highest sample between two moments: of the sound itself if the browser has it. */
+  /** Lowest and highest sample between two times: of the sound itself if the browser decoded it. */
   extremes(start, end) {
     if (this.samples) {
-      const rate = this.samples.length / this.heard.answer.seconds;
+      const rate = this.samples.length / this.recognition.answer.seconds;
       return range(this.samples, this.samples, start * rate, end * rate);
     }
-    const { lowest, highest } = this.heard.answer.waveform;
-    const rate = lowest.length / this.heard.answer.seconds;
+    const { lowest, highest } = this.recognition.answer.waveform;
+    const rate = lowest.length / this.recognition.answer.seconds;
     return range(lowest, highest, start * rate, end * rate);
   }
 
-  /** Each word above its sound, where it has room. */
+  /** Draws each word above its sound, where it fits. */
   drawWords(frame) {
     const { pen, colour } = frame;
     pen.font = FONT;
     pen.textAlign = "left";
     pen.fillStyle = colour.text;
     let free = GUTTER;
-    this.heard.words.forEach((word, i) => {
+    this.recognition.words.forEach((word, i) => {
       const left = Math.max(frame.x(word.start_time), GUTTER) + 2;
       const end = frame.x(word.start_time + word.duration);
-      const behind = this.heard.words[i + 1];
-      const limit = behind ? Math.max(frame.x(behind.start_time), end) : frame.width;
+      const next = this.recognition.words[i + 1];
+      const limit = next ? Math.max(frame.x(next.start_time), end) : frame.width;
       const room = Math.min(limit, frame.width) - left;
       if (left < free || end < GUTTER || room < NARROWEST) return;
       const width = pen.measureText(word.word).width;
@@ -98,14 +98,14 @@ export class WaveView {
     return null;
   }
 
-  tell(time) {
+  describe(time) {
     const [low, high] = this.extremes(time - MOMENT / 2, time + MOMENT / 2);
     const level = Math.max(high, -low);
     return `level ${level.toFixed(2)}`;
   }
 }
 
-/** The smallest of `low` and the largest of `high` between two places, one of each at least. */
+/** The smallest of `low` and the largest of `high` between two positions, of at least one each. */
 function range(low, high, from, to) {
   const first = Math.min(Math.max(Math.floor(from), 0), low.length - 1);
   const last = Math.min(Math.max(Math.ceil(to), first + 1), low.length);
@@ -117,28 +117,28 @@ function range(low, high, from, to) {
   return [smallest || 0, largest || 0];
 }
 
-/** A stored value of 0..255 in the matrix's own unit. */
+/** A stored value of 0..255 in the matrix's unit. */
 const unit = ({ lowest, highest }, stored) => lowest + ((highest - lowest) * stored) / 255;
 
-/** Between these values, in the matrix's own unit, nearly all of it lies. */
+/** The range of nearly all of a matrix's values, in its unit. */
 function usualRange(matrix) {
   const sorted = matrix.values.slice().sort();
   return RANGE.map((share) => unit(matrix, sorted[Math.floor(share * (sorted.length - 1))]));
 }
 
-/** What spectrogram and features share: a matrix for each stretch, low rows below. */
+/** The base of spectrogram and features: a matrix for each segment, low rows at the bottom. */
 class MatrixView {
-  constructor(heard, matrix) {
-    this.heard = heard;
+  constructor(recognition, matrix) {
+    this.recognition = recognition;
     this.matrix = matrix;
-    this.rows = heard.details[0]?.[matrix].rows || 0;
+    this.rows = recognition.details[0]?.[matrix].rows || 0;
   }
 
-  /** All stretches in the same shades, which a few outliers don't use up. */
+  /** Colours all segments with the same shades, ignoring a few outliers. */
   recolour(colour) {
     const shades = ramp(colour);
     const rows = Array.from({ length: this.rows }, (_, i) => this.rows - 1 - i);
-    const matrices = this.heard.details.map((detail) => detail[this.matrix]);
+    const matrices = this.recognition.details.map((detail) => detail[this.matrix]);
     const ranges = matrices.map((matrix) => usualRange(matrix));
     const lowest = Math.min(...ranges.map(([low]) => low));
     const highest = Math.max(...ranges.map(([, high]) => high));
@@ -152,7 +152,7 @@ class MatrixView {
   }
 
   draw(frame) {
-    this.heard.details.forEach((detail, i) => {
+    this.recognition.details.forEach((detail, i) => {
       const seconds = detail[this.matrix].columns * detail.step_seconds;
       frame.image(this.images[i], detail.start, seconds, 0, frame.bottom);
     });
@@ -172,12 +172,12 @@ class MatrixView {
     return frame.bottom * (1 - (row + 0.5) / this.rows);
   }
 
-  /** The value at a moment: the row's, or where none is pointed at the strongest one's. */
+  /** The value at a time: of the row, or of the strongest one if the row is null. */
   valueAt(time, row) {
-    const detail = this.heard.detailAt(time);
+    const detail = this.recognition.detailAt(time);
     if (!detail) return null;
     const matrix = detail[this.matrix];
-    const column = this.heard.column(detail, time, detail.step_seconds, matrix);
+    const column = this.recognition.column(detail, time, detail.step_seconds, matrix);
     const values = Array.from({ length: matrix.rows }, (_, each) =>
       unit(matrix, matrix.values[each * matrix.columns + column]),
     );
@@ -187,21 +187,21 @@ class MatrixView {
 }
 
 export class SpectrogramView extends MatrixView {
-  constructor(heard) {
-    super(heard, "spectrogram");
+  constructor(recognition) {
+    super(recognition, "spectrogram");
   }
 
   ticks() {
-    const highest = this.heard.details[0]?.highest_frequency || 0;
+    const highest = this.recognition.details[0]?.highest_frequency || 0;
     return [0, 0.25, 0.5, 0.75, 1].map((share) => ({
       row: share * this.rows,
       text: share ? `${((share * highest) / 1000).toFixed(0)} kHz` : "0",
     }));
   }
 
-  tell(time, row) {
+  describe(time, row) {
     const found = this.valueAt(time, row);
-    if (!found) return "nothing was looked at here";
+    if (!found) return "no data here";
     const hertz = ((found.row + 0.5) / this.rows) * found.detail.highest_frequency;
     const where = `${Math.round(hertz).toLocaleString("en")} Hz`;
     return `${row === null ? "strongest at " : ""}${where}, ${found.value.toFixed(0)} dB`;
@@ -209,8 +209,8 @@ export class SpectrogramView extends MatrixView {
 }
 
 export class FeaturesView extends MatrixView {
-  constructor(heard) {
-    super(heard, "features");
+  constructor(recognition) {
+    super(recognition, "features");
   }
 
   ticks() {
@@ -219,47 +219,47 @@ export class FeaturesView extends MatrixView {
     return Array.from({ length: count }, (_, i) => ({ row: i * step + 0.5, text: `${i * step}` }));
   }
 
-  tell(time, row) {
+  describe(time, row) {
     const found = this.valueAt(time, row);
-    if (!found) return "nothing was looked at here";
+    if (!found) return "no data here";
     const bin = `bin ${found.row}`;
     return `${row === null ? "strongest in " : ""}${bin}: ${found.value.toFixed(2)}`;
   }
 }
 
 export class LettersView {
-  constructor(heard) {
-    this.heard = heard;
-    this.rows = heard.rows.length;
+  constructor(recognition) {
+    this.recognition = recognition;
+    this.rows = recognition.rows.length;
   }
 
-  /** The canvas is as high as its letters want. */
+  /** The height of the canvas, by the number of letters. */
   get height() {
     return LETTERS + this.rows * ROW + AXIS;
   }
 
   recolour(colour) {
     const shades = ramp(colour, 0.6);
-    // As high as they are drawn, so that a browser that smooths doesn't mix letters.
-    const rows = this.heard.rows.flatMap((row) => Array(ROW).fill(row));
-    this.images = this.heard.details.map(({ probabilities }) =>
+    // As high as they are drawn, so that smoothing by the browser doesn't mix letters.
+    const rows = this.recognition.rows.flatMap((row) => Array(ROW).fill(row));
+    this.images = this.recognition.details.map(({ probabilities }) =>
       matrixImage(probabilities.values, probabilities.columns, rows, shades),
     );
   }
 
   y(label) {
-    return LETTERS + (this.heard.rows.indexOf(label) + 0.5) * ROW;
+    return LETTERS + (this.recognition.rows.indexOf(label) + 0.5) * ROW;
   }
 
   draw(frame) {
-    this.heard.details.forEach((detail, i) =>
+    this.recognition.details.forEach((detail, i) =>
       frame.image(this.images[i], detail.start, detail.seconds, LETTERS, frame.bottom),
     );
-    this.heard.rows.forEach((label) => {
-      const named = label === this.heard.blank ? frame.colour.muted : frame.colour.text;
-      frame.name(this.heard.name(label), this.y(label), named);
+    this.recognition.rows.forEach((label) => {
+      const named = label === this.recognition.blank ? frame.colour.muted : frame.colour.text;
+      frame.name(this.recognition.name(label), this.y(label), named);
     });
-    frame.inside(() => this.heard.details.forEach((detail) => this.drawPath(frame, detail)));
+    frame.inside(() => this.recognition.details.forEach((detail) => this.drawPath(frame, detail)));
     frame.axis();
   }
 
@@ -271,7 +271,7 @@ export class LettersView {
       detail.path.forEach((label, i) => pen.lineTo(frame.x(moments[i]), this.y(label)));
       pen.stroke();
     };
-    // Many outputs side by side: the way is only hinted at, or it would hide the probabilities.
+    // With many outputs side by side a thick line would hide the probabilities.
     const width = frame.x(detail.output_seconds) - frame.x(0);
     const dense = width < DENSE;
     pen.lineJoin = "round";
@@ -287,9 +287,9 @@ export class LettersView {
     pen.lineWidth = dense ? 1 : 1.5;
     trace();
     pen.globalAlpha = 1;
-    const letters = this.heard.letters(detail).map(({ label, start, end }) => ({
+    const letters = this.recognition.letters(detail).map(({ label, start, end }) => ({
       label,
-      text: this.heard.labels[label],
+      text: this.recognition.labels[label],
       x: (frame.x(start) + frame.x(end)) / 2,
     }));
     letters.forEach(({ label, x }) => {
@@ -304,7 +304,7 @@ export class LettersView {
     if (!dense) this.drawLetters(frame, letters);
   }
 
-  /** The text above its way, of each word all letters or, where they have no room, none. */
+  /** Draws the text above its alignment: all letters of a word, or none if they don't fit. */
   drawLetters(frame, letters) {
     const { pen, colour } = frame;
     pen.font = `bold ${FONT}`;
@@ -334,13 +334,13 @@ export class LettersView {
     return LETTERS + (row + 0.5) * ROW;
   }
 
-  tell(time, row) {
-    const label = this.heard.labelAt(time);
-    if (label === null) return "nothing was looked at here";
-    const told = (each) =>
-      `${isolated(this.heard.name(each))} ${(100 * this.heard.probability(time, each)).toFixed(0)} %`;
-    const pointed = row === null ? null : this.heard.rows[row];
-    const way = `letter ${told(label)}`;
-    return pointed === null || pointed === label ? way : `${way}, and ${told(pointed)}`;
+  describe(time, row) {
+    const label = this.recognition.labelAt(time);
+    if (label === null) return "no data here";
+    const value = (each) =>
+      `${isolated(this.recognition.name(each))} ${(100 * this.recognition.probability(time, each)).toFixed(0)} %`;
+    const pointed = row === null ? null : this.recognition.rows[row];
+    const aligned = `letter ${value(label)}`;
+    return pointed === null || pointed === label ? aligned : `${aligned}, and ${value(pointed)}`;
   }
 }

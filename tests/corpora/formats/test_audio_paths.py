@@ -19,7 +19,7 @@ def test_paths_are_below_the_root_or_absolute(tmp_path: Path) -> None:
     assert AudioPaths(str(tmp_path)).find("gone.wav") == (str(tmp_path / "gone.wav"), None)
 
 
-def test_backslashes_are_slashes_unless_a_file_is_called_so(tmp_path: Path) -> None:
+def test_backslashes_are_slashes_unless_a_file_has_this_name(tmp_path: Path) -> None:
     (tmp_path / "wav").mkdir()
     (tmp_path / "wav/x.wav").write_bytes(b"RIFF")
     audio = AudioPaths(str(tmp_path))
@@ -29,7 +29,7 @@ def test_backslashes_are_slashes_unless_a_file_is_called_so(tmp_path: Path) -> N
     assert audio.find("wav\\x.wav") == (str(tmp_path / "wav\\x.wav"), 8)
 
 
-def test_a_name_that_no_file_can_have_is_not_there(tmp_path: Path) -> None:
+def test_a_name_that_no_file_can_have_is_missing(tmp_path: Path) -> None:
     assert AudioPaths(str(tmp_path)).find("a" * 5000)[1] is None
 
 
@@ -51,7 +51,7 @@ def test_ids_are_the_same_from_any_working_directory(
         assert AudioPaths(root).utterance_id(path, "") == "ru/wav/x"
 
 
-def test_paths_from_elsewhere_leave_three_parts() -> None:
+def test_paths_outside_the_corpus_keep_three_parts() -> None:
     assert AudioPaths("/data/ru").utterance_id("/home/anna/my/wav/x.wav", "") == "my/wav/x"
     assert AudioPaths("/ru").utterance_id("/home/anna/my/wav/x.wav", "") == "my/wav/x"
     assert AudioPaths("/").utterance_id("/home/anna/my/wav/x.wav", "") == "my/wav/x"
@@ -59,7 +59,7 @@ def test_paths_from_elsewhere_leave_three_parts() -> None:
     assert AudioPaths("/data/ru").utterance_id("gs://my-bucket/a/b/c/x.wav", "") == "b/c/x"
 
 
-def test_the_first_dash_stands_behind_the_speaker_and_nowhere_else() -> None:
+def test_the_first_dash_follows_the_speaker() -> None:
     audio = AudioPaths("/data/my-ru")
     assert audio.utterance_id("/data/my-ru/wav/x-1.wav", "") == "my_ru/wav/x-1"
     assert audio.utterance_id("/data/my-ru/x.wav", "anna-maria l/k") == "anna_maria_l_k-my-ru/x"

@@ -58,7 +58,7 @@ def test_the_table_s_numbers_may_be_in_the_digits_of_any_script(corpus: Path) ->
     assert [each.transcript for each in found] == ["نعم", None]
 
 
-def test_a_pattern_finds_what_other_names_say(corpus: Path) -> None:
+def test_a_pattern_matches_other_names(corpus: Path) -> None:
     (corpus / "commands.csv").write_text("id,es\nok_espejo,sí\n")
     (found,) = listed(
         corpus, "ok_espejo-maria.wav", id_pattern=r"(?P<id>[^/]+)-(?P<speaker>[^/]+)$"
@@ -68,7 +68,9 @@ def test_a_pattern_finds_what_other_names_say(corpus: Path) -> None:
     assert (alone.transcript, alone.speaker) == ("sí", "")
 
 
-def test_what_does_not_fit_is_kept_and_told(corpus: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_recordings_without_command_are_kept_with_a_warning(
+    corpus: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING, logger="absl"):
         found = listed(corpus, "m_1.wav", "m_7.wav", "m_99.wav", "012-m.wav", "._m_1.wav")
     assert {each.utterance_id: each.transcript for each in found} == {
@@ -77,8 +79,8 @@ def test_what_does_not_fit_is_kept_and_told(corpus: Path, caplog: pytest.LogCapt
         "m-mirror/m_99": None,
         "mirror/012-m": None,
     }
-    assert f"1 recordings have an id that {corpus}/commands.csv doesn't have: " in caplog.text
-    assert f"doesn't have: {corpus}/m_99.wav" in caplog.text
+    assert f"1 recordings have an id that is missing from {corpus}/commands.csv: " in caplog.text
+    assert f"commands.csv: {corpus}/m_99.wav" in caplog.text
     assert "1 recordings have no id in their name" in caplog.text and "012-m.wav" in caplog.text
     assert f"1 commands have no recording: {corpus}/commands.csv:3" in caplog.text
 
@@ -88,7 +90,7 @@ def test_one_of_several_languages_is_chosen(corpus: Path) -> None:
     assert [each.transcript for each in listed(corpus, "m_1.wav", language="De")] == ["an"]
     with pytest.raises(UserError, match="several columns of texts, es, de: choose one with --lang"):
         listed(corpus)
-    with pytest.raises(UserError, match="texts, es, de, and none of them is called --language=fr"):
+    with pytest.raises(UserError, match="texts, es, de, and none is named --language=fr"):
         listed(corpus, language="fr")
 
 
@@ -98,7 +100,7 @@ def test_the_only_column_is_taken_in_any_language(corpus: Path, column: str) -> 
     assert [each.transcript for each in listed(corpus, "m_1.wav", language="pl")] == ["enciende"]
 
 
-def test_recordings_may_lie_in_an_audio_root(corpus: Path, tmp_path: Path) -> None:
+def test_recordings_may_be_in_an_audio_root(corpus: Path, tmp_path: Path) -> None:
     write_sound(tmp_path / "audio/maria_1.wav")
     (found,) = listed(corpus, audio_root=str(tmp_path / "audio"))
     assert (found.utterance_id, found.transcript) == ("maria-audio/maria_1", "enciende")
@@ -124,7 +126,7 @@ def test_commands_in_a_bucket_are_the_same_corpus(corpus: Path, own_bucket: str)
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ("1,a\n01,b\n,c\n", "line 3: id 1 is there already, at .*:2; line 4: id is empty"),
+        ("1,a\n01,b\n,c\n", "line 3: id 1 repeats .*:2; line 4: id is empty"),
         ("1,a,b\n", "line 2: 3 fields instead of 2"),
     ],
 )
@@ -137,19 +139,19 @@ def test_bad_commands_are_named_together(corpus: Path, rows: str, said: str) -> 
 @pytest.mark.parametrize(
     ("pattern", "said"),
     [
-        ("(", "--id_pattern=( is no regular expression: "),
+        ("(", "--id_pattern=( is not a regular expression: "),
         (r"\d+", r"--id_pattern=\d+ has no group for the id: write (?P<id>...)"),
-        ("x(?P<id>y)", "has an id in its name, as x(?P<id>y) finds one: the first is "),
+        ("x(?P<id>y)", "has an id in its name that matches x(?P<id>y): the first is "),
     ],
 )
-def test_patterns_that_find_nothing_are_told(corpus: Path, pattern: str, said: str) -> None:
+def test_patterns_without_a_match_are_refused(corpus: Path, pattern: str, said: str) -> None:
     with pytest.raises(UserError) as error:
         listed(corpus, "m_1.wav", id_pattern=pattern)
     assert said in str(error.value)
 
 
-def test_what_is_missing_is_told(corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"mirror holds no recordings: .*with --audio_root"):
+def test_missing_files_are_named(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"mirror contains no recordings: .*with --audio_root"):
         listed(corpus)
     (corpus / "commands.csv").write_text("id\n1\n")
     with pytest.raises(UserError, match=r"has no column of texts: .*as in id,es"):

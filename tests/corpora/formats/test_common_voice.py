@@ -21,7 +21,7 @@ def table(tmp_path: Path, *rows: str) -> str:
     return str(path)
 
 
-def test_clips_lie_beside_the_table(tmp_path: Path) -> None:
+def test_clips_are_next_to_the_table(tmp_path: Path) -> None:
     clip = write_sound(tmp_path / "ru/clips/cv_1.mp3")
     path = table(tmp_path, f'{CLIENT}\tcv_1.mp3\tЩит: "лифт.\t2')
     assert common_voice.read(path, Reading()) == [
@@ -36,7 +36,7 @@ def test_clips_lie_beside_the_table(tmp_path: Path) -> None:
     ]
 
 
-def test_paths_may_lack_their_suffix_or_have_another(tmp_path: Path) -> None:
+def test_paths_may_have_no_suffix_or_another(tmp_path: Path) -> None:
     rows = [f"{CLIENT}\t{name}\tja\t2" for name in ("cv_1", "cv_1.2", "cv_2.MP3", "cv_3.wav")]
     found = common_voice.read(table(tmp_path, *rows), Reading())
     names = [str(each.audio_path).rpartition("/")[2] for each in found]
@@ -44,7 +44,7 @@ def test_paths_may_lack_their_suffix_or_have_another(tmp_path: Path) -> None:
     assert [each.audio_bytes for each in found] == [None] * 4
 
 
-def test_clips_may_lie_in_an_audio_root(tmp_path: Path) -> None:
+def test_clips_may_be_in_an_audio_root(tmp_path: Path) -> None:
     clip = write_sound(tmp_path / "wav/cv_1.wav")
     path = table(tmp_path, "\tcv_1.wav\t \t2")
     (found,) = common_voice.read(path, Reading(audio_root=str(tmp_path / "wav")))
@@ -52,12 +52,12 @@ def test_clips_may_lie_in_an_audio_root(tmp_path: Path) -> None:
     assert (found.speaker, found.transcript) == ("", None)
 
 
-def test_a_client_id_that_is_no_hash_is_the_speaker_as_it_is(tmp_path: Path) -> None:
+def test_a_client_id_that_is_no_hash_is_the_speaker(tmp_path: Path) -> None:
     (found,) = common_voice.read(table(tmp_path, "speaker_number_12\tx\tja\t2"), Reading())
     assert found.speaker == "speaker_number_12"
 
 
 def test_bad_rows_are_named_together(tmp_path: Path) -> None:
     path = table(tmp_path, "a\tx", "a\t\tb\t2", "a\tx\tb\t2")
-    with pytest.raises(UserError, match=r"line 2: 2 fields instead of 4; line 3: path is empty. M"):
+    with pytest.raises(UserError, match=r"line 2: 2 fields instead of 4; line 3: path is empty. C"):
         common_voice.read(path, Reading())

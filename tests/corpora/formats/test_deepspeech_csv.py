@@ -45,14 +45,14 @@ def test_paths_start_at_the_audio_root_if_there_is_one(tmp_path: Path) -> None:
     assert (found.audio_path, found.utterance_id) == (str(wav), "audio/wav/x")
 
 
-def test_audio_that_is_not_there_keeps_its_path(tmp_path: Path) -> None:
+def test_missing_audio_keeps_its_path(tmp_path: Path) -> None:
     (found,) = listed(table(tmp_path, "wav/x.wav,1,a"))
     assert found.audio_path == str(tmp_path / "ru/wav/x.wav")
     assert found.audio_bytes is None
 
 
 @pytest.mark.parametrize("size", ["", "1.5", "many", "-3", "²", "9" * 5000])
-def test_a_size_that_is_no_number_states_nothing(tmp_path: Path, size: str) -> None:
+def test_a_size_that_is_no_number_is_ignored(tmp_path: Path, size: str) -> None:
     (found,) = listed(table(tmp_path, f"x.wav,{size},a"))
     assert found.stated_bytes is None
 
@@ -80,8 +80,8 @@ def test_all_bad_rows_are_in_one_error(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         listed(path)
     assert str(error.value) == (
-        f"{path} can't be used: line 2: 2 fields instead of 3; line 3: wav_filename is empty. Mend "
-        "or remove them."
+        f"{path} can't be used: line 2: 2 fields instead of 3; line 3: wav_filename is empty. "
+        "Correct or remove them."
     )
 
 

@@ -44,7 +44,7 @@ def test_texts_belong_to_the_audio_of_their_name(corpus: Path) -> None:
     assert found["ben-talks/ben/y"].transcript == "Hallo"
 
 
-def test_what_lacks_its_other_half_is_kept(corpus: Path) -> None:
+def test_audio_or_text_alone_is_kept(corpus: Path) -> None:
     (corpus / "ben/y.FLAC").unlink()
     (corpus / "z.txt").write_text(" \n")
     found = listed(corpus)
@@ -55,7 +55,7 @@ def test_what_lacks_its_other_half_is_kept(corpus: Path) -> None:
     assert listed(corpus)["talks/z"].place == str(corpus / "z.mp3")
 
 
-def test_a_text_may_have_the_whole_name_of_its_audio(tmp_path: Path) -> None:
+def test_a_text_may_have_the_full_name_of_its_audio(tmp_path: Path) -> None:
     for name in ("3.wav", "3.mp3", "4.wav"):
         write_sound(tmp_path / name)
     for name in ("3.wav.txt", "3.mp3.TXT", "4.txt", "5.wav.txt"):
@@ -77,7 +77,7 @@ def test_two_texts_of_one_recording_are_named(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     with pytest.raises(UserError) as error:
         folders.read(str(tmp_path), Reading())
-    for part in ("3.wav.txt", "3.txt", "are both the text of", "Remove one"):
+    for part in ("3.wav.txt", "3.txt", "has two texts, ", "Correct or remove it"):
         assert part in str(error.value)
 
 

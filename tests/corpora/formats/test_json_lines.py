@@ -44,7 +44,7 @@ def test_baidus_lines_state_the_length_of_files(tmp_path: Path) -> None:
     )
 
 
-def test_nemos_offset_makes_a_stretch(tmp_path: Path) -> None:
+def test_nemos_offset_makes_a_segment(tmp_path: Path) -> None:
     line = '{"audio_filepath": "x.wav", "text": "a", "speaker": 7, "duration": 2.5, "offset": %s}\n'
     offset, start, none = listed(tmp_path, line % "12.5" + line % "0" + line % "null")
     assert offset.utterance_id == "7-ru/x@12.5" and offset.speaker == "7"
@@ -78,22 +78,34 @@ def test_paths_start_at_the_audio_root_if_there_is_one(tmp_path: Path) -> None:
     [
         ('{"key": "x.wav"}', "no text"),
         ('{"text": "a"}', "neither audio_filepath nor key, the path of the audio"),
-        ('{"key": " ", "text": "a"}', "the path ' ' is none"),
-        ('{"key": 7, "text": "a"}', "the path 7 is none"),
-        ('{"key": "a\\u0000", "text": "a"}', "the path 'a\\x00' is none"),
-        ('{"key": "x.wav", "text": ["a"]}', "text is ['a'], no text"),
-        ('{"key": "x.wav", "text": "a", "duration": "2s"}', "duration is '2s', no seconds"),
-        ('{"key": "x.wav", "text": "a", "offset": -1}', "offset is -1, no seconds"),
-        ('{"key": "x.wav", "text": "a", "offset": true}', "offset is True, no seconds"),
-        ('{"key": "x.wav", "text": "a", "duration": NaN}', "duration is nan, no seconds"),
-        ('{"key": "x.wav", "text": "a", "duration": Infinity}', "duration is inf, no seconds"),
+        ('{"key": " ", "text": "a"}', "' ' is not a path"),
+        ('{"key": 7, "text": "a"}', "7 is not a path"),
+        ('{"key": "a\\u0000", "text": "a"}', "'a\\x00' is not a path"),
+        ('{"key": "x.wav", "text": ["a"]}', "text is ['a'], not a text"),
+        (
+            '{"key": "x.wav", "text": "a", "duration": "2s"}',
+            "duration is '2s', not a number of seconds",
+        ),
+        ('{"key": "x.wav", "text": "a", "offset": -1}', "offset is -1, not a number of seconds"),
+        (
+            '{"key": "x.wav", "text": "a", "offset": true}',
+            "offset is True, not a number of seconds",
+        ),
+        (
+            '{"key": "x.wav", "text": "a", "duration": NaN}',
+            "duration is nan, not a number of seconds",
+        ),
+        (
+            '{"key": "x.wav", "text": "a", "duration": Infinity}',
+            "duration is inf, not a number of seconds",
+        ),
         ('{"key": "x.wav", "text": "\\ud800"}', "'\\ud800' has half a character"),
-        ("{'key': 1}", "no JSON (Expecting property name enclosed in double quotes)"),
-        ("7", "no JSON object, {...}"),
-        ("[" * 100_000, "no JSON (maximum recursion depth exceeded"),
+        ("{'key': 1}", "not JSON (Expecting property name enclosed in double quotes)"),
+        ("7", "not a JSON object, {...}"),
+        ("[" * 100_000, "not JSON (maximum recursion depth exceeded"),
     ],
 )
-def test_bad_lines_are_told(tmp_path: Path, line: str, said: str) -> None:
+def test_bad_lines_are_refused(tmp_path: Path, line: str, said: str) -> None:
     good = '{"key": "x.wav", "text": "a"}'
     assert f"line 2: {said}" in refusal(tmp_path, f"{good}\n{line}\n{good}\n")
 
@@ -101,20 +113,20 @@ def test_bad_lines_are_told(tmp_path: Path, line: str, said: str) -> None:
 def test_all_bad_lines_are_in_one_error(tmp_path: Path) -> None:
     message = refusal(tmp_path, '{"key": "x.wav"}\n' * 12)
     assert "line 1: no text; line 2: no text" in message
-    assert message.endswith("line 10: no text; and 2 more. Mend or remove them.")
+    assert message.endswith("line 10: no text; and 2 more. Correct or remove them.")
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('[\n{"key": "x.wav", "text": "a"}\n{"key"', "line 2: neither , nor ] behind the object"),
-        ('[\n{"key": "x.wav", "text": "a"},\n{"key"}]', "line 3: no JSON (Expecting ':'"),
-        ('[\n{"key": "x.wav", "text": "a"}', "line 2: neither , nor ] behind the object"),
-        ('[{"key": "x.wav", "text": "a"},\n]', "line 2: no JSON (Expecting value)"),
-        ('[{"key": "x.wav", "text": "a"}\n]\n[]', "line 2: text behind the last ]"),
-        ("[", "line 1: no JSON (Expecting value)"),
-        ("[7]", "line 1: no JSON object, {...}"),
+        ('[\n{"key": "x.wav", "text": "a"}\n{"key"', "line 2: neither , nor ] after the object"),
+        ('[\n{"key": "x.wav", "text": "a"},\n{"key"}]', "line 3: not JSON (Expecting ':'"),
+        ('[\n{"key": "x.wav", "text": "a"}', "line 2: neither , nor ] after the object"),
+        ('[{"key": "x.wav", "text": "a"},\n]', "line 2: not JSON (Expecting value)"),
+        ('[{"key": "x.wav", "text": "a"}\n]\n[]', "line 2: text after the last ]"),
+        ("[", "line 1: not JSON (Expecting value)"),
+        ("[7]", "line 1: not a JSON object, {...}"),
     ],
 )
-def test_broken_arrays_are_told(tmp_path: Path, text: str, said: str) -> None:
+def test_broken_arrays_are_refused(tmp_path: Path, text: str, said: str) -> None:
     assert said in refusal(tmp_path, text)

@@ -9,10 +9,10 @@ import pytest
 from emulator import Emulator
 
 from speech.corpora.formats import registry
-from speech.corpora.formats.librispeech import librispeech
+from speech.corpora.formats.librispeech import find_utterances
 from speech.corpora.transcripts import normalise
 from speech.corpora.utterance import Utterance
-from speech.preparation.write_shards import corpus_digest
+from speech.preparation.resume import corpus_digest
 from speech.text.transcripts import TranscriptRules
 from utils import UserError
 
@@ -34,7 +34,7 @@ def split(tmp_path: Path, write_split: WriteSplit) -> Path:
 
 
 def listed(*folders: Path) -> list[Utterance]:
-    return librispeech([str(folder) for folder in folders])
+    return find_utterances([str(folder) for folder in folders])
 
 
 def refusal(*folders: Path) -> str:
@@ -58,7 +58,7 @@ def test_utterances_are_sorted_by_id_with_their_audio_and_lower_case_transcript(
     ]
 
 
-def test_several_splits_are_merged_in_one_order_whatever_theirs(
+def test_several_splits_are_merged_and_sorted(
     split: Path, tmp_path: Path, write_split: WriteSplit
 ) -> None:
     other = tmp_path / "dev-other"
@@ -79,7 +79,7 @@ def test_the_speaker_is_the_folder_whatever_the_ids_look_like(
     assert speakers["5-1-my_own"] == "anna" and speakers["84-10-0000"] == "84"
 
 
-def test_without_a_speaker_s_folder_or_audio_the_id_tells_the_speaker(split: Path) -> None:
+def test_without_a_speakers_folder_or_audio_the_id_names_the_speaker(split: Path) -> None:
     assert [each.speaker for each in listed(split / "84", split / "777/1")] == ["777", *["84"] * 3]
     (split / "84/10/84-10-0000.flac").unlink()
     assert listed(split)[1].speaker == "84"
@@ -113,7 +113,7 @@ def test_byte_order_mark_spare_spaces_and_all_line_ends_are_tolerated(
 
 
 @pytest.mark.parametrize("space", "\u2028\u2029\u0085\v\f\x1c\x1d\x1e")
-def test_other_separators_end_no_line_and_part_words(split: Path, space: str) -> None:
+def test_other_separators_end_no_line_and_separate_words(split: Path, space: str) -> None:
     path = split / "84/10/84-10.trans.txt"
     path.write_text(f"84-10-0000 A{space}CAT\n", encoding="utf-8", newline="")
     found = listed(split)
@@ -121,13 +121,13 @@ def test_other_separators_end_no_line_and_part_words(split: Path, space: str) ->
     assert [each.transcript for each in normalise(found, TranscriptRules())][1] == "a cat"
 
 
-def test_the_rules_of_a_language_write_the_capitals(split: Path) -> None:
+def test_the_rules_of_a_language_change_the_case(split: Path) -> None:
     (split / "84/10/84-10.trans.txt").write_text("84-10-0000 IŞIK\n", encoding="utf-8")
     found = registry.read([str(split)], "librispeech", registry.Reading(language="tr"))
     assert normalise(found, TranscriptRules("tr"))[1].transcript == "ışık"  # noqa: RUF001
 
 
-def test_audio_that_links_into_nowhere_is_kept_without_size(split: Path) -> None:
+def test_a_broken_link_is_kept_without_size(split: Path) -> None:
     audio = split / "84/10/84-10-0000.flac"
     audio.unlink()
     audio.symlink_to(split / "nowhere")
@@ -151,10 +151,10 @@ def test_symbolic_links_are_followed(split: Path, tmp_path: Path) -> None:
     assert len(listed(tmp_path / "whole")) == len(SPOKEN)
 
 
-def test_a_link_to_a_folder_above_is_told_instead_of_followed_for_ever(split: Path) -> None:
+def test_a_link_to_a_folder_above_is_refused(split: Path) -> None:
     (split / "84/loop").symlink_to(split)
     message = refusal(split)
-    assert "is there twice" in message or "lies deeper" in message
+    assert "exists twice" in message or "is deeper" in message
 
 
 def test_a_folder_of_splits_is_refused_and_one_of_them_named(
@@ -164,12 +164,12 @@ def test_a_folder_of_splits_is_refused_and_one_of_them_named(
     write_split(inner, SPOKEN)
     for above in (inner.parent, inner.parent.parent):
         message = refusal(above)
-        assert f"{above} seems to hold several splits" in message
+        assert f"{above} seems to contain several splits" in message
         assert f"--files_path, as in {inner}, separated by commas" in message
     assert len(listed(split / "84", split / "777")) == len(SPOKEN)
 
 
-def test_other_files_may_lie_deeper(split: Path) -> None:
+def test_other_files_may_be_deeper(split: Path) -> None:
     (split / "84/2/notes/old").mkdir(parents=True)
     (split / "84/2/notes/old/about.txt").write_text("nothing")
     assert len(listed(split)) == len(SPOKEN)
@@ -184,7 +184,7 @@ def test_any_space_stands_between_id_and_transcript(split: Path, between: str) -
 def test_an_id_of_two_files_names_both(split: Path, tmp_path: Path) -> None:
     shutil.copytree(split, tmp_path / "copy")
     message = refusal(split, tmp_path / "copy")
-    assert "is there twice" in message and "Remove one" in message
+    assert "exists twice" in message and "Remove one" in message
     assert f"{split}/" in message and f"{tmp_path / 'copy'}/" in message
 
 
@@ -192,10 +192,10 @@ def test_an_id_of_two_transcripts_names_file_and_line(split: Path) -> None:
     with open(split / "84/2/84-2.trans.txt", "a") as file:
         file.write("84-2-0000 AGAIN\n")
     message = refusal(split)
-    assert "84-2.trans.txt, line 3: 84-2-0000 has a transcript already" in message
+    assert "84-2.trans.txt, line 3: 84-2-0000 already has a transcript" in message
 
 
-def test_a_missing_folder_tells_how_to_fetch_it(tmp_path: Path) -> None:
+def test_a_missing_folder_names_the_download(tmp_path: Path) -> None:
     message = refusal(tmp_path / "dev-clean")
     assert f"{tmp_path / 'dev-clean'} is not a folder" in message
     assert "--files_path" in message and "--download=dev-clean" in message
@@ -206,18 +206,18 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     assert "is not a folder" in refusal(tmp_path / "dev-clean.tar.gz")
 
 
-def test_an_empty_folder_tells_the_layout(split: Path, tmp_path: Path) -> None:
+def test_an_empty_folder_names_the_layout(split: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for folders in [(tmp_path / "empty",), (split, tmp_path / "empty")]:
         message = refusal(*folders)
-        assert f"{tmp_path / 'empty'} holds no utterances" in message
+        assert f"{tmp_path / 'empty'} contains no utterances" in message
         assert "SPEAKER/CHAPTER/*.flac" in message and "--files_path" in message
 
 
 def test_transcripts_that_are_not_utf_8_are_named(split: Path) -> None:
     (split / "84/10/84-10.trans.txt").write_bytes("84-10-0000 DÉJÀ VU\n".encode("latin-1"))
     message = refusal(split)
-    assert "84-10.trans.txt are not UTF-8" in message and "save them so" in message
+    assert "84-10.trans.txt are not UTF-8" in message and "save them as UTF-8" in message
 
 
 def test_transcripts_that_can_not_be_opened_are_named(split: Path) -> None:
@@ -244,7 +244,7 @@ def test_a_split_in_a_bucket_is_the_same_corpus(
     emulator: Emulator, in_bucket: str, split: Path
 ) -> None:
     emulator.forget_requests()
-    found = librispeech([in_bucket])
+    found = find_utterances([in_bucket])
     assert found == [
         replace(each, audio_path=str(each.audio_path).replace(str(split), in_bucket))
         for each in listed(split)
@@ -257,25 +257,23 @@ def test_a_split_in_a_bucket_is_the_same_corpus(
     assert not [path for path in asked if ".flac" in path]
 
 
-def test_other_splits_beside_one_in_a_bucket_are_not_listed(
-    emulator: Emulator, in_bucket: str
-) -> None:
+def test_other_splits_in_the_bucket_are_not_listed(emulator: Emulator, in_bucket: str) -> None:
     beside = f"{in_bucket}-2/1/1/1-1-0000.flac".removeprefix(f"gs://{emulator.bucket}/")
     emulator.put(beside, b"")
-    assert {each.utterance_id for each in librispeech([f"{in_bucket}/"])} == set(SPOKEN)
+    assert {each.utterance_id for each in find_utterances([f"{in_bucket}/"])} == set(SPOKEN)
 
 
-def test_an_empty_folder_of_a_bucket_tells_the_layout(in_bucket: str) -> None:
+def test_an_empty_folder_of_a_bucket_names_the_layout(in_bucket: str) -> None:
     for folder in (f"{in_bucket}/nothing", f"{in_bucket}/84/2/84-2.trans.txt"):
-        with pytest.raises(UserError, match=f"{folder} holds no utterances"):
-            librispeech([folder])
+        with pytest.raises(UserError, match=f"{folder} contains no utterances"):
+            find_utterances([folder])
 
 
 def test_a_folder_of_splits_in_a_bucket_is_refused(in_bucket: str, bucket: str) -> None:
-    with pytest.raises(UserError, match=f"{bucket} seems to hold several.*as in {in_bucket}"):
-        librispeech([bucket])
+    with pytest.raises(UserError, match=f"{bucket} seems to contain several.*as in {in_bucket}"):
+        find_utterances([bucket])
 
 
-def test_a_bucket_that_is_not_there_is_named(in_bucket: str) -> None:
+def test_a_missing_bucket_is_named(in_bucket: str) -> None:
     with pytest.raises(UserError, match="gs://no-such-bucket/speech isn't there"):
-        librispeech(["gs://no-such-bucket/speech"])
+        find_utterances(["gs://no-such-bucket/speech"])

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sounds import write_sound
 
 from speech.corpora.formats import registry
-from speech.corpora.formats.registry import FORMATS, Reading, check_apart, detect, read
+from speech.corpora.formats.reading import Reading
+from speech.corpora.formats.registry import FORMATS, check_disjoint, detect, read
 from speech.corpora.utterance import Utterance
 from speech.system import storage
 from utils import UserError
@@ -52,7 +53,7 @@ def refusal(*paths: Path | str, format_name: str | None = None, flag: str = "--f
     return str(error.value)
 
 
-def test_every_format_is_found_out_and_read(corpora: dict[str, Path]) -> None:
+def test_every_format_is_detected_and_read(corpora: dict[str, Path]) -> None:
     assert corpora.keys() == FORMATS.keys()
     for name, path in corpora.items():
         assert detect(str(path)) == name
@@ -86,7 +87,7 @@ def test_corpora_of_several_formats_are_one_sorted_by_id(corpora: dict[str, Path
         ("a.csv", "id,es\n", "csv"),
     ],
 )
-def test_tables_are_told_by_what_is_in_them(
+def test_tables_are_detected_by_their_content(
     tmp_path: Path, name: str, text: str, expected: str
 ) -> None:
     for encoding in ("utf-8", "utf-8-sig", "utf-16"):
@@ -94,28 +95,28 @@ def test_tables_are_told_by_what_is_in_them(
         assert detect(str(tmp_path / name)) == expected
 
 
-def test_a_table_that_is_like_none_tells_what_it_lacks(tmp_path: Path) -> None:
+def test_an_unknown_table_names_the_missing_columns(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,es\n1,sí\n", "utf-8")
     message = refusal(tmp_path / "a.csv")
-    assert "lacks the column wav_filename and transcript" in message
+    assert "has no column wav_filename and transcript" in message
     assert "It may be of the format commands" in message
 
 
-def test_folders_of_tables_name_them_to_choose_from(asterisk_ru: str) -> None:
+def test_a_folder_of_tables_names_them(asterisk_ru: str) -> None:
     tables = ", ".join(f"{asterisk_ru}/{name}.csv" for name in ("dev", "test", "train"))
     message = refusal(asterisk_ru)
-    assert f"with tables ({tables}): name those of one set with --files_path." in message
+    assert f"with tables ({tables}): name the tables with --files_path." in message
 
 
 def test_folders_of_audio_alone_are_not_guessed(corpora: dict[str, Path]) -> None:
     (corpora["folder"] / "1.txt").unlink()
     message = refusal(corpora["folder"])
-    assert "is a folder without commands.csv, *.trans.txt, or *.txt beside audio" in message
+    assert "is a folder without commands.csv, *.trans.txt, or *.txt next to audio files" in message
     (found,) = listed(corpora["folder"], format_name="folder")
     assert found.transcript is None
 
 
-def test_corpora_in_a_bucket_are_found_out(corpora: dict[str, Path], own_bucket: str) -> None:
+def test_corpora_in_a_bucket_are_detected(corpora: dict[str, Path], own_bucket: str) -> None:
     above = corpora["folder"].parent
     for path in above.rglob("*.*"):
         storage.write_bytes(f"{own_bucket}/{path.relative_to(above)}", path.read_bytes())
@@ -127,19 +128,27 @@ def test_corpora_in_a_bucket_are_found_out(corpora: dict[str, Path], own_bucket:
         assert all(str(each.audio_path).startswith("gs://") for each in listed(there))
     assert "is a folder with tables" in refusal(f"{own_bucket}/csv")
     assert detect(own_bucket.rpartition("/")[0]) == "librispeech"  # all of the bucket
-    assert "isn't there. Name a table" in refusal(f"{own_bucket}/nothing")
+    assert "doesn't exist. Name a table" in refusal(f"{own_bucket}/nothing")
 
 
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("gone.csv", None, "gone.csv isn't there. Name a table or a folder with --input_txt."),
-        ("a.pdf", "nothing", "a.pdf is no table of a known format (commands, common_voice, csv,"),
-        ("a.csv", CSV, "a.csv holds no utterances of the format csv. Name another corpus with --i"),
+        ("gone.csv", None, "gone.csv doesn't exist. Name a table or a folder with --input_txt."),
+        (
+            "a.pdf",
+            "nothing",
+            "a.pdf is not a table of a known format (commands, common_voice, csv,",
+        ),
+        (
+            "a.csv",
+            CSV,
+            "a.csv contains no utterances of the format csv. Name another corpus with --i",
+        ),
         ("a.csv", "", "a.csv is empty: fill it, or name another file."),
     ],
 )
-def test_what_can_not_be_read_is_named(
+def test_unreadable_corpora_are_named(
     tmp_path: Path, name: str, text: str | None, said: str
 ) -> None:
     if text is not None:
@@ -147,10 +156,10 @@ def test_what_can_not_be_read_is_named(
     assert said in refusal(tmp_path / name, flag="--input_txt")
 
 
-def test_flags_that_can_not_be_are_told(corpora: dict[str, Path], tmp_path: Path) -> None:
+def test_invalid_flags_are_refused(corpora: dict[str, Path], tmp_path: Path) -> None:
     table = corpora["csv"]
     assert "Name a table or a folder with --files_path" in refusal()
-    assert "--format=wav is not known: choose among commands, " in refusal(table, format_name="wav")
+    assert "--format=wav is unknown: choose one of commands, " in refusal(table, format_name="wav")
     assert "--files_path names" in refusal(table, f"{tmp_path}/json/../csv/train.csv")
 
 
@@ -161,21 +170,21 @@ def test_a_folder_for_a_format_of_tables_names_those_in_it(
     table = corpora["csv"]
     message = refusal(table.parent, format_name=format_name, flag="--train_files")
     assert message == (
-        f"{table.parent} is a folder, and --format={format_name} wants tables: name those in it "
-        f"with --train_files ({table})."
+        f"{table.parent} is a folder, and --format={format_name} requires tables: name the tables "
+        f"in it with --train_files ({table})."
     )
 
 
 @pytest.mark.parametrize("format_name", ["librispeech", "folder", "commands"])
-def test_a_table_for_a_format_of_folders_is_told(
+def test_a_table_for_a_format_of_folders_is_refused(
     corpora: dict[str, Path], format_name: str
 ) -> None:
     message = refusal(corpora["csv"], format_name=format_name, flag="--train_files")
-    assert f"--format={format_name} wants" in message and "folder" in message
+    assert f"--format={format_name} requires" in message and "folder" in message
     assert "--train_files, or leave out --format." in message
 
 
-def test_the_flag_that_named_a_corpus_is_in_its_reader_s_messages(tmp_path: Path) -> None:
+def test_the_messages_of_a_reader_contain_the_flag(tmp_path: Path) -> None:
     (tmp_path / "split").mkdir()
     message = refusal(tmp_path / "split", format_name="librispeech", flag="--dev_files")
     assert "--dev_files" in message and "--files_path" not in message
@@ -184,12 +193,12 @@ def test_the_flag_that_named_a_corpus_is_in_its_reader_s_messages(tmp_path: Path
 @pytest.mark.parametrize(
     ("name", "setting", "said"),
     [
-        ("csv", "id_pattern", "--id_pattern=x means nothing to the format csv, only to commands:"),
-        ("librispeech", "audio_root", "only to csv and common_voice and json and commands:"),
-        ("folder", "audio_root", "--audio_root=x means nothing to the format folder"),
+        ("csv", "id_pattern", "--id_pattern=x has no effect on the format csv, only on commands:"),
+        ("librispeech", "audio_root", "only on csv and common_voice and json and commands:"),
+        ("folder", "audio_root", "--audio_root=x has no effect on the format folder"),
     ],
 )
-def test_settings_without_a_use_are_refused(
+def test_options_without_effect_are_refused(
     corpora: dict[str, Path], name: str, setting: str, said: str
 ) -> None:
     for chosen in (name, None):
@@ -198,23 +207,27 @@ def test_settings_without_a_use_are_refused(
         assert said in str(error.value)
 
 
-def test_a_setting_that_one_of_several_corpora_has_a_use_for_is_taken(
+def test_an_option_of_one_of_several_corpora_is_accepted(
     corpora: dict[str, Path],
 ) -> None:
     paths = [str(corpora["csv"]), str(corpora["commands"])]
     assert len(read(paths, None, Reading(id_pattern=r"(?P<id>\d)"))) == 2
 
 
-def test_a_path_in_two_sets_is_told(corpora: dict[str, Path], tmp_path: Path) -> None:
+def test_a_path_in_two_sets_is_refused(corpora: dict[str, Path], tmp_path: Path) -> None:
     table = str(corpora["csv"])
-    check_apart({"--train_files": [table], "--dev_files": [f"{table}.other"], "--test_files": []})
+    check_disjoint(
+        {"--train_files": [table], "--dev_files": [f"{table}.other"], "--test_files": []}
+    )
     with pytest.raises(UserError) as error:
-        check_apart({"--train_files": [table], "--test_files": [f"{tmp_path}/x/../csv/train.csv"]})
+        check_disjoint(
+            {"--train_files": [table], "--test_files": [f"{tmp_path}/x/../csv/train.csv"]}
+        )
     assert "csv/train.csv is named by --train_files and by --test_files" in str(error.value)
     with pytest.raises(UserError, match="--train_files and by --dev_files"):
-        check_apart({"--train_files": ["gs://b/ru/"], "--dev_files": ["gs://b/ru"]})
+        check_disjoint({"--train_files": ["gs://b/ru/"], "--dev_files": ["gs://b/ru"]})
     with pytest.raises(UserError, match="--dev_files names a twice"):
-        check_apart({"--train_files": ["b"], "--dev_files": ["a", "a"]})
+        check_disjoint({"--train_files": ["b"], "--dev_files": ["a", "a"]})
 
 
 PIECES = st.sampled_from(
@@ -285,7 +298,7 @@ def test_rows_of_one_recording_are_numbered_by_place(tmp_path: Path) -> None:
     assert transcripts["y/z/w (11)"] == "a12" and transcripts["y/z/w (12)"] == "b2"
 
 
-def test_a_number_that_a_file_is_called_by_is_left_out(tmp_path: Path) -> None:
+def test_a_number_in_the_name_of_a_file_is_skipped(tmp_path: Path) -> None:
     rows = [
         {"key": f"{name}.wav", "text": text}
         for name, text in (("x", "1"), ("x (2)", "2"), ("x", "3"), ("x (2)", "4"), ("x", "5"))

@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speech.corpora.formats import registry
-from speech.corpora.formats.tables import header_columns, read_csv, read_tsv, separator_of, shown
+from speech.corpora.formats.tables import (
+    format_names,
+    header_columns,
+    read_csv,
+    read_tsv,
+    separator_of,
+)
 from utils import UserError
 
 HEADER = "wav_filename,wav_filesize,transcript"
@@ -30,7 +36,7 @@ def test_lines_are_counted_where_rows_start(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
-def test_the_header_shows_the_separator(tmp_path: Path, separator: str) -> None:
+def test_the_header_determines_the_separator(tmp_path: Path, separator: str) -> None:
     text = f"\n{HEADER}\na,1,x\n".replace(",", separator)
     assert rows(table(tmp_path, text)) == [(3, "x")]
 
@@ -46,7 +52,7 @@ def test_excels_first_line_names_the_separator(tmp_path: Path, separator: str, e
     assert registry.detect(path) == "csv"
 
 
-def test_names_of_columns_may_have_capitals_and_blanks(tmp_path: Path) -> None:
+def test_names_of_columns_may_have_upper_case_and_blanks(tmp_path: Path) -> None:
     text = 'Wav_Filename ,"  WAV_FILESIZE",Transcript\t\na,1, x\n'
     assert rows(table(tmp_path, text)) == [(2, " x")]
 
@@ -65,7 +71,7 @@ def test_all_bad_rows_are_kept_as_problems(tmp_path: Path) -> None:
     ]
 
 
-def test_a_field_that_is_too_long_is_not_called_a_matter_of_quotes(tmp_path: Path) -> None:
+def test_a_field_that_is_too_long_is_not_blamed_on_quotes(tmp_path: Path) -> None:
     found = read_csv(table(tmp_path, f"{HEADER}\na,1,{'x' * 700_000}\nb,1,y\n"), "csv")
     assert found.problems == [
         "line 2: a field has more than 131072 characters: split it, or close the quote before it"
@@ -76,13 +82,13 @@ def test_a_field_that_is_too_long_is_not_called_a_matter_of_quotes(tmp_path: Pat
 @pytest.mark.parametrize(
     ("header", "said"),
     [
-        ("wav_filename,text", "lacks the column transcript: its first line names wav_filename, t"),
-        ("a,b", "lacks the column wav_filename and transcript.*needs wav_filename, transcript.$"),
+        ("wav_filename,text", "has no column transcript: its first line names wav_filename, t"),
+        ("a,b", "has no column wav_filename and transcript.*needs wav_filename, transcript.$"),
         ("client_id\tpath\tsentence", "It may be of the format common_voice.$"),
         ("wav_filename,transcript,Transcript", "column transcript more than once: rename"),
     ],
 )
-def test_headers_that_lack_a_column_are_told(tmp_path: Path, header: str, said: str) -> None:
+def test_a_missing_column_is_refused(tmp_path: Path, header: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         read_csv(table(tmp_path, f"{header}\na,b\n"), "csv")
 
@@ -93,11 +99,11 @@ def test_a_table_of_empty_lines_has_no_columns(tmp_path: Path) -> None:
 
 
 def test_strange_names_are_shown_in_part() -> None:
-    assert shown(["a", "b\n\x00c"]) == "a, b??c"
-    assert shown(["x" * 50] * 22) == ", ".join(["x" * 40] * 20) + ", and 2 more"
+    assert format_names(["a", "b\n\x00c"]) == "a, b??c"
+    assert format_names(["x" * 50] * 22) == ", ".join(["x" * 40] * 20) + ", and 2 more"
 
 
-def test_columns_without_a_name_are_nobodys(tmp_path: Path) -> None:
+def test_columns_without_a_name_are_ignored(tmp_path: Path) -> None:
     assert rows(table(tmp_path, f"{HEADER},,\na,1,x,,\n")) == [(2, "x")]
 
 
@@ -106,7 +112,7 @@ FIELDS = st.text(st.characters(codec="utf-8", exclude_characters="\t\n\r\0"))
 
 @settings(deadline=None)
 @given(st.lists(FIELDS.filter(lambda text: bool(text.strip())), min_size=1, max_size=5))
-def test_tsv_takes_quotes_and_all_else_as_letters(sentences: list[str]) -> None:
+def test_tsv_treats_quotes_as_letters(sentences: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "train.tsv"
         lines = [f"{number}.mp3\t{text}" for number, text in enumerate(sentences)]

@@ -11,19 +11,19 @@ from watched_threads import Watched
 from speech.decoding.beam_search import BeamSettings
 from speech.serving.routers.streams import Streams
 from speech.serving.services.catalogue import open_catalogue
-from speech.serving.services.reloading import Loaded, Served
+from speech.serving.services.reloading import ReloadableResources, Resources
 from speech.serving.services.test_sets import TestSets
 from speech.serving.slots import Slots
 
 
-def test_thread_is_free_for_others_behind_each_second_of_a_message(tmp_path: Path) -> None:
+def test_thread_is_free_for_others_after_each_second_of_a_message(tmp_path: Path) -> None:
     write_model(tmp_path / "model", "conv_gru")
     catalogue = open_catalogue([str(tmp_path / "model")], [], BeamSettings(8), 4)
-    served = Served(lambda: Loaded(catalogue, TestSets([])))
+    served = ReloadableResources(lambda: Resources(catalogue, TestSets([])))
     app = FastAPI()
-    told: list[float] = []
+    seconds: list[float] = []
     with Watched() as threads:
-        streams = Streams(served, threads, Slots(1, "streams"), 60, told.append)
+        streams = Streams(served, threads, Slots(1, "streams"), 60, seconds.append)
 
         @app.websocket("/")
         async def stream(websocket: WebSocket) -> None:
@@ -37,4 +37,4 @@ def test_thread_is_free_for_others_behind_each_second_of_a_message(tmp_path: Pat
                 pass
     catalogue.close()
     assert threads.given.count("_feed") == 10
-    assert told == [10.0]
+    assert seconds == [10.0]

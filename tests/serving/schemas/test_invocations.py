@@ -13,7 +13,7 @@ import soundfile
 
 from speech.serving.errors import RequestError
 from speech.serving.schemas import invocations
-from speech.serving.schemas.invocations import Invocation, Recording
+from speech.serving.schemas.invocations import Invocation, RecordingRequest
 
 AUDIO = base64.b64encode(b"a sound").decode()
 
@@ -31,47 +31,47 @@ def test_custom_attributes_are_options(header: str, wanted: dict[str, str]) -> N
     assert invocations.attributes(header) == wanted
 
 
-def test_custom_attributes_before_all_names_are_read_over() -> None:
+def test_custom_attributes_before_the_first_name_are_ignored() -> None:
     assert invocations.attributes("c000b4f9-df62-4c85") == {}
     assert invocations.attributes("c000b4f9-df62-4c85,model=a") == {"model": "a"}
 
 
-def test_model_of_the_attributes_comes_before_the_header_s() -> None:
+def test_model_of_the_attributes_has_priority_over_the_headers() -> None:
     headers = {"x-amzn-sagemaker-target-model": "a"}
-    assert invocations.asked_for(headers) == {"model": "a"}
+    assert invocations.options_in_headers(headers) == {"model": "a"}
     headers["x-amzn-sagemaker-custom-attributes"] = "model=b;candidates=2"
-    assert invocations.asked_for(headers) == {"model": "b", "candidates": "2"}
+    assert invocations.options_in_headers(headers) == {"model": "b", "candidates": "2"}
 
 
 @pytest.mark.parametrize(
     "name", ["jsonlines", "x-jsonlines", "jsonl", "x-jsonl", "json-lines", "ndjson", "x-ndjson"]
 )
 def test_json_lines_have_many_names(name: str) -> None:
-    assert invocations.form_of(f"application/{name}") == "application/jsonlines"
-    assert invocations.form_of(f"audio/{name}") == f"audio/{name}"
+    assert invocations.canonical_type(f"application/{name}") == "application/jsonlines"
+    assert invocations.canonical_type(f"audio/{name}") == f"audio/{name}"
 
 
-def recordings_of(read: Invocation) -> list[Recording]:
-    found = [each for each in read.recordings if isinstance(each, Recording)]
+def recordings_of(read: Invocation) -> list[RecordingRequest]:
+    found = [each for each in read.recordings if isinstance(each, RecordingRequest)]
     assert len(found) == len(read.recordings)
     return found
 
 
-def test_one_recording_has_its_own_options_before_the_attributes() -> None:
+def test_options_of_a_recording_have_priority_over_the_attributes() -> None:
     content = json.dumps({"audio": AUDIO, "beam_width": 7}).encode()
     read = invocations.read_json(content, {"beam_width": "9", "model": "a"}, 100)
     assert not read.instances
     (one,) = recordings_of(read)
-    assert (one.content, one.asked.beam_width, one.asked.model) == (b"a sound", 7, "a")
+    assert (one.content, one.options.beam_width, one.options.model) == (b"a sound", 7, "a")
 
 
-def test_instances_have_their_own_options_before_the_body_s() -> None:
+def test_options_of_instances_have_priority_over_the_bodys() -> None:
     instances = [{"audio": AUDIO}, {"audio": {"b64": AUDIO}, "candidates": 3}]
     content = json.dumps({"instances": instances, "candidates": 2}).encode()
     read = invocations.read_json(content, {}, 100)
     assert read.instances
     found = recordings_of(read)
-    assert [each.asked.candidates for each in found] == [2, 3]
+    assert [each.options.candidates for each in found] == [2, 3]
     assert [each.content for each in found] == [b"a sound"] * 2
     assert [each.where for each in found] == ["instances[0]", "instances[1]"]
 
@@ -79,18 +79,23 @@ def test_instances_have_their_own_options_before_the_body_s() -> None:
 def test_lines_are_recordings() -> None:
     content = f"{json.dumps({'audio': AUDIO})}\r\n\n{json.dumps({'audio': AUDIO, 'model': 'b'})}\n"
     read = invocations.read_json_lines(content.encode(), {"model": "a"}, 100)
-    assert [each.asked.model for each in recordings_of(read)] == ["a", "b"]
+    assert [each.options.model for each in recordings_of(read)] == ["a", "b"]
 
 
-def test_line_that_is_no_recording_is_an_error_at_its_place() -> None:
+def test_line_that_is_not_a_recording_is_an_error_in_its_place() -> None:
     good = json.dumps({"audio": AUDIO}).encode()
     lines = [good, b"{", b"7", b'{"audio": "?"}', good[:-1] + b', "x": 1}', good]
     found = invocations.read_json_lines(b"\n".join(lines), {}, 100).recordings
-    assert isinstance(found[0], Recording) and isinstance(found[5], Recording)
-    told = [each.message for each in found if isinstance(each, RequestError)]
+    assert isinstance(found[0], RecordingRequest) and isinstance(found[5], RecordingRequest)
+    messages = [each.message for each in found if isinstance(each, RequestError)]
     for message, wanted in zip(
-        told,
-        ("Line 2 is no JSON", "Line 3 has no audio", "Line 4's audio is no base64", "Line 5: x is"),
+        messages,
+        (
+            "Line 2 is not JSON",
+            "Line 3 has no audio",
+            "Line 4's audio is not base64",
+            "Line 5: x is",
+        ),
         strict=True,
     ):
         assert message.startswith(wanted)
@@ -100,29 +105,29 @@ def test_line_that_is_no_recording_is_an_error_at_its_place() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "status", "told"),
+    ("content", "status", "expected"),
     [
-        (b"{", 400, "The body is no JSON"),
-        (b"[" * 100_000, 400, "The body is no JSON"),
+        (b"{", 400, "The body is not JSON"),
+        (b"[" * 100_000, 400, "The body is not JSON"),
         (b"null", 400, "The body is a JSON null"),
         (b"{}", 400, "The body has no audio"),
         (b'{"instances": 7}', 400, "a list of 1 to 64 recordings"),
         (b'{"instances": [7]}', 400, r"instances\[0\] has no audio"),
-        (b'{"instances": [{}], "audio": ""}', 400, "audio and instances: send one"),
-        (b'{"audio": "abc"}', 400, "The body's audio is no base64"),
-        (b'{"audio": ["abc"]}', 400, "The body's audio is no base64"),
-        (b'{"audio": "\xc3\xa4"}', 400, "The body's audio is no base64"),
+        (b'{"instances": [{}], "audio": ""}', 400, "both audio and instances: send one"),
+        (b'{"audio": "abc"}', 400, "The body's audio is not base64"),
+        (b'{"audio": ["abc"]}', 400, "The body's audio is not base64"),
+        (b'{"audio": "\xc3\xa4"}', 400, "The body's audio is not base64"),
         (json.dumps({"audio": "AAAA" * 40}).encode(), 413, "larger than the 0.0001 MB"),
-        (json.dumps({"audio": AUDIO, "x": 1}).encode(), 400, "The body: x is no option"),
+        (json.dumps({"audio": AUDIO, "x": 1}).encode(), 400, "The body: x is not an option"),
         (
             json.dumps({"instances": [{"audio": AUDIO}, {"audio": AUDIO, "x": 1}]}).encode(),
             400,
-            r"instances\[1\]: x is no option",
+            r"instances\[1\]: x is not an option",
         ),
     ],
 )
-def test_what_is_no_request_is_refused(content: bytes, status: int, told: str) -> None:
-    with pytest.raises(RequestError, match=told) as raised:
+def test_invalid_request_is_refused(content: bytes, status: int, expected: str) -> None:
+    with pytest.raises(RequestError, match=expected) as raised:
         invocations.read_json(content, {}, 100)
     assert raised.value.status == status
 
@@ -131,22 +136,22 @@ def test_what_is_no_request_is_refused(content: bytes, status: int, told: str) -
 
 
 def saved(array: npt.NDArray[Any]) -> bytes:
-    """As NumpySerializer of SageMaker's Python SDK sends it."""
+    """Returns the array as NumpySerializer of SageMaker's Python SDK sends it."""
     file = io.BytesIO()
     np.save(file, array)
     return file.getvalue()
 
 
 def samples_of(content: bytes) -> npt.NDArray[np.float64]:
-    """What is heard of an array."""
+    """Returns the samples that an array request is transcribed from."""
     (one,) = recordings_of(invocations.read_array(content, {"model": "a"}, 8000))
-    assert one.asked.model == "a"
+    assert one.options.model == "a"
     samples, rate = soundfile.read(io.BytesIO(one.content))
     assert rate == 8000
     return np.asarray(samples)
 
 
-def test_array_is_a_recording_at_the_model_s_rate() -> None:
+def test_array_is_a_recording_at_the_models_rate() -> None:
     integers = np.array([0, 1, -32768, 32767], np.int16)
     for array in (integers, integers.astype(">i2")):
         assert (samples_of(saved(array)) * 32768 == integers).all()
@@ -161,7 +166,7 @@ def test_array_is_a_recording_at_the_model_s_rate() -> None:
 
 
 class Runs:
-    """Makes a file if it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -183,18 +188,18 @@ HEAD = b"\x93NUMPY\x01\x00"
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "expected"),
     [
-        (b"", "no array in application/x-npy: send what numpy.save writes"),
-        (b"RIFF", "no array"),
-        (HEAD, "no array"),
-        (HEAD + b"\xff\xff" + b"(" * 65535, "no array"),
-        (HEAD + b"\x04\x00{'a'", "no array"),
-        (b"\x93NUMPY\x09\x00" + saved(np.zeros(4))[8:], "no array"),
+        (b"", "not an array in application/x-npy: send what numpy.save writes"),
+        (b"RIFF", "not an array"),
+        (HEAD, "not an array"),
+        (HEAD + b"\xff\xff" + b"(" * 65535, "not an array"),
+        (HEAD + b"\x04\x00{'a'", "not an array"),
+        (b"\x93NUMPY\x09\x00" + saved(np.zeros(4))[8:], "not an array"),
         (saved(np.zeros(4, np.int16))[:-1], "The array of 4 samples is cut off"),
         (saved(np.zeros(4, np.int16)) + b"x", "is cut off"),
         (saved(np.zeros(40, np.int16)).replace(b"(40,)", b"(-4,)"), "is cut off"),
-        (saved(np.zeros(40, np.int16)).replace(b"(40,), }  ", b"(9**9,), }"), "no array"),
+        (saved(np.zeros(40, np.int16)).replace(b"(40,), }  ", b"(9**9,), }"), "not an array"),
         (saved(np.zeros((1, 4), np.int16)), r"The array is int16 \[1, 4\]: send one channel's"),
         (saved(np.array(0.5)), r"The array is float64 \[\]"),
         (saved(np.zeros(4, int)), r"int64 \[4\]: .* at 8000 Hz, as int16, or as float32 with full"),
@@ -203,7 +208,7 @@ HEAD = b"\x93NUMPY\x01\x00"
         (saved(np.zeros(4, "i2,i2")), "send one channel's samples"),
     ],
 )
-def test_what_is_no_array_of_samples_is_refused(content: bytes, told: str) -> None:
-    with pytest.raises(RequestError, match=told) as raised:
+def test_invalid_array_is_refused(content: bytes, expected: str) -> None:
+    with pytest.raises(RequestError, match=expected) as raised:
         invocations.read_array(content, {}, 8000)
     assert raised.value.status == 415

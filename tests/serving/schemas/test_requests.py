@@ -1,4 +1,4 @@
-"""What a request asks for."""
+"""Options of requests."""
 
 import pytest
 
@@ -7,55 +7,60 @@ from speech.serving.errors import RequestError
 from speech.serving.schemas import requests
 
 
-def test_later_sources_come_before_earlier_ones() -> None:
-    asked = requests.read({"beam_width": "7", "model": "a"}, {"model": "b", "details": "true"})
-    assert (asked.beam_width, asked.model, asked.details, asked.candidates) == (7, "b", True, 1)
+def test_later_sources_have_priority() -> None:
+    options = requests.read({"beam_width": "7", "model": "a"}, {"model": "b", "details": "true"})
+    assert (options.beam_width, options.model, options.details, options.candidates) == (
+        7,
+        "b",
+        True,
+        1,
+    )
 
 
-def test_empty_field_is_none_but_for_the_scorer() -> None:
-    asked = requests.read({"beam_width": "", "model": "", "scorer": ""})
-    assert (asked.beam_width, asked.model, asked.scorer) == (None, None, "")
+def test_empty_fields_are_ignored_except_the_scorer() -> None:
+    options = requests.read({"beam_width": "", "model": "", "scorer": ""})
+    assert (options.beam_width, options.model, options.scorer) == (None, None, "")
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "expected"),
     [
         ({"beam_width": "0"}, "beam_width is '0': input should be greater than or equal to 1."),
         ({"beam_width": "1e9"}, "beam_width is '1e9'"),
         ({"lm_alpha": "nan"}, "lm_alpha is 'nan': input should be a finite number."),
         ({"lm_beta": float("inf")}, "lm_beta is Infinity"),
         ({"candidates": 11}, "candidates is 11: input should be less than or equal to 10."),
-        ({"colour": "x"}, "colour is no option here: give some of model, scorer,"),
-        ({"a\0b": "x"}, r"'a\x00b' is no option here"),
+        ({"colour": "x"}, "colour is not an option: give some of model, scorer,"),
+        ({"a\0b": "x"}, r"'a\x00b' is not an option"),
         ({"model": 7}, "model is 7: input should be a valid string."),
         ({"details": "x" * 999}, f"details is '{'x' * 80}...'"),
-        ({"x" * 999: "x"}, f"{'x' * 80}... is no option here"),
+        ({"x" * 999: "x"}, f"{'x' * 80}... is not an option"),
     ],
 )
-def test_what_can_t_be_is_refused(given: dict[str, object], told: str) -> None:
+def test_invalid_options_are_refused(given: dict[str, object], expected: str) -> None:
     with pytest.raises(RequestError) as raised:
         requests.read(given)
-    assert raised.value.status == 400 and raised.value.message.startswith(told)
+    assert raised.value.status == 400 and raised.value.message.startswith(expected)
 
 
-def test_settings_are_the_server_s_but_for_what_is_asked_for() -> None:
+def test_settings_are_the_servers_except_for_the_options() -> None:
     defaults = BeamSettings(beam_width=9, unknown_penalty=3)
-    asked = requests.read({"lm_alpha": "2", "hot_words": "cat:7.5, dog:-3,"})
-    settings = requests.settings_of(asked, defaults, with_scorer=True)
+    options = requests.read({"lm_alpha": "2", "hot_words": "cat:7.5, dog:-3,"})
+    settings = requests.settings_of(options, defaults, with_scorer=True)
     assert (settings.beam_width, settings.alpha, settings.beta) == (9, 2, None)
     assert (settings.unknown_penalty, settings.hot_words) == (3, (("cat", 7.5), ("dog", -3.0)))
     with pytest.raises(RequestError, match="weight a language model: name a scorer"):
-        requests.settings_of(asked, defaults, with_scorer=False)
+        requests.settings_of(options, defaults, with_scorer=False)
 
 
 @pytest.mark.parametrize("text", ["cat", "cat:x", ":7", "cat:nan", "cat:1e999"])
 def test_hot_words_without_weights_are_refused(text: str) -> None:
-    asked = requests.read({"hot_words": text})
+    options = requests.read({"hot_words": text})
     with pytest.raises(RequestError, match="give words with a number each"):
-        requests.settings_of(asked, BeamSettings(), with_scorer=False)
+        requests.settings_of(options, BeamSettings(), with_scorer=False)
 
 
 def test_too_many_hot_words_are_refused() -> None:
-    asked = requests.read({"hot_words": "a:1," * 101})
-    with pytest.raises(RequestError, match="101 hot words: give at most 100"):
-        requests.settings_of(asked, BeamSettings(), with_scorer=False)
+    options = requests.read({"hot_words": "a:1," * 101})
+    with pytest.raises(RequestError, match="There are 101 hot words: give at most 100"):
+        requests.settings_of(options, BeamSettings(), with_scorer=False)

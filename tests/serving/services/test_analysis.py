@@ -1,4 +1,4 @@
-"""What the page shows of a recording."""
+"""Waveforms, spectrograms and details of recordings."""
 
 from pathlib import Path
 
@@ -13,13 +13,13 @@ from speech.features import front_end as features
 from speech.features.front_end import FrontEnd
 from speech.serving.services import analysis
 from speech.serving.services.analysis import COLUMNS, Extremes
-from speech.transcription.subtitles import joined
+from speech.transcription.subtitles import join_words
 from speech.transcription.transcriber import Transcriber
 from utils import ENGLISH
 
 
 @pytest.mark.parametrize("samples", [0, 1, 79, 16000, 16000 * 20 + 7])
-def test_waveform_s_columns_hold_every_sample_however_it_comes_in_blocks(samples: int) -> None:
+def test_columns_of_a_waveform_cover_every_sample_for_all_block_sizes(samples: int) -> None:
     sound = noise(samples).astype(np.float32) if samples else np.zeros(0, np.float32)
     found = []
     for block in (100, 4096, 10**6):
@@ -38,7 +38,7 @@ def test_waveform_s_columns_hold_every_sample_however_it_comes_in_blocks(samples
 
 
 @pytest.mark.parametrize(("rate", "frequency"), [(16000, 3000), (8000, 500)])
-def test_tone_stands_in_its_row_of_the_spectrogram(rate: int, frequency: int) -> None:
+def test_tone_is_in_its_row_of_the_spectrogram(rate: int, frequency: int) -> None:
     front_end = FrontEnd(sample_rate=rate, highest_frequency=3500)
     tone = 16384 * np.sin(2 * np.pi * frequency * np.arange(rate) / rate)
     shown = analysis.spectrogram(tone.astype(np.float32), front_end)
@@ -47,21 +47,23 @@ def test_tone_stands_in_its_row_of_the_spectrogram(rate: int, frequency: int) ->
     loudest = shown.data[:, 1:-1].argmax(axis=0)
     assert abs(loudest - frequency / (rate / 2) * rows).max() <= 1
     assert shown.highest - shown.lowest == pytest.approx(analysis.DYNAMIC_RANGE)
-    assert -16 < shown.highest < -6  # a half of full scale is -6 dB; a row is two frequencies' mean
+    assert (
+        -16 < shown.highest < -6
+    )  # half of full scale is -6 dB; a row is the mean of two frequencies
 
 
 def test_one_sample_has_details() -> None:
     assert analysis.spectrogram(np.ones(1, np.float32), FrontEnd()).data.shape == (128, 1)
 
 
-def test_details_are_the_network_s_own(tmp_path: Path) -> None:
+def test_details_are_the_networks_inputs_and_outputs(tmp_path: Path) -> None:
     write_model(tmp_path / "model", "conv_gru")
     transcriber = Transcriber(loading.load(str(tmp_path / "model")), BeamSettings(beam_width=8))
     samples = noise(16000).astype(np.float32)
     seen = features.extract(samples, transcriber.config.front_end)
     log_probs = transcriber.model.of_features(seen)
-    heard = transcriber.hear(samples, start=2.0)
-    details = analysis.details_of(Segment(32000, samples), seen, log_probs, heard, transcriber)
+    segment = transcriber.transcribe(samples, start=2.0)
+    details = analysis.details_of(Segment(32000, samples), seen, log_probs, segment, transcriber)
     assert details.start == 2.0
     scale = (details.features.highest - details.features.lowest) / 255
     restored = details.features.data * scale + details.features.lowest
@@ -70,9 +72,9 @@ def test_details_are_the_network_s_own(tmp_path: Path) -> None:
     # The path collapses to the text.
     path = details.path
     kept = [label for label, before in zip(path, [None, *path], strict=False) if label != before]
-    assert ENGLISH.decode(kept) == joined(heard.transcript.words)
+    assert ENGLISH.decode(kept) == join_words(segment.transcript.words)
 
 
-def test_path_of_no_text_is_blank() -> None:
+def test_path_of_an_empty_text_is_blank() -> None:
     log_probs = np.full((5, ENGLISH.size), -np.log(ENGLISH.size), np.float32)
     assert analysis.best_path(log_probs, "", ENGLISH) == [ENGLISH.blank] * 5

@@ -1,4 +1,4 @@
-"""A model's thread: what comes together, and what comes out of it."""
+"""A model's thread: batches, calls and errors."""
 
 import sys
 import threading
@@ -25,7 +25,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> AcousticModel:
 
 
 class Gate:
-    """A model that waits to be let through, so that others queue up behind a first batch."""
+    """A model that blocks until it is opened, so that utterances wait after a first batch."""
 
     def __init__(self, model: AcousticModel) -> None:
         self.description = model.description
@@ -70,7 +70,7 @@ def batcher(gate: Gate, sizes: list[int]) -> Iterator[Batcher]:
     started.close()
 
 
-def test_those_of_about_one_length_are_heard_together_and_as_alone(
+def test_utterances_of_similar_length_are_batched_with_the_same_output(
     batcher: Batcher, gate: Gate, model: AcousticModel, sizes: list[int]
 ) -> None:
     first = batcher.submit(utterances([10])[0])
@@ -83,12 +83,14 @@ def test_those_of_about_one_length_are_heard_together_and_as_alone(
         alone = model.of_features(each)
         np.testing.assert_allclose(outcome.result(30), alone, rtol=0, atol=2e-5)
     assert first.result().shape == model.of_features(utterances([10])[0]).shape
-    # The longest waiting and those nearest to it, none of less than half its length.
+    # The one that has waited longest and those of similar length, none shorter than half of it.
     assert sizes == [1, 4, 3, 1]
     assert len(gate.threads) == 1
 
 
-def test_what_was_cancelled_is_not_heard(batcher: Batcher, gate: Gate, sizes: list[int]) -> None:
+def test_cancelled_utterance_is_not_computed(
+    batcher: Batcher, gate: Gate, sizes: list[int]
+) -> None:
     batcher.submit(utterances([10])[0])
     assert gate.entered.wait(30)
     gone, here = (batcher.submit(each) for each in utterances([20, 20]))
@@ -98,17 +100,15 @@ def test_what_was_cancelled_is_not_heard(batcher: Batcher, gate: Gate, sizes: li
     assert sizes == [1, 1]
 
 
-def test_error_is_told_to_those_who_wait_and_the_thread_goes_on(
-    batcher: Batcher, gate: Gate
-) -> None:
+def test_error_is_raised_for_the_batch_and_the_thread_goes_on(batcher: Batcher, gate: Gate) -> None:
     gate.opened.set()
-    wrong = batcher.submit(np.zeros((5, 3), np.float32))  # of three bins
+    wrong = batcher.submit(np.zeros((5, 3), np.float32))  # three bins instead of eight
     assert wrong.exception(30) is not None
     assert len(batcher.submit(utterances([20])[0]).result(30)) == 10
     assert batcher.alive
 
 
-def test_calls_come_before_utterances_that_wait(batcher: Batcher, gate: Gate) -> None:
+def test_calls_have_priority_over_utterances(batcher: Batcher, gate: Gate) -> None:
     batcher.submit(utterances([10])[0])
     assert gate.entered.wait(30)
     waiting = batcher.submit(utterances([20])[0])
@@ -117,12 +117,12 @@ def test_calls_come_before_utterances_that_wait(batcher: Batcher, gate: Gate) ->
     assert call.result(30) == (False, gate.threads.pop())
 
 
-def test_nothing_is_heard_behind_the_end(model: AcousticModel) -> None:
+def test_work_after_the_end_is_refused(model: AcousticModel) -> None:
     ended = Batcher(model, 4)
     ended.close()
     assert not ended.alive
     for outcome in (ended.submit(utterances([10])[0]), ended.call(lambda: 1)):
-        with pytest.raises(RequestError, match="The model hears no more"):
+        with pytest.raises(RequestError, match="The model has stopped"):
             outcome.result(0)
 
 
@@ -139,7 +139,7 @@ def test_thread_that_dies_leaves_nobody_waiting(batcher: Batcher, gate: Gate) ->
     assert isinstance(batcher.submit(utterances([20])[0]).exception(30), RequestError)
 
 
-def test_batch_that_can_t_be_counted_is_told_of(model: AcousticModel) -> None:
+def test_error_of_the_batch_counter_is_raised(model: AcousticModel) -> None:
     def fail(size: int) -> None:
         raise ZeroDivisionError
 
@@ -149,7 +149,7 @@ def test_batch_that_can_t_be_counted_is_told_of(model: AcousticModel) -> None:
     batcher.close()
 
 
-def test_model_by_its_thread_is_the_model(model: AcousticModel) -> None:
+def test_batched_model_has_the_models_output(model: AcousticModel) -> None:
     batcher = Batcher(model, 4)
     own = BatchedModel(batcher)
     samples = np.arange(4000, dtype=np.int16)

@@ -1,4 +1,4 @@
-"""Models and scorers by their names."""
+"""Models and scorers by name."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from speech.serving.services.catalogue import Catalogue, open_catalogue, short_n
 from utils import Alphabet, UserError
 
 
-def test_names_are_the_shortest_ends_that_tell_paths_apart() -> None:
+def test_names_are_the_shortest_endings_that_distinguish_paths() -> None:
     paths = ["/a/en/model/", "/a/es/model", "x/model.tflite", "model"]
     assert short_names(paths, "--models") == {
         "en/model": "/a/en/model/",
@@ -51,22 +51,22 @@ def test_default_scorer_is_the_first_that_fits(catalogue: Catalogue) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "status", "told"),
+    ("options", "status", "expected"),
     [
         ({"model": "x"}, 404, "There is no model 'x' here: choose among model."),
         ({"scorer": "x"}, 404, "There is no scorer 'x' here: choose among fits.scorer, other"),
-        ({"scorer": "other.scorer"}, 400, "other.scorer is of another alphabet than the model"),
+        ({"scorer": "other.scorer"}, 400, "other.scorer has another alphabet than the model"),
         ({"hot_words": "Ä:3"}, 400, "The hot word 'Ä' has"),
         ({"hot_words": "Cat:3"}, 400, "The hot word 'Cat' has ['C']: write it in lower case, cat"),
         ({"hot_words": "a:1e300"}, 400, "1e+300"),
     ],
 )
-def test_what_is_not_here_is_refused(
-    catalogue: Catalogue, folder: Path, asked: dict[str, str], status: int, told: str
+def test_unknown_or_unfit_choices_are_refused(
+    catalogue: Catalogue, folder: Path, options: dict[str, str], status: int, expected: str
 ) -> None:
     with pytest.raises(RequestError) as raised:
-        catalogue.choose(requests.read(asked))
-    assert raised.value.status == status and told in raised.value.message
+        catalogue.choose(requests.read(options))
+    assert raised.value.status == status and expected in raised.value.message
     assert str(folder) not in raised.value.message
 
 

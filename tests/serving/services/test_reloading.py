@@ -29,13 +29,13 @@ from websockets.sync.client import connect
 
 from speech.decoding.beam_search import BeamSettings
 from speech.export import tflite
-from speech.export.acoustic_graph import restored
+from speech.export.acoustic_graph import restore
 from speech.export.description import Description
 from speech.export.loading import AcousticModel
 from speech.serving.schemas import requests
 from speech.serving.services import reloading
 from speech.serving.services.catalogue import open_catalogue
-from speech.serving.services.reloading import Loaded, Served
+from speech.serving.services.reloading import ReloadableResources, Resources
 from speech.serving.services.test_sets import TestSets
 
 SECONDS = 60.0
@@ -48,29 +48,29 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def served_from(folder: Path) -> Served:
-    def load() -> Loaded:
+def served_from(folder: Path) -> ReloadableResources:
+    def load() -> Resources:
         paths = [f"{folder}/model"], [f"{folder}/a.scorer"]
-        return Loaded(open_catalogue(*paths, BeamSettings(8), 4), TestSets([]))
+        return Resources(open_catalogue(*paths, BeamSettings(8), 4), TestSets([]))
 
-    return Served(load)
+    return ReloadableResources(load)
 
 
-def test_a_signal_during_the_first_loading_is_answered_once_the_server_runs(folder: Path) -> None:
-    loads: list[Loaded] = []
+def test_signal_during_the_first_loading_takes_effect_once_the_server_runs(folder: Path) -> None:
+    loads: list[Resources] = []
 
-    def load() -> Loaded:
+    def load() -> Resources:
         if not loads:
             signal.raise_signal(signal.SIGHUP)
         catalogue = open_catalogue([f"{folder}/model"], [], BeamSettings(8), 4)
-        loads.append(Loaded(catalogue, TestSets([])))
+        loads.append(Resources(catalogue, TestSets([])))
         return loads[-1]
 
-    served = Served(load)
+    served = ReloadableResources(load)
 
     async def serve() -> None:
         async with served.reloading():
-            await until(lambda: len(loads) == 2 and served.now is loads[1])
+            await until(lambda: len(loads) == 2 and served.current is loads[1])
 
     asyncio.run(serve())
 
@@ -82,7 +82,7 @@ async def until(holds: Callable[[], bool]) -> None:
         await asyncio.sleep(0.02)
 
 
-def run(served: Served, act: Callable[[], Awaitable[None]]) -> None:
+def run(served: ReloadableResources, act: Callable[[], Awaitable[None]]) -> None:
     async def whole() -> None:
         async with served.reloading():
             await act()
@@ -90,13 +90,13 @@ def run(served: Served, act: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(whole())
 
 
-def alpha_of(loaded: Loaded) -> float:
+def alpha_of(loaded: Resources) -> float:
     scorer = loaded.catalogue.choose(requests.read({})).transcriber.scorer
     assert scorer is not None
     return scorer.alpha
 
 
-def test_request_under_way_keeps_what_it_began_with(folder: Path) -> None:
+def test_request_under_way_keeps_its_models(folder: Path) -> None:
     served = served_from(folder)
 
     async def replace() -> "weakref.ref[AcousticModel]":
@@ -104,7 +104,7 @@ def test_request_under_way_keeps_what_it_began_with(folder: Path) -> None:
             with served.use():
                 write_tiny_scorer(folder / "a.scorer", alpha=2.0)
                 os.kill(os.getpid(), signal.SIGHUP)
-                await until(lambda: served.now is not before)
+                await until(lambda: served.current is not before)
             with served.use() as after:
                 assert alpha_of(after) == 2.0
             await asyncio.sleep(0.1)
@@ -115,18 +115,18 @@ def test_request_under_way_keeps_what_it_began_with(folder: Path) -> None:
     async def act() -> None:
         model = await replace()
         await until(lambda: model() is None)
-        assert served.now.catalogue.alive
+        assert served.current.catalogue.alive
 
     run(served, act)
-    assert not served.now.catalogue.alive
+    assert not served.current.catalogue.alive
 
 
 @pytest.mark.parametrize("name", ["a.scorer", f"model/model.ckpt-{STEP}.index"])
-def test_what_can_not_be_loaded_leaves_what_is_served(
+def test_failed_reload_keeps_the_current_models(
     folder: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     served = served_from(folder)
-    before = served.now
+    before = served.current
 
     async def act() -> None:
         with open(folder / name, "r+b") as file:
@@ -135,7 +135,7 @@ def test_what_can_not_be_loaded_leaves_what_is_served(
         await until(lambda: reloading.UNCHANGED in caplog.text)
         assert str(folder / name).removesuffix(".index") in caplog.text
         assert "Traceback" not in caplog.text
-        assert served.now is before and alpha_of(before) == 1.0
+        assert served.current is before and alpha_of(before) == 1.0
 
     run(served, act)
 
@@ -145,7 +145,7 @@ def test_what_can_not_be_loaded_leaves_what_is_served(
 
 def write_lite(folder: Path, path: Path, shift: float) -> None:
     config = write_model(folder, "conv_gru", shift)
-    graph = restored(config, f"{folder}/model.ckpt-{STEP}")
+    graph = restore(config, f"{folder}/model.ckpt-{STEP}")
     path.write_bytes(tflite.convert(graph, Description(config, STEP), tflite.FLOAT32))
 
 
@@ -156,17 +156,17 @@ def copy(source: Path, target: Path) -> None:
     assert target.stat().st_ino == before
 
 
-def reload(server: Server, told: str) -> None:
-    count = sum(told in line for line in server.log)
+def reload(server: Server, line_part: str) -> None:
+    count = sum(line_part in line for line in server.log)
     server.process.send_signal(signal.SIGHUP)
     end = time.monotonic() + SECONDS
-    while sum(told in line for line in server.log) == count:
+    while sum(line_part in line for line in server.log) == count:
         assert server.process.poll() is None and time.monotonic() < end, "".join(server.log)
         time.sleep(0.02)
 
 
 class Clients:
-    """Clients that send a recording over and over, and what was answered."""
+    """Clients that send a recording repeatedly, and the responses."""
 
     def __init__(self, url: str, count: int = 2) -> None:
         self._url = url
@@ -191,7 +191,7 @@ class Clients:
                 self.answers.append((answer.status_code, answer.json().get("segments")))
 
     def next(self, count: int = 6) -> list[tuple[int, Any]]:
-        """Some answers to requests that are sent from now on."""
+        """Returns responses to requests that are sent from now on."""
         before = len(self.answers)
         wanted = before + len(self._threads) + count
         end = time.monotonic() + SECONDS
@@ -202,7 +202,7 @@ class Clients:
 
 
 def equal(answers: list[tuple[int, Any]]) -> Any:
-    """What all of some answers are."""
+    """Checks that all responses are equal, and returns their segments."""
     status, segments = answers[0]
     assert status == 200
     assert all(each == (status, segments) for each in answers)
@@ -228,7 +228,7 @@ def test_files_are_overwritten_in_place_under_requests(tmp_path: Path) -> None:
             with connect(f"{server.url.replace('http', 'ws', 1)}/api/stream") as stream:
                 stream.send('{"sample_rate": 16000}')
                 stream.send(noise(24000).tobytes())
-                reload(server, "Serving what was loaded again")
+                reload(server, "Serving the reloaded models")
                 stream.send('{"end": true}')
                 *_, last = map(json.loads, stream)
                 assert last == {"type": "done", "seconds": 1.5}
@@ -238,8 +238,8 @@ def test_files_are_overwritten_in_place_under_requests(tmp_path: Path) -> None:
             reload(server, f"{model} ")
             assert equal(clients.next()) == new
             copy(tmp_path / "0.tflite", model)
-            reload(server, "Serving what was loaded again")
-            mixed = equal(clients.next())  # the old model with the new scorer
+            reload(server, "Serving the reloaded models")
+            mixed = equal(clients.next())  # the old model and the new scorer
             assert mixed not in (old, new)
         assert {status for status, _ in clients.answers} == {200}
         assert [each for _, each in clients.answers if each not in (old, new, mixed)] == []
@@ -248,7 +248,7 @@ def test_files_are_overwritten_in_place_under_requests(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_terminal_that_is_closed_ends_the_server(tmp_path: Path) -> None:
+def test_closing_the_terminal_ends_the_server(tmp_path: Path) -> None:
     write_model(tmp_path / "model", "conv_gru")
     command = [sys.executable, str(ROOT / "serve.py"), "--port=0", f"--models={tmp_path}/model"]
     spawn = [sys.executable, "-c", "import pty, sys; pty.spawn(sys.argv[1:])", *command]

@@ -1,4 +1,4 @@
-"""Recordings on a server's threads."""
+"""Transcription on a server's threads."""
 
 import asyncio
 import time
@@ -17,9 +17,9 @@ from watched_threads import Watched
 from speech.decoding.beam_search import BeamSettings
 from speech.serving.errors import RequestError
 from speech.serving.schemas import requests
-from speech.serving.services import listening
+from speech.serving.services import transcription
 from speech.serving.services.catalogue import Catalogue, open_catalogue
-from speech.serving.services.listening import Listened, Listener
+from speech.serving.services.transcription import TranscriptionResult, TranscriptionWorkers
 
 
 @pytest.fixture(scope="module")
@@ -31,47 +31,47 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catalogue]:
     opened.close()
 
 
-def heard(threads: ThreadPoolExecutor, catalogue: Catalogue, path: Path) -> Listened:
-    async def wanted() -> None:
+def transcribe(
+    threads: ThreadPoolExecutor, catalogue: Catalogue, path: Path
+) -> TranscriptionResult:
+    async def check_client() -> None:
         pass
 
-    listener = Listener(threads, 1, 60, 4)
+    workers = TranscriptionWorkers(threads, 1, 60, 4)
     choice = catalogue.choose(requests.read({}))
-    return asyncio.run(listener.hear(str(path), choice, 1, False, listener.share(wanted)))
+    return asyncio.run(workers.transcribe(str(path), choice, 1, False, workers.share(check_client)))
 
 
-def test_thread_is_free_for_others_behind_each_segment(
-    catalogue: Catalogue, tmp_path: Path
-) -> None:
+def test_thread_is_free_for_others_after_each_segment(catalogue: Catalogue, tmp_path: Path) -> None:
     part = np.concatenate([noise(16000), np.zeros(16000 * 3, np.int16)])
     soundfile.write(tmp_path / "x.wav", np.tile(part, 3), 16000)
     with Watched() as threads:
-        found = heard(threads, catalogue, tmp_path / "x.wav")
-    assert len(found.heard) == 3
+        found = transcribe(threads, catalogue, tmp_path / "x.wav")
+    assert len(found.segments) == 3
     assert threads.given.count("read_slice") >= 4
 
 
 def test_thread_is_free_for_others_in_silence(
     catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listening, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(transcription, "SLICE_SECONDS", 0.0)
     soundfile.write(tmp_path / "x.flac", np.zeros(16000 * 50, np.int16), 16000)
     with Watched() as threads:
-        heard(threads, catalogue, tmp_path / "x.flac")
+        transcribe(threads, catalogue, tmp_path / "x.flac")
     assert threads.given.count("read_slice") > 20
 
 
 def test_request_has_only_its_share_of_the_threads() -> None:
-    at_once, most, wanted = 0, 0, 0
+    at_once, most, checks = 0, 0, 0
 
-    async def still_wanted() -> None:
-        nonlocal wanted
-        wanted += 1
-        if wanted > 12:
+    async def check_client() -> None:
+        nonlocal checks
+        checks += 1
+        if checks > 12:
             raise ClientDisconnect
 
     async def run(threads: ThreadPoolExecutor) -> list[Any]:
-        share = Listener(threads, 2, 60, 4).share(still_wanted)
+        share = TranscriptionWorkers(threads, 2, 60, 4).share(check_client)
         return await asyncio.gather(*(share.run(work) for _ in range(16)), return_exceptions=True)
 
     def work() -> None:
@@ -84,12 +84,15 @@ def test_request_has_only_its_share_of_the_threads() -> None:
     with ThreadPoolExecutor(8) as threads:
         found = asyncio.run(run(threads))
     assert most == 2
-    assert found[:12] == [None] * 12  # the others were wanted no more
+    assert found[:12] == [None] * 12  # the client of the others has disconnected
     assert all(isinstance(each, ClientDisconnect) for each in found[12:])
 
 
-def test_recording_of_no_samples_holds_no_sound(catalogue: Catalogue, tmp_path: Path) -> None:
+def test_recording_without_samples_is_refused(catalogue: Catalogue, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", np.zeros(0, np.int16), 16000)
-    with ThreadPoolExecutor(1) as threads, pytest.raises(RequestError, match="holds no sound") as e:
-        heard(threads, catalogue, tmp_path / "x.wav")
+    with (
+        ThreadPoolExecutor(1) as threads,
+        pytest.raises(RequestError, match="contains no samples") as e,
+    ):
+        transcribe(threads, catalogue, tmp_path / "x.wav")
     assert e.value.status == 415

@@ -1,4 +1,4 @@
-"""What was heard -> what is answered."""
+"""Converts transcripts and details to the bodies of responses."""
 
 import base64
 
@@ -9,42 +9,46 @@ from speech.decoding.alignment import TimedWord
 from speech.serving.schemas import responses
 from speech.serving.services.analysis import Extremes, SegmentDetails, Shades
 from speech.serving.services.catalogue import Choice
-from speech.serving.services.listening import Listened
-from speech.transcription.subtitles import DECIMALS, Transcript, joined
-from speech.transcription.transcriber import Heard
+from speech.serving.services.transcription import TranscriptionResult
+from speech.transcription.subtitles import DECIMALS, Transcript, join_words
+from speech.transcription.transcriber import TranscribedSegment
 
 __all__ = ["DECIMALS", "segment", "transcription"]
 
 SAMPLE_DECIMALS = 4  # of a waveform
 
 
-def transcription(listened: Listened, choice: Choice) -> responses.Transcription:
-    """The answer to a recording."""
+def transcription(result: TranscriptionResult, choice: Choice) -> responses.Transcription:
+    """Converts the result of a recording."""
     separator = choice.transcriber.separator
-    words = [word for each in listened.heard for word in each.transcript.words]
+    words = [word for each in result.segments for word in each.transcript.words]
     details = None
-    if listened.details is not None:
-        details = [_details(each) for each in listened.details]
+    if result.details is not None:
+        details = [_details(each) for each in result.details]
     return responses.Transcription(
-        text=joined(words, separator),
-        seconds=round(listened.seconds, DECIMALS),
-        inference_seconds=round(listened.inference_seconds, DECIMALS),
+        text=join_words(words, separator),
+        seconds=round(result.seconds, DECIMALS),
+        inference_seconds=round(result.inference_seconds, DECIMALS),
         model=choice.served.name,
         scorer=choice.scorer,
-        segments=[segment(each, separator) for each in listened.heard],
-        waveform=_waveform(listened.extremes) if listened.extremes else None,
+        segments=[segment(each, separator) for each in result.segments],
+        waveform=_waveform(result.extremes) if result.extremes else None,
         details=details,
     )
 
 
-def segment(heard: Heard, separator: str) -> responses.Segment:
-    """A stretch of a recording."""
-    candidates = [_candidate(each, separator) for each in heard.candidates]
+def segment(transcribed: TranscribedSegment, separator: str) -> responses.Segment:
+    """Converts one segment.
+
+    Args:
+        separator: between words, see Transcriber.
+    """
+    candidates = [_candidate(each, separator) for each in transcribed.candidates]
     best = candidates[0]
     return responses.Segment(
         text=best.text,
-        start=round(heard.start, DECIMALS),
-        seconds=round(heard.seconds, DECIMALS),
+        start=round(transcribed.start, DECIMALS),
+        seconds=round(transcribed.seconds, DECIMALS),
         confidence=best.confidence,
         words=best.words,
         candidates=candidates,
@@ -53,7 +57,7 @@ def segment(heard: Heard, separator: str) -> responses.Segment:
 
 def _candidate(transcript: Transcript, separator: str) -> responses.Candidate:
     return responses.Candidate(
-        text=joined(transcript.words, separator),
+        text=join_words(transcript.words, separator),
         confidence=transcript.confidence,
         words=[_word(each) for each in transcript.words],
     )

@@ -1,9 +1,9 @@
-"""A recording -> what was said in it, by the threads of a server.
+"""Transcribes recordings on the threads of a server.
 
-Reading, features and beam search run on as many threads as there are cores, the network on its own
-thread (batching.py), where the segments of all requests come together. No thread waits for another
+Reading, features and beam search run on as many threads as there are cores. The network runs on
+its own thread (batching.py), where the segments of all requests meet. No thread waits for another
 one; the event loop does. A request has only so many calls on the threads at once, and reads in
-short slices, so that others come between, however long a recording is.
+short slices, so that others get their turn, however long a recording is.
 """
 
 import asyncio
@@ -28,20 +28,20 @@ from speech.serving.errors import RequestError
 from speech.serving.services import analysis
 from speech.serving.services.analysis import Extremes, SegmentDetails
 from speech.serving.services.catalogue import Choice
-from speech.transcription.transcriber import Heard
+from speech.transcription.transcriber import TranscribedSegment
 
 Floats = npt.NDArray[np.float32]
 T = TypeVar("T")
-Wanted = Callable[[], Awaitable[None]]
+CheckClient = Callable[[], Awaitable[None]]
 
-# Longer recordings have no details: they are for looking at.
+# Longer recordings have no details: these are for the pictures of the page.
 DETAILED_SECONDS = 60.0
 
 # Samples that are decoded for each second that a recording may have, of all channels together:
 # those of 8 channels at 48 kHz, or of 2 at 192 kHz. An hour of silence is a megabyte at any rate.
 DECODED_RATE = 384_000
 
-# A thread reads for so long before others come.
+# After reading for so long a thread lets others read.
 SLICE_SECONDS = 0.05
 
 # Larger files may take longer than a slice to be opened.
@@ -50,146 +50,167 @@ LARGE_BYTES = 4 * 2**20
 # The name of a client's file in messages.
 UPLOAD = "The upload"
 
-# At int16 scale, where full scale is 2^15: what is much louder is damaged, and overflows.
+# At int16 scale, where full scale is 2^15. Much louder samples are damaged, and overflow.
 LOUDEST = 2.0**40
 
 
 @dataclass(frozen=True)
-class Listened:
-    """A whole recording."""
+class TranscriptionResult:
+    """The transcript and details of a whole recording."""
 
-    seconds: float
+    seconds: float  # of the recording
     inference_seconds: float
-    heard: list[Heard]
-    extremes: Extremes | None  # of the waveform, if details were asked for
-    details: list[SegmentDetails] | None
+    segments: list[TranscribedSegment]
+    extremes: Extremes | None  # of the waveform, if details were requested
+    details: list[SegmentDetails] | None  # of each segment, likewise; None: it is too long
+
+
+@dataclass(frozen=True)
+class _ReadSegment:
+    """A segment of a recording, and its features."""
+
+    segment: Segment
+    features: Floats  # [frames, bins]
 
 
 class Share:
-    """A request's share of the threads: so many calls at once, while others wait their turn."""
+    """A request's share of the threads: so many calls at once; further ones wait."""
 
-    def __init__(self, threads: Executor, most: int, wanted: Wanted) -> None:
+    def __init__(self, threads: Executor, most: int, check_client: CheckClient) -> None:
         """
         Args:
-            wanted: asked before each call; raises if nobody waits for the answer any more.
+            most: calls at once.
+            check_client: called before each call; raises if the client has disconnected.
         """
         self._threads = threads
-        self._places = asyncio.Semaphore(most)
-        self._wanted = wanted
+        self._calls = asyncio.Semaphore(most)
+        self._check_client = check_client
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
-        """What a function returns that takes a processor's time."""
-        async with self._places:
-            await self._wanted()
+        """Returns the result of a function that keeps a core busy."""
+        async with self._calls:
+            await self._check_client()
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._threads, function, *arguments)
 
 
-class Listener:
-    """What hears recordings."""
+class TranscriptionWorkers:
+    """Threads that transcribe recordings."""
 
     def __init__(
-        self, threads: Executor, thread_count: int, most_seconds: float, group: int
+        self, threads: Executor, thread_count: int, most_seconds: float, group_size: int
     ) -> None:
         """
         Args:
-            thread_count: how many threads there are.
+            thread_count: number of the threads.
             most_seconds: of a recording.
-            group: segments of one recording that are under way at once.
+            group_size: most segments of one recording that are under way at once.
         """
         self._threads = threads
         self._thread_count = thread_count
         self._most_seconds = most_seconds
-        self._group = group
+        self._group_size = group_size
         self._opening_large = asyncio.Semaphore(1)
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
-        """What a function returns that takes a processor's time, on one of the threads."""
+        """Returns the result of a function that keeps a core busy, on one of the threads."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
-    def share(self, wanted: Wanted) -> Share:
-        """A request's; arguments as of `Share`."""
-        return Share(self._threads, self._thread_count, wanted)
+    def share(self, check_client: CheckClient) -> Share:
+        """Returns a request's share of the threads; see `Share`."""
+        return Share(self._threads, self._thread_count, check_client)
 
     async def log_probs(self, choice: Choice, batch: list[Floats]) -> list[LogProbs]:
-        """The network's outputs of some utterances' features."""
+        """Returns the network's outputs, [outputs, classes], of features [frames, bins]."""
         submitted = [asyncio.wrap_future(choice.served.batcher.submit(each)) for each in batch]
         return list(await asyncio.gather(*submitted))
 
-    async def hear(
+    async def transcribe(
         self, path: str, choice: Choice, candidates: int, details: bool, share: Share
-    ) -> Listened:
-        """A recording.
+    ) -> TranscriptionResult:
+        """Transcribes a recording.
 
         Args:
-            candidates: most of each segment.
-            details: whether waveform and, of a minute, what the network heard are wanted.
+            candidates: most candidates of each segment.
+            details: whether to return the waveform and, for up to a minute, SegmentDetails.
             share: the request's.
 
         Raises:
-            RequestError: it is no audio, damaged or empty (415), or too long (413).
+            RequestError: the file isn't audio, is damaged or empty (415), or too long (413).
         """
         started = time.monotonic()
-        transcriber = choice.transcriber
         reading = _Reading(path, choice, self._most_seconds, details)
-        heard: list[Heard] = []
+        segments: list[TranscribedSegment] = []
         kept: list[SegmentDetails] | None = [] if details else None
         try:
             while group := await self._next_group(reading, share):
-                outputs = await self.log_probs(choice, [each for _, each in group])
-                searches = [
-                    share.run(
-                        transcriber.candidates, output, candidates, transcriber.start_of(segment)
-                    )
-                    for (segment, _), output in zip(group, outputs, strict=True)
-                ]
-                found = await asyncio.gather(*searches)
-                stretches = [
-                    Heard(
-                        transcriber.start_of(segment),
-                        len(segment.samples) / transcriber.sample_rate,
-                        each,
-                    )
-                    for (segment, _), each in zip(group, found, strict=True)
-                ]
-                heard += stretches
+                outputs = await self.log_probs(choice, [each.features for each in group])
+                found = await _search(group, outputs, choice, candidates, share)
+                segments += found
                 if reading.seconds > DETAILED_SECONDS:
                     kept = None
                 if kept is not None:
-                    for (segment, seen), output, each in zip(
-                        group, outputs, stretches, strict=True
-                    ):
+                    for each, output, one in zip(group, outputs, found, strict=True):
                         kept.append(
                             await share.run(
-                                analysis.details_of, segment, seen, output, each, transcriber
+                                analysis.details_of,
+                                each.segment,
+                                each.features,
+                                output,
+                                one,
+                                choice.transcriber,
                             )
                         )
         finally:
             await self.run(reading.close)
         if not reading.seconds:
-            raise RequestError(415, f"{UPLOAD} holds no sound: record it anew.")
+            raise RequestError(415, f"{UPLOAD} contains no samples: record it again.")
         if reading.seconds > DETAILED_SECONDS:
             kept = None
-        return Listened(reading.seconds, time.monotonic() - started, heard, reading.extremes, kept)
+        return TranscriptionResult(
+            reading.seconds, time.monotonic() - started, segments, reading.extremes, kept
+        )
 
-    async def _next_group(self, reading: "_Reading", share: Share) -> list[tuple[Segment, Floats]]:
-        """The next segments and their features, float32 [frames, bins]; none at the end."""
-        group: list[tuple[Segment, Floats]] = []
-        while len(group) < self._group and not reading.ended:
-            async with self._place_to_read(reading):
+    async def _next_group(self, reading: "_Reading", share: Share) -> list[_ReadSegment]:
+        """Returns the next segments; none at the recording's end."""
+        group: list[_ReadSegment] = []
+        while len(group) < self._group_size and not reading.ended:
+            async with self._turn_to_read(reading):
                 found = await share.run(reading.read_slice)
             if found:
                 group.append(found)
         return group
 
-    def _place_to_read(self, reading: "_Reading") -> contextlib.AbstractAsyncContextManager[Any]:
+    def _turn_to_read(self, reading: "_Reading") -> contextlib.AbstractAsyncContextManager[Any]:
         """Lets one large file at a time be opened: an mp3 is scanned whole, in one call."""
         slow = not reading.begun and os.path.getsize(reading.path) > LARGE_BYTES
         return self._opening_large if slow else contextlib.nullcontext()
 
 
+async def _search(
+    group: list[_ReadSegment],
+    outputs: list[LogProbs],
+    choice: Choice,
+    candidates: int,
+    share: Share,
+) -> list[TranscribedSegment]:
+    """Returns the segments' transcripts, by beam searches of the network's outputs."""
+    transcriber = choice.transcriber
+    starts = [transcriber.start_of(each.segment) for each in group]
+    found = await asyncio.gather(
+        *(
+            share.run(transcriber.candidates, output, candidates, start)
+            for output, start in zip(outputs, starts, strict=True)
+        )
+    )
+    return [
+        TranscribedSegment(start, len(each.segment.samples) / transcriber.sample_rate, texts)
+        for start, each, texts in zip(starts, group, found, strict=True)
+    ]
+
+
 class _Reading:
-    """A recording that is being read: one call at a time, from any thread."""
+    """A recording that is being read. Calls may come from any thread; one runs at a time."""
 
     def __init__(self, path: str, choice: Choice, most_seconds: float, details: bool) -> None:
         self.path = path
@@ -207,26 +228,27 @@ class _Reading:
 
     @property
     def seconds(self) -> float:
-        """Read so far."""
+        """Seconds read so far."""
         return self._samples / self._front_end.sample_rate
 
-    def read_slice(self) -> tuple[Segment, Floats] | None:
-        """Reads for SLICE_SECONDS, or to the next segment, which it returns if it is there.
+    def read_slice(self) -> _ReadSegment | None:
+        """Reads for SLICE_SECONDS, or up to the next segment.
 
         Returns:
-            the segment and its features, float32 [frames, bins].
+            the segment; None if the slice ended before one was complete.
 
         Raises:
-            RequestError: it is no audio or damaged (415), or too long (413).
+            RequestError: the file isn't audio or is damaged (415), or is too long (413).
         """
-        until = time.monotonic() + SLICE_SECONDS
+        deadline = time.monotonic() + SLICE_SECONDS
         with self._lock:
             self.begun = True
             try:
                 for segment in self._segments:
                     if segment is not None:
-                        return segment, front_end.extract(segment.samples, self._front_end)
-                    if time.monotonic() > until:
+                        features = front_end.extract(segment.samples, self._front_end)
+                        return _ReadSegment(segment, features)
+                    if time.monotonic() > deadline:
                         return None
             except TooMuchAudioError:
                 raise RequestError(
@@ -242,13 +264,13 @@ class _Reading:
             return None
 
     def close(self) -> None:
-        """Closes the file, and ends what decodes it."""
+        """Closes the file, and ends its decoder."""
         with self._lock:
             self._segments.close()
             self._blocks.close()
 
     def _cut(self) -> Iterator[Segment | None]:
-        """The segments, and None before each block, so that one may look up."""
+        """Yields the segments, and None before each block, so that a slice can end there."""
         cutter = Cutter(self._front_end.sample_rate)
         for block in self._blocks:
             yield None
@@ -258,12 +280,13 @@ class _Reading:
         yield from cutter.finish()
 
     def _check(self, block: Floats) -> None:
+        """Counts a block's samples; raises RequestError if they can't be accepted."""
         self._samples += len(block)
         if self.seconds > self._most_seconds:
             raise RequestError(
                 413,
                 f"The recording is longer than the {self._most_seconds:g} seconds that this "
-                "server takes: send it in parts.",
+                "server allows: send it in parts.",
             )
         if np.abs(block).max() > LOUDEST:
             raise RequestError(415, f"{UPLOAD} is damaged: it has samples far beyond full scale.")

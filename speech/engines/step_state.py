@@ -1,35 +1,26 @@
-"""What a step leaves behind beside the network: variables that a checkpoint holds too.
+"""The state that a training step leaves beside the network, in variables of every checkpoint.
 
-So whoever reads a checkpoint, or a session between two steps, knows what the last step was like.
+An engine reads them between two steps.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
+
+from speech.engines.engine import StepState
 
 LOSS = "last_step/loss"
 BAD_STEPS = "bad_steps/count"
 LATEST_BAD_STEP = "bad_steps/latest"
 
 
-@dataclass(frozen=True)
-class StepState:
-    """The network's state behind a step."""
-
-    step: int
-    loss: float | None  # of the step; None: it or a gradient wasn't finite, the step was skipped
-    bad_steps: int  # skipped so far
-    latest_bad_step: int  # the last one of them; 0 if there was none
-
-
-def updated(step: tf.Tensor, loss: tf.Tensor, finite: tf.Tensor) -> tf.Operation:
-    """Takes a step into account, on whatever device trains.
+def update(step: tf.Tensor, loss: tf.Tensor, finite: tf.Tensor) -> tf.Operation:
+    """Makes the variables, and an operation that takes a step into account.
 
     Args:
         step: int64 scalar, the steps before this one.
         loss: float32 scalar, finite.
-        finite: bool scalar; a step that isn't is counted as skipped.
+        finite: bool scalar; False counts the step as skipped.
     """
     last_loss = _variable(LOSS, tf.float32)
     count, latest = _variable(BAD_STEPS, tf.int32), _variable(LATEST_BAD_STEP, tf.int32)
@@ -42,15 +33,15 @@ def updated(step: tf.Tensor, loss: tf.Tensor, finite: tf.Tensor) -> tf.Operation
 
 def _variable(name: str, dtype: tf.DType) -> tf.Variable:
     return tf.Variable(
-        lambda: tf.zeros([], dtype),  # a function, as TPUEstimator's loop asks for
+        lambda: tf.zeros([], dtype),  # a function, as TPUEstimator's loop requires
         name=name,
         trainable=False,
-        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,  # all of them hold the same
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,  # all replicas hold the same
     )
 
 
 class StepReader:
-    """Reads the state in the graph that it was built in."""
+    """Reads the state in the graph that it was made in."""
 
     def __init__(self) -> None:
         found = {each.op.name: each for each in tf.compat.v1.global_variables()}
@@ -60,7 +51,7 @@ class StepReader:
         ]
 
     def read(self, session: Any) -> StepState:
-        """The state between two steps; session: one without hooks."""
+        """Reads the state between two steps; session: one without hooks."""
         step, loss, bad_steps, latest = session.run(self._variables)
         skipped = bool(bad_steps) and latest == step
         return StepState(int(step), None if skipped else float(loss), int(bad_steps), int(latest))

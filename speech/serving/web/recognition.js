@@ -1,20 +1,20 @@
-// What is known of each moment of a recording: looked up in the server's answer.
+// The recognition of a recording: looks up words, letters and probabilities at a time.
 
 import { decode } from "./drawing.js";
 
-const SEEN = 0.05 * 255; // a letter that is never more probable is left out of the picture
+const SHOWN = 0.05 * 255; // a letter that is never more probable is left out of the picture
 
 const named = (character) => (character === " " ? "space" : character);
 
-/** A matrix of the answer, its values unpacked: uint8, row after row. */
+/** A matrix of the response with its values decoded: uint8, row after row. */
 function unpacked(matrix) {
   return { ...matrix, values: decode(matrix.data) };
 }
 
-export class Heard {
+export class Recognition {
   /**
-   * @param answer of POST /api/transcribe, with details
-   * @param labels the model's characters, the blank last
+   * @param answer the response of POST /api/transcribe, with details
+   * @param labels the model's classes: characters, and the blank last
    */
   constructor(answer, labels) {
     this.answer = answer;
@@ -28,18 +28,18 @@ export class Heard {
       probabilities: unpacked(detail.probabilities),
       seconds: detail.probabilities.columns * detail.output_seconds,
     }));
-    this.rows = this.seenLabels();
+    this.rows = this.shownLabels();
   }
 
-  /** Labels that are anywhere somewhat probable or on the path, the blank last. */
-  seenLabels() {
+  /** Labels that are on the path or more probable than SHOWN anywhere, the blank last. */
+  shownLabels() {
     const seen = new Set([this.blank]);
     for (const { probabilities, path } of this.details) {
       path.forEach((label) => seen.add(label));
       for (let row = 0; row < probabilities.rows; row += 1) {
         const from = row * probabilities.columns;
         const values = probabilities.values.subarray(from, from + probabilities.columns);
-        if (values.some((value) => value >= SEEN)) seen.add(row);
+        if (values.some((value) => value >= SHOWN)) seen.add(row);
       }
     }
     return [...seen].sort((a, b) => a - b);
@@ -61,12 +61,12 @@ export class Heard {
     );
   }
 
-  /** The column of a matrix that a moment lies in; seconds: of a column. */
+  /** The column of a matrix at a time; seconds: length of a column. */
   column(detail, time, seconds, matrix) {
     return Math.min(Math.floor((time - detail.start) / seconds), matrix.columns - 1);
   }
 
-  /** The probability of a label at a moment, from 0 to 1; null where there is none. */
+  /** The probability of a label at a time, from 0 to 1; null where there is none. */
   probability(time, label) {
     const detail = this.detailAt(time);
     if (!detail) return null;
@@ -75,14 +75,14 @@ export class Heard {
     return probabilities.values[label * probabilities.columns + column] / 255;
   }
 
-  /** The label of the text's way at a moment; null where there is none. */
+  /** The label of the text's alignment at a time; null where there is none. */
   labelAt(time) {
     const detail = this.detailAt(time);
     if (!detail) return null;
     return detail.path[this.column(detail, time, detail.output_seconds, detail.probabilities)];
   }
 
-  /** The letters of a stretch's way: [{label, start, end}], seconds; blanks left out. */
+  /** The letters of a segment's alignment: [{label, start, end}] in seconds; without blanks. */
   letters(detail) {
     const found = [];
     detail.path.forEach((label, i) => {

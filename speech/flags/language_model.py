@@ -1,0 +1,202 @@
+"""Flags of build_lm.py: text, estimation and packing of a language model, and its files."""
+
+import os
+
+from absl import flags
+
+import constants
+from speech.decoding import scorer
+from speech.flags.rules import check_rules
+from speech.flags.transcripts import alphabet_from_flags, rules_from_flags
+from speech.language_model import builder, kenlm_programs
+from speech.language_model.kenlm_programs import Estimation, Packing
+from speech.system import command_line, storage
+
+# Flags of the estimation, which don't apply to --input_arpa.
+FLAGS_OF_ESTIMATION = (
+    "input_txt",
+    "exclude_txt",
+    "arpa_order",
+    "max_arpa_memory",
+    "arpa_prune",
+    "discount_fallback",
+    "language",
+    "unicode_form",
+    "strip_diacritics",
+    "spell_numbers",
+)
+
+
+def define_text_flags() -> None:
+    """Defines the flags of the text, the vocabulary and the folder of the model."""
+    command_line.define_paths(
+        "input_txt",
+        [],
+        "Text files, plain or gzipped, with one sentence per line; also LibriSpeech's *.trans.txt, "
+        "folders of them, and tables of other corpora (.csv, .tsv, .json).",
+    )
+    command_line.define_paths(
+        "exclude_txt",
+        [],
+        "Files of the same kinds with transcripts to exclude, such as the test set's: a line that "
+        "shares six consecutive words with one, or equals a shorter one, is left out.",
+    )
+    flags.DEFINE_string(
+        "input_arpa",
+        None,
+        "Existing n-gram model to use instead of text: an ARPA file, plain or gzipped.",
+    )
+    flags.DEFINE_string("output_dir", constants.LM_DIR, "Local folder of the model.")
+    command_line.define_integer(
+        "top_k", constants.LM_TOP_K, "Size of the vocabulary: the most frequent words."
+    )
+    flags.DEFINE_bool(
+        "characters",
+        False,
+        "Model of characters instead of words, for a language without spaces.",
+    )
+    flags.DEFINE_string(
+        "alphabet",
+        None,
+        "File with one character per line, or utf-8; the same as for the shards. Default: that of "
+        "--language, else a-z, space and apostrophe.",
+    )
+
+
+def define_kenlm_flags() -> None:
+    """Defines the flags of KenLM's estimation and packing."""
+    flags.DEFINE_string(
+        "kenlm_bins",
+        None,
+        "Folder with KenLM's lmplz and build_binary. Default: that of make kenlm, else the PATH.",
+    )
+    command_line.define_integer(
+        "arpa_order",
+        constants.ARPA_ORDER,
+        "Order of the model: words of the longest n-grams.",
+        lower_bound=2,
+        upper_bound=constants.HIGHEST_ARPA_ORDER,
+    )
+    flags.DEFINE_string(
+        "max_arpa_memory", constants.MAX_ARPA_MEMORY, "Maximum memory of lmplz, as in 85% or 8G."
+    )
+    flags.DEFINE_string(
+        "arpa_prune",
+        constants.ARPA_PRUNE,
+        "Pruning threshold of each order: n-grams that occur no more often are left out. The last "
+        "one also applies to higher orders.",
+    )
+    flags.DEFINE_bool(
+        "discount_fallback",
+        False,
+        "Fixed discounts for text that is too small or too regular to estimate them.",
+    )
+    command_line.define_choice(
+        "binary_type",
+        constants.BINARY_TYPE,
+        kenlm_programs.BINARY_TYPES,
+        "Data structure of lm.binary.",
+    )
+    command_line.define_integer(
+        "binary_a_bits",
+        constants.BINARY_A_BITS,
+        "Maximum bits of the array that compresses a trie's pointers.",
+        lower_bound=0,
+        upper_bound=255,
+    )
+    command_line.define_integer(
+        "binary_q_bits",
+        constants.BINARY_Q_BITS,
+        "Bits of a trie's probabilities.",
+        lower_bound=1,
+        upper_bound=25,
+    )
+
+
+def define_scorer_flags() -> None:
+    """Defines the flags of the scorer file."""
+    flags.DEFINE_string(
+        "package",
+        None,
+        f"Path of the scorer file; empty: none. Default: {constants.SCORER_FILE} in --output_dir.",
+    )
+    command_line.define_number(
+        "default_alpha", constants.LM_ALPHA, "Default weight of the language model in the scorer."
+    )
+    command_line.define_number(
+        "default_beta", constants.LM_BETA, "Default reward of each word in the scorer."
+    )
+
+
+def check_language_model_flags(values: flags.FlagValues) -> None:
+    """Raises UserError if the flags don't define one model."""
+    given = [f"--{flag}" for flag in FLAGS_OF_ESTIMATION if values[flag].present]
+    check_rules(
+        [
+            (
+                values.input_arpa is None and not values.input_txt,
+                "There is no text: name files with --input_txt, or an existing model with "
+                "--input_arpa.",
+            ),
+            (
+                values.input_arpa is not None and given,
+                f"{given[0] if given else ''} applies to the estimation of a model, but "
+                f"--input_arpa={values.input_arpa} is estimated already: leave out one of them.",
+            ),
+            (
+                values.top_k < 1,
+                f"--top_k={values.top_k} leaves no word: give the size of the vocabulary, as in "
+                f"{constants.LM_TOP_K}.",
+            ),
+        ]
+    )
+    scorer.check_weights(values.default_alpha, values.default_beta)
+    check_rules(
+        (
+            storage.in_bucket(values[flag].value or ""),
+            f"--{flag}={values[flag].value} is in a bucket, where KenLM can't write: name a local "
+            "path.",
+        )
+        for flag in ("output_dir", "package")
+    )
+
+
+def estimation_from_flags(values: flags.FlagValues) -> Estimation:
+    """Returns how the model is estimated.
+
+    Raises:
+        UserError: a value is invalid.
+    """
+    kenlm_programs.memory_bytes(values.max_arpa_memory)  # fail now, not after hours of counting
+    return Estimation(
+        order=values.arpa_order,
+        prune=builder.parse_prune(values.arpa_prune, values.arpa_order),
+        discount_fallback=values.discount_fallback,
+        memory=values.max_arpa_memory,
+    )
+
+
+def packing_from_flags(values: flags.FlagValues) -> Packing:
+    """Returns how the model is packed."""
+    return Packing(values.binary_type, values.binary_a_bits, values.binary_q_bits)
+
+
+def target_from_flags(values: flags.FlagValues) -> builder.Target:
+    """Returns the alphabet, the vocabulary and the files of the model.
+
+    Raises:
+        UserError: the alphabet can't be read, or the rules of the text contradict each other.
+    """
+    package = values.package
+    if package is None:
+        package = os.path.join(values.output_dir, constants.SCORER_FILE)
+    return builder.Target(
+        output_dir=values.output_dir,
+        package=package,
+        alphabet=alphabet_from_flags(values),
+        characters=values.characters,
+        rules=rules_from_flags(values),
+        top_k=values.top_k,
+        alpha=values.default_alpha,
+        beta=values.default_beta,
+    )

@@ -1,0 +1,101 @@
+"""Flags of serve.py."""
+
+import re
+
+from absl import flags
+
+import constants
+from speech.decoding.beam_search import BeamSettings
+from speech.flags import decoder as decoder_flags
+from speech.serving.settings import RequestLimits, ServerSettings
+from speech.system import command_line
+from utils import UserError
+
+# The flags that are defined here are the door's: its --help lists them.
+flags.disclaim_key_flags()
+
+HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+
+
+def define_serving_flags() -> None:
+    command_line.define_paths(
+        "models",
+        [constants.MODEL_DIR],
+        "Model directories, SavedModels and .tflite files, comma-separated; the first is the "
+        "default.",
+    )
+    command_line.define_paths("scorers", [], "Language models of build_lm.py, comma-separated.")
+    flags.DEFINE_string(
+        "host", "127.0.0.1", "Address to listen at; 0.0.0.0: every address of this machine."
+    )
+    flags.DEFINE_list(
+        "allowed_hosts",
+        [],
+        "Further host names that requests may use, comma-separated: this machine's, or those of a "
+        "proxy in front of it. localhost, IP addresses and --host are always allowed.",
+    )
+    command_line.define_integer(
+        "port", 8080, "Port to listen at; 0: any free port.", lower_bound=0, upper_bound=65535
+    )
+    command_line.define_number("max_upload_mb", 100, "Largest recording, in MB.", lower_bound=0.001)
+    command_line.define_number(
+        "max_seconds", 3600, "Longest recording or stream, in seconds.", lower_bound=1
+    )
+    command_line.define_paths("test_data", [], "Test shards to browse, comma-separated globs.")
+    command_line.define_paths(
+        "audio", [], "Folders with the recordings of the test shards, comma-separated."
+    )
+    command_line.define_integer(
+        "batch_size", 16, "Most utterances that a model computes at once.", lower_bound=1
+    )
+    command_line.define_integer(
+        "max_waiting",
+        100,
+        "Most requests under way or waiting; further ones are answered with 503.",
+        lower_bound=1,
+    )
+    decoder_flags.define_search_flags()
+
+
+def server_settings_from_flags(values: flags.FlagValues) -> ServerSettings:
+    """Returns the settings that the flags give.
+
+    Raises:
+        UserError: a name of --allowed_hosts isn't a host name.
+    """
+    return ServerSettings(
+        models=tuple(values.models),
+        scorers=tuple(values.scorers),
+        test_data=tuple(values.test_data),
+        audio=tuple(values.audio),
+        host=values.host,
+        port=values.port,
+        host_names=_host_names(values.host, values.allowed_hosts),
+        limits=RequestLimits(
+            round(values.max_upload_mb * 1e6), values.max_seconds, values.max_waiting
+        ),
+        batch_size=values.batch_size,
+        search=BeamSettings(
+            values.beam_width,
+            values.cutoff_prob,
+            values.cutoff_top_n,
+            unknown_penalty=values.unknown_penalty,
+        ),
+    )
+
+
+def _host_names(host: str, allowed: list[str]) -> frozenset[str]:
+    """Returns the names of this server, in lower case and ASCII."""
+    names = {host.lower()}
+    for given in allowed:
+        try:
+            name = given.encode("idna").decode().lower()
+        except UnicodeError:
+            name = ""
+        if not HOST_NAME.fullmatch(name):
+            raise UserError(
+                f"--allowed_hosts={given} is not a host name: give it as speech.example.org, "
+                "without http://, port and path."
+            )
+        names.add(name)
+    return frozenset(names)

@@ -1,0 +1,47 @@
+"""Flags of the devices that a network runs on."""
+
+from typing import Any
+
+from absl import flags
+
+import constants
+from speech.engines.cluster import MIRRORED, MULTI_WORKER
+from speech.engines.devices import TpuSettings
+from speech.system import command_line
+
+
+def define_tpu_flags() -> None:
+    """Defines the flags that training and evaluation share."""
+    flags.DEFINE_bool("use_tpu", False, "Run on a TPU instead of this machine's CPU or GPU.")
+    flags.DEFINE_string(
+        "tpu_name",
+        constants.TPU_NAME,
+        "Name or grpc:// address of the TPU; local on a TPU VM.",
+    )
+    flags.DEFINE_string("tpu_zone", None, "Zone of a TPU that isn't local, e.g. us-central1-b.")
+    flags.DEFINE_string("gcp_project", None, "Project of a TPU that isn't local.")
+    command_line.define_integer(
+        "num_tpu_cores", constants.NUM_TPU_CORES, "Number of the TPU's cores.", lower_bound=1
+    )
+
+
+def tpu_from_flags(values: Any) -> TpuSettings:
+    """Reads the flags of the TPU; values: absl's FLAGS."""
+    return TpuSettings(
+        values.use_tpu,
+        values.tpu_name,
+        values.tpu_zone,
+        values.gcp_project,
+        values.num_tpu_cores,
+    )
+
+
+def define_distribution_flag() -> None:
+    """Defines the flag that trains on several devices without a TPU."""
+    command_line.define_choice(
+        "distribution",
+        None,
+        [MIRRORED, MULTI_WORKER],
+        "Devices to train on: mirrored for all GPUs of this machine, multi_worker for the machines "
+        "that TF_CONFIG names. --train_batch_size is over all of them.",
+    )

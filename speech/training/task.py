@@ -1,0 +1,198 @@
+"""A training's task: the model, its data and its settings, made of flags' settings and shards."""
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from absl import logging
+
+from speech.augmentation import features
+from speech.engines import checkpoints
+from speech.engines.devices import Device
+from speech.engines.engine import InitialValues, InputFn
+from speech.input_pipeline.batching import Batching, log_reading, steps_per_epoch
+from speech.input_pipeline.training_input import TrainingInput, training_input_fn, utterance_ids
+from speech.networks import registry
+from speech.networks.config import (
+    ModelConfig,
+    check_same_front_end,
+    resume_config,
+)
+from speech.shards.shard_set import ShardSet, find_shards
+from speech.training import transfer
+from speech.training.settings import DataSettings, TrainingSettings
+from utils import UserError
+
+
+@dataclass(frozen=True)
+class Data:
+    """The shards to train and evaluate on."""
+
+    train: ShardSet
+    dev: ShardSet | None  # None: there is no development set
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained, on which data and how."""
+
+    settings: TrainingSettings
+    config: ModelConfig
+    data: Data
+    batching: Batching
+    dev_batching: Batching
+    initial_values: InitialValues | None = None  # of a new model; None: the network's own
+
+    @property
+    def model_dir(self) -> str:
+        return self.settings.run.model_dir
+
+    def batches_from(self, step: int, with_ids: bool = False) -> InputFn:
+        """Returns the input function of the batches after `step`."""
+        settings = TrainingInput(
+            self.data.train,
+            self.batching.uncut if with_ids else self.batching,
+            self.config.training.random_seed,
+            start_step=step,
+            shuffle_buffer_size=self.settings.data.shuffle_buffer_size,
+            augmentations=self.config.training.augment,
+            sorta_grad=self.settings.data.sorta_grad,
+            with_ids=with_ids,
+            train_steps=self.config.training.train_steps,
+            stride=self.config.network.stride_size,
+            statistics=self.config.statistics,
+        )
+        return training_input_fn(settings)
+
+    def utterances_of(self, step: int) -> list[str]:
+        """Returns the ids of the utterances that step number `step` trains on; none on a pod."""
+        if self.batching.hosts > 1:
+            return []
+        return utterance_ids(self.batches_from(step - 1, with_ids=True), self.batching.batch_size)
+
+    def shared_settings(self) -> dict[str, Any]:
+        """Returns what must be the same in all processes that train together."""
+        return {
+            "shards": self.data.train.index.corpus_digest,
+            **asdict(self.settings.start),
+            "statistics": self.config.statistics and asdict(self.config.statistics),
+            "alphabet": self.config.alphabet.to_json(),
+            **asdict(self.config.front_end),
+            **asdict(self.config.network),
+            **asdict(self.config.training),
+            "shuffle_buffer_size": self.settings.data.shuffle_buffer_size,
+            "sorta_grad": self.settings.data.sorta_grad,
+        }
+
+
+def find_data(settings: DataSettings) -> Data:
+    """Finds the shards; raises a UserError if there are none."""
+    train = find_shards(settings.train_data)
+    return Data(train, find_shards(settings.dev_data) if settings.dev_data else None)
+
+
+def make_task(settings: TrainingSettings, data: Data, device: Device) -> Task:
+    """Makes the task of a new training, or of one that is resumed; writes nothing.
+
+    Only damaged checkpoints are dropped from the list of those of the model directory.
+
+    Raises:
+        UserError: settings and data don't fit together, or don't fit the model that is resumed.
+    """
+    batching = device.training_batching(settings.optimisation.train_batch_size)
+    config = model_config(settings, data.train, batching)
+    model_dir = settings.run.model_dir
+    if data.dev:
+        shards = data.dev.index.settings
+        check_same_front_end(
+            config, shards.front_end, shards.alphabet, settings.data.dev_data, model_dir
+        )
+    checkpoints.drop_damaged(model_dir)
+    is_trained = checkpoints.latest_checkpoint(model_dir) is not None
+    if is_trained:
+        config = resume_config(model_dir, config)
+    source = plan_transfer(settings, config, is_trained)
+    if source:
+        # Its first layers have learnt to read features that are normalised so.
+        config = replace(config, statistics=source.source.config.statistics)
+    return Task(
+        settings,
+        config,
+        data,
+        batching,
+        device.batching(settings.run.eval_batch_size),
+        source.initial_values() if source else None,
+    )
+
+
+def model_config(settings: TrainingSettings, train: ShardSet, batching: Batching) -> ModelConfig:
+    """Returns the config of a new model.
+
+    Raises:
+        UserError: the settings can't be followed, or the shards don't fill a batch.
+    """
+    shards, size = train.index.settings, batching.batch_size
+    steps = steps_per_epoch(train.index, batching)
+    if not steps:
+        raise UserError(
+            f"--train_batch_size={size} is more than the {train.index.records} utterances of "
+            f"{settings.data.train_data}: choose a smaller one, or prepare more."
+        )
+    # Fails now, before anything is written.
+    features.parse_all(settings.optimisation.augment, shards.front_end)
+    training = replace(
+        settings.optimisation,
+        steps_per_epoch=steps,
+        train_steps=settings.loop.train_steps or math.ceil(settings.loop.max_epochs * steps),
+    )
+    network = settings.network.config(shards.front_end, shards.alphabet)
+    return ModelConfig(shards.front_end, shards.alphabet, network, training, train.index.statistics)
+
+
+def plan_transfer(
+    settings: TrainingSettings, config: ModelConfig, is_trained: bool
+) -> transfer.Transfer | None:
+    """Plans and logs what a new model takes from --init_checkpoint; None without one.
+
+    Args:
+        is_trained: whether training is resumed, where nothing is taken.
+
+    Raises:
+        UserError: there is no such model, or it doesn't fit.
+    """
+    start = settings.start
+    if not start.init_checkpoint:
+        if start.drop_layers:
+            raise UserError(f"--drop_layers={start.drop_layers} requires --init_checkpoint.")
+        return None
+    if is_trained:
+        logging.info(
+            "Training in %s is resumed, and --init_checkpoint is not read again.",
+            settings.run.model_dir,
+        )
+        return None
+    source = transfer.find_source(start.init_checkpoint)
+    planned = transfer.plan(source, config, start.drop_layers)
+    logging.info("From %s:\n%s", source.checkpoint, planned.table())
+    return planned
+
+
+def log_task(task: Task) -> None:
+    """Logs the data, the network's parameters and how the data are read."""
+    index, pattern = task.data.train.index, task.settings.data.train_data
+    logging.info(
+        "%s: %d utterances, %.2f hours, %d steps an epoch",
+        pattern,
+        index.records,
+        index.audio_seconds / 3600,
+        task.config.training.steps_per_epoch,
+    )
+    if task.config.statistics != index.statistics:
+        logging.info(
+            "Features are normalised by the statistics in the model's config.json, with which it "
+            "was trained so far, not by those of %s.",
+            pattern,
+        )
+    for line in registry.table(registry.sketch(task.config.network)):
+        logging.info("%s", line)
+    log_reading(index, task.batching, task.settings.data.shuffle_buffer_size)

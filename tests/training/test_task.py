@@ -1,0 +1,104 @@
+"""A training's task: what settings and shards give, and what is refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tiny_shards import random_utterances, write_shards
+
+from speech.engines.devices import Device, TpuSettings
+from speech.engines.engine import RunSettings
+from speech.input_pipeline.batching import Batching
+from speech.networks.config import NetworkChoice, TrainingConfig, save_config
+from speech.shards.shard_set import ShardSet
+from speech.training.settings import (
+    DataSettings,
+    LoopSettings,
+    StartSettings,
+    TrainingSettings,
+)
+from speech.training.task import Data, find_data, make_task, model_config, plan_transfer
+from utils import UserError
+
+BINS = 4
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
+    folder = tmp_path_factory.mktemp("shards")
+    return write_shards(folder, random_utterances([20, 30, 40, 25, 35, 45], BINS))
+
+
+def settings_of(shards: ShardSet, folder: Path) -> TrainingSettings:
+    return TrainingSettings(
+        data=DataSettings(shards.pattern),
+        network=NetworkChoice(sizes={"conv_channels": (2, 2), "recurrent_unit_size": 8}),
+        optimisation=TrainingConfig(train_batch_size=4),
+        loop=LoopSettings(max_epochs=2.5),
+        start=StartSettings(),
+        run=RunSettings(str(folder), 4, 4),
+        tpu=TpuSettings(False, "local", None, None, 8),
+    )
+
+
+def test_steps_follow_from_epochs_and_shards(shards: ShardSet, tmp_path: Path) -> None:
+    settings = settings_of(shards, tmp_path / "model")
+    task = make_task(settings, find_data(settings.data), Device())
+    assert (task.config.training.steps_per_epoch, task.config.training.train_steps) == (2, 5)
+    assert task.config.network.conv_channels == (2, 2) and task.config.network.bins == BINS
+    assert not (tmp_path / "model").exists()
+    given = replace(settings, loop=replace(settings.loop, train_steps=7))
+    assert make_task(given, Data(shards, None), Device()).config.training.train_steps == 7
+
+
+def test_batch_larger_than_a_static_epoch_is_refused(shards: ShardSet, tmp_path: Path) -> None:
+    """Only a TPU's batches can't be incomplete: without one, the function alone is called."""
+    with pytest.raises(UserError) as error:
+        model_config(settings_of(shards, tmp_path), shards, Batching(16, static=True))
+    assert "--train_batch_size=16" in str(error.value) and "6 utterances" in str(error.value)
+    assert shards.pattern in str(error.value)
+
+
+def test_utterances_of_a_step_are_named(shards: ShardSet, tmp_path: Path) -> None:
+    task = make_task(settings_of(shards, tmp_path), Data(shards, None), Device())
+    ids = [*task.utterances_of(1), *task.utterances_of(2)]
+    assert sorted(ids) == [f"utterance-{number:04d}" for number in range(6)]
+    on_pod = replace(task, batching=replace(task.batching, hosts=2))
+    assert on_pod.utterances_of(1) == []
+
+
+def test_shared_settings_show_every_difference(shards: ShardSet, tmp_path: Path) -> None:
+    settings = settings_of(shards, tmp_path)
+    shared = make_task(settings, Data(shards, None), Device()).shared_settings()
+    for other, name in (
+        (replace(settings, data=replace(settings.data, sorta_grad=True)), "sorta_grad"),
+        (replace(settings, start=StartSettings("model", 0)), "init_checkpoint"),
+        (replace(settings, optimisation=TrainingConfig(4, dropout=0.5)), "dropout"),
+    ):
+        task = make_task(settings, Data(shards, None), Device())
+        config = model_config(other, shards, task.batching)
+        found = replace(task, settings=other, config=config).shared_settings()
+        assert {key for key in found if found[key] != shared[key]} == {name}
+
+
+def test_damaged_checkpoints_are_refused(shards: ShardSet, tmp_path: Path) -> None:
+    settings = settings_of(shards, tmp_path)
+    task = make_task(settings, Data(shards, None), Device())
+    save_config(str(tmp_path), task.config)
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-3"')
+    with pytest.raises(UserError, match=r"No checkpoint in .* can be read"):
+        make_task(settings, Data(shards, None), Device())
+
+
+def test_dropping_layers_without_a_source_is_refused(shards: ShardSet, tmp_path: Path) -> None:
+    settings = replace(settings_of(shards, tmp_path), start=StartSettings(None, drop_layers=2))
+    with pytest.raises(UserError, match="--drop_layers=2 requires --init_checkpoint"):
+        make_task(settings, Data(shards, None), Device())
+
+
+def test_source_is_not_read_when_training_is_resumed(shards: ShardSet, tmp_path: Path) -> None:
+    settings = replace(settings_of(shards, tmp_path), start=StartSettings("/no/such/model"))
+    config = model_config(settings, shards, Batching(4, static=False))
+    assert plan_transfer(settings, config, is_trained=True) is None
+    with pytest.raises(UserError, match="--init_checkpoint=/no/such/model"):
+        plan_transfer(settings, config, is_trained=False)
