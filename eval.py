@@ -16,7 +16,7 @@ from speech.decoding.beam_search import BeamSearchDecoder
 from speech.decoding.scorer import read_matching_scorer
 from speech.engines import devices, errors
 from speech.evaluation import evaluate, results
-from speech.evaluation.recogniser import open_recogniser
+from speech.evaluation.recogniser import on_device
 from speech.flags import decoder as decoder_flags
 from speech.flags.checkpoint import checkpoint_from_flags, define_checkpoint_flags
 from speech.flags.tpu import define_tpu_flags, tpu_from_flags
@@ -80,7 +80,7 @@ def main() -> None:
         checkpoint = checkpoint_from_flags(FLAGS).find(FLAGS.model_dir)
         logging.info("%s", checkpoint)
         model_fn = model.model_fn_builder(config, FLAGS.model_dir)
-        recogniser = open_recogniser(
+        recogniser = on_device(
             model_fn, config, checkpoint, FLAGS.model_dir, FLAGS.eval_batch_size, tpu
         )
         evaluate.evaluate_sets(

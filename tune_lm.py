@@ -13,7 +13,7 @@ import model
 from speech.decoding.scorer import check_alphabet, read_scorer
 from speech.engines import checkpoints, devices, errors
 from speech.evaluation import contour, logits_cache, recognition, trials, tuning
-from speech.evaluation.recogniser import open_recogniser
+from speech.evaluation.recogniser import on_device
 from speech.flags import decoder as decoder_flags
 from speech.flags.tpu import define_tpu_flags, tpu_from_flags
 from speech.networks.config import read_config
@@ -94,7 +94,7 @@ def main() -> None:
     if outputs is None:
         model_fn = model.model_fn_builder(config, FLAGS.model_dir)
         size = FLAGS.eval_batch_size
-        recogniser = open_recogniser(model_fn, config, checkpoint, FLAGS.model_dir, size, tpu)
+        recogniser = on_device(model_fn, config, checkpoint, FLAGS.model_dir, size, tpu)
         outputs = recogniser.outputs_of(shards)
         logits_cache.write(FLAGS.logits_cache, checkpoint, shards, outputs)
     objective = tuning.Objective(outputs, scorer, beam_settings, metric)

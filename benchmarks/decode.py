@@ -59,12 +59,13 @@ from kaldingram.train import NgramCounts
 from tabulate import tabulate
 
 import model
-from speech.decoding.beam_search import THREADS, BeamSearchDecoder, BeamSettings, LogProbs
+from speech.decoding.beam_search import THREADS, BeamSearchDecoder, BeamSettings
 from speech.decoding.ngrams import UNKNOWN
 from speech.decoding.scorer import SPACE, Scorer, read_scorer, write_scorer
+from speech.decoding.types import LogProbs
 from speech.engines import checkpoints, devices, errors
 from speech.evaluation import error_rates, recognition
-from speech.evaluation.recogniser import open_recogniser
+from speech.evaluation.recogniser import on_device
 from speech.networks.config import read_config
 from speech.system import command_line, storage
 from utils import Alphabet, UserError, lines_of
@@ -150,7 +151,7 @@ def recognised() -> Speech:
     checkpoint = checkpoints.find_checkpoint(FLAGS.model_dir, FLAGS.checkpoint)
     network = model.model_fn_builder(config, FLAGS.model_dir)
     size, here = constants.EVAL_BATCH_SIZE, devices.TpuSettings(False, "", None, None, 1)
-    recogniser = open_recogniser(network, config, checkpoint, FLAGS.model_dir, size, here)
+    recogniser = on_device(network, config, checkpoint, FLAGS.model_dir, size, here)
     everything = recogniser.outputs_of(shards)
     print(f"{checkpoint}, {len(everything)} utterances of {FLAGS.test_data}")
     return Speech(

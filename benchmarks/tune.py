@@ -36,7 +36,7 @@ from speech.decoding.beam_search import BeamSettings
 from speech.decoding.scorer import check_alphabet, read_scorer
 from speech.engines import checkpoints, devices, errors
 from speech.evaluation import recognition, tuning
-from speech.evaluation.recogniser import Recogniser, open_recogniser
+from speech.evaluation.recogniser import Recogniser, on_device
 from speech.evaluation.trials import Weights
 from speech.networks.config import ModelConfig, NetworkConfig, read_config
 from speech.shards.shard_set import ShardSet
@@ -70,7 +70,7 @@ def define_flags() -> None:
 def ready(config: ModelConfig, checkpoint: Any, model_dir: str) -> Recogniser:
     network = model.model_fn_builder(config, model_dir)
     size = FLAGS.eval_batch_size
-    return open_recogniser(network, config, checkpoint, model_dir, size, CPU)
+    return on_device(network, config, checkpoint, model_dir, size, CPU)
 
 
 def seconds_of_pass(network: Recogniser, shards: ShardSet) -> float:

@@ -1,14 +1,10 @@
-"""Opens a checkpoint on a device, to recognise one set after another.
-
-Not in recognition.py, which training uses: training doesn't import an engine's implementation.
-"""
+"""A checkpoint on a device, ready to compute outputs for one set after another."""
 
 from dataclasses import dataclass, replace
 from typing import Any
 
-from speech.engines.devices import TpuSettings, find_device
+from speech.engines import devices, errors
 from speech.engines.engine import Predictor, RunSettings
-from speech.engines.errors import explain_errors
 from speech.engines.tpu_estimator import TpuEstimatorEngine
 from speech.evaluation.network_output import NetworkOutput
 from speech.evaluation.recognition import recognise
@@ -35,7 +31,7 @@ class Recogniser:
         Raises:
             UserError: as `recognise`, or a file can't be read.
         """
-        with explain_errors(self.model_dir):
+        with errors.explain_errors(self.model_dir):
             batches = recognise(
                 self.engine,
                 self.checkpoint,
@@ -52,13 +48,13 @@ class Recogniser:
             ]
 
 
-def open_recogniser(
+def on_device(
     model_fn: Any,
     config: ModelConfig,
     checkpoint: str,
     model_dir: str,
     eval_batch_size: int,
-    tpu: TpuSettings,
+    tpu: devices.TpuSettings,
 ) -> Recogniser:
     """Finds the device and builds the model for it.
 
@@ -69,7 +65,7 @@ def open_recogniser(
     Raises:
         UserError: the TPU can't be found, or has several hosts.
     """
-    device = find_device(tpu)
+    device = devices.find_device(tpu)
     if device.hosts > 1:
         raise UserError(
             f"The TPU {tpu.name} has {device.hosts} hosts, and TPUEstimator recognises on one host "

@@ -1,4 +1,4 @@
-"""Computes a network's outputs for the utterances of a set."""
+"""Computes a checkpoint's outputs for sets of utterances."""
 
 from collections.abc import Iterator, Sequence
 
@@ -26,8 +26,8 @@ def find_set(pattern: str, config: ModelConfig, model_dir: str) -> ShardSet:
     check_same_front_end(config, settings.front_end, settings.alphabet, pattern, model_dir)
     if shards.index.skipped:
         logging.warning(
-            "%d of the set's %d utterances were skipped in preparation; the rates below exclude "
-            "them.",
+            "%d of the set's %d utterances were skipped in preparation; the rates below "
+            "exclude them.",
             len(shards.index.skipped),
             shards.index.corpus_utterances,
         )

@@ -156,7 +156,7 @@ class _Shown:
 
 
 @dataclass(frozen=True)
-class _KindOnPage:
+class _Kind:
     """The findings of a kind."""
 
     anchor: str
@@ -169,10 +169,10 @@ class _KindOnPage:
 
 def _of_kind(
     kind: Kind, found: Findings, worst: Sequence[Finding], recordings: "_Recordings"
-) -> _KindOnPage:
+) -> _Kind:
     those = found.of_kind(kind)
     counts = found.unknown_characters() if kind == Kind.UNKNOWN_CHARACTERS else []
-    return _KindOnPage(
+    return _Kind(
         _anchor(kind),
         _capital(kind),
         advice(kind, those),

@@ -10,9 +10,9 @@ import constants
 from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings, greedy_decode
 from speech.engines.engine import Engine
 from speech.evaluation import results
+from speech.evaluation.error_rates import Errors
 from speech.evaluation.network_output import NetworkOutput
 from speech.evaluation.recognition import recognise
-from speech.evaluation.results import Errors
 from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.evaluation_input import evaluation_input_fn, evaluation_steps
 from speech.input_pipeline.parsing import transcripts

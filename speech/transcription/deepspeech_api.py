@@ -28,14 +28,9 @@ import numpy.typing as npt
 
 import constants
 from speech.decoding.alignment import character_outputs
-from speech.decoding.beam_search import (
-    BeamSearchDecoder,
-    BeamSettings,
-    BeamStream,
-    Hypothesis,
-    LogProbs,
-)
+from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings, BeamStream, Hypothesis
 from speech.decoding.scorer import Scorer, check_alphabet, read_scorer
+from speech.decoding.types import LogProbs
 from speech.export import loading
 from speech.transcription.acoustic_stream import AcousticStream, stream_of
 from utils import Alphabet, UserError

@@ -1,4 +1,4 @@
-"""Fetching LibriSpeech from a server of the tests' own, which can be told to behave badly."""
+"""Downloading LibriSpeech from a test server that can misbehave."""
 
 import errno
 import hashlib
@@ -62,15 +62,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.close_connection = True
-        asked = self.headers.get("Range")
-        self.server.ranges.append(asked)
+        requested = self.headers.get("Range")
+        self.server.ranges.append(requested)
         archive = self.server.archives.get(self.path)
         if archive is None:
             self.send_error(404)
             return
         start = 0
-        if asked and self.server.knows_ranges:
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        if requested and self.server.knows_ranges:
+            start = int(requested.removeprefix("bytes=").removesuffix("-"))
             if start >= len(archive):
                 self.send_error(416)
                 return

@@ -1,4 +1,4 @@
-"""build_lm.py makes a language model of files of text, and says what it did."""
+"""build_lm.py from the command line: its models, and its messages for bad input."""
 
 import gzip
 import os
@@ -59,15 +59,15 @@ def test_files_of_all_kinds_become_a_model_without_the_test_set(
 def test_labels_and_model_have_the_same_words_of_text_with_invisible_characters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard = {"1-2-0000": "CO\u00adOPERATE WELL", "1-2-0001": "ZERO\u200bWIDTH\u2028NOW"}
+    spoken = {"1-2-0000": "CO\u00adOPERATE WELL", "1-2-0001": "ZERO\u200bWIDTH\u2028NOW"}
     chapter = tmp_path / "split" / "1" / "2"
-    for name in heard:
+    for name in spoken:
         write_sound(chapter / f"{name}.flac", 2.0)
-    lines = [f"{name} {text}" for name, text in heard.items()]
+    lines = [f"{name} {text}" for name, text in spoken.items()]
     write_lines(chapter / "1-2.trans.txt", lines)
     (tmp_path / "a.csv").write_text(
         "wav_filename,transcript\n"
-        + "".join(f"split/1/2/{name}.flac,{text.lower()}\n" for name, text in heard.items()),
+        + "".join(f"split/1/2/{name}.flac,{text.lower()}\n" for name, text in spoken.items()),
         encoding="utf-8",
     )
     for name, value in WITHOUT_KENLM.items():

@@ -1,4 +1,4 @@
-"""prepare_csv.py from the command line: what it makes of corpora, and what it says of bad input."""
+"""prepare_csv.py from the command line: its shards, and its messages for bad input."""
 
 import csv
 import json
@@ -23,19 +23,19 @@ GERMAN = ["Grüß Gott!", "Ja, gern.", "Nein -- nie"]
 
 
 def run(folder: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
-    """The door, started in `folder`; its own environment decides no location."""
+    """Runs the door in `folder`; the environment sets no folders."""
     return run_door("prepare_csv.py", "--workers=1", *flags, folder=folder)
 
 
 def made(folder: Path, *flags: str) -> str:
-    """What a call that must succeed prints."""
+    """Returns the output of a call that must succeed."""
     outcome = run(folder, *flags)
     assert outcome.returncode == 0, outcome.stderr
     return outcome.stdout
 
 
 def refusal(folder: Path, *flags: str) -> str:
-    """The message of a call that must fail as a person would want it to."""
+    """Returns the message of a call that must fail with an error."""
     outcome = run(folder, *flags)
     assert outcome.returncode == 1, outcome.stdout + outcome.stderr
     assert "Traceback" not in outcome.stderr
@@ -196,25 +196,25 @@ def test_all_rows_with_unknown_characters_are_named_before_preparation(
     german: Path,
 ) -> None:
     outcome = run(german, "--files_path=de/train.csv", "--tfrecords_file=t")
-    told = outcome.stderr
-    assert "ü (U+00FC, LATIN SMALL LETTER U WITH DIAERESIS): 1 utterance: de/train.csv:2" in told
+    message = outcome.stderr
+    assert "ü (U+00FC, LATIN SMALL LETTER U WITH DIAERESIS): 1 utterance: de/train.csv:2" in message
     for lacking in ("G (U+0047", "J (U+004A", "N (U+004E", "! (U+0021", ", (U+002C", "- (U+002D"):
-        assert lacking in told
+        assert lacking in message
     with open(german / "report/unknown_characters.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert {row["place"] for row in rows} == {f"de/train.csv:{line}" for line in (2, 3, 4)}
 
 
 def test_strict_stops_at_unknown_characters_and_names_them_all(german: Path) -> None:
-    told = refusal(german, "--files_path=de/train.csv", "--tfrecords_file=t", "--strict")
-    assert "ü (U+00FC" in told and "- (U+002D" in told and "--make_alphabet" in told
+    message = refusal(german, "--files_path=de/train.csv", "--tfrecords_file=t", "--strict")
+    assert "ü (U+00FC" in message and "- (U+002D" in message and "--make_alphabet" in message
     assert not list(german.glob("t.*"))
 
 
 def test_a_forgotten_language_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     write_table(tmp_path / "ru/all.csv", ["кот", "дом"])
-    told = refusal(tmp_path, "--files_path=ru/all.csv", "--tfrecords_file=t")
-    assert "т (U+0442" in told and "--language" in told
+    message = refusal(tmp_path, "--files_path=ru/all.csv", "--tfrecords_file=t")
+    assert "т (U+0442" in message and "--language" in message
     assert not list(tmp_path.glob("*t.*"))
     made(tmp_path, "--files_path=ru/all.csv", "--tfrecords_file=t", "--language=ru", "--nopad")
 
@@ -358,9 +358,9 @@ def test_an_exported_csv_prepares_to_the_same_shards(german: Path) -> None:
 def test_a_wrong_call_is_refused_with_the_reason(
     german: Path, flags: list[str], parts: list[str]
 ) -> None:
-    told = refusal(german, *flags)
+    message = refusal(german, *flags)
     for part in parts:
-        assert part in told
+        assert part in message
     assert not [*german.glob("**/*.tfrecords*"), *german.glob("**/t.*")]
 
 

@@ -1,4 +1,4 @@
-"""prepare_libri.py from the command line: what it makes, and what it says about bad input."""
+"""prepare_libri.py from the command line: its shards, and its messages for bad input."""
 
 import json
 import os
@@ -27,12 +27,12 @@ SPOKEN = {"1-1-0000": "HELLO", "1-1-0001": "IT'S ME", "1-2-0000": "GOOD DAY", "2
 
 
 def run(folder: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
-    """The door, started in `folder`; its own environment decides no location."""
+    """Runs the door in `folder`; the environment sets no folders."""
     return run_door("prepare_libri.py", "--workers=1", *flags, folder=folder)
 
 
 def refusal(folder: Path, *flags: str) -> str:
-    """The message of a call that must fail as a person would want it to."""
+    """Returns the message of a call that must fail with an error."""
     outcome = run(folder, *flags)
     assert outcome.returncode == 1, outcome.stdout + outcome.stderr
     assert "Traceback" not in outcome.stderr
@@ -532,7 +532,7 @@ def test_an_invalid_upload_is_refused(
     assert prepared(tmp_path) == before and not (tmp_path / "data").exists()
 
 
-# --- Utterances that are skipped, or only look as if they should be: one run for all --------------
+# --- Skipped utterances, and usable ones that seem faulty: one run for all ------------------------
 
 FAULTY = {
     "3-1-0000": "TRUNCATED",
@@ -623,7 +623,7 @@ def test_nothing_usable_is_an_error_that_points_to_the_reasons(folder: Path) -> 
     assert {each["reason"] for each in index_of(folder)["skipped"]} == {"too many frames"}
 
 
-# --- Calls that can't be served -------------------------------------------------------------------
+# --- Invalid calls --------------------------------------------------------------------------------
 
 
 def test_a_missing_folder(folder: Path) -> None:

@@ -1,15 +1,19 @@
-"""A model's sets are found, and every utterance gets its own output."""
+"""A model opens its test sets, and every utterance gets its own output."""
 
+import dataclasses
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import faked_tpu
 import numpy as np
 import pytest
 from tiny_shards import random_utterances, write_shards
 
+from speech.engines.devices import TpuSettings
 from speech.evaluation import recognition
+from speech.evaluation.recogniser import Recogniser, on_device
 from speech.evaluation.recognition import recognise
 from speech.features.front_end import FrontEnd
 from speech.input_pipeline.batching import Batching
@@ -22,7 +26,7 @@ SIZES = [2, 2, 1]  # of the batches
 ORDER = [0, 1, 2, 3, 4]  # of the utterances
 
 
-# --- Sets -----------------------------------------------------------------------------------------
+# --- Opening --------------------------------------------------------------------------------------
 
 
 def config_of(bins: int) -> ModelConfig:
@@ -40,6 +44,13 @@ def test_set_of_another_front_end_is_refused(tmp_path: Path) -> None:
     message = "don't match the model in my-model: mel_filters 6 in the model, 4 in the shards"
     with pytest.raises(UserError, match=message):
         recognition.find_set(shards.pattern, config_of(6), "my-model")
+
+
+def test_tpu_of_several_hosts_is_refused() -> None:
+    tpu = TpuSettings(use_tpu=True, name="local", zone=None, project=None, cores=32)
+    message = "TPU local has 4 hosts.*leave out --use_tpu"
+    with faked_tpu.topology(cores=32, hosts=4), pytest.raises(UserError, match=message):
+        on_device(None, config_of(4), "checkpoint", "model", 32, tpu)
 
 
 # --- Outputs --------------------------------------------------------------------------------------
@@ -109,3 +120,22 @@ def test_nan_in_an_output_names_the_utterance(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="utterance-0003") as error:
         list(recognise(Broken(3), "", shards, Batching(2, False), transcripts(shards)))
     assert shards.pattern in str(error.value)
+
+
+def test_outputs_of_a_set_are_no_views_into_batches(tmp_path: Path) -> None:
+    """Batches may use their memory again, and a view would keep their padding."""
+
+    class Reusing(Predictor):
+        def predict(self, *unused: Any, **unused_too: Any) -> Any:
+            log_probs = np.empty([2, 9, 4], np.float32)
+            for batch in super().predict():
+                size = len(batch["log_probs"])
+                log_probs[:size] = batch["log_probs"]
+                yield {**batch, "log_probs": log_probs[:size]}
+
+    shards = write_shards(tmp_path, random_utterances([30] * 5, 4))
+    recogniser = Recogniser(config_of(4), Reusing(3), "", "model", Batching(2, False))
+    found = recogniser.outputs_of(shards)
+    assert [each.log_probs[0, 0] for each in found] == [0, 1, 2, 3, 4]
+    assert all(each.log_probs.base is None for each in found)
+    assert dataclasses.astuple(found[0])[:2] == ("utterance-0000", transcripts(shards)[0][1])

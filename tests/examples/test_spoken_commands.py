@@ -16,7 +16,7 @@ FULL = {"train": 2000, "dev": 100, "test": 200}
 
 @pytest.fixture(scope="module")
 def script() -> Iterator[ModuleType]:
-    """The script as a module, with those beside it."""
+    """Imports the script as a module, with the modules in its folder."""
     sys.path.insert(0, str(EXAMPLES))
     import spoken_commands
 
@@ -60,8 +60,8 @@ def test_sets_of_few_sentences_share_them_and_no_voice(script: ModuleType) -> No
 def test_lines_alternate_whatever_their_alternatives(script: ModuleType) -> None:
     lines = ("a (b|c|d|e|f|g|h|i) (j|k|l|m|n|o|p)", "x (y|z)")
     plan = script.plan_corpus(script.Settings(lines, "en", "csv", {**FULL, "dev": 2, "test": 2}, 1))
-    said = Counter(each.sentence.line for each in plan["train"])
-    assert said[lines[0]] == said[lines[1]] == 1000
+    spoken = Counter(each.sentence.line for each in plan["train"])
+    assert spoken[lines[0]] == spoken[lines[1]] == 1000
 
 
 @pytest.mark.parametrize("line", ["a (b (c|d)", "yes|no (a|b)", "a (b|(c|d))", "a)", "a | b"])

@@ -85,7 +85,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def script() -> Iterator[ModuleType]:
-    """The script as a module, with those beside it."""
+    """Imports the script as a module, with the modules in its folder."""
     sys.path.insert(0, str(SCRIPT.parent))
     spec = importlib.util.spec_from_file_location("spoken_corpus", SCRIPT)
     assert spec is not None and spec.loader is not None
@@ -148,7 +148,7 @@ def test_the_grammar_makes_thousands_of_different_sentences(script: ModuleType) 
 
 
 def test_the_same_flags_write_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
-    # eSpeak NG draws its noise from the time in seconds, unless it is told otherwise.
+    # By default eSpeak NG seeds its noise with the time in seconds.
     time.sleep(1.1)
     assert run(tmp_path / "again").returncode == 0
     assert contents(tmp_path / "again") == contents(corpus)

@@ -1,4 +1,4 @@
-"""ARPA files are read, and written anew in other words."""
+"""Reading and rewriting ARPA files."""
 
 import gzip
 from pathlib import Path
@@ -62,7 +62,7 @@ def test_a_rewritten_model_is_complete(model: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damaged", "said"),
+    ("damaged", "expected_message"),
     [
         ("", "its end"),
         ("some text\n", "its end"),
@@ -73,12 +73,14 @@ def test_a_rewritten_model_is_complete(model: str, tmp_path: Path) -> None:
         (MODEL.replace("ngram 2 = 3\n", ""), "2-grams"),
     ],
 )
-def test_an_incomplete_model_is_refused(damaged: str, said: str, tmp_path: Path) -> None:
+def test_an_incomplete_model_is_refused(
+    damaged: str, expected_message: str, tmp_path: Path
+) -> None:
     path = tmp_path / "model"
     path.write_text(damaged)
     with pytest.raises(UserError, match="not a complete ARPA file") as raised:
         arpa.rewrite(str(path), str(tmp_path / "small"), {"THE": "the", "CAT": "cat", "Æ": "a"})
-    assert str(path) in str(raised.value) and said in str(raised.value)
+    assert str(path) in str(raised.value) and expected_message in str(raised.value)
 
 
 def test_a_model_without_words_or_numbers_is_refused(tmp_path: Path) -> None:

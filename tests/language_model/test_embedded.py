@@ -1,4 +1,4 @@
-"""Without KenLM a small model is estimated all the same, and it is said what is lost."""
+"""The estimator of small models without KenLM, and its limits."""
 
 import logging as python_logging
 from pathlib import Path

@@ -43,12 +43,12 @@ def test_the_named_folder_comes_first_then_the_default_then_the_path(
         write_program(folder, "lmplz", "")
         write_program(folder, "build_binary", "")
     monkeypatch.setenv("PATH", str(path))
-    for asked, in_default, expected in (
+    for required, in_default, expected in (
         (str(named), str(default), named),
         (None, str(default), default),
         (None, "/nowhere", path),
     ):
-        found = kenlm_programs.find(asked, in_default)
+        found = kenlm_programs.find(required, in_default)
         assert found == Programs(str(expected / "lmplz"), str(expected / "build_binary"))
 
 
@@ -75,7 +75,7 @@ def test_memory_is_a_share_or_a_size() -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "said"),
+    ("script", "expected_message"),
     [
         ("echo '--5-*-10' >&2; echo 'in a.cc' >&2; echo broken >&2; exit 1", "failed: broken See"),
         ("echo 'No space left on device in x' >&2; exit 1", "No space left.*--output_dir"),
@@ -83,9 +83,9 @@ def test_memory_is_a_share_or_a_size() -> None:
         ("exit 3", "failed: status 3"),
     ],
 )
-def test_a_failure_has_a_remedy(script: str, said: str, tmp_path: Path) -> None:
+def test_a_failure_has_a_remedy(script: str, expected_message: str, tmp_path: Path) -> None:
     program = write_program(tmp_path / "bin", "lmplz", script)
-    with pytest.raises(UserError, match=f"lmplz .*{said}"):
+    with pytest.raises(UserError, match=f"lmplz .*{expected_message}"):
         kenlm_programs.estimate(Programs(program, ""), "text", 1, "arpa", estimation(), None)
 
 

@@ -15,7 +15,7 @@ FLAG = "--input_txt"
 
 def test_plain_and_gzipped_files_read_alike(tmp_path: Path) -> None:
     plain = write_lines(tmp_path / "plain", ["one", "zwölf"])
-    packed = tmp_path / "packed"  # told by its content, not by its name
+    packed = tmp_path / "packed"  # detected by its content, not by its name
     packed.write_bytes(gzip.compress(Path(plain).read_bytes()))
     assert list(read_blocks(TextFile(plain, FLAG))) == ["one\nzwölf\n"]
     assert list(read_blocks(TextFile(str(packed), FLAG))) == ["one\nzwölf\n"]
@@ -112,12 +112,12 @@ def test_tables_that_can_not_be_read_are_named_with_the_flag(tmp_path: Path) -> 
 
 def test_a_missing_or_empty_text_is_named(tmp_path: Path) -> None:
     empty = write_lines(tmp_path / "empty", [])
-    for path, said in (
+    for path, expected_message in (
         (empty, "is empty"),
         (str(tmp_path / "gone"), "doesn't exist"),
         (str(tmp_path), "is a folder without"),
     ):
-        with pytest.raises(UserError, match=f"{FLAG}={path} {said}"):
+        with pytest.raises(UserError, match=f"{FLAG}={path} {expected_message}"):
             find_text([path], FLAG)
 
 

@@ -50,7 +50,7 @@ BAD = 4  # position of the utterance that can't be used
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory: pytest.TempPathFactory, write_split: WriteSplit) -> Path:
-    """A split of eight utterances, one of them with a character that the alphabet lacks."""
+    """A split of eight utterances, one of them with an unknown character."""
     folder = tmp_path_factory.mktemp("speech")
     write_split(folder, {f"1-1-{i:04d}": "NAÏVE" if i == BAD else "IT'S" for i in range(8)})
     return folder
@@ -372,12 +372,12 @@ def test_a_worker_without_access_to_the_folder_is_reported(
 
 
 def test_the_message_of_a_remote_runner_is_cut_to_the_workers_message() -> None:
-    told = RuntimeError(
+    expected = RuntimeError(
         "Pipeline job-1 failed in state FAILED: bundle inst001 failed:Traceback (most recent call "
         'last):\n  File "a.py", line 1, in f\n    raise UserError(x)\nutils.UserError: gs://b/a '
         "can't be reached. [while running 'write shard']\n\n"
     )
-    assert beam._reason(told) == "gs://b/a can't be reached"
+    assert beam._reason(expected) == "gs://b/a can't be reached"
     assert beam._reason(RuntimeError("first\nlast.\n")) == "last"
     assert beam._reason(KeyError()) == "KeyError"
 
@@ -398,7 +398,7 @@ def test_the_checks_of_the_local_path_are_made(corpus: list[Utterance], tmp_path
 def test_invalid_runners_and_options_are_reported_in_one_line(
     corpus: list[Utterance], tmp_path: Path
 ) -> None:
-    for runner, told in [
+    for runner, expected in [
         (Runner("NoRunner", []), "Unexpected pipeline runner: NoRunner"),
         (Runner("NoRunner", [], workers=2), "--workers=2 applies to this machine"),
         (Runner("DirectRunner", ["direct_num_workers=many"]), "invalid int value: 'many'"),
@@ -410,7 +410,7 @@ def test_invalid_runners_and_options_are_reported_in_one_line(
         (Runner("apache_beam.runners.DataflowRunner", ["max_num_worker=3"]), "Is max_num_workers"),
     ]:
         message = refusal(corpus, tmp_path, runner=runner)
-        assert told in message and len(message.splitlines()) == 1, message
+        assert expected in message and len(message.splitlines()) == 1, message
     assert not list(tmp_path.iterdir())
 
 

@@ -130,7 +130,7 @@ def test_hours_are_summed_by_speaker_the_shortest_first(corpus: list[Utterance])
     hours = lengths.hours_by_speaker
     assert list(hours) == ["1", "2"]  # 2 has the long recordings
     assert sum(hours.values()) == pytest.approx(lengths.hours)
-    long = 30001 / 44100 + 30001 / 8000  # beside two of 0.2 to 0.4 seconds
+    long = 30001 / 44100 + 30001 / 8000  # and two of 0.2 to 0.4 seconds
     assert long + 0.4 <= hours["2"] * 3600 <= long + 0.8
 
 

@@ -27,8 +27,8 @@ from utils import UserError
 RATE = 16000
 
 
-def listed(path: str, **told: str) -> list[Utterance]:
-    return deepspeech_csv.read(path, Reading(**told))
+def listed(path: str, **options: str) -> list[Utterance]:
+    return deepspeech_csv.read(path, Reading(**options))
 
 
 def utterance(path: Path, transcript: str | None = "a", **changed: object) -> Utterance:
@@ -88,8 +88,8 @@ def test_a_segment_is_cut_out(tmp_path: Path) -> None:
     first = utterance(path, start_seconds=0.1, seconds=0.2)
     last = utterance(path, utterance_id="me-here/x@0.4", start_seconds=0.4)
     start = utterance(path, utterance_id="me-here/x@0", seconds=0.1)
-    behind = utterance(path, utterance_id="me-here/x@1", start_seconds=1.0)
-    result, rows = written(tmp_path, first, last, start, behind)
+    after_end = utterance(path, utterance_id="me-here/x@1", start_seconds=1.0)
+    result, rows = written(tmp_path, first, last, start, after_end)
     cut = [mozillas_samples(tmp_path, row).tolist() for row in rows]
     assert cut == [samples[1600:4800].tolist(), samples[6400:].tolist(), samples[:1600].tolist()]
     assert result.left_out == {reasons.UNREADABLE: ["me-here/x@1"]}
@@ -139,8 +139,8 @@ def test_audio_decoded_by_an_earlier_run_is_reused(tmp_path: Path) -> None:
     assert made.read_bytes().endswith(b"kept") and len(after) == 2
     write_sound(first, seconds=0.1)  # another recording by now
     (tmp_path / "out/all.csv").unlink()
-    _, anew = written(tmp_path, utterance(first))
-    assert len(mozillas_samples(tmp_path, anew[0])) == 1600
+    _, rewritten = written(tmp_path, utterance(first))
+    assert len(mozillas_samples(tmp_path, rewritten[0])) == 1600
 
 
 def test_ids_of_any_letters_and_length_have_different_files(tmp_path: Path) -> None:

@@ -345,8 +345,8 @@ def test_segments_of_one_file_are_examined_separately(tmp_path: Path) -> None:
     assert good.flaws == () and good.seconds == 2.0
     silent = examine_utterance(replace(stretch, start_seconds=2.0), SETTINGS)
     assert [flaw.kind for flaw in silent.flaws] == [Kind.SILENCE]
-    behind = examine_utterance(replace(stretch, start_seconds=9.0), SETTINGS)
-    assert [flaw.kind for flaw in behind.flaws] == [Kind.UNREADABLE]
+    after_end = examine_utterance(replace(stretch, start_seconds=9.0), SETTINGS)
+    assert [flaw.kind for flaw in after_end.flaws] == [Kind.UNREADABLE]
 
 
 def test_a_wav_of_unknown_length_is_not_cut_short(tmp_path: Path) -> None:

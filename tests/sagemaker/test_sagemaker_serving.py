@@ -1,7 +1,8 @@
-"""SageMaker's serving contract: `serve` as a process on a model's folder, asked as SageMaker asks.
+"""SageMaker's serving contract: `serve` as a process, with SageMaker's requests.
 
-The archive that a training job leaves is unpacked into /opt/ml/model; the container is started with
-`serve`, is healthy when GET /ping says 200, and gets InvokeEndpoint's body at POST /invocations.
+SageMaker unpacks the archive of a training job to /opt/ml/model and starts the container with
+`serve`. It is healthy when GET /ping returns 200, and gets InvokeEndpoint's body at POST
+/invocations.
 """
 
 import base64
@@ -26,7 +27,7 @@ from tiny_scorer import write_tiny_scorer
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What lies in the container: a model as `train` leaves it, and a scorer beside it."""
+    """The content of the container: a model of `train` and a scorer."""
     root = tmp_path_factory.mktemp("ml")
     write_model(root / "model" / "model")
     write_tiny_scorer(root / "model" / "kenlm.scorer")
@@ -35,7 +36,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(root: Path) -> Iterator[str]:
-    """The address of a running server, which is healthy and at the end stops when told to."""
+    """The address of a running server, which is healthy and stops at the end on request."""
     with start("serve", root, "--host=127.0.0.1", "--port=0") as process:
         try:
             url = address(process)
@@ -47,13 +48,13 @@ def server(root: Path) -> Iterator[str]:
 
 
 def address(process: "subprocess.Popen[str]") -> str:
-    said = []
+    output = []
     assert process.stderr
     for line in process.stderr:
-        said.append(line)
+        output.append(line)
         if found := re.search(r"http://127\.0\.0\.1:\d+", line):
             return found[0]
-    raise AssertionError("".join(said))
+    raise AssertionError("".join(output))
 
 
 def wait_until_healthy(url: str) -> None:
@@ -61,13 +62,13 @@ def wait_until_healthy(url: str) -> None:
     until = time.monotonic() + 480
     while True:
         with contextlib.suppress(urllib.error.URLError):
-            if asked(f"{url}/ping")[0] == 200:
+            if request(f"{url}/ping")[0] == 200:
                 return
         assert time.monotonic() < until
         time.sleep(0.05)
 
 
-def asked(url: str, content_type: str = "", body: bytes | None = None) -> tuple[int, str, bytes]:
+def request(url: str, content_type: str = "", body: bytes | None = None) -> tuple[int, str, bytes]:
     """Status, content type and body of an answer; of a GET without a body."""
     request = urllib.request.Request(url, body, {"Content-Type": content_type} if body else {})
     try:
@@ -87,57 +88,59 @@ def encoded(sound: bytes) -> str:
 
 
 @pytest.fixture(scope="module")
-def heard(server: str, sound: bytes) -> dict[str, Any]:
+def recognised(server: str, sound: bytes) -> dict[str, Any]:
     """What the server makes of the recording itself."""
-    status, kind, body = asked(f"{server}/invocations", "audio/wav", sound)
+    status, kind, body = request(f"{server}/invocations", "audio/wav", sound)
     assert (status, kind) == (200, "application/json"), body
     found: dict[str, Any] = json.loads(body)
     return found
 
 
 def test_it_is_healthy(server: str) -> None:
-    assert asked(f"{server}/ping")[0] == 200
+    assert request(f"{server}/ping")[0] == 200
 
 
 def test_a_recording_is_transcribed_with_model_and_scorer_of_the_folder(
-    heard: dict[str, Any],
+    recognised: dict[str, Any],
 ) -> None:
-    assert heard["seconds"] == pytest.approx(0.5)
-    assert (heard["model"], heard["scorer"]) == ("model", "kenlm.scorer")
+    assert recognised["seconds"] == pytest.approx(0.5)
+    assert (recognised["model"], recognised["scorer"]) == ("model", "kenlm.scorer")
 
 
-def test_json_has_the_same_transcript(server: str, sound: bytes, heard: dict[str, Any]) -> None:
+def test_json_has_the_same_transcript(
+    server: str, sound: bytes, recognised: dict[str, Any]
+) -> None:
     body = json.dumps({"audio": encoded(sound)}).encode()
-    status, _, answer = asked(f"{server}/invocations", "application/json", body)
+    status, _, answer = request(f"{server}/invocations", "application/json", body)
     assert status == 200
-    assert json.loads(answer)["text"] == heard["text"]
+    assert json.loads(answer)["text"] == recognised["text"]
 
 
 def test_instances_are_predicted_in_their_order(
-    server: str, sound: bytes, heard: dict[str, Any], tmp_path: Path
+    server: str, sound: bytes, recognised: dict[str, Any], tmp_path: Path
 ) -> None:
     other = write_sound(tmp_path / "2.wav", 0.25).read_bytes()
     instances = [{"audio": encoded(each)} for each in (sound, other)]
     body = json.dumps({"instances": instances}).encode()
-    status, _, answer = asked(f"{server}/invocations", "application/json", body)
+    status, _, answer = request(f"{server}/invocations", "application/json", body)
     assert status == 200
     first, second = json.loads(answer)["predictions"]
-    assert first["text"] == heard["text"]
+    assert first["text"] == recognised["text"]
     assert second["seconds"] == pytest.approx(0.25)
 
 
 def test_a_batch_has_one_output_line_per_input_line(
-    server: str, sound: bytes, heard: dict[str, Any]
+    server: str, sound: bytes, recognised: dict[str, Any]
 ) -> None:
     line = json.dumps({"audio": encoded(sound)})
     body = f"{line}\n{line}\n".encode()
-    status, _, answer = asked(f"{server}/invocations", "application/jsonlines", body)
+    status, _, answer = request(f"{server}/invocations", "application/jsonlines", body)
     assert status == 200
-    assert [json.loads(each)["text"] for each in answer.splitlines()] == [heard["text"]] * 2
+    assert [json.loads(each)["text"] for each in answer.splitlines()] == [recognised["text"]] * 2
 
 
 def test_a_body_that_is_no_audio_is_a_client_error(server: str) -> None:
-    status, _, answer = asked(f"{server}/invocations", "audio/wav", b"RIFF but no more")
+    status, _, answer = request(f"{server}/invocations", "audio/wav", b"RIFF but no more")
     assert status == 415
     assert json.loads(answer)["error"]
 
@@ -158,4 +161,4 @@ def test_named_models_are_not_searched_for(tmp_path: Path) -> None:
     with start("serve", tmp_path, "--port=0", "--models=nowhere,nothing") as process:
         errors = process.communicate(timeout=300)[1]
     assert process.returncode == 1
-    assert re.search("^error: nowhere is no model", errors, re.MULTILINE), errors
+    assert re.search("^error: nowhere is not a model", errors, re.MULTILINE), errors

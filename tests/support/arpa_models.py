@@ -49,7 +49,7 @@ def read_model(arpa: Path) -> Model:
 
 
 def probability(model: Model, words: list[str]) -> float:
-    """Of the last word behind the others."""
+    """Returns the probability of the last word after the others."""
     if (ngram := " ".join(words)) in model:
         return float(10 ** model[ngram][0])
     backoff = model.get(" ".join(words[:-1]), (0.0, 0.0))[1]
@@ -57,6 +57,6 @@ def probability(model: Model, words: list[str]) -> float:
 
 
 def sum_of_probabilities(model: Model, history: list[str]) -> float:
-    """Over all that may follow; 1 in a model that is whole."""
+    """Sums over all words that may follow; 1 in a complete model."""
     following = [ngram for ngram in model if " " not in ngram and ngram != "<s>"]
     return sum(probability(model, [*history, word]) for word in following)

@@ -1,4 +1,4 @@
-"""A small corpus of sound that has speech's rhythm, and every defect planted in it."""
+"""A small corpus of sound with the rhythm of speech, and every defect planted in it."""
 
 import zlib
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def words(name: str, labels: float) -> str:
 
 @dataclass
 class Corpus:
-    """Sets of utterances whose audio lies in a folder, and what is to be found in them."""
+    """Sets of utterances with audio in a folder, and the findings to expect."""
 
     folder: Path
     sets: dict[str, list[Utterance]] = field(

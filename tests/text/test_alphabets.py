@@ -270,7 +270,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
         read_alphabet(str(tmp_path))
 
 
-# --- What an alphabet lacks -----------------------------------------------------------------------
+# --- Unknown characters ---------------------------------------------------------------------------
 
 
 def reported(

@@ -1,4 +1,4 @@
-"""Transcripts as people write them become what an alphabet writes; nothing that is said goes."""
+"""Normalisation of transcripts: everything that is spoken stays."""
 # ruff: noqa: RUF001 - letters of many scripts and typographic marks are the point
 
 import re
@@ -72,12 +72,12 @@ def test_a_language_leaves_its_letters_and_characters_worth_a_report(
 
 @given(st.sampled_from(list(LANGUAGES)), TEXTS)
 def test_no_letter_digit_or_symbol_is_lost(language: str, text: str) -> None:
-    def said(each: str) -> int:
+    def spoken(each: str) -> int:
         apostrophes = transcripts.APOSTROPHES + transcripts.TATWEEL
         decomposed = unicodedata.normalize("NFD", each.lower())
         return sum(unicodedata.category(c)[0] in "LNS" and c not in apostrophes for c in decomposed)
 
-    assert said(written(language, text)) == said(text)
+    assert spoken(written(language, text)) == spoken(text)
 
 
 @given(st.sampled_from(list(LANGUAGES)), st.data())

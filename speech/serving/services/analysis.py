@@ -9,7 +9,7 @@ import scipy.fft
 from speech.audio.reader import INT16_SCALE
 from speech.audio.segmentation import Segment
 from speech.decoding.alignment import label_outputs
-from speech.decoding.beam_search import LogProbs
+from speech.decoding.types import LogProbs
 from speech.features.front_end import FrontEnd
 from speech.transcription.subtitles import join_words
 from speech.transcription.transcriber import TranscribedSegment, Transcriber

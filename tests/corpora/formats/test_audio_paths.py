@@ -1,4 +1,4 @@
-"""Where recordings lie, and the ids that their utterances have by it."""
+"""Paths of recordings, and the ids built from them."""
 
 import os
 from pathlib import Path

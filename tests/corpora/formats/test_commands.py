@@ -21,10 +21,10 @@ def corpus(tmp_path: Path) -> Path:
     return corpus
 
 
-def listed(corpus: Path, *names: str, **told: str) -> list[Utterance]:
+def listed(corpus: Path, *names: str, **options: str) -> list[Utterance]:
     for name in names:
         write_sound(corpus / name)
-    return commands.read(str(corpus), Reading(**told))
+    return commands.read(str(corpus), Reading(**options))
 
 
 @pytest.mark.parametrize(
@@ -124,30 +124,32 @@ def test_commands_in_a_bucket_are_the_same_corpus(corpus: Path, own_bucket: str)
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "expected_message"),
     [
         ("1,a\n01,b\n,c\n", "line 3: id 1 repeats .*:2; line 4: id is empty"),
         ("1,a,b\n", "line 2: 3 fields instead of 2"),
     ],
 )
-def test_bad_commands_are_named_together(corpus: Path, rows: str, said: str) -> None:
+def test_bad_commands_are_named_together(corpus: Path, rows: str, expected_message: str) -> None:
     (corpus / "commands.csv").write_text(f"id,es\n{rows}")
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=expected_message):
         listed(corpus, "m_1.wav")
 
 
 @pytest.mark.parametrize(
-    ("pattern", "said"),
+    ("pattern", "expected_message"),
     [
         ("(", "--id_pattern=( is not a regular expression: "),
         (r"\d+", r"--id_pattern=\d+ has no group for the id: write (?P<id>...)"),
         ("x(?P<id>y)", "has an id in its name that matches x(?P<id>y): the first is "),
     ],
 )
-def test_patterns_without_a_match_are_refused(corpus: Path, pattern: str, said: str) -> None:
+def test_patterns_without_a_match_are_refused(
+    corpus: Path, pattern: str, expected_message: str
+) -> None:
     with pytest.raises(UserError) as error:
         listed(corpus, "m_1.wav", id_pattern=pattern)
-    assert said in str(error.value)
+    assert expected_message in str(error.value)
 
 
 def test_missing_files_are_named(corpus: Path, tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ def table(tmp_path: Path, *rows: str, header: str = "wav_filename,wav_filesize,t
     return str(path)
 
 
-def listed(path: str, **told: str) -> list[Utterance]:
-    return deepspeech_csv.read(path, Reading(**told))
+def listed(path: str, **options: str) -> list[Utterance]:
+    return deepspeech_csv.read(path, Reading(**options))
 
 
 def test_a_row_is_an_utterance(tmp_path: Path) -> None:

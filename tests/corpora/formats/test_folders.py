@@ -1,4 +1,4 @@
-"""Folders of audio with a text beside each file are read as utterances."""
+"""Folders of audio with a text file next to each audio file."""
 
 from pathlib import Path
 
@@ -62,8 +62,10 @@ def test_a_text_may_have_the_full_name_of_its_audio(tmp_path: Path) -> None:
         (tmp_path / name).write_text(name.lower())
     assert registry.detect(str(tmp_path)) == "folder"
     found = folders.read(str(tmp_path), Reading())
-    told = {each.audio_path and Path(each.audio_path).name: each.transcript for each in found}
-    assert told == {
+    transcripts = {
+        each.audio_path and Path(each.audio_path).name: each.transcript for each in found
+    }
+    assert transcripts == {
         "3.wav": "3.wav.txt",
         "3.mp3": "3.mp3.txt",
         "4.wav": "4.txt",

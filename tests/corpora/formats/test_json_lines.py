@@ -74,7 +74,7 @@ def test_paths_start_at_the_audio_root_if_there_is_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "expected_message"),
     [
         ('{"key": "x.wav"}', "no text"),
         ('{"text": "a"}', "neither audio_filepath nor key, the path of the audio"),
@@ -105,9 +105,9 @@ def test_paths_start_at_the_audio_root_if_there_is_one(tmp_path: Path) -> None:
         ("[" * 100_000, "not JSON (maximum recursion depth exceeded"),
     ],
 )
-def test_bad_lines_are_refused(tmp_path: Path, line: str, said: str) -> None:
+def test_bad_lines_are_refused(tmp_path: Path, line: str, expected_message: str) -> None:
     good = '{"key": "x.wav", "text": "a"}'
-    assert f"line 2: {said}" in refusal(tmp_path, f"{good}\n{line}\n{good}\n")
+    assert f"line 2: {expected_message}" in refusal(tmp_path, f"{good}\n{line}\n{good}\n")
 
 
 def test_all_bad_lines_are_in_one_error(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_all_bad_lines_are_in_one_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected_message"),
     [
         ('[\n{"key": "x.wav", "text": "a"}\n{"key"', "line 2: neither , nor ] after the object"),
         ('[\n{"key": "x.wav", "text": "a"},\n{"key"}]', "line 3: not JSON (Expecting ':'"),
@@ -128,5 +128,5 @@ def test_all_bad_lines_are_in_one_error(tmp_path: Path) -> None:
         ("[7]", "line 1: not a JSON object, {...}"),
     ],
 )
-def test_broken_arrays_are_refused(tmp_path: Path, text: str, said: str) -> None:
-    assert said in refusal(tmp_path, text)
+def test_broken_arrays_are_refused(tmp_path: Path, text: str, expected_message: str) -> None:
+    assert expected_message in refusal(tmp_path, text)

@@ -251,15 +251,15 @@ def test_a_split_in_a_bucket_is_the_same_corpus(
     ]
     assert corpus_digest(found) == corpus_digest(listed(split))
     # The sizes of the audio come with the one list.
-    asked = [path for _, path in emulator.requests()]
-    assert sum("/o?" in path for path in asked) == 1
-    assert sum(".trans.txt" in path for path in asked) == 3
-    assert not [path for path in asked if ".flac" in path]
+    requested = [path for _, path in emulator.requests()]
+    assert sum("/o?" in path for path in requested) == 1
+    assert sum(".trans.txt" in path for path in requested) == 3
+    assert not [path for path in requested if ".flac" in path]
 
 
 def test_other_splits_in_the_bucket_are_not_listed(emulator: Emulator, in_bucket: str) -> None:
-    beside = f"{in_bucket}-2/1/1/1-1-0000.flac".removeprefix(f"gs://{emulator.bucket}/")
-    emulator.put(beside, b"")
+    other_split = f"{in_bucket}-2/1/1/1-1-0000.flac".removeprefix(f"gs://{emulator.bucket}/")
+    emulator.put(other_split, b"")
     assert {each.utterance_id for each in find_utterances([f"{in_bucket}/"])} == set(SPOKEN)
 
 

@@ -1,4 +1,4 @@
-"""Text of a corpus in any encoding that can be told, and errors of many rows."""
+"""Encodings of a corpus, and errors about many rows."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def test_big_endian_utf_16_is_detected_by_its_mark(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected_message"),
     [
         (TEXT.encode("latin-1"), r"a.csv, line 2, is not UTF-8 \(.*0xbf\): save the file as UTF-8"),
         (TEXT.encode("utf-16-le"), r"a.csv, line \d, .*save the file as UTF-8"),
@@ -31,9 +31,11 @@ def test_big_endian_utf_16_is_detected_by_its_mark(tmp_path: Path) -> None:
         (b"", "a.csv is empty"),
     ],
 )
-def test_other_text_is_named_with_its_line(tmp_path: Path, content: bytes, said: str) -> None:
+def test_other_text_is_named_with_its_line(
+    tmp_path: Path, content: bytes, expected_message: str
+) -> None:
     (tmp_path / "a.csv").write_bytes(content)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=expected_message):
         read_text(str(tmp_path / "a.csv"))
 
 

@@ -132,7 +132,7 @@ def test_corpora_in_a_bucket_are_detected(corpora: dict[str, Path], own_bucket: 
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "expected_message"),
     [
         ("gone.csv", None, "gone.csv doesn't exist. Name a table or a folder with --input_txt."),
         (
@@ -149,11 +149,11 @@ def test_corpora_in_a_bucket_are_detected(corpora: dict[str, Path], own_bucket: 
     ],
 )
 def test_unreadable_corpora_are_named(
-    tmp_path: Path, name: str, text: str | None, said: str
+    tmp_path: Path, name: str, text: str | None, expected_message: str
 ) -> None:
     if text is not None:
         (tmp_path / name).write_text(text)
-    assert said in refusal(tmp_path / name, flag="--input_txt")
+    assert expected_message in refusal(tmp_path / name, flag="--input_txt")
 
 
 def test_invalid_flags_are_refused(corpora: dict[str, Path], tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_the_messages_of_a_reader_contain_the_flag(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "setting", "said"),
+    ("name", "setting", "expected_message"),
     [
         ("csv", "id_pattern", "--id_pattern=x has no effect on the format csv, only on commands:"),
         ("librispeech", "audio_root", "only on csv and common_voice and json and commands:"),
@@ -199,12 +199,12 @@ def test_the_messages_of_a_reader_contain_the_flag(tmp_path: Path) -> None:
     ],
 )
 def test_options_without_effect_are_refused(
-    corpora: dict[str, Path], name: str, setting: str, said: str
+    corpora: dict[str, Path], name: str, setting: str, expected_message: str
 ) -> None:
     for chosen in (name, None):
         with pytest.raises(UserError) as error:
             read([str(corpora[name])], chosen, Reading(**{setting: "x"}))
-        assert said in str(error.value)
+        assert expected_message in str(error.value)
 
 
 def test_an_option_of_one_of_several_corpora_is_accepted(

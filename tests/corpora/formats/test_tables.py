@@ -80,7 +80,7 @@ def test_a_field_that_is_too_long_is_not_blamed_on_quotes(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("header", "said"),
+    ("header", "expected_message"),
     [
         ("wav_filename,text", "has no column transcript: its first line names wav_filename, t"),
         ("a,b", "has no column wav_filename and transcript.*needs wav_filename, transcript.$"),
@@ -88,8 +88,8 @@ def test_a_field_that_is_too_long_is_not_blamed_on_quotes(tmp_path: Path) -> Non
         ("wav_filename,transcript,Transcript", "column transcript more than once: rename"),
     ],
 )
-def test_a_missing_column_is_refused(tmp_path: Path, header: str, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_a_missing_column_is_refused(tmp_path: Path, header: str, expected_message: str) -> None:
+    with pytest.raises(UserError, match=expected_message):
         read_csv(table(tmp_path, f"{header}\na,b\n"), "csv")
 
 
