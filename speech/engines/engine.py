@@ -24,6 +24,7 @@ InputFn: TypeAlias = Callable[[Any], Any]
 #   output_length  int32 [batch]
 #   ctc_loss       float32 [batch], in nats
 #   aligned        float32 [batch], 0 where the transcript has no alignment, and so no loss
+#   utterance_number  int32 [batch], the input's; see input_pipeline/evaluation_input.py
 OutputBatch: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 
