@@ -18,6 +18,7 @@ from speech.engines import devices, errors
 from speech.evaluation import evaluate, results
 from speech.evaluation.recogniser import on_device
 from speech.flags import decoder as decoder_flags
+from speech.flags import kinds
 from speech.flags.checkpoint import checkpoint_from_flags, define_checkpoint_flags
 from speech.flags.tpu import define_tpu_flags, tpu_from_flags
 from speech.networks.config import read_config
@@ -29,20 +30,20 @@ FLAGS = flags.FLAGS
 
 def define_flags() -> None:
     flags.DEFINE_string("model_dir", constants.MODEL_DIR, "Directory of the trained model.")
-    command_line.define_paths(
+    kinds.define_paths(
         "test_data",
         constants.TEST_DATA,
         "Test shards: globs or gs:// globs, separated by commas.",
     )
     define_checkpoint_flags()
-    command_line.define_batch_size("eval_batch_size", constants.EVAL_BATCH_SIZE)
+    kinds.define_batch_size("eval_batch_size", constants.EVAL_BATCH_SIZE)
     flags.DEFINE_string(
         "report_dir",
         constants.REPORT_DIR,
         "Folder of report.html, summary.json and utterances.csv, or of a folder of them for each "
         "of several sets; empty: no report.",
     )
-    command_line.define_paths(
+    kinds.define_paths(
         "audio", [], "Folders of the recordings, which the report plays; separated by commas."
     )
     flags.DEFINE_string(

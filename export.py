@@ -16,6 +16,7 @@ from speech.export import forms, model_card
 from speech.export.description import Description
 from speech.export.rates import Rates
 from speech.flags import export as export_flags
+from speech.flags import kinds
 from speech.flags.checkpoint import checkpoint_from_flags, define_checkpoint_flags
 from speech.networks.config import read_config
 from speech.shards.shard_set import find_shards
@@ -31,7 +32,7 @@ def define_flags() -> None:
     flags.DEFINE_string("model_dir", constants.MODEL_DIR, "Model directory of training.py.")
     define_checkpoint_flags()
     flags.DEFINE_string("export_dir", constants.EXPORT_DIR, "Folder to write into.")
-    command_line.define_choices("formats", list(FORMATS), FORMATS, "Formats to write.")
+    kinds.define_choices("formats", list(FORMATS), FORMATS, "Formats to write.")
     flags.DEFINE_string(
         "train_data", None, "Glob of the training shards, for their hours on the page."
     )

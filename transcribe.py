@@ -13,6 +13,7 @@ from absl import flags
 import constants
 from speech.engines import errors
 from speech.flags import decoder as decoder_flags
+from speech.flags import kinds
 from speech.system import command_line
 from speech.transcription import command, deepspeech_api, sources
 from speech.transcription.command import Printing
@@ -37,10 +38,10 @@ def define_flags() -> None:
     flags.DEFINE_bool("microphone", False, "Transcribe the microphone until Ctrl-C.")
     flags.DEFINE_bool("json", False, "Print JSON with the words' times, as DeepSpeech does.")
     flags.DEFINE_bool("extended", False, "Deprecated: print text, the default, despite --json.")
-    command_line.define_integer(
+    kinds.define_integer(
         "candidate_transcripts", 3, "Most transcripts in the JSON, the best first.", lower_bound=1
     )
-    command_line.define_integer(
+    kinds.define_integer(
         "stream",
         0,
         "Most samples to process at a time; prints partial transcripts to standard error. 0: "
@@ -48,7 +49,7 @@ def define_flags() -> None:
         lower_bound=0,
     )
     flags.DEFINE_string("output_dir", None, "Folder for a file per recording and format.")
-    command_line.define_choices(
+    kinds.define_choices(
         "formats", ["txt", "srt"], FORMATS, "Formats of the files in --output_dir."
     )
     flags.DEFINE_bool("version", False, "Print this program's version.")

@@ -15,6 +15,7 @@ from speech.engines import checkpoints, devices, errors
 from speech.evaluation import contour, logits_cache, recognition, trials, tuning
 from speech.evaluation.recogniser import on_device
 from speech.flags import decoder as decoder_flags
+from speech.flags import kinds
 from speech.flags.tpu import define_tpu_flags, tpu_from_flags
 from speech.networks.config import read_config
 from speech.system import command_line, storage
@@ -35,29 +36,29 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "checkpoint", None, "Checkpoint to use: best, latest, average, or a path; see eval.py."
     )
-    command_line.define_choice(
+    kinds.define_choice(
         "metric",
         None,
         tuning.METRICS,
         "Error rate to minimise; default: wer, and cer with a scorer of characters.",
     )
-    command_line.define_integer(
+    kinds.define_integer(
         "n_trials", constants.LM_TRIALS, "Maximum number of trials.", lower_bound=1
     )
-    command_line.define_integer(
+    kinds.define_integer(
         "patience",
         constants.LM_PATIENCE,
         "Number of trials without a better one after which the search ends.",
         lower_bound=1,
     )
-    command_line.define_number("lm_alpha_max", constants.LM_ALPHA_MAX, "Largest alpha to try.")
-    command_line.define_number("lm_beta_max", constants.LM_BETA_MAX, "Largest beta to try.")
+    kinds.define_number("lm_alpha_max", constants.LM_ALPHA_MAX, "Largest alpha to try.")
+    kinds.define_number("lm_beta_max", constants.LM_BETA_MAX, "Largest beta to try.")
     decoder_flags.define_search_flags()
-    command_line.define_batch_size("eval_batch_size", constants.EVAL_BATCH_SIZE)
+    kinds.define_batch_size("eval_batch_size", constants.EVAL_BATCH_SIZE)
     flags.DEFINE_string(
         "logits_cache", "", "Folder to keep the network's output in; empty: it isn't kept."
     )
-    command_line.define_random_seed("Random seed of the search.")
+    kinds.define_random_seed("Random seed of the search.")
     flags.DEFINE_string(
         "output_dir",
         constants.TUNING_DIR,

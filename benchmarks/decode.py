@@ -66,6 +66,7 @@ from speech.decoding.types import LogProbs
 from speech.engines import checkpoints, devices, errors
 from speech.evaluation import error_rates, recognition
 from speech.evaluation.recogniser import on_device
+from speech.flags import kinds
 from speech.networks.config import read_config
 from speech.system import command_line, storage
 from utils import Alphabet, UserError, lines_of
@@ -100,13 +101,13 @@ def define_flags() -> None:
         "Without --arpa: a glob of text to estimate one from, a sentence a line; of LibriSpeech's "
         "transcripts (*.trans.txt) without the ids.",
     )
-    command_line.define_number("alpha", 0.9, "Weight of the language model.", lower_bound=0)
-    command_line.define_number("beta", 1.2, "Bonus of each word in nats.")
-    command_line.define_number(
+    kinds.define_number("alpha", 0.9, "Weight of the language model.", lower_bound=0)
+    kinds.define_number("beta", 1.2, "Bonus of each word in nats.")
+    kinds.define_number(
         "unknown_penalty", 1000, "Nats that a word loses outside the vocabulary.", lower_bound=0
     )
     flags.DEFINE_list("beam_widths", ["100", "500"], "Numbers of prefixes that the beams keep.")
-    command_line.define_integer(
+    kinds.define_integer(
         "rounds", 3, "Number of rounds; the table shows their medians.", lower_bound=1
     )
     command_line.define_logging_flag()

@@ -36,6 +36,7 @@ import constants
 from speech.corpora.formats.librispeech import find_utterances
 from speech.corpora.utterance import Utterance
 from speech.features.front_end import CHUNK_FRAMES, FrontEnd
+from speech.flags import kinds
 from speech.preparation.utterance import prepare_utterance
 from speech.preparation.write_shards import prepare
 from speech.shards.index import ShardSettings
@@ -44,17 +45,15 @@ from utils import ENGLISH
 
 FLAGS = flags.FLAGS
 command_line.define_logging_flag()
-command_line.define_paths("files_path", None, "Folders in LibriSpeech's layout.", required=True)
-command_line.define_integer("utterances", 150, "Recordings, spread over the corpus.", lower_bound=1)
-command_line.define_integer(
-    "copies", 8, "Times that all but the original go through them.", lower_bound=1
-)
+kinds.define_paths("files_path", None, "Folders in LibriSpeech's layout.", required=True)
+kinds.define_integer("utterances", 150, "Recordings, spread over the corpus.", lower_bound=1)
+kinds.define_integer("copies", 8, "Times that all but the original go through them.", lower_bound=1)
 flags.DEFINE_string(
     "scratch",
     None,
     "Where shards are written. /dev/shm leaves the disk out. Default: the system's.",
 )
-command_line.define_integer("rounds", 5, "Rounds; the table shows their medians.", lower_bound=1)
+kinds.define_integer("rounds", 5, "Rounds; the table shows their medians.", lower_bound=1)
 
 SETTINGS = ShardSettings(
     front_end=FrontEnd(),

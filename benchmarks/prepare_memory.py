@@ -20,13 +20,14 @@ import psutil
 from absl import flags
 
 from speech.corpora.formats.librispeech import find_utterances
+from speech.flags import kinds
 from speech.system import command_line
 
 FLAGS = flags.FLAGS
 command_line.define_logging_flag()
-command_line.define_paths("files_path", None, "Folders in LibriSpeech's layout.", required=True)
+kinds.define_paths("files_path", None, "Folders in LibriSpeech's layout.", required=True)
 flags.DEFINE_list("utterances", ["2000", "20000"], "Numbers of utterances of the corpora.")
-command_line.define_integer(
+kinds.define_integer(
     "workers", os.cpu_count(), "Worker processes of prepare_libri.py.", lower_bound=1
 )
 flags.DEFINE_string("scratch", None, "Folder for the shards. Default: the system's.")

@@ -33,6 +33,7 @@ import tensorflow as tf
 from absl import flags, logging
 from tabulate import tabulate
 
+from speech.flags import kinds
 from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.training_input import TrainingInput, training_input_fn
 from speech.layers.basic import Dropout
@@ -73,14 +74,12 @@ Batch = tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]
 def define_flags() -> None:
     flags.DEFINE_string("files_path", None, "Folder of speech in LibriSpeech's layout.")
     flags.DEFINE_string("data", None, "Shards to read instead, a glob or gs:// glob.")
-    command_line.define_integer(
-        "batch_size", constants.TRAIN_BATCH_SIZE, "Utterances.", lower_bound=1
-    )
-    command_line.define_integer("batches", 30, "Batches per round.", lower_bound=1)
-    command_line.define_integer(
+    kinds.define_integer("batch_size", constants.TRAIN_BATCH_SIZE, "Utterances.", lower_bound=1)
+    kinds.define_integer("batches", 30, "Batches per round.", lower_bound=1)
+    kinds.define_integer(
         "rounds", 3, "Number of rounds; the table shows their medians.", lower_bound=1
     )
-    command_line.define_number(
+    kinds.define_number(
         "tpu_step_ms",
         29.5,
         "Training step of the default network at a batch of 32 on one v5e core, as the compiler "

@@ -56,6 +56,7 @@ from speech.audio import find, reader
 from speech.corpora.formats import registry
 from speech.evaluation import error_rates
 from speech.features.front_end import NONE, UTTERANCE, FrontEnd
+from speech.flags import kinds
 from speech.networks.config import (
     ModelConfig,
     NetworkConfig,
@@ -124,18 +125,16 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "files_path", None, "A corpus of any format, or a folder of audio.", required=True
     )
-    command_line.define_paths("model", [], "Model directories, SavedModels or .tflite files.")
+    kinds.define_paths("model", [], "Model directories, SavedModels or .tflite files.")
     flags.DEFINE_string("scorer", None, "Language model of build_lm.py. Default: none.")
-    command_line.define_integer(
+    kinds.define_integer(
         "beam_width", constants.BEAM_WIDTH, "Beam width, see eval.py.", lower_bound=1
     )
-    command_line.define_integer(
-        "utterances", 20, "Recordings taken, over the corpus.", lower_bound=1
-    )
-    command_line.define_integer(
+    kinds.define_integer("utterances", 20, "Recordings taken, over the corpus.", lower_bound=1)
+    kinds.define_integer(
         "rounds", 3, "Number of rounds; the table shows their medians.", lower_bound=1
     )
-    command_line.define_integer("core", 0, "Processor core to use.", lower_bound=0)
+    kinds.define_integer("core", 0, "Processor core to use.", lower_bound=0)
     command_line.define_logging_flag()
 
 

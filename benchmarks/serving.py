@@ -30,6 +30,7 @@ from absl import flags, logging
 
 import constants
 from speech.audio.find import find_audio_files
+from speech.flags import kinds
 from speech.system import command_line
 from utils import UserError, lines_of
 
@@ -45,16 +46,12 @@ MEMORY = "process_resident_memory_bytes"
 def define_flags() -> None:
     flags.DEFINE_string("model", constants.MODEL_DIR, "Model, see serve.py --models.")
     flags.DEFINE_string("scorer", None, "Language model, see serve.py --scorers.")
-    command_line.define_paths(
-        "files_path", [], "Recordings: files, folders or patterns, by commas."
-    )
-    command_line.define_integer("recordings", 50, "Maximum number of recordings.", lower_bound=1)
-    command_line.define_integer("clients", 50, "Number of simultaneous requests.", lower_bound=1)
-    command_line.define_number(
-        "seconds", 60, "Seconds during which requests are started.", lower_bound=1
-    )
-    command_line.define_integer("batch_size", 16, "Batch size of the server.", lower_bound=2)
-    command_line.define_integer(
+    kinds.define_paths("files_path", [], "Recordings: files, folders or patterns, by commas.")
+    kinds.define_integer("recordings", 50, "Maximum number of recordings.", lower_bound=1)
+    kinds.define_integer("clients", 50, "Number of simultaneous requests.", lower_bound=1)
+    kinds.define_number("seconds", 60, "Seconds during which requests are started.", lower_bound=1)
+    kinds.define_integer("batch_size", 16, "Batch size of the server.", lower_bound=2)
+    kinds.define_integer(
         "beam_width", constants.BEAM_WIDTH, "Beam width of the server.", lower_bound=1
     )
     command_line.define_logging_flag()

@@ -44,6 +44,7 @@ from absl import flags, logging
 from model import model_fn_builder
 from speech.engines import errors
 from speech.features.front_end import FrontEnd
+from speech.flags import kinds
 from speech.layers.convolutions import convolutions
 from speech.layers.ctc_loss import ctc_loss
 from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig
@@ -68,9 +69,9 @@ GRADIENT_TOLERANCE = 1e-2
 
 
 def define_flags() -> None:
-    command_line.define_integer("batch_size", 16, "Utterances per batch.", lower_bound=1)
-    command_line.define_integer("frames", 800, "Frames of every utterance.", lower_bound=500)
-    command_line.define_integer(
+    kinds.define_integer("batch_size", 16, "Utterances per batch.", lower_bound=1)
+    kinds.define_integer("frames", 800, "Frames of every utterance.", lower_bound=500)
+    kinds.define_integer(
         "rounds", 5, "Number of rounds; the table shows their medians.", lower_bound=1
     )
     command_line.define_logging_flag()

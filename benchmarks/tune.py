@@ -38,6 +38,7 @@ from speech.engines import checkpoints, devices, errors
 from speech.evaluation import recognition, tuning
 from speech.evaluation.recogniser import Recogniser, on_device
 from speech.evaluation.trials import Weights
+from speech.flags import kinds
 from speech.networks.config import ModelConfig, NetworkConfig, read_config
 from speech.shards.shard_set import ShardSet
 from speech.system import command_line
@@ -54,14 +55,12 @@ def define_flags() -> None:
     flags.DEFINE_string("model_dir", constants.MODEL_DIR, "Model directory.")
     flags.DEFINE_string("dev_data", constants.DEV_DATA, "Shards of the development set.")
     flags.DEFINE_string("scorer", f"{constants.LM_DIR}/{constants.SCORER_FILE}", "Language model.")
-    command_line.define_integer(
+    kinds.define_integer(
         "beam_width", constants.BEAM_WIDTH, "Prefixes that the beam keeps.", lower_bound=1
     )
-    command_line.define_integer("eval_batch_size", 8, "Utterances per batch.", lower_bound=1)
-    command_line.define_integer(
-        "trials", 20, "Of a round, of which the mean counts.", lower_bound=1
-    )
-    command_line.define_integer(
+    kinds.define_integer("eval_batch_size", 8, "Utterances per batch.", lower_bound=1)
+    kinds.define_integer("trials", 20, "Of a round, of which the mean counts.", lower_bound=1)
+    kinds.define_integer(
         "rounds", 3, "Number of rounds; the table shows their medians.", lower_bound=1
     )
     command_line.define_logging_flag()

@@ -30,6 +30,7 @@ from corpus_folder import create, is_complete
 from synthesizer import Synthesizer, to_corpus_rate
 
 import constants
+from speech.flags import kinds
 from speech.system import command_line
 from utils import UserError, lines_of
 
@@ -260,19 +261,13 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "sentences", "examples/commands/input.txt", "Text file with one sentence per line."
     )
-    command_line.define_choice(
-        "language", "en", sorted(VOICES), "Language of the sentences and voices."
-    )
-    command_line.define_choice("layout", CSV, LAYOUTS, "Layout of the corpus.")
+    kinds.define_choice("language", "en", sorted(VOICES), "Language of the sentences and voices.")
+    kinds.define_choice("layout", CSV, LAYOUTS, "Layout of the corpus.")
     flags.DEFINE_string("corpus_dir", "demo/commands/corpus", "Folder of the corpus.")
-    command_line.define_integer(
-        "train_utterances", 400, "Number of training utterances.", lower_bound=1
-    )
-    command_line.define_integer(
-        "dev_utterances", 40, "Number of development utterances.", lower_bound=1
-    )
-    command_line.define_integer("test_utterances", 40, "Number of test utterances.", lower_bound=1)
-    command_line.define_random_seed("Seed of sentences, voices, rates and pitches.")
+    kinds.define_integer("train_utterances", 400, "Number of training utterances.", lower_bound=1)
+    kinds.define_integer("dev_utterances", 40, "Number of development utterances.", lower_bound=1)
+    kinds.define_integer("test_utterances", 40, "Number of test utterances.", lower_bound=1)
+    kinds.define_random_seed("Seed of sentences, voices, rates and pitches.")
     command_line.define_logging_flag()
 
 

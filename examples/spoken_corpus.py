@@ -24,6 +24,7 @@ from corpus_folder import create, is_complete
 from synthesizer import Synthesizer, to_corpus_rate
 
 import constants
+from speech.flags import kinds
 from speech.system import command_line
 from utils import UserError
 
@@ -257,16 +258,14 @@ def write_corpus(corpus_dir: Path, settings: Settings) -> None:
 def define_flags() -> None:
     """Defines the flags. Not at import, where they could meet those of another program's module."""
     flags.DEFINE_string("corpus_dir", "demo/corpus", "Folder of the corpus.")
-    command_line.define_integer(
-        "train_utterances", 2000, "Number of training utterances.", lower_bound=1
-    )
-    command_line.define_integer(
+    kinds.define_integer("train_utterances", 2000, "Number of training utterances.", lower_bound=1)
+    kinds.define_integer(
         "dev_utterances", 100, "Number of utterances of the split dev.", lower_bound=1
     )
-    command_line.define_integer(
+    kinds.define_integer(
         "test_utterances", 200, "Number of utterances of the split test.", lower_bound=1
     )
-    command_line.define_random_seed("Seed of sentences, rates and pitches.")
+    kinds.define_random_seed("Seed of sentences, rates and pitches.")
     command_line.define_logging_flag()
 
 

@@ -22,7 +22,8 @@ from speech.evaluation.results import Result, Summary
 from speech.evaluation.sweeps import BeamPoint, WeightPoint
 from speech.networks.config import ModelConfig
 from speech.shards.shard_set import ShardSet
-from speech.system import command_line, storage
+from speech.system import storage
+from speech.system.progress_bar import progress_bar
 from utils import UserError
 
 
@@ -186,7 +187,7 @@ def sweep(
     alphabet, settings, scorer = decoding.decoder.alphabet, decoding.settings, decoding.scorer
     total = len({*sweeps.BEAM_WIDTHS, settings.beam_width})
     total += len(sweeps.ALPHAS) * len(sweeps.BETAS) if scorer else 0
-    with command_line.progress_bar(total, " settings") as bar:
+    with progress_bar(total, " settings") as bar:
         beams = sweeps.beam_points(outputs, alphabet, settings, scorer, bar.update)
         if not scorer:
             return beams, []

@@ -24,7 +24,8 @@ from speech.evaluation.bootstrap import paired_difference
 from speech.evaluation.network_output import NetworkOutput
 from speech.evaluation.results import format_interval
 from speech.evaluation.trials import TRIALS_FILE, Trial, Weights, best_of, format_trial
-from speech.system import command_line, storage
+from speech.system import storage
+from speech.system.progress_bar import progress_bar
 from utils import UserError
 
 WER = "wer"
@@ -138,7 +139,7 @@ def run_trials(
         Weights(constants.LM_ALPHA, constants.LM_BETA),
         Weights(0.0, 0.0),
     ]
-    bar = command_line.progress_bar(settings.trials, "trial")
+    bar = progress_bar(settings.trials, "trial")
     # A signal ends the search, and what it has found is kept.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with bar, contextlib.suppress(KeyboardInterrupt):

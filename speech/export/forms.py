@@ -10,7 +10,8 @@ from speech.export.description import Description
 from speech.export.model_card import Form
 from speech.export.rates import Rates
 from speech.shards.shard_set import ShardSet
-from speech.system import command_line, storage
+from speech.system import storage
+from speech.system.progress_bar import progress_bar
 
 CHECKPOINT, SAVED_MODEL = "checkpoint", "saved_model"
 
@@ -62,6 +63,6 @@ def measure(
     models = {CHECKPOINT: loading.load(model_dir, checkpoint)}
     for form in forms:
         models[form.name] = loading.load(storage.join(folder, form.path))
-    with command_line.progress_bar(test.index.records, " utterances") as bar:
+    with progress_bar(test.index.records, " utterances") as bar:
         found = rates.measure(models, test, bar.update)
     return [Form(CHECKPOINT, "", size), *forms], found

@@ -9,34 +9,34 @@ import constants
 from speech.augmentation.waveform import NO_COPIES
 from speech.corpora import splits
 from speech.corpora.formats import commands, registry
-from speech.flags import preparation
+from speech.flags import kinds, preparation
 from speech.flags.rules import Rule, check_rules
 from speech.flags.transcripts import rules_from_flags
 from speech.preparation import corpus_stats
 from speech.preparation.sets import SETS, CorpusSettings, Source
 from speech.shards.index import ShardSettings
 from speech.shards.paths import index_path
-from speech.system import command_line, storage
+from speech.system import storage
 from utils import Alphabet, UserError
 
 
 def define_corpus_flags() -> None:
     """Defines the flags of the corpus and of the names of its shards."""
-    command_line.define_paths(
+    kinds.define_paths(
         "files_path",
         [],
         "Tables or folders, local or gs://, merged into one set, or divided by --split.",
     )
-    command_line.define_paths("train_files", [], "Tables or folders of the training set.")
-    command_line.define_paths("dev_files", [], "Tables or folders of the development set.")
-    command_line.define_paths("test_files", [], "Tables or folders of the test set.")
+    kinds.define_paths("train_files", [], "Tables or folders of the training set.")
+    kinds.define_paths("dev_files", [], "Tables or folders of the development set.")
+    kinds.define_paths("test_files", [], "Tables or folders of the test set.")
     flags.DEFINE_string(
         "split",
         None,
         "Percentages of --files_path for training, development and test set, e.g. 70/20/10; the "
         "sets share no speaker.",
     )
-    command_line.define_choice(
+    kinds.define_choice(
         "format", None, list(registry.FORMATS), "Format of the corpus. Default: detected."
     )
     flags.DEFINE_string(

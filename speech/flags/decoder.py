@@ -6,19 +6,17 @@ from absl import flags
 
 import constants
 from speech.decoding.beam_search import DEFAULTS, BeamSettings, parse_hot_word
-from speech.system import command_line
+from speech.flags import kinds
 from utils import UserError
 
 
 def define_decoder_flags() -> None:
     """Defines the flags of the scorer and of the search; names and defaults are DeepSpeech's."""
     flags.DEFINE_string("scorer", None, "Scorer that build_lm.py made; default: none.")
-    command_line.define_number(
+    kinds.define_number(
         "lm_alpha", None, "Weight of the language model; default: the scorer's.", lower_bound=0
     )
-    command_line.define_number(
-        "lm_beta", None, "Bonus of each word, in nats; default: the scorer's."
-    )
+    kinds.define_number("lm_beta", None, "Bonus of each word, in nats; default: the scorer's.")
     flags.DEFINE_list(
         "hot_words", [], "Words to favour, each with its bonus in nats: word:7.5,other:3"
     )
@@ -27,14 +25,14 @@ def define_decoder_flags() -> None:
 
 def define_search_flags() -> None:
     """Defines the flags of the search alone, without weights and hot words."""
-    command_line.define_integer(
+    kinds.define_integer(
         "beam_width",
         constants.BEAM_WIDTH,
         "Number of prefixes that the beam search keeps.",
         lower_bound=1,
         upper_bound=constants.LARGEST_BEAM_WIDTH,
     )
-    command_line.define_number(
+    kinds.define_number(
         "cutoff_prob",
         DEFAULTS.cutoff_prob,
         "Sum of probabilities after which the search tries no further classes at an output, above "
@@ -42,13 +40,13 @@ def define_search_flags() -> None:
         lower_bound=0,
         upper_bound=1,
     )
-    command_line.define_integer(
+    kinds.define_integer(
         "cutoff_top_n",
         DEFAULTS.cutoff_top_n,
         "Maximum number of classes that the search tries at an output, the most probable first.",
         lower_bound=1,
     )
-    command_line.define_number(
+    kinds.define_number(
         "unknown_penalty",
         DEFAULTS.unknown_penalty,
         "Penalty of a word outside the scorer's vocabulary, in nats; long words lose more.",

@@ -4,9 +4,6 @@ from absl import flags
 
 from speech.export.description import Naming
 
-# The flags that are defined here are the door's: its --help lists them.
-flags.disclaim_key_flags()
-
 
 def define_naming_flags() -> None:
     for name, meaning in (

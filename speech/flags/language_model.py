@@ -6,11 +6,12 @@ from absl import flags
 
 import constants
 from speech.decoding import scorer
+from speech.flags import kinds
 from speech.flags.rules import check_rules
 from speech.flags.transcripts import alphabet_from_flags, rules_from_flags
 from speech.language_model import builder, kenlm_programs
 from speech.language_model.kenlm_programs import Estimation, Packing
-from speech.system import command_line, storage
+from speech.system import storage
 
 # Flags of the estimation, which don't apply to --input_arpa.
 FLAGS_OF_ESTIMATION = (
@@ -29,13 +30,13 @@ FLAGS_OF_ESTIMATION = (
 
 def define_text_flags() -> None:
     """Defines the flags of the text, the vocabulary and the folder of the model."""
-    command_line.define_paths(
+    kinds.define_paths(
         "input_txt",
         [],
         "Text files, plain or gzipped, with one sentence per line; also LibriSpeech's *.trans.txt, "
         "folders of them, and tables of other corpora (.csv, .tsv, .json).",
     )
-    command_line.define_paths(
+    kinds.define_paths(
         "exclude_txt",
         [],
         "Files of the same kinds with transcripts to exclude, such as the test set's: a line that "
@@ -47,7 +48,7 @@ def define_text_flags() -> None:
         "Existing n-gram model to use instead of text: an ARPA file, plain or gzipped.",
     )
     flags.DEFINE_string("output_dir", constants.LM_DIR, "Local folder of the model.")
-    command_line.define_integer(
+    kinds.define_integer(
         "top_k", constants.LM_TOP_K, "Size of the vocabulary: the most frequent words."
     )
     flags.DEFINE_bool(
@@ -70,7 +71,7 @@ def define_kenlm_flags() -> None:
         None,
         "Folder with KenLM's lmplz and build_binary. Default: that of make kenlm, else the PATH.",
     )
-    command_line.define_integer(
+    kinds.define_integer(
         "arpa_order",
         constants.ARPA_ORDER,
         "Order of the model: words of the longest n-grams.",
@@ -91,20 +92,20 @@ def define_kenlm_flags() -> None:
         False,
         "Fixed discounts for text that is too small or too regular to estimate them.",
     )
-    command_line.define_choice(
+    kinds.define_choice(
         "binary_type",
         constants.BINARY_TYPE,
         kenlm_programs.BINARY_TYPES,
         "Data structure of lm.binary.",
     )
-    command_line.define_integer(
+    kinds.define_integer(
         "binary_a_bits",
         constants.BINARY_A_BITS,
         "Maximum bits of the array that compresses a trie's pointers.",
         lower_bound=0,
         upper_bound=255,
     )
-    command_line.define_integer(
+    kinds.define_integer(
         "binary_q_bits",
         constants.BINARY_Q_BITS,
         "Bits of a trie's probabilities.",
@@ -120,10 +121,10 @@ def define_scorer_flags() -> None:
         None,
         f"Path of the scorer file; empty: none. Default: {constants.SCORER_FILE} in --output_dir.",
     )
-    command_line.define_number(
+    kinds.define_number(
         "default_alpha", constants.LM_ALPHA, "Default weight of the language model in the scorer."
     )
-    command_line.define_number(
+    kinds.define_number(
         "default_beta", constants.LM_BETA, "Default reward of each word in the scorer."
     )
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from absl import flags, logging
 
 import constants
-from speech.flags import preparation
+from speech.flags import kinds, preparation
 from speech.flags.rules import check_rules
 from speech.preparation import corpus_stats
 from speech.shards.paths import index_path
-from speech.system import command_line, storage
+from speech.system import storage
 from utils import UserError
 
 
@@ -44,7 +44,7 @@ def define_librispeech_flags() -> None:
         "Splits to download from LibriSpeech's site, check and unpack, e.g. train-clean-100, "
         "instead of preparing.",
     )
-    command_line.define_paths(
+    kinds.define_paths(
         "files_path",
         None,
         "Folders of one or several splits, local or gs://, merged into one set. Default: "

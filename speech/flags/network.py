@@ -5,8 +5,8 @@ from typing import Any
 from absl import flags
 
 import constants
+from speech.flags import kinds
 from speech.networks.config import SIZES, NetworkChoice, as_flag
-from speech.system import command_line
 from utils import UserError
 
 # The flags that make a network what it is.
@@ -15,7 +15,7 @@ NETWORK_FLAGS = ("network", *SIZES)
 
 def define_network_flags() -> None:
     """Defines the flags of the network, and those of a step's dropout and precision."""
-    command_line.define_choice(
+    kinds.define_choice(
         "network",
         constants.NETWORK,
         constants.NETWORK_SIZES,
@@ -24,22 +24,22 @@ def define_network_flags() -> None:
     for define, size, meaning in (
         (flags.DEFINE_list, "conv_channels", "Output channels, one number per convolution."),
         (
-            command_line.define_integer,
+            kinds.define_integer,
             "context_size",
             "Frames that a convolution or the first layer sees.",
         ),
-        (command_line.define_integer, "stride_size", "Frames between two outputs."),
-        (command_line.define_integer, "dense_unit_size", "Units of a dense layer."),
-        (command_line.define_integer, "recurrent_layers", "Number of recurrent layers."),
+        (kinds.define_integer, "stride_size", "Frames between two outputs."),
+        (kinds.define_integer, "dense_unit_size", "Units of a dense layer."),
+        (kinds.define_integer, "recurrent_layers", "Number of recurrent layers."),
         (
-            command_line.define_integer,
+            kinds.define_integer,
             "recurrent_unit_size",
             "Units of each direction of a recurrent layer.",
         ),
         (flags.DEFINE_bool, "layer_norm", "Layer normalisation of the dense layers' outputs."),
     ):
         define(size, None, f"{meaning} Default: {_defaults(size)}.")
-    command_line.define_number(
+    kinds.define_number(
         "dropout",
         constants.DROPOUT,
         "Dropout rate of the non-recurrent layers' outputs.",

@@ -10,11 +10,12 @@ from speech.augmentation import waveform
 from speech.augmentation.waveform import Copies
 from speech.features import front_end
 from speech.features.front_end import FrontEnd
+from speech.flags import kinds
 from speech.flags.rules import check_rules
 from speech.preparation.beam import Runner
 from speech.preparation.tasks import ExecutionSettings
 from speech.shards.index import ShardSettings
-from speech.system import command_line, storage
+from speech.system import storage
 from utils import Alphabet, UserError
 
 # Flags that apply only to some kinds of features.
@@ -28,16 +29,16 @@ FLAGS_OF_FEATURES = {
 
 def define_shard_flags() -> None:
     """Defines the flags of shards except for those of `define_front_end_flags`."""
-    command_line.define_integer(
+    kinds.define_integer(
         "partition_size", constants.PARTITION_SIZE, "Utterances per shard.", lower_bound=1
     )
-    command_line.define_integer(
+    kinds.define_integer(
         "starting_position",
         constants.STARTING_POSITION,
         "Corpus position of the first utterance to prepare, in sorted order.",
         lower_bound=0,
     )
-    command_line.define_integer(
+    kinds.define_integer(
         "max_sequence_length",
         constants.MAX_SEQUENCE_LENGTH,
         "Number of frames that records are padded to; longer utterances are skipped. Default for "
@@ -45,7 +46,7 @@ def define_shard_flags() -> None:
         lower_bound=1,
         upper_bound=constants.LONGEST_SEQUENCE,
     )
-    command_line.define_integer(
+    kinds.define_integer(
         "max_label_length",
         constants.MAX_LABEL_LENGTH,
         "Number of labels that records are padded to; longer transcripts are skipped. Default for "
@@ -67,16 +68,16 @@ def define_shard_flags() -> None:
         "--augment='reverb[p=0.5,delay=20~10]' --augment='speed[factor=0.9:1.1]'; see "
         "docs/augmentation.md.",
     )
-    command_line.define_integer(
+    kinds.define_integer(
         "augmented_copies",
         None,
         "Number of augmented copies per utterance. Default with --augment: 1.",
         lower_bound=1,
         upper_bound=constants.MOST_COPIES,
     )
-    command_line.define_random_seed("Seed of the augmented copies.")
+    kinds.define_random_seed("Seed of the augmented copies.")
     flags.DEFINE_bool("strict", False, "Failure at the first unusable utterance.")
-    command_line.define_integer(
+    kinds.define_integer(
         "workers",
         os.cpu_count(),
         "Number of processes.",
@@ -121,35 +122,35 @@ def define_task_flags() -> None:
 
 def define_front_end_flags() -> None:
     """Defines the flags of the front end; see `FrontEnd`."""
-    command_line.define_choice(
+    kinds.define_choice(
         "features",
         front_end.FBANK,
         front_end.FEATURES,
         "Kind of features: log mel filterbank energies, cepstral coefficients, log power spectrum, "
         "or samples.",
     )
-    command_line.define_integer("sample_rate", constants.SAMPLE_RATE, "Sample rate in Hz.")
-    command_line.define_number("winlen", constants.WINDOW_SECONDS, "Length of a frame in seconds.")
-    command_line.define_number(
+    kinds.define_integer("sample_rate", constants.SAMPLE_RATE, "Sample rate in Hz.")
+    kinds.define_number("winlen", constants.WINDOW_SECONDS, "Length of a frame in seconds.")
+    kinds.define_number(
         "winstep", constants.STEP_SECONDS, "Seconds between the starts of two frames."
     )
-    command_line.define_integer(
+    kinds.define_integer(
         "nfft", constants.FFT_SIZE, "Size of the FFT in samples; frames are padded with zeros."
     )
-    command_line.define_integer(
+    kinds.define_integer(
         "nrof_fbanks", constants.MEL_FILTERS, "Number of mel filters of fbank and mfcc."
     )
-    command_line.define_integer(
+    kinds.define_integer(
         "numcep", constants.CEPSTRAL_COEFFICIENTS, "Number of coefficients of mfcc."
     )
-    command_line.define_integer(
+    kinds.define_integer(
         "deltas",
         0,
         "Number of orders of time derivatives that are appended to each frame.",
         lower_bound=0,
         upper_bound=front_end.MOST_DELTAS,
     )
-    command_line.define_choice(
+    kinds.define_choice(
         "normalisation",
         front_end.UTTERANCE,
         front_end.NORMALISATIONS,
@@ -215,11 +216,11 @@ def front_end_from_flags(values: flags.FlagValues) -> FrontEnd:
     Raises:
         UserError: a value is invalid, or a flag doesn't apply to the kind of features.
     """
-    for flag, kinds in FLAGS_OF_FEATURES.items():
-        if values[flag].present and values.features not in kinds:
+    for flag, features in FLAGS_OF_FEATURES.items():
+        if values[flag].present and values.features not in features:
             raise UserError(
                 f"--{flag}={values[flag].value} has no effect on --features={values.features}, "
-                f"only on {', '.join(kinds)}: leave out one of them."
+                f"only on {', '.join(features)}: leave out one of them."
             )
     settings = FrontEnd(
         features=values.features,

@@ -7,24 +7,21 @@ from absl import flags
 import constants
 from speech.decoding.beam_search import BeamSettings
 from speech.flags import decoder as decoder_flags
+from speech.flags import kinds
 from speech.serving.settings import RequestLimits, ServerSettings
-from speech.system import command_line
 from utils import UserError
-
-# The flags that are defined here are the door's: its --help lists them.
-flags.disclaim_key_flags()
 
 HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
 
 def define_serving_flags() -> None:
-    command_line.define_paths(
+    kinds.define_paths(
         "models",
         [constants.MODEL_DIR],
         "Model directories, SavedModels and .tflite files, comma-separated; the first is the "
         "default.",
     )
-    command_line.define_paths("scorers", [], "Language models of build_lm.py, comma-separated.")
+    kinds.define_paths("scorers", [], "Language models of build_lm.py, comma-separated.")
     flags.DEFINE_string(
         "host", "127.0.0.1", "Address to listen at; 0.0.0.0: every address of this machine."
     )
@@ -34,21 +31,21 @@ def define_serving_flags() -> None:
         "Further host names that requests may use, comma-separated: this machine's, or those of a "
         "proxy in front of it. localhost, IP addresses and --host are always allowed.",
     )
-    command_line.define_integer(
+    kinds.define_integer(
         "port", 8080, "Port to listen at; 0: any free port.", lower_bound=0, upper_bound=65535
     )
-    command_line.define_number("max_upload_mb", 100, "Largest recording, in MB.", lower_bound=0.001)
-    command_line.define_number(
+    kinds.define_number("max_upload_mb", 100, "Largest recording, in MB.", lower_bound=0.001)
+    kinds.define_number(
         "max_seconds", 3600, "Longest recording or stream, in seconds.", lower_bound=1
     )
-    command_line.define_paths("test_data", [], "Test shards to browse, comma-separated globs.")
-    command_line.define_paths(
+    kinds.define_paths("test_data", [], "Test shards to browse, comma-separated globs.")
+    kinds.define_paths(
         "audio", [], "Folders with the recordings of the test shards, comma-separated."
     )
-    command_line.define_integer(
+    kinds.define_integer(
         "batch_size", 16, "Most utterances that a model computes at once.", lower_bound=1
     )
-    command_line.define_integer(
+    kinds.define_integer(
         "max_waiting",
         100,
         "Most requests under way or waiting; further ones are answered with 503.",

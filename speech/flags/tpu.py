@@ -7,7 +7,7 @@ from absl import flags
 import constants
 from speech.engines.cluster import MIRRORED, MULTI_WORKER
 from speech.engines.devices import TpuSettings
-from speech.system import command_line
+from speech.flags import kinds
 
 
 def define_tpu_flags() -> None:
@@ -20,7 +20,7 @@ def define_tpu_flags() -> None:
     )
     flags.DEFINE_string("tpu_zone", None, "Zone of a TPU that isn't local, e.g. us-central1-b.")
     flags.DEFINE_string("gcp_project", None, "Project of a TPU that isn't local.")
-    command_line.define_integer(
+    kinds.define_integer(
         "num_tpu_cores", constants.NUM_TPU_CORES, "Number of the TPU's cores.", lower_bound=1
     )
 
@@ -38,7 +38,7 @@ def tpu_from_flags(values: Any) -> TpuSettings:
 
 def define_distribution_flag() -> None:
     """Defines the flag that trains on several devices without a TPU."""
-    command_line.define_choice(
+    kinds.define_choice(
         "distribution",
         None,
         [MIRRORED, MULTI_WORKER],

@@ -7,6 +7,7 @@ from absl import flags
 import constants
 from speech.engines.devices import check_divisible
 from speech.features.front_end import FrontEnd
+from speech.flags import kinds
 from speech.flags.network import NETWORK_FLAGS, define_network_flags, network_from_flags
 from speech.networks.config import (
     ModelConfig,
@@ -15,7 +16,6 @@ from speech.networks.config import (
     read_config,
 )
 from speech.shards.shard_set import ShardSet, find_shards
-from speech.system import command_line
 from speech.tpu.check import CheckSettings
 from speech.tpu.estimate import TOPOLOGIES
 from speech.tpu.table import BatchShape
@@ -31,13 +31,13 @@ def define_tpu_check_flags() -> None:
         None,
         "Shards whose longest lengths a batch has; default: the limits of prepare_libri.py.",
     )
-    command_line.define_choices("topology", list(TOPOLOGIES), TOPOLOGIES, "TPUs to compile for.")
+    kinds.define_choices("topology", list(TOPOLOGIES), TOPOLOGIES, "TPUs to compile for.")
     flags.DEFINE_list(
         "train_batch_size",
         [str(constants.TRAIN_BATCH_SIZE)],
         "Utterances of a step over all cores; several sizes make several tables.",
     )
-    command_line.define_integer(
+    kinds.define_integer(
         "num_tpu_cores", constants.NUM_TPU_CORES, "Cores that share a batch.", lower_bound=1
     )
     flags.DEFINE_bool("find_batch", False, "Also search for the largest batch that fits a core.")

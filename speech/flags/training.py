@@ -7,6 +7,7 @@ from absl import flags
 import constants
 from speech.engines import checkpoints
 from speech.engines.engine import RunSettings
+from speech.flags import kinds
 from speech.flags.network import define_network_flags, network_from_flags
 from speech.flags.tpu import define_distribution_flag, define_tpu_flags, tpu_from_flags
 from speech.networks.config import SCHEDULES, TrainingConfig
@@ -57,7 +58,7 @@ def _define_data_flags() -> None:
     flags.DEFINE_bool(
         "sorta_grad", False, "Short utterances first in the first epoch (arXiv 1512.02595)."
     )
-    command_line.define_integer(
+    kinds.define_integer(
         "shuffle_buffer_size",
         None,
         "Utterances shuffled at a time; default: as many as fit into "
@@ -67,26 +68,26 @@ def _define_data_flags() -> None:
 
 
 def _define_loop_flags() -> None:
-    command_line.define_number(
+    kinds.define_number(
         "max_epochs",
         constants.MAX_EPOCHS,
         "Number of passes over the training data.",
         lower_bound=0,
         upper_bound=constants.MOST_EPOCHS,
     )
-    command_line.define_integer(
+    kinds.define_integer(
         "train_steps",
         None,
         "Total number of steps, instead of --max_epochs.",
         lower_bound=1,
     )
-    command_line.define_integer(
+    kinds.define_integer(
         "eval_steps",
         None,
         "Steps between two evaluations on the development set; default: an epoch.",
         lower_bound=1,
     )
-    command_line.define_choice(
+    kinds.define_choice(
         "best_by",
         "wer",
         METRICS,
@@ -98,7 +99,7 @@ def _define_loop_flags() -> None:
         "Checkpoints to average at the end: the number of the last ones, as in 5, or a weight for "
         "each, newest first, as in 3,2,1. eval.py --checkpoint=average uses the average.",
     )
-    command_line.define_integer(
+    kinds.define_integer(
         "max_bad_steps",
         constants.MAX_BAD_STEPS,
         "Number of steps with a loss that isn't finite that may be skipped; one more ends the "
@@ -108,35 +109,35 @@ def _define_loop_flags() -> None:
 
 
 def _define_optimisation_flags() -> None:
-    command_line.define_number(
+    kinds.define_number(
         "learning_rate", constants.LEARNING_RATE, "Peak learning rate of Adam.", lower_bound=0
     )
-    command_line.define_choice(
+    kinds.define_choice(
         "learning_rate_schedule",
         constants.LEARNING_RATE_SCHEDULE,
         SCHEDULES,
         "Course of the learning rate: multiplied by --learning_rate_decay_factor after every "
         "epoch, along a cosine to 0 at the last step, or constant.",
     )
-    command_line.define_integer(
+    kinds.define_integer(
         "warmup_steps",
         0,
         "Number of steps in which the learning rate rises from 0.",
         lower_bound=0,
     )
-    command_line.define_number(
+    kinds.define_number(
         "learning_rate_decay_factor",
         constants.LEARNING_RATE_DECAY_FACTOR,
         "Factor on the learning rate after every epoch (exponential).",
         lower_bound=0,
     )
-    command_line.define_number(
+    kinds.define_number(
         "clip_gradients",
         constants.CLIP_GRADIENTS,
         "Largest norm of the gradient; 0: unclipped.",
         lower_bound=0,
     )
-    command_line.define_random_seed("Seed of weights, order and dropout.")
+    kinds.define_random_seed("Seed of weights, order and dropout.")
 
 
 def define_early_stopping_flags() -> None:
@@ -144,13 +145,13 @@ def define_early_stopping_flags() -> None:
     flags.DEFINE_bool(
         "early_stop", False, "Early stopping when the development set's loss doesn't improve."
     )
-    command_line.define_number(
+    kinds.define_number(
         "es_epochs",
         constants.ES_EPOCHS,
         "Epochs without a better loss after which training stops.",
         lower_bound=0,
     )
-    command_line.define_number(
+    kinds.define_number(
         "es_min_delta",
         constants.ES_MIN_DELTA,
         "Difference by which a loss must be lower to be better.",
@@ -161,13 +162,13 @@ def define_early_stopping_flags() -> None:
         False,
         "Lower learning rate when the development set's loss doesn't improve.",
     )
-    command_line.define_number(
+    kinds.define_number(
         "plateau_epochs",
         constants.PLATEAU_EPOCHS,
         "Epochs without a better loss after which the learning rate is lowered.",
         lower_bound=0,
     )
-    command_line.define_number(
+    kinds.define_number(
         "plateau_reduction",
         constants.PLATEAU_REDUCTION,
         "Factor on the learning rate then.",
@@ -177,21 +178,21 @@ def define_early_stopping_flags() -> None:
 
 
 def _define_run_flags() -> None:
-    command_line.define_batch_size("train_batch_size", constants.TRAIN_BATCH_SIZE)
-    command_line.define_batch_size("eval_batch_size", constants.EVAL_BATCH_SIZE)
-    command_line.define_integer(
+    kinds.define_batch_size("train_batch_size", constants.TRAIN_BATCH_SIZE)
+    kinds.define_batch_size("eval_batch_size", constants.EVAL_BATCH_SIZE)
+    kinds.define_integer(
         "iterations_per_loop",
         constants.ITERATIONS_PER_LOOP,
         "Steps that a TPU takes by itself; --save_checkpoints_steps is a multiple of it.",
         lower_bound=1,
     )
-    command_line.define_integer(
+    kinds.define_integer(
         "save_checkpoints_steps",
         constants.SAVE_CHECKPOINTS_STEPS,
         "Steps between two checkpoints.",
         lower_bound=1,
     )
-    command_line.define_integer(
+    kinds.define_integer(
         "keep_checkpoint_max",
         constants.KEEP_CHECKPOINT_MAX,
         "Number of checkpoints kept.",
@@ -206,7 +207,7 @@ def _define_start_flags() -> None:
         None,
         "Folder or checkpoint of a trained model, with whose variables the new model starts.",
     )
-    command_line.define_integer(
+    kinds.define_integer(
         "drop_layers",
         0,
         "Number of last layers that aren't loaded from --init_checkpoint.",

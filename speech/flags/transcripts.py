@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from speech.system import command_line
+from speech.flags import kinds
 from speech.text import alphabets, transcripts
 from speech.text.transcripts import TranscriptRules
 from utils import Alphabet
@@ -16,7 +16,7 @@ def define_transcript_flags() -> None:
         "Language, a code of ISO 639, whose rules normalise case and punctuation; "
         f"{', '.join(transcripts.LANGUAGES)} also have an alphabet. Default: no normalisation.",
     )
-    command_line.define_choice(
+    kinds.define_choice(
         "unicode_form",
         transcripts.FORMS[0],
         transcripts.FORMS,

@@ -35,7 +35,7 @@ from speech.preparation.write_shards import write_shard
 from speech.shards.index import Index, ShardSettings
 from speech.shards.paths import index_path, run_folder, shard_path
 from speech.system import storage
-from speech.system.command_line import progress_bar
+from speech.system.progress_bar import progress_bar
 from utils import UserError, lines_of
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from speech.preparation.utterance import (
 )
 from speech.shards.index import ShardSettings, histogram
 from speech.system import storage
-from speech.system.command_line import progress_bar
+from speech.system.progress_bar import progress_bar
 from speech.text.characters import in_utf8
 from utils import UserError
 

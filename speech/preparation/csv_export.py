@@ -26,8 +26,8 @@ from speech.preparation.utterance import (
     require_transcript,
 )
 from speech.system import storage
-from speech.system.command_line import progress_bar
 from speech.system.lock import exclusive
+from speech.system.progress_bar import progress_bar
 from speech.text.characters import in_utf8
 from utils import UserError, is_number
 

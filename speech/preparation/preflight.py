@@ -27,7 +27,7 @@ from speech.preparation.preflight_utterance import (
     examine_utterance,
 )
 from speech.shards.index import ShardSettings
-from speech.system.command_line import progress_bar
+from speech.system.progress_bar import progress_bar
 from speech.system.workers import DeadWorkerError, map_in_processes
 from speech.text.characters import isolate, isolate_right_to_left
 from utils import UserError

@@ -32,8 +32,8 @@ from speech.shards.index import (
 from speech.shards.paths import index_path, shard_path
 from speech.shards.records import ShardWriter
 from speech.system import storage
-from speech.system.command_line import progress_bar
 from speech.system.lock import Lock
+from speech.system.progress_bar import progress_bar
 from utils import UserError
 
 

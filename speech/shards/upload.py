@@ -21,8 +21,8 @@ from tqdm import tqdm
 from speech.shards.index import Index, Shard, read_index
 from speech.shards.paths import index_path, lock_path, shard_path, shard_pattern
 from speech.system import bucket, storage
-from speech.system.command_line import progress_bar
 from speech.system.lock import Lock, exclusive
+from speech.system.progress_bar import progress_bar
 from utils import UserError
 
 # Maximum number of objects that the service joins in one request.

@@ -15,7 +15,7 @@ from speech.shards.index import Shard, read_index
 from speech.shards.paths import index_path, shard_path, shard_pattern
 from speech.shards.records import RecordError, read_records
 from speech.system import storage
-from speech.system.command_line import progress_bar
+from speech.system.progress_bar import progress_bar
 from utils import UserError
 
 # Shards read in parallel: enough to keep a disk or a network busy.

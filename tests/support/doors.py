@@ -18,6 +18,7 @@ from speech.engines import errors
 from utils import UserError
 
 ROOT = Path(__file__).parents[2]
+DOORS = sorted(path.stem for path in ROOT.glob("*.py") if "command_line.run(" in path.read_text())
 
 # Doors are forked from a process that has imported what takes longest: TensorFlow's import costs
 # four seconds, and the suite runs more than a hundred doors.

@@ -1,27 +1,13 @@
-"""What every door does alike, shown by small doors of the tests' own."""
+"""What `command_line.run` does for every door, shown by small doors of the tests."""
 
-import importlib
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-from absl import flags
-from doors import ROOT, parsed
-
-import build_lm
-import check_tpu
-import eval as eval_door
-import export
-import prepare_csv
-import prepare_libri
-import serve
-import transcribe
-from speech.system.command_line import LARGEST_SEED
-
-DOORS = [path.stem for path in ROOT.glob("*.py") if "command_line.run(" in path.read_text()]
+from doors import DOORS, ROOT, run_door
 
 DOOR = """
 import signal
@@ -104,70 +90,6 @@ def test_the_logging_flag_sets_how_much_is_said(level: str, said: list[str]) -> 
     assert lines == said
 
 
-@pytest.mark.parametrize("name", DOORS)
-def test_every_choice_of_every_door_is_taken_in_capitals_and_small_letters(name: str) -> None:
-    door = importlib.import_module(name)
-    defined = [parsed(door)[flag] for flag in parsed(door)]
-    choices = {
-        each.name: each.parser.enum_values for each in defined if isinstance(each, flags.EnumFlag)
-    }
-    assert "logging" in choices
-    for flag, values in choices.items():
-        for value in values:
-            for given in (value.upper(), value.lower(), value.title()):
-                assert parsed(door, f"--{flag}={given}")[flag].value == value
-
-
-@pytest.mark.parametrize("name", DOORS)
-def test_numbers_that_can_only_be_a_slip_are_refused_by_every_flag_of_every_door(name: str) -> None:
-    door = importlib.import_module(name)
-    defined = [parsed(door)[flag] for flag in parsed(door)]
-    kinds = (flags.IntegerParser, flags.FloatParser)
-    for flag in (each.name for each in defined if isinstance(each.parser, kinds)):
-        for number in (10**12, 2**63, 10**400, -(10**12)):
-            with pytest.raises(flags.IllegalFlagValueError, match=f"--{flag}={number}"):
-                parsed(door, f"--{flag}={number}")
-
-
-@pytest.mark.parametrize(
-    ("door", "flag", "given", "values"),
-    [
-        (transcribe, "formats", "SRT,Txt", ["srt", "txt"]),
-        (check_tpu, "topology", "V2,v5E", ["v2", "v5e"]),
-        (export, "formats", "TFLite_Int8", ["tflite_int8"]),
-    ],
-)
-def test_several_choices_are_taken_in_either_case_and_others_refused(
-    door: ModuleType, flag: str, given: str, values: list[str]
-) -> None:
-    assert parsed(door, f"--{flag}={given}")[flag].value == values
-    for other in ("", f"{values[0]},x", ","):
-        with pytest.raises(
-            flags.IllegalFlagValueError, match=rf"--{flag}={other}: .*\|{values[0]}|{values[0]}\|"
-        ):
-            parsed(door, f"--{flag}={other}")
-
-
-@pytest.mark.parametrize("name", DOORS)
-def test_no_flag_of_any_door_takes_what_is_no_finite_number(name: str) -> None:
-    door = importlib.import_module(name)
-    defined = [parsed(door)[flag] for flag in parsed(door)]
-    numbers = [each.name for each in defined if isinstance(each.parser, flags.FloatParser)]
-    for flag in numbers:
-        for number in ("nan", "inf", "-inf", "1e999"):
-            with pytest.raises(flags.IllegalFlagValueError, match=f"--{flag}={number}"):
-                parsed(door, f"--{flag}={number}")
-
-
-@pytest.mark.parametrize("name", ["training", "prepare_libri", "prepare_csv", "tune_lm"])
-def test_a_random_seed_has_the_same_bounds_in_every_door(name: str) -> None:
-    door = importlib.import_module(name)
-    assert parsed(door, f"--random_seed={LARGEST_SEED}").random_seed == LARGEST_SEED
-    for seed in (-1, LARGEST_SEED + 1, 1795886922020500156):  # the last one: date +%s%N
-        with pytest.raises(flags.IllegalFlagValueError, match=f"--random_seed={seed}.*range"):
-            parsed(door, f"--random_seed={seed}")
-
-
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_daemon_without_standard_streams_writes_nothing_into_its_files(
     tmp_path: Path, closed: str
@@ -189,32 +111,15 @@ def test_a_daemon_without_standard_streams_writes_nothing_into_its_files(
     assert "Traceback" not in outcome.stderr
 
 
-@pytest.mark.parametrize(
-    ("door", "flag"),
-    [
-        *((prepare_csv, f"{name}_files") for name in ("train", "dev", "test")),
-        (prepare_csv, "files_path"),
-        (prepare_libri, "files_path"),
-        (build_lm, "input_txt"),
-        (build_lm, "exclude_txt"),
-        (eval_door, "test_data"),
-        (eval_door, "audio"),
-        *((serve, name) for name in ("models", "scorers", "test_data", "audio")),
-    ],
-)
-def test_a_path_that_is_there_may_have_commas(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, door: ModuleType, flag: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def documented_flags(door: str) -> set[str]:
+    """Returns the flags of a door that docs/flags.md lists."""
+    page = (ROOT / "docs" / "flags.md").read_text("utf-8")
+    section = page.split(f"## {door}.py\n")[1].split("\n## ")[0]
+    return set(re.findall(r"^\| `--(?:\[no\])?(\w+)`", section, re.MULTILINE))
 
-    def read(value: str) -> list[str]:
-        found: list[str] = getattr(parsed(door, f"--{flag}={value}"), flag)
-        return found
 
-    (tmp_path / "a,b").mkdir()
-    assert read("a,b") == ["a,b"]
-    assert read("a,b/*.tfrecords") == ["a", "b/*.tfrecords"]
-    (tmp_path / "a,b" / "x.tfrecords").touch()
-    assert read("a,b/*.tfrecords") == ["a,b/*.tfrecords"]
-    assert read("a, b,c") == ["a", "b", "c"] and read('"a,b",c') == ["a,b", "c"]
-    assert read("") == []
+@pytest.mark.parametrize("door", DOORS)
+def test_help_of_a_door_lists_every_flag_of_the_door_and_no_library_s(door: str) -> None:
+    text = run_door(f"{door}.py", "--help").stdout
+    listed = set(re.findall(r"^  (?:-\w,)?--(?:\[no\])?(\w+):", text, re.MULTILINE))
+    assert listed == documented_flags(door)

@@ -1,0 +1,114 @@
+"""Kinds of flags, as every door defines them."""
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from absl import flags
+from doors import DOORS, parsed
+
+import build_lm
+import check_tpu
+import eval as eval_door
+import export
+import prepare_csv
+import prepare_libri
+import serve
+import transcribe
+from speech.flags.kinds import LARGEST_SEED
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_every_choice_of_every_door_is_taken_in_capitals_and_small_letters(name: str) -> None:
+    door = importlib.import_module(name)
+    defined = [parsed(door)[flag] for flag in parsed(door)]
+    choices = {
+        each.name: each.parser.enum_values for each in defined if isinstance(each, flags.EnumFlag)
+    }
+    assert "logging" in choices
+    for flag, values in choices.items():
+        for value in values:
+            for given in (value.upper(), value.lower(), value.title()):
+                assert parsed(door, f"--{flag}={given}")[flag].value == value
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_numbers_that_can_only_be_a_slip_are_refused_by_every_flag_of_every_door(name: str) -> None:
+    door = importlib.import_module(name)
+    defined = [parsed(door)[flag] for flag in parsed(door)]
+    kinds = (flags.IntegerParser, flags.FloatParser)
+    for flag in (each.name for each in defined if isinstance(each.parser, kinds)):
+        for number in (10**12, 2**63, 10**400, -(10**12)):
+            with pytest.raises(flags.IllegalFlagValueError, match=f"--{flag}={number}"):
+                parsed(door, f"--{flag}={number}")
+
+
+@pytest.mark.parametrize(
+    ("door", "flag", "given", "values"),
+    [
+        (transcribe, "formats", "SRT,Txt", ["srt", "txt"]),
+        (check_tpu, "topology", "V2,v5E", ["v2", "v5e"]),
+        (export, "formats", "TFLite_Int8", ["tflite_int8"]),
+    ],
+)
+def test_several_choices_are_taken_in_either_case_and_others_refused(
+    door: ModuleType, flag: str, given: str, values: list[str]
+) -> None:
+    assert parsed(door, f"--{flag}={given}")[flag].value == values
+    for other in ("", f"{values[0]},x", ","):
+        with pytest.raises(
+            flags.IllegalFlagValueError, match=rf"--{flag}={other}: .*\|{values[0]}|{values[0]}\|"
+        ):
+            parsed(door, f"--{flag}={other}")
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_no_flag_of_any_door_takes_what_is_no_finite_number(name: str) -> None:
+    door = importlib.import_module(name)
+    defined = [parsed(door)[flag] for flag in parsed(door)]
+    numbers = [each.name for each in defined if isinstance(each.parser, flags.FloatParser)]
+    for flag in numbers:
+        for number in ("nan", "inf", "-inf", "1e999"):
+            with pytest.raises(flags.IllegalFlagValueError, match=f"--{flag}={number}"):
+                parsed(door, f"--{flag}={number}")
+
+
+@pytest.mark.parametrize("name", ["training", "prepare_libri", "prepare_csv", "tune_lm"])
+def test_a_random_seed_has_the_same_bounds_in_every_door(name: str) -> None:
+    door = importlib.import_module(name)
+    assert parsed(door, f"--random_seed={LARGEST_SEED}").random_seed == LARGEST_SEED
+    for seed in (-1, LARGEST_SEED + 1, 1795886922020500156):  # the last one: date +%s%N
+        with pytest.raises(flags.IllegalFlagValueError, match=f"--random_seed={seed}.*range"):
+            parsed(door, f"--random_seed={seed}")
+
+
+@pytest.mark.parametrize(
+    ("door", "flag"),
+    [
+        *((prepare_csv, f"{name}_files") for name in ("train", "dev", "test")),
+        (prepare_csv, "files_path"),
+        (prepare_libri, "files_path"),
+        (build_lm, "input_txt"),
+        (build_lm, "exclude_txt"),
+        (eval_door, "test_data"),
+        (eval_door, "audio"),
+        *((serve, name) for name in ("models", "scorers", "test_data", "audio")),
+    ],
+)
+def test_a_path_that_is_there_may_have_commas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, door: ModuleType, flag: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def read(value: str) -> list[str]:
+        found: list[str] = getattr(parsed(door, f"--{flag}={value}"), flag)
+        return found
+
+    (tmp_path / "a,b").mkdir()
+    assert read("a,b") == ["a,b"]
+    assert read("a,b/*.tfrecords") == ["a", "b/*.tfrecords"]
+    (tmp_path / "a,b" / "x.tfrecords").touch()
+    assert read("a,b/*.tfrecords") == ["a,b/*.tfrecords"]
+    assert read("a, b,c") == ["a", "b", "c"] and read('"a,b",c') == ["a,b", "c"]
+    assert read("") == []
