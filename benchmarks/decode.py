@@ -176,7 +176,7 @@ def language_model(alphabet: Alphabet, folder: str) -> Language:
 def estimated(pattern: str, folder: str) -> str:
     """Estimates a language model from the text; returns the path of its ARPA file."""
     counts, sentences = NgramCounts(ORDER), 0
-    for path in sorted(glob.glob(storage.meant(pattern), recursive=True)):
+    for path in sorted(glob.glob(storage.resolve_pattern(pattern), recursive=True)):
         for line in lines_of(Path(path).read_text(encoding="utf-8").lower()):
             words = line.split()[path.endswith(TRANSCRIPTS) :]
             counts.add_raw_counts_from_line(" ".join(words))

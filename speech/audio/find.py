@@ -53,7 +53,7 @@ def _files_of(argument: str) -> list[str]:
             return named or _files_below(argument)
         if named := named or _audio_below(argument):
             return named
-        files = list(storage.sizes(storage.meant(argument)))
+        files = list(storage.sizes(storage.resolve_pattern(argument)))
     elif os.path.isdir(argument):
         return _files_below(argument)
     elif os.path.exists(argument):
@@ -61,7 +61,7 @@ def _files_of(argument: str) -> list[str]:
     elif not glob.has_magic(argument):
         raise UserError(f"{argument or repr(argument)} doesn't exist: {REMEDY}")
     else:
-        matches = glob.glob(storage.meant(argument), recursive=True)
+        matches = glob.glob(storage.resolve_pattern(argument), recursive=True)
         files = [path for path in matches if not os.path.isdir(path)]
         for folder in set(matches) - set(files):
             files += _audio_below(folder)

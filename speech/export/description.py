@@ -54,7 +54,7 @@ class Description:
             UserError: the text isn't a description of this format.
         """
         remedy = "export the model again, with this version of the program"
-        with typed_json.explained(path, "an exported model's description", remedy):
+        with typed_json.explain_errors(path, "an exported model's description", remedy):
             content = typed_json.parse_object(text)
             typed_json.check_format(content, DESCRIPTION_FORMAT)
             file = typed_json.read(_DescriptionFile, content, "description")

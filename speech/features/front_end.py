@@ -143,7 +143,7 @@ class FrontEnd:
     def from_json(cls, content: Any) -> "FrontEnd":
         """Reads the front end from the JSON of an index or a model, also of the first version."""
         return typed_json.read(
-            cls, typed_json.renamed(content, {"bins": "mel_filters"}), "front_end"
+            cls, typed_json.rename_fields(content, {"bins": "mel_filters"}), "front_end"
         )
 
     @property

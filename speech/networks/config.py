@@ -201,7 +201,7 @@ class ModelConfig:
     def from_json(cls, text: str, path: str) -> "ModelConfig":
         """Parses a config; raises a UserError that names `path` if the text is none."""
         remedy = "copy it again, or train the model with this version of the program"
-        with typed_json.explained(path, "a model's config", remedy):
+        with typed_json.explain_errors(path, "a model's config", remedy):
             return cls.from_object(typed_json.parse_object(text))
 
     @classmethod

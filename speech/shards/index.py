@@ -164,7 +164,7 @@ class Index:
             UserError: it is no valid index.
         """
         remedy = "remove it and prepare the shards again"
-        with typed_json.explained(path, "an index of shards", remedy):
+        with typed_json.explain_errors(path, "an index of shards", remedy):
             content = typed_json.parse_object(text)
             typed_json.check_format(content, INDEX_FORMAT)
             file = typed_json.read(_IndexFile, content, "index")

@@ -32,14 +32,14 @@ def find_shards(pattern: str) -> ShardSet:
     """Finds the shards that `pattern` matches and reads their index.
 
     Args:
-        pattern: a glob, local or gs://, as in `storage.meant`.
+        pattern: a glob, local or gs://, as in `storage.resolve_pattern`.
 
     Raises:
         UserError: no shard matches, they belong to several sets, their index is missing or
             disagrees with them, or a shard is missing or truncated.
     """
     is_shard = re.compile(r"(.*)\.[0-9]{8}$").match
-    meant = storage.meant(pattern)
+    meant = storage.resolve_pattern(pattern)
     sizes = storage.sizes(meant)
     matches = [match for match in map(is_shard, sizes) if match]
     if not matches:

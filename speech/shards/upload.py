@@ -76,7 +76,10 @@ def _upload(
     if not index.complete:
         logging.warning("%s is incomplete: only its finished shards are copied.", tfrecords_file)
     any_shard = shard_pattern(target)
-    there, parts = bucket.matching(any_shard), bucket.matching(_part_path(any_shard, "??"))
+    there, parts = (
+        bucket.find_matching(any_shard),
+        bucket.find_matching(_part_path(any_shard, "??")),
+    )
     waiting = [shard for shard in index.shards if not _arrived(shard, there, target)]
     for shard in waiting:
         _check_size(shard_path(tfrecords_file, shard.start), shard)

@@ -1,5 +1,5 @@
-"""Runs every door alike: files here or in a bucket, locks, worker processes, logging.
+"""What every door uses: files here or in a bucket, locks, worker processes, logging, exit statuses.
 
 In: paths, functions to run.
-Out: bytes, results in order, exit codes.
+Out: bytes, results in order, exit statuses.
 """

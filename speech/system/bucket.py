@@ -1,7 +1,7 @@
-"""Objects in Google Cloud Storage: what speech/system/storage.py does with gs:// paths.
+"""Reads and writes objects in Google Cloud Storage, for gs:// paths of speech/system/storage.py.
 
-google-cloud-storage does the work, so that a machine that prepares data needs no TensorFlow. It is
-imported at first use: local files don't wait for it.
+Uses google-cloud-storage, so that a machine that prepares data needs no TensorFlow. It is imported
+at first use, since local files don't need it.
 """
 
 import base64
@@ -20,38 +20,38 @@ import google_crc32c
 
 from utils import UserError
 
-# Google's packages note at import which Pythons they will drop in years to come.
+# Google's packages warn at import of Pythons that they will drop in years to come.
 warnings.filterwarnings("ignore", "You are using a .*Python version", FutureWarning)
 
 BUCKET_PREFIX = "gs://"
 
-# One request of an upload; while it is under way the next one fills. A multiple of 256 KiB.
+# Bytes of one request of an upload, a multiple of 256 KiB. The next one fills during a request.
 CHUNK_BYTES = 8 * 2**20
 
 CONTENT_TYPE = "application/octet-stream"
 
-# Requests that may be under way at once.
+# Maximum number of simultaneous requests.
 PARALLEL_REQUESTS = 16
 
-# How long a request is repeated while the network is away or the service overloaded.
+# How long a request is repeated while the network or the service fails.
 RETRY_SECONDS = 120.0
 
 
-def matching(pattern: str) -> dict[str, Any]:
-    """Path -> object (see `find`) of those that match a glob pattern; its `*` stops at a slash."""
+def find_matching(pattern: str) -> dict[str, Any]:
+    """Returns path -> object (see `find`) of a glob pattern's matches; `*` matches no slash."""
     bucket, name = split(pattern)
-    # Cloud Storage reads brackets, braces and backslashes in its own way.
-    asked = re.sub(r"\[!?\]?[^]/]*\]|[][{}\\]", "?", name)
-    with explained(pattern):
+    # Brackets, braces and backslashes have another meaning in Cloud Storage's patterns.
+    wider = re.sub(r"\[!?\]?[^]/]*\]|[][{}\\]", "?", name)
+    with explain_errors(pattern):
         return {
             f"{BUCKET_PREFIX}{bucket}/{found.name}": found
-            for found in _client().list_blobs(bucket, match_glob=asked, retry=patience())
-            if asked == name or _matches(found.name.split("/"), name.split("/"))
+            for found in _client().list_blobs(bucket, match_glob=wider, retry=retry_policy())
+            if wider == name or _matches(found.name.split("/"), name.split("/"))
         }
 
 
 def _matches(parts: list[str], patterns: list[str]) -> bool:
-    """Whether the parts of a path match those of a glob pattern, as Python's glob has it."""
+    """Returns whether the parts of a path match those of a pattern, by Python's glob's rules."""
     if not patterns:
         return not parts
     if patterns[0] == "**" and _matches(parts, patterns[1:]):
@@ -61,108 +61,112 @@ def _matches(parts: list[str], patterns: list[str]) -> bool:
     return _matches(parts[1:], patterns if patterns[0] == "**" else patterns[1:])
 
 
-def below(folder: str) -> Iterator[tuple[str, Any]]:
-    """(path, object) of all whose path begins with `folder` and a slash, by their paths."""
+def list_below(folder: str) -> Iterator[tuple[str, Any]]:
+    """Yields (path, object) of all whose path begins with `folder` and a slash, sorted by path."""
     bucket, name = _parts(folder)
     prefix = name.rstrip("/") and f"{name.rstrip('/')}/"
-    with explained(folder):
-        for found in _client().list_blobs(bucket, prefix=prefix, retry=patience()):
-            if not found.name.endswith("/"):  # some programs write such objects as folders
+    with explain_errors(folder):
+        for found in _client().list_blobs(bucket, prefix=prefix, retry=retry_policy()):
+            if not found.name.endswith("/"):  # which some programs write to stand for folders
                 yield f"{BUCKET_PREFIX}{bucket}/{found.name}", found
 
 
 def find(path: str) -> Any:
-    """The object (google.cloud.storage.Blob) with its size and checksum, None if it isn't there."""
+    """Returns the object (google.cloud.storage.Blob) with size and checksum, None if missing."""
     bucket, name = split(path)
-    with explained(path):
-        # A bucket that isn't there looks like a missing object otherwise.
-        found = _client().bucket(bucket).get_blob(name, retry=patience())
+    with explain_errors(path):
+        # A missing bucket gives the same answer as a missing object; listing it fails.
+        found = _client().bucket(bucket).get_blob(name, retry=retry_policy())
         if found is None:
-            listing = _client().list_blobs(bucket, prefix=name, max_results=1, retry=patience())
+            listing = _client().list_blobs(bucket, prefix=name, max_results=1, retry=retry_policy())
             next(iter(listing), None)
         return found
 
 
 def blob(path: str) -> Any:
-    """A google.cloud.storage.Blob for `path`, whether there is one or not."""
+    """Returns a google.cloud.storage.Blob for `path`, whether the object exists or not."""
     bucket, name = split(path)
-    with explained(path):
+    with explain_errors(path):
         return _client().bucket(bucket).blob(name)
 
 
 def read(path: str) -> bytes:
-    with explained(path):
-        return bytes(blob(path).download_as_bytes(retry=patience()))
+    with explain_errors(path):
+        return bytes(blob(path).download_as_bytes(retry=retry_policy()))
 
 
 def write(path: str, content: bytes) -> None:
-    with explained(path):
-        blob(path).upload_from_string(content, content_type=CONTENT_TYPE, retry=patience())
+    with explain_errors(path):
+        blob(path).upload_from_string(content, content_type=CONTENT_TYPE, retry=retry_policy())
 
 
 def send(file: Any, size: int, path: str) -> Any:
     """Uploads `size` bytes of a file in requests of CHUNK_BYTES; returns the object."""
-    with explained(path):
+    with explain_errors(path):
         target = blob(path)
         target.chunk_size = CHUNK_BYTES
-        target.upload_from_file(file, size=size, content_type=CONTENT_TYPE, retry=patience())
+        target.upload_from_file(file, size=size, content_type=CONTENT_TYPE, retry=retry_policy())
         return target
 
 
 def join(parts: list[str], path: str) -> Any:
-    """Makes one object of at most 32 in the same bucket, and deletes them; returns the object."""
-    with explained(path):
+    """Joins at most 32 objects of a bucket into one, and deletes them; returns the new object."""
+    with explain_errors(path):
         target = blob(path)
-        target.compose([blob(part) for part in parts], retry=patience())
+        target.compose([blob(part) for part in parts], retry=retry_policy())
     for part in parts:
         delete(part)
     return target
 
 
 def delete(path: str) -> None:
-    """Deletes an object; it may be gone already, by a request whose answer was lost."""
+    """Deletes an object, if it exists: a request whose answer was lost may have deleted it."""
     from google.api_core.exceptions import NotFound
 
-    with explained(path), contextlib.suppress(NotFound):
-        blob(path).delete(retry=patience())
+    with explain_errors(path), contextlib.suppress(NotFound):
+        blob(path).delete(retry=retry_policy())
 
 
 def open_reader(path: str) -> BinaryIO:
-    """The bytes of an object, fetched in chunks as they are asked for."""
+    """Opens an object for reading; its bytes are fetched in chunks when they are read."""
     return io.BufferedReader(_Reader(path), CHUNK_BYTES)
 
 
 class _Reader(io.RawIOBase):
-    """Turns what fails while reading into a UserError."""
+    """Reads an object, and turns errors into UserErrors."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._file = blob(path).open("rb", chunk_size=CHUNK_BYTES, retry=patience())
+        self._file = blob(path).open("rb", chunk_size=CHUNK_BYTES, retry=retry_policy())
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        with explained(self._path):
+        with explain_errors(self._path):
             content = self._file.read(len(buffer))
         buffer[: len(content)] = content
         return len(content)
 
 
 def crc32c_of(found: Any) -> str:
-    """An object's CRC32C as 8 hexadecimal digits."""
+    """Returns an object's CRC32C as 8 hexadecimal digits."""
     return base64.b64decode(found.crc32c).hex()
 
 
 def check_arrived(path: str, written: Any, crc32c: str) -> None:
-    """Removes an object that isn't what was sent, and raises UserError."""
+    """Checks that an object is what was sent; removes it otherwise.
+
+    Raises:
+        UserError: it has another checksum.
+    """
     if crc32c_of(written) != crc32c:
         delete(path)
         raise UserError(f"{path} arrived damaged and is removed: run the same command again.")
 
 
 class ObjectWriter:
-    """Writes an object that appears when it is whole, while the next bytes are made.
+    """Writes an object, which appears when it is complete; sends bytes while the next are made.
 
     Raises:
         UserError: the bucket can't be written to.
@@ -171,9 +175,9 @@ class ObjectWriter:
     def __init__(self, path: str) -> None:
         self.path = path
         self._blob = blob(path)
-        # Its own check of the checksum would leave a damaged object where it is.
+        # google-cloud-storage's check of the checksum would leave a damaged object in the bucket.
         self._upload = self._blob.open(
-            "wb", chunk_size=CHUNK_BYTES, ignore_flush=True, checksum=None, retry=patience()
+            "wb", chunk_size=CHUNK_BYTES, ignore_flush=True, checksum=None, retry=retry_policy()
         )
         self._crc32c = google_crc32c.Checksum()
         self._waiting = bytearray()
@@ -187,22 +191,20 @@ class ObjectWriter:
             self._send()
 
     def commit(self) -> str:
-        """Ends the upload; only now the object is there. Returns its CRC32C, as `crc32c_of`."""
+        """Ends the upload, which makes the object appear; returns its CRC32C, see `crc32c_of`."""
         self._send()
         self._wait()
-        with explained(self.path):
+        with explain_errors(self.path):
             self._upload.close()
-            self._blob.reload(retry=patience())
+            self._blob.reload(retry=retry_policy())
         crc32c = str(self._crc32c.digest().hex())
         check_arrived(self.path, self._blob, crc32c)
         return crc32c
 
     def close(self) -> None:
-        """Gives up the upload, if it isn't committed: nothing appears under its name."""
+        """Abandons the upload, if it isn't committed: no object appears."""
         self._sender.shutdown()
-        # Left open, it would end the upload when Python collects it, and an object of what has
-        # arrived so far would appear. The service itself forgets an unfinished upload.
-        self._upload._buffer.close()
+        _abandon(self._upload)
 
     def _send(self) -> None:
         self._wait()
@@ -210,7 +212,7 @@ class ObjectWriter:
         self._waiting.clear()
 
     def _transmit(self, content: bytes) -> None:
-        with explained(self.path):
+        with explain_errors(self.path):
             self._upload.write(content)
 
     def _wait(self) -> None:
@@ -218,11 +220,22 @@ class ObjectWriter:
             self._sending.result()
 
 
-@contextlib.contextmanager
-def explained(path: str) -> Iterator[None]:
-    """Turns what goes wrong between here and the bucket into a UserError that names `path`.
+def _abandon(upload: Any) -> None:
+    """Closes a google.cloud.storage.fileio.BlobWriter without completing its upload.
 
-    A precondition that doesn't hold is an answer and passes (PreconditionFailed).
+    A writer that is left open completes the upload when Python collects it, and the object would
+    appear with what has arrived. The public `terminate` makes a request, and leaves the writer open
+    if that fails. The service itself removes incomplete uploads.
+    """
+    # Private in google-cloud-storage 3.17.1.
+    upload._buffer.close()
+
+
+@contextlib.contextmanager
+def explain_errors(path: str) -> Iterator[None]:
+    """Turns errors of the service and the network into a UserError that names `path`.
+
+    PreconditionFailed, which answers a conditional request, is raised as it is.
     """
     from google.api_core.exceptions import GoogleAPICallError, PreconditionFailed, RetryError
     from google.auth.exceptions import GoogleAuthError, TransportError
@@ -260,21 +273,21 @@ def _refusal(path: str, status: int | None, error: Exception) -> UserError:
 
 
 def _reason(error: Exception) -> str:
-    """What the service says, without the request and the page around it; one line."""
-    error = getattr(error, "cause", None) or error  # what was repeated until the time was over
+    """Returns the service's message in one line, without the request and the page around it."""
+    error = getattr(error, "cause", None) or error  # that of the last of repeated requests
     response = getattr(error, "response", None)
     try:
-        said = f"{response.status_code} {response.json()['error']['message']}"  # type: ignore[union-attr]
+        message = f"{response.status_code} {response.json()['error']['message']}"  # type: ignore[union-attr]
     except (AttributeError, KeyError, TypeError, ValueError):
-        said = str(error)
-    return " ".join(said.split()).rstrip(".")
+        message = str(error)
+    return " ".join(message.split()).rstrip(".")
 
 
 def split(path: str) -> tuple[str, str]:
-    """(bucket, object's name) of a gs:// path.
+    """Returns (bucket, object's name) of a gs:// path.
 
     Raises:
-        UserError: it names no object, or what can't be a bucket.
+        UserError: it names no object, or the bucket's name is invalid.
     """
     bucket, name = _parts(path)
     if not name:
@@ -283,7 +296,7 @@ def split(path: str) -> tuple[str, str]:
 
 
 def _parts(path: str) -> tuple[str, str]:
-    """(bucket, object's name) of a gs:// path; the name may be empty: all of the bucket."""
+    """Returns (bucket, object's name) of a gs:// path; the name may be empty."""
     bucket, _, name = path.removeprefix(BUCKET_PREFIX).partition("/")
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]+[a-z0-9]", bucket):
         raise _no_such_path(path)
@@ -297,8 +310,8 @@ def _no_such_path(path: str) -> UserError:
     )
 
 
-def patience(seconds: float | None = None) -> Any:
-    """How google-cloud-storage repeats requests: for `seconds`, by default RETRY_SECONDS."""
+def retry_policy(seconds: float | None = None) -> Any:
+    """Returns a google.api_core.retry.Retry for `seconds`, by default RETRY_SECONDS."""
     from google.cloud.storage.retry import DEFAULT_RETRY
 
     return DEFAULT_RETRY.with_timeout(RETRY_SECONDS if seconds is None else seconds)
@@ -306,16 +319,24 @@ def patience(seconds: float | None = None) -> Any:
 
 @lru_cache(maxsize=1)
 def _client() -> Any:
-    import requests.adapters
     from google.auth.exceptions import DefaultCredentialsError
     from google.cloud import storage
 
     try:
         client = storage.Client(project=None)
     except DefaultCredentialsError:
-        # Enough for a public bucket; for others the refusal tells how to log in.
+        # Enough for a public bucket; for others the error says how to log in.
         client = storage.Client.create_anonymous_client()
-    adapter = requests.adapters.HTTPAdapter(pool_maxsize=PARALLEL_REQUESTS)
-    client._http.mount("https://", adapter)
-    client._http.mount("http://", adapter)
+    _keep_connections(client)
     return client
+
+
+def _keep_connections(client: Any) -> None:
+    """Lets a client keep PARALLEL_REQUESTS connections open; by default it keeps 10."""
+    import requests.adapters
+
+    adapter = requests.adapters.HTTPAdapter(pool_maxsize=PARALLEL_REQUESTS)
+    # Private in google-cloud-storage 3.17.1; no public argument takes an adapter.
+    session = client._http
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)

@@ -1,4 +1,8 @@
-"""A lock on a path, local or in a bucket, so that only one run at a time writes something."""
+"""Locks a path, local or in a bucket, so that only one run at a time writes there.
+
+The package filelock has no locks in buckets, and its local ones don't say who holds them: here
+another run is refused at once, with the owner's process and host.
+"""
 
 import contextlib
 import errno
@@ -18,21 +22,20 @@ from absl import logging
 from speech.system import bucket, storage, typed_json
 from utils import UserError
 
-# A lock in a bucket is rewritten this often by who holds it ...
+# Interval at which its holder renews a lock in a bucket.
 HEARTBEAT_SECONDS = 10.0
-# ... and belongs to nobody when it wasn't for this long.
+# Age at which a lock in a bucket that wasn't renewed has expired.
 DEAD_AFTER_SECONDS = 45.0
 
-
-# What a disk says that has no room, or none for this user or file.
+# Errors of a full disk, quota or file.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Lock(Protocol):
-    """A lock that is held."""
+    """A lock of this process."""
 
     def check(self) -> None:
-        """Raises UserError if another process has taken the lock over."""
+        """Raises UserError if another process has taken over the lock."""
 
 
 @contextlib.contextmanager
@@ -41,12 +44,12 @@ def exclusive(
 ) -> Iterator[Lock]:
     """Holds the lock file `path` while the block runs.
 
-    A killed process loses it: a local lock at once, one in a bucket when a new run on its host
-    finds the process gone, or when nobody has renewed it for DEAD_AFTER_SECONDS.
+    A process that is killed loses a local lock at once. It loses one in a bucket when another run
+    on its host finds that it has ended, or after DEAD_AFTER_SECONDS.
 
     Args:
-        what: is written under the lock, for messages.
-        flag: by which another place for it is named.
+        what: what is written under the lock, for messages.
+        flag: flag that names another place to write to, for messages.
 
     Raises:
         UserError: another process holds it, or the file can't be written.
@@ -61,7 +64,7 @@ def exclusive(
 
 
 class _FileLock:
-    """A file that is locked (flock) by the process that writes the set."""
+    """A file that its process has locked (flock)."""
 
     def __init__(self, path: str, what: str, flag: str) -> None:
         self._path = path
@@ -71,8 +74,8 @@ class _FileLock:
     def acquire(self) -> None:
         try:
             os.makedirs(os.path.dirname(self._path) or ".", exist_ok=True)
-            while not self._locked():
-                pass
+            while not self._try_to_lock():
+                pass  # it was removed meanwhile
         except OSError as error:
             remedy = "Make room, or choose" if error.errno in NO_ROOM else "Choose"
             raise UserError(
@@ -80,23 +83,23 @@ class _FileLock:
                 f"{self._flag}."
             ) from None
 
-    def _locked(self) -> bool:
-        self._file = open(self._path, "a+", encoding="utf-8")  # noqa: SIM115 - held while locked
+    def _try_to_lock(self) -> bool:
+        self._file = open(self._path, "a+", encoding="utf-8")  # noqa: SIM115 - open while locked
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.seek(0)
             owner = self._file.read() or "just started"
             raise _refusal(self._path, owner, self._what, self._flag) from None
-        # Who held it before may have removed this very file after it was opened here.
+        # The previous holder may have removed this file since it was opened here.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(self._file.fileno()), os.stat(self._path)):
-                self._say_whose()
+                self._write_owner()
                 return True
         self._file.close()
         return False
 
-    def _say_whose(self) -> None:
+    def _write_owner(self) -> None:
         try:
             self._file.truncate(0)
             self._file.write(f"process {os.getpid()}")
@@ -108,7 +111,7 @@ class _FileLock:
             raise
 
     def check(self) -> None:
-        """A file's lock can't be lost."""
+        """Does nothing: a file's lock can't be taken over."""
 
     def release(self) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -118,19 +121,19 @@ class _FileLock:
 
 @dataclass(frozen=True)
 class _Holder:
-    """What a lock in a bucket says."""
+    """The content of a lock in a bucket."""
 
     generation: int  # of the object
     host: str
     process: int
-    run: str  # tells one holder from all others
+    run: str  # random identifier
 
     def __str__(self) -> str:
         return f"process {self.process} on {self.host}"
 
     @property
-    def gone(self) -> bool:
-        """Whether it was a process of this very host and is no longer there."""
+    def has_ended(self) -> bool:
+        """Returns whether it was a process of this host that has ended."""
         if self.host != socket.gethostname():
             return False
         try:
@@ -143,10 +146,10 @@ class _Holder:
 
 
 class _ObjectLock:
-    """An object that its holder rewrites every HEARTBEAT_SECONDS, from one generation to the next.
+    """An object that its holder rewrites every HEARTBEAT_SECONDS, which gives it a new generation.
 
-    The service refuses to write over another generation than the one named, so only one process can
-    have written the present one.
+    A write names the generation that it replaces, and the service refuses it if there is another.
+    So only one process can have written the present one.
     """
 
     def __init__(self, path: str, what: str, flag: str) -> None:
@@ -154,70 +157,70 @@ class _ObjectLock:
         self._what = what
         self._flag = flag
         self._run = uuid.uuid4().hex
-        self._generation = 0  # 0: the object must not be there
-        self._renewed = 0.0  # time.time, which goes on while a machine sleeps
+        self._generation = 0  # 0: there must be no object
+        self._renewed = 0.0  # by time.time, which counts a machine's sleep
         self._lost = False
-        self._writing = threading.Lock()
+        self._mutex = threading.Lock()
         self._stop = threading.Event()
-        self._heart = threading.Thread(target=self._beat, daemon=True)
+        self._thread = threading.Thread(target=self._renew_until_stopped, daemon=True)
 
     def acquire(self) -> None:
-        while not self._written(bucket.RETRY_SECONDS):
+        while not self._renew(bucket.RETRY_SECONDS):
             holder = self._holder()
-            if holder and not holder.gone:
-                holder = self._silent(holder)
+            if holder and not holder.has_ended:
+                holder = self._wait_for_renewal(holder)
             if holder:
-                logging.warning("%s is of a run that was killed: taken over.", self._path)
+                logging.warning("%s is from a run that was killed: taken over.", self._path)
             self._generation = holder.generation if holder else 0
-        self._heart.start()
+        self._thread.start()
 
     def check(self) -> None:
-        with self._writing:
-            # Whoever couldn't renew it for so long doesn't know whose it is.
+        with self._mutex:
+            # Another run may have taken over a lock that wasn't renewed for so long.
             if time.time() - self._renewed > DEAD_AFTER_SECONDS:
-                self._lost = self._lost or not self._written(HEARTBEAT_SECONDS)
+                self._lost = self._lost or not self._renew(HEARTBEAT_SECONDS)
         if self._lost:
             raise UserError(
                 f"{self._path} was taken over by another run, because this one couldn't renew it "
-                f"for {DEAD_AFTER_SECONDS:.0f} seconds. The other run goes on."
+                f"for {DEAD_AFTER_SECONDS:.0f} seconds. The other run continues."
             )
 
     def release(self) -> None:
         from google.api_core.exceptions import PreconditionFailed
 
         self._stop.set()
-        self._heart.join()
+        self._thread.join()
         with (
             contextlib.suppress(UserError, PreconditionFailed),
-            bucket.explained(self._path),
+            bucket.explain_errors(self._path),
         ):
             bucket.blob(self._path).delete(
-                if_generation_match=self._generation, retry=bucket.patience(HEARTBEAT_SECONDS)
+                if_generation_match=self._generation, retry=bucket.retry_policy(HEARTBEAT_SECONDS)
             )
 
-    def _beat(self) -> None:
+    def _renew_until_stopped(self) -> None:
         while not self._lost and not self._stop.wait(HEARTBEAT_SECONDS):
-            # In an outage the next beat tries again.
-            with self._writing, contextlib.suppress(UserError):
-                self._lost = not self._written(HEARTBEAT_SECONDS)
+            # After an error the next round tries again.
+            with self._mutex, contextlib.suppress(UserError):
+                self._lost = not self._renew(HEARTBEAT_SECONDS)
 
-    def _written(self, seconds: float) -> bool:
-        """Whether the object could be written over the generation that is known here."""
+    def _renew(self, seconds: float) -> bool:
+        """Writes the object over the known generation; returns False if there is another."""
         from google.api_core.exceptions import PreconditionFailed
 
         owner = {"host": socket.gethostname(), "process": os.getpid(), "run": self._run}
         lock = bucket.blob(self._path)
-        with bucket.explained(self._path):
+        with bucket.explain_errors(self._path):
             try:
                 lock.upload_from_string(
                     json.dumps(owner),
                     content_type="application/json",
                     if_generation_match=self._generation,
-                    retry=bucket.patience(seconds),
+                    retry=bucket.retry_policy(seconds),
                 )
                 self._generation = lock.generation
             except PreconditionFailed:
-                # Written by this very run, if only the answer was lost.
+                # This run has written it, if an earlier answer was lost.
                 holder = self._holder()
                 if holder is None or holder.run != self._run:
                     return False
@@ -226,32 +229,32 @@ class _ObjectLock:
         return True
 
     def _holder(self) -> _Holder | None:
-        """Who holds the lock; None if it was released or rewritten this moment."""
+        """Returns who holds the lock, None if it was released or rewritten meanwhile."""
         from google.api_core.exceptions import NotFound
 
         lock = bucket.find(self._path)
         if lock is None:
             return None
-        generation = lock.generation  # of which the content is asked
-        with bucket.explained(self._path), contextlib.suppress(NotFound):
-            text = lock.download_as_bytes(retry=bucket.patience())
+        generation = lock.generation  # whose content is read
+        with bucket.explain_errors(self._path), contextlib.suppress(NotFound):
+            text = lock.download_as_bytes(retry=bucket.retry_policy())
             remedy = "remove it, if no other run writes there"
-            with typed_json.explained(self._path, "a run's lock", remedy):
+            with typed_json.explain_errors(self._path, "a run's lock", remedy):
                 owner = typed_json.parse_object(text)
                 return typed_json.read(_Holder, {**owner, "generation": generation}, "owner")
         return None
 
-    def _silent(self, holder: _Holder) -> _Holder | None:
-        """Waits for a sign of life of a holder; returns it if there is none.
+    def _wait_for_renewal(self, holder: _Holder) -> _Holder | None:
+        """Waits for a holder to renew its lock.
 
         Returns:
-            None if the lock was released meanwhile.
+            the holder if it doesn't, None if the lock was released meanwhile.
 
         Raises:
-            UserError: it lives.
+            UserError: the lock was renewed.
         """
         logging.info(
-            "Another run (%s) holds %s: waiting up to %.0f s for a sign of life of it.",
+            "Another run (%s) holds %s: waiting up to %.0f s to see whether it still runs.",
             holder,
             self._path,
             DEAD_AFTER_SECONDS,

@@ -1,6 +1,6 @@
-"""Files on this machine or in Google Cloud Storage (gs://bucket/path), by one set of names.
+"""Reads and writes files on this machine or in Google Cloud Storage (gs://bucket/path).
 
-Whatever is written here appears under its name only when it is whole.
+A file that is written appears under its name when it is complete.
 """
 
 import contextlib
@@ -17,15 +17,15 @@ import google_crc32c
 from speech.system import bucket
 from utils import UserError
 
-# Small files that are worth reading, writing or removing side by side: each takes a request.
+# Number of small files to read, write or remove at once: each takes a request.
 PARALLEL_REQUESTS = bucket.PARALLEL_REQUESTS
 
-# Bytes that are copied for a checksum at a time: they stay in the processor's cache.
+# Bytes that are copied at a time for a checksum; so many fit into the processor's cache.
 CHECKED_BYTES = 1 << 18
 
 
 def crc32c(content: memoryview | bytes, checksum: int = 0) -> int:
-    """Returns the CRC-32C of bytes; checksum: of those before them."""
+    """Returns the CRC-32C of bytes; checksum: that of the bytes before them."""
     for at in range(0, len(content), CHECKED_BYTES):
         checksum = google_crc32c.extend(checksum, bytes(content[at : at + CHECKED_BYTES]))
     return checksum
@@ -36,7 +36,7 @@ def in_bucket(path: str) -> bool:
 
 
 def check_path(path: str) -> None:
-    """Raises UserError if no file can have this path, which starts with gs:// then."""
+    """Raises UserError if a path that starts with gs:// names no object."""
     if in_bucket(path):
         bucket.split(path)
 
@@ -48,22 +48,24 @@ def join(folder: str, name: str) -> str:
 
 
 def sizes(pattern: str) -> dict[str, int]:
-    """Path -> bytes of the files that match a glob pattern, by their paths; see also `meant`."""
+    """Returns path -> bytes of a glob pattern's matches, sorted; see also `resolve_pattern`."""
     if in_bucket(pattern):
-        return {path: int(found.size) for path, found in sorted(bucket.matching(pattern).items())}
+        return {
+            path: int(found.size) for path, found in sorted(bucket.find_matching(pattern).items())
+        }
     return {path: os.path.getsize(path) for path in sorted(glob.glob(pattern))}
 
 
-def meant(pattern: str) -> str:
-    """Returns the glob pattern that a person means by one.
+def resolve_pattern(pattern: str) -> str:
+    """Returns a user's glob pattern, with brackets escaped that are part of existing names.
 
-    A folder or a file may have brackets in its name: a name with just these comes before names with
-    one of the characters between them. Patterns that a program makes of names are escaped instead.
+    A name that has the brackets themselves comes before names with one of the characters between
+    them. A program that makes a pattern of a name escapes it instead.
     """
     first, *others = pattern.split("[")
     if not others:
         return pattern
-    # Each bracket by itself, where they are few: every reading is a search.
+    # All combinations of escaped brackets, if they are few: each takes a search.
     count = len(others)
     kinds = itertools.product(("[[]", "["), repeat=count) if count <= 4 else (["[[]"] * count,)
     readings = (first + "".join(map("".join, zip(each, others, strict=True))) for each in kinds)
@@ -72,21 +74,20 @@ def meant(pattern: str) -> str:
 
 def _matches_any(pattern: str) -> bool:
     if in_bucket(pattern):
-        return bool(bucket.matching(pattern))
+        return bool(bucket.find_matching(pattern))
     return next(glob.iglob(pattern, recursive=True), None) is not None
 
 
 def files_below(folder: str) -> Iterator[tuple[str, int | None]]:
-    """(path, bytes) of every file in a folder and in those below it, as they are found.
+    """Yields (path, bytes) of every file below a folder.
 
-    Links are followed; the bytes of one that leads nowhere are None. A folder that isn't there has
-    no files.
+    Follows links; the bytes of a broken one are None. A missing folder has no files.
 
     Raises:
         UserError: a folder can't be read.
     """
     if in_bucket(folder):
-        for path, found in bucket.below(folder):
+        for path, found in bucket.list_below(folder):
             yield path, int(found.size)
         return
     for parent, _, names in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
@@ -108,7 +109,7 @@ def exists(path: str) -> bool:
 
 
 def size(path: str) -> int | None:
-    """Bytes of a file, None if it isn't there."""
+    """Returns the bytes of a file, None if it is missing."""
     if in_bucket(path):
         found = bucket.find(path)
         return None if found is None else int(found.size)
@@ -116,10 +117,10 @@ def size(path: str) -> int | None:
 
 
 def read_text(path: str) -> str:
-    """The text of a UTF-8 file.
+    """Returns the text of a UTF-8 file.
 
     Raises:
-        UserError: the file isn't there or can't be read.
+        UserError: the file is missing or can't be read.
     """
     try:
         return read_bytes(path).decode()
@@ -136,11 +137,11 @@ def read_text(path: str) -> str:
 
 
 def read_bytes(path: str) -> bytes:
-    """A whole file.
+    """Returns the content of a file.
 
     Raises:
-        OSError: the local file isn't there or can't be read.
-        UserError: the same of the bucket.
+        OSError: the local file is missing or can't be read.
+        UserError: the object is missing or can't be read.
     """
     if in_bucket(path):
         return bucket.read(path)
@@ -149,7 +150,7 @@ def read_bytes(path: str) -> bytes:
 
 
 def remove(path: str) -> None:
-    """Removes a file, if it is there.
+    """Removes a file, if it exists.
 
     Raises:
         UserError: it can't be removed.
@@ -166,7 +167,7 @@ def remove(path: str) -> None:
 
 
 def remove_folder(folder: str) -> None:
-    """Removes a folder with everything below it, if it is there.
+    """Removes a folder with everything below it, if it exists.
 
     Raises:
         UserError: it can't be removed.
@@ -184,10 +185,10 @@ def remove_folder(folder: str) -> None:
 
 
 def make_folder(path: str) -> None:
-    """Makes a folder and those above it where they are missing; a bucket needs none.
+    """Makes a folder and those above it, if they are missing; a bucket needs none.
 
     Raises:
-        UserError: it can't be made, or not be written into.
+        UserError: it can't be made, or can't be written into.
     """
     if in_bucket(path):
         return
@@ -205,10 +206,10 @@ def write_text(path: str, text: str, partial: str | None = None) -> None:
 
 
 def write_bytes(path: str, content: bytes, partial: str | None = None) -> None:
-    """Writes a file so that a reader sees either the old content or the whole new one.
+    """Writes a file so that a reader sees either the old content or the complete new one.
 
     Args:
-        partial: as of `open_writer`.
+        partial: see `open_writer`.
 
     Raises:
         UserError: the file can't be written.
@@ -225,41 +226,37 @@ def write_bytes(path: str, content: bytes, partial: str | None = None) -> None:
 
 
 def open_reader(path: str) -> BinaryIO:
-    """The bytes of a file.
+    """Opens a file for reading.
 
     Raises:
-        OSError: the local file isn't there or can't be read.
-        UserError: the same of the bucket, when it is read.
+        OSError: the local file is missing or can't be read.
+        UserError: the object is missing or can't be read; raised when it is read.
     """
     return bucket.open_reader(path) if in_bucket(path) else open(path, "rb")
 
 
 class Writer(Protocol):
-    """A file that gets its name when it is whole."""
+    """A new file, which gets its name when it is complete."""
 
     def write(self, content: bytes) -> None: ...
 
     def commit(self) -> str:
-        """Gives the file its name, with everything written so far.
-
-        Returns:
-            its CRC32C as 8 hexadecimal digits.
-        """
+        """Gives the file its name; returns its CRC32C as 8 hexadecimal digits."""
 
     def close(self) -> None:
-        """Removes what was written, if it wasn't committed."""
+        """Removes the file, if it isn't committed."""
 
 
 def open_writer(path: str, partial: str | None = None) -> Writer:
-    """A new file at `path`.
+    """Opens a new file at `path` for writing.
 
     Args:
-        partial: name of a local file until it is whole, on the same disk; None: `partial_path`,
-            which two writers at once may not share. In a bucket every writer is on its own.
+        partial: name of a local file until it is complete, on the same disk; None: `partial_path`,
+            which two simultaneous writers may not share. Has no effect in a bucket.
 
     Raises:
-        OSError: the local file can't be written; so does every call of the writer.
-        UserError: the same of the bucket.
+        OSError: the local file can't be written; also raised by the writer's methods.
+        UserError: the object can't be written; also raised by the writer's methods.
     """
     if in_bucket(path):
         return bucket.ObjectWriter(path)
@@ -273,7 +270,7 @@ class _FileWriter:
         self._partial = partial
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         os.makedirs(os.path.dirname(partial) or ".", exist_ok=True)
-        self._file = open(self._partial, "wb")  # noqa: SIM115 - open until it is whole
+        self._file = open(self._partial, "wb")  # noqa: SIM115 - closed by commit or close
         self._crc32c = google_crc32c.Checksum()
 
     def write(self, content: bytes) -> None:
@@ -288,7 +285,7 @@ class _FileWriter:
         return str(self._crc32c.digest().hex())
 
     def close(self) -> None:
-        # On a full disk the last bytes fail here too, as they have before.
+        # On a full disk this fails once more.
         with contextlib.suppress(OSError):
             self._file.close()
         with contextlib.suppress(FileNotFoundError):
@@ -296,21 +293,17 @@ class _FileWriter:
 
 
 def refuse_device(path: str) -> None:
-    """Refuses a path that names a device or a pipe, which a file renamed to it would replace.
-
-    Raises:
-        UserError: it does.
-    """
+    """Raises UserError if a path is a device or a pipe, which a renamed file would replace."""
     if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
-        raise UserError(f"{path} is no file, and would be replaced by one: name a file.")
+        raise UserError(f"{path} is not a regular file, and would be replaced by one: name a file.")
 
 
 def partial_path(path: str) -> str:
-    """The name that a file has in its folder until it is whole."""
+    """Returns the path of a file until it is complete."""
     return hidden_path(path, ".partial")
 
 
 def hidden_path(path: str, suffix: str) -> str:
-    """A name for something that goes with a file, in its folder; no pattern of it matches that."""
+    """Returns a hidden path beside a file, which patterns of that file's name don't match."""
     folder, slash, name = path.rpartition("/")
     return f"{folder}{slash}.{name}{suffix}"

@@ -1,7 +1,7 @@
-"""Settings from JSON: every value has the type that its dataclass's field says.
+"""Reads dataclasses from JSON, and checks that each value has the type of its field.
 
-What a program wrote may come back cut, edited or damaged. Read by these functions, it is either
-what the dataclass promises, or a FieldError names the field.
+A file that a program wrote may have been truncated, edited or damaged since. A FieldError names the
+field that is wrong.
 """
 
 import contextlib
@@ -16,23 +16,24 @@ from utils import UserError
 
 Settings = TypeVar("Settings")
 
-# Beyond it numpy and TensorFlow have no whole numbers.
+# Largest integer of numpy and TensorFlow.
 LARGEST = 2**63 - 1
 
-# Characters of a value that a message shows.
-SHOWN = 80
+# Maximum number of characters of a value in a message.
+SHOWN_CHARACTERS = 80
 
 
 class FieldError(ValueError):
-    """A value that its field can't have; the message names the field."""
+    """A value is invalid for its field; the message names the field."""
 
 
 @contextlib.contextmanager
-def explained(path: str, what: str, remedy: str) -> Iterator[None]:
+def explain_errors(path: str, what: str, remedy: str) -> Iterator[None]:
     """Turns errors of a file's content into UserErrors that name the file.
 
     Args:
-        what: the kind of file, with its article.
+        what: kind of the file, with an article.
+        remedy: advice for the user, an imperative.
     """
     try:
         yield
@@ -43,50 +44,50 @@ def explained(path: str, what: str, remedy: str) -> Iterator[None]:
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:
-    """Returns the object that a JSON text holds.
+    """Parses a JSON text whose value is an object.
 
     Raises:
-        ValueError: the text isn't JSON, or holds something else.
+        ValueError: the text isn't JSON, or has another value.
     """
     try:
         content = json.loads(text)
     except RecursionError:
         raise FieldError("it is nested too deeply") from None
     if type(content) is not dict:
-        raise FieldError(f"it is {_shown(content)}, not an object")
+        raise FieldError(f"it is {_abbreviate(content)}, not an object")
     return content
 
 
 def check_format(content: Any, version: int) -> None:
-    """Raises FieldError unless an object's field "format" is the version that is read here."""
+    """Raises FieldError if an object has a field "format" with another value than `version`."""
     if type(content) is dict and "format" in content and content["format"] != version:
         raise FieldError(
-            f"it has format {_shown(content['format'])}, this program reads format {version}"
+            f"it has format {_abbreviate(content['format'])}, this program reads format {version}"
         )
 
 
 def read(
     kind: type[Settings], content: Any, where: str, smallest: int = 0, finite: bool = True
 ) -> Settings:
-    """Returns a dataclass with the values of a JSON object, nested ones too.
+    """Makes a dataclass, and those nested in it, from a JSON object.
 
-    A list becomes a tuple. None is possible where the type or the default is None. A type with a
-    function `from_json` is read by that.
+    A list becomes a tuple. null is valid if the field's type or default includes None. A type with
+    a function `from_json` is read by it.
 
     Args:
         where: name of the object, for messages.
-        smallest: lower limit of whole numbers.
-        finite: whether NaN and infinity are refused.
+        smallest: lower bound of integers.
+        finite: whether NaN and infinity are invalid.
 
     Raises:
         FieldError: a field is unknown, missing, or has a value of another type.
     """
     if type(content) is not dict:
-        raise FieldError(f"{where} {_shown(content)} is no object")
+        raise FieldError(f"{where} {_abbreviate(content)} is no object")
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
     for name in content:
         if name not in known:
-            raise FieldError(f"{where}: {_shown(name)} is unknown")
+            raise FieldError(f"{where}: {_abbreviate(name)} is unknown")
     for name, field in known.items():
         if name not in content and not _has_default(field):
             raise FieldError(f"{where}: {name} is missing")
@@ -107,13 +108,13 @@ def _has_default(field: "Field[Any]") -> bool:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads values; the fields are the arguments of `read`."""
+    """Converts values; the fields are arguments of `read`."""
 
     smallest: int
     finite: bool
 
     def value(self, kind: Any, value: Any, where: str) -> Any:
-        """Returns a value as its type has it; where: the field, with its object."""
+        """Converts a value to a type; where: names of the object and the field, for messages."""
         if hasattr(kind, "from_json"):
             return kind.from_json(value)
         if is_dataclass(kind) and isinstance(kind, type):
@@ -123,23 +124,23 @@ class _Reader:
             return None if value is None else self.value(other, value, where)
         if get_origin(kind) is tuple:
             if type(value) is not list:
-                raise FieldError(f"{where} {_shown(value)} is no list")
+                raise FieldError(f"{where} {_abbreviate(value)} is no list")
             element = get_args(kind)[0]
             return tuple(self.value(element, each, f"{where}[{i}]") for i, each in enumerate(value))
         if get_origin(kind) is dict:
             if type(value) is not dict:
-                raise FieldError(f"{where} {_shown(value)} is no object")
+                raise FieldError(f"{where} {_abbreviate(value)} is no object")
             element = get_args(kind)[1]
             return {
-                name: self.value(element, each, f"{where}[{_shown(name)}]")
+                name: self.value(element, each, f"{where}[{_abbreviate(name)}]")
                 for name, each in value.items()
             }
         if problem := self._problem(kind, value):
-            raise FieldError(f"{where} {_shown(value)} {problem}")
+            raise FieldError(f"{where} {_abbreviate(value)} {problem}")
         return value
 
     def _problem(self, kind: Any, value: Any) -> str:
-        """Returns what is wrong with a value that has no parts; empty: nothing."""
+        """Returns what is wrong with a value without parts, "" if nothing is."""
         if kind is int:
             is_whole = type(value) is int and self.smallest <= value <= LARGEST
             return "" if is_whole else "is no whole number"
@@ -150,13 +151,13 @@ class _Reader:
         return "" if kind is Any or type(value) is kind else "is not of the type it had"
 
 
-def _shown(value: Any) -> str:
+def _abbreviate(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
 
-def renamed(content: Any, names: Mapping[str, str]) -> Any:
-    """Returns an object with the present names of fields that had others."""
+def rename_fields(content: Any, names: Mapping[str, str]) -> Any:
+    """Renames fields of an object; names: old name -> new name."""
     if type(content) is not dict:
         return content
     return {names.get(name, name): value for name, value in content.items()}

@@ -1,8 +1,8 @@
-"""Worker processes that apply one function to many items, in order and in bounded memory.
+"""Applies a function to many items in worker processes, in order and in bounded memory.
 
-multiprocessing's pools can't tell which item a dead process was at, and may wait for it forever.
-Here every worker has a pipe of its own: the pipe of a dead one ends, and what it was given last and
-hasn't answered is what killed it.
+multiprocessing's pools don't say which item a dead process was working on, and may wait for it
+forever. Here every worker has its own pipe, which ends with the process; the item without an answer
+is the one that killed it.
 """
 
 import contextlib
@@ -17,29 +17,29 @@ from typing import Generic, TypeVar, cast
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Items given to a worker at once: the one it is at, and the next, so that it needn't wait.
+# Items in a worker's pipe: the present one and the next, so that it needn't wait.
 ITEMS_AT_ONCE = 2
 
-# Results per worker that may be ready, or in the making, ahead of the one that is asked for: enough
-# to bridge one long item, few enough that they need little memory.
+# Items per worker that may be ahead of the one whose result is due: enough to bridge one long item,
+# few enough that their results need little memory.
 RESULTS_AHEAD = 6
 
 
 class DeadWorkerError(Exception):
-    """A worker process ended while it was at an item."""
+    """A worker process died while it worked on an item."""
 
     def __init__(self, position: int, exit_code: int | None) -> None:
         super().__init__(position, exit_code)
         self.position = position  # of the item
-        self.exit_code = exit_code  # as of multiprocessing.Process: -9 is signal 9
+        self.exit_code = exit_code  # see multiprocessing.Process: -9 is signal 9
 
 
 def map_in_order(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int
 ) -> Generator[Result, None, None]:
-    """`function` of every item, in the items' order; with one worker in this process.
+    """Yields `function` of every item, in order; one worker is this process.
 
-    The rest is as of `map_in_processes`.
+    See `map_in_processes`.
     """
     if workers <= 1:
         yield from map(function, items)
@@ -50,13 +50,13 @@ def map_in_order(
 def map_in_processes(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int
 ) -> Generator[Result, None, None]:
-    """`function` of every item, in the items' order, never in this process.
+    """Yields `function` of every item, in order, computed by other processes.
 
     Close the iterator (contextlib.closing) to end its processes early.
 
     Args:
-        function: picklable, as are its argument and its result.
-        workers: processes, at least 1.
+        function: picklable, with picklable items and results.
+        workers: number of processes, at least 1.
 
     Raises:
         DeadWorkerError: a process was killed, or `function` raised in it.
@@ -71,7 +71,7 @@ def map_in_processes(
 
 def _results(pool: "list[_Worker[Item, Result]]", items: Sequence[Item]) -> Iterator[Result]:
     finished: dict[int, Result | DeadWorkerError] = {}
-    given = 0
+    given = 0  # items
     for position in range(len(items)):
         most = min(len(items), position + len(pool) * RESULTS_AHEAD)
         while position not in finished:
@@ -88,25 +88,25 @@ def _results(pool: "list[_Worker[Item, Result]]", items: Sequence[Item]) -> Iter
                 if isinstance(outcome, DeadWorkerError):
                     pool.remove(worker)
         outcome = finished.pop(position)
-        # Only now: what comes before the item that killed its worker isn't lost.
+        # Raised only now, after the results of all earlier items.
         if isinstance(outcome, DeadWorkerError):
             raise outcome
         yield outcome
 
 
 class _Worker(Generic[Item, Result]):
-    """One process, and the positions of the items it was given and hasn't answered yet."""
+    """One process, and the positions of the items in its pipe."""
 
     def __init__(self, function: Callable[[Item], Result]) -> None:
-        # Several processes share the cores; numpy's threads would fight over them.
+        # The processes share the cores; more threads of numpy would slow them down.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         context = get_context("spawn")
         self.positions: deque[int] = deque()
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(function, theirs), daemon=True)
-        # Ctrl-C reaches every process of a terminal, and this one ends the others. Blocked here, it
-        # can't reach a new one before that is ready to ignore it. Starting multiprocessing's own
-        # process would unblock it again.
+        # Ctrl-C reaches every process of a terminal, and this one ends the others. A new process
+        # inherits the blocked signal until it ignores it. The resource tracker has to run before,
+        # since multiprocessing unblocks the signal when it starts it.
         resource_tracker.ensure_running()
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -117,12 +117,12 @@ class _Worker(Generic[Item, Result]):
 
     def give(self, position: int, item: Item) -> None:
         self.positions.append(position)
-        # The pipe of a process that has died breaks; asking for its answer tells.
+        # The pipe of a dead process is broken; `answer` reports that.
         with contextlib.suppress(OSError):
             self.connection.send(item)
 
     def answer(self) -> tuple[int, Result | DeadWorkerError]:
-        """(position, result) of the item it is at; waits for it."""
+        """Waits for the result of the oldest item; returns (position, result)."""
         position = self.positions.popleft()
         try:
             result: Result = self.connection.recv()
@@ -138,7 +138,7 @@ class _Worker(Generic[Item, Result]):
 
 
 def _serve(function: Callable[[Item], Result], connection: Connection) -> None:
-    """A worker's life: it ends when its pipe does, as it does when the main process is killed."""
+    """Runs a worker until its pipe ends, as it does if the main process is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         try:

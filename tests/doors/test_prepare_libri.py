@@ -390,7 +390,7 @@ def test_a_killed_preparation_in_a_bucket_resumes(
     emulator.forget_requests()
     outcome = run(many, FLAGS[0], *flags)
     assert outcome.returncode == 0, outcome.stderr
-    assert ".t.lock is of a run that was killed: taken over" in outcome.stderr
+    assert ".t.lock is from a run that was killed: taken over" in outcome.stderr
     assert objects(emulator, own_bucket) == prepared(many)
     sent = {path.rpartition("/")[2] for _, path in emulator.requests() if "&name=" in path}
     assert sent >= prepared(many).keys() - half

@@ -1,4 +1,4 @@
-"""Kinds of flags, as every door defines them."""
+"""Tests of the kinds of flags, with every door's flags."""
 
 import importlib
 from pathlib import Path
@@ -20,7 +20,7 @@ from speech.flags.kinds import LARGEST_SEED
 
 
 @pytest.mark.parametrize("name", DOORS)
-def test_every_choice_of_every_door_is_taken_in_capitals_and_small_letters(name: str) -> None:
+def test_choices_are_accepted_in_capital_and_small_letters(name: str) -> None:
     door = importlib.import_module(name)
     defined = [parsed(door)[flag] for flag in parsed(door)]
     choices = {
@@ -34,7 +34,7 @@ def test_every_choice_of_every_door_is_taken_in_capitals_and_small_letters(name:
 
 
 @pytest.mark.parametrize("name", DOORS)
-def test_numbers_that_can_only_be_a_slip_are_refused_by_every_flag_of_every_door(name: str) -> None:
+def test_numbers_far_beyond_any_use_are_refused(name: str) -> None:
     door = importlib.import_module(name)
     defined = [parsed(door)[flag] for flag in parsed(door)]
     kinds = (flags.IntegerParser, flags.FloatParser)
@@ -52,7 +52,7 @@ def test_numbers_that_can_only_be_a_slip_are_refused_by_every_flag_of_every_door
         (export, "formats", "TFLite_Int8", ["tflite_int8"]),
     ],
 )
-def test_several_choices_are_taken_in_either_case_and_others_refused(
+def test_lists_of_choices_are_accepted_in_either_case_and_others_refused(
     door: ModuleType, flag: str, given: str, values: list[str]
 ) -> None:
     assert parsed(door, f"--{flag}={given}")[flag].value == values
@@ -64,7 +64,7 @@ def test_several_choices_are_taken_in_either_case_and_others_refused(
 
 
 @pytest.mark.parametrize("name", DOORS)
-def test_no_flag_of_any_door_takes_what_is_no_finite_number(name: str) -> None:
+def test_numbers_that_are_not_finite_are_refused(name: str) -> None:
     door = importlib.import_module(name)
     defined = [parsed(door)[flag] for flag in parsed(door)]
     numbers = [each.name for each in defined if isinstance(each.parser, flags.FloatParser)]
@@ -96,7 +96,7 @@ def test_a_random_seed_has_the_same_bounds_in_every_door(name: str) -> None:
         *((serve, name) for name in ("models", "scorers", "test_data", "audio")),
     ],
 )
-def test_a_path_that_is_there_may_have_commas(
+def test_an_existing_path_may_have_commas(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, door: ModuleType, flag: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Objects: what is written arrives whole or not at all, and every failure is told in one line."""
+"""Tests that objects are written completely or not at all, and that errors are one line."""
 
 import gc
 import io
@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
 
 import google_crc32c
@@ -22,18 +23,18 @@ CHUNK = 256 * 1024
 
 @pytest.fixture
 def folder(own_bucket: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The empty folder in the bucket, written in small requests."""
+    """Returns an empty folder in the bucket; uploads use small requests."""
     monkeypatch.setattr(bucket, "CHUNK_BYTES", CHUNK)
     return own_bucket
 
 
 def name_of(path: str) -> str:
-    """An object's name within the bucket."""
+    """Returns an object's name within the bucket."""
     return path.removeprefix("gs://").partition("/")[2]
 
 
 def objects(emulator: Emulator, folder: str) -> dict[str, bytes]:
-    """Name within the folder -> content."""
+    """Returns name within the folder -> content."""
     prefix = name_of(folder) + "/"
     return {
         name.removeprefix(prefix): content for name, content in emulator.objects(prefix).items()
@@ -41,25 +42,25 @@ def objects(emulator: Emulator, folder: str) -> dict[str, bytes]:
 
 
 def refusal(action: Callable[[], object]) -> str:
-    """The message of what must fail as a person would want it to."""
+    """Returns the message of an action that raises UserError."""
     with pytest.raises(UserError) as error:
         action()
     assert len(str(error.value).splitlines()) == 1
     return str(error.value)
 
 
-# --- Looking --------------------------------------------------------------------------------------
+# --- Finding --------------------------------------------------------------------------------------
 
 
 def test_a_pattern_matches_names_within_one_folder(emulator: Emulator, folder: str) -> None:
     for name in ("t.00000000", "t.00000005", ".t.00000005.part00", "t.index.json", "below/t.1"):
         emulator.put(name_of(f"{folder}/{name}"), name.encode())
-    found = bucket.matching(f"{folder}/*")
+    found = bucket.find_matching(f"{folder}/*")
     assert sorted(found) == [
         f"{folder}/{name}"
         for name in (".t.00000005.part00", "t.00000000", "t.00000005", "t.index.json")
     ]
-    assert sorted(bucket.matching(f"{folder}/t.????????")) == [
+    assert sorted(bucket.find_matching(f"{folder}/t.????????")) == [
         f"{folder}/t.00000000",
         f"{folder}/t.00000005",
     ]
@@ -69,8 +70,8 @@ def test_a_pattern_matches_names_within_one_folder(emulator: Emulator, folder: s
 
 
 def test_nothing_matches_in_an_empty_folder_but_a_missing_bucket_is_an_error(folder: str) -> None:
-    assert bucket.matching(f"{folder}/*") == {}
-    message = refusal(lambda: bucket.matching("gs://no-such-bucket/t.*"))
+    assert bucket.find_matching(f"{folder}/*") == {}
+    message = refusal(lambda: bucket.find_matching("gs://no-such-bucket/t.*"))
     assert message.startswith("gs://no-such-bucket/t.* isn't there: check the bucket's name")
 
 
@@ -85,20 +86,20 @@ def test_an_object_is_found_with_its_size_or_not_at_all(emulator: Emulator, fold
 @pytest.mark.parametrize(
     "path", ["gs://", "gs:///t", "gs://bucket", "gs://bucket/", "gs://My_Bucket/t", "gs://-b-/t"]
 )
-def test_a_path_that_can_not_be_in_a_bucket_is_told(path: str) -> None:
+def test_a_path_that_names_no_object_is_reported(path: str) -> None:
     assert refusal(lambda: bucket.find(path)).startswith(f"{path} can't be in a bucket: give it as")
 
 
 @pytest.mark.parametrize("path", ["gs://", "gs:///t", "gs://My_Bucket/t", "gs://ab"])
-def test_a_folder_that_can_not_be_in_a_bucket_is_told(path: str) -> None:
-    message = refusal(lambda: list(bucket.below(path)))
+def test_a_folder_that_can_not_be_in_a_bucket_is_reported(path: str) -> None:
+    message = refusal(lambda: list(bucket.list_below(path)))
     assert message.startswith(f"{path} can't be in a bucket: give it as")
 
 
 # --- Small objects --------------------------------------------------------------------------------
 
 
-def test_what_is_written_is_read(emulator: Emulator, folder: str) -> None:
+def test_written_content_is_read_back(emulator: Emulator, folder: str) -> None:
     for content in (b"first", b"", os.urandom(1000)):
         bucket.write(f"{folder}/what is it?", content)
         assert objects(emulator, folder) == {"what is it?": content}
@@ -106,7 +107,7 @@ def test_what_is_written_is_read(emulator: Emulator, folder: str) -> None:
     assert "isn't there" in refusal(lambda: bucket.read(f"{folder}/other"))
 
 
-def test_deleting_what_is_gone_already_is_no_error(emulator: Emulator, folder: str) -> None:
+def test_deleting_a_missing_object_is_no_error(emulator: Emulator, folder: str) -> None:
     bucket.write(f"{folder}/a", b"a")
     bucket.write(f"{folder}/b", b"b")
     bucket.delete(f"{folder}/a")
@@ -146,11 +147,11 @@ def test_an_object_is_read_as_a_file_of_several_chunks(emulator: Emulator, folde
         assert f"{folder}/b isn't there" in refusal(lambda: file.read(1))
 
 
-# --- Objects that are written bit by bit ----------------------------------------------------------
+# --- Objects that are written in several requests -------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK, 3 * CHUNK, 3 * CHUNK + 100])
-def test_an_object_appears_when_it_is_whole(emulator: Emulator, folder: str, size: int) -> None:
+def test_an_object_appears_when_it_is_complete(emulator: Emulator, folder: str, size: int) -> None:
     content = os.urandom(size)
     with closing(bucket.ObjectWriter(f"{folder}/a")) as writer:
         for start in range(0, size, 100_000):
@@ -162,7 +163,7 @@ def test_an_object_appears_when_it_is_whole(emulator: Emulator, folder: str, siz
     assert objects(emulator, folder) == {"a": content}
 
 
-def test_a_new_object_takes_the_old_ones_place_only_when_it_is_whole(
+def test_a_new_object_replaces_the_old_one_when_it_is_complete(
     emulator: Emulator, folder: str
 ) -> None:
     bucket.write(f"{folder}/a", b"old")
@@ -174,9 +175,7 @@ def test_a_new_object_takes_the_old_ones_place_only_when_it_is_whole(
 
 
 @pytest.mark.parametrize("size", [0, 100, 3 * CHUNK])
-def test_an_upload_that_is_given_up_leaves_nothing(
-    emulator: Emulator, folder: str, size: int
-) -> None:
+def test_an_abandoned_upload_leaves_nothing(emulator: Emulator, folder: str, size: int) -> None:
     with closing(bucket.ObjectWriter(f"{folder}/a")) as writer:
         writer.write(bytes(size))
     del writer
@@ -185,7 +184,7 @@ def test_an_upload_that_is_given_up_leaves_nothing(
 
 
 @pytest.mark.parametrize("drop", [False, True])
-def test_an_outage_in_the_middle_is_told_and_nothing_appears_even_later(
+def test_an_outage_during_an_upload_is_reported_and_leaves_nothing(
     emulator: Emulator, folder: str, drop: bool
 ) -> None:
     def write() -> None:
@@ -205,7 +204,7 @@ def test_an_outage_in_the_middle_is_told_and_nothing_appears_even_later(
     assert objects(emulator, folder) == {"a": bytes(10 * CHUNK)}
 
 
-def test_an_outage_that_ends_in_time_is_bridged(
+def test_a_request_is_repeated_after_a_short_outage(
     emulator: Emulator, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bucket, "RETRY_SECONDS", 30.0)
@@ -234,11 +233,11 @@ def test_a_file_that_arrives_damaged_is_removed(
     assert objects(emulator, folder) == {}
 
 
-# --- What is said of failures ---------------------------------------------------------------------
+# --- Messages -------------------------------------------------------------------------------------
 
 ACTIONS: dict[str, Callable[[str], object]] = {
     "find": bucket.find,
-    "matching": bucket.matching,
+    "matching": bucket.find_matching,
     "read": bucket.read,
     "read as a file": lambda path: bucket.open_reader(path).read(),
     "write": lambda path: bucket.write(path, b""),
@@ -251,7 +250,7 @@ ACTIONS: dict[str, Callable[[str], object]] = {
     ("status", "reason"),
     [(401, "Anonymous credentials cannot be refreshed"), (403, "403 The caller has no access")],
 )
-def test_refused_access_tells_how_to_get_it(
+def test_refused_access_is_reported_with_how_to_get_it(
     emulator: Emulator, folder: str, action: str, status: int, reason: str
 ) -> None:
     emulator.refuse_access(status)
@@ -261,7 +260,7 @@ def test_refused_access_tells_how_to_get_it(
 
 
 @pytest.mark.parametrize("action", [*ACTIONS, "delete"])
-def test_a_service_that_is_not_there_is_told(
+def test_a_service_that_does_not_run_is_reported(
     folder: str, monkeypatch: pytest.MonkeyPatch, action: str
 ) -> None:
     with socket.socket() as nobody:
@@ -274,7 +273,7 @@ def test_a_service_that_is_not_there_is_told(
     assert "Connection refused" in message and "the network, then run the same command" in message
 
 
-def test_an_overloaded_service_is_told(emulator: Emulator, folder: str) -> None:
+def test_an_overloaded_service_is_reported(emulator: Emulator, folder: str) -> None:
     emulator.refuse_uploads_after(requests=0)
     for write in (
         lambda: bucket.write(f"{folder}/a", b""),
@@ -285,12 +284,31 @@ def test_an_overloaded_service_is_told(emulator: Emulator, folder: str) -> None:
         assert message.startswith(f"{folder}/a can't be reached: 503 Try again later. Check the")
 
 
-def test_a_precondition_that_does_not_hold_is_an_answer(folder: str) -> None:
+def test_a_failed_precondition_is_raised_as_it_is(folder: str) -> None:
     bucket.write(f"{folder}/a", b"")
-    with pytest.raises(PreconditionFailed), bucket.explained(f"{folder}/a"):
+    with pytest.raises(PreconditionFailed), bucket.explain_errors(f"{folder}/a"):
         bucket.blob(f"{folder}/a").upload_from_string(b"", if_generation_match=0)
 
 
+# --- google-cloud-storage -------------------------------------------------------------------------
+
+
+def test_the_private_members_in_use_exist_in_google_cloud_storage(folder: str) -> None:
+    upload = bucket.blob(f"{folder}/a").open("wb")
+    for member, owner in (("_buffer", upload), ("_http", bucket._client())):
+        assert hasattr(owner, member), (
+            f"speech/system/bucket.py uses {type(owner).__name__}.{member} of google-cloud-storage "
+            f"3.17.1, which version {version('google-cloud-storage')} doesn't have: adapt the "
+            "functions _abandon and _keep_connections."
+        )
+    bucket._abandon(upload)
+
+
+def test_the_client_keeps_as_many_connections_as_it_makes_requests(folder: str) -> None:
+    adapter = bucket._client()._http.get_adapter("https://storage.googleapis.com")
+    assert adapter._pool_maxsize == bucket.PARALLEL_REQUESTS
+
+
 def test_requests_are_repeated_for_two_minutes() -> None:
-    assert bucket.patience().timeout == 120
-    assert bucket.patience(3).timeout == 3
+    assert bucket.retry_policy().timeout == 120
+    assert bucket.retry_policy(3).timeout == 3

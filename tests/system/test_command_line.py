@@ -1,4 +1,4 @@
-"""What `command_line.run` does for every door, shown by small doors of the tests."""
+"""Tests of `command_line.run` with small doors, and of the help of every door."""
 
 import re
 import signal
@@ -15,8 +15,8 @@ from absl import logging
 from speech.system import command_line
 from utils import UserError
 
-# Whoever runs the tests in the background has the signal ignored; children inherit it. Set here
-# and not while forking, where gRPC's threads, which Beam's tests leave, write to the output.
+# Tests in the background have the signal ignored, and children inherit that. It is set here and
+# not while forking, when gRPC's threads, which Beam's tests leave, write to the output.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def main():
@@ -28,7 +28,7 @@ command_line.run(main)
 
 
 def run(body: str, *given: str, reader: str = "cat") -> subprocess.CompletedProcess[str]:
-    """A door with this body; its output goes through the program `reader`."""
+    """Runs a door with this body; its output goes through the program `reader`."""
     door = subprocess.Popen(
         [sys.executable, "-c", DOOR.format(body=body), *given],
         cwd=ROOT,
@@ -44,17 +44,17 @@ def run(body: str, *given: str, reader: str = "cat") -> subprocess.CompletedProc
     )
 
 
-def test_a_door_that_does_its_work_ends_with_status_0() -> None:
+def test_a_door_that_succeeds_exits_with_status_0() -> None:
     outcome = run("print('done')")
     assert (outcome.returncode, outcome.stdout, outcome.stderr) == (0, "done\n", "")
 
 
-def test_what_a_person_can_mend_is_one_line_and_status_1() -> None:
+def test_a_user_error_is_one_line_and_status_1() -> None:
     outcome = run("raise UserError('a.flac is missing: copy it.')")
     assert (outcome.returncode, outcome.stderr) == (1, "error: a.flac is missing: copy it.\n")
 
 
-def test_standard_output_that_is_full_is_told_of() -> None:
+def test_full_standard_output_is_reported() -> None:
     outcome = subprocess.run(
         ["sh", "-c", '"$0" -c "$1" > /dev/full', sys.executable, DOOR.format(body="print('x')")],
         cwd=ROOT,
@@ -62,36 +62,38 @@ def test_standard_output_that_is_full_is_told_of() -> None:
         text=True,
         check=False,
     )
-    told = "error: standard output can't be written: No space left on device.\n"
-    assert (outcome.returncode, outcome.stderr) == (1, told)
+    message = "error: standard output can't be written: No space left on device.\n"
+    assert (outcome.returncode, outcome.stderr) == (1, message)
 
 
-def test_a_word_that_is_no_flag_is_refused() -> None:
+def test_an_argument_that_is_not_a_flag_is_refused() -> None:
     outcome = run("print('done')", "data")
     assert outcome.returncode == 1 and outcome.stdout == ""
     assert "'data' is not a flag" in outcome.stderr and "--help" in outcome.stderr
 
 
-def test_ctrl_c_ends_without_a_traceback() -> None:
+def test_ctrl_c_prints_no_traceback() -> None:
     outcome = run("signal.raise_signal(signal.SIGINT)")
     assert (outcome.returncode, outcome.stderr) == (130, "stopped\n")
 
 
-def test_a_reader_that_leaves_early_is_no_error_to_tell_of() -> None:
+def test_a_reader_that_ends_early_is_not_reported() -> None:
     outcome = run("[print(number) for number in range(100000)]", reader="head -n 1")
     assert (outcome.returncode, outcome.stdout) == (128 + signal.SIGPIPE, "0\n")
     assert outcome.stderr == ""
 
 
-@pytest.mark.parametrize(("level", "said"), [("info", ["I one", "W two"]), ("warning", ["W two"])])
-def test_the_logging_flag_sets_how_much_is_said(level: str, said: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("level", "logged"), [("info", ["I one", "W two"]), ("warning", ["W two"])]
+)
+def test_the_logging_flag_sets_the_lowest_level(level: str, logged: list[str]) -> None:
     outcome = run("logging.info('one'); logging.warning('two')", f"--logging={level}")
     lines = [line.split(" ", 1)[1] for line in outcome.stderr.splitlines()]
-    assert lines == said
+    assert lines == logged
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_a_daemon_without_standard_streams_writes_nothing_into_its_files(
+def test_a_door_without_standard_streams_does_not_print_into_its_files(
     tmp_path: Path, closed: str
 ) -> None:
     path = tmp_path / "output.txt"

@@ -1,4 +1,4 @@
-"""Only one run at a time holds a lock, and whoever is killed doesn't hold it for long."""
+"""Tests that one run at a time holds a lock, and that a killed run loses it."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ from full_disk import full_disk
 from speech.system import bucket, lock
 from utils import UserError
 
-# Holds a lock until its standard input ends, or as the second argument says.
+# Holds a lock until its standard input ends; the second argument says how it ends.
 HOLD = """
 import sys
 from speech.system import lock
@@ -38,7 +38,7 @@ with lock.exclusive(sys.argv[1]) as held:
 def another_process(
     path: str, end: str = "normally", emulator: Emulator | None = None
 ) -> Iterator["subprocess.Popen[str]"]:
-    """A process that holds the lock `path`, and is killed at last if it still runs."""
+    """Starts a process that holds the lock `path`; kills it after the block, if it still runs."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, path, end],
         cwd=ROOT,
@@ -64,7 +64,7 @@ def refusal(path: str) -> str:
 # --- On this machine ------------------------------------------------------------------------------
 
 
-def test_a_second_run_is_refused_and_told_who_the_first_one_is(tmp_path: Path) -> None:
+def test_a_second_run_is_refused_with_the_process_of_the_first(tmp_path: Path) -> None:
     path = str(tmp_path / "new" / ".t.lock")
     with another_process(path) as first:
         for _ in range(2):
@@ -76,7 +76,7 @@ def test_a_second_run_is_refused_and_told_who_the_first_one_is(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("end", ["normally", "raise", "killed"])
-def test_however_a_run_ends_the_next_one_gets_the_lock(tmp_path: Path, end: str) -> None:
+def test_the_next_run_gets_the_lock_however_the_first_ends(tmp_path: Path, end: str) -> None:
     path = str(tmp_path / ".t.lock")
     with another_process(path, end) as first:
         if end == "killed":
@@ -91,14 +91,14 @@ def test_however_a_run_ends_the_next_one_gets_the_lock(tmp_path: Path, end: str)
     assert not os.path.exists(path)
 
 
-def test_the_lock_of_another_set_is_another_one(tmp_path: Path) -> None:
+def test_locks_of_two_sets_are_independent(tmp_path: Path) -> None:
     with lock.exclusive(str(tmp_path / ".t.lock")), lock.exclusive(str(tmp_path / ".u.lock")):
         assert sorted(os.listdir(tmp_path)) == [".t.lock", ".u.lock"]
     assert not os.listdir(tmp_path)
 
 
-def test_of_many_at_once_one_at_a_time_holds_it(tmp_path: Path) -> None:
-    """Files come and go while others open them: whoever holds the lock is alone all the same."""
+def test_one_of_many_threads_at_a_time_holds_the_lock(tmp_path: Path) -> None:
+    """The file is removed while other threads open it."""
     path = str(tmp_path / ".t.lock")
     inside, most, turns = 0, 0, 0
 
@@ -123,7 +123,7 @@ def test_of_many_at_once_one_at_a_time_holds_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["file/below", "/proc/self"])
-def test_a_folder_that_can_not_be_written_is_told(tmp_path: Path, folder: str) -> None:
+def test_a_folder_that_can_not_be_written_is_reported(tmp_path: Path, folder: str) -> None:
     (tmp_path / "file").write_text("")
     path = os.path.join(tmp_path, folder, ".t.lock")
     message = refusal(path)
@@ -131,7 +131,7 @@ def test_a_folder_that_can_not_be_written_is_told(tmp_path: Path, folder: str) -
     assert message.endswith("Choose another folder with --tfrecords_file.")
 
 
-def test_a_full_disk_is_told_and_leaves_no_lock(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_no_lock(tmp_path: Path) -> None:
     path = str(tmp_path / ".t.lock")
     with full_disk(0):
         message = refusal(path)
@@ -146,7 +146,7 @@ def test_a_full_disk_is_told_and_leaves_no_lock(tmp_path: Path) -> None:
 
 @pytest.fixture
 def path(own_bucket: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A lock in a bucket, with quick hearts."""
+    """Returns a lock's path in a bucket; locks are renewed and expire within a second."""
     monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.05)
     monkeypatch.setattr(lock, "DEAD_AFTER_SECONDS", 1.0)
     return f"{own_bucket}/.t.lock"
@@ -161,7 +161,7 @@ def content(emulator: Emulator, path: str) -> bytes | None:
 
 
 def put_lock(emulator: Emulator, path: str, host: str, process: int) -> None:
-    """A lock of a run that doesn't renew it."""
+    """Writes a lock that nobody renews."""
     owner = {"host": host, "process": process, "run": "another"}
     emulator.put(name_of(path), json.dumps(owner).encode())
 
@@ -192,7 +192,7 @@ def test_a_second_run_in_the_bucket_is_refused_while_the_first_renews_its_lock(
     assert content(emulator, path) is None
 
 
-def test_an_exception_releases_the_bucket(emulator: Emulator, path: str) -> None:
+def test_an_exception_releases_a_lock_in_a_bucket(emulator: Emulator, path: str) -> None:
     with pytest.raises(ValueError, match="on purpose"), lock.exclusive(path):
         raise ValueError("on purpose")
     assert content(emulator, path) is None
@@ -209,25 +209,25 @@ def test_the_lock_of_a_killed_run_on_this_host_is_taken_over_at_once(
     with lock.exclusive(path) as held:
         assert time.monotonic() - started < lock.DEAD_AFTER_SECONDS / 2
         held.check()
-    assert f"{path} is of a run that was killed: taken over." in caplog.text
+    assert f"{path} is from a run that was killed: taken over." in caplog.text
     assert content(emulator, path) is None
 
 
-def test_the_lock_of_a_silent_run_elsewhere_is_taken_over_when_it_was_long_enough(
+def test_the_lock_of_a_run_on_another_host_is_taken_over_when_it_has_expired(
     emulator: Emulator, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     put_lock(emulator, path, "another-host", dead_process())
     started = time.monotonic()
-    caplog.set_level("INFO", logger="absl")  # whatever level a door has left
+    caplog.set_level("INFO", logger="absl")  # an earlier test may have set another level
     with lock.exclusive(path) as held:
         assert lock.DEAD_AFTER_SECONDS <= time.monotonic() - started < 10
         held.check()
-    assert "waiting up to 1 s for a sign of life" in caplog.text
+    assert "waiting up to 1 s to see whether it still runs" in caplog.text
     assert "taken over" in caplog.text
     assert content(emulator, path) is None
 
 
-def test_a_lock_that_is_released_while_one_waits_is_not_called_killed(
+def test_a_lock_that_is_released_during_the_wait_is_not_reported_as_taken_over(
     emulator: Emulator, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     put_lock(emulator, path, "another-host", 1)
@@ -239,7 +239,7 @@ def test_a_lock_that_is_released_while_one_waits_is_not_called_killed(
     assert content(emulator, path) is None
 
 
-def test_a_lock_that_is_released_while_it_is_taken_over_is_held_all_the_same(
+def test_a_lock_that_is_released_while_it_is_taken_over_is_held(
     emulator: Emulator, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_lock(emulator, path, socket.gethostname(), dead_process())
@@ -251,25 +251,25 @@ def test_a_lock_that_is_released_while_it_is_taken_over_is_held_all_the_same(
 
 
 @pytest.mark.parametrize("renewing", [True, False])
-def test_a_run_whose_lock_was_taken_over_notices_and_leaves_it(
+def test_a_run_whose_lock_was_taken_over_ends_and_does_not_remove_it(
     emulator: Emulator, path: str, monkeypatch: pytest.MonkeyPatch, renewing: bool
 ) -> None:
-    """As after an outage, with and without a beat since."""
+    """As after an outage, with and without a renewal since."""
     if not renewing:
         monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 100.0)
         monkeypatch.setattr(lock, "DEAD_AFTER_SECONDS", 0.2)
-    told = rf"{path} was taken over by another run, .* The other run goes on\."
+    message = rf"{path} was taken over by another run, .* The other run continues\."
     with lock.exclusive(path) as held:
         held.check()
         put_lock(emulator, path, "another-host", 1)
         time.sleep(0.4)
         for _ in range(2):
-            with pytest.raises(UserError, match=told):
+            with pytest.raises(UserError, match=message):
                 held.check()
     assert b"another-host" in (content(emulator, path) or b"")
 
 
-def test_the_lock_outlasts_an_outage(emulator: Emulator, path: str) -> None:
+def test_a_lock_survives_an_outage(emulator: Emulator, path: str) -> None:
     with lock.exclusive(path) as held:
         emulator.refuse_uploads_after(requests=0)
         time.sleep(0.2)
@@ -281,13 +281,13 @@ def test_the_lock_outlasts_an_outage(emulator: Emulator, path: str) -> None:
     assert content(emulator, path) is None
 
 
-def test_a_lost_answer_is_not_taken_for_anothers_lock(
+def test_a_renewal_whose_answer_is_lost_keeps_the_lock(
     emulator: Emulator, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bucket, "RETRY_SECONDS", 20.0)
     monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 2.0)
     emulator.lose_answers(1)
-    with lock.exclusive(path) as held:  # its first attempt has succeeded without its knowing
+    with lock.exclusive(path) as held:  # the answer to its first write was lost
         monkeypatch.setattr(lock, "DEAD_AFTER_SECONDS", 0.0)
         for _ in range(3):
             emulator.lose_answers(1)
@@ -295,10 +295,10 @@ def test_a_lost_answer_is_not_taken_for_anothers_lock(
     assert content(emulator, path) is None
 
 
-def test_an_answer_that_never_came_is_not_taken_for_anothers_lock(
+def test_a_renewal_that_failed_after_it_was_stored_keeps_the_lock(
     emulator: Emulator, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The beat is given up though it has arrived; the next one finds another generation."""
+    """The next renewal finds another generation, which the run wrote itself."""
     monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.3)
     with lock.exclusive(path) as held:
         before = bucket.find(path).generation
@@ -313,13 +313,15 @@ def test_an_answer_that_never_came_is_not_taken_for_anothers_lock(
     assert content(emulator, path) is None
 
 
-def test_a_bucket_that_is_not_there_is_told(path: str) -> None:
+def test_a_missing_bucket_is_reported(path: str) -> None:
     assert refusal("gs://no-such-bucket/.t.lock").startswith(
         "gs://no-such-bucket/.t.lock isn't there: check the bucket's name"
     )
 
 
-def test_the_release_does_not_hide_why_the_block_ended(emulator: Emulator, path: str) -> None:
+def test_a_failed_release_does_not_hide_the_exception_of_the_block(
+    emulator: Emulator, path: str
+) -> None:
     def interrupted() -> None:
         with lock.exclusive(path):
             emulator.vanish()

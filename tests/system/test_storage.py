@@ -1,4 +1,4 @@
-"""Local files and objects in a bucket by storage's names."""
+"""Tests of local files and of objects in a bucket."""
 
 import contextlib
 import errno
@@ -17,7 +17,7 @@ from utils import UserError
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_text_comes_back(tmp_path: Path) -> None:
+def test_text_is_read_back(tmp_path: Path) -> None:
     path = str(tmp_path / "new" / "folder" / "a.txt")
     for text in ("naïve ж\n", "", "shorter\r\n"):
         storage.write_text(path, text)
@@ -27,7 +27,7 @@ def test_text_comes_back(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "new" / "folder") == ["a.txt"]
 
 
-def test_a_name_without_folder_lies_in_the_working_folder(
+def test_a_path_without_a_folder_is_in_the_working_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -38,15 +38,15 @@ def test_a_name_without_folder_lies_in_the_working_folder(
 def test_a_failed_write_leaves_the_old_text_and_nothing_else(tmp_path: Path) -> None:
     path = str(tmp_path / "a.txt")
     storage.write_text(path, "old")
-    told = rf"a\.txt can't be written: {os.strerror(errno.EFBIG)}"
-    with full_disk(4096), pytest.raises(UserError, match=told):
+    message = rf"a\.txt can't be written: {os.strerror(errno.EFBIG)}"
+    with full_disk(4096), pytest.raises(UserError, match=message):
         storage.write_text(path, "x" * 5000)
     assert storage.read_text(path) == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
 @pytest.mark.parametrize("place", ["local", "bucket"])
-def test_brackets_in_names_come_before_sets_of_characters(
+def test_names_with_brackets_come_before_sets_of_characters(
     request: pytest.FixtureRequest, tmp_path: Path, place: str
 ) -> None:
     folder = str(tmp_path)
@@ -56,7 +56,7 @@ def test_brackets_in_names_come_before_sets_of_characters(
         storage.write_text(f"{folder}/{name}", "12")
 
     def found(pattern: str) -> list[str]:
-        paths = storage.sizes(storage.meant(f"{folder}/{pattern}"))
+        paths = storage.sizes(storage.resolve_pattern(f"{folder}/{pattern}"))
         return [path.removeprefix(f"{folder}/") for path in paths]
 
     assert found("d[1]/t.*") == ["d[1]/t.00", "d[1]/t.01"]
@@ -67,10 +67,10 @@ def test_brackets_in_names_come_before_sets_of_characters(
     assert found("*/t.0[0]") == ["d1/t.00", "d[1]/t.00", "f{1}/t.00"]
     assert found("f{1}/*") == ["f{1}/t.00"]
     assert found("d[2]/t.*") == found("d[1/t.*") == []
-    assert storage.meant(f"{folder}/d[2]/t.*") == f"{folder}/d[2]/t.*"
+    assert storage.resolve_pattern(f"{folder}/d[2]/t.*") == f"{folder}/d[2]/t.*"
 
 
-def test_a_folder_in_the_files_place_is_told(tmp_path: Path) -> None:
+def test_a_folder_instead_of_a_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.txt").mkdir()
     with pytest.raises(UserError, match=r"a\.txt can't be written: Is a directory"):
         storage.write_text(str(tmp_path / "a.txt"), "text")
@@ -78,37 +78,35 @@ def test_a_folder_in_the_files_place_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["file/below", "/proc/self"])
-def test_a_folder_that_can_not_be_written_is_told(tmp_path: Path, folder: str) -> None:
+def test_a_folder_that_can_not_be_written_is_reported(tmp_path: Path, folder: str) -> None:
     (tmp_path / "file").write_text("")
     path = os.path.join(tmp_path, folder, "a.txt")
     with pytest.raises(UserError, match=r"a\.txt can't be written"):
         storage.write_text(path, "text")
 
 
-def test_folders_are_made_and_may_be_there(tmp_path: Path) -> None:
+def test_folders_are_made_and_may_exist(tmp_path: Path) -> None:
     for _ in range(2):
         storage.make_folder(str(tmp_path / "new" / "folder"))
     assert (tmp_path / "new" / "folder").is_dir()
     storage.make_folder("")
-    storage.make_folder("gs://bucket/folder")  # a bucket needs none, and isn't asked
+    storage.make_folder("gs://bucket/folder")  # makes no request
 
 
-def test_a_folder_that_can_not_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_can_not_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file/below can't be made: Not a directory"):
         storage.make_folder(str(tmp_path / "file/below"))
 
 
-def test_a_folder_that_takes_no_files_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whoever runs the tests as root may write everywhere: the answer is faked."""
+def test_a_read_only_folder_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer of os.access is faked, since root may write everywhere."""
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
     with pytest.raises(UserError, match=r"can't be written into: choose another"):
         storage.make_folder(str(tmp_path))
 
 
-def test_what_can_not_be_read_is_told(tmp_path: Path) -> None:
+def test_a_file_that_can_not_be_read_is_reported(tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes(b"\xe9")
     (tmp_path / "folder").mkdir()
     for name, why in {
@@ -123,7 +121,7 @@ def test_what_can_not_be_read_is_told(tmp_path: Path) -> None:
         assert str(error.value).count(path) == 1
 
 
-def test_matches_come_by_name_with_their_sizes_and_without_what_is_not_whole(
+def test_matches_are_sorted_and_exclude_incomplete_files(
     tmp_path: Path,
 ) -> None:
     for name in ("b.10", "b.2", "a.1", "c", ".b.3.partial"):
@@ -137,7 +135,7 @@ def test_matches_come_by_name_with_their_sizes_and_without_what_is_not_whole(
     assert partial == str(tmp_path / ".b.3.partial")
 
 
-def test_files_below_a_folder_come_with_their_sizes_and_links_are_followed(tmp_path: Path) -> None:
+def test_files_below_a_folder_have_their_sizes_and_links_are_followed(tmp_path: Path) -> None:
     for name in ("a", "b/c", "b/.d"):
         storage.write_text(str(tmp_path / "all" / name), name)
     (tmp_path / "all" / "nowhere").symlink_to(tmp_path / "missing")
@@ -153,7 +151,7 @@ def test_files_below_a_folder_come_with_their_sizes_and_links_are_followed(tmp_p
     assert list(storage.files_below(str(tmp_path / "missing"))) == []
 
 
-def test_a_file_in_a_folder_s_place_is_told_and_has_none_below(tmp_path: Path) -> None:
+def test_a_file_instead_of_a_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file can't be read: Not a directory"):
         list(storage.files_below(str(tmp_path / "file")))
@@ -168,7 +166,7 @@ def test_a_folder_is_removed_with_all_below_it(tmp_path: Path) -> None:
         assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_in_a_bucket_is_listed_and_removed_without_its_neighbours(
+def test_a_folder_in_a_bucket_is_listed_and_removed_alone(
     emulator: Emulator, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in emulator.environment.items():
@@ -199,7 +197,7 @@ def test_names_in_a_bucket_join_with_a_slash(tmp_path: Path) -> None:
     assert storage.in_bucket("gs://bucket/a") and not storage.in_bucket("data/gs://a")
 
 
-def test_hidden_names_lie_beside_their_file() -> None:
+def test_hidden_paths_are_beside_their_file() -> None:
     for path, hidden in {
         "t": ".t.lock",
         "data/t": "data/.t.lock",
@@ -210,7 +208,7 @@ def test_hidden_names_lie_beside_their_file() -> None:
         assert storage.hidden_path(path, ".lock") == hidden
 
 
-def test_a_bucket_without_a_name_is_told_by_whatever_is_done_in_it() -> None:
+def test_a_bucket_without_a_name_is_reported_by_every_function() -> None:
     path = storage.join("gs://", "t")
     for action in (storage.exists, storage.size, storage.sizes, storage.read_text):
         with pytest.raises(UserError, match="give it as gs://BUCKET/PATH"):
@@ -226,10 +224,10 @@ def test_local_files_need_no_tensorflow(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "a")], cwd=ROOT, check=True)
 
 
-# --- The same names in a bucket -------------------------------------------------------------------
+# --- In a bucket ----------------------------------------------------------------------------------
 
 
-def test_text_comes_back_from_a_bucket(own_bucket: str) -> None:
+def test_text_is_read_back_from_a_bucket(own_bucket: str) -> None:
     path = f"{own_bucket}/new/folder/a.txt"
     assert not storage.exists(path) and storage.size(path) is None
     for text in ("naïve ж\n", "", "shorter\r\n"):
@@ -250,7 +248,7 @@ def test_a_failed_write_leaves_the_old_text_in_the_bucket(
     assert storage.read_text(path) == "old"
 
 
-def test_what_can_not_be_read_from_a_bucket_is_told(emulator: Emulator, own_bucket: str) -> None:
+def test_an_object_that_can_not_be_read_is_reported(emulator: Emulator, own_bucket: str) -> None:
     emulator.put(f"{own_bucket.rpartition('/')[2]}/latin.txt", b"\xe9")
     with pytest.raises(UserError, match=r"latin\.txt can't be read: it is not UTF-8"):
         storage.read_text(f"{own_bucket}/latin.txt")
@@ -261,7 +259,7 @@ def test_what_can_not_be_read_from_a_bucket_is_told(emulator: Emulator, own_buck
             action("gs://no-such-bucket/a")
 
 
-def test_matches_in_a_bucket_come_by_name_with_their_sizes(own_bucket: str) -> None:
+def test_matches_in_a_bucket_are_sorted(own_bucket: str) -> None:
     for name in ("b.10", "b.2", "a.1", "c", "below/b.1"):
         storage.write_text(f"{own_bucket}/{name}", name)
     assert list(storage.sizes(f"{own_bucket}/*.*").items()) == [
@@ -270,7 +268,9 @@ def test_matches_in_a_bucket_come_by_name_with_their_sizes(own_bucket: str) -> N
     assert storage.sizes(f"{own_bucket}/d*") == {}
 
 
-def test_reader_and_writer_of_a_bucket_are_those_of_files(own_bucket: str, tmp_path: Path) -> None:
+def test_readers_and_writers_of_buckets_and_files_behave_alike(
+    own_bucket: str, tmp_path: Path
+) -> None:
     for path in (f"{own_bucket}/a", str(tmp_path / "a")):
         with contextlib.closing(storage.open_writer(path)) as writer:
             writer.write(b"given up")
@@ -288,6 +288,8 @@ def test_reader_and_writer_of_a_bucket_are_those_of_files(own_bucket: str, tmp_p
 def test_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
-    with pytest.raises(UserError, match="is no file, and would be replaced by one: name a file"):
+    with pytest.raises(
+        UserError, match="is not a regular file, and would be replaced by one: name a file"
+    ):
         storage.write_text(str(path), "text")
     assert path.is_fifo() and list(tmp_path.iterdir()) == [path]

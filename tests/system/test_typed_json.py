@@ -1,4 +1,4 @@
-"""Settings from JSON have the types of their fields, or name the field that has not."""
+"""Tests that values from JSON have the types of their fields, or errors name the field."""
 
 import json
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Settings:
 GOOD: dict[str, Any] = {"count": 1, "share": 0.5, "inner": {"name": "a"}}
 
 
-def test_values_come_back_as_their_types() -> None:
+def test_values_are_read_with_their_types() -> None:
     content = {**GOOD, "names": ["b", "c"], "counts": {"d": 2}, "size": None}
     expected = Settings(1, 0.5, Inner("a"), ("b", "c"), {"d": 2})
     assert typed_json.read(Settings, content, "it") == expected
@@ -60,31 +60,31 @@ def test_values_come_back_as_their_types() -> None:
     ],
     ids=str,
 )
-def test_field_that_can_not_be_so_is_named(changes: dict[str, Any], message: str) -> None:
+def test_an_invalid_field_is_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(FieldError, match=message) as error:
         typed_json.read(Settings, {**GOOD, **changes}, "it")
     assert len(str(error.value)) < 200
 
 
-def test_limits_can_be_others() -> None:
+def test_bounds_can_be_changed() -> None:
     content = {**GOOD, "count": -3, "share": float("inf")}
     found = typed_json.read(Settings, content, "it", smallest=-5, finite=False)
     assert (found.count, found.share) == (-3, float("inf"))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "[" * 100_000, '{"a": ' * 100_000])
-def test_text_that_holds_no_object_is_refused_with_its_file(text: str) -> None:
+def test_text_without_an_object_is_refused_with_its_file(text: str) -> None:
     with (
         pytest.raises(UserError, match=r"^x\.json is not a note \(.*\): write it again\."),
-        typed_json.explained("x.json", "a note", "write it again"),
+        typed_json.explain_errors("x.json", "a note", "write it again"),
     ):
         typed_json.parse_object(text)
 
 
-def test_error_of_a_value_names_its_file() -> None:
+def test_an_error_of_a_value_names_its_file() -> None:
     with (
         pytest.raises(UserError, match=r"^x\.json: no$"),
-        typed_json.explained("x.json", "a note", "write it again"),
+        typed_json.explain_errors("x.json", "a note", "write it again"),
     ):
         raise UserError("no")
     assert typed_json.parse_object(json.dumps(GOOD)) == GOOD

@@ -1,4 +1,4 @@
-"""Worker processes, with real deaths."""
+"""Tests of worker processes; some are really killed."""
 
 import multiprocessing
 import os
@@ -20,17 +20,18 @@ from speech.system.workers import (
     map_in_processes,
 )
 
-ROOT = Path(__file__).resolve().parents[2]
+FOLDER = Path(__file__).resolve().parent
+ROOT = FOLDER.parents[1]
 
 
 @pytest.fixture(autouse=True)
-def no_process_stays() -> Iterator[None]:
+def check_no_process_is_left() -> Iterator[None]:
     yield
     assert multiprocessing.active_children() == []
 
 
 def slow_square(number: int) -> int:
-    time.sleep(0.02 * (number % 3 == 0))  # every third one is late
+    time.sleep(0.02 * (number % 3 == 0))  # every third one is slow
     return number * number
 
 
@@ -45,7 +46,7 @@ def die_at_seven(number: int) -> int:
 
 
 def die_while_answering_seven(number: int) -> bytes:
-    """Seven's answer fills the pipe for seconds; the process is killed meanwhile."""
+    """The result for 7 takes seconds to send; the process is killed meanwhile."""
     if number == 7:
         killer = f"import os, time; time.sleep(0.2); os.kill({os.getpid()}, {signal.SIGKILL})"
         subprocess.Popen([sys.executable, "-c", killer])
@@ -62,25 +63,25 @@ def interrupt_handler(_: int) -> bool:
 
 
 def note(path: str) -> None:
-    """Appends a letter to a file: how many items have been worked on."""
+    """Appends a letter to a file, whose length counts the items."""
     with open(path, "a", encoding="utf-8") as file:
         file.write("x")
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 @pytest.mark.parametrize("count", [0, 1, 2, 50])
-def test_results_come_in_the_order_of_the_items(workers: int, count: int) -> None:
+def test_results_are_in_the_order_of_the_items(workers: int, count: int) -> None:
     results = list(map_in_order(slow_square, range(count), workers))
     assert results == [number * number for number in range(count)]
 
 
-def test_the_work_is_shared_and_one_worker_is_this_process() -> None:
+def test_two_workers_share_the_work_and_one_worker_is_this_process() -> None:
     assert set(map_in_order(process_id, range(4), 1)) == {os.getpid()}
     processes = set(map_in_order(process_id, range(50), 2))
     assert len(processes) == 2 and os.getpid() not in processes
 
 
-def test_one_process_is_another_one_where_it_has_to_be() -> None:
+def test_map_in_processes_uses_another_process_for_one_worker() -> None:
     (process,) = set(map_in_processes(process_id, range(4), 1))
     assert process != os.getpid()
 
@@ -89,7 +90,7 @@ def test_one_process_is_another_one_where_it_has_to_be() -> None:
     ("function", "exit_code"),
     [(die_at_seven, -9), (die_while_answering_seven, -9), (raise_at_seven, 1)],
 )
-def test_a_death_is_told_with_the_very_item(
+def test_the_item_at_which_a_worker_died_is_reported(
     function: Callable[[int], object], exit_code: int
 ) -> None:
     results = map_in_order(function, range(20), 2)
@@ -99,7 +100,7 @@ def test_a_death_is_told_with_the_very_item(
     assert (death.value.position, death.value.exit_code) == (7, exit_code)
 
 
-def test_a_worker_that_is_killed_while_it_waits_is_told() -> None:
+def test_a_worker_that_is_killed_while_it_waits_is_reported() -> None:
     results = map_in_order(process_id, range(50), 2)
     with closing(results):
         os.kill(next(results), signal.SIGKILL)
@@ -107,19 +108,18 @@ def test_a_worker_that_is_killed_while_it_waits_is_told() -> None:
             list(results)
 
 
-def test_workers_leave_ctrl_c_to_their_parent() -> None:
+def test_workers_ignore_ctrl_c() -> None:
     assert all(map_in_order(interrupt_handler, range(4), 2))
 
 
-def started(program: str) -> "subprocess.Popen[str]":
-    """A program in a group of its own that can import this file."""
-    # Whoever runs the tests in the background has the signal ignored; children inherit it. Set
-    # there and not while forking, where gRPC's threads, which Beam's tests leave, write to the
-    # output.
+def start(program: str) -> "subprocess.Popen[str]":
+    """Starts a program, in its own process group, that can import this file."""
+    # Tests in the background have the signal ignored, and children inherit that. It is set there
+    # and not while forking, when gRPC's threads, which Beam's tests leave, write to the output.
     set_handler = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     return subprocess.Popen(
         [sys.executable, "-c", set_handler + program],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests/support")])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(FOLDER)])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -128,8 +128,8 @@ def started(program: str) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.1, 0.2, 0.4])
-def test_ctrl_c_while_the_workers_start_is_their_parents_alone(seconds: float) -> None:
-    """As at a terminal: every process of the group gets the signal."""
+def test_ctrl_c_while_the_workers_start_is_handled_by_their_parent(seconds: float) -> None:
+    """The signal goes to every process of the group, as at a terminal."""
     program = (
         "import time; from test_workers import slow_square; "
         "from speech.system.workers import map_in_order\n"
@@ -140,7 +140,7 @@ def test_ctrl_c_while_the_workers_start_is_their_parents_alone(seconds: float) -
         "  except KeyboardInterrupt:\n"
         "    print('stopped', flush=True)"
     )
-    parent = started(program)
+    parent = start(program)
     assert parent.stdout is not None and parent.stdout.readline() == "starting\n"
     time.sleep(seconds)
     os.killpg(parent.pid, signal.SIGINT)
@@ -148,7 +148,7 @@ def test_ctrl_c_while_the_workers_start_is_their_parents_alone(seconds: float) -
     assert (stdout, stderr, parent.returncode) == ("stopped\n", "", 0)
 
 
-def test_only_a_few_results_are_made_ahead(tmp_path: Path) -> None:
+def test_few_results_are_computed_ahead(tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     with closing(map_in_order(note, [str(notes)] * 100, 2)) as results:
         next(results)
@@ -171,7 +171,7 @@ def test_the_processes_end_when_their_parent_is_killed() -> None:
         "  results = map_in_order(process_id, range(50), 2)\n"
         "  print(*{next(results) for _ in range(20)}, flush=True); time.sleep(60)"
     )
-    parent = started(program)
+    parent = start(program)
     assert parent.stdout is not None
     workers = [int(process) for process in parent.stdout.readline().split()]
     parent.kill()
@@ -184,7 +184,7 @@ def test_the_processes_end_when_their_parent_is_killed() -> None:
 
 
 def running(process: int) -> bool:
-    """Whether there is such a process, other than one that has ended and nobody asked for."""
+    """Returns whether a process exists, other than a zombie."""
     try:
         state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
     except FileNotFoundError:
