@@ -40,8 +40,8 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "report_dir",
         constants.REPORT_DIR,
-        "Folder of report.html, summary.json and utterances.csv, or of a folder of them for each "
-        "of several sets; empty: no report.",
+        "Folder of report.html, summary.json and utterances.csv, in a folder for each of several "
+        "sets; empty: no report.",
     )
     kinds.define_paths(
         "audio", [], "Folders of the recordings, which the report plays; separated by commas."
@@ -50,10 +50,12 @@ def define_flags() -> None:
         "compare", None, "summary.json of another evaluation of the same set, to compare with."
     )
     flags.DEFINE_bool(
-        "sweep", False, "Report the WER over beam widths, and with a scorer over alpha and beta."
+        "sweep", False, "Report of the WER over beam widths, and with a scorer over alpha and beta."
     )
     flags.DEFINE_string(
-        "logits_cache", "", "Folder to keep the network's output in; empty: it isn't kept."
+        "logits_cache",
+        "",
+        "Folder of the network's stored outputs, for repeated calls; empty: none are stored.",
     )
     decoder_flags.define_decoder_flags()
     define_tpu_flags()

@@ -33,26 +33,31 @@ def define_flags() -> None:
         "audio",
         [],
         "File, folder, pattern, or - for standard input (a wav, or raw samples: 16 bit, mono, at "
-        "the model's rate); may be given several times.",
+        "the model's rate).",
     )
-    flags.DEFINE_bool("microphone", False, "Transcribe the microphone until Ctrl-C.")
-    flags.DEFINE_bool("json", False, "Print JSON with the words' times, as DeepSpeech does.")
-    flags.DEFINE_bool("extended", False, "Deprecated: print text, the default, despite --json.")
+    flags.DEFINE_bool("microphone", False, "Transcription of the microphone until Ctrl-C.")
+    flags.DEFINE_bool(
+        "json", False, "Output of JSON with the words' times, as DeepSpeech prints it."
+    )
+    flags.DEFINE_bool("extended", False, "Deprecated: output of text, the default, despite --json.")
     kinds.define_integer(
-        "candidate_transcripts", 3, "Most transcripts in the JSON, the best first.", lower_bound=1
+        "candidate_transcripts",
+        3,
+        "Maximum number of transcripts in the JSON, the best first.",
+        lower_bound=1,
     )
     kinds.define_integer(
         "stream",
         0,
-        "Most samples to process at a time; prints partial transcripts to standard error. 0: "
-        "segment by segment.",
+        "Maximum number of samples to process at a time, with partial transcripts on standard "
+        "error; 0: segment by segment.",
         lower_bound=0,
     )
     flags.DEFINE_string("output_dir", None, "Folder for a file per recording and format.")
     kinds.define_choices(
         "formats", ["txt", "srt"], FORMATS, "Formats of the files in --output_dir."
     )
-    flags.DEFINE_bool("version", False, "Print this program's version.")
+    flags.DEFINE_bool("version", False, "Version of this program, printed instead of transcribing.")
     decoder_flags.define_decoder_flags()
     command_line.define_logging_flag()
 

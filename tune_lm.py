@@ -28,7 +28,7 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "scorer",
         f"{constants.LM_DIR}/{constants.SCORER_FILE}",
-        "Scorer that build_lm.py made; the best weights are written into it.",
+        "Scorer of build_lm.py, into which the best weights are written.",
     )
     flags.DEFINE_string(
         "dev_data", constants.DEV_DATA, "Development shards, a glob or gs:// glob; never test data."
@@ -56,7 +56,9 @@ def define_flags() -> None:
     decoder_flags.define_search_flags()
     kinds.define_batch_size("eval_batch_size", constants.EVAL_BATCH_SIZE)
     flags.DEFINE_string(
-        "logits_cache", "", "Folder to keep the network's output in; empty: it isn't kept."
+        "logits_cache",
+        "",
+        "Folder of the network's stored outputs, for repeated calls; empty: none are stored.",
     )
     kinds.define_random_seed("Random seed of the search.")
     flags.DEFINE_string(
@@ -64,7 +66,7 @@ def define_flags() -> None:
         constants.TUNING_DIR,
         f"Folder of {contour.CONTOUR_FILE} and {trials.TRIALS_FILE}; empty: they aren't written.",
     )
-    flags.DEFINE_bool("write", True, "Write the best weights into the scorer.")
+    flags.DEFINE_bool("write", True, "Storage of the best weights in the scorer.")
     define_tpu_flags()
     command_line.define_logging_flag()
 

@@ -30,8 +30,8 @@ INTRODUCTION = """\
 <!-- Written by `make docs-flags` from the definitions. Change the definitions, not this file. -->
 
 Every flag of every door, in the order of definition. A flag without a default is optional or off.
-Default paths follow the environment variables `DEEP_SPEECH_...` of `constants.py`. `--helpfull`
-prints the same with the bounds of numbers, and the flags of absl and TensorFlow.
+Default paths follow the environment variables `DEEP_SPEECH_...` of `constants.py`. `--help`
+prints a door's flags with the bounds of numbers, `--helpfull` also those of absl and TensorFlow.
 `--flagfile=FILE` reads flags from a file, one a line.
 """
 
@@ -74,7 +74,7 @@ def section(door: Path) -> str:
 
 
 def _is_of_door(name: str, door: Path) -> bool:
-    """Tells the flags of a door and of the rooms from those of absl and TensorFlow."""
+    """Returns whether the door or a room defines a flag; otherwise absl or TensorFlow does."""
     module = str(flags.FLAGS.find_module_defining_flag(name))
     return module == str(door) or module.split(".")[0] == "speech"
 
@@ -122,7 +122,7 @@ def _plain(text: str) -> str:
 
 
 def page() -> str:
-    """Returns the whole document. Each door runs in a process of its own: doors share names."""
+    """Returns the document. Each door runs in its own process, since doors share names."""
     for name in [name for name in os.environ if name.startswith("DEEP_SPEECH_")]:
         del os.environ[name]
     os.environ.pop("TPU_NAME", None)

@@ -48,27 +48,36 @@ def _files_of(argument: str) -> list[str]:
     if argument == STANDARD_INPUT:
         return [argument]
     if storage.in_bucket(argument):
-        named = list(storage.sizes(glob.escape(argument)))
-        if not glob.has_magic(argument):
-            return named or _files_below(argument)
-        if named := named or _audio_below(argument):
-            return named
-        files = list(storage.sizes(storage.resolve_pattern(argument)))
-    elif os.path.isdir(argument):
+        return _objects_of(argument)
+    if os.path.isdir(argument):
         return _files_below(argument)
-    elif os.path.exists(argument):
+    if os.path.exists(argument):
         return [argument]
-    elif not glob.has_magic(argument):
+    if not glob.has_magic(argument):
         raise UserError(f"{argument or repr(argument)} doesn't exist: {REMEDY}")
-    else:
-        matches = glob.glob(storage.resolve_pattern(argument), recursive=True)
-        files = [path for path in matches if not os.path.isdir(path)]
-        for folder in set(matches) - set(files):
-            files += _audio_below(folder)
-    if argument.endswith(WILDCARD_ENDS):
+    matches = glob.glob(storage.resolve_pattern(argument), recursive=True)
+    files = [path for path in matches if not os.path.isdir(path)]
+    for folder in set(matches) - set(files):
+        files += _audio_below(folder)
+    return _select_audio(files, argument)
+
+
+def _objects_of(argument: str) -> list[str]:
+    """Returns the objects that a gs:// path or pattern names; at least one."""
+    named = list(storage.sizes(glob.escape(argument)))
+    if not glob.has_magic(argument):
+        return named or _files_below(argument)
+    if named := named or _audio_below(argument):
+        return named
+    return _select_audio(list(storage.sizes(storage.resolve_pattern(argument))), argument)
+
+
+def _select_audio(files: list[str], pattern: str) -> list[str]:
+    """Selects audio by suffix from a pattern's matches, unless the pattern gives a suffix."""
+    if pattern.endswith(WILDCARD_ENDS):
         files = [path for path in files if _is_audio(path)]
     if not files:
-        raise UserError(f"{argument} matches no audio: {REMEDY}")
+        raise UserError(f"{pattern} matches no audio: {REMEDY}")
     return files
 
 

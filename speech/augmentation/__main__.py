@@ -15,7 +15,7 @@ from utils import UserError
 
 
 def define_flags() -> None:
-    flags.DEFINE_bool("show", False, "Draw the effect of each augmentation.")
+    flags.DEFINE_bool("show", False, "Picture of the effect of each augmentation.")
     flags.DEFINE_multi_string(
         "augment",
         [],

@@ -12,13 +12,13 @@ from utils import UserError
 
 def define_decoder_flags() -> None:
     """Defines the flags of the scorer and of the search; names and defaults are DeepSpeech's."""
-    flags.DEFINE_string("scorer", None, "Scorer that build_lm.py made; default: none.")
+    flags.DEFINE_string("scorer", None, "Scorer of build_lm.py; default: none.")
     kinds.define_number(
         "lm_alpha", None, "Weight of the language model; default: the scorer's.", lower_bound=0
     )
     kinds.define_number("lm_beta", None, "Bonus of each word, in nats; default: the scorer's.")
     flags.DEFINE_list(
-        "hot_words", [], "Words to favour, each with its bonus in nats: word:7.5,other:3"
+        "hot_words", [], "Words to favour, each with its bonus in nats, e.g. word:7.5,other:3."
     )
     define_search_flags()
 

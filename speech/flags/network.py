@@ -19,14 +19,14 @@ def define_network_flags() -> None:
         "network",
         constants.NETWORK,
         constants.NETWORK_SIZES,
-        "Acoustic model. Each has some of the sizes below.",
+        "Acoustic model, which has some of the sizes below.",
     )
     for define, size, meaning in (
         (flags.DEFINE_list, "conv_channels", "Output channels, one number per convolution."),
         (
             kinds.define_integer,
             "context_size",
-            "Frames that a convolution or the first layer sees.",
+            "Frames in the window of a convolution or the first layer.",
         ),
         (kinds.define_integer, "stride_size", "Frames between two outputs."),
         (kinds.define_integer, "dense_unit_size", "Units of a dense layer."),

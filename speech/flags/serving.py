@@ -43,12 +43,12 @@ def define_serving_flags() -> None:
         "audio", [], "Folders with the recordings of the test shards, comma-separated."
     )
     kinds.define_integer(
-        "batch_size", 16, "Most utterances that a model computes at once.", lower_bound=1
+        "batch_size", 16, "Maximum number of utterances in a model's batch.", lower_bound=1
     )
     kinds.define_integer(
         "max_waiting",
         100,
-        "Most requests under way or waiting; further ones are answered with 503.",
+        "Maximum number of requests in progress or waiting; further ones get status 503.",
         lower_bound=1,
     )
     decoder_flags.define_search_flags()

@@ -12,7 +12,7 @@ from speech.flags import kinds
 
 def define_tpu_flags() -> None:
     """Defines the flags that training and evaluation share."""
-    flags.DEFINE_bool("use_tpu", False, "Run on a TPU instead of this machine's CPU or GPU.")
+    flags.DEFINE_bool("use_tpu", False, "Use of a TPU instead of this machine's CPU or GPU.")
     flags.DEFINE_string(
         "tpu_name",
         constants.TPU_NAME,

@@ -24,27 +24,27 @@ from utils import ENGLISH, UserError, is_number
 
 def define_tpu_check_flags() -> None:
     flags.DEFINE_string(
-        "model_dir", None, "Model directory; default: the network and sizes of the other flags."
+        "model_dir", None, "Model directory; default: a network of the other flags."
     )
     flags.DEFINE_string(
         "train_data",
         None,
-        "Shards whose longest lengths a batch has; default: the limits of prepare_libri.py.",
+        "Shards that give the lengths of a batch; default: the limits of prepare_libri.py.",
     )
     kinds.define_choices("topology", list(TOPOLOGIES), TOPOLOGIES, "TPUs to compile for.")
     flags.DEFINE_list(
         "train_batch_size",
         [str(constants.TRAIN_BATCH_SIZE)],
-        "Utterances of a step over all cores; several sizes make several tables.",
+        "Utterances in a batch, over all cores; each of several sizes gets a table.",
     )
     kinds.define_integer(
         "num_tpu_cores", constants.NUM_TPU_CORES, "Cores that share a batch.", lower_bound=1
     )
-    flags.DEFINE_bool("find_batch", False, "Also search for the largest batch that fits a core.")
+    flags.DEFINE_bool("find_batch", False, "Search for the largest batch that fits a core.")
     flags.DEFINE_string(
         "compiler_python",
         None,
-        "Python of an environment with jax and libtpu; default: one that is made for it.",
+        "Python of an environment with jax and libtpu; default: an environment made for them.",
     )
     define_network_flags()
 

@@ -134,7 +134,7 @@ def _define_optimisation_flags() -> None:
     kinds.define_number(
         "clip_gradients",
         constants.CLIP_GRADIENTS,
-        "Largest norm of the gradient; 0: unclipped.",
+        "Maximum norm of the gradient; 0: unclipped.",
         lower_bound=0,
     )
     kinds.define_random_seed("Seed of weights, order and dropout.")
@@ -160,7 +160,7 @@ def define_early_stopping_flags() -> None:
     flags.DEFINE_bool(
         "reduce_lr_on_plateau",
         False,
-        "Lower learning rate when the development set's loss doesn't improve.",
+        "Reduction of the learning rate when the development set's loss doesn't improve.",
     )
     kinds.define_number(
         "plateau_epochs",
@@ -171,7 +171,7 @@ def define_early_stopping_flags() -> None:
     kinds.define_number(
         "plateau_reduction",
         constants.PLATEAU_REDUCTION,
-        "Factor on the learning rate then.",
+        "Factor on the learning rate on a plateau.",
         lower_bound=0,
         upper_bound=1,
     )
@@ -183,7 +183,8 @@ def _define_run_flags() -> None:
     kinds.define_integer(
         "iterations_per_loop",
         constants.ITERATIONS_PER_LOOP,
-        "Steps that a TPU takes by itself; --save_checkpoints_steps is a multiple of it.",
+        "Steps between two returns from the TPU to its host; --save_checkpoints_steps is a "
+        "multiple of it.",
         lower_bound=1,
     )
     kinds.define_integer(
@@ -195,7 +196,7 @@ def _define_run_flags() -> None:
     kinds.define_integer(
         "keep_checkpoint_max",
         constants.KEEP_CHECKPOINT_MAX,
-        "Number of checkpoints kept.",
+        "Number of latest checkpoints that are kept.",
         lower_bound=1,
         upper_bound=constants.MOST_CHECKPOINTS,
     )
