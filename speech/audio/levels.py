@@ -97,7 +97,9 @@ def measure_levels(samples: RecordedSamples, sample_rate: int) -> Levels:
     count = len(samples) // length
     parts = samples[: count * length].reshape(count, length).astype(np.float32)
     deviations = parts.std(axis=1) / np.float32(FULL_SCALE)  # [levels]
-    return 20 * np.log10(np.maximum(deviations, np.float32(10 ** (LOWEST_LEVEL / 20))))
+    lowest = np.float32(10 ** (LOWEST_LEVEL / 20))
+    levels: Levels = 20 * np.log10(np.maximum(deviations, lowest))
+    return levels
 
 
 def speech_levels(levels: Levels) -> Mask:

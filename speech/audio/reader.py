@@ -27,13 +27,15 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import soundfile
 import soxr
 
 from speech.audio.headers import HEAD_BYTES, CompletedFile, missing_length
-from speech.audio.types import RecordedSamples
+from speech.audio.types import RecordedSamples, Samples
 from speech.system import storage
 from utils import UserError, lines_of
 
@@ -148,14 +150,15 @@ def read_audio(
             f"{path} is cut short: its header promises {promised} samples, {there} are there."
         )
     if unchanged:
-        return audio[:, 0]  # [samples]
-    mono = audio.mean(axis=1)  # [samples]
+        unmixed: RecordedSamples = audio[:, 0]
+        return unmixed
+    mono: Samples = audio.mean(axis=1)
     if not np.isfinite(mono).all():
         raise AudioError(f"{path} can't be used: some of its samples are no finite numbers.")
     refuse_cancelled(power(mono), power(audio) / audio.shape[1], path)
     if file_rate != sample_rate and len(mono):
         mono = soxr.resample(mono, file_rate, sample_rate, quality="HQ")
-    return mono * np.float32(INT16_SCALE)
+    return np.asarray(mono * np.float32(INT16_SCALE), np.float32)
 
 
 def audio_length(
@@ -190,7 +193,7 @@ def refuse_strange_rate(rate: int, name: str) -> None:
         )
 
 
-def power(samples: np.ndarray) -> float:
+def power(samples: npt.NDArray[Any]) -> float:
     """Returns the sum of the squares of samples of any shape."""
     return float(np.vdot(samples, samples))
 
@@ -246,7 +249,7 @@ class Mp3File(_OfUnknownSize, io.BufferedReader):
     """An mp3 on the disk, opened by `Mp3File(io.FileIO(path))`."""
 
 
-class SoundReader(soundfile.SoundFile):
+class SoundReader(soundfile.SoundFile):  # type: ignore[misc]
     """A sound file that doesn't seek where seeking is inexact, and knows every file's length.
 
     soundfile seeks to the current position after each read too: in an mp3 the next samples would be

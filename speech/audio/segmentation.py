@@ -173,7 +173,9 @@ class Cutter:
         before = list(self._history)[-around:]
         known = np.concatenate([np.array(before, np.float32), levels])
         padded = np.pad(known, (around - len(before), around), mode="edge")
-        return np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * around + 1), axis=1)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * around + 1)
+        medians: Levels = np.median(windows, axis=1)
+        return medians
 
     def _drop(self, waiting: Samples, samples: int, levels: Levels) -> None:
         """Removes samples from the start of what waits."""

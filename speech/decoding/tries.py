@@ -129,7 +129,7 @@ def find_child(trie: Trie, node: int, label: int) -> int:
     """Returns the child of `node` by `label`, or NONE."""
     low, high = trie[node].first_child, trie[node + 1].first_child
     while low < high:
-        middle = (low + high) >> 1
+        middle: int = (low + high) >> 1
         found = trie[middle].label
         if found == label:
             return middle

@@ -8,8 +8,10 @@ text that can be selected and read aloud; and it has 0.3 to 5 kB, where matplotl
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from markupsafe import Markup, escape
 
 # Pixels, if the page is wide enough. On a narrower one the line chart shrinks and the heat map
@@ -130,7 +132,7 @@ def heat_map(
     return _svg(width, bottom + BOTTOM, f"WER over {x_label} and {y_label}", drawn, "scrolls")
 
 
-def histogram(values: np.ndarray, x_label: str) -> Markup:
+def histogram(values: npt.NDArray[np.float64], x_label: str) -> Markup:
     """Draws a histogram of utterances' values; the last bar also counts values far above the rest.
 
     Args:
@@ -171,7 +173,10 @@ def _bar_width(end: float) -> float:
 
 
 def waveform(
-    samples: np.ndarray, marked: np.ndarray, spoken: tuple[float, float], label: str
+    samples: npt.NDArray[np.floating[Any]],
+    marked: npt.NDArray[np.bool_],
+    spoken: tuple[float, float],
+    label: str,
 ) -> Markup:
     """Draws a recording from its first to its last sample; its height is full scale.
 

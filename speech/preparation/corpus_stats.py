@@ -7,12 +7,13 @@ after the header.
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from speech.corpora.utterance import Utterance
 from speech.preparation.utterance import (
@@ -70,9 +71,9 @@ class Measured:
 class Lengths:
     """The lengths of the usable utterances of a corpus, and the reasons of the others."""
 
-    seconds: np.ndarray  # float64 [utterances]
-    frames: np.ndarray  # int64 [utterances]
-    labels: np.ndarray  # int64 [utterances]
+    seconds: npt.NDArray[np.float64]  # float64 [utterances]
+    frames: npt.NDArray[np.int64]  # int64 [utterances]
+    labels: npt.NDArray[np.int64]  # int64 [utterances]
     speakers: tuple[str, ...]  # one per utterance
     unusable: dict[str, int]  # reason -> number of utterances, the most frequent first
 
@@ -187,7 +188,9 @@ def recommend(lengths: Lengths, settings: ShardSettings, share: float) -> Recomm
     )
 
 
-def _smallest_limit(sizes: np.ndarray, seconds: np.ndarray, multiple: int, share: float) -> int:
+def _smallest_limit(
+    sizes: npt.NDArray[np.int64], seconds: npt.NDArray[np.float64], multiple: int, share: float
+) -> int:
     """Returns the smallest multiple that at most `share` of the seconds exceed.
 
     Args:
@@ -244,13 +247,17 @@ def labels_choices(
 
 
 def _limits(
-    sizes: np.ndarray, percentiles: Iterable[float], multiple: int, present: int, recommended: int
+    sizes: npt.NDArray[np.int64],
+    percentiles: Iterable[float],
+    multiple: int,
+    present: int,
+    recommended: int,
 ) -> dict[int, tuple[str, ...]]:
     """Returns limit -> notes that say why it is a choice, in rising order."""
     sharing: defaultdict[int, list[float]] = defaultdict(list)  # limit -> its percentiles
     for percentile in percentiles:
         # A length of the corpus: a larger limit would only add padding.
-        size = np.percentile(sizes, percentile, method="higher")
+        size = int(np.percentile(sizes, percentile, method="higher"))
         sharing[_round_up(size, multiple)].append(percentile)
     notes: defaultdict[int, tuple[str, ...]] = defaultdict(tuple)
     for limit, those in sharing.items():
@@ -263,7 +270,7 @@ def _limits(
 
 def _choices(
     limits: dict[int, tuple[str, ...]],
-    sizes: np.ndarray,
+    sizes: npt.NDArray[np.int64],
     lengths: Lengths,
     settings_of: Callable[[int], ShardSettings],
 ) -> list[Choice]:
@@ -282,7 +289,7 @@ def _choices(
 def _choice(
     limit: int,
     notes: tuple[str, ...],
-    sizes: np.ndarray,
+    sizes: npt.NDArray[np.int64],
     lengths: Lengths,
     settings: ShardSettings,
 ) -> Choice:
@@ -323,8 +330,11 @@ def overview(name: str, lengths: Lengths) -> str:
         ("speakers", _speakers(lengths.hours_by_speaker)),
         ("labels a second", f"{rate:.1f} (median)"),
     ]
-    columns = [("seconds", lengths.seconds, 1)]
-    columns += [("frames", lengths.frames, 0), ("labels", lengths.labels, 0)]
+    columns: list[tuple[str, npt.NDArray[Any], int]] = [
+        ("seconds", lengths.seconds, 1),
+        ("frames", lengths.frames, 0),
+        ("labels", lengths.labels, 0),
+    ]
     table = [
         f"{what:<10}{values.mean():10.1f}{np.median(values):10.{digits}f}{values.max():10.{digits}f}"
         for what, values, digits in columns
@@ -367,7 +377,7 @@ def report(
     )
 
 
-def text_histogram(what: str, sizes: np.ndarray) -> str:
+def text_histogram(what: str, sizes: npt.NDArray[np.int64]) -> str:
     """Returns a histogram, one row per bar: lower edge, utterances; sizes: [utterances >= 1]."""
     bar = bar_width(sizes, TEXT_BARS)
     counts = {int(edge): found for edge, found in histogram(sizes.tolist(), bar).items()}
@@ -381,10 +391,10 @@ def text_histogram(what: str, sizes: np.ndarray) -> str:
     return "\n".join(rows)
 
 
-def bar_width(sizes: np.ndarray, most_bars: int) -> int:
+def bar_width(sizes: npt.NDArray[np.int64], most_bars: int) -> int:
     """Returns the smallest of 1, 2, 5, 10, 20, 50, ... so that `most_bars` cover all sizes."""
     smallest, largest = int(sizes.min()), int(sizes.max())
-    widths = (digit * 10**power for power in count() for digit in (1, 2, 5))
+    widths: Iterator[int] = (digit * 10**power for power in count() for digit in (1, 2, 5))
     return next(width for width in widths if largest // width - smallest // width < most_bars)
 
 
@@ -496,7 +506,11 @@ def figure(
 
 
 def _draw_panel(
-    axes: "Axes", sizes: np.ndarray, seconds: np.ndarray, present: int, recommended: int
+    axes: "Axes",
+    sizes: npt.NDArray[np.int64],
+    seconds: npt.NDArray[np.float64],
+    present: int,
+    recommended: int,
 ) -> None:
     """Draws a histogram with two limits; sizes, seconds: [utterances]."""
     bar = bar_width(sizes, FIGURE_BARS)

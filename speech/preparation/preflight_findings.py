@@ -7,6 +7,7 @@ from enum import Enum
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from speech.corpora.utterance import Utterance
 from speech.preparation import utterance as preparation
@@ -79,8 +80,8 @@ class SetNumbers:
     name: str
     utterances: int
     speakers: int  # number of known speakers
-    seconds: np.ndarray  # float64 [readable utterances with samples]
-    rates: np.ndarray  # labels per second of speech, float64 [those with a transcript]
+    seconds: npt.NDArray[np.float64]  # float64 [readable utterances with samples]
+    rates: npt.NDArray[np.float64]  # labels per second of speech, float64 [those with a transcript]
 
     @property
     def hours(self) -> float:

@@ -19,6 +19,7 @@ from speech.audio import levels
 from speech.audio.levels import FULL_SCALE
 from speech.audio.media_type import data_uri
 from speech.audio.reader import AudioError, read_audio
+from speech.audio.types import RecordedSamples
 from speech.corpora.utterance import Utterance
 from speech.html import charts, page
 from speech.html.page import count, thousands
@@ -247,7 +248,7 @@ def _take_turns(lists: Sequence[Sequence[Finding]]) -> list[Finding]:
     return [each[turn] for turn in range(WORST) for each in lists if turn < len(each)]
 
 
-def _encode(samples: np.ndarray, rate: int) -> bytes:
+def _encode(samples: RecordedSamples, rate: int) -> bytes:
     """Encodes samples as flac, which every browser plays."""
     file = io.BytesIO()
     rounded = np.clip(np.rint(samples), -32768, 32767).astype(np.int16)

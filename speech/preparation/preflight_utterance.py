@@ -11,6 +11,7 @@ import numpy as np
 from speech.audio import levels
 from speech.audio.levels import Sound
 from speech.audio.reader import AudioError, read_audio
+from speech.audio.types import RecordedSamples
 from speech.corpora.utterance import Utterance
 from speech.preparation.preflight_findings import Flaw, Kind, Severity, most_frequent
 from speech.preparation.utterance import check_lengths
@@ -235,7 +236,7 @@ def _flaws_of_sound(sound: Sound, samples: int) -> Iterator[Flaw]:
         yield Flaw(Kind.OFFSET, Severity.WARNING, detail, abs(sound.offset))
 
 
-def _digest(samples: np.ndarray) -> bytes:
+def _digest(samples: RecordedSamples) -> bytes:
     """Returns a hash of the samples, the same in every lossless format."""
     rounded = np.clip(np.rint(samples), -32768, 32767).astype("<i2")
     return hashlib.blake2b(rounded.tobytes(), digest_size=16).digest()

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from speech.audio.reader import AudioError, audio_length, read_audio
+from speech.audio.types import RecordedSamples
 from speech.augmentation.waveform import augment_copy
 from speech.corpora.utterance import Utterance
 from speech.features.front_end import CORPUS, extract_by_bin
 from speech.features.normalisation import Sums
+from speech.features.types import Features
 from speech.shards.index import ShardSettings
 from speech.shards.records import encode_example
 from speech.system import storage
@@ -137,7 +138,7 @@ def require_transcript(utterance: Utterance) -> str:
     return utterance.transcript
 
 
-def read_samples(utterance: Utterance, sample_rate: int) -> np.ndarray:
+def read_samples(utterance: Utterance, sample_rate: int) -> RecordedSamples:
     """Reads the audio of an utterance: [samples], at the scale of 16-bit integers.
 
     Raises:
@@ -196,7 +197,7 @@ def check_lengths(
 
 
 def _describe(
-    utterance: Utterance, features: np.ndarray, labels: list[int], settings: ShardSettings
+    utterance: Utterance, features: Features, labels: list[int], settings: ShardSettings
 ) -> str:
     """Describes features [frames, bins] and labels, for debugging."""
     return (

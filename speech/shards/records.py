@@ -102,7 +102,7 @@ def _int64_list(numbers: Iterable[int]) -> Pieces:
 
 
 def _masked_crc32c(payload: bytes) -> int:
-    crc = google_crc32c.value(payload)
+    crc: int = google_crc32c.value(payload)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 

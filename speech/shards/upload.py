@@ -244,4 +244,4 @@ class _FileRange(io.RawIOBase):
         while chunk := self.read(bucket.CHUNK_BYTES):
             checksum.update(chunk)
         self.seek(0)
-        return checksum.digest().hex()
+        return str(checksum.digest().hex())

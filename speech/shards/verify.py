@@ -114,5 +114,4 @@ class _CountingReader:
     @property
     def crc32c(self) -> str:
         """Returns the checksum of all bytes read so far, as 8 hexadecimal digits."""
-        digits: str = self._checksum.digest().hex()
-        return digits
+        return str(self._checksum.digest().hex())

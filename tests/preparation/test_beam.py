@@ -23,7 +23,7 @@ from speech.features.front_end import FrontEnd
 from speech.preparation import beam, write_shards
 from speech.preparation.beam import Runner
 from speech.preparation.resume import corpus_digest
-from speech.preparation.utterance import EMPTY, PreparedUtterance
+from speech.preparation.utterance import EMPTY, PreparedUtterance, prepare_utterance
 from speech.shards.index import Index, ShardSettings, read_index
 from speech.shards.paths import lock_path, run_folder
 from speech.system import storage
@@ -204,7 +204,6 @@ def test_two_attempts_at_one_shard_do_not_disturb_each_other(
     corpus: list[Utterance], tmp_path: Path, on_one_machine: dict[str, bytes]
 ) -> None:
     job = handed_out(corpus, tmp_path)
-    prepare_utterance = beam.prepare_utterance
     shard = tmp_path / SHARDS[0]
     seen: list[bytes] = []
     turns = threading.Barrier(2)

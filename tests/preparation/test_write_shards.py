@@ -22,7 +22,7 @@ from speech.corpora.utterance import Utterance, with_copies
 from speech.features.front_end import FrontEnd, extract
 from speech.preparation import utterance as reasons
 from speech.preparation import write_shards
-from speech.preparation.utterance import PreparedUtterance
+from speech.preparation.utterance import PreparedUtterance, prepare_utterance
 from speech.preparation.write_shards import prepare, summary
 from speech.shards.index import Index, ShardSettings
 from speech.shards.records import encode_example
@@ -205,7 +205,6 @@ def test_a_run_that_has_lost_its_lock_writes_nothing_over_its_successors_shards(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.05)
-    prepare_utterance = write_shards.prepare_utterance
     folder = own_bucket.removeprefix(f"gs://{emulator.bucket}/")
 
     def meanwhile_taken_over(

@@ -17,7 +17,7 @@ from speech.text.transcripts import (
     language_of,
     without_diacritics,
 )
-from utils import ENGLISH, UserError
+from utils import ENGLISH, INVISIBLE, UserError
 
 # What the rules have something to do with, besides any character at all.
 TEXTS = st.text(
@@ -55,7 +55,7 @@ def test_the_unicode_form_is_that_of_the_rules(rules: TranscriptRules, text: str
     found = rules.apply(text)
     assert unicodedata.is_normalized(rules.form, found)
     assert " ".join(found.split()) == found
-    assert not transcripts.INVISIBLE.search(found)
+    assert not INVISIBLE.search(found)
 
 
 @given(st.sampled_from(list(LANGUAGES)), TEXTS)
