@@ -1,4 +1,4 @@
-"""Shared by the tests: the repository's modules on the path, and the real speech if it is there."""
+"""Fixtures of several rooms: real speech, an emulated bucket, a TPU's compiler, a corpus."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ from speech.system import bucket as gcs
 from speech.tpu import compiler
 from utils import UserError
 
-# Real speech lies beside the repository where there is any; tests that want it skip without.
+# Real speech is beside the repository, if at all; tests that need it are skipped without it.
 CORPORA = os.environ.get(
     "SPEECH_CORPORA",
     os.path.join(os.path.dirname(__file__), os.pardir, os.pardir, "shared", "corpora"),
@@ -49,7 +49,7 @@ def asterisk_ru() -> str:
 
 @pytest.fixture(scope="session")
 def emulator() -> Iterator[Emulator]:
-    """Google Cloud Storage on this machine; see tests/support/emulator.py."""
+    """Starts the emulator of Google Cloud Storage."""
     pytest.importorskip("gcp_storage_emulator")
     pytest.importorskip("trustme")
     with Emulator() as running:
@@ -58,7 +58,7 @@ def emulator() -> Iterator[Emulator]:
 
 @pytest.fixture
 def bucket(emulator: Emulator) -> Iterator[str]:
-    """An empty folder, gs://<bucket>/<name of its own>, in a bucket without faults."""
+    """Returns an empty folder, gs://<bucket>/<unique name>, in a bucket without faults."""
     emulator.heal()
     yield f"gs://{emulator.bucket}/{uuid.uuid4().hex[:8]}"
     emulator.heal()
@@ -66,7 +66,7 @@ def bucket(emulator: Emulator) -> Iterator[str]:
 
 @pytest.fixture
 def own_bucket(emulator: Emulator, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """`bucket`, reached by speech.system.bucket in this very process, which gives up at once."""
+    """Returns `bucket`, for speech.system.bucket in this process, which repeats no requests."""
     for name, value in emulator.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(gcs, "RETRY_SECONDS", 0.0)
@@ -77,7 +77,7 @@ def own_bucket(emulator: Emulator, bucket: str, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture(scope="session")
 def compiler_python() -> str:
-    """The Python of the TPU compiler's environment (1 GB), made by the first test that needs it."""
+    """Returns the Python of the TPU compiler's environment; its first use makes it (1 GB)."""
     try:
         return compiler.find_python(None)
     except UserError as error:
@@ -99,7 +99,7 @@ def write_split() -> WriteSplit:
             folder.mkdir(parents=True, exist_ok=True)
             with open(folder / f"{speaker}-{chapter}.trans.txt", "a", encoding="utf-8") as file:
                 file.write(f"{utterance_id} {transcript}\n")
-            # Noise of the utterance's own, 0.2 to 0.4 s: outputs enough for 10 characters.
+            # Noise seeded by the utterance, 0.2 to 0.4 s: enough outputs for 10 characters.
             rng = np.random.default_rng(zlib.crc32(utterance_id.encode()))
             noise = rng.normal(size=rng.integers(3200, 6400)) * 0.1
             soundfile.write(folder / f"{utterance_id}.flac", noise, 16000)

@@ -1,4 +1,4 @@
-"""Text for language models, and what such a model says, read from its ARPA file."""
+"""Generates text for language models, and reads models from ARPA files."""
 
 import random
 from pathlib import Path
@@ -20,12 +20,12 @@ needs_kenlm = pytest.mark.skipif(
     kenlm_programs.find(None, constants.KENLM_BINS) is None, reason="no lmplz: make kenlm"
 )
 
-# In this environment a door finds no KenLM.
+# Environment in which a door finds no KenLM.
 WITHOUT_KENLM = {"DEEP_SPEECH_KENLM_BINS": "/nowhere", "PATH": "/nowhere"}
 
 
 def sentences(number: int, seed: int = 1) -> list[str]:
-    """So many sentences of 5 to 10 words, as people write them."""
+    """Returns `number` sentences of 5 to 10 words, with capitals and punctuation."""
     rng = random.Random(seed)
     parts = SUBJECTS, VERBS, OBJECTS, TIMES
     return [
@@ -57,6 +57,6 @@ def probability(model: Model, words: list[str]) -> float:
 
 
 def sum_of_probabilities(model: Model, history: list[str]) -> float:
-    """Sums over all words that may follow; 1 in a complete model."""
+    """Returns the sum of the probabilities of all next words; it is 1 in a complete model."""
     following = [ngram for ngram in model if " " not in ngram and ngram != "<s>"]
     return sum(probability(model, [*history, word]) for word in following)

@@ -1,4 +1,4 @@
-"""Descriptions of clusters, as launchers put them into TF_CONFIG."""
+"""Describes clusters as launchers do, by TF_CONFIG."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Runs the doors as people do: as programs of their own. What they refuse takes less than that."""
+"""Runs doors as processes, or only their main in this process."""
 
 import functools
 import os
@@ -20,8 +20,8 @@ from utils import UserError
 ROOT = Path(__file__).parents[2]
 DOORS = sorted(path.stem for path in ROOT.glob("*.py") if "command_line.run(" in path.read_text())
 
-# Doors are forked from a process that has imported what takes longest: TensorFlow's import costs
-# four seconds, and the suite runs more than a hundred doors.
+# Doors are forked from a process that has imported the slow packages: TensorFlow's import takes
+# four seconds, and the tests run more than a hundred doors.
 _SERVER = get_context("forkserver")
 _SERVER.set_forkserver_preload(["tensorflow", "librosa", "jiwer", "matplotlib.pyplot"])
 
@@ -32,7 +32,7 @@ TINY_NETWORK = ("--conv_channels=2,2", "--recurrent_unit_size=8")
 
 
 def environment_of_door(more: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment without the user's own locations, and with `more`."""
+    """Returns this process's environment with `more`, without the user's DEEP_SPEECH_ variables."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("DEEP_SPEECH_")}
     return {**own, **more}
 
@@ -47,8 +47,8 @@ def run_door(
     """Runs `python door flags`; fails if it takes longer than `seconds`.
 
     Args:
-        environment: variables to set, such as `Emulator.environment`.
-        folder: that it is started in.
+        environment: additional variables, such as `Emulator.environment`.
+        folder: its working folder.
     """
     arguments = [str(ROOT / door), *flags]
     given = environment_of_door(environment or {})
@@ -69,7 +69,7 @@ def run_door(
 def _run_program(
     arguments: list[str], environment: Mapping[str, str], folder: Path, outputs: str
 ) -> None:
-    """Makes this fresh process what `python arguments` starts in `folder`."""
+    """Turns this new process into that of `python arguments`, started in `folder`."""
     for descriptor, name in enumerate(OUTPUTS, start=1):
         os.dup2(os.open(Path(outputs, name), os.O_CREAT | os.O_WRONLY | os.O_APPEND), descriptor)
     os.environ.clear()
@@ -100,7 +100,7 @@ def _run(
 
 
 def assert_error(result: subprocess.CompletedProcess[str], *parts: str) -> None:
-    """It ended with status 1 and a message that has every one of `parts`."""
+    """Asserts status 1 and a message that contains all of `parts`."""
     assert result.returncode == 1, result.stderr
     assert "Traceback" not in result.stderr, result.stderr
     (message,) = (line for line in result.stderr.splitlines() if line.startswith("error: "))
@@ -109,15 +109,19 @@ def assert_error(result: subprocess.CompletedProcess[str], *parts: str) -> None:
 
 
 def parsed(door: ModuleType, *given: str) -> flags.FlagValues:
-    """A door's flags; errors are those of `parse_flags`."""
+    """Parses a door's flags; see `parse_flags`."""
     return parse_flags(door.define_flags, *given)
 
 
 def parse_flags(define: Callable[[], object], *given: str) -> flags.FlagValues:
-    """Flags apart from absl's own ones, which all doors of a process would share.
+    """Parses flags into a new FlagValues, since all doors of a process share absl's.
+
+    Args:
+        define: defines the flags.
+        given: the arguments.
 
     Raises:
-        flags.Error: a flag is unknown or has a value that it can't have.
+        flags.Error: a flag is unknown or has an invalid value.
     """
     values = flags.FlagValues()
     with pytest.MonkeyPatch.context() as patch:
@@ -130,18 +134,15 @@ def parse_flags(define: Callable[[], object], *given: str) -> flags.FlagValues:
 
 
 def run_here(door: ModuleType, *given: str) -> None:
-    """Runs a door's main with these flags in this process.
-
-    A program of its own would spend seconds on TensorFlow's import.
-    """
+    """Runs a door's main with these flags in this process, which saves TensorFlow's import."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(door, "FLAGS", parsed(door, *given))
-        patch.setattr(errors, "quieten", lambda level: None)  # it would quieten the tests too
+        patch.setattr(errors, "quieten", lambda level: None)  # it would affect all tests
         door.main()
 
 
 def assert_refused(door: ModuleType, *given: str, parts: list[str]) -> None:
-    """The door's main refuses these flags, with a message that has every one of `parts`."""
+    """Asserts that a door refuses these flags with a message that contains all of `parts`."""
     with pytest.raises((UserError, flags.Error)) as error:
         run_here(door, *given)
     for part in parts:

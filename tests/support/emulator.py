@@ -1,9 +1,9 @@
-"""Google Cloud Storage on this machine, for tests and by hand.
+"""Emulates Google Cloud Storage on this machine, for tests and by hand.
 
   python tests/support/emulator.py
 
-prints what to set in another shell so that every command there finds gs://test-bucket, and serves
-it until Ctrl-C. Needs the packages of the `dev` extra; see emulator_server.py.
+prints the variables with which commands in another shell find gs://test-bucket, and serves it until
+Ctrl-C. Needs the packages of the `dev` extra; see emulator_server.py.
 """
 
 import math
@@ -21,12 +21,12 @@ CA_FILE = "ca.pem"  # in the emulator's folder
 
 
 class Emulator:
-    """A process that serves one bucket by HTTP, from `with` on; it ends with this process.
+    """A process that serves one bucket over HTTP during a `with` block; it ends with this process.
 
     Attributes:
-        bucket: the name of the bucket, which exists.
-        environment: the variables that a process needs whose gs:// is to be this bucket.
-            TensorFlow takes them in when it first touches gs://.
+        bucket: name of the bucket, which exists.
+        environment: variables with which a process finds the bucket. TensorFlow reads them when it
+            first accesses gs://.
     """
 
     bucket = "test-bucket"
@@ -39,7 +39,7 @@ class Emulator:
             [sys.executable, SERVER, self.bucket, self._folder.name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            start_new_session=True,  # a Ctrl-C is for us to handle
+            start_new_session=True,  # Ctrl-C is handled here
         )
         assert self._process.stdout
         self.environment = self._environment(pickle.load(self._process.stdout))
@@ -55,13 +55,13 @@ class Emulator:
     def _environment(self, port: int) -> dict[str, str]:
         address = f"http://127.0.0.1:{port}"
         return {
-            # Of TensorFlow's libcurl.
+            # For TensorFlow's libcurl.
             "https_proxy": address,
             "CURL_CA_BUNDLE": str(Path(self._folder.name) / CA_FILE),
-            # Of google-cloud-storage.
+            # For google-cloud-storage.
             "STORAGE_EMULATOR_HOST": address,
             "GOOGLE_CLOUD_PROJECT": "test-project",
-            # Nobody's proxy between them and us, nobody's credentials, no search for any.
+            # For both: no proxy in between, no credentials, and no search for them.
             "no_proxy": "127.0.0.1,localhost",
             "NO_GCE_CHECK": "true",
             "CLOUDSDK_CONFIG": self._folder.name,
@@ -69,22 +69,22 @@ class Emulator:
         }
 
     def objects(self, prefix: str = "") -> dict[str, bytes]:
-        """Name -> content of the objects whose names begin with `prefix`, sorted."""
+        """Returns name -> content of the objects whose names begin with `prefix`, sorted."""
         return dict(self._call("objects", prefix))
 
     def put(self, name: str, content: bytes) -> None:
-        """Makes or replaces an object, whatever faults there are."""
+        """Makes or replaces an object, despite faults."""
         self._call("put", name, content)
 
     def delete(self, name: str) -> None:
-        """Deletes an object that exists, whatever faults there are."""
+        """Deletes an existing object, despite faults."""
         self._call("delete", name)
 
     def requests(self) -> list[tuple[str, str]]:
-        """(method, path and query) of everything asked for since `forget_requests`.
+        """Returns (method, path and query) of the clients' requests since `forget_requests`.
 
         Paths are unquoted. Those of uploads have the object's name in their query (`&name=...`)
-        even where the client has sent it in the body. What this class does isn't among them.
+        even if the client has sent it in the body.
         """
         return list(self._call("requests"))
 
@@ -94,11 +94,11 @@ class Emulator:
     def refuse_uploads_after(
         self, *, requests: float = math.inf, size: float = math.inf, drop: bool = False
     ) -> None:
-        """Lets some POST and PUT requests through and refuses the others until `heal`.
+        """Accepts some POST and PUT requests, and refuses further ones until `heal`.
 
         Args:
-            requests: how many are let through.
-            size: how many bytes their bodies may have together.
+            requests: maximum number of accepted requests.
+            size: maximum number of bytes of their bodies.
             drop: closes the connection instead of answering 503.
         """
         self._call("refuse_uploads_after", requests, size, drop)
@@ -116,16 +116,15 @@ class Emulator:
         self._call("refuse_writes")
 
     def lose_answers(self, requests: int) -> None:
-        """Does what the next POST and PUT requests ask, and closes the connection instead of
-        answering."""
+        """Executes the next POST and PUT requests, but closes the connections unanswered."""
         self._call("lose_answers", requests)
 
     def damage_uploads(self) -> None:
-        """Changes a bit of every object that is made, until `heal`."""
+        """Changes a bit of every new object until `heal`."""
         self._call("damage_uploads")
 
     def heal(self) -> None:
-        """Ends all faults; the objects are what they were."""
+        """Ends all faults; objects stay as they are."""
         self._call("heal")
 
     def _call(self, method: str, *arguments: object) -> Any:

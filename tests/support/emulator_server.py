@@ -1,14 +1,14 @@
-"""The process behind emulator.py: Google Cloud Storage at one port of this machine.
+"""The process of emulator.py: serves Google Cloud Storage at one port of this machine.
 
-The port speaks plain HTTP, which the client google-cloud-storage asks of an emulator, and is a
-CONNECT proxy that ends TLS for *.googleapis.com, which is how TensorFlow's gs:// comes here: it has
-no setting for the service's address, but its libcurl honours https_proxy and CURL_CA_BUNDLE.
+google-cloud-storage sends plain HTTP to the port. TensorFlow's gs:// has no setting for the
+service's address, but its libcurl reads https_proxy and CURL_CA_BUNDLE: so the port is also a
+CONNECT proxy that ends TLS for *.googleapis.com.
 
-gcp-storage-emulator does the work. Added here is what it lacks of the real service: preconditions,
-empty uploads, composing an object anew, saying that nothing of an upload has arrived; and the
-faults that tests ask for. The objects live in memory.
+Extends gcp-storage-emulator with features of the real service (preconditions, empty uploads,
+replacing an object by composing, reporting that nothing of an upload has arrived) and with the
+faults that tests need. The objects are kept in memory.
 
-It is told what to do by pickled (method, arguments) on standard input and ends with it.
+Reads commands, pickled (method, arguments), from standard input, and ends with it.
 """
 
 import io
@@ -37,18 +37,18 @@ Query = dict[str, list[str]]
 
 
 class PreconditionError(Exception):
-    """The object isn't of the generation that the request names."""
+    """The object has another generation than the request names."""
 
 
 class CheckedStorage(Storage):
-    """The emulator's storage, with preconditions on whatever makes or deletes an object."""
+    """The emulator's storage, with preconditions for making and deleting objects."""
 
-    # Both are set before every request, of which there is one at a time.
+    # Both are set before every request; requests are handled one at a time.
     query: Query = {}  # noqa: RUF012 - replaced, not changed
     damaging = False
 
     def _write_config_to_file(self) -> None:
-        """Nothing outlives the process, and all metadata as JSON at every request is slow."""
+        """Does nothing: the original writes all metadata at every request, which is slow."""
 
     def _check(self, bucket: str, name: str) -> None:
         generation = self.objects.get(bucket, {}).get(name, {}).get("generation", "0")
@@ -61,8 +61,8 @@ class CheckedStorage(Storage):
         self, bucket: str, name: str, content: bytes, resource: dict[str, Any], upload: Any = None
     ) -> None:
         self._check(bucket, name)
-        # It names the host that this client asked, which the next one can't reach; without it
-        # clients put together an address of their own.
+        # It names the host that this client uses, which others can't reach; without it clients
+        # make the address themselves.
         resource.pop("mediaLink", None)
         if self.damaging and content:
             content = bytes([content[0] ^ 1]) + content[1:]
@@ -75,13 +75,13 @@ class CheckedStorage(Storage):
         return str(super().create_resumable_upload(bucket, name, resource))
 
     def delete_file(self, bucket: str, name: str) -> None:
-        if name in self.objects.get(bucket, {}):  # what isn't there is not found, not mismatched
+        if name in self.objects.get(bucket, {}):  # a missing object is not found, not mismatched
             self._check(bucket, name)
         super().delete_file(bucket, name)
 
 
 class Service:
-    """The bucket, what was asked of it, and its faults. Public methods: see emulator.Emulator."""
+    """The bucket, its requests and its faults. Public methods: see emulator.Emulator."""
 
     _refusal: tuple[HTTPStatus, str, str] | None  # of every request: status, message, reason
 
@@ -205,7 +205,7 @@ class Handler(server.RequestHandler):
     service: Service
     tls: ssl.SSLContext
     connection: Any  # a socket, in TLS after a CONNECT
-    rfile: Any  # the connection's, and a request's while it is answered; wfile likewise
+    rfile: Any  # the connection's, or that of the request that is answered; wfile likewise
     wfile: Any
 
     def __init__(self, *arguments: Any) -> None:
@@ -223,8 +223,7 @@ class Handler(server.RequestHandler):
         self.close_connection = False
 
     def answer(self) -> None:
-        """Answers at once when all of the request is here, so that nobody waits for the network
-        while the service is locked."""
+        """Reads the whole request before it locks the service, so as not to wait under lock."""
         body = self._body()
         del self.headers["Transfer-Encoding"], self.headers["Content-Length"]
         self.headers["Content-Length"] = str(len(body))
@@ -241,7 +240,7 @@ class Handler(server.RequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815 - http.server's names
 
     def _body(self) -> bytes:
-        # TensorFlow sends this and a Content-Length, which then doesn't count.
+        # TensorFlow also sends a Content-Length, which has no meaning then.
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
             return bytes(self.rfile.read(int(self.headers.get("Content-Length", 0))))
         body = bytearray()
@@ -252,7 +251,7 @@ class Handler(server.RequestHandler):
         return bytes(body)
 
     def refuse(self, status: HTTPStatus, message: str, reason: str) -> None:
-        """An error in the service's own words."""
+        """Answers with an error in the service's format."""
         reasons = [{"domain": "global", "reason": reason, "message": message}]
         error = {"error": {"code": status.value, "message": message, "errors": reasons}}
         response = server.Response(self)
@@ -263,33 +262,33 @@ class Handler(server.RequestHandler):
     def send_header(self, keyword: str, value: str) -> None:
         if keyword == "Location" and isinstance(self.connection, ssl.SSLSocket):
             value = value.replace("http://", "https://", 1)
-        # So says the emulator when nothing has arrived; the service leaves it out.
+        # The emulator sends it when nothing has arrived; the service leaves it out.
         if (keyword, value) != ("Range", "bytes=0-0"):
             super().send_header(keyword, value)
 
     def finish(self) -> None:
         super().finish()
-        self.connection.close()  # wrapped in TLS it is ours to close
+        self.connection.close()  # http.server doesn't close it if it is wrapped in TLS
 
 
 class HTTPServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *unused: object) -> None:
-        """A client that is killed leaves its connection: no news. All else is a fault here."""
+        """Ignores OSErrors, which clients cause that are killed."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(*unused)  # type: ignore[arg-type]
 
 
-def _mended(read_data: Any) -> Any:
-    """The emulator's reading of bodies, mended."""
+def _fix(read_data: Any) -> Any:
+    """Returns the emulator's function that reads bodies, with fixes."""
 
     def read(handler: Any, query: Query) -> Any:
         data = read_data(handler, query)
         if data is None and query.get("uploadType") == ["media"]:
             return b""  # TensorFlow marks a folder with an empty object
         if isinstance(data, dict) and "destination" in data:
-            # Of the object that a composed one replaces; the emulator takes them for a claim.
+            # Those of the replaced object, which the emulator would compare with the new one.
             for checksum in ("crc32c", "md5Hash"):
                 data["destination"].pop(checksum, None)
         return data
@@ -298,9 +297,9 @@ def _mended(read_data: Any) -> Any:
 
 
 def main(bucket: str, folder: str) -> None:
-    """Serves `bucket`; the authority that signs for it is put into `folder`."""
+    """Serves `bucket`; writes the certificate of its authority into `folder`."""
     logging.disable(logging.CRITICAL)
-    server._read_data = _mended(server._read_data)
+    server._read_data = _fix(server._read_data)
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(Path(folder) / CA_FILE))
     Handler.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -315,7 +314,7 @@ def main(bucket: str, folder: str) -> None:
             try:
                 method, arguments = pickle.load(sys.stdin.buffer)
             except EOFError:
-                os._exit(0)  # whoever started it has ended or wants no more of it
+                os._exit(0)  # the emulator's process has ended or closed the pipe
             with service.lock:
                 pickle.dump(getattr(service, method)(*arguments), answers)
             answers.flush()

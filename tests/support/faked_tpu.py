@@ -1,8 +1,8 @@
-"""A TPU that isn't there: the graphs TPUEstimator builds for one, without running them.
+"""Builds the graphs of TPUEstimator for a TPU, without a TPU and without running them.
 
-TPUEstimator asks a TPU for nothing but its number of cores until it opens a session. Both are
-faked here, so that a machine without a TPU shows what would be compiled: the shapes of a core's
-batch, the variables, and every op inside the replicated computation.
+TPUEstimator asks a TPU only for its number of cores before it opens a session. Both are faked here,
+so that tests can check what would be compiled: the shapes of a core's batch, the variables, and
+every op in the replicated computation.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ from speech.engines.devices import Device, TpuSettings, find_device
 
 CORES = 8
 
-# Ops that the TPU's runtime takes out of the computation before XLA sees it.
+# Ops that the TPU's runtime removes before XLA compiles the computation.
 RUNTIME_OPS = {
     "CrossReplicaSum",
     "InfeedDequeueTuple",
@@ -31,8 +31,8 @@ RUNTIME_OPS = {
     "TPUReplicatedOutput",
 }
 
-# Where a session is opened. Not by dotted names: `tensorflow.python` can be imported, but is no
-# attribute of tensorflow, where Python 3.10's mock looks for it.
+# Functions that open a session. Not dotted names, which Python 3.10's mock can't resolve, since
+# `tensorflow.python` is no attribute of tensorflow.
 _SESSIONS: tuple[tuple[Any, str], ...] = (
     (monitored_session, "MonitoredTrainingSession"),
     (monitored_session.MonitoredSession, "__init__"),
@@ -41,12 +41,12 @@ _SESSIONS: tuple[tuple[Any, str], ...] = (
 
 
 def settings(use_tpu: bool = True, cores: int = CORES, name: str = "local") -> TpuSettings:
-    """Settings of a TPU that needs neither zone nor project."""
+    """Returns the settings of a TPU that needs neither zone nor project."""
     return TpuSettings(use_tpu, name, zone=None, project=None, cores=cores)
 
 
 def device(cores: int = CORES) -> Device:
-    """The faked TPU, as an estimator is built for it; while `topology` lasts."""
+    """Returns the faked TPU as an estimator needs it; call it during `topology`."""
     return find_device(settings(cores=cores))
 
 
@@ -56,10 +56,10 @@ class _NoSessionError(Exception):
 
 @contextmanager
 def topology(cores: int = CORES, hosts: int = 1) -> Iterator[mock.Mock]:
-    """While this lasts, TensorFlow believes in so many cores on so many hosts.
+    """Makes TensorFlow find a TPU with so many cores on so many hosts.
 
     Yields:
-        what is called whenever a TPU is asked for them.
+        the mock that TensorFlow calls for them.
     """
     metadata = tpu_system_metadata.TPUSystemMetadata(
         num_cores=cores,
@@ -70,18 +70,18 @@ def topology(cores: int = CORES, hosts: int = 1) -> Iterator[mock.Mock]:
     )
 
     def query(*unused: Any, **unused_too: Any) -> tpu_system_metadata.TPUSystemMetadata:
-        # Asked eagerly, TensorFlow would name this machine's devices, whatever the TPU's address.
+        # In eager mode, TensorFlow would list this machine's devices, whatever the TPU's address.
         assert not tf.executing_eagerly()
         return metadata
 
     with mock.patch.object(
         tpu_system_metadata, "_query_tpu_system_metadata", side_effect=query
-    ) as asked:
-        yield asked
+    ) as queried:
+        yield queried
 
 
 def graph_of(run: Callable[[], Any], cores: int = CORES, hosts: int = 1) -> tf.Graph:
-    """The graph that an estimator's train, evaluate or predict, called by `run`, builds."""
+    """Returns the graph that an estimator's train, evaluate or predict, called by `run`, builds."""
     graphs = []
 
     def open_session(*unused: Any, **unused_too: Any) -> None:
@@ -100,7 +100,7 @@ def graph_of(run: Callable[[], Any], cores: int = CORES, hosts: int = 1) -> tf.G
 
 
 def computation(graph: tf.Graph) -> list[Any]:
-    """Every node of the replicated computation, those of the functions it calls among them."""
+    """Returns every node of the replicated computation and of the functions that it calls."""
     definition = graph.as_graph_def()
     functions = {each.signature.name: each.node_def for each in definition.library.function}
     nodes: list[Any] = []
@@ -123,8 +123,8 @@ def _called_by(node: Any) -> Iterator[str]:
 
 
 def ops_without_xla_kernel(graph: tf.Graph) -> Counter[str]:
-    """Ops of the replicated computation that XLA can't compile, and how many there are."""
-    # XLA registers its kernels when it is first used.
+    """Counts the ops of the replicated computation that XLA can't compile."""
+    # XLA registers its kernels at its first use.
     tf.function(lambda value: value + 1, jit_compile=True)(tf.ones([1]))
     counts = Counter(node.op for node in computation(graph))
     return Counter(

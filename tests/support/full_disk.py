@@ -1,4 +1,4 @@
-"""A disk that is full, as far as this process can tell."""
+"""Simulates a full disk."""
 
 import contextlib
 import resource
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def full_disk(free_bytes: int) -> Iterator[None]:
-    """No file grows beyond `free_bytes` meanwhile: writes fail with EFBIG.
+    """Lets no file grow beyond `free_bytes`: writes fail with EFBIG.
 
-    Around the write alone, since pytest's own output may be a file.
+    Use it around the write alone, since pytest's output may be a file.
     """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (free_bytes, before[1]))

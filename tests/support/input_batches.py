@@ -1,4 +1,4 @@
-"""Shards and batches for the tests of the input pipeline."""
+"""Makes shards and batches for the tests of the input pipeline."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -26,7 +26,7 @@ InputFn = Callable[[Any], tf.data.Dataset]
 MASKS = ("time_mask[n=2,size=50~50]", "frequency_mask[p=0.5,size=1]")
 
 
-# Of many lengths, so that there are several buckets.
+# Various lengths, for several buckets.
 FRAMES = [int(frames) for frames in np.random.default_rng(0).integers(9, 60, 37)]
 
 
@@ -34,24 +34,24 @@ CORES = faked_tpu.CORES  # of each host
 
 
 class FakeContext:
-    """What TPUEstimator tells an input_fn of the host it runs on."""
+    """The context that TPUEstimator passes to an input_fn, for one host."""
 
     def __init__(self, host: int = 0, hosts: int = 1) -> None:
         self.host, self.hosts = host, hosts
 
     def current_input_fn_deployment(self) -> tuple[None, int, int, int]:
-        """(device, this host, hosts, replicas that this host feeds)."""
+        """Returns (device, this host, hosts, replicas of this host)."""
         return None, self.host, self.hosts, CORES
 
 
 def on_tpu(input_fn: InputFn, batching: Batching, host: int = 0, hosts: int = 1) -> Iterator[Batch]:
-    """The batches of one host's cores."""
+    """Yields the batches of one host's cores."""
     size = batching.batch_size // (CORES * hosts)
     return batches_of(input_fn, size, context=FakeContext(host, hosts))
 
 
 def batches_of(input_fn: InputFn, batch_size: int, **params: Any) -> Iterator[Batch]:
-    """Batches, (features, labels) put together."""
+    """Yields batches, with (features, labels) merged."""
     for batch in input_fn({"batch_size": batch_size, **params}).as_numpy_iterator():
         yield batch if isinstance(batch, dict) else {**batch[0], **batch[1]}
 
@@ -81,7 +81,7 @@ def training_batches(
 
 
 def names(batches: list[Batch]) -> list[bytes]:
-    """What tells utterances apart: their real features, row by row."""
+    """Returns a unique name of each utterance: the bytes of its features without padding."""
     return [
         features[:length].tobytes()
         for batch in batches
@@ -90,13 +90,13 @@ def names(batches: list[Batch]) -> list[bytes]:
 
 
 def trimmed(batch: Batch) -> Batch:
-    """Without the padding that all of the batch's utterances have."""
+    """Returns a batch without the padding that all its utterances have."""
     frames, labels = batch["feature_length"].max(), batch["label_length"].max()
     return {**batch, "features": batch["features"][:, :frames], "label": batch["label"][:, :labels]}
 
 
 def counted(batches: list[Batch]) -> list[bytes]:
-    """Names of what isn't filling."""
+    """Returns the names of utterances with a weight above 0."""
     weights = np.concatenate([batch["weight"] for batch in batches])
     return [name for name, weight in zip(names(batches), weights, strict=True) if weight]
 
@@ -106,7 +106,7 @@ def known_names(frames: list[int] = FRAMES) -> list[bytes]:
 
 
 def assert_same_batches(one: list[Batch], other: list[Batch]) -> None:
-    """But for what the first batch of a start is padded to."""
+    """Asserts equal batches, except for the length that they are padded to."""
     assert len(one) == len(other)
     for left, right in zip(map(trimmed, one), map(trimmed, other), strict=True):
         assert left.keys() == right.keys()
@@ -125,7 +125,7 @@ def many_shards(folder: Path, number: int = 240, partition_size: int = 20) -> Sh
 
 
 def order_of(batches: Iterator[Batch], shards: ShardSet, steps: int) -> list[int]:
-    """The corpus positions of the utterances of so many batches."""
+    """Returns the corpus positions of the utterances of `steps` batches."""
     position = {name: at for at, name in enumerate(known_names([10] * shards.index.records))}
     return [position[name] for name in names(list(islice(batches, steps)))]
 
@@ -133,7 +133,7 @@ def order_of(batches: Iterator[Batch], shards: ShardSet, steps: int) -> list[int
 # --- Cores of a TPU, and hosts of a pod -----------------------------------------------------------
 
 
-ON_TPU = Batching(2 * CORES, static=True)  # on one host two utterances a core, on two hosts one
+ON_TPU = Batching(2 * CORES, static=True)  # two utterances per core on one host, one on two hosts
 
 
 ON_POD = replace(ON_TPU, hosts=2)

@@ -1,4 +1,4 @@
-"""Requests that a server has to refuse."""
+"""Makes requests that a server has to refuse."""
 
 import base64
 import io
@@ -19,7 +19,7 @@ FORM = f"multipart/form-data; boundary={BOUNDARY}"
 
 @dataclass(frozen=True)
 class Bad:
-    """One request; what it is sent to is refused with a status of `statuses`."""
+    """One request."""
 
     name: str
     content: bytes = b""
@@ -40,7 +40,7 @@ class Bad:
 
 
 def sound(seconds: float = 0.5, form: str = "WAV", rate: int = 16000) -> bytes:
-    """Noise as a sound file."""
+    """Returns a sound file of noise."""
     file = io.BytesIO()
     noise = np.random.default_rng(7).normal(size=int(seconds * rate)) * 0.1
     soundfile.write(file, noise, rate, format=form)
@@ -48,7 +48,7 @@ def sound(seconds: float = 0.5, form: str = "WAV", rate: int = 16000) -> bytes:
 
 
 def part(name: str, content: bytes, filename: str | None = None) -> bytes:
-    """A part of a form."""
+    """Returns a part of a form."""
     called = "" if filename is None else f'; filename="{filename}"'
     head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{called}\r\n\r\n'
     return head.encode() + content + b"\r\n"
@@ -59,16 +59,16 @@ def form(*parts: bytes) -> bytes:
 
 
 def flac_of_a_year() -> bytes:
-    """A flac of a second whose head promises 2^36 - 1 samples."""
+    """Returns a flac of a second whose header promises 2^36 - 1 samples."""
     content = bytearray(sound(1.0, "FLAC"))
-    # Behind "fLaC" and the block's head, at byte 13: the last 36 bits of rate, channels and length.
+    # After "fLaC", in the block's header: the last 36 bits of rate, channels and length.
     content[21] |= 0x0F
     content[22:26] = b"\xff\xff\xff\xff"
     return bytes(content)
 
 
 def wav_head(rate: int, channels: int, bits: int, encoding: int = 1) -> bytes:
-    """A wav of a few bytes with any head."""
+    """Returns a wav of a few bytes with these values in its header."""
     form = struct.pack(
         "<HHIIHH", encoding, channels, rate, rate * channels * bits // 8 & 0xFFFFFFFF, 2, bits
     )
@@ -97,7 +97,7 @@ def in_json(content: object) -> Bad:
 
 
 def kinds(upload_bytes: int, seconds: float) -> list[Bad]:
-    """One of each kind, for a server with these limits."""
+    """Returns one request of each kind, for a server with these limits."""
     wav, audio = sound(), base64.b64encode(sound()).decode()
     huge = b"\0" * (upload_bytes + 100_000)
     return [
@@ -171,7 +171,7 @@ def kinds(upload_bytes: int, seconds: float) -> list[Bad]:
 
 
 def generated(count: int, seed: int) -> Iterator[Bad]:
-    """Damaged uploads of all kinds."""
+    """Yields `count` damaged uploads of all kinds."""
     rng = random.Random(seed)
     originals = {
         "wav": sound(),
@@ -183,7 +183,7 @@ def generated(count: int, seed: int) -> Iterator[Bad]:
         name = rng.choice(list(originals))
         content = originals[name]
         match number % 8:
-            case 0:  # too short for any sound
+            case 0:  # too short for any format
                 yield Bad(f"{number}: start of {name}", content[: rng.randrange(20)])
             case 1:
                 noise = rng.randbytes(rng.randrange(1, 5000))

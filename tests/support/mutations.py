@@ -1,10 +1,10 @@
-"""Damaged files of every kind that is read here, each used in a process that it may end.
+"""Damages files of every kind that the program reads, and uses them in a process that may die.
 
     PYTHONPATH=. python tests/support/mutations.py SEED FIRST END KIND...
 
-makes and uses the mutations from FIRST to END of some kinds. It prints each one's number before the
-file is read, and ends with status 1 and a traceback at the first one that is neither read nor
-refused with a UserError.
+makes and uses the mutations from FIRST to END of some kinds. It prints each number before the file
+is read, and ends with status 1 and a traceback at the first file that is neither read nor refused
+with a UserError.
 """
 
 import faulthandler
@@ -24,7 +24,7 @@ import numpy as np
 import constants
 from utils import ENGLISH, UserError
 
-# Seconds after which a mutation hangs, and memory that no file may ask for.
+# Seconds after which a mutation counts as hanging, and maximum memory of the process.
 HANGS = 90
 MEMORY = 24 * 2**30
 
@@ -39,8 +39,8 @@ VALUES: tuple[Any, ...] = (
 # --- Mutations ------------------------------------------------------------------------------------
 
 
-def bytes_changed(rng: random.Random, content: bytes) -> bytes:
-    """Flips, cuts, repeats, inserts, or writes numbers over some bytes."""
+def change_bytes(rng: random.Random, content: bytes) -> bytes:
+    """Flips, cuts, inserts or overwrites some bytes."""
     changed = bytearray(content)
     place = rng.randrange(len(content))
     match rng.randrange(7):
@@ -62,10 +62,10 @@ def bytes_changed(rng: random.Random, content: bytes) -> bytes:
     return bytes(changed)
 
 
-def json_changed(rng: random.Random, content: bytes) -> bytes:
+def change_json(rng: random.Random, content: bytes) -> bytes:
     """Changes a value or a name somewhere in a JSON text, or its bytes."""
     if rng.random() < 0.3:
-        return bytes_changed(rng, content)
+        return change_bytes(rng, content)
     root = [json.loads(content)]
     for _ in range(rng.choice((1, 1, 1, 2))):
         _change_inside(rng, root)
@@ -97,20 +97,20 @@ def _change_inside(rng: random.Random, root: list[Any]) -> None:
             part[key] = rng.choice(VALUES)
 
 
-def lines_changed(rng: random.Random, content: bytes) -> bytes:
+def change_lines(rng: random.Random, content: bytes) -> bytes:
     """Changes the JSON of a line, or bytes."""
     lines = content.splitlines(keepends=True)
     if rng.random() < 0.3:
-        return bytes_changed(rng, content)
+        return change_bytes(rng, content)
     number = rng.randrange(len(lines))
-    lines[number] = json_changed(rng, lines[number]) + b"\n"
+    lines[number] = change_json(rng, lines[number]) + b"\n"
     return b"".join(lines)
 
 
-def text_changed(rng: random.Random, content: bytes) -> bytes:
+def change_text(rng: random.Random, content: bytes) -> bytes:
     """Changes a number or a word of a text, or bytes."""
     if rng.random() < 0.3:
-        return bytes_changed(rng, content)
+        return change_bytes(rng, content)
     if (numbers := list(re.finditer(rb"[-+]?\d+(\.\d+)?", content))) and rng.random() < 0.5:
         start, end = rng.choice(numbers).span()
         number = rng.choice((*map(str, NUMBERS), "0.1", "-0.7", "-1e38", "nan", "-inf", "1e999"))
@@ -122,8 +122,8 @@ def text_changed(rng: random.Random, content: bytes) -> bytes:
     return b" ".join(words)
 
 
-def scorer_resealed(rng: random.Random, content: bytes) -> bytes:
-    """Changes a scorer's numbers and makes its checksums right again."""
+def change_scorer(rng: random.Random, content: bytes) -> bytes:
+    """Changes a scorer's numbers and corrects its checksums."""
     from scorers import Parts
 
     parts = Parts.of(content)
@@ -157,7 +157,7 @@ def scorer_resealed(rng: random.Random, content: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file: how it is made, changed and used."""
+    """A kind of file: functions that make, change and use it."""
 
     make: Callable[[Path], Path]  # in a folder; returns the file
     change: Callable[[random.Random, bytes], bytes]
@@ -230,7 +230,7 @@ def make_saved_model(folder: Path) -> Path:
 
 
 def load_model_of(path: Path) -> None:
-    """Without a use: a graph is a program, which its damage may turn into any other."""
+    """Only loads it: a graph is a program, which damage may turn into any other."""
     from speech.export import loading
 
     loading.load(str(path.parent))
@@ -419,28 +419,28 @@ def use_arpa(path: Path) -> None:
 
 
 KINDS = {
-    "scorer": Kind(make_scorer, bytes_changed, use_scorer),
-    "resealed scorer": Kind(make_scorer, scorer_resealed, use_scorer),
-    "ARPA": Kind(make_arpa, text_changed, use_arpa),
-    "index": Kind(make_index, json_changed, use_index),
-    "receipt": Kind(make_receipt, json_changed, use_receipt),
-    "history": Kind(make_history, lines_changed, use_history),
-    "description": Kind(make_description, json_changed, use_description),
-    "hyperparameters": Kind(make_job, json_changed, use_job),
-    "channels": Kind(make_channels, json_changed, use_job),
-    "hosts": Kind(make_hosts, json_changed, use_job),
-    "logits": Kind(make_logits, bytes_changed, use_logits),
-    "alphabet": Kind(make_alphabet, text_changed, use_alphabet),
-    "results": Kind(make_results, text_changed, use_results),
-    "config": Kind(make_model, json_changed, use_model_of),
-    "checkpoint": Kind(make_names, text_changed, use_names),
-    "SavedModel": Kind(make_saved_model, bytes_changed, load_model_of),
-    "TensorFlow Lite": Kind(make_lite, bytes_changed, use_model),
+    "scorer": Kind(make_scorer, change_bytes, use_scorer),
+    "resealed scorer": Kind(make_scorer, change_scorer, use_scorer),
+    "ARPA": Kind(make_arpa, change_text, use_arpa),
+    "index": Kind(make_index, change_json, use_index),
+    "receipt": Kind(make_receipt, change_json, use_receipt),
+    "history": Kind(make_history, change_lines, use_history),
+    "description": Kind(make_description, change_json, use_description),
+    "hyperparameters": Kind(make_job, change_json, use_job),
+    "channels": Kind(make_channels, change_json, use_job),
+    "hosts": Kind(make_hosts, change_json, use_job),
+    "logits": Kind(make_logits, change_bytes, use_logits),
+    "alphabet": Kind(make_alphabet, change_text, use_alphabet),
+    "results": Kind(make_results, change_text, use_results),
+    "config": Kind(make_model, change_json, use_model_of),
+    "checkpoint": Kind(make_names, change_text, use_names),
+    "SavedModel": Kind(make_saved_model, change_bytes, load_model_of),
+    "TensorFlow Lite": Kind(make_lite, change_bytes, use_model),
 }
 
 
 def run(kind: Kind, seed: int, numbers: range, folder: Path) -> Iterator[tuple[int, str]]:
-    """Uses mutations; gives each one's number before, with "", and after, with what happened."""
+    """Uses mutations; yields (number, "") before and (number, outcome) after each."""
     path = kind.make(folder)
     whole = path.read_bytes()
     kind.use(path)

@@ -1,4 +1,4 @@
-"""What a server of the web page has in tests: tiny models, a test set, and recordings."""
+"""Makes the files of a web page's server in tests: tiny models, a test set and recordings."""
 
 import asyncio
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ from speech.serving.services.test_sets import RecognisedUtterance, TestSet
 from speech.serving.services.transcription import TranscriptionWorkers
 from utils import ENGLISH, Alphabet
 
-# What the tiny network, whose values are random, makes of noise is "ujujzj" and the like: with
-# these letters it has words.
+# The tiny network, whose values are random, recognises noise as "ujujzj" or similar: spaces instead
+# of j make words of it.
 _NAMES = {"j": " ", " ": "j"}
 ALPHABET = Alphabet(tuple(_NAMES.get(each, each) for each in ENGLISH.characters))
 _ARABIC_LETTERS = "ابتثجحخدذرزسشصضطظعغفقكلمنهوي"
@@ -34,7 +34,7 @@ ARABIC = Alphabet(
 
 UPLOAD_MB = 1.0
 SECONDS = 30
-# A name of the server's that browsers don't lend the microphone to.
+# Name of the server for which browsers don't allow the microphone.
 INSECURE_HOST = "speech.test"
 
 UTTERANCES = 14
@@ -44,7 +44,7 @@ SILENT = 3  # the one without a recording
 
 @dataclass(frozen=True)
 class Site:
-    """A server and the folder of what it has."""
+    """A server and the folder of its files."""
 
     folder: Path
     address: str
@@ -55,15 +55,15 @@ class Site:
 
 
 def write_site(folder: Path) -> None:
-    """Models, a scorer of the first, a test set, and files to give to the page."""
+    """Writes models, a scorer of the first, a test set, and files to upload."""
     for name, alphabet in (("tiny", ALPHABET), ("tiny-ar", ARABIC)):
         config = write_model(folder / name, "conv_gru")
         save_config(str(folder / name), replace(config, alphabet=alphabet))
     write_tiny_scorer(folder / "tiny.scorer", {"u": -1.0, "z": -1.5}, alphabet=ALPHABET)
     utterances = random_utterances([64] * UTTERANCES, bins=8, letters="uz ")
-    heard = _heard(folder, utterances)
+    hypotheses = _hypotheses(folder, utterances)
     for number in RIGHT:
-        utterances[number] = replace(utterances[number], transcript=heard[number])
+        utterances[number] = replace(utterances[number], transcript=hypotheses[number])
     write_shards(folder, utterances, bins=8, alphabet=ALPHABET, longest=(64, 64))
     (folder / "audio").mkdir()
     for number, each in enumerate(utterances):
@@ -78,9 +78,9 @@ def write_site(folder: Path) -> None:
     (folder / "notes.txt").write_text("No sound, but words. " * 40)
 
 
-def _heard(folder: Path, utterances: Sequence[TinyUtterance]) -> list[str]:
-    """Returns what the server will recognise of some utterances, by default."""
-    shards = write_shards(folder / "unheard", utterances, bins=8, alphabet=ALPHABET)
+def _hypotheses(folder: Path, utterances: Sequence[TinyUtterance]) -> list[str]:
+    """Returns the server's hypotheses of some utterances, with its default settings."""
+    shards = write_shards(folder / "unrecognised", utterances, bins=8, alphabet=ALPHABET)
     models, scorers = [str(folder / "tiny")], [str(folder / "tiny.scorer")]
     catalogue = open_catalogue(models, scorers, BeamSettings(), UTTERANCES)
     with ThreadPoolExecutor(1) as threads:
@@ -97,11 +97,11 @@ def _heard(folder: Path, utterances: Sequence[TinyUtterance]) -> list[str]:
 
 
 async def still_wanted() -> None:
-    """No client that could leave waits for what the site is made with."""
+    """Does nothing: there is no client that could disconnect."""
 
 
 def flags(folder: Path) -> list[str]:
-    """Of serve.py."""
+    """Returns the flags of serve.py."""
     return [
         f"--models={folder / 'tiny'},{folder / 'tiny-ar'}",
         f"--scorers={folder / 'tiny.scorer'}",

@@ -1,15 +1,15 @@
-"""A parser of pages that fails where an element isn't closed, and text that attacks a page."""
+"""Parses pages, and fails if an element isn't closed; has a text that attacks a page."""
 
 from html.parser import HTMLParser
 
-# HTML's elements that have no end.
+# HTML's elements without an end tag.
 VOID = {"meta", "link"}
 
 ATTACK = '</span><script>alert("x")</script><img src="http://example.com/x.png"> & "quoted"'
 
 
 class Parsed(HTMLParser):
-    """A page's elements and text; fails where an end doesn't fit its beginning."""
+    """The elements and the text of a page; fails if an end tag doesn't match its start tag."""
 
     def __init__(self, html: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A small corpus of sound with the rhythm of speech, and every defect planted in it."""
+"""Makes a small corpus of sound with the rhythm of speech, with every kind of defect."""
 
 import zlib
 from collections.abc import Callable
@@ -21,7 +21,7 @@ SPEAKERS = {"train": "anna", "dev": "boris", "test": "clara"}
 
 
 def voice(name: str, seconds: float) -> np.ndarray:
-    """Four bursts of noise a second over a quiet floor, in [-1, 1]; other noise for other names."""
+    """Returns 4 bursts of noise per second over a quiet floor, in [-1, 1], seeded by the name."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     times = np.arange(round(seconds * RATE)) / RATE
     rhythm = np.sin(2 * np.pi * 2 * times) ** 4
@@ -31,7 +31,7 @@ def voice(name: str, seconds: float) -> np.ndarray:
 
 
 def words(name: str, labels: float) -> str:
-    """As many letters and spaces, others for other names."""
+    """Returns `labels` letters and spaces, seeded by the name."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     letters = rng.choice(list("abcdefghijklmnopqrstuvwxyz"), round(labels)).tolist()
     letters[5:-1:6] = " " * len(letters[5:-1:6])
@@ -62,11 +62,11 @@ class Corpus:
         suffix: str = ".wav",
         **changes: object,
     ) -> Utterance:
-        """An utterance of this audio (without: of speech of 2 to 4 s) and text (of its length)."""
+        """Adds an utterance, by default with 2 to 4 s of audio, and with a text of its length."""
         if samples is None:
             samples = voice(name, 2 + zlib.crc32(name.encode()) % 200 / 100)
         path = self.folder / f"{name}{suffix}"
-        # Rounded here: soundfile rounds otherwise for flac than for wav.
+        # Rounded here, since soundfile rounds differently for flac and wav.
         rounded = np.clip(np.rint(32768 * samples), -32768, 32767).astype(np.int16)
         soundfile.write(path, rounded, RATE)
         transcript = words(name, LABELS_A_SECOND * len(samples) / RATE) if text == "" else text
@@ -97,7 +97,7 @@ def clean_corpus(folder: Path) -> Corpus:
 
 
 def planted_corpus(folder: Path) -> Corpus:
-    """The clean one with every defect."""
+    """Makes the clean corpus with every defect added."""
     corpus = clean_corpus(folder)
     for plant in (_plant_files, _plant_texts, _plant_sounds, _plant_between_sets):
         plant(corpus)

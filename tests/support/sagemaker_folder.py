@@ -1,4 +1,4 @@
-"""SageMaker's folder as it lays it, and its two commands as it runs them."""
+"""Makes SageMaker's folder, and runs its two commands, as SageMaker does."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from speech.sagemaker.job import FOLDER_VARIABLE
 
 
 def lay(root: Path, parameters: Mapping[str, str], *channels: str) -> None:
-    """The files of a job whose channels' data are there, as SageMaker writes them."""
+    """Writes SageMaker's files of a job; the channels' data exist already."""
     of_channel = {
         "TrainingInputMode": "File",
         "S3DistributionType": "FullyReplicated",
@@ -38,7 +38,7 @@ def write_config(root: Path, name: str, content: Any) -> None:
 
 
 def start(command: str, root: Path, *flags: str) -> "subprocess.Popen[str]":
-    """`train` or `serve` on a folder, found on the PATH as in the image."""
+    """Starts `train` or `serve` for a folder, found on the PATH as in the image."""
     folders = [ROOT / "sagemaker", Path(sys.executable).parent]
     path = os.pathsep.join([*map(str, folders), os.environ["PATH"]])
     return subprocess.Popen(

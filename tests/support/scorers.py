@@ -1,4 +1,4 @@
-"""Scorers of a handful of words, packed in milliseconds."""
+"""Makes scorers of a few words."""
 
 import json
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ def pack_unigrams(
     alpha: float = 1.0,
     beta: float = 0.0,
 ) -> str:
-    """Path of a scorer that knows each word's probability alone; log_probs: to base 10."""
+    """Writes a scorer of unigrams; returns its path; log_probs: to base 10."""
     lines = [f"{log_prob}\t{word}\t0" for word, log_prob in log_probs.items()]
     arpa = write_lines(
         folder / "lm.arpa",
@@ -36,7 +36,7 @@ def pack_unigrams(
 
 @dataclass
 class Parts:
-    """What a scorer file holds, to be changed and packed again with checksums that are right."""
+    """The parts of a scorer file, which can be changed and packed with correct checksums."""
 
     head: list[Any]  # HEADER's fields
     content: dict[str, Any]  # of the JSON

@@ -1,4 +1,4 @@
-"""Runs serve.py as people do: as a program of its own, on a port that is free."""
+"""Runs serve.py as a process, at a free port."""
 
 import contextlib
 import signal
@@ -17,25 +17,25 @@ STOP_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Server:
-    """One that answers."""
+    """A server that answers."""
 
     url: str
     process: "subprocess.Popen[str]"
-    temporary: Path  # where it puts its temporary files
+    temporary: Path  # folder of its temporary files
     log: list[str]
 
     @property
     def uploads(self) -> list[Path]:
-        """Files of requests that are there now."""
+        """Returns the present files of requests."""
         return list(self.temporary.rglob("upload-*"))
 
 
 @contextlib.contextmanager
 def running(temporary: Path, *flags: str) -> Iterator[Server]:
-    """A server with some flags; stopped, if it still runs, at the block's end.
+    """Starts a server; stops it after the block, if it still runs.
 
     Args:
-        temporary: a folder for its temporary files, which is made.
+        temporary: new folder for its temporary files.
     """
     temporary.mkdir()
     process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Indexes of shards for the tests of them."""
+"""Makes indexes of shards."""
 
 from speech.features.front_end import FrontEnd
 from speech.shards.index import Index, Shard, ShardSettings, Skipped

@@ -1,4 +1,4 @@
-"""A small corpus with one unusable utterance of each kind, and sets prepared from it."""
+"""Prepares sets from a small corpus with an unusable utterance of each kind."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The emulated bucket behaves as the real one does, wherever our code leans on it."""
+"""Tests that the emulated bucket behaves like a real one, as far as the program relies on it."""
 
 import os
 import signal
@@ -36,13 +36,13 @@ def client(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> storage.Clien
 
 @pytest.fixture
 def folder(bucket: str) -> str:
-    """The empty folder's name within the bucket."""
+    """Returns the empty folder's name within the bucket."""
     return urlsplit(bucket).path.strip("/")
 
 
 @pytest.fixture
 def blob(client: storage.Client, emulator: Emulator, folder: str) -> storage.Blob:
-    """An object that isn't there yet, with a name that has to be quoted."""
+    """Returns a missing object with a name that has to be quoted."""
     return client.bucket(emulator.bucket).blob(f"{folder}/what is it?.txt")
 
 
@@ -88,7 +88,7 @@ WRITERS = [upload, upload_in_chunks, compose]
 
 
 @pytest.mark.parametrize("write", WRITERS)
-def test_object_that_must_not_exist_is_written_once(
+def test_an_object_that_must_not_exist_is_written_once(
     emulator: Emulator, blob: storage.Blob, write: Callable[..., None]
 ) -> None:
     write(blob, if_generation_match=0)
@@ -99,7 +99,7 @@ def test_object_that_must_not_exist_is_written_once(
 
 
 @pytest.mark.parametrize("change", [*WRITERS, delete])
-def test_object_of_another_generation_is_left_alone(
+def test_an_object_of_another_generation_is_not_changed(
     emulator: Emulator, blob: storage.Blob, change: Callable[..., None]
 ) -> None:
     blob.upload_from_string(b"old")
@@ -108,7 +108,7 @@ def test_object_of_another_generation_is_left_alone(
         change(blob, if_generation_match=blob.generation + 1)
     with pytest.raises(PreconditionFailed):
         change(blob, if_generation_match=0)
-    if change is not compose:  # which has no such condition in the client
+    if change is not compose:  # whose client has no such condition
         with pytest.raises(PreconditionFailed):
             change(blob, if_generation_not_match=blob.generation)
     assert emulator.objects(blob.name)[blob.name] == b"old"
@@ -116,7 +116,7 @@ def test_object_of_another_generation_is_left_alone(
     assert emulator.objects(blob.name).get(blob.name) != b"old"
 
 
-def test_object_that_appears_during_a_resumable_upload_is_left_alone(
+def test_an_object_that_appears_during_a_resumable_upload_is_not_changed(
     emulator: Emulator, blob: storage.Blob
 ) -> None:
     file = blob.open("wb", chunk_size=CHUNK, if_generation_match=0)
@@ -128,7 +128,7 @@ def test_object_that_appears_during_a_resumable_upload_is_left_alone(
     assert emulator.objects(blob.name) == {blob.name: b"the other's"}
 
 
-def test_upload_in_chunks_arrives_whole(emulator: Emulator, blob: storage.Blob) -> None:
+def test_an_upload_in_chunks_is_complete(emulator: Emulator, blob: storage.Blob) -> None:
     content = os.urandom(3 * CHUNK + 5)
     emulator.forget_requests()
     with blob.open("wb", chunk_size=CHUNK) as file:
@@ -138,7 +138,7 @@ def test_upload_in_chunks_arrives_whole(emulator: Emulator, blob: storage.Blob) 
     assert len(chunks) == 4 and all(f"&name={blob.name}" in path for path in chunks)
 
 
-def test_composed_object_holds_its_parts_in_order(
+def test_a_composed_object_has_its_parts_in_order(
     emulator: Emulator, blob: storage.Blob, folder: str
 ) -> None:
     parts = [blob.bucket.blob(f"{folder}/part-{number}") for number in range(3)]
@@ -151,7 +151,7 @@ def test_composed_object_holds_its_parts_in_order(
     assert emulator.objects()[blob.name] == b"\0\0\1\1\2\2\0\0"
 
 
-def test_requests_name_what_was_sent(
+def test_requests_have_the_name_of_the_object(
     emulator: Emulator, blob: storage.Blob, client: storage.Client
 ) -> None:
     emulator.forget_requests()
@@ -184,7 +184,7 @@ def test_uploads_are_refused_after_a_number_of_bytes(
     emulator.refuse_uploads_after(size=2 * CHUNK)
     with pytest.raises(ServiceUnavailable):
         blob.upload_from_string(bytes(4 * CHUNK), retry=None)
-    with pytest.raises(ServiceUnavailable):  # though it would fit
+    with pytest.raises(ServiceUnavailable):  # although it would fit
         upload(blob)
     assert emulator.objects(blob.name) == {}
 
@@ -196,7 +196,7 @@ def test_connections_of_uploads_are_dropped(emulator: Emulator, blob: storage.Bl
     assert not blob.exists()
 
 
-def test_vanished_bucket_is_not_found_until_it_heals(
+def test_a_vanished_bucket_is_not_found_until_heal(
     emulator: Emulator, blob: storage.Blob, client: storage.Client
 ) -> None:
     upload(blob)
@@ -215,10 +215,10 @@ def test_vanished_bucket_is_not_found_until_it_heals(
 
 
 @pytest.mark.parametrize(("status", "error"), [(401, InvalidOperation), (403, Forbidden)])
-def test_access_is_refused_until_it_heals(
+def test_access_is_refused_until_heal(
     emulator: Emulator, blob: storage.Blob, status: int, error: type[Exception]
 ) -> None:
-    """The client takes 401 for an old token, and has none that could be renewed."""
+    """At status 401 the client tries to renew its token, which it can't."""
     emulator.refuse_access(status)
     for action in (blob.exists, lambda: upload(blob)):
         with pytest.raises(error):
@@ -241,7 +241,7 @@ def test_writing_is_refused_and_reading_is_not(
     upload(blob)
 
 
-def test_answers_are_lost_and_what_was_asked_is_done(
+def test_requests_are_executed_whose_answers_are_lost(
     emulator: Emulator, blob: storage.Blob
 ) -> None:
     emulator.lose_answers(1)
@@ -252,9 +252,7 @@ def test_answers_are_lost_and_what_was_asked_is_done(
         upload(blob, if_generation_match=0)
 
 
-def test_uploads_are_damaged_but_not_what_the_emulator_puts(
-    emulator: Emulator, blob: storage.Blob
-) -> None:
+def test_uploads_are_damaged_but_not_objects_of_put(emulator: Emulator, blob: storage.Blob) -> None:
     emulator.damage_uploads()
     upload(blob)
     assert emulator.objects(blob.name) == {blob.name: b"oew"}
@@ -264,14 +262,14 @@ def test_uploads_are_damaged_but_not_what_the_emulator_puts(
     assert blob.crc32c != damaged and blob.download_as_bytes() == b"new"
 
 
-def test_bucket_that_is_not_there_is_not_found(client: storage.Client) -> None:
+def test_a_missing_bucket_is_not_found(client: storage.Client) -> None:
     with pytest.raises(GoogleAPICallError) as error:
         client.bucket("no-such-bucket").blob("object").upload_from_string(b"", retry=None)
     assert error.value.code == 404
 
 
 def tensorflow(emulator: Emulator, bucket: str, program: str) -> subprocess.Popen[str]:
-    """Starts a program that knows `gfile` and `folder`, the empty one."""
+    """Starts a program with the names `gfile` and `folder`, the empty folder."""
     prelude = f"import tensorflow as tf; gfile = tf.io.gfile; folder = {bucket!r}\n"
     return subprocess.Popen(
         [sys.executable, "-c", prelude + program],
@@ -309,15 +307,13 @@ print(gfile.exists(f"{folder}/new/long"), gfile.glob(f"{folder}/*"), sorted(gfil
     assert objects[f"{folder}/new/"] == b"" and f"{folder}/new/folder/" not in objects
 
 
-def test_tensorflow_resumes_an_upload_that_was_refused(
-    emulator: Emulator, bucket: str, folder: str
-) -> None:
+def test_tensorflow_resumes_a_refused_upload(emulator: Emulator, bucket: str, folder: str) -> None:
     program = """
 with gfile.GFile(f"{folder}/file", "w") as file:
     file.write("0123456789" * 100_000)
 """
     emulator.forget_requests()
-    emulator.refuse_uploads_after(requests=1)  # the announcement, but not what is announced
+    emulator.refuse_uploads_after(requests=1)  # the start of the upload, but not its content
     with tensorflow(emulator, bucket, program) as writing:
         limit = time.monotonic() + 60
         while not any(method == "PUT" for method, _ in emulator.requests()):
@@ -330,7 +326,7 @@ with gfile.GFile(f"{folder}/file", "w") as file:
     assert sum(method == "PUT" for method, _ in emulator.requests()) > 1
 
 
-def test_emulator_ends_with_the_process_that_started_it() -> None:
+def test_the_emulator_ends_with_the_process_that_started_it() -> None:
     pytest.importorskip("gcp_storage_emulator")
     program = """
 import time, emulator

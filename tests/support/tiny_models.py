@@ -1,4 +1,4 @@
-"""Model directories as training leaves them, of small networks with random values."""
+"""Writes model directories of small networks with random values."""
 
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,11 @@ def write_model(
     alphabet: Alphabet = ENGLISH,
     **front_end: Any,
 ) -> ModelConfig:
-    """A model directory with one checkpoint; the front end has 8 mel filters unless said.
+    """Writes a model directory with one checkpoint; the default front end has 8 mel filters.
 
     Args:
-        largest_shift: of the weights from their first values, all of which it makes larger: much of
-            it, with features that aren't normalised, and units put out their limit whatever they
-            hear.
+        largest_shift: maximum addition to the initial weights. With a large one, and features that
+            aren't normalised, units saturate at any input.
     """
     config = tiny_config(name, alphabet, **front_end)
     network = registry.build(config.network)
@@ -58,18 +57,18 @@ def write_model(
 def tiny_config(
     name: str = "deep_speech_1", alphabet: Alphabet = ENGLISH, **front_end: Any
 ) -> ModelConfig:
-    heard = FrontEnd(**{"mel_filters": 8, **front_end})
+    settings = FrontEnd(**{"mel_filters": 8, **front_end})
     statistics = None
-    if heard.normalisation == CORPUS:
+    if settings.normalisation == CORPUS:
         rng = np.random.default_rng(0)
-        numbers = rng.uniform(2, 4, [2, heard.bins]).tolist()
+        numbers = rng.uniform(2, 4, [2, settings.bins]).tolist()
         statistics = Statistics(tuple(numbers[0]), tuple(numbers[1]))
-    network = NetworkConfig.of(heard.bins, alphabet.size, name, **TINY[name])
-    return ModelConfig(heard, alphabet, network, TrainingConfig(), statistics)
+    network = NetworkConfig.of(settings.bins, alphabet.size, name, **TINY[name])
+    return ModelConfig(settings, alphabet, network, TrainingConfig(), statistics)
 
 
 def noise(samples: int) -> npt.NDArray[np.int16]:
-    """Bursts of noise, [samples] at 16000 Hz."""
+    """Returns bursts of noise, [samples] at 16000 Hz."""
     rng = np.random.default_rng(samples)
     loudness = 1 + np.sin(np.arange(samples) / 700)
     return np.asarray(rng.normal(size=samples) * loudness * 2000, np.int16)

@@ -1,4 +1,4 @@
-"""A scorer of a few words, from an ARPA file by hand."""
+"""Makes a scorer of a few words, with given probabilities."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Shards of random features, written as preparation writes them, in milliseconds."""
+"""Writes shards of random features in the format of the preparation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from utils import ENGLISH, Alphabet
 
 @dataclass(frozen=True)
 class TinyUtterance:
-    """Like corpora.Utterance, with features instead of audio."""
+    """An utterance with features instead of audio."""
 
     utterance_id: str
     transcript: str
@@ -29,7 +29,7 @@ class TinyUtterance:
 def random_utterances(
     frames: Sequence[int], bins: int, seed: int = 0, letters: str = "abc "
 ) -> list[TinyUtterance]:
-    """One utterance for each number of frames; its transcript is short enough to be aligned."""
+    """Returns an utterance for each number of frames; its transcript can be aligned."""
     rng = np.random.default_rng(seed)
     return [
         TinyUtterance(
@@ -53,7 +53,7 @@ def write_shards(
     normalisation: str = UTTERANCE,
     alphabet: Alphabet = ENGLISH,
 ) -> ShardSet:
-    """The shards of `utterances`; longest: frames and labels that records are padded to."""
+    """Writes the shards of `utterances`; longest: frames and labels that records are padded to."""
     settings = ShardSettings(
         front_end=FrontEnd(mel_filters=bins, normalisation=normalisation),
         alphabet=alphabet,

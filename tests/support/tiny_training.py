@@ -1,4 +1,4 @@
-"""A tiny model trained by TPUEstimator on the CPU, on shards of random features."""
+"""Trains a tiny model with TPUEstimator on the CPU, on shards of random features."""
 
 import functools
 from pathlib import Path
@@ -71,7 +71,7 @@ def train(
     training: TrainingConfig = TRAINING,
     described: bool = False,
 ) -> Any:
-    """Returns the estimator after so many steps."""
+    """Trains for `steps` steps; returns the estimator."""
     trained = build(folder, training, described=described)
     batching = Batching(training.train_batch_size, static=False)
     input_fn = training_input_fn(TrainingInput(shards, batching, 1, shuffle_buffer_size=8))

@@ -1,4 +1,4 @@
-"""A model of letters that are tones, with weights by hand: what it hears can be told beforehand."""
+"""A model that recognises tones as letters, with weights by hand: its outputs are predictable."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from speech.networks import registry
 from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig, save_config
 from utils import ENGLISH
 
-# Letters, and the mel filters of their tones.
+# Letter -> mel filter of its tone.
 TONES = {"a": 1, "b": 2, "c": 4, "t": 6, " ": 7}
 FRONT_END = FrontEnd(mel_filters=8, normalisation=NONE)
 # The context of the default network.
@@ -21,25 +21,25 @@ NETWORK = NetworkConfig.of(
 )
 
 LETTER_SECONDS, GAP_SECONDS = 0.1, 0.05
-LOUDNESS = 1000  # behind pre-emphasis
-# A tone's logarithm of energy is above it, another's below.
+LOUDNESS = 1000  # after pre-emphasis
+# A filter's log energy is above it for its own tone, and below it for the others.
 THRESHOLD = 15.0
 
 
 def write_tone_model(folder: Path) -> ModelConfig:
-    """A streaming network whose units are the mel filters, from the input to the letters."""
+    """Writes a streaming network with a unit per mel filter in each layer."""
     config = ModelConfig(FRONT_END, ENGLISH, NETWORK, TrainingConfig())
     values: dict[str, Any] = {
         each.name.partition(":")[0]: np.zeros(each.shape, np.float32)
         for each in registry.build(NETWORK).variables
     }
     values["global_step"] = np.int64(1)
-    # The middle frame of the window, how far it is above the threshold.
+    # The middle frame of the window, relative to the threshold.
     values["dense_0/kernel"].reshape(19, 8, 8)[9] = np.eye(8)
     values["dense_0/bias"][:] = -THRESHOLD
     for name in ("dense_1", "dense_2"):
         values[f"{name}/kernel"][:] = np.eye(8)
-    # Gates i, f, g, o: all comes in, nothing is kept.
+    # Gates i, f, g, o: the input passes, no state is kept.
     values["lstm/kernel"][0, :, 16:24] = np.eye(8)
     values["lstm/bias"][0] = np.repeat([10, -10, 0, 10], 8)
     values["dense_3/kernel"][:] = 10 * np.eye(8)
@@ -59,13 +59,13 @@ def write_tone_model(folder: Path) -> ModelConfig:
 
 
 def tones(text: str) -> npt.NDArray[np.int16]:
-    """A text as the model hears it, int16 [samples] at 16000 Hz."""
+    """Returns the tones of a text, int16 [samples] at 16000 Hz."""
     gap = np.zeros(round(GAP_SECONDS * 16000))
     return np.concatenate([part for each in text for part in (tone(each), gap)]).astype(np.int16)
 
 
 def tone(letters: str) -> npt.NDArray[np.float64]:
-    """Letters at once, the first one loudest, [samples]."""
+    """Returns the simultaneous tones of letters, the first one loudest, [samples]."""
     filters = mel_filters(FRONT_END).toarray()  # [mel filters, frequencies]
     at = np.arange(round(LETTER_SECONDS * 16000)) / 16000
     sound = np.zeros(len(at))

@@ -1,4 +1,4 @@
-"""Threads that record the names of the functions given to them."""
+"""A thread pool that records the names of its functions."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Watched(ThreadPoolExecutor):
-    """Threads of which one can see what they were given."""
+    """A pool of one thread; `given` has the names of the submitted functions."""
 
     def __init__(self) -> None:
         super().__init__(1)
