@@ -1,13 +1,13 @@
-# The images that train and that serve; docs/deployment.md says how they are used.
+# Images for training and serving; docs/deployment.md describes their use.
 #
 #   docker build --target train --tag deep-speech:train .
 #   docker build --target serve --tag deep-speech:serve .
 #
-# With an Nvidia GPU: --build-arg TENSORFLOW=gpu. Packages are setup.cfg's, with its versions.
+# With an Nvidia GPU: --build-arg TENSORFLOW=gpu. Packages and versions are those of setup.cfg.
 
 FROM python:3.11-slim-bookworm AS base
-# Any user can run it: what is written beside /opt/ml goes to /tmp, and what numba compiles to a
-# folder of its own, which may be a volume.
+# Any user can run it: files outside /opt/ml are written to /tmp, and numba's compiled code to a folder
+# that may be a volume.
 ENV PATH=/opt/program/sagemaker:/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \
@@ -16,12 +16,12 @@ RUN useradd --uid 1000 --no-create-home speech \
     && install --directory --owner=speech --group=speech /opt/ml /opt/ml/model /opt/ml/output \
     && install --directory --mode=1777 /var/cache/numba
 
-# Everything that installs stays behind in these stages: the images get its outcome alone.
+# Packages are installed in these stages; the images copy only the result.
 FROM python:3.11-slim-bookworm AS pins
 WORKDIR /build
 COPY setup.cfg ./
 RUN python -m venv --without-pip /opt/venv
-# The lines of setup.cfg that some extras ask for.
+# Prints the packages of setup.cfg and of some of its extras.
 RUN echo "import configparser, sys; found = configparser.RawConfigParser(); \
 found.read('setup.cfg'); print(found['options']['install_requires'], \
 *(found['options.extras_require'][each] for each in sys.argv[1:]))" > pins.py
@@ -36,18 +36,18 @@ ARG TENSORFLOW=cpu
 RUN python pins.py ${TENSORFLOW} ffmpeg serve > pins.txt
 RUN pip --python /opt/venv install --no-cache-dir --requirement pins.txt
 
-# SageMaker starts it with `train`; without it, any door: docker run IMAGE python training.py --help
+# SageMaker runs `train`; any door can be run too: docker run IMAGE python training.py --help
 FROM base AS train
 COPY --from=train-packages /opt/venv /opt/venv
 COPY . /opt/program
 WORKDIR /opt/program
 RUN python -m compileall -q . && python -m speech.decoding.precompile && chmod -R a+rwX /var/cache/numba
-# SageMaker wants root, with whose rights it lays its folder: --build-arg RUN_AS=root.
+# SageMaker requires root, which owns its folder: --build-arg RUN_AS=root.
 ARG RUN_AS=speech
 USER ${RUN_AS}
 CMD ["train"]
 
-# SageMaker starts it with `serve`; the model is what lies in /opt/ml/model.
+# SageMaker runs `serve`; the model is in /opt/ml/model.
 FROM base AS serve
 COPY --from=serve-packages /opt/venv /opt/venv
 COPY . /opt/program

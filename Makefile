@@ -1,14 +1,14 @@
-# make demo   a spoken corpus, shards, training, word error rate: the whole pipeline, no data needed
-# make examples   commands in English, Spanish and Arabic, from a text file to a word error rate
-# make test   lint and the test suite
-# make test-all   the same, and the tests that take minutes
-# make check-tpu   compiles the training step for TPUs, as check_tpu.py does: half an hour
-# make kenlm   compiles KenLM's programs, by which build_lm.py makes language models of any size
-# make docs-flags   writes docs/flags.md from the doors' definitions of their flags
-# make bench SPEECH=FOLDER   what docs/benchmarks.md says, measured on a folder of speech; decoders
-#             take the output of MODEL=FOLDER for TEST=SHARDS, by default the demo's
+# make demo   runs the whole pipeline, from a synthetic corpus to a word error rate; needs no data
+# make examples   runs the tutorials in English, Spanish and Arabic
+# make test   runs lint and the tests
+# make test-all   runs lint and all tests, also those that take minutes
+# make check-tpu   compiles the training step for TPUs with check_tpu.py; takes half an hour
+# make kenlm   compiles KenLM's programs, with which build_lm.py builds language models of any size
+# make docs-flags   writes docs/flags.md from the definitions of the doors' flags
+# make bench SPEECH=FOLDER   measures the numbers of docs/benchmarks.md on a folder of speech; decoders
+#             read the output of MODEL=FOLDER for TEST=SHARDS, by default the demo's
 #
-# Each makes its environment in .venv, which needs Python 3.11 or 3.10 and the package index.
+# Each target first makes an environment in .venv, which needs Python 3.11 or 3.10 and a package index.
 
 SUPPORTED = 3.11 3.10
 # The first supported Python that runs; override with make PYTHON=/path/to/python3.11.
@@ -17,20 +17,20 @@ PYTHON ?= $(shell for version in $(SUPPORTED); do \
 VENV = .venv
 RUN = $(VENV)/bin/python
 INSTALLED = $(VENV)/installed
-# Where the demo lives; make demo DEMO=/elsewhere leaves the one in demo/ alone.
+# Folder of the demo; make demo DEMO=/elsewhere uses another one.
 DEMO = demo
-# KenLM's version in the package index, and what its compilation needs by Debian's names.
+# KenLM's version in the package index, and the Debian packages that its compilation needs.
 KENLM_VERSION = 0.3.0
 KENLM_NEEDS = cmake make g++ libboost-program-options-dev libboost-system-dev libboost-thread-dev \
 	libboost-test-dev
 KENLM = .kenlm
-# More flags for the demo's training, as in make demo DEMO=demo-bfloat16 TRAINING=--bfloat16.
+# Additional flags for the demo's training, as in make demo DEMO=demo-bfloat16 TRAINING=--bfloat16.
 TRAINING =
-# What make bench decodes.
+# The model and the shards that make bench decodes.
 MODEL = $(DEMO)/model
 TEST = $(DEMO)/shards/test.tfrecords.*
 
-# Two files of tests at a time; most tests keep one core busy.
+# Two test files at a time; most tests use one core.
 SIDE_BY_SIDE = -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo examples test test-all check-tpu kenlm bench lint docs-flags clean
@@ -59,13 +59,13 @@ test: lint
 test-all: lint
 	$(RUN) -m pytest $(SIDE_BY_SIDE)
 
-# What one core of each TPU makes of the default network; a batch takes it a minute or two.
+# Compiles the default network for one core of each TPU; a batch takes a minute or two.
 check-tpu: $(INSTALLED)
 	$(RUN) check_tpu.py --num_tpu_cores=1 --bfloat16 --train_batch_size=8,32,64
 
 kenlm: $(KENLM)/bin/lmplz
 
-# lmplz comes last: it tells that all is there.
+# lmplz is copied last, so that it exists only if everything does.
 $(KENLM)/bin/lmplz: | $(INSTALLED)
 	rm -rf $(KENLM)
 	mkdir -p $(KENLM)/source
@@ -80,7 +80,7 @@ $(KENLM)/bin/lmplz: | $(INSTALLED)
 	rm -rf $(KENLM)/source $(KENLM)/build
 
 bench: $(INSTALLED)
-	@test -n '$(SPEECH)' || { echo 'error: say make bench SPEECH=FOLDER, a folder in the layout of' \
+	@test -n '$(SPEECH)' || { echo 'error: run make bench SPEECH=FOLDER, a folder in the layout of' \
 		'LibriSpeech, such as data/LibriSpeech/dev-clean.'; exit 1; }
 	$(RUN) benchmarks/prepare.py --files_path='$(SPEECH)'
 	$(RUN) benchmarks/prepare_memory.py --files_path='$(SPEECH)'
@@ -100,14 +100,13 @@ lint: $(INSTALLED)
 	$(RUN) -m md_dead_link_check
 	$(RUN) docs/flags.py --check
 
-# The table of all flags, from the doors' definitions.
 docs-flags: $(INSTALLED)
 	$(RUN) docs/flags.py
 
-# Rewritten when the pins change, so that an old environment is brought up to date.
+# Depends on the pinned versions, so that an old environment is updated.
 $(INSTALLED): setup.cfg
 	@test -n '$(PYTHON)' || { echo 'error: Python 3.11 or 3.10 (with venv) is needed, the versions' \
-		'TensorFlow 2.15 has wheels for. Install it, or say make PYTHON=/path/to/python3.11.'; exit 1; }
+		'TensorFlow 2.15 has wheels for. Install it, or run make PYTHON=/path/to/python3.11.'; exit 1; }
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --editable '.[cpu,demo,dev]'
 	$(RUN) -m pip check

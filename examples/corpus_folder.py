@@ -14,7 +14,7 @@ NOTE = "spoken_corpus.json"
 
 
 def is_complete(corpus_dir: Path, settings: dict[str, Any]) -> bool:
-    """Says whether `corpus_dir` exists with these settings.
+    """Returns whether `corpus_dir` exists with these settings.
 
     Raises:
         UserError: the folder has other content or settings.

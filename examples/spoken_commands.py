@@ -257,7 +257,7 @@ def _write_rows(path: Path, header: Sequence[str], rows: Sequence[Sequence[objec
 
 
 def define_flags() -> None:
-    """Defines the flags. Not at import, where they could meet those of another program's module."""
+    """Defines the flags; not at import, when they could conflict with another module's."""
     flags.DEFINE_string(
         "sentences", "examples/commands/input.txt", "Text file with one sentence per line."
     )
@@ -273,8 +273,8 @@ def define_flags() -> None:
 
 def main() -> None:
     """Writes the corpus that the flags describe."""
-    # Python would raise KeyboardInterrupt inside the library's callback, where ctypes swallows it
-    # and the samples of that call. Stopping at once is safe: the corpus has no name yet.
+    # Python would raise KeyboardInterrupt in the library's callback, where ctypes discards it and
+    # the samples of that call. Ending at once is safe: the corpus has a temporary name.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     values = flags.FLAGS
     settings = Settings(

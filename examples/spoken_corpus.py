@@ -1,4 +1,4 @@
-"""Speaks a small corpus of English home commands, laid out like LibriSpeech.
+"""Speaks a small corpus of English home commands, in LibriSpeech's layout.
 
     python examples/spoken_corpus.py --corpus_dir=demo/corpus
 
@@ -136,7 +136,7 @@ class PlannedUtterance:
 
     @property
     def utterance_id(self) -> str:
-        """The id in the transcript file and the name of the audio file: SPEAKER-CHAPTER-NNNN."""
+        """Returns SPEAKER-CHAPTER-NNNN, the id in the transcript file and the audio file's name."""
         return f"{self.speaker}-{self.chapter}-{self.number:04d}"
 
 
@@ -177,7 +177,7 @@ def plan_corpus(settings: Settings) -> dict[str, list[PlannedUtterance]]:
     if wanted > len(sentences):
         raise UserError(
             f"--train_utterances, --dev_utterances and --test_utterances add up to {wanted}, but "
-            f"there are only {len(sentences)} different sentences: ask for fewer utterances."
+            f"there are only {len(sentences)} different sentences: choose fewer utterances."
         )
     rng = random.Random(settings.random_seed)
     rng.shuffle(sentences)
@@ -256,7 +256,7 @@ def write_corpus(corpus_dir: Path, settings: Settings) -> None:
 
 
 def define_flags() -> None:
-    """Defines the flags. Not at import, where they could meet those of another program's module."""
+    """Defines the flags; not at import, when they could conflict with another module's."""
     flags.DEFINE_string("corpus_dir", "demo/corpus", "Folder of the corpus.")
     kinds.define_integer("train_utterances", 2000, "Number of training utterances.", lower_bound=1)
     kinds.define_integer(
@@ -271,8 +271,8 @@ def define_flags() -> None:
 
 def main() -> None:
     """Writes the corpus that the flags describe."""
-    # Python would raise KeyboardInterrupt inside the library's callback, where ctypes swallows it
-    # and the samples of that call. Stopping at once is safe: the corpus has no name yet.
+    # Python would raise KeyboardInterrupt in the library's callback, where ctypes discards it and
+    # the samples of that call. Ending at once is safe: the corpus has a temporary name.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     values = flags.FLAGS
     settings = Settings(

@@ -16,7 +16,7 @@ VOLUME = 60
 
 
 class _Voice(ctypes.Structure):
-    """The start of speak_lib.h's espeak_VOICE; the library hands out pointers to whole ones."""
+    """The first fields of speak_lib.h's espeak_VOICE, to which the library returns pointers."""
 
     _fields_ = [
         ("name", ctypes.c_char_p),
@@ -37,9 +37,9 @@ class Synthesizer:
     espeak_GetCurrentVoice, espeak_SetParameter and espeak_Synth; of its espeak_ng.h,
     espeak_ng_SetRandSeed.
 
-    The library carries its pitch flutter and its gain from one utterance to the next, and has no
-    call that resets them. The same samples come from the same calls in the same order in a new
-    process; hence a corpus is spoken by one process, from its first utterance on.
+    The library keeps its pitch flutter and its gain from one utterance to the next, and has no call
+    that resets them. The same calls in the same order in a new process give the same samples; hence
+    one process speaks a corpus from its first utterance on.
     """
 
     SAMPLE_RATE = 22050  # Hz, of every voice used here
@@ -111,7 +111,7 @@ class Synthesizer:
         sample_rate = self._library.espeak_Initialize(
             self._AUDIO_OUTPUT_SYNCHRONOUS, 0, data_path.encode(), self._DONT_EXIT
         )
-        # Data that can't be read don't make it fail: it then answers with the sample rate 0.
+        # It doesn't fail if its data can't be read, but returns the sample rate 0.
         if sample_rate != self.SAMPLE_RATE:
             raise UserError(
                 f"eSpeak NG can't read its data in {data_path} (sample rate {sample_rate}). "
@@ -121,8 +121,8 @@ class Synthesizer:
 
     def _set_voice(self, voice: str) -> None:
         self._check(self._library.espeak_SetVoiceByName(voice.encode()), f"the voice {voice}")
-        # An unknown variant is no error to the library, it speaks without one. The identifier says
-        # what was loaded: gmw/en-US+m1.
+        # With an unknown variant the library speaks without one. The identifier names the loaded
+        # voice, such as gmw/en-US+m1.
         identifier = self._library.espeak_GetCurrentVoice().contents.identifier.decode()
         if identifier.rpartition("/")[2].lower() != voice:
             raise UserError(
@@ -134,7 +134,7 @@ class Synthesizer:
         """Receives the next samples from the library; none at the end."""
         if samples and count > 0:
             self._chunks.append(ctypes.string_at(samples, count * ctypes.sizeof(ctypes.c_short)))
-        return 0  # go on
+        return 0  # continue
 
     def _check(self, status: int, what: str) -> None:
         # After an unknown voice the library would continue with the previous one.

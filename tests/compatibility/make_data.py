@@ -1,8 +1,8 @@
-"""Makes the files that test_made_before.py reads: by the doors, as people make theirs.
+"""Makes the files that test_made_before.py reads, by running the doors.
 
   PYTHONPATH=tests/support:. python tests/compatibility/make_data.py FOLDER
 
-leaves an archive of each kind in FOLDER. Those in data/ are of one version and stay as they are.
+writes an archive of each kind into FOLDER. Those in data/ are of one version and never change.
 """
 
 import os
@@ -20,7 +20,7 @@ from tone_model import GAP_SECONDS, tone, write_tone_model
 
 SAMPLE_RATE = 16000
 
-# Utterance -> what is written, and the letters that sound, each with those that sound with it.
+# Utterance -> transcript, and groups of letters whose tones sound at the same time.
 Spoken = dict[str, tuple[str, Sequence[str]]]
 
 TRAIN: Spoken = {
@@ -45,7 +45,7 @@ TEST: Spoken = {
 
 TEXT = ["a cat", "cat at", "a tab", "the cab", "a cab", "act", "a bat", "a cat at a cab"]
 
-# Runs a door and dies, as by kill -9, when a file is about to get a name that ends in `ending`.
+# Runs a door that dies, as by kill -9, when it would give a file a name that ends in `ending`.
 KILLED = """
 import os, runpy, sys
 _, root, ending, door, *flags = sys.argv
@@ -83,7 +83,7 @@ def run(folder: str, door: str, *flags: str) -> None:
 
 
 def make_corpus(folder: Path) -> None:
-    """Tones in LibriSpeech's layout."""
+    """Writes tones in LibriSpeech's layout."""
     gap = np.zeros(round(GAP_SECONDS * SAMPLE_RATE))
     for name, spoken in {"train": TRAIN, "dev": DEV, "test": TEST}.items():
         for utterance, (text, letters) in spoken.items():
@@ -113,7 +113,7 @@ def make_shards(folder: str) -> None:
 
 
 def make_unfinished(folder: str) -> None:
-    """What preparations leave that are killed in their second shard, without Beam and with it."""
+    """Kills preparations at their second shard, without and with Beam."""
     dying = (sys.executable, "-c", KILLED, str(ROOT), ".00000003", "prepare_libri.py")
     for kind, runner in {"alone": (), "beam": ("--runner=DirectRunner",)}.items():
         flags = (*corpus_and_shards(f"unfinished/{kind}", "train"), *SMALL_SHARDS, *runner)
@@ -131,7 +131,7 @@ def prepare(folder: str, shards: str, name: str, *flags: str) -> None:
 
 
 def make_csv(folder: str) -> None:
-    """A table of the development set with its audio, the alphabet, and shards made of both."""
+    """Exports the development set as a table with audio, and prepares shards from it."""
     run(folder, "prepare_csv.py", "--dev_files=corpus/dev", "--write_csv=csv", "--workers=1")
     table = ("--dev_files=csv/dev.csv", "--alphabet=csv/alphabet.txt")
     run(folder, "prepare_csv.py", *table, "--make_alphabet")
@@ -168,14 +168,14 @@ def make_language_model(folder: str) -> None:
     Path(folder, "lm").mkdir()
     Path(folder, "lm/text.txt").write_text("".join(f"{line}\n" for line in TEXT))
     small = ("--arpa_order=3", "--arpa_prune=0", "--discount_fallback")
-    # Weights that are to be found better ones.
+    # Bad weights, for which the search finds better ones.
     weights = ("--default_alpha=0", "--default_beta=6")
     run(folder, "build_lm.py", "--input_txt=lm/text.txt", "--output_dir=lm", *small, *weights)
     os.remove(Path(folder, "lm/text.txt"))
 
 
 def make_reports(folder: str) -> None:
-    """A report without a scorer, the network's output, and the trials of a search."""
+    """Makes a report without a scorer, the network's output, and a search's trials."""
     model = ("--model_dir=models/tones", "--logits_cache=logits")
     test = "--test_data=shards/tones/test.tfrecords.*"
     run(folder, "eval.py", *model, test, "--report_dir=report")
@@ -197,7 +197,7 @@ def make_exports(folder: str) -> None:
 
 
 def leave_out_pictures(folder: Path) -> None:
-    """Removes what only people and TensorBoard look at; it is most of the bytes."""
+    """Removes pictures, pages and graphs: most of the bytes, which no door reads."""
     for path in folder.rglob("*"):
         graph = path.name == "graph.pbtxt" or path.suffix == ".meta" or "tfevents" in path.name
         if graph or path.suffix in (".png", ".html"):
@@ -205,15 +205,15 @@ def leave_out_pictures(folder: Path) -> None:
 
 
 def pack(folder: Path, archive: Path) -> None:
-    """Puts a folder into an archive that says nothing of who made it, or when."""
+    """Packs a folder into an archive without owners and times."""
 
-    def nobodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    def anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
         member.uid = member.gid = member.mtime = 0
         member.uname = member.gname = ""
         return member
 
     with tarfile.open(archive, "w:xz") as file:
-        file.add(folder, folder.name, filter=nobodys)
+        file.add(folder, folder.name, filter=anonymous)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What people have stays what it is: files that an earlier version made are read as they were.
+"""Tests that files of an earlier version are read as they were by that version.
 
-data/ holds small ones of each kind; data/README.txt says by what they were made. The tests hand
-them to the doors and compare what comes out with what came out then. Bytes of shards are the same
-on every x86-64 processor with AVX2 and FMA.
+data/ has small files of each kind; data/README.txt says how they were made. The tests run doors
+with them, and compare the results with those of that version. The bytes of shards are the same on
+every x86-64 processor with AVX2 and FMA.
 """
 
 import csv
@@ -31,20 +31,20 @@ SHARD_FLAGS = (
     *("--nrof_fbanks=8", "--max_sequence_length=100", "--max_label_length=8"),
     *("--partition_size=3", "--workers=1"),
 )
-# Recordings, and their words with start and duration in seconds as the model of tones hears them.
-HEARD = ("corpus/dev/2/1/2-1-0000.flac", "corpus/test/3/1/3-1-0000.flac")
+# Recordings, and the words that the model of tones recognises, with start and duration in seconds.
+RECORDINGS = ("corpus/dev/2/1/2-1-0000.flac", "corpus/test/3/1/3-1-0000.flac")
 A_CAT_AND_CAT_AT = [
     [("a", 0.0, 0.1), ("cat", 0.29, 0.41)],
     [("cat", 0.0, 0.4), ("at", 0.59, 0.26)],
 ]
 
-# Nats of a mean loss of up to 120; kernels of other processors round otherwise, by 1e-5.
+# In nats, of a mean loss of up to 120; other processors round differently, by 1e-5.
 TOLERANCE = 1e-4
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in."""
+    """Returns an empty folder, which is the working folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -56,13 +56,13 @@ def unpack(folder: Path, *kinds: str) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Name -> content of the files below a folder, hidden ones too."""
+    """Returns name -> content of the files below a folder, hidden ones too."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def evaluate(*flags: str) -> dict[str, Any]:
-    """summary.json of an evaluation, and its hypotheses by the utterances' ids."""
+    """Evaluates; returns summary.json, and the hypotheses by the utterances' ids."""
     run_here(evaluation, *flags, "--report_dir=new_report")
     with open("new_report/utterances.csv", newline="", encoding="utf-8") as file:
         hypotheses = {row["utterance_id"]: row["hypothesis"] for row in csv.DictReader(file)}
@@ -95,7 +95,7 @@ def sha256sums(folder: Path) -> dict[str, str]:
         ("nopad", "dev", ("--nopad", "--normalisation=corpus")),
     ],
 )
-def test_finished_shards_are_whole_and_finished_and_are_made_again_to_the_byte(
+def test_finished_shards_are_verified_kept_and_reproduced_to_the_byte(
     folder: Path, kind: str, name: str, flags: tuple[str, ...]
 ) -> None:
     unpack(folder, "corpus", "shards")
@@ -125,10 +125,10 @@ def test_an_unfinished_preparation_ends_with_the_bytes_of_an_undisturbed_one(
     assert contents(unfinished) == {
         name: content for name, content in undisturbed.items() if name.startswith("train.")
     }
-    assert first.stat().st_mtime_ns == written  # which is not made twice
+    assert first.stat().st_mtime_ns == written  # it isn't written again
 
 
-def test_shards_of_the_first_version_are_whole(folder: Path) -> None:
+def test_shards_of_the_first_version_are_verified(folder: Path) -> None:
     unpack(folder, "first_version")
     for name in ("train", "dev"):
         run_here(
@@ -136,8 +136,8 @@ def test_shards_of_the_first_version_are_whole(folder: Path) -> None:
         )
 
 
-def test_real_speech_gives_the_shards_it_gave(folder: Path, librispeech_mini: str) -> None:
-    """Of the whole corpus; the training set's digests are there to be compared by hand."""
+def test_real_speech_gives_the_same_shards(folder: Path, librispeech_mini: str) -> None:
+    """Leaves out the training set, whose digests can be compared by hand."""
     lines = (HERE / "librispeech_mini.sha256").read_text().splitlines()
     digests = {name: digest for digest, name in (line.split("  ") for line in lines)}
     for name in ("dev", "test"):
@@ -152,11 +152,11 @@ def test_real_speech_gives_the_shards_it_gave(folder: Path, librispeech_mini: st
 # --- Corpora --------------------------------------------------------------------------------------
 
 
-def test_a_table_is_written_as_it_was_and_makes_the_same_shards(folder: Path) -> None:
+def test_a_table_is_written_the_same_and_gives_the_same_shards(folder: Path) -> None:
     unpack(folder, "corpus", "csv")
     before = contents(folder / "csv")
     corpus = "--dev_files=corpus/dev"
-    # An export that is there stands only if it would be written to the byte.
+    # An existing export is kept only if the bytes would be the same.
     for target in ("csv", "new"):
         run_here(prepare_csv, corpus, f"--write_csv={target}", "--workers=1")
     assert contents(folder / "csv") == before
@@ -167,7 +167,7 @@ def test_a_table_is_written_as_it_was_and_makes_the_same_shards(folder: Path) ->
     assert contents(folder / "shards") == contents(folder / "csv" / "shards")
 
 
-def test_an_alphabet_is_made_as_it_was(folder: Path) -> None:
+def test_an_alphabet_is_written_the_same(folder: Path) -> None:
     unpack(folder, "csv")
     run_here(prepare_csv, "--dev_files=csv/dev.csv", "--alphabet=new.txt", "--make_alphabet")
     assert (folder / "new.txt").read_bytes() == (folder / "csv" / "alphabet.txt").read_bytes()
@@ -187,7 +187,7 @@ def test_an_alphabet_is_made_as_it_was(folder: Path) -> None:
     ],
     ids=["best", "average", "corpus_statistics", "tones", "first_version"],
 )
-def test_a_model_is_evaluated_as_it_was(
+def test_a_model_has_the_same_error_rates(
     folder: Path,
     model: str,
     shards: str,
@@ -206,7 +206,7 @@ def test_a_model_is_evaluated_as_it_was(
     assert (found["wer"], found["cer"]) == pytest.approx(rates, abs=1e-4)
 
 
-def test_training_goes_on_and_stops_early_by_what_it_has_seen(folder: Path) -> None:
+def test_training_continues_and_stops_early_by_its_history(folder: Path) -> None:
     unpack(folder, "models", "shards")
     model = folder / "models" / "deep_speech_1"
     before = records(model)
@@ -224,16 +224,16 @@ def test_training_goes_on_and_stops_early_by_what_it_has_seen(folder: Path) -> N
     assert json.loads((model / "config.json").read_text()) == wanted
     after = records(model)
     assert after[: len(before)] == before
-    *steps, look = after[len(before) :]
-    assert [each["step"] for each in (*steps, look)] == [7, 8, 9, 9]
+    *steps, dev_result = after[len(before) :]
+    assert [each["step"] for each in (*steps, dev_result)] == [7, 8, 9, 9]
     losses = [97.887856, 112.275909, 97.794243, 83.481687]
-    assert [each["loss"] for each in (*steps, look)] == pytest.approx(losses, abs=1e-3)
+    assert [each["loss"] for each in (*steps, dev_result)] == pytest.approx(losses, abs=1e-3)
     assert [each["learning_rate"] for each in steps] == pytest.approx([1e-3 * 0.96**2 / 10] * 3)
     for part in (".", "best", "average"):
         assert (model / part / "model.ckpt-9.index").exists()
 
 
-def test_another_model_begins_with_the_variables_of_one(folder: Path) -> None:
+def test_a_model_starts_with_the_variables_of_another(folder: Path) -> None:
     unpack(folder, "models", "shards")
     run_here(
         training,
@@ -242,8 +242,8 @@ def test_another_model_begins_with_the_variables_of_one(folder: Path) -> None:
         *("--recurrent_layers=1", "--recurrent_unit_size=24", "--train_batch_size=3"),
         *("--init_checkpoint=models/conv_gru", "--train_steps=1", "--learning_rate=0"),
     )
-    step, look = records(folder / "new")
-    assert [step["loss"], look["loss"]] == pytest.approx([91.617889, 82.056203], abs=1e-3)
+    step, dev_result = records(folder / "new")
+    assert [step["loss"], dev_result["loss"]] == pytest.approx([91.617889, 82.056203], abs=1e-3)
     statistics = [
         json.loads((folder / model / "config.json").read_text())["statistics"]
         for model in ("new", "models/conv_gru")
@@ -265,7 +265,7 @@ def test_another_model_begins_with_the_variables_of_one(folder: Path) -> None:
         ("conv_gru/model-int8.tflite", (-88.010046, -106.735821), None),
     ],
 )
-def test_an_export_hears_what_it_heard(
+def test_an_export_recognises_the_same(
     folder: Path,
     capsys: pytest.CaptureFixture[str],
     export: str,
@@ -276,11 +276,11 @@ def test_an_export_hears_what_it_heard(
     run_here(
         transcribe,
         *(f"--model=exports/{export}", "--json", "--candidate_transcripts=1"),
-        *(f"--audio={each}" for each in HEARD),
+        *(f"--audio={each}" for each in RECORDINGS),
     )
     # One object after another, each of several lines.
     printed = json.loads("[" + capsys.readouterr().out.replace("\n}\n{\n", "\n},\n{\n") + "]")
-    assert [each["audio"] for each in printed] == list(HEARD)
+    assert [each["audio"] for each in printed] == list(RECORDINGS)
     best = [each["transcripts"][0] for each in printed]
     # Natural logarithms of the transcripts' probabilities.
     assert [each["confidence"] for each in best] == pytest.approx(confidences, abs=1e-3)
@@ -291,10 +291,10 @@ def test_an_export_hears_what_it_heard(
         ] == words
 
 
-# --- Language models, and what evaluations and searches leave -------------------------------------
+# --- Language models, evaluations and searches ----------------------------------------------------
 
 
-def test_a_scorer_and_the_networks_output_decode_as_they_did(folder: Path) -> None:
+def test_a_scorer_and_a_network_s_output_give_the_same_hypotheses(folder: Path) -> None:
     unpack(folder, "models", "shards", "lm", "logits")
     before = contents(folder / "logits")
     found = evaluate(
@@ -308,10 +308,10 @@ def test_a_scorer_and_the_networks_output_decode_as_they_did(folder: Path) -> No
         "3-1-0003": "a cab",
     }
     assert found["wer"] == 0.25 and found["loss"] == pytest.approx(26.007065, abs=TOLERANCE)
-    assert contents(folder / "logits") == before  # it was found, not made again
+    assert contents(folder / "logits") == before  # it was read, not computed again
 
 
-def test_a_report_is_written_as_it_was(folder: Path) -> None:
+def test_a_report_is_written_the_same(folder: Path) -> None:
     unpack(folder, "models", "shards", "logits", "report")
     evaluate(
         *("--model_dir=models/tones", "--test_data=shards/tones/test.tfrecords.*"),
@@ -327,7 +327,7 @@ def test_a_report_is_written_as_it_was(folder: Path) -> None:
     assert tables[0] == tables[1]
 
 
-def test_an_evaluation_is_compared_with_a_report(
+def test_an_evaluation_is_compared_with_an_earlier_report(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     unpack(folder, "models", "shards", "lm", "logits", "report")
@@ -342,7 +342,7 @@ def test_an_evaluation_is_compared_with_a_report(
     ) in capsys.readouterr().out
 
 
-def test_a_search_makes_the_trials_it_made_and_writes_the_best_weights(folder: Path) -> None:
+def test_a_search_makes_the_same_trials_and_writes_the_best_weights(folder: Path) -> None:
     unpack(folder, "models", "shards", "lm", "logits", "tuning")
     before = contents(folder / "logits")
     scorer = (folder / "lm" / "kenlm.scorer").read_bytes()
@@ -352,9 +352,9 @@ def test_a_search_makes_the_trials_it_made_and_writes_the_best_weights(folder: P
         *("--scorer=lm/kenlm.scorer", "--logits_cache=logits", "--n_trials=12"),
         "--output_dir=new",
     )
-    made, were = (list(rows(folder / name / "trials.csv")) for name in ("new", "tuning"))
-    assert made[0] == were[0]
-    numbers = [[float(each) for row in table[1:] for each in row] for table in (made, were)]
+    now, then = (list(rows(folder / name / "trials.csv")) for name in ("new", "tuning"))
+    assert now[0] == then[0]
+    numbers = [[float(each) for row in table[1:] for each in row] for table in (now, then)]
     assert numbers[0] == pytest.approx(numbers[1], rel=1e-6)
     assert contents(folder / "logits") == before
     assert (folder / "lm" / "kenlm.scorer").read_bytes() != scorer

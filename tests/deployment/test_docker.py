@@ -1,4 +1,4 @@
-"""Dockerfile and compose.yaml, parsed: their files exist, and their packages are setup.cfg's."""
+"""Tests Dockerfile and compose.yaml: their files exist, and their packages are setup.cfg's."""
 
 import configparser
 import fnmatch

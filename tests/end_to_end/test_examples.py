@@ -1,4 +1,4 @@
-"""The tutorials of examples/commands, at a small size: every command of theirs is run."""
+"""Tests the tutorials of examples/commands: runs every command, at a small size."""
 
 import os
 import re
@@ -18,13 +18,13 @@ TRAINING = "--train_steps=4 --eval_steps=2 --conv_channels=4 --recurrent_unit_si
 @pytest.mark.parametrize(
     "language", ["en", *(pytest.param(other, marks=pytest.mark.slow) for other in ("es", "ar"))]
 )
-def test_a_tutorial_goes_from_its_text_to_a_word_error_rate_and_a_file_that_hears(
+def test_a_tutorial_leads_from_text_to_a_word_error_rate_and_an_exported_model(
     language: str, tmp_path: Path
 ) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("DEEP_SPEECH_")}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     outcome = subprocess.run(
-        ["sh", f"examples/commands/{language}.sh", str(tmp_path / "made here")],
+        ["sh", f"examples/commands/{language}.sh", str(tmp_path / "new folder")],
         cwd=ROOT,
         env={**environment, "SPEAKING": SPEAKING, "TRAINING": TRAINING},
         check=False,
@@ -43,4 +43,4 @@ def test_a_tutorial_goes_from_its_text_to_a_word_error_rate_and_a_file_that_hear
         "lm/kenlm.scorer",
         "export/model.tflite",
     ):
-        assert (tmp_path / "made here" / made).is_file()
+        assert (tmp_path / "new folder" / made).is_file()

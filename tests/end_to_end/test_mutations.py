@@ -1,4 +1,4 @@
-"""Damaged files are read or refused: none ends the process, by a traceback, a signal or a hang."""
+"""Tests that damaged files are read or refused, without a traceback, a signal or a hang."""
 
 import subprocess
 import sys
@@ -9,12 +9,12 @@ from mutations import KINDS
 
 SEED = 1
 
-# Without TensorFlow, which takes seconds to import.
+# Kinds that don't import TensorFlow, which takes seconds.
 QUICK = ("scorer", "resealed scorer", "index", "description")
 
 
 def use_mutations(first: int, end: int, *kinds: str) -> None:
-    """Uses mutations of some kinds in a process of their own."""
+    """Uses mutations of some kinds in another process."""
     arguments = [str(each) for each in (SEED, first, end, *kinds)]
     result = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "support" / "mutations.py"), *arguments],
@@ -36,11 +36,11 @@ def use_mutations(first: int, end: int, *kinds: str) -> None:
     assert all("refused: " in line or line.endswith("'read'") for line in ends)
 
 
-def test_some_damaged_files_of_quick_kinds_are_read_or_refused() -> None:
+def test_some_damaged_files_are_read_or_refused() -> None:
     use_mutations(0, 12, *QUICK)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_damaged_files_are_read_or_refused(kind: str) -> None:
+def test_many_damaged_files_are_read_or_refused(kind: str) -> None:
     use_mutations(0, 200, kind)

@@ -1,4 +1,4 @@
-"""The whole pipeline as people run it: flac in, word error rate out."""
+"""Tests the whole pipeline, from flac files to a word error rate, by running the doors."""
 
 import importlib.util
 import json
@@ -24,12 +24,12 @@ needs_voices = pytest.mark.skipif(
 )
 
 
-# Shards lie in a folder whose name is also a pattern.
+# Name of the shards' folder, which is also a pattern.
 DATA = "data[1]"
 
 
 def run(door: str, *flags: str) -> str:
-    """Standard output of a door that must succeed."""
+    """Runs a door, which must succeed; returns its standard output."""
     result = run_door(door, *flags, seconds=180)
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -38,7 +38,7 @@ def run(door: str, *flags: str) -> str:
 def recognise(
     corpus: Path, folder: Path, train: str, test: str, *preparation: str
 ) -> tuple[int, int]:
-    """Prepares, trains for an epoch and evaluates; (utterances, words) of the last line."""
+    """Prepares, trains for an epoch and evaluates; returns (utterances, words) of the last line."""
     for split in {train, test}:
         flags = [
             f"--files_path={corpus / split}",
@@ -60,7 +60,7 @@ def recognise(
 
 
 @needs_voices
-def test_spoken_corpus_goes_through_all_four_commands(tmp_path: Path) -> None:
+def test_a_spoken_corpus_passes_through_four_doors(tmp_path: Path) -> None:
     corpus = tmp_path / "corpus"
     sizes = ["--train_utterances=12", "--dev_utterances=2", "--test_utterances=6"]
     run("examples/spoken_corpus.py", f"--corpus_dir={corpus}", *sizes)
@@ -78,7 +78,7 @@ NOISE = {"train": range(12), "test": range(20, 24)}
 
 
 @pytest.mark.slow
-def test_coefficients_normalised_over_the_training_set_go_through_three_commands(
+def test_features_normalised_over_the_training_set_pass_through_three_doors(
     tmp_path: Path, write_split: Callable[[Path, dict[str, str]], None]
 ) -> None:
     for split, numbers in NOISE.items():
@@ -89,7 +89,7 @@ def test_coefficients_normalised_over_the_training_set_go_through_three_commands
     train, test = (find_shards(f"{tmp_path / DATA / split}.tfrecords.*").index for split in NOISE)
     assert config.front_end == train.settings.front_end and config.network.bins == 26
     assert config.statistics == train.statistics != test.statistics is not None
-    # A trained model goes on with other shards by its own statistics.
+    # Training continues on other shards with the model's statistics.
     others = [f"--{data}_data={tmp_path / DATA / 'test'}.tfrecords.*" for data in ("train", "dev")]
     model = f"--model_dir={tmp_path / 'model'}"
     result = run_door(
@@ -99,14 +99,12 @@ def test_coefficients_normalised_over_the_training_set_go_through_three_commands
     assert read_config(str(tmp_path / "model")).statistics == train.statistics
 
 
-def test_genuine_librispeech_goes_through_all_four_commands(
-    librispeech_mini: str, tmp_path: Path
-) -> None:
+def test_real_speech_passes_through_three_doors(librispeech_mini: str, tmp_path: Path) -> None:
     assert recognise(Path(librispeech_mini), tmp_path, "dev", "test")[0] == 49
 
 
 def demo_wer(folder: Path, training: str) -> float:
-    """What `make demo` with more flags for its training ends in."""
+    """Runs `make demo` with more flags for training; returns its WER."""
     make = ["make", "demo", f"DEMO={folder}", f"TRAINING={training}", f"RUN={sys.executable}"]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
     subprocess.run([*make, "-o", ".venv/installed"], cwd=ROOT, check=True, env=environment)
@@ -115,7 +113,7 @@ def demo_wer(folder: Path, training: str) -> float:
 
 @needs_voices
 @pytest.mark.slow
-def test_demo_recognises_unseen_sentences_also_if_trained_in_bfloat16(tmp_path: Path) -> None:
+def test_the_demo_recognises_unseen_sentences_in_float32_and_bfloat16(tmp_path: Path) -> None:
     float32 = demo_wer(tmp_path / "float32", "")
     bfloat16 = demo_wer(tmp_path / "bfloat16", "--bfloat16")
     assert float32 <= 0.05

@@ -1,4 +1,4 @@
-"""The pipeline with its shards and its model in a bucket, as on a TPU VM."""
+"""Tests the pipeline with shards and model in a bucket, as on a TPU VM."""
 
 import json
 import re
@@ -29,7 +29,7 @@ RATES = ("wer", "cer", "loss")
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the three sets, in the places where the doors look for them."""
+    """Writes the three sets to a folder, with the doors' default names."""
     folder = tmp_path_factory.mktemp("local") / "data"
     utterances = random_utterances(FRAMES, bins=4)
     for name, own in {"train": utterances, "dev": utterances[:8], "test": utterances[4:]}.items():
@@ -41,7 +41,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def filled_bucket(
     emulator: Emulator, bucket: str, shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> str:
-    """A folder of the bucket with the shards in its `data`."""
+    """Returns a folder of the bucket, with the shards in its folder `data`."""
     for name, value in emulator.environment.items():
         monkeypatch.setenv(name, value)
     client = storage.Client()
@@ -52,7 +52,7 @@ def filled_bucket(
 
 
 def train_flags(root: str, *more: str) -> list[str]:
-    """The flags of a training run on the shards in root/data, of the model in root/model."""
+    """Returns the flags that train root/model on the shards in root/data."""
     data = [
         f"--train_data={root}/data/train.tfrecords.*",
         f"--dev_data={root}/data/dev.tfrecords.*",
@@ -61,7 +61,7 @@ def train_flags(root: str, *more: str) -> list[str]:
 
 
 def evaluate(root: str, report: Path, environment: dict[str, str]) -> dict[str, Any]:
-    """The summary that eval.py writes of root/model."""
+    """Evaluates root/model; returns the summary."""
     result = run_door(
         "eval.py",
         f"--test_data={root}/data/test.tfrecords.*",
@@ -79,18 +79,18 @@ def evaluate(root: str, report: Path, environment: dict[str, str]) -> dict[str, 
 
 
 def dev_losses(log: str) -> dict[int, float]:
-    """Step -> the loss that training found on the development data."""
-    looks = re.findall(r"step (\d+)  dev loss (\d+\.\d\d)", log)
-    return {int(step): float(loss) for step, loss in looks}
+    """Returns step -> loss on the development data, from training's log."""
+    results = re.findall(r"step (\d+)  dev loss (\d+\.\d\d)", log)
+    return {int(step): float(loss) for step, loss in results}
 
 
 def train_until_checkpoint(
     emulator: Emulator, bucket: str, step: int, then: Callable[["subprocess.Popen[str]"], object]
 ) -> tuple[int, str]:
-    """Trains until the bucket names the checkpoint of `step`, then does something to the door.
+    """Trains until the bucket has the checkpoint of `step`, then calls `then` with the process.
 
     Returns:
-        the door's exit code and what it says.
+        exit code and standard error.
     """
     state = f"{bucket.removeprefix(f'gs://{emulator.bucket}/')}/model/checkpoint"
     with subprocess.Popen(
@@ -115,7 +115,7 @@ def variables(checkpoint: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.slow
-def test_training_from_the_bucket_is_killed_and_ends_as_on_local_files(
+def test_killed_training_in_a_bucket_ends_like_one_on_local_files(
     emulator: Emulator, filled_bucket: str, shards: Path, tmp_path: Path
 ) -> None:
     local = str(shards.parent)
@@ -137,7 +137,7 @@ def test_training_from_the_bucket_is_killed_and_ends_as_on_local_files(
     assert f"The model is in {filled_bucket}/model" in again.stderr
     assert f"checkpoint of step {stopped}, to step {LAST_STEP}" in again.stderr
 
-    # The same loss at every step and look, ...
+    # The same loss at every step and evaluation, ...
     folder = filled_bucket.removeprefix(f"gs://{emulator.bucket}/")
     history = f"{folder}/model/{HISTORY_FILE}"
     ours = emulator.objects(history)[history].decode().splitlines()
@@ -166,7 +166,7 @@ def test_training_from_the_bucket_is_killed_and_ends_as_on_local_files(
         assert summary[rate] == pytest.approx(local_summary[rate], rel=0.01), rate
 
 
-def test_bare_commands_find_shards_and_model_in_the_bucket(
+def test_default_paths_find_shards_and_model_in_the_bucket(
     emulator: Emulator, filled_bucket: str, tmp_path: Path
 ) -> None:
     environment = {
@@ -185,7 +185,7 @@ def test_bare_commands_find_shards_and_model_in_the_bucket(
     assert json.loads((tmp_path / "summary.json").read_text())["checkpoint_step"] == 1
 
 
-def test_a_bucket_that_vanishes_in_training_is_told_of_without_a_traceback(
+def test_a_bucket_that_vanishes_during_training_is_reported_without_a_traceback(
     emulator: Emulator, filled_bucket: str
 ) -> None:
     code, stderr = train_until_checkpoint(emulator, filled_bucket, 0, lambda _: emulator.vanish())
@@ -197,20 +197,18 @@ def test_a_bucket_that_vanishes_in_training_is_told_of_without_a_traceback(
 
 
 def without_bucket(emulator: Emulator, door: str, *flags: str) -> subprocess.CompletedProcess[str]:
-    """A door that is to give up within seconds, most of which go into importing TensorFlow."""
+    """Runs a door that has to fail within seconds, most of which import TensorFlow."""
     return run_door(door, *flags, seconds=90, environment=emulator.environment)
 
 
-def test_bucket_of_the_shards_that_is_not_there_is_told_of_in_one_line(emulator: Emulator) -> None:
+def test_a_missing_bucket_of_the_shards_is_reported_in_one_line(emulator: Emulator) -> None:
     pattern = "gs://no-such-bucket/data/train.tfrecords.*"
     result = without_bucket(emulator, "training.py", f"--train_data={pattern}")
     assert_error(result, pattern, "check the bucket's name")
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_bucket_of_the_model_that_is_not_there_is_named(
-    emulator: Emulator, filled_bucket: str
-) -> None:
+def test_a_missing_bucket_of_the_model_is_reported(emulator: Emulator, filled_bucket: str) -> None:
     flags = train_flags(filled_bucket, "--model_dir=gs://no-such-bucket/model")
     result = without_bucket(emulator, "training.py", *flags)
     assert_error(result, "gs://no-such-bucket/model", "check the bucket's name")
@@ -220,12 +218,12 @@ def test_bucket_of_the_model_that_is_not_there_is_named(
 
 
 def shards_read(emulator: Emulator) -> bool:
-    """Whether TensorFlow has asked for a shard's content since `forget_requests`."""
+    """Returns whether TensorFlow has read a shard since `forget_requests`."""
     content = rf"/{emulator.bucket}/.*\.tfrecords\.\d{{8}}"
     return any(re.fullmatch(content, path) for _, path in emulator.requests())
 
 
-def test_bucket_that_may_only_be_read_is_told_of_before_training_reads_shards(
+def test_a_read_only_bucket_is_reported_before_training_reads_shards(
     emulator: Emulator, filled_bucket: str
 ) -> None:
     emulator.refuse_writes()
@@ -233,14 +231,14 @@ def test_bucket_that_may_only_be_read_is_told_of_before_training_reads_shards(
     result = without_bucket(emulator, "training.py", *train_flags(filled_bucket))
     assert_error(result, f"--model_dir={filled_bucket}/model", "403", "Storage Object Admin")
     assert len(result.stderr.splitlines()) == 1
-    # TensorFlow was the one that was refused.
+    # The refused request was TensorFlow's.
     writes = [path for method, path in emulator.requests() if method != "GET"]
     assert writes and all("/model/.writable" in path for path in writes)
     assert not shards_read(emulator)
 
 
 @pytest.mark.slow
-def test_training_leaves_no_trace_of_its_check_in_the_model_s_folder(
+def test_training_removes_the_file_that_checks_the_model_s_folder(
     emulator: Emulator, filled_bucket: str
 ) -> None:
     emulator.forget_requests()

@@ -1,4 +1,4 @@
-"""Preparation killed again and again: it always ends with the bytes of an undisturbed run."""
+"""Tests that preparation which is killed many times ends with the bytes of an undisturbed run."""
 
 import os
 import random
@@ -20,7 +20,7 @@ KILLS = 14  # of one set
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Utterances of 2 to 6 s; some can't be used."""
+    """Writes utterances of 2 to 6 s, some of which are unusable."""
     folder = tmp_path_factory.mktemp("corpus") / "dev-clean"
     chapter = folder / "1" / "1"
     chapter.mkdir(parents=True)
@@ -40,7 +40,7 @@ def flags(split: Path, folder: Path, workers: int) -> list[str]:
         f"--files_path={split}",
         f"--tfrecords_file={folder}/t",
         f"--partition_size={PARTITION_SIZE}",
-        "--normalisation=corpus",  # has the index carry sums besides
+        "--normalisation=corpus",  # adds sums to the index
         f"--workers={workers}",
     ]
 
@@ -57,20 +57,20 @@ def undisturbed(split: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     return contents(folder)
 
 
-def whole_shards(folder: Path) -> int:
+def finished_shards(folder: Path) -> int:
     return len(list(folder.glob("t.0*")))
 
 
 def kill_later(arguments: list[str], folder: Path, rng: random.Random) -> str:
-    """Runs preparation and kills it at a random moment: before, in or between shards.
+    """Runs preparation and kills it at a random moment: before, during or between shards.
 
-    Half of the times the workers are killed too, as by a power cut, else they are left alone.
+    In half of the cases the workers are killed too, as by a power cut.
 
     Returns:
-        what was seen, for the log.
+        the state of the folder, for the log.
     """
     more_shards, seconds, everything = rng.randrange(4), rng.uniform(0, 0.06), rng.random() < 0.5
-    target = whole_shards(folder) + more_shards
+    target = finished_shards(folder) + more_shards
     run = subprocess.Popen(
         [sys.executable, "prepare_libri.py", *arguments],
         cwd=ROOT,
@@ -80,7 +80,7 @@ def kill_later(arguments: list[str], folder: Path, rng: random.Random) -> str:
         text=True,
     )
     lock, mine = folder / ".t.lock", f"process {run.pid}"
-    while not (lock.exists() and lock.read_text() == mine and whole_shards(folder) >= target):
+    while not (lock.exists() and lock.read_text() == mine and finished_shards(folder) >= target):
         assert run.poll() is None, run.communicate()[1]
         time.sleep(0.001)
     time.sleep(seconds)
@@ -90,29 +90,31 @@ def kill_later(arguments: list[str], folder: Path, rng: random.Random) -> str:
         run.kill()
     run.communicate()
     assert run.returncode == -signal.SIGKILL
-    half = [path.name for path in folder.glob(".t.*.partial")]
-    return f"{arguments[-1]}, {whole_shards(folder)} whole shards, {half or 'none'} unfinished"
+    partial = [path.name for path in folder.glob(".t.*.partial")]
+    return (
+        f"{arguments[-1]}, {finished_shards(folder)} finished shards, {partial or 'none'} partial"
+    )
 
 
-def test_a_set_killed_many_times_with_one_and_two_workers_is_the_undisturbed_one(
+def test_a_preparation_killed_many_times_ends_with_the_undisturbed_set(
     split: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     rng = random.Random(4)
     folder = tmp_path / "set"
     folder.mkdir()
     for kill in range(KILLS):
-        seen = kill_later(flags(split, folder, workers=1 + kill % 2), folder, rng)
-        print(f"kill {kill + 1}: {seen}")
-        # Whatever has its final name is whole; the index is of some moment on the way.
+        state = kill_later(flags(split, folder, workers=1 + kill % 2), folder, rng)
+        print(f"kill {kill + 1}: {state}")
+        # Only complete shards have their final names.
         for path in folder.glob("t.0*"):
             assert path.read_bytes() == undisturbed[path.name]
-    assert 10 < whole_shards(folder) < UTTERANCES / PARTITION_SIZE
+    assert 10 < finished_shards(folder) < UTTERANCES / PARTITION_SIZE
     outcome = run_door("prepare_libri.py", *flags(split, folder, workers=2))
     assert outcome.returncode == 0, outcome.stderr
     assert contents(folder) == undisturbed
 
 
-def test_a_second_run_over_the_same_set_is_refused_and_the_first_one_goes_on(
+def test_a_second_run_on_the_same_set_is_refused_and_the_first_continues(
     split: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     first = subprocess.Popen(
@@ -121,10 +123,10 @@ def test_a_second_run_over_the_same_set_is_refused_and_the_first_one_goes_on(
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not whole_shards(tmp_path):
+    while not finished_shards(tmp_path):
         assert first.poll() is None
         time.sleep(0.001)
-    first.send_signal(signal.SIGSTOP)  # so that it can't end before the second one looks
+    first.send_signal(signal.SIGSTOP)  # so that it can't end before the second one checks the lock
     second = run_door("prepare_libri.py", *flags(split, tmp_path, workers=2))
     first.send_signal(signal.SIGCONT)
     assert_error(second, f"Another run (process {first.pid})", "--tfrecords_file")

@@ -1,4 +1,4 @@
-"""Training that is stopped, at any moment, ends as training that never was."""
+"""Tests that training which is stopped and continued ends like an undisturbed one."""
 
 import json
 import re
@@ -23,7 +23,7 @@ FRAMES = [100, 110, 120, 130, 140, 150, 160, 170, 180, 190, 200, 195]
 LAST_STEP = 18
 EVALUATION = 6  # steps between two evaluations
 
-# Everything that has a state: order, masks over features, dropout, schedule, plateaus, the best.
+# All that has a state: order, masks of features, dropout, schedule, plateaus, the best result.
 TRAINING = (
     "--conv_channels=4,4",
     "--recurrent_unit_size=16",
@@ -86,9 +86,9 @@ def stop_when(
 
 
 def checkpoint_from(folder: Path, step: int) -> Callable[[], bool]:
-    """Whether the latest checkpoint is of this step or a later one."""
+    """Returns a function that says whether the latest checkpoint is of this step or later."""
 
-    def there() -> bool:
+    def exists() -> bool:
         state = folder / "checkpoint"
         steps = (
             re.findall(r'^model_checkpoint_path: ".*-(\d+)"', state.read_text())
@@ -97,7 +97,7 @@ def checkpoint_from(folder: Path, step: int) -> Callable[[], bool]:
         )
         return bool(steps) and int(steps[0]) >= step
 
-    return there
+    return exists
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
@@ -105,7 +105,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
 
 
 def assert_same_training(folder: Path, other: Path) -> None:
-    """The same loss and learning rate at every step, results, best checkpoint and variables."""
+    """Asserts equal losses, learning rates, results, best checkpoints and variables."""
     ours, theirs = records(folder), records(other)
     assert [(each.pop("kind"), each["step"]) for each in ours] == [
         (each.pop("kind"), each["step"]) for each in theirs
@@ -124,7 +124,7 @@ def assert_same_training(folder: Path, other: Path) -> None:
 
 
 def test_the_run_has_plateaus_and_a_best_result(undisturbed: Path) -> None:
-    """Otherwise the comparisons below would show little."""
+    """Makes sure that the comparisons below are meaningful."""
     history = History(str(undisturbed), LAST_STEP)
     assert [point.step for point in history.training] == list(range(1, LAST_STEP + 1))
     assert len(history.dev_results) == LAST_STEP // EVALUATION and history.best
@@ -134,7 +134,7 @@ def test_the_run_has_plateaus_and_a_best_result(undisturbed: Path) -> None:
 
 @pytest.mark.slow
 def test_the_masks_of_dropout_matter(shards: ShardSet, undisturbed: Path, tmp_path: Path) -> None:
-    """Otherwise it would not show if they differed."""
+    """Makes sure that other masks would give another loss."""
     flags_without = ["--dropout=0", "--train_steps=4", "--noreduce_lr_on_plateau", "--dev_data="]
     result = run_door("training.py", *flags(shards, tmp_path), *flags_without)
     assert result.returncode == 0, result.stderr
@@ -143,17 +143,17 @@ def test_the_masks_of_dropout_matter(shards: ShardSet, undisturbed: Path, tmp_pa
     assert abs(with_masks["loss"] / without["loss"] - 1) > 0.005
 
 
-def test_training_killed_at_several_moments_is_the_undisturbed_one(
+def test_training_killed_at_several_moments_ends_like_an_undisturbed_one(
     shards: ShardSet, undisturbed: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "model"
-    best = folder / "best" / "checkpoint"  # appears in the middle of an evaluation
+    best = folder / "best" / "checkpoint"  # appears during an evaluation
     resumed = []
     for ready in (best.exists, checkpoint_from(folder, 8), checkpoint_from(folder, 14)):
         code, _ = stop_when(shards, folder, ready, signal.SIGKILL)
         assert code == -signal.SIGKILL
         resumed.append(int(tf.train.load_variable(str(folder), "global_step")))
-    # Not only from where an undisturbed training starts a new segment.
+    # At least one step is not that of an evaluation, where undisturbed training pauses too.
     assert resumed[0] == EVALUATION and any(step % EVALUATION for step in resumed), resumed
     result = run_door("training.py", *flags(shards, folder), seconds=200)
     assert result.returncode == 0, result.stderr
@@ -162,7 +162,7 @@ def test_training_killed_at_several_moments_is_the_undisturbed_one(
 
 
 @pytest.mark.slow
-def test_training_asked_to_stop_saves_at_once_and_goes_on_as_if_it_never_was(
+def test_training_stopped_by_signals_saves_and_ends_like_an_undisturbed_one(
     shards: ShardSet, undisturbed: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "model"
@@ -180,7 +180,7 @@ def test_training_asked_to_stop_saves_at_once_and_goes_on_as_if_it_never_was(
 
 
 @pytest.mark.slow
-def test_second_training_of_the_same_model_is_refused(shards: ShardSet, tmp_path: Path) -> None:
+def test_a_second_training_of_the_same_model_is_refused(shards: ShardSet, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     first = subprocess.Popen(
         [sys.executable, "training.py", *flags(shards, folder)],

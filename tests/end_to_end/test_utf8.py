@@ -1,4 +1,4 @@
-"""The alphabet of bytes from one end to the other: speech, shards, model, language model, text."""
+"""Tests the alphabet of bytes in the whole pipeline: shards, model, language model, text."""
 
 import json
 from collections.abc import Callable
@@ -29,7 +29,7 @@ WriteSplit = Callable[[Path, dict[str, str]], None]
 def language_model(
     folder: Path, lines: list[str], characters: bool = False, language: str | None = None
 ) -> Scorer:
-    """Of words or characters of some lines, written by the rules of a language."""
+    """Builds a language model of words or characters of some lines."""
     text = text_files.find_text([write_lines(folder / "text", lines)], "--input_txt")
     package = str(folder / constants.SCORER_FILE)
     rules = TranscriptRules(language)
@@ -39,22 +39,22 @@ def language_model(
     return read_scorer(package)
 
 
-def heard(text: str, instead: str) -> Array:
-    """[outputs, 257] in which `instead` is a little more probable than `text`, byte by byte."""
-    said, wrong = text.encode(), instead.encode()
-    assert len(said) == len(wrong)
-    probabilities = np.full((2 * len(said), UTF_8.size), 1e-6, np.float32)
+def log_probs_of(text: str, instead: str) -> Array:
+    """Returns log-probabilities, [outputs, 257]: `instead` is more probable than `text`."""
+    right, wrong = text.encode(), instead.encode()
+    assert len(right) == len(wrong)
+    probabilities = np.full((2 * len(right), UTF_8.size), 1e-6, np.float32)
     probabilities[::2, UTF_8.blank] = 1
-    for at, (one, other) in enumerate(zip(said, wrong, strict=True)):
+    for at, (one, other) in enumerate(zip(right, wrong, strict=True)):
         probabilities[2 * at + 1, [one, other]] = [0.4, 0.6] if one != other else 1
     return np.log(probabilities / probabilities.sum(1, keepdims=True))
 
 
-def test_a_model_of_chinese_characters_mends_what_was_heard(tmp_path: Path) -> None:
+def test_a_model_of_chinese_characters_corrects_errors(tmp_path: Path) -> None:
     lines = ["今天天气很好。", "天气很好，今天。", "你好世界"] * 20  # noqa: RUF001
     scorer = language_model(tmp_path, lines, characters=True, language="zh")
     assert set((tmp_path / "vocab-100.txt").read_text().split()) == set("天好气很今你世界")
-    log_probs = heard("今天天气很好", "今夨天気很妤")
+    log_probs = log_probs_of("今天天气很好", "今夨天気很妤")
     assert greedy_decode(log_probs, UTF_8) == "今夨天気很妤"
     assert BeamSearchDecoder(UTF_8).decode(log_probs) == "今夨天気很妤"
     text = BeamSearchDecoder(UTF_8, None, scorer).decode(log_probs)
@@ -67,9 +67,9 @@ def test_a_model_of_chinese_characters_mends_what_was_heard(tmp_path: Path) -> N
     assert BeamSearchDecoder(UTF_8, hot, scorer).decode(log_probs) == "今天天气很妤"
 
 
-def test_a_model_of_arabic_words_mends_what_was_heard(tmp_path: Path) -> None:
+def test_a_model_of_arabic_words_corrects_errors(tmp_path: Path) -> None:
     scorer = language_model(tmp_path, ["مرحبا يا عالم", "يا عالم مرحبا"] * 20)
-    log_probs = heard("مرحبا يا عالم", "مرحنا با عالن")
+    log_probs = log_probs_of("مرحبا يا عالم", "مرحنا با عالن")
     assert greedy_decode(log_probs, UTF_8) == "مرحنا با عالن"
     assert BeamSearchDecoder(UTF_8, None, scorer).decode(log_probs) == "مرحبا يا عالم"
     alone = BeamSettings(hot_words=(("عالم", 9.0),))
@@ -78,7 +78,7 @@ def test_a_model_of_arabic_words_mends_what_was_heard(tmp_path: Path) -> None:
     assert BeamSearchDecoder(UTF_8, both, scorer).decode(log_probs) == "مرحنا يا عالم"
 
 
-def test_a_sequence_of_bytes_that_is_no_text_costs_what_an_unknown_word_does(
+def test_bytes_that_are_not_utf_8_are_penalised_like_an_unknown_word(
     tmp_path: Path,
 ) -> None:
     scorer = language_model(tmp_path, ["你好", "好你"] * 20, characters=True)
@@ -91,7 +91,7 @@ SPOKEN = {"1-1-0001": "你好", "1-1-0002": "مرحبا", "1-1-0003": "é ok"}
 
 
 def prepare(write_split: WriteSplit, tmp_path: Path) -> ShardSet:
-    """Shards of SPOKEN."""
+    """Prepares shards of SPOKEN."""
     write_split(tmp_path / "split", SPOKEN)
     prepared = run_door(
         "prepare_libri.py",
