@@ -115,4 +115,4 @@ $(INSTALLED): setup.cfg
 	touch $@
 
 clean:
-	rm -rf $(VENV) .tpu-check $(KENLM) demo
+	rm -rf $(VENV) .tpu-check .tpu-check.lock $(KENLM) demo

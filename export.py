@@ -11,7 +11,7 @@ from absl import flags, logging
 
 import constants
 from speech.engines import checkpoints, errors
-from speech.evaluation import recogniser
+from speech.evaluation import recognition
 from speech.export import forms, model_card
 from speech.export.description import Description
 from speech.export.rates import Rates
@@ -52,7 +52,7 @@ def main() -> None:
         )
     config = read_config(model_dir)
     training = find_shards(FLAGS.train_data) if FLAGS.train_data else None
-    test = recogniser.find_set(FLAGS.test_data, config, model_dir) if FLAGS.test_data else None
+    test = recognition.find_set(FLAGS.test_data, config, model_dir) if FLAGS.test_data else None
     with errors.explain_errors(model_dir):
         checkpoint = checkpoint_from_flags(FLAGS).find(model_dir)
         logging.info("%s", checkpoint)

@@ -67,7 +67,7 @@ def main() -> None:
     paths = {}
     if FLAGS.output_dir:
         paths = sources.output_paths(found, FLAGS.output_dir, FLAGS.formats)
-    settings = decoder_flags.asked_settings(FLAGS)
+    settings = decoder_flags.beam_settings_from_flags(FLAGS)
     printing = Printing(
         as_json=FLAGS.json and not FLAGS.extended,  # DeepSpeech's order of the two
         candidates=FLAGS.candidate_transcripts,

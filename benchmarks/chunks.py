@@ -21,11 +21,11 @@ import constants
 from speech.audio import reader
 from speech.corpora.formats import registry
 from speech.decoding.beam_search import BeamSettings
+from speech.decoding.scorer import read_matching_scorer
 from speech.engines import errors
-from speech.evaluation.results import Errors, character_errors, word_errors
+from speech.evaluation.error_rates import Errors, character_errors, word_errors
 from speech.export import loading
 from speech.export.loading import Floats, Samples
-from speech.flags import decoder as decoder_flags
 from speech.system import command_line
 from speech.transcription import acoustic_stream
 from speech.transcription.acoustic_stream import stream_of
@@ -98,7 +98,7 @@ def main() -> None:
     errors.quieten(FLAGS.logging)
     model = loading.load(FLAGS.model)
     alphabet = model.description.config.alphabet
-    scorer = decoder_flags.asked_scorer(FLAGS.scorer, alphabet, FLAGS.model)
+    scorer = read_matching_scorer(FLAGS.scorer, alphabet, FLAGS.model)
     transcriber = Transcriber(model, BeamSettings(constants.BEAM_WIDTH), scorer)
     spoken = recordings(transcriber)
     heads = "".join(head.rjust(14) for head in ("WER", "CER", "other letters"))

@@ -59,11 +59,13 @@ from kaldingram.train import NgramCounts
 from tabulate import tabulate
 
 import model
-from speech.decoding.beam_search import THREADS, BeamSearchDecoder, BeamSettings, LogProbs
+from speech.decoding.beam_search import THREADS, BeamSearchDecoder, BeamSettings
 from speech.decoding.ngrams import UNKNOWN
 from speech.decoding.scorer import SPACE, Scorer, read_scorer, write_scorer
+from speech.decoding.types import LogProbs
 from speech.engines import checkpoints, devices, errors
-from speech.evaluation import recogniser, results
+from speech.evaluation import error_rates, recognition
+from speech.evaluation.recogniser import on_device
 from speech.networks.config import read_config
 from speech.system import command_line, storage
 from utils import Alphabet, UserError, lines_of
@@ -145,12 +147,12 @@ class Row:
 def recognised() -> Speech:
     """Returns the network's output for --test_data."""
     config = read_config(FLAGS.model_dir)
-    shards = recogniser.find_set(FLAGS.test_data, config, FLAGS.model_dir)
+    shards = recognition.find_set(FLAGS.test_data, config, FLAGS.model_dir)
     checkpoint = checkpoints.find_checkpoint(FLAGS.model_dir, FLAGS.checkpoint)
     network = model.model_fn_builder(config, FLAGS.model_dir)
     size, here = constants.EVAL_BATCH_SIZE, devices.TpuSettings(False, "", None, None, 1)
-    opened = recogniser.on_device(network, config, checkpoint, FLAGS.model_dir, size, here)
-    everything = [each for batch in opened.recognise(shards) for each in batch]
+    recogniser = on_device(network, config, checkpoint, FLAGS.model_dir, size, here)
+    everything = recogniser.outputs_of(shards)
     print(f"{checkpoint}, {len(everything)} utterances of {FLAGS.test_data}")
     return Speech(
         config.alphabet,
@@ -335,8 +337,8 @@ def measure(speech: Speech, found: dict[str, Decode]) -> list[Row]:
 
 
 def word_error_rate(references: Sequence[str], texts: Sequence[str]) -> float:
-    errors = map(results.word_errors, references, texts)
-    return sum(errors, results.Errors()).rate
+    errors = map(error_rates.word_errors, references, texts)
+    return sum(errors, error_rates.Errors()).rate
 
 
 def mean_log_prob(speech: Speech, texts: Sequence[str]) -> float:

@@ -54,7 +54,7 @@ from tabulate import tabulate
 
 from speech.audio import find, reader
 from speech.corpora.formats import registry
-from speech.evaluation import results
+from speech.evaluation import error_rates
 from speech.features.front_end import NONE, UTTERANCE, FrontEnd
 from speech.networks.config import (
     ModelConfig,
@@ -432,8 +432,8 @@ def word_error_rate(spoken: Sequence[Recording], hearings: Sequence[Hearing]) ->
     if any(each.transcript is None for each in spoken):
         return ""
     references = [str(each.transcript).lower() for each in spoken]
-    errors = map(results.word_errors, references, (each.text.lower() for each in hearings))
-    return f"{sum(errors, results.Errors()).rate:.2%}"
+    errors = map(error_rates.word_errors, references, (each.text.lower() for each in hearings))
+    return f"{sum(errors, error_rates.Errors()).rate:.2%}"
 
 
 def table(rounds: dict[Recogniser, Rounds], spoken: Sequence[Recording]) -> str:

@@ -35,8 +35,9 @@ import model
 from speech.decoding.beam_search import BeamSettings
 from speech.decoding.scorer import check_alphabet, read_scorer
 from speech.engines import checkpoints, devices, errors
-from speech.evaluation import logits_cache, recogniser, tuning
-from speech.evaluation.recogniser import Recogniser
+from speech.evaluation import recognition, tuning
+from speech.evaluation.recogniser import Recogniser, on_device
+from speech.evaluation.trials import Weights
 from speech.networks.config import ModelConfig, NetworkConfig, read_config
 from speech.shards.shard_set import ShardSet
 from speech.system import command_line
@@ -69,12 +70,12 @@ def define_flags() -> None:
 def ready(config: ModelConfig, checkpoint: Any, model_dir: str) -> Recogniser:
     network = model.model_fn_builder(config, model_dir)
     size = FLAGS.eval_batch_size
-    return recogniser.on_device(network, config, checkpoint, model_dir, size, CPU)
+    return on_device(network, config, checkpoint, model_dir, size, CPU)
 
 
 def seconds_of_pass(network: Recogniser, shards: ShardSet) -> float:
     start = time.perf_counter()
-    assert sum(len(batch) for batch in network.recognise(shards)) == shards.index.records
+    assert len(network.outputs_of(shards)) == shards.index.records
     return time.perf_counter() - start
 
 
@@ -84,7 +85,7 @@ def seconds_of_trial(objective: tuning.Objective, seed: int) -> float:
         trials=FLAGS.trials,
         alpha_max=constants.LM_ALPHA_MAX,
         beta_max=constants.LM_BETA_MAX,
-        patience=FLAGS.trials,
+        early_stopping=FLAGS.trials,
         random_seed=seed,
     )
     start = time.perf_counter()
@@ -101,7 +102,7 @@ def main() -> None:
     config = read_config(FLAGS.model_dir)
     scorer = read_scorer(FLAGS.scorer)
     check_alphabet(scorer, config.alphabet, FLAGS.model_dir)
-    shards = recogniser.find_set(FLAGS.dev_data, config, FLAGS.model_dir)
+    shards = recognition.find_set(FLAGS.dev_data, config, FLAGS.model_dir)
     checkpoint = checkpoints.find_checkpoint(FLAGS.model_dir, None)
     with tempfile.TemporaryDirectory() as folder:
         own = ready(config, checkpoint, FLAGS.model_dir)
@@ -111,13 +112,10 @@ def main() -> None:
             # Without a checkpoint the estimator initialises the variables.
             untrained = ready(replace(config, network=network), None, f"{folder}/{name}")
             networks[f"{name}, {whose}"] = untrained
-        recognitions = logits_cache.read_or_make(
-            "", checkpoint, shards, lambda: own.recognise(shards)
-        )
         objective = tuning.Objective(
-            recognitions, scorer, BeamSettings(FLAGS.beam_width), tuning.WER
+            own.outputs_of(shards), scorer, BeamSettings(FLAGS.beam_width), tuning.WER
         )
-        objective.trial(tuning.Weights(1.0, 1.0))  # compiles the search
+        objective.trial(Weights(1.0, 1.0))  # compiles the search
         rounds = []
         for number in range(FLAGS.rounds):
             logging.info("Round %d of %d", number + 1, FLAGS.rounds)

@@ -1,6 +1,5 @@
 """Shared by the tests: the repository's modules on the path, and the real speech if it is there."""
 
-import contextlib
 import os
 import sys
 import uuid
@@ -22,13 +21,6 @@ CORPORA = os.environ.get(
     "SPEECH_CORPORA",
     os.path.join(os.path.dirname(__file__), os.pardir, os.pardir, "shared", "corpora"),
 )
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Makes the TPU compiler's environment before several processes would at once."""
-    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
-        with contextlib.suppress(UserError):  # the tests that want it say so
-            compiler.find_python(None)
 
 
 @pytest.fixture
@@ -85,7 +77,7 @@ def own_bucket(emulator: Emulator, bucket: str, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture(scope="session")
 def compiler_python() -> str:
-    """The python of the TPU compiler's environment, which is made (1 GB) if it isn't there."""
+    """The Python of the TPU compiler's environment (1 GB), made by the first test that needs it."""
     try:
         return compiler.find_python(None)
     except UserError as error:

@@ -142,8 +142,8 @@ _MEANINGLESS: dict[str, dict[str, str]] = {
     "waveform": {
         "frequency_mask": _SAMPLES,
         "pitch": _SAMPLES,
-        "warp": "between two frames of samples lies no third",
-        "tempo": "between two frames of samples lies no third",
+        "warp": "frames of samples can't be interpolated",
+        "tempo": "frames of samples can't be interpolated",
     },
 }
 # DeepSpeech's domains of the features of each front end.

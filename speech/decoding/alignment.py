@@ -1,4 +1,4 @@
-"""When each word was said: the most probable alignment of a text that is known.
+"""Finds the time of each word of a known text, by its most probable alignment.
 
 Viterbi's algorithm over CTC's states (Graves et al., "Connectionist Temporal Classification", ICML
 2006, section 4.1, with the maximum instead of the sum).
@@ -8,22 +8,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from speech.decoding.compilation import compiled
 from speech.decoding.scorer import SPACE
+from speech.decoding.types import Bytes, Doubles, LogProbs, LongIntegers
 from speech.text.characters import written_without_spaces
 from utils import UTF_8, Alphabet, UserError
-
-LogProbs = npt.NDArray[np.float32]  # [frames, labels], natural logarithms
-Integers = npt.NDArray[np.int64]
-Scores = npt.NDArray[np.float64]  # [states], natural logarithms
-Steps = npt.NDArray[np.int8]  # [frames, states]
 
 
 @dataclass(frozen=True)
 class TimedWord:
-    """A word and where it lies, in the network's output frames or in seconds."""
+    """A word and its place, in outputs of the network or in seconds."""
 
     text: str
     start: float  # of its first letter
@@ -31,60 +26,62 @@ class TimedWord:
 
 
 def word_times(
-    log_probs: LogProbs, text: str, alphabet: Alphabet, frame_seconds: float = 1.0
+    log_probs: LogProbs, text: str, alphabet: Alphabet, output_seconds: float = 1.0
 ) -> list[TimedWord]:
-    """The words of a text, in their order.
+    """Returns the words of a text with their times, in the text's order.
 
     Args:
-        log_probs: natural-log probabilities, float32 [frames, labels], blank last.
-        text: what was recognised, or is known to be said; words are separated by spaces. Of an
-            alphabet without a space each character is a word, and so is each Chinese or Japanese
-            one of UTF_8. What UTF_8 couldn't read (U+FFFD) takes no time.
-        frame_seconds: how long a frame is; 1 gives times in frames.
+        log_probs: natural-log probabilities, float32 [outputs, classes], blank last.
+        text: a hypothesis or a transcript; words are separated by spaces. With an alphabet without
+            a space each character is a word, and with UTF_8 each Chinese or Japanese one is. Bytes
+            that are no UTF-8 (U+FFFD) take no time.
+        output_seconds: length of an output; 1 gives times in outputs.
 
     Raises:
-        UserError: there are fewer frames than the text wants, or characters that the alphabet has
-            not.
+        UserError: there are fewer outputs than the text needs, or characters outside the alphabet.
     """
-    frames = character_frames(log_probs, text, alphabet)  # [characters, 2]
-    words, behind = [], 0  # behind: the frame behind the last word
+    outputs = character_outputs(log_probs, text, alphabet)  # [characters, 2]
+    words, last_end = [], 0  # last_end: the output after the word before
     for start, end in _spans(text, alphabet):
-        here = frames[start:end]
+        here = outputs[start:end]
         here = here[here[:, 0] < here[:, 1]]  # without what takes no time
-        first, behind = (here[0, 0], here[-1, 1]) if len(here) else (behind, behind)
+        first, last_end = (here[0, 0], here[-1, 1]) if len(here) else (last_end, last_end)
         words.append(
-            TimedWord(text[start:end], first * frame_seconds, (behind - first) * frame_seconds)
+            TimedWord(text[start:end], first * output_seconds, (last_end - first) * output_seconds)
         )
     return words
 
 
-def character_frames(log_probs: LogProbs, text: str, alphabet: Alphabet) -> Integers:
-    """First frame of each character, and the one behind its last: int64 [characters, 2].
+def character_outputs(log_probs: LogProbs, text: str, alphabet: Alphabet) -> LongIntegers:
+    """Returns each character's first output and the one after its last: int64 [characters, 2].
 
     Arguments and errors are those of `word_times`.
     """
     # Not Alphabet.encode, whose NFC would join a letter and an accent that are two labels.
     labels, ends = [], [0]  # of the characters so far
-    strange = set()
+    unknown = set()
     for character in text:
         try:
             labels += alphabet.labels_of(character)
         except (KeyError, UnicodeEncodeError):
-            strange.add(character)
+            unknown.add(character)
         ends.append(len(labels))
-    if strange:
-        raise UserError(f"The text {text!r} has {sorted(strange)}, which the alphabet has not.")
-    frames = letter_frames(log_probs, np.array(labels, np.int64))  # [labels, 2]
-    found, behind = np.zeros((len(text), 2), np.int64), 0  # behind: the character before
+    if unknown:
+        raise UserError(
+            f"The text {text!r} has {sorted(unknown)}, which the alphabet doesn't have: leave them "
+            "out, or take a model of another alphabet."
+        )
+    outputs = label_outputs(log_probs, np.array(labels, np.int64))  # [labels, 2]
+    found, last_end = np.zeros((len(text), 2), np.int64), 0  # last_end: of the character before
     for i, (start, end) in enumerate(pairwise(ends)):
-        here = frames[start:end]  # [labels of the character, 2]
-        first, behind = (here[0, 0], here[-1, 1] + 1) if len(here) else (behind, behind)
-        found[i] = first, behind
+        here = outputs[start:end]  # [labels of the character, 2]
+        first, last_end = (here[0, 0], here[-1, 1] + 1) if len(here) else (last_end, last_end)
+        found[i] = first, last_end
     return found
 
 
 def _spans(text: str, alphabet: Alphabet) -> list[tuple[int, int]]:
-    """Where in a text its words begin and end."""
+    """Returns the places in a text where its words begin and end."""
     if SPACE not in alphabet.characters:
         return [(i, i + 1) for i in range(len(text))]
     spans, start = [], 0
@@ -97,69 +94,77 @@ def _spans(text: str, alphabet: Alphabet) -> list[tuple[int, int]]:
     return spans
 
 
-def letter_frames(log_probs: LogProbs, labels: Integers) -> Integers:
-    """First and last frame of each label on the most probable path: int64 [labels, 2].
+def label_outputs(log_probs: LogProbs, labels: LongIntegers) -> LongIntegers:
+    """Returns each label's first and last output on the most probable path: int64 [labels, 2].
+
+    Args:
+        log_probs: natural-log probabilities, float32 [outputs, classes], blank last.
+        labels: int64 [labels], without blanks.
 
     Raises:
-        UserError: there are fewer frames than the labels want.
+        UserError: there are fewer outputs than the labels need.
     """
-    wanted = len(labels) + int((labels[1:] == labels[:-1]).sum())
-    if len(log_probs) < wanted:
+    needed = len(labels) + int((labels[1:] == labels[:-1]).sum())
+    if len(log_probs) < needed:
         raise UserError(
-            f"{len(labels)} letters want {wanted} frames, and there are {len(log_probs)}: this "
-            "text was not said here."
+            f"{len(labels)} labels need {needed} outputs of the network, and there are "
+            f"{len(log_probs)}: this text was not spoken here."
         )
     if not len(labels):
         return np.zeros((0, 2), np.int64)
-    path = _best_path(np.ascontiguousarray(log_probs, np.float32), labels)  # [frames], states
+    path = _best_path(np.ascontiguousarray(log_probs, np.float32), labels)  # [outputs], states
     states = 2 * np.arange(len(labels)) + 1  # [labels]; the path never goes back
     begins, ends = (np.searchsorted(path, states, side) for side in ("left", "right"))
     return np.stack([begins, ends - 1], axis=1)
 
 
 @compiled()
-def _advance(best: Scores, log_probs: LogProbs, labels: Integers, step: Steps) -> None:
-    """Takes the states' scores over some frames; step: how many states were passed to each.
+def _advance(best: Doubles, log_probs: LogProbs, labels: LongIntegers, step: Bytes) -> None:
+    """Advances the states' scores by some outputs.
 
-    Blanks and letters lie apart, and loops have no branches, for the processor to take several
-    states at a time.
+    Blanks and letters have arrays of their own, and loops have no branches, so that the processor
+    computes several states at a time.
+
+    Args:
+        best: float64 [states], natural logarithms; changed in place.
+        step: int8 [outputs, states], set to the number of states by which each was reached.
     """
     count = len(labels)
-    # A blank may be left out, save between two of the same label.
+    # A blank may be left out, except between two equal labels.
     barrier = np.zeros(count)
     barrier[0] = -np.inf
     barrier[1:][labels[1:] == labels[:-1]] = -np.inf
     blanks, letters = best[::2].copy(), best[1::2].copy()  # [labels + 1], [labels]
-    before = np.full(count + 1, -np.inf)  # of each blank the letter before, one frame ago
+    before = np.full(count + 1, -np.inf)  # of each blank the letter before, one output ago
     blank_step, letter_step = np.empty(count + 1, np.int8), np.empty(count, np.int8)
     for t in range(len(log_probs)):
-        silent, said = log_probs[t, -1], log_probs[t][labels]
+        blank, spoken = log_probs[t, -1], log_probs[t][labels]
         before[1:] = letters
         for i in range(count):
             stays, enters, skips = letters[i], blanks[i], before[i] + barrier[i]
             value = enters if enters > stays else stays
             letter_step[i] = np.int8(2) if skips > value else np.int8(enters > stays)
-            letters[i] = (skips if skips > value else value) + said[i]
+            letters[i] = (skips if skips > value else value) + spoken[i]
         for i in range(count + 1):
             stays, enters = blanks[i], before[i]
             blank_step[i] = np.int8(enters > stays)
-            blanks[i] = (enters if enters > stays else stays) + silent
+            blanks[i] = (enters if enters > stays else stays) + blank
         step[t, ::2], step[t, 1::2] = blank_step, letter_step
     best[::2], best[1::2] = blanks, letters
 
 
 @compiled()
-def _best_path(log_probs: LogProbs, labels: Integers) -> Integers:
-    """The state of each frame, int64 [frames]: blanks are even, label i is 2i + 1.
+def _best_path(log_probs: LogProbs, labels: LongIntegers) -> LongIntegers:
+    """Returns the state of each output, int64 [outputs]: blanks are even, label i is 2i + 1.
 
-    The table of all steps would grow with frames times labels, to gigabytes for half an hour of
-    speech. So scores are kept at the beginning of each stretch, and the steps of one stretch at a
-    time are computed again from there.
+    A table of all steps would grow with outputs times labels, to gigabytes for half an hour of
+    speech. So only the scores at the beginning of each stretch are kept, and the steps of one
+    stretch at a time are computed again from them.
     """
-    frames, blank, states = len(log_probs), log_probs.shape[1] - 1, 2 * len(labels) + 1
-    # So long that the stretches' scores, 8 bytes each, are as large as the steps of one.
-    length = int(np.sqrt(8 * frames)) + 1
-    stretches = (frames - 1 + length - 1) // length  # of the frames behind the first one
+    outputs, blank, states = len(log_probs), log_probs.shape[1] - 1, 2 * len(labels) + 1
+    # At this length all stretches' scores, 8 bytes each, take as much memory as one's steps.
+    length = int(np.sqrt(8 * outputs)) + 1
+    stretches = (outputs - 1 + length - 1) // length  # of the outputs after the first one
     step = np.empty((length, states), np.int8)
     best = np.full(states, -np.inf)
     best[0], best[1] = log_probs[0, blank], log_probs[0, labels[0]]
@@ -169,7 +174,7 @@ def _best_path(log_probs: LogProbs, labels: Integers) -> Integers:
         first = 1 + stretch * length
         _advance(best, log_probs[first : first + length], labels, step)
     state = states - 1 if best[states - 1] > best[states - 2] else states - 2
-    path = np.empty(frames, np.int64)
+    path = np.empty(outputs, np.int64)
     for stretch in range(stretches - 1, -1, -1):
         first = 1 + stretch * length
         here = log_probs[first : first + length]

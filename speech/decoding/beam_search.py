@@ -1,9 +1,9 @@
 """From a network's log-probabilities to text: CTC's best path, and beam search.
 
-All take one utterance's natural-log probabilities, float32 [frames, labels], cut to the utterance's
-real frames, with the blank as the last label (see utils.Alphabet). Frames are the network's
-outputs. Without a scorer the text is what the labels say, to the character: leading, trailing and
-double spaces stay. With one, words are separated by one space.
+All take one utterance's natural-log probabilities, float32 [outputs, classes], without padding and
+with the blank as the last class (see utils.Alphabet). Without a scorer the text is the labels',
+character by character: leading, trailing and double spaces stay. With a scorer, words are separated
+by one space.
 
 Sources: best path, Graves et al., "Connectionist Temporal Classification" (ICML 2006), section 3.2;
 beam search, speech/decoding/prefix_search.py; its flags and their defaults, Mozilla DeepSpeech 0.9.
@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,29 +25,28 @@ import constants
 from speech.decoding import prefix_search, tries
 from speech.decoding.prefix_search import Search, Words
 from speech.decoding.scorer import LARGEST_GAIN, LETTERS, SPACE, Scorer
+from speech.decoding.types import Doubles, Integers, LogProbs, LongIntegers, Probabilities
 from utils import INVISIBLE, UTF_8, Alphabet, UserError
 
-LogProbs = npt.NDArray[np.float32]  # [frames, labels], natural logarithms
-Probabilities = npt.NDArray[np.float32]  # [frames, labels]
-HotWords = tuple[tuple[str, float], ...]  # words, and nats that they gain
+HotWords = tuple[tuple[str, float], ...]  # words, each with its bonus in nats
 
-# How far a frame's probabilities may be from summing to 1. Wide enough for a network that computes
-# in bfloat16, narrow enough to catch logits that never went through log_softmax.
+# Largest distance from 1 of an output's sum of probabilities. Wide enough for a network that
+# computes in bfloat16, narrow enough to catch logits that never went through log_softmax.
 SUM_TOLERANCE = 0.1
 
-# A stream's search has room for new prefixes of so many frames; then those that lead nowhere are
-# thrown away. Often enough to stay small, seldom enough to cost nothing: a few seconds.
-ROOM_FRAMES = 256
+# Outputs for whose new prefixes a stream's search has room; then prefixes that the beam can't reach
+# any more are removed. A few seconds of speech: the search stays small, and removing is rare.
+ROOM_OUTPUTS = 256
 
-# Searches of a batch run beside each other; no more of them than cores.
+# Searches of a batch that run at once.
 THREADS = os.cpu_count() or 1
 
 
-def hot_word(text: str) -> tuple[str, float]:
-    """A word and what it gains, as people write them: word:7.5.
+def parse_hot_word(text: str) -> tuple[str, float]:
+    """Parses a hot word and its bonus in nats: word:7.5.
 
     Raises:
-        UserError: it isn't written so.
+        UserError: the text has another form.
     """
     word, _, boost = text.rpartition(":")
     try:
@@ -61,16 +61,16 @@ def hot_word(text: str) -> tuple[str, float]:
 
 @dataclass(frozen=True)
 class BeamSettings:
-    """How the beam search searches."""
+    """Settings of the beam search."""
 
-    beam_width: int = 100  # prefixes that are kept at every frame
-    # Of a frame's labels the most probable ones are tried that sum up to cutoff_prob, and no more
-    # than cutoff_top_n.
+    beam_width: int = 100  # prefixes kept at every output
+    # At an output the most probable classes are tried, until they sum up to cutoff_prob, and at
+    # most cutoff_top_n.
     cutoff_prob: float = 1.0
     cutoff_top_n: int = 300
     alpha: float | None = None  # weight of the language model; None: the scorer's
-    beta: float | None = None  # nats that each word gains; None: the scorer's
-    unknown_penalty: float = 10.0  # nats that a word loses that isn't in the scorer's vocabulary
+    beta: float | None = None  # bonus of each word, in nats; None: the scorer's
+    unknown_penalty: float = 10.0  # of a word outside the scorer's vocabulary, in nats
     hot_words: HotWords = ()
 
     def __post_init__(self) -> None:
@@ -83,10 +83,10 @@ class BeamSettings:
         if not 0 < self.cutoff_prob <= 1:
             raise UserError(
                 f"cutoff_prob is {self.cutoff_prob}: give a probability above 0 and up to 1, which "
-                "tries all labels."
+                "tries all classes."
             )
         if self.cutoff_top_n < 1:
-            raise UserError(f"cutoff_top_n is {self.cutoff_top_n}: give 1 label or more.")
+            raise UserError(f"cutoff_top_n is {self.cutoff_top_n}: give 1 class or more.")
         if not self.unknown_penalty >= 0:
             raise UserError(
                 f"The penalty for unknown words is {self.unknown_penalty}: give 0 or more."
@@ -100,11 +100,11 @@ class BeamSettings:
 
     def _gains(self) -> list[tuple[str, float]]:
         weights = [("alpha", self.alpha), ("beta", self.beta)]
-        asked = [(name, weight) for name, weight in weights if weight is not None]
-        return [*asked, *self.hot_words]
+        given = [(name, weight) for name, weight in weights if weight is not None]
+        return [*given, *self.hot_words]
 
     def _require_types(self) -> None:
-        """What the compiled search would fail of in words of its own."""
+        """Checks types, since the compiled search's own errors name no setting."""
         for name in ("beam_width", "cutoff_top_n"):
             if not isinstance(value := getattr(self, name), Integral):
                 raise UserError(f"{name} is {value!r}: give a whole number.")
@@ -116,35 +116,61 @@ class BeamSettings:
                 raise UserError(f"{name!r} has {number!r}, which is no number: give one.")
 
 
+DEFAULTS = BeamSettings()
+
+
+def describe_settings(settings: BeamSettings, scorer: Scorer | None) -> dict[str, Any]:
+    """Returns the settings that a search used, name -> value, for a report."""
+    described: dict[str, Any] = {"beam_width": settings.beam_width}
+    if settings.cutoff_prob < 1:
+        described["cutoff_prob"] = settings.cutoff_prob
+    if settings.cutoff_top_n != DEFAULTS.cutoff_top_n:
+        described["cutoff_top_n"] = settings.cutoff_top_n
+    if scorer:
+        alpha, beta = used_weights(settings, scorer)
+        described |= {"scorer": scorer.path, "alpha": alpha, "beta": beta}
+        described["unknown_penalty"] = settings.unknown_penalty
+    if settings.hot_words:
+        described["hot_words"] = ",".join(f"{word}:{boost:g}" for word, boost in settings.hot_words)
+    return described
+
+
+def used_weights(settings: BeamSettings, scorer: Scorer) -> tuple[float, float]:
+    """Returns the alpha and beta that a search uses: the settings', or else the scorer's."""
+    return (
+        scorer.alpha if settings.alpha is None else settings.alpha,
+        scorer.beta if settings.beta is None else settings.beta,
+    )
+
+
 @dataclass(frozen=True)
 class Hypothesis:
     """A text that the beam search found."""
 
     text: str
-    # Natural log of the text's probability times the language model's share.
-    score: float
+    score: float  # natural log of the text's probability times the language model's factor
     acoustic_score: float  # natural log of the text's probability, over the alignments searched
-    confidence: float  # the score's share among all that the beam holds, 0 to 1
+    confidence: float  # this text's share of the probability in the beam, 0 to 1
 
 
 def greedy_decode(log_probs: LogProbs, alphabet: Alphabet) -> str:
-    """The text of the most probable label of every frame: repeats collapsed, then blanks dropped.
+    """Returns the text of the best path: repeats collapsed, then blanks dropped.
 
     Args:
-        log_probs: natural-log probabilities, float32 [frames, labels], blank last. No frames give
-            the empty text.
-        alphabet: the characters of the labels.
+        log_probs: natural-log probabilities, float32 [outputs, classes], blank last. No outputs
+            give the empty text.
+        alphabet: the characters of the classes.
 
     Raises:
-        UserError: `log_probs` has the wrong shape, NaN, or frames that don't sum to 1.
+        UserError: `log_probs` has the wrong shape, NaN, or outputs that don't sum to 1.
     """
-    probabilities = _checked_probabilities(log_probs, alphabet)  # [frames, labels]
-    best_path = probabilities.argmax(axis=1).tolist()  # [frames]
+    probabilities = _checked_probabilities(log_probs, alphabet)  # [outputs, classes]
+    best_path = probabilities.argmax(axis=1).tolist()  # [outputs]
     return alphabet.decode(label for label, _ in groupby(best_path))
 
 
 class BeamSearchDecoder:
-    """CTC's prefix beam search, with a scorer or without. Threads may share one."""
+    """CTC's prefix beam search, with or without a scorer. Threads may share one."""
 
     def __init__(
         self,
@@ -152,7 +178,9 @@ class BeamSearchDecoder:
         settings: BeamSettings | None = None,
         scorer: Scorer | None = None,
     ) -> None:
-        """scorer: of the same alphabet, see scorer.check_alphabet.
+        """
+        Args:
+            scorer: of the same alphabet, see scorer.check_alphabet.
 
         Raises:
             UserError: a hot word can't be written with the alphabet.
@@ -162,57 +190,37 @@ class BeamSearchDecoder:
         self._words = _words(alphabet, self._settings, scorer)
 
     def decode(self, log_probs: LogProbs) -> str:
-        """The best text.
+        """Returns the best text.
 
         Args:
-            log_probs: natural-log probabilities, float32 [frames, labels], blank last. No frames
+            log_probs: natural-log probabilities, float32 [outputs, classes], blank last. No outputs
                 give the empty text.
 
         Raises:
-            UserError: `log_probs` has the wrong shape, NaN, or frames that don't sum to 1.
+            UserError: `log_probs` has the wrong shape, NaN, or outputs that don't sum to 1.
         """
         return self.n_best(log_probs, 1)[0].text
 
     def n_best(self, log_probs: LogProbs, n: int) -> list[Hypothesis]:
-        """The best texts, the best one first; fewer than n, if the beam holds no more.
+        """Returns the n best texts, the best one first; fewer, if the beam holds fewer.
 
         Args and errors are `decode`'s.
         """
-        probabilities = _checked_probabilities(log_probs, self.alphabet)  # [frames, labels]
+        probabilities = _checked_probabilities(log_probs, self.alphabet)  # [outputs, classes]
         width = self._settings.beam_width
         search = prefix_search.begin(self._words, width, 1 + len(probabilities) * width)
-        self._take(search, probabilities)
-        return self._best(search, n)
+        _advance(search, self._words, self._settings, probabilities)
+        return _best(search, self._words, self.alphabet, n)
 
     def stream(self) -> "BeamStream":
-        """A search that takes an utterance piece by piece."""
-        return BeamStream(self)
-
-    def _take(self, search: Search, probabilities: Probabilities) -> None:
-        settings = self._settings
-        prefix_search.advance(
-            search, self._words, probabilities, float(settings.cutoff_prob), settings.cutoff_top_n
-        )
-
-    def _best(self, search: Search, n: int) -> list[Hypothesis]:
-        nodes, scores, gains = prefix_search.finish(search, self._words)
-        nodes, scores, gains = _join_same(nodes, scores, gains)
-        whole = np.logaddexp.reduce(scores)
-        return [
-            Hypothesis(
-                self.alphabet.decode(prefix_search.labels_of(search, nodes[i]).tolist()),
-                float(scores[i]),
-                float(scores[i] - gains[i]),
-                float(np.exp(scores[i] - whole)),
-            )
-            for i in np.argsort(-scores, kind="stable")[:n]
-        ]
+        """Begins a search that takes an utterance in pieces."""
+        return BeamStream(self._words, self._settings, self.alphabet)
 
     def decode_batch(self, batch: Iterable[LogProbs]) -> list[str]:
-        """`decode` of each utterance in `batch`, in its order, on all cores.
+        """Returns `decode` of each utterance in `batch`, in its order, computed on all cores.
 
         Raises:
-            UserError: as `decode`, for the first utterance that is bad.
+            UserError: as `decode`, for the first bad utterance.
         """
         # Threads are enough, since the search runs without the GIL.
         with ThreadPoolExecutor(THREADS) as pool:
@@ -220,39 +228,62 @@ class BeamSearchDecoder:
 
 
 class BeamStream:
-    """A beam search on its way, which `BeamSearchDecoder.stream` begins.
+    """A beam search in progress, which `BeamSearchDecoder.stream` begins.
 
-    What it finds is exactly what `n_best` finds of all frames at once. Memory grows with the text,
-    not with the time: some 10 MB for an hour of speech. Not for several threads at once.
+    It finds exactly what `n_best` finds in all outputs at once. Memory grows with the text, not
+    with time: some 10 MB for an hour of speech. Threads may not share one.
     """
 
-    def __init__(self, decoder: BeamSearchDecoder) -> None:
-        self._decoder = decoder
-        self._width = decoder._settings.beam_width
-        self._room = self._width * ROOM_FRAMES
-        self._search = prefix_search.begin(decoder._words, self._width, 1 + self._room)
+    def __init__(self, words: Words, settings: BeamSettings, alphabet: Alphabet) -> None:
+        self._words = words
+        self._settings = settings
+        self._alphabet = alphabet
+        self._room = settings.beam_width * ROOM_OUTPUTS
+        self._search = prefix_search.begin(words, settings.beam_width, 1 + self._room)
 
     def advance(self, log_probs: LogProbs) -> None:
-        """Takes frames in; `log_probs` and errors are `decode`'s."""
-        probabilities = _checked_probabilities(log_probs, self._decoder.alphabet)
-        for start in range(0, len(probabilities), ROOM_FRAMES):
-            piece = probabilities[start : start + ROOM_FRAMES]  # [frames, labels]
+        """Continues the search with more outputs; `log_probs` and errors are `decode`'s."""
+        probabilities = _checked_probabilities(log_probs, self._alphabet)  # [outputs, classes]
+        for start in range(0, len(probabilities), ROOM_OUTPUTS):
+            piece = probabilities[start : start + ROOM_OUTPUTS]  # [outputs, classes]
             free = len(self._search.tree) - self._search.counts[prefix_search.NODES]
-            if free < len(piece) * self._width:
+            if free < len(piece) * self._settings.beam_width:
                 self._search = prefix_search.compacted(self._search, self._room)
-            self._decoder._take(self._search, piece)
+            _advance(self._search, self._words, self._settings, piece)
 
     def n_best(self, n: int) -> list[Hypothesis]:
-        """The best texts, if the utterance ended here; it may go on. As of `decode`."""
-        return self._decoder._best(self._search, n)
+        """Returns the best texts, as if the utterance ended here; the search can go on."""
+        return _best(self._search, self._words, self._alphabet, n)
+
+
+def _advance(
+    search: Search, words: Words, settings: BeamSettings, probabilities: Probabilities
+) -> None:
+    prefix_search.advance(
+        search, words, probabilities, float(settings.cutoff_prob), settings.cutoff_top_n
+    )
+
+
+def _best(search: Search, words: Words, alphabet: Alphabet, n: int) -> list[Hypothesis]:
+    nodes, scores, gains = _join_same(*prefix_search.finish(search, words))
+    whole = np.logaddexp.reduce(scores)
+    return [
+        Hypothesis(
+            alphabet.decode(prefix_search.labels_of(search, nodes[i]).tolist()),
+            float(scores[i]),
+            float(scores[i] - gains[i]),
+            float(np.exp(scores[i] - whole)),
+        )
+        for i in np.argsort(-scores, kind="stable")[:n]
+    ]
 
 
 def _join_same(
-    nodes: prefix_search.Integers, scores: prefix_search.Doubles, gains: prefix_search.Doubles
-) -> tuple[prefix_search.Integers, prefix_search.Doubles, prefix_search.Doubles]:
-    """Adds up what is one text: a prefix, and the same with a space behind it.
+    nodes: Integers, scores: Doubles, gains: Doubles
+) -> tuple[Integers, Doubles, Doubles]:
+    """Adds up the scores of the same text: a prefix, and the prefix with a space after it.
 
-    They stay in the beam's order, which, unlike nodes' numbers, doesn't tell of compactions.
+    They stay in the beam's order, which, unlike nodes' numbers, doesn't depend on compactions.
     """
     _, first, which = np.unique(nodes, return_index=True, return_inverse=True)
     joined = np.full(len(first), -np.inf)
@@ -263,12 +294,13 @@ def _join_same(
 
 
 def _words(alphabet: Alphabet, settings: BeamSettings, scorer: Scorer | None) -> Words:
-    """What the search is to know of words."""
+    """Returns the search's data about words."""
     if not scorer:
         return _hot_words_alone(alphabet, settings.hot_words)
     letters = scorer.letters
     if settings.hot_words:
         letters = _with_hot_words(alphabet, settings.hot_words, scorer)
+    alpha, beta = used_weights(settings, scorer)
     return Words(
         True,
         letters,
@@ -279,9 +311,9 @@ def _words(alphabet: Alphabet, settings: BeamSettings, scorer: Scorer | None) ->
         scorer.unknown,
         tries.NONE if scorer.characters else alphabet.characters.index(SPACE),
         prefix_search.CONTINUATION_BYTES if alphabet == UTF_8 else prefix_search.NO_LABELS,
-        # Of other types than float the search would be compiled again.
-        float(scorer.alpha if settings.alpha is None else settings.alpha),
-        float(scorer.beta if settings.beta is None else settings.beta),
+        # Floats: for other types the search would be compiled again.
+        float(alpha),
+        float(beta),
         float(settings.unknown_penalty),
         _largest_boost(settings.hot_words),
     )
@@ -292,12 +324,14 @@ def _largest_boost(hot_words: HotWords) -> float:
 
 
 def _hot_words_alone(alphabet: Alphabet, hot_words: HotWords) -> Words:
-    """Hot words without a language model: all words are the same to it."""
+    """Returns the data of hot words without a language model, in which all words are alike."""
     if not hot_words:
         return prefix_search.no_words()
     if SPACE not in alphabet.characters:
-        raise UserError("Hot words want an alphabet with a space, which words are told apart by.")
-    # Every node ends a word; which one is all the same.
+        raise UserError(
+            "Hot words require an alphabet that contains the space character: leave them out."
+        )
+    # Every node ends a word; which word doesn't matter.
     letters, nodes = tries.build(*_labels(alphabet, hot_words), LETTERS)
     letters["boost"][nodes] = [boost for _, boost in hot_words]
     return prefix_search.no_words()._replace(
@@ -309,11 +343,11 @@ def _hot_words_alone(alphabet: Alphabet, hot_words: HotWords) -> Words:
 
 
 def _with_hot_words(alphabet: Alphabet, hot_words: HotWords, scorer: Scorer) -> tries.Trie:
-    """The vocabulary with hot words in it."""
+    """Returns the trie of the vocabulary and the hot words."""
     if scorer.characters and any(len(word) > 1 for word, _ in hot_words):
         raise UserError(
-            f"The scorer {scorer.path} is one of characters, to which each is a word: give single "
-            "characters as hot words, or a scorer of words."
+            f"The scorer {scorer.path} is one of characters, where each character is a word: give "
+            "single characters as hot words, or a scorer of words."
         )
     ends = np.flatnonzero(scorer.letters["word"] != tries.NONE).astype(np.int32)  # [words]
     known, lengths = tries.sequences_of(scorer.letters, ends)
@@ -324,20 +358,19 @@ def _with_hot_words(alphabet: Alphabet, hot_words: HotWords, scorer: Scorer) -> 
     )
     letters, nodes = tries.build(both, np.concatenate([lengths, hot_lengths]), LETTERS)
     letters["word"] = tries.NONE
-    # What the language model knows it keeps; the others are unknown to it, without a penalty.
+    # The language model's own words keep their numbers; other hot words are unknown to it, but have
+    # no penalty.
     letters["word"][nodes[len(known) :]] = scorer.unknown
     letters["word"][nodes[: len(known)]] = scorer.letters["word"][ends]
     letters["boost"][nodes[len(known) :]] = [boost for _, boost in hot_words]
     return prefix_search.read_only(letters)
 
 
-def _labels(
-    alphabet: Alphabet, hot_words: HotWords
-) -> tuple[prefix_search.Integers, npt.NDArray[np.int64]]:
-    """Hot words as labels, int32 [words, longest], and their lengths, [words].
+def _labels(alphabet: Alphabet, hot_words: HotWords) -> tuple[Integers, LongIntegers]:
+    """Returns the labels of hot words, int32 [words, longest], and their lengths, int64 [words].
 
     Raises:
-        UserError: a word has other characters than the alphabet, a space, or none.
+        UserError: a word has a space or characters outside the alphabet, or is empty.
     """
     labels = []
     for given, _ in hot_words:
@@ -352,56 +385,55 @@ def _labels(
 
 
 def _not_in_words(alphabet: Alphabet, text: str) -> list[str]:
-    """The characters of a text that no word of the alphabet has, sorted."""
+    """Returns the characters of a text that no word of the alphabet has, sorted."""
     return sorted({*alphabet.missing(text), *set(text) & {SPACE}})
 
 
 def _remedy(alphabet: Alphabet, word: str) -> str:
-    """What to do about a hot word that the alphabet can't write."""
+    """Returns the remedy for a hot word that the alphabet can't write."""
     for case, cased in (("lower case", word.lower()), ("capitals", word.upper())):
         if word and not _not_in_words(alphabet, cased):
             return f"write it in {case}, {cased}, as the model writes."
-    return "give single words, of the letters that the model writes."
+    return "give single words, in the letters that the model writes."
 
 
 def _checked_probabilities(log_probs: LogProbs, alphabet: Alphabet) -> Probabilities:
-    """Probabilities of `log_probs`, float32 [frames, labels], once they are known to be sound.
+    """Checks log-probabilities and returns their probabilities, float32 [outputs, classes].
 
     Raises:
-        UserError: the shape is wrong, there is NaN, or a frame doesn't sum to 1.
+        UserError: the shape is wrong, there is NaN, or an output doesn't sum to 1.
     """
     if log_probs.ndim != 2 or log_probs.shape[1] != alphabet.size:
         raise UserError(
             f"The log-probabilities have the shape {list(log_probs.shape)}, not "
-            f"[frames, {alphabet.size}] for the alphabet's {alphabet.blank} labels "
+            f"[outputs, {alphabet.size}] for the alphabet's {alphabet.blank} characters "
             "and the blank: decode with the alphabet that the network was trained with."
         )
-    # Logits may overflow here; _require_normalised tells of it in the user's terms.
+    # Logits may overflow here; _require_normalised reports them.
     with np.errstate(over="ignore"):
-        probabilities = np.exp(log_probs, dtype=np.float32)  # [frames, labels]
-        sums = probabilities.sum(axis=1)  # [frames]
+        probabilities = np.exp(log_probs, dtype=np.float32)  # [outputs, classes]
+        sums = probabilities.sum(axis=1)  # [outputs]
     _require_numbers(sums)
     _require_normalised(sums)
     return probabilities
 
 
 def _require_numbers(sums: npt.NDArray[np.float32]) -> None:
-    """Raises UserError if a frame's sum of probabilities [frames] is NaN."""
-    bad_frames = np.flatnonzero(np.isnan(sums))  # [bad frames]
-    if bad_frames.size:
+    """Raises UserError if an output's sum of probabilities, float32 [outputs], is NaN."""
+    bad = np.flatnonzero(np.isnan(sums))  # [bad outputs]
+    if bad.size:
         raise UserError(
-            f"The log-probabilities have NaN in {bad_frames.size} of {sums.size} frames, first in "
-            f"frame {bad_frames[0]}: the network has diverged; use an earlier checkpoint or train "
-            "with a lower learning rate."
+            f"The log-probabilities have NaN in {bad.size} of {sums.size} outputs, first in output "
+            f"{bad[0]}: the network has diverged; use an earlier checkpoint or train with a lower "
+            "learning rate."
         )
 
 
 def _require_normalised(sums: npt.NDArray[np.float32]) -> None:
-    """Raises UserError if a frame's sum of probabilities [frames] isn't 1."""
-    bad_frames = np.flatnonzero(np.abs(sums - 1) > SUM_TOLERANCE)  # [bad frames]
-    if bad_frames.size:
+    """Raises UserError if an output's sum of probabilities, float32 [outputs], isn't 1."""
+    bad = np.flatnonzero(np.abs(sums - 1) > SUM_TOLERANCE)  # [bad outputs]
+    if bad.size:
         raise UserError(
-            f"The probabilities of {bad_frames.size} of {sums.size} frames don't sum to 1; those "
-            f"of frame {bad_frames[0]} sum to {sums[bad_frames[0]]:g}: "
-            "put the logits through log_softmax."
+            f"The probabilities of {bad.size} of {sums.size} outputs don't sum to 1; those of "
+            f"output {bad[0]} sum to {sums[bad[0]]:g}: put the logits through log_softmax."
         )

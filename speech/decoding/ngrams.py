@@ -1,9 +1,9 @@
-"""N-gram language models: from ARPA files to arrays, and the probability of a word.
+"""Reads n-gram language models from ARPA files, and computes the probability of a word.
 
 Katz' back-off (Katz, "Estimation of probabilities from sparse data", IEEE Transactions on
-Acoustics, Speech, and Signal Processing 35, 1987), as ARPA files have it and KenLM computes it: the
-probability of a word behind its context is that of the longest n-gram that is known, times the
-back-off weights of the longer contexts.
+Acoustics, Speech, and Signal Processing 35, 1987), in the form of ARPA files and of KenLM: the
+probability of a word after its context is that of the longest known n-gram, times the back-off
+weights of the longer contexts.
 """
 
 import array
@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import numpy as np
-import numpy.typing as npt
 
 from speech.decoding import tries
-from speech.decoding.tries import ROOT, Integers, find_child, without_arrays
+from speech.decoding.tries import ROOT, find_child, without_arrays
+from speech.decoding.types import Integers, Records
 from utils import UserError, is_number
 
 BEGIN = "<s>"
@@ -25,32 +25,31 @@ UNKNOWN = "<unk>"
 # ARPA's logarithms are to base 10.
 NATURAL = math.log(10)
 
-# Words of an n-gram, far beyond any model.
+# Largest number of words in an n-gram, far above any model's.
 LARGEST_ORDER = 100
 
-# What float32 holds of a logarithm to base 10, once it is a natural one.
+# Smallest logarithm to base 10 whose natural logarithm float32 can hold.
 LOWEST = -1e38
 
-# Natural log of an unknown word's probability where the model has none: KenLM's, 10^-100.
+# Natural log of an unknown word's probability in a model without one: KenLM's, 10^-100.
 NEVER = -100 * NATURAL
 
-
-# Natural log of a back-off weight; larger ones let a search's probabilities overflow.
+# Largest natural log of a back-off weight; with larger ones a search's probabilities overflow.
 LARGEST_BACK_OFF = 100.0
 
 # A language model: a trie of n-grams read backwards, the predicted word first, so that a longer
-# context is a deeper node. Words are numbers: their unigrams' nodes, less one. Natural logarithms;
-# NaN: not in the model, only on the way to a longer n-gram.
-NGrams = npt.NDArray[Any]  # [nodes + 1]
+# context is a deeper node. A word's number is its unigram's node minus one. Natural logarithms;
+# NaN: not in the model, but on the way to a longer n-gram.
+NGrams = Records  # [nodes + 1]
 DTYPE = np.dtype([*tries.FIELDS, ("log_prob", "<f4"), ("back_off", "<f4")])
 
 
 @without_arrays
 def log_probability(ngrams: NGrams, word: int, context: Integers, length: int) -> Any:
-    """Natural log of the probability of a word, float64.
+    """Returns the natural log of a word's probability, float64.
 
     Args:
-        context: int32 [at least length], the words before, the nearest first.
+        context: int32 [at least length], the words before, the nearest one first.
         length: of the context; below the model's order.
     """
     node = word + 1
@@ -73,13 +72,13 @@ def log_probability(ngrams: NGrams, word: int, context: Integers, length: int) -
 
 
 def check(ngrams: NGrams, order: int) -> int:
-    """Checks everything in a model from a file that `log_probability` follows or adds up.
+    """Checks all values in a model from a file that `log_probability` follows or adds up.
 
     Returns:
         the number of words.
 
     Raises:
-        ValueError: it can't be a model of this order.
+        ValueError: the arrays aren't a model of this order.
     """
     words = int(ngrams["first_child"][1]) - 1 if len(ngrams) > 2 else 0
     tries.check(ngrams, words)
@@ -104,10 +103,13 @@ def check(ngrams: NGrams, order: int) -> int:
 
 
 def read_arpa(path: str) -> tuple[NGrams, int, list[str]]:
-    """A language model, its order, and its words by their numbers; <unk> is among them.
+    """Reads a language model.
+
+    Returns:
+        the model, its order, and its words in the order of their numbers, with <unk>.
 
     Raises:
-        UserError: the file can't be read, or isn't a whole ARPA file.
+        UserError: the file can't be read, or isn't a complete ARPA file.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -115,16 +117,16 @@ def read_arpa(path: str) -> tuple[NGrams, int, list[str]]:
     except OSError as error:
         raise UserError(f"The ARPA file {path} can't be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"The ARPA file {path} is not UTF-8 ({error}): save it so.") from None
+        raise UserError(f"The ARPA file {path} is not UTF-8 ({error}): save it in UTF-8.") from None
 
 
 class _ArpaReader:
-    """Reads one file; `line_number` is for messages."""
+    """Reads one ARPA file, line by line."""
 
     def __init__(self, path: str, lines: Iterator[str]) -> None:
         self._path = path
         self._lines = lines
-        self._line_number = 0
+        self._line_number = 0  # for messages
         self._words: dict[str, int] = {}
         self._log_probs, self._back_offs = array.array("f"), array.array("f")
 
@@ -138,7 +140,7 @@ class _ArpaReader:
         while not (line := self._next()):
             pass
         if line != "\\end\\":
-            self._refuse(r"has more n-grams than it counts, or no \end\ behind them")
+            self._refuse(r"has more n-grams than it counts, or no \end\ after them")
         ngrams, nodes = tries.build(np.concatenate(sequences), np.concatenate(lengths), DTYPE)
         ngrams["log_prob"] = np.nan
         ngrams["log_prob"][nodes] = np.frombuffer(self._log_probs, np.float32) * NATURAL
@@ -146,7 +148,7 @@ class _ArpaReader:
         return ngrams, len(counts), list(self._words)
 
     def _header(self) -> list[int]:
-        """Numbers of n-grams, order by order."""
+        """Reads the numbers of n-grams, order by order."""
         for line in self._lines:
             self._line_number += 1
             if line.strip() == "\\data\\":
@@ -165,43 +167,55 @@ class _ArpaReader:
             self._refuse(f"counts no n-grams, or some of more than {LARGEST_ORDER} words")
         return counts
 
-    def _section(self, order: int, count: int) -> npt.NDArray[np.int32]:
-        """N-grams of one order, read backwards: int32 [n-grams, order]."""
+    def _section(self, order: int, count: int) -> Integers:
+        """Reads the n-grams of one order, last word first: int32 [n-grams, order]."""
         while not (line := self._next()):
             pass
         if line != f"\\{order}-grams:":
             self._refuse(rf"says {line!r} where '\{order}-grams:' should be")
         numbers = array.array("i")
         for _ in range(count):
-            fields = self._next().split()
-            words = fields[1 : order + 1]
-            if len(words) != order or len(fields) > order + 2:
-                self._refuse(f"has {' '.join(fields)!r} among its {order}-grams")
-            try:
-                log_prob = float(fields[0])
-                back_off = float(fields[order + 1]) if len(fields) > order + 1 else 0.0
-                if order == 1:
-                    self._add_word(_same_unknown(words[0]))
-                numbers.extend([self._words[_same_unknown(word)] for word in reversed(words)])
-            except ValueError:
-                self._refuse(f"has {' '.join(fields)!r}, in which a number can't be read")
-            except KeyError as error:
-                self._refuse(f"has no unigram of {error.args[0]!r}")
-            if not (LOWEST <= log_prob <= 0 and LOWEST <= back_off <= LARGEST_BACK_OFF / NATURAL):
-                self._refuse(
-                    f"has {' '.join(fields)!r}, whose numbers are no logarithms of a probability "
-                    "and a back-off weight"
-                )
-            self._log_probs.append(log_prob)
-            self._back_offs.append(back_off)
-        if order == 1 and UNKNOWN not in self._words:
-            self._words[UNKNOWN] = len(self._words)
-            self._log_probs.append(NEVER / NATURAL)
-            self._back_offs.append(0.0)
-            numbers.append(self._words[UNKNOWN])
-        if order == 1 and not {BEGIN, END} <= self._words.keys():
-            self._refuse(f"has no {BEGIN} or no {END} among its unigrams")
+            numbers.extend(self._ngram(order))
+        if order == 1:
+            numbers.extend(self._unknown_word())
+            if not {BEGIN, END} <= self._words.keys():
+                self._refuse(f"has no {BEGIN} or no {END} among its unigrams")
         return np.frombuffer(numbers, np.int32).reshape(-1, order)
+
+    def _ngram(self, order: int) -> list[int]:
+        """Reads an n-gram: appends its numbers, and returns its words, the last one first."""
+        fields = self._next().split()
+        words = [_same_unknown(word) for word in fields[1 : order + 1]]
+        if len(words) != order or len(fields) > order + 2:
+            self._refuse(f"has {' '.join(fields)!r} among its {order}-grams")
+        try:
+            log_prob = float(fields[0])
+            back_off = float(fields[order + 1]) if len(fields) > order + 1 else 0.0
+        except ValueError:
+            self._refuse(f"has {' '.join(fields)!r}, in which a number can't be read")
+        if order == 1:
+            self._add_word(words[0])
+        try:
+            numbers = [self._words[word] for word in reversed(words)]
+        except KeyError as error:
+            self._refuse(f"has no unigram of {error.args[0]!r}")
+        if not (LOWEST <= log_prob <= 0 and LOWEST <= back_off <= LARGEST_BACK_OFF / NATURAL):
+            self._refuse(
+                f"has {' '.join(fields)!r}, whose numbers are no logarithms of a probability "
+                "and a back-off weight"
+            )
+        self._log_probs.append(log_prob)
+        self._back_offs.append(back_off)
+        return numbers
+
+    def _unknown_word(self) -> list[int]:
+        """Adds <unk> if the model has no such word; returns the numbers of added words."""
+        if UNKNOWN in self._words:
+            return []
+        self._add_word(UNKNOWN)
+        self._log_probs.append(NEVER / NATURAL)
+        self._back_offs.append(0.0)
+        return [self._words[UNKNOWN]]
 
     def _add_word(self, word: str) -> None:
         if word in self._words:
@@ -217,10 +231,10 @@ class _ArpaReader:
 
     def _refuse(self, what: str) -> NoReturn:
         raise UserError(
-            f"{self._path}, line {self._line_number}: the ARPA file {what}. Make it anew."
+            f"{self._path}, line {self._line_number}: the ARPA file {what}. Make it again."
         ) from None
 
 
 def _same_unknown(word: str) -> str:
-    """SRILM and others write <UNK>."""
+    """Returns the word, or UNKNOWN for the <UNK> of SRILM and others."""
     return UNKNOWN if word == "<UNK>" else word

@@ -6,7 +6,7 @@ python -m speech.decoding.precompile
 import numpy as np
 
 from speech.decoding import prefix_search
-from speech.decoding.alignment import letter_frames
+from speech.decoding.alignment import label_outputs
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     search = prefix_search.compacted(search, 1)
     nodes, _, _ = prefix_search.finish(search, words)
     prefix_search.labels_of(search, nodes[0])
-    letter_frames(np.log(probabilities), np.zeros(1, np.int64))
+    label_outputs(np.log(probabilities), np.zeros(1, np.int64))
 
 
 if __name__ == "__main__":

@@ -6,25 +6,25 @@ Large Vocabulary Continuous Speech Recognition using Bi-Directional Recurrent DN
 1408.2873).
 
 A prefix's probability is the sum over all its alignments, kept in two parts: those that end in the
-blank, and those that end in the prefix's last label. The language model's share is multiplied into
-both as soon as it is known. Probabilities are float64 and rescaled at every frame, so that nothing
-underflows, and no logarithm is taken on the way.
+blank, and those that end in the prefix's last label. The language model's factor is multiplied into
+both as soon as it is known. Probabilities are float64 and rescaled at every output of the network,
+so that nothing underflows without a logarithm.
 
-Prefixes are the nodes of a tree, of which the beam has the most probable ones. A prefix that falls
-out of the beam and comes back is the same node again, so no text is ever in the beam twice. One
-that falls out while a child of it stays is held as long: it isn't made longer, but what reaches the
-child through it still counts. A textbook's search loses that, some nats in an unsure utterance.
+Prefixes are the nodes of a tree, and the beam holds the most probable ones. A prefix that leaves
+the beam and comes back is the same node again, so no text is in the beam twice. A prefix that
+leaves while a child of it stays is held until the child leaves: it isn't extended, but alignments
+that reach the child through it still count. A textbook's search loses these, which is some nats in
+an unsure utterance.
 """
 
-# WHY not a library: ctc-beam-decoder 0.2.0 (C++) ranks a prefix's alignments with and without an
-# ending blank apart, as pyctcdecode does, and so misses texts that TensorFlow's operation finds; it
-# has neither language models of characters nor DeepSpeech's cutoffs. fast-ctc-decode takes no
-# language model. benchmarks/decode.py compares with others.
+# WHY not a library: ctc-beam-decoder 0.2.0 (C++) ranks a prefix's alignments with and without a
+# final blank separately, as pyctcdecode does, and so misses texts that TensorFlow's operation
+# finds; it has neither language models of characters nor DeepSpeech's cutoffs. fast-ctc-decode has
+# no language model. benchmarks/decode.py compares with others.
 
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from speech.decoding import tries
 from speech.decoding.compilation import compiled
@@ -32,18 +32,20 @@ from speech.decoding.ngrams import DTYPE as NGRAMS
 from speech.decoding.ngrams import NGrams, log_probability
 from speech.decoding.scorer import LETTERS
 from speech.decoding.tries import NONE, ROOT, Trie, find_child, without_arrays
+from speech.decoding.types import (
+    Bools,
+    Doubles,
+    Integers,
+    LongIntegers,
+    Probabilities,
+    Records,
+)
 
-Bools = npt.NDArray[np.bool_]
-Doubles = npt.NDArray[np.float64]
-Floats = npt.NDArray[np.float32]
-Integers = npt.NDArray[np.int32]
-Records = npt.NDArray[Any]
-
-# Where in `Search.counts` something stands.
+# Indices into `Search.counts`.
 NODES, HISTORIES, BEAM, HELD = 0, 1, 2, 3
 
-# Letters of a word, roughly. If a word paid for leaving the vocabulary once only, unsure utterances
-# would become a single unknown word, which saves the language model's cost of all the others.
+# Letters of a word, roughly. If an unknown word had a single penalty, an unsure utterance would
+# become one unknown word, which has no cost of the language model for further words.
 UNKNOWN_LETTERS = 6
 
 SMALLEST = np.float32(1e-37)  # a probability
@@ -55,15 +57,15 @@ NODE = np.dtype(
         ("label", "i4"),  # the last one
         ("first_child", "i4"),
         ("sibling", "i4"),
-        ("position", "i4"),  # in the beam or behind it, or NONE
-        # The present word's node in Words.letters; NONE: outside of it. A character that is a word
-        # ends where the trie knows it, as no character's labels begin with another's.
+        ("position", "i4"),  # in `Search.beam`, or NONE
+        # The current word's node in Words.letters; NONE: outside the vocabulary. A character that
+        # is a word ends at its node, as no character's labels begin with another's.
         ("letters", "i4"),
         ("history", "i4"),  # of the words before
-        ("factor", "f8"),  # the language model's share of the step from the parent
-        ("gain", "f8"),  # natural log of all its shares since the root
-        # Shares of what may come, NaN where they aren't known yet: of a space, and of a letter that
-        # leaves the vocabulary.
+        ("factor", "f8"),  # the language model's, of the step from the parent
+        ("gain", "f8"),  # natural log of the product of all factors since the root
+        # Factors of possible next steps, NaN until they are computed: of a space, and of a letter
+        # that leaves the vocabulary.
         ("space_factor", "f8"),
         ("strange_factor", "f8"),
     ],
@@ -73,48 +75,49 @@ NODE = np.dtype(
 HISTORY = np.dtype([("word", "i4"), ("earlier", "i4")])
 # Of the beam: probability of the alignments that end in the blank, and in the last label.
 PLACE = np.dtype([("node", "i4"), ("blank", "f8"), ("spoken", "f8")], align=True)
-# What may be the next beam: a place in the present one, as it is (NONE) or with a label more.
+# A candidate for the next beam: a place in the current one, unchanged (label NONE) or with one more
+# label.
 CANDIDATE = np.dtype([("place", "i4"), ("label", "i4"), ("blank", "f8"), ("spoken", "f8")])
 
-# Labels with which no character begins, first and last: in UTF-8 the further bytes of one.
+# First and last of the labels that begin no character: UTF-8's continuation bytes.
 CONTINUATION_BYTES = (0x80, 0xBF)
 NO_LABELS = (NONE, NONE)
 
 
 class Words(NamedTuple):
-    """What the search knows of words. All arrays are read-only."""
+    """The search's data about words. All arrays are read-only."""
 
     known: bool  # False: no word is scored, and nothing below counts
     letters: Trie  # words as sequences of labels, scorer.LETTERS
     ngrams: NGrams
     order: int
-    begin: int  # the n-grams' numbers of <s>, </s> and <unk>
+    begin: int  # numbers of <s>, </s> and <unk> in the n-grams
     end: int
     unknown: int
     space: int  # the label between words; NONE: every character is a word
-    # Labels from the first to the second only go on with a character; see CONTINUATION_BYTES.
+    # Labels from the first to the second begin no character; see CONTINUATION_BYTES.
     inner: tuple[int, int]
     alpha: float  # weight of the language model
-    beta: float  # nats that each word gains
-    # Nats that a word loses with the first letter that leaves the vocabulary, and with every
-    # UNKNOWN_LETTERS letters more.
+    beta: float  # bonus of each word, in nats
+    # Penalty in nats of the first letter that leaves the vocabulary, and of every UNKNOWN_LETTERS
+    # further letters.
     unknown_penalty: float
     largest_boost: float  # of a hot word, in nats
 
 
 class Search(NamedTuple):
-    """A search on its way."""
+    """The state of a search."""
 
-    counts: npt.NDArray[np.int64]  # of nodes, histories, prefixes in the beam, and also held ones
-    log_scale: Doubles  # [1], natural log of what the beam's probabilities were divided by
+    counts: LongIntegers  # of nodes; histories; prefixes in the beam; those and the held prefixes
+    log_scale: Doubles  # [1], natural log of the divisor of the beam's probabilities so far
     tree: Records  # [nodes], NODE
     histories: Records  # [nodes], HISTORY
-    # The beam, and behind it the prefixes that are held for their children: [2 beam width], PLACE.
+    # The beam, then the prefixes that are held for their children: [2 beam width], PLACE.
     beam: Records
 
 
 def begin(words: Words, width: int, nodes: int) -> Search:
-    """A search that has seen no frame, with room for `nodes` prefixes."""
+    """Returns a search before the first output, with room for `nodes` prefixes."""
     search = Search(
         np.array([1, 1, 1, 1], np.int64),
         np.zeros(1),
@@ -131,17 +134,17 @@ def begin(words: Words, width: int, nodes: int) -> Search:
 def advance(
     search: Search,
     words: Words,
-    probabilities: Floats,
+    probabilities: Probabilities,
     cutoff_prob: float,
     cutoff_top_n: int,
 ) -> None:
-    """Takes frames in.
+    """Advances a search by some outputs of the network.
 
     Args:
-        search: has room for frames times beam width more prefixes.
-        probabilities: float32 [frames, labels], the blank last.
-        cutoff_prob: of a frame's labels the most probable ones are tried that sum up to it,
-        cutoff_top_n: and no more than so many.
+        search: with room for outputs times beam width more prefixes; changed in place.
+        probabilities: float32 [outputs, classes], the blank last.
+        cutoff_prob: an output's most probable classes are tried until they sum up to it.
+        cutoff_top_n: maximum number of classes that are tried.
     """
     order = np.argsort(-probabilities[:, :-1], axis=1, kind="stable").astype(np.int32)
     _advance(search, words, probabilities, order[:, :cutoff_top_n], cutoff_prob)
@@ -149,12 +152,16 @@ def advance(
 
 @compiled()
 def _advance(
-    search: Search, words: Words, probabilities: Floats, order: Integers, cutoff_prob: float
+    search: Search, words: Words, probabilities: Probabilities, order: Integers, cutoff_prob: float
 ) -> None:
-    """Goes through the frames; order: labels, each frame's most probable one first."""
-    width, labels = len(search.beam) // 2, probabilities.shape[1] - 1
-    has_child = np.empty((2 * width, labels), np.bool_)
-    candidates = np.empty(width * (labels + 2), CANDIDATE)
+    """Advances the search output by output.
+
+    Args:
+        order: int32 [outputs, classes to try], each output's most probable class first.
+    """
+    width, characters = len(search.beam) // 2, probabilities.shape[1] - 1  # without the blank
+    has_child = np.empty((2 * width, characters), np.bool_)
+    candidates = np.empty(width * (characters + 2), CANDIDATE)
     total = np.empty(len(candidates))
     scratch = np.empty(len(candidates))
     chosen = np.empty(2 * width, np.int32)
@@ -162,10 +169,10 @@ def _advance(
     nodes = np.empty(2 * width, np.int32)
     context = np.empty(max(words.order - 1, 1), np.int32)
     for i in range(len(probabilities)):
-        frame = probabilities[i]
-        tried = order[i, : _tried(frame, order[i], cutoff_prob)]
-        count = _stay(search, frame, has_child, candidates, total)
-        count = _extend(search, words, frame, tried, has_child, context, candidates, total, count)
+        output = probabilities[i]
+        tried = order[i, : _tried(output, order[i], cutoff_prob)]
+        count = _stay(search, output, has_child, candidates, total)
+        count = _extend(search, words, output, tried, has_child, context, candidates, total, count)
         limit = _largest_but(total[:count], width, scratch)
         best = _choose_best(total[:count], limit, width, chosen)
         held = _hold_parents(search, candidates, chosen, best, taken)
@@ -173,17 +180,17 @@ def _advance(
 
 
 @without_arrays
-def _tried(frame: Floats, order: Integers, cutoff_prob: float) -> Any:
-    """How many labels of the order are to be tried; the blank counts, and is always tried."""
+def _tried(output: Probabilities, order: Integers, cutoff_prob: float) -> Any:
+    """Returns how many classes of the order to try; the blank counts, and is always tried."""
     if cutoff_prob == 1.0:
         return len(order)
-    total, blank = 0.0, frame[-1]
+    total, blank = 0.0, output[-1]
     for i in range(len(order)):
-        if blank >= frame[order[i]]:
+        if blank >= output[order[i]]:
             total, blank = total + blank, -1.0
             if total >= cutoff_prob:
                 return i
-        total += frame[order[i]]
+        total += output[order[i]]
         if total >= cutoff_prob:
             return i + 1
     return len(order)
@@ -191,22 +198,25 @@ def _tried(frame: Floats, order: Integers, cutoff_prob: float) -> Any:
 
 @without_arrays
 def _stay(
-    search: Search, frame: Floats, has_child: Bools, candidates: Records, total: Doubles
+    search: Search, output: Probabilities, has_child: Bools, candidates: Records, total: Doubles
 ) -> Any:
-    """The prefixes that stay, by a blank, a repeat, or as a child of another one."""
+    """Adds the prefixes of the beam as candidates; returns the number of candidates.
+
+    A prefix stays by a blank, by a repeat of its last label, or by its parent's extension.
+    """
     count = search.counts[HELD]
     has_child[:count] = False
     for i in range(count):
         here, node = search.beam[i], search.tree[search.beam[i].node]
-        # A blank is never impossible: if all else is, the beam is to stay as it is.
-        blank, spoken = (here.blank + here.spoken) * max(frame[-1], SMALLEST), 0.0
+        # A blank is never impossible: if everything else is, the beam stays as it is.
+        blank, spoken = (here.blank + here.spoken) * max(output[-1], SMALLEST), 0.0
         if here.node != ROOT:
             last = node.label
-            spoken = here.spoken * frame[last]
+            spoken = here.spoken * output[last]
             above = search.tree[node.parent].position
             if above >= 0:
                 has_child[above, last] = True
-                spoken += _source(search, above, last) * frame[last] * node.factor
+                spoken += _source(search, above, last) * output[last] * node.factor
         candidates[i].place, candidates[i].label = i, NONE
         candidates[i].blank, candidates[i].spoken = blank, spoken
         total[i] = blank + spoken
@@ -215,10 +225,10 @@ def _stay(
 
 @without_arrays
 def _source(search: Search, i: int, label: int) -> Any:
-    """The probability of the prefix at place i from which a label can be added."""
+    """Returns the probability of the alignments of the prefix at i that a label can extend."""
     here = search.beam[i]
     if search.tree[here.node].label == label:
-        return here.blank  # without a blank between it would be a repeat
+        return here.blank  # without a blank between, the label would be a repeat
     return here.blank + here.spoken
 
 
@@ -226,7 +236,7 @@ def _source(search: Search, i: int, label: int) -> Any:
 def _extend(
     search: Search,
     words: Words,
-    frame: Floats,
+    output: Probabilities,
     tried: Integers,
     has_child: Bools,
     context: Integers,
@@ -234,26 +244,26 @@ def _extend(
     total: Doubles,
     count: int,
 ) -> Any:
-    """Adds the prefixes of the beam with a label more, where they may be among the best."""
+    """Adds the beam's extensions that may be among the best; returns the number of candidates."""
     beam, threshold = search.counts[BEAM], 0.0
     if 2 * beam == len(search.beam):
-        # All of the beam may stay: what is less probable than each of it can't come in.
+        # The whole beam may stay: what is less probable than all of it can't enter.
         threshold = np.inf
         for i in range(beam):
             threshold = min(threshold, total[i])
-    # What a label may gain: only one that ends a word gains anything.
+    # The largest factor of a label: only a label that ends a word has one above 1.
     largest = np.exp(max(words.beta, 0.0) + words.largest_boost) if words.known else 1.0
     for i in range(beam):
         here = search.beam[i]
         node, blank, both = here.node, here.blank, here.blank + here.spoken
         last = search.tree[node].label
         for c in tried:
-            if both * frame[c] * largest <= threshold:
+            if both * output[c] * largest <= threshold:
                 break
             if has_child[i, c]:
                 continue
-            # Without a blank between it the last label again would be a repeat.
-            new = (blank if c == last else both) * frame[c]
+            # The last label again is a repeat unless a blank is between.
+            new = (blank if c == last else both) * output[c]
             ends_word = c == words.space or words.space == NONE
             if new * (largest if ends_word else 1.0) <= threshold:
                 continue
@@ -269,10 +279,10 @@ def _extend(
 
 @without_arrays
 def _largest_but(total: Doubles, width: int, scratch: Doubles) -> Any:
-    """The value that width - 1 of the candidates exceed or equal; 0, if there are fewer.
+    """Returns the candidates' total of rank `width`, the largest first; 0 if there are fewer.
 
     Hoare, "Algorithm 65: find" (Communications of the ACM 4, 1961). np.partition does the same, but
-    is compiled for as long as the rest of this module.
+    compiles for as long as the rest of this module.
     """
     low, high, rank = 0, len(total) - 1, width - 1
     if rank > high:
@@ -302,10 +312,11 @@ def _largest_but(total: Doubles, width: int, scratch: Doubles) -> Any:
 
 @without_arrays
 def _choose_best(total: Doubles, limit: float, width: int, chosen: Integers) -> Any:
-    """Puts the places of the most probable candidates into `chosen`; how many they are.
+    """Puts the most probable candidates' indices into `chosen`; returns their number.
 
     Args:
-        limit: all above it are chosen, and as many of those equal to it as have room.
+        limit: all candidates above it are chosen, and of those equal to it as many as there is room
+            for.
     """
     equal = width
     for i in range(len(total)):
@@ -314,7 +325,7 @@ def _choose_best(total: Doubles, limit: float, width: int, chosen: Integers) -> 
     for i in range(len(total)):
         if total[i] < limit or (total[i] == limit and equal == 0):
             continue
-        if best == width:  # there is no order among NaN
+        if best == width:  # NaN has no order
             break
         equal -= total[i] == limit
         chosen[best] = i
@@ -326,7 +337,7 @@ def _choose_best(total: Doubles, limit: float, width: int, chosen: Integers) -> 
 def _hold_parents(
     search: Search, candidates: Records, chosen: Integers, best: int, taken: Bools
 ) -> Any:
-    """Puts the chosen ones' parents behind them where they aren't chosen; how many all are."""
+    """Appends parents that aren't chosen themselves to `chosen`; returns the number of both."""
     taken[: search.counts[HELD]] = False
     for i in range(best):
         if candidates[chosen[i]].label == NONE:
@@ -356,7 +367,7 @@ def _renew(
     held: int,
     nodes: Integers,
 ) -> None:
-    """Makes the chosen candidates the beam, and those behind them the held ones."""
+    """Replaces the beam by the chosen candidates, and the held prefixes by those after them."""
     scale = 0.0
     for i in range(held):
         candidate = candidates[chosen[i]]
@@ -377,7 +388,7 @@ def _renew(
 
 @without_arrays
 def _child(search: Search, words: Words, node: int, label: int, context: Integers) -> Any:
-    """The prefix that is `label` longer, made if it isn't there."""
+    """Returns the prefix that is longer by `label`; makes it if it doesn't exist."""
     child = search.tree[node].first_child
     while child != NONE:
         if search.tree[child].label == label:
@@ -400,7 +411,7 @@ def _child(search: Search, words: Words, node: int, label: int, context: Integer
 
 @without_arrays
 def _follow_words(search: Search, words: Words, node: int) -> None:
-    """Sets the present word and the ones before, which are the parent's so far."""
+    """Updates a new node's current word and history, which are its parent's so far."""
     letters, label = search.tree[node].letters, search.tree[node].label
     if words.space == NONE:
         letters = _so_far(words, letters, label)
@@ -408,7 +419,7 @@ def _follow_words(search: Search, words: Words, node: int) -> None:
             return
         letters = find_child(words.letters, letters, label)
         if letters == NONE:
-            # It counts as a word at once; further labels of it are still outside.
+            # It counts as a word at once; its further labels are outside the vocabulary too.
             _begin_word(search, node, words.unknown)
             search.tree[node].letters = NONE
         elif words.letters[letters].word != NONE:
@@ -423,20 +434,22 @@ def _follow_words(search: Search, words: Words, node: int) -> None:
 
 @without_arrays
 def _so_far(words: Words, letters: int, label: int) -> Any:
-    """The node of a character, which is a word, that a label goes on with: ROOT if it begins one,
-    NONE if it goes on with one outside of the vocabulary."""
+    """Returns the node of the character that a label continues, where characters are words.
+
+    ROOT if the label begins a character; NONE if it continues one outside the vocabulary.
+    """
     return ROOT if letters == NONE and not _goes_on(words, label) else letters
 
 
 @without_arrays
 def _goes_on(words: Words, label: int) -> Any:
-    """Whether no character begins with a label."""
+    """Says whether a label continues a character and never begins one."""
     return words.inner[0] <= label <= words.inner[1]
 
 
 @without_arrays
 def _begin_word(search: Search, node: int, word: int) -> None:
-    """A word begins behind this prefix, and `word` lies before it."""
+    """Begins a new word after this prefix; `word` is the word before it."""
     history = search.counts[HISTORIES]
     search.counts[HISTORIES] += 1
     search.histories[history].word = word
@@ -446,7 +459,7 @@ def _begin_word(search: Search, node: int, word: int) -> None:
 
 @without_arrays
 def _known_word(words: Words, letters: int) -> Any:
-    """The language model's number of the word whose letters end in this node."""
+    """Returns the language model's number of the word whose letters end in this node."""
     if letters > ROOT and words.letters[letters].word != NONE:
         return words.letters[letters].word
     return words.unknown
@@ -454,7 +467,7 @@ def _known_word(words: Words, letters: int) -> Any:
 
 @without_arrays
 def _factor(search: Search, words: Words, node: int, label: int, context: Integers) -> Any:
-    """The language model's share, where words are known, when a prefix is followed by a label."""
+    """Returns the language model's factor for a label after a prefix; words are known."""
     here = search.tree[node]
     if words.space == NONE:
         return _character_factor(search, words, node, label, context)
@@ -471,9 +484,8 @@ def _factor(search: Search, words: Words, node: int, label: int, context: Intege
     if find_child(words.letters, here.letters, label) != NONE:
         return 1.0
     if np.isnan(here.strange_factor):
-        # What an unknown word costs is told as soon as it is one. Told at its end, it would keep
-        # the word from ending.
-        gain = _log_share(search, words, words.unknown, here.history, context)
+        # An unknown word costs as soon as it is one: a cost at its end would keep it from ending.
+        gain = _log_factor(search, words, words.unknown, here.history, context)
         here.strange_factor = np.exp(gain - words.unknown_penalty)
     return here.strange_factor
 
@@ -482,7 +494,7 @@ def _factor(search: Search, words: Words, node: int, label: int, context: Intege
 def _character_factor(
     search: Search, words: Words, node: int, label: int, context: Integers
 ) -> Any:
-    """`_factor` where each character is a word, and may have several labels."""
+    """Returns `_factor` where each character is a word, and may have several labels."""
     here = search.tree[node]
     letters = _so_far(words, here.letters, label)
     if letters == NONE:
@@ -495,18 +507,18 @@ def _character_factor(
 
 @without_arrays
 def _word_gain(search: Search, words: Words, letters: int, history: int, context: Integers) -> Any:
-    """Nats that a prefix gains when the word whose letters end in this node ends."""
+    """Returns the nats that a prefix gains at the end of the word with this node."""
     if letters == NONE and words.space != NONE:
-        return words.beta  # what else it costs was told with the letter that left the vocabulary
-    gain = words.beta + _log_share(search, words, _known_word(words, letters), history, context)
+        return words.beta  # the letter that left the vocabulary has the other costs
+    gain = words.beta + _log_factor(search, words, _known_word(words, letters), history, context)
     if letters == NONE or words.letters[letters].word == NONE:
         return gain - words.unknown_penalty
     return gain + words.letters[letters].boost
 
 
 @without_arrays
-def _log_share(search: Search, words: Words, word: int, history: int, context: Integers) -> Any:
-    """Natural log of a word's probability behind a history, weighted."""
+def _log_factor(search: Search, words: Words, word: int, history: int, context: Integers) -> Any:
+    """Returns the weighted natural log of a word's probability after a history."""
     length = 0
     while length < words.order - 1 and history != NONE:
         context[length] = search.histories[history].word
@@ -517,12 +529,12 @@ def _log_share(search: Search, words: Words, word: int, history: int, context: I
 
 @compiled()
 def finish(search: Search, words: Words) -> tuple[Integers, Doubles, Doubles]:
-    """What the beam would be if the utterance ended here; the search can go on after it.
+    """Returns the beam as if the utterance ended here; the search can go on.
 
     Returns:
         nodes: int32 [prefixes], without a space at their ends if words are scored.
-        scores: float64 [prefixes], natural log of the probability times the language model's share.
-        gains: float64 [prefixes], natural log of that share alone.
+        scores: float64 [prefixes], natural log of probability times the language model's factor.
+        gains: float64 [prefixes], natural log of that factor alone.
     """
     count = search.counts[BEAM]
     nodes, scores, gains = np.empty(count, np.int32), np.empty(count), np.empty(count)
@@ -543,32 +555,32 @@ def finish(search: Search, words: Words) -> tuple[Integers, Doubles, Doubles]:
 
 @without_arrays
 def _last_gain(search: Search, words: Words, node: int, context: Integers) -> Any:
-    """Nats of the present word and the sentence's end."""
+    """Returns the nats that a prefix gains at the end of its current word and the sentence."""
     letters, history = search.tree[node].letters, search.tree[node].history
     gain = 0.0
-    # A character outside of the vocabulary has been told of already.
+    # The factor of a character outside the vocabulary is part of the prefix's gain already.
     if letters != ROOT and not (letters == NONE and words.space == NONE):
         gain = _word_gain(search, words, letters, history, context)
-        # For a moment, as if a word began here.
+        # A temporary history, as if a word began here.
         new = search.counts[HISTORIES]
         search.histories[new].word = _known_word(words, letters)
         search.histories[new].earlier = history
         history = new
-    return gain + _log_share(search, words, words.end, history, context)
+    return gain + _log_factor(search, words, words.end, history, context)
 
 
 @compiled()
 def compacted(search: Search, more: int) -> Search:
-    """The same search in a tree of its own, without the prefixes that it can't come back to.
+    """Returns a copy of the search without prefixes that the beam doesn't need.
 
-    What stays are those in the beam, those that are held, and all that lead to them. Others are
-    made anew, and alike, if they are found again.
+    The copy has the prefixes in the beam, the held ones, and all that lead to them. Others are
+    computed again, with the same values, if the search finds them again.
 
     Args:
-        more: prefixes that there is room for, at least; as many again as stay, if these are more,
-            so that the work of copying them doesn't grow with a search's length.
+        more: room for new prefixes, at least; as much as the copy's prefixes take if that is more,
+            so that the work of copying doesn't grow with a search's length.
     """
-    # New numbers; of what is left out NONE. Parents have smaller ones than their children, as ever.
+    # New numbers; NONE: left out. Parents keep smaller numbers than their children.
     node_numbers = np.full(search.counts[NODES], NONE, np.int32)
     history_numbers = np.full(search.counts[HISTORIES], NONE, np.int32)
     for i in range(search.counts[HELD]):
@@ -589,7 +601,7 @@ def compacted(search: Search, more: int) -> Search:
 
 @without_arrays
 def _mark(search: Search, node: int, node_numbers: Integers, history_numbers: Integers) -> None:
-    """Marks a prefix, those before it, and their histories, by a 0."""
+    """Marks a prefix, its ancestors and their histories by a 0."""
     while node != NONE and node_numbers[node] == NONE:
         node_numbers[node] = 0
         history = search.tree[node].history
@@ -601,7 +613,7 @@ def _mark(search: Search, node: int, node_numbers: Integers, history_numbers: In
 
 @without_arrays
 def _number(marks: Integers) -> Any:
-    """Numbers what is marked, in its order; how many they are."""
+    """Numbers the marked entries in their order; returns how many there are."""
     count = 0
     for i in range(len(marks)):
         if marks[i] != NONE:
@@ -612,7 +624,7 @@ def _number(marks: Integers) -> Any:
 
 @without_arrays
 def _copy(search: Search, new: Search, node_numbers: Integers, history_numbers: Integers) -> None:
-    """Writes what has a number into another tree, and its numbers into the other beam."""
+    """Copies numbered prefixes and histories to another search, and numbers its beam."""
     for old in range(len(history_numbers)):
         if history_numbers[old] != NONE:
             history, earlier = new.histories[history_numbers[old]], search.histories[old].earlier
@@ -628,7 +640,7 @@ def _copy(search: Search, new: Search, node_numbers: Integers, history_numbers: 
         node.first_child, node.sibling = NONE, NONE
         if node.parent != NONE:
             node.parent = node_numbers[node.parent]
-            # In front of the older ones, as when it was made.
+            # Before the older children, as when it was made.
             node.sibling = new.tree[node.parent].first_child
             new.tree[node.parent].first_child = number
     for i in range(new.counts[HELD]):
@@ -637,7 +649,7 @@ def _copy(search: Search, new: Search, node_numbers: Integers, history_numbers: 
 
 @compiled()
 def labels_of(search: Search, node: int) -> Integers:
-    """The labels of a prefix, int32 [labels]."""
+    """Returns the labels of a prefix, int32 [labels]."""
     length, each = 0, node
     while each != ROOT:
         each = search.tree[each].parent
@@ -650,7 +662,7 @@ def labels_of(search: Search, node: int) -> Integers:
 
 
 def no_words() -> Words:
-    """Words for a search without a language model."""
+    """Returns the data of a search without a language model."""
     nothing = np.zeros((1, 1), np.int32), np.ones(1, np.int64)
     letters, _ = tries.build(*nothing, LETTERS)
     ngrams, _ = tries.build(*nothing, NGRAMS)
@@ -672,6 +684,6 @@ def no_words() -> Words:
 
 
 def read_only(array: Records) -> Records:
-    """The same array, as a file's is: what is compiled is compiled for such ones."""
+    """Returns the array as read-only, like a file's, for which the search is compiled."""
     array.flags.writeable = False
     return array

@@ -1,11 +1,12 @@
-"""The scorer file: a language model, its vocabulary, alphabet and weights, ready for the decoder.
+"""Reads and writes scorer files: a language model with its vocabulary, alphabet and weights.
 
-One file, so that nothing can be mixed up. It is read into memory whole, and its arrays are used as
-they lie there. It isn't mapped: a file that is overwritten in place would kill those that map it.
+One file, so that its parts can't be mixed up. It is read into memory as a whole, and its arrays are
+used in place. It isn't memory-mapped: overwriting a mapped file would kill the processes that map
+it.
 
     16 bytes    MAGIC
     48 bytes    version and length of the JSON, two little-endian int64; alpha and beta, two
-                float64; the CRC-32C of all after these 64 bytes, a uint32; 8 bytes that are 0;
+                float64; the CRC-32C of all after these 64 bytes, a uint32; 8 zero bytes;
                 the CRC-32C of the 60 bytes so far, a uint32, 0 in older files
     JSON        the alphabet, the order, and the lengths of the arrays
     arrays      the words' letters and the n-grams, see LETTERS and ngrams.DTYPE
@@ -18,6 +19,7 @@ import shutil
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,18 +36,18 @@ VERSION = 1
 HEADER = struct.Struct("<qqddI8xI")
 CHECKSUM = struct.Struct("<I")
 
-# Nats that a word may gain at once. What is more probable by such a factor hides all else.
+# Largest bonus of a word, in nats. Its factor hides every other one.
 LARGEST_GAIN = 100
 
-# Arrays begin at multiples of it, as memory wants them.
+# Arrays begin at multiples of it, as is fast in memory.
 ALIGNMENT = 64
 
-# The words' trie; word: the n-grams' number of it, or NONE where none ends; boost: nats that a hot
-# word gains, which isn't of the file.
+# The words' trie; word: its number in the n-grams, or NONE where no word ends; boost: a hot word's
+# bonus in nats, 0 in the file.
 LETTERS = np.dtype([*tries.FIELDS, ("word", "<i4"), ("boost", "<f4")])
 
 SPACE = " "
-# What a language model of characters calls the space, as ARPA files separate words by spaces.
+# The space in a language model of characters, since ARPA files separate words by spaces.
 SPACE_WORD = "<space>"
 
 
@@ -56,7 +58,7 @@ class Scorer:
     path: str
     alphabet: Alphabet
     alpha: float  # weight of the language model's natural-log probability
-    beta: float  # nats that each word gains
+    beta: float  # bonus of each word, in nats
     characters: bool  # each character is a word
     order: int
     ngrams: NGrams
@@ -80,13 +82,14 @@ def write_scorer(
     beta: float,
     characters: bool,
 ) -> None:
-    """Packs an ARPA file (plain text), the vocabulary, alphabet and weights; whole or not at all.
+    """Packs a language model, its vocabulary, alphabet and weights into a file, atomically.
 
     Args:
-        words: the vocabulary; of a language model of characters, the characters.
+        arpa_path: of the language model, as plain text.
+        words: the vocabulary; the characters of a language model of characters.
 
     Raises:
-        UserError: the ARPA file can't be read, a word can't be written with the alphabet, an
+        UserError: the ARPA file can't be read, a word has characters outside the alphabet, an
             alphabet for words has no space, or the file can't be written.
     """
     if not characters and SPACE not in alphabet.characters:
@@ -122,19 +125,19 @@ def write_scorer(
 
 
 def _head(length: int, alpha: float, beta: float, checksum: int) -> bytes:
-    """Returns all in front of the JSON; checksum: of all after it."""
+    """Returns the bytes before the JSON; checksum: of all bytes after them."""
     head = (MAGIC + HEADER.pack(VERSION, length, alpha, beta, checksum, 0))[: -CHECKSUM.size]
     return head + CHECKSUM.pack(storage.crc32c(head))
 
 
 @contextlib.contextmanager
 def _replacing(path: str) -> Iterator[str]:
-    """Gives a path to write to, which gets its name when it is whole; else nothing changes.
+    """Yields a temporary path that replaces `path` at the end; after an error nothing changes.
 
-    A program that has the old file open keeps it.
+    A program that has the old file open can read on.
 
     Raises:
-        UserError: it can't be written.
+        UserError: the file can't be written.
     """
     storage.refuse_device(path)
     partial = storage.partial_path(path)
@@ -146,12 +149,12 @@ def _replacing(path: str) -> Iterator[str]:
     except OSError as error:
         raise UserError(f"The scorer {path} can't be written: {error.strerror}.") from None
     finally:
-        with contextlib.suppress(OSError):  # gone, if the file is whole
+        with contextlib.suppress(OSError):  # gone, if it has replaced `path`
             os.remove(partial)
 
 
 def _letters(words: Sequence[str], alphabet: Alphabet, number_of: dict[str, int]) -> Trie:
-    """The trie of the words' labels."""
+    """Returns the trie of the words' labels."""
     labels = tries.padded([alphabet.encode(word) for word in words])
     letters, nodes = tries.build(*labels, LETTERS)
     letters["word"] = NONE
@@ -166,48 +169,29 @@ def read_scorer(path: str) -> Scorer:
     """Reads a scorer file into memory.
 
     Raises:
-        UserError: there is none, it isn't one, it is cut off, or of a newer version.
+        UserError: it doesn't exist, is no scorer, is cut off, or has a newer version.
     """
     if not path:
         raise UserError("The scorer's path is empty: name a file that build_lm.py made.")
     if storage.in_bucket(path):
         raise UserError(
-            f"The scorer {path} lies in a bucket, and is read from a disk: copy it to this machine."
+            f"The scorer {path} is in a bucket, but scorers are read from a disk: copy it to this "
+            "machine."
         )
+    head, start, rest = _read_file(path)
     try:
-        with open(path, "rb") as file:
-            start = file.read(len(MAGIC) + HEADER.size)
-            if not start.startswith(MAGIC):
-                raise UserError(
-                    f"{path} is no scorer: make one with build_lm.py. (One of Mozilla's has "
-                    "another format; build_lm.py --input_arpa packs its language model.)"
-                )
-            if len(start) < len(MAGIC) + HEADER.size:
-                raise _cut_off(path)
-            version, length, alpha, beta, checksum, own = HEADER.unpack(start[len(MAGIC) :])
-            if version != VERSION:
-                raise UserError(
-                    f"The scorer {path} is of version {version}, and version {VERSION} is the one "
-                    "that can be read here: make it anew with build_lm.py, or update this program."
-                )
-            rest = file.read()
-    except OSError as error:
-        raise UserError(f"The scorer {path} can't be read: {error.strerror}.") from None
-    if len(rest) < length:
-        raise _cut_off(path)
-    try:
-        if own and own != storage.crc32c(start[: -CHECKSUM.size]):  # 0: an older file
-            raise ValueError("the checksum of its head is another")
-        if not _are_weights(alpha, beta):
-            raise ValueError(f"its alpha is {alpha}, its beta {beta}")
+        if head.own_checksum and head.own_checksum != storage.crc32c(start[: -CHECKSUM.size]):
+            raise ValueError("the checksum of its head is wrong")
+        if not _are_weights(head.alpha, head.beta):
+            raise ValueError(f"its alpha is {head.alpha}, its beta {head.beta}")
         content = typed_json.read(
-            _Content, typed_json.parse_object(rest[: max(0, length)]), "its JSON"
+            _Content, typed_json.parse_object(rest[: max(0, head.json_length)]), "its JSON"
         )
-        (letters_at, model_at), end = _places(content.nodes, len(start) + length)
+        (letters_at, model_at), end = _places(content.nodes, len(start) + head.json_length)
         if len(start) + len(rest) < end:
             raise _cut_off(path)
-        if storage.crc32c(memoryview(rest)[: end - len(start)]) != checksum:
-            raise ValueError("its checksum is another")
+        if storage.crc32c(memoryview(rest)[: end - len(start)]) != head.checksum:
+            raise ValueError("its checksum is wrong")
         letters = np.frombuffer(rest, LETTERS, content.nodes[0], letters_at - len(start))
         model = np.frombuffer(rest, ngrams.DTYPE, content.nodes[1], model_at - len(start))
         _check(content, letters, model)
@@ -219,8 +203,8 @@ def read_scorer(path: str) -> Scorer:
     return Scorer(
         path,
         content.alphabet,
-        alpha,
-        beta,
+        head.alpha,
+        head.beta,
         content.characters,
         content.order,
         model,
@@ -229,6 +213,43 @@ def read_scorer(path: str) -> Scorer:
         content.unknown,
         letters,
     )
+
+
+class _Head(NamedTuple):
+    """The numbers before a scorer's JSON, HEADER."""
+
+    version: int
+    json_length: int
+    alpha: float
+    beta: float
+    checksum: int  # of all after the head
+    own_checksum: int  # of the head; 0: an older file, without
+
+
+def _read_file(path: str) -> tuple[_Head, bytes, bytes]:
+    """Reads a scorer file: its head's numbers, its head, and the rest."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(len(MAGIC) + HEADER.size)
+            if not start.startswith(MAGIC):
+                raise UserError(
+                    f"{path} is no scorer: make one with build_lm.py. (One of Mozilla's has "
+                    "another format; build_lm.py --input_arpa packs its language model.)"
+                )
+            if len(start) < len(MAGIC) + HEADER.size:
+                raise _cut_off(path)
+            head = _Head(*HEADER.unpack(start[len(MAGIC) :]))
+            if head.version != VERSION:
+                raise UserError(
+                    f"The scorer {path} has version {head.version}, and only version {VERSION} can "
+                    "be read here: make it again with build_lm.py, or update this program."
+                )
+            rest = file.read()
+    except OSError as error:
+        raise UserError(f"The scorer {path} can't be read: {error.strerror}.") from None
+    if len(rest) < head.json_length:
+        raise _cut_off(path)
+    return head, start, rest
 
 
 @dataclass(frozen=True)
@@ -245,10 +266,10 @@ class _Content:
 
 
 def _check(content: _Content, letters: Trie, model: NGrams) -> None:
-    """Checks what the compiled search follows without a look at where it leads.
+    """Checks the values that the compiled search uses without checks of its own.
 
     Raises:
-        ValueError: something leads out of the arrays, or can't be computed with.
+        ValueError: an index is out of its array, or a number is out of range.
     """
     if not content.characters and SPACE not in content.alphabet.characters:
         raise ValueError("its alphabet has no space")
@@ -270,7 +291,7 @@ def _check(content: _Content, letters: Trie, model: NGrams) -> None:
 
 
 def _places(lengths: Sequence[int], position: int) -> tuple[list[int], int]:
-    """Where the letters and the n-grams begin, and where the file ends."""
+    """Returns the positions where the letters and the n-grams begin, and where the file ends."""
     places = []
     for dtype, length in zip((LETTERS, ngrams.DTYPE), lengths, strict=True):
         position += -position % ALIGNMENT
@@ -280,11 +301,18 @@ def _places(lengths: Sequence[int], position: int) -> tuple[list[int], int]:
 
 
 def _cut_off(path: str) -> UserError:
-    return UserError(f"The scorer {path} is cut off: copy it again, or make it anew.")
+    return UserError(f"The scorer {path} is cut off: copy it again, or make it again.")
 
 
 def check_alphabet(scorer: Scorer, alphabet: Alphabet, model: str) -> None:
-    """Raises UserError if a model's alphabet isn't the scorer's; model: its directory."""
+    """Checks that a model's alphabet is the scorer's.
+
+    Args:
+        model: its directory, for messages.
+
+    Raises:
+        UserError: it is another one.
+    """
     if scorer.alphabet == alphabet:
         return
     ours, theirs = set(alphabet.characters), set(scorer.alphabet.characters)
@@ -302,11 +330,27 @@ def check_alphabet(scorer: Scorer, alphabet: Alphabet, model: str) -> None:
     )
 
 
-def write_weights(path: str, alpha: float, beta: float) -> None:
-    """Replaces a scorer file, or the one that a link leads to, by one with other weights.
+def read_matching_scorer(path: str | None, alphabet: Alphabet, model: str) -> Scorer | None:
+    """Reads the scorer of a model's alphabet; None without a path.
+
+    Args:
+        model: its directory, for messages.
 
     Raises:
-        UserError: it isn't a scorer, or can't be written.
+        UserError: the scorer can't be read, or is of another alphabet.
+    """
+    if not path:
+        return None
+    scorer = read_scorer(path)
+    check_alphabet(scorer, alphabet, model)
+    return scorer
+
+
+def write_weights(path: str, alpha: float, beta: float) -> None:
+    """Replaces a scorer file, or the target of a link, by one with other weights.
+
+    Raises:
+        UserError: it is no scorer, or can't be written.
     """
     check_weights(alpha, beta)
     read_scorer(path)
@@ -321,7 +365,11 @@ def write_weights(path: str, alpha: float, beta: float) -> None:
 
 
 def check_weights(alpha: float, beta: float) -> None:
-    """Raises UserError if these can't be a scorer's weights."""
+    """Checks a scorer's weights.
+
+    Raises:
+        UserError: they are out of range.
+    """
     if not _are_weights(alpha, beta):
         raise UserError(
             f"alpha is {alpha} and beta {beta}: give an alpha from 0 to {LARGEST_GAIN}, and a beta "

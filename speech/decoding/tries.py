@@ -1,54 +1,55 @@
 """Tries in flat arrays: a vocabulary's letters, a language model's n-grams.
 
-A trie's nodes are numbered level by level, the root first, and each one's children lie side by side
-in the order of their labels. So it is one array of records, which can be used from a file as it
-is, and a child is found by bisection. The record behind the last node only ends its children.
+A trie's nodes are numbered level by level, the root first, and a node's children are adjacent, in
+the order of their labels. So a trie is one array of records, which can be used as it is in a file,
+and a child is found by bisection. The record after the last node only ends that node's children.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from speech.decoding.compilation import compiled
-
-Integers = npt.NDArray[np.int32]
+from speech.decoding.types import Integers, LongIntegers, Records
 
 # Structured array [nodes + 1]. The children of node i are first_child[i] to first_child[i + 1] - 1;
-# label is the last one of a node's sequence. Users of a trie have more fields.
-Trie = npt.NDArray[Any]
+# label is the last label of a node's sequence. Users of a trie add fields.
+Trie = Records
 FIELDS = [("first_child", "<i4"), ("label", "<i4")]
 
-# No such node, or label.
+# A node or label that doesn't exist.
 NONE = -1
 
 ROOT = 0
 
-# Records that are checked at a time: they stay in the processor's cache.
+# Records that are checked at a time; so many stay in the processor's cache.
 PIECE = 1 << 16
 
-# Compiles what allocates no arrays, on which the GIL is not held. numba needn't count references to
-# arrays there (_nrt), which would take longer than the work: every call counts each array's.
+# Compiles functions that allocate no arrays. numba needn't count references to arrays in them
+# (_nrt): counting each argument's at every call would take longer than the work.
 without_arrays = compiled(_nrt=False)
 
 
 def build(
-    sequences: Integers, lengths: npt.NDArray[np.int64], dtype: npt.DTypeLike
+    sequences: Integers, lengths: LongIntegers, dtype: npt.DTypeLike
 ) -> tuple[Trie, Integers]:
-    """The trie of some sequences, and which node each of them ends in: int32 [sequences].
+    """Builds the trie of some sequences.
 
     Args:
-        sequences: int32 [sequences, longest], labels from 0 on; what lies behind a sequence's end
-            doesn't matter.
-        lengths: [sequences].
-        dtype: of the nodes, FIELDS among its fields; the others are 0 at first.
+        sequences: int32 [sequences, longest], labels from 0 on; values after a sequence's end are
+            ignored.
+        lengths: int64 [sequences].
+        dtype: of the nodes, with FIELDS; its other fields are set to 0.
+
+    Returns:
+        the trie, and the node in which each sequence ends: int32 [sequences].
     """
     count, longest = sequences.shape
     filled = np.where(np.arange(longest) < lengths[:, None], sequences, NONE)
     order = np.lexsort(filled.T[::-1]) if longest else np.arange(count)
     filled, lengths = filled[order], lengths[order]  # [sequences, longest], [sequences]
-    fresh = np.zeros(count, bool)  # [sequences]: begins otherwise than the one before
+    fresh = np.zeros(count, bool)  # [sequences]: differs so far from the one before
     fresh[:1] = True
     parent = np.zeros(count, np.int32)  # [sequences], the node of the labels so far
     end = np.zeros(count, np.int32)  # [sequences]
@@ -56,7 +57,7 @@ def build(
     for depth in range(longest):
         fresh[1:] |= filled[1:, depth] != filled[:-1, depth]
         there = lengths > depth  # [sequences]
-        # The first of those with the same labels so far makes the node.
+        # The first of the sequences with the same labels so far makes the node.
         starts = there & fresh  # [sequences]
         node = (nodes - 1 + np.cumsum(starts)).astype(np.int32)  # [sequences]
         labels.append(filled[starts, depth])
@@ -75,8 +76,8 @@ def build(
     return trie, back
 
 
-def padded(sequences: Sequence[Sequence[int]]) -> tuple[Integers, npt.NDArray[np.int64]]:
-    """Sequences as `build` takes them: int32 [sequences, longest] and lengths [sequences]."""
+def padded(sequences: Sequence[Sequence[int]]) -> tuple[Integers, LongIntegers]:
+    """Returns sequences as `build` takes them: int32 [sequences, longest], lengths [sequences]."""
     lengths = np.array([len(each) for each in sequences], np.int64)
     labels = np.zeros((len(lengths), lengths.max(initial=0)), np.int32)
     for row, each in zip(labels, sequences, strict=True):
@@ -84,8 +85,8 @@ def padded(sequences: Sequence[Sequence[int]]) -> tuple[Integers, npt.NDArray[np
     return labels, lengths
 
 
-def sequences_of(trie: Trie, nodes: Integers) -> tuple[Integers, npt.NDArray[np.int64]]:
-    """What leads to each of some nodes, as `build` takes it."""
+def sequences_of(trie: Trie, nodes: Integers) -> tuple[Integers, LongIntegers]:
+    """Returns the labels from the root to each of some nodes, as `build` takes them."""
     parents = np.repeat(np.arange(len(trie) - 1), np.diff(trie["first_child"]))
     parents = np.concatenate(([ROOT], parents)).astype(np.int32)  # [nodes of the trie]
     columns, node = [], nodes
@@ -94,20 +95,20 @@ def sequences_of(trie: Trie, nodes: Integers) -> tuple[Integers, npt.NDArray[np.
         node = parents[node]
     backwards = np.stack([*columns, np.full(len(nodes), NONE, np.int32)], axis=1)
     lengths = (backwards != NONE).sum(axis=1)  # [sequences]
-    # Each begins where its own last label is: shifted to the front, and turned.
+    # Each one is reversed, and moved to the front of its row.
     places = np.maximum(lengths[:, None] - 1 - np.arange(backwards.shape[1]), 0)
     return np.take_along_axis(backwards, places, axis=1).astype(np.int32), lengths
 
 
 def check(trie: Trie, labels: int) -> None:
-    """Checks everything in a trie from a file that `find_child` and `sequences_of` follow.
+    """Checks all values in a trie from a file that `find_child` and `sequences_of` follow.
 
     Args:
-        labels: upper limit of the nodes' labels, which are below it.
+        labels: number of labels; all labels are below it.
 
     Raises:
-        ValueError: a place lies outside, children don't lie after their parent in its order, or a
-            label can't be one.
+        ValueError: an index is out of range, children aren't after their parents in their order, or
+            a label is out of range.
     """
     last = len(trie) - 1  # the record after the last node
     if last < 1 or trie["first_child"][ROOT] != 1 or trie["first_child"][last] != last:
@@ -117,7 +118,7 @@ def check(trie: Trie, labels: int) -> None:
         first_child = np.ascontiguousarray(piece["first_child"])
         numbers = np.arange(start, start + len(piece) - 1, dtype=np.int32)
         if (first_child[:-1] <= numbers).any() or (first_child[1:] < first_child[:-1]).any():
-            raise ValueError("a trie's children don't lie after their parents")
+            raise ValueError("a trie's children aren't after their parents")
         label = np.ascontiguousarray(piece["label"][1 if start == ROOT else 0 : -1])
         if label.min(initial=0) < 0 or label.max(initial=0) >= labels:
             raise ValueError(f"a trie has labels that are not below {labels}")
@@ -125,7 +126,7 @@ def check(trie: Trie, labels: int) -> None:
 
 @without_arrays
 def find_child(trie: Trie, node: int, label: int) -> int:
-    """The child of `node` by `label`, or NONE."""
+    """Returns the child of `node` by `label`, or NONE."""
     low, high = trie[node].first_child, trie[node + 1].first_child
     while low < high:
         middle = (low + high) >> 1

@@ -1,8 +1,8 @@
-"""How far an error rate may be from the truth, and whether one system beats another: bootstrap.
+"""Bootstrap intervals of an error rate, and the significance of a difference of two systems.
 
-A test set is one draw of utterances. Drawing as many again from it, with replacement, shows what
-other draws might have given: each sample's rate is the sum of its utterances' errors over the sum
-of their lengths. Utterances, and not words, are drawn, since errors come in runs.
+A test set is one draw of utterances. Drawing as many from it again, with replacement, shows the
+rates of other possible draws: each sample's rate is the sum of its utterances' errors over the sum
+of their lengths. Utterances are drawn, not words, since neighbouring words' errors are correlated.
 
 For utterances i with errors e_i and lengths n_i, and samples b = 1 ... B of indices i_b,
 
@@ -16,8 +16,8 @@ and for two systems' errors e and f on the same utterances, with the same i_b fo
 which is 1 less the source's probability of improvement; it is one-sided.
 
 Source: Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance
-evaluation", ICASSP 2004. Utterances count as independent; those of one speaker are not quite, so
-that a set of few speakers has wider intervals in truth (Liu and Peng, arXiv 1912.09508).
+evaluation", ICASSP 2004. Utterances count as independent. Those of one speaker aren't quite, so the
+true intervals of a set of few speakers are wider (Liu and Peng, arXiv 1912.09508).
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,9 +28,9 @@ import numpy.typing as npt
 
 SAMPLES = 1000
 CONFIDENCE = 0.95
-SEED = 0  # the same utterances give the same interval, today and tomorrow
+SEED = 0  # fixed: the same utterances always give the same interval
 
-# Indices drawn at once: 8 MB of them. It doesn't change what is drawn.
+# Indices drawn at once, 8 MB; the drawn values don't depend on it.
 MOST_DRAWN = 1 << 20
 
 Counts = npt.NDArray[np.int64]  # [utterances] or [samples]
@@ -39,7 +39,7 @@ Rates = npt.NDArray[np.float64]  # [samples]
 
 @dataclass(frozen=True)
 class Difference:
-    """What a second system's error rate has more than the first's, on the same utterances."""
+    """A second system's error rate minus the first's, on the same utterances."""
 
     rate: float  # below 0: the second is better
     low: float  # of the 95 % interval
@@ -50,7 +50,7 @@ class Difference:
 def error_interval(
     errors: Sequence[int], lengths: Sequence[int], samples: int = SAMPLES
 ) -> tuple[float, float]:
-    """The 95 % interval of an error rate.
+    """Returns the 95 % interval of an error rate.
 
     Args:
         errors: of each utterance, in words or characters.
@@ -69,7 +69,7 @@ def error_interval(
 def paired_difference(
     errors: Sequence[int], others: Sequence[int], lengths: Sequence[int], samples: int = SAMPLES
 ) -> Difference:
-    """Whether a second system's error rate differs from the first's.
+    """Returns the difference of two systems' error rates, with its interval and p-value.
 
     Args:
         errors: the first system's, of each utterance.
@@ -88,14 +88,14 @@ def paired_difference(
 
 
 def _sums(columns: Counts, samples: int) -> Counts:
-    """Sums over the utterances of each sample; [kinds, utterances] -> [kinds, samples]."""
+    """Sums over the utterances of each sample: [kinds, utterances] -> [kinds, samples]."""
     return np.concatenate(
         [columns[:, indices].sum(axis=2) for indices in _draws(columns.shape[1], samples)], axis=1
     )
 
 
 def _draws(utterances: int, samples: int) -> Iterator[Counts]:
-    """Indices of utterances, [samples, utterances], in as many parts as memory asks for."""
+    """Yields indices of utterances, [samples, utterances], in parts that fit into memory."""
     generator = np.random.default_rng(SEED)
     at_once = max(1, MOST_DRAWN // utterances)
     for start in range(0, samples, at_once):
@@ -104,7 +104,7 @@ def _draws(utterances: int, samples: int) -> Iterator[Counts]:
 
 
 def _rates(errors: Counts, lengths: Counts) -> Rates:
-    """Errors per length; of nothing 0 without errors and 1 with some, as `report.Errors.rate`."""
+    """Returns errors per length; of length 0 as `error_rates.Errors.rate`."""
     return np.where(lengths > 0, errors / np.maximum(lengths, 1), errors > 0)
 
 

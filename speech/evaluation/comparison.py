@@ -1,40 +1,41 @@
-"""Two evaluations of one test set: is one better than the other, and where?"""
+"""Compares two evaluations of one test set: their rates, and the utterances that changed."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from speech.evaluation.bootstrap import Difference, paired_difference
-from speech.evaluation.results import Errors, Result
+from speech.evaluation.error_rates import Errors
+from speech.evaluation.results import Result
 from utils import UserError
 
 
 @dataclass(frozen=True)
 class Change:
-    """An utterance as both evaluations recognised it."""
+    """An utterance's results in both evaluations."""
 
     before: Result
     after: Result
 
     @property
     def words(self) -> int:
-        """Errors in words that came; below 0: that went."""
+        """Additional errors in words; below 0: fewer errors."""
         return self.after.words.total - self.before.words.total
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What changed from another evaluation to this one."""
+    """The differences from another evaluation to this one."""
 
-    other: str  # where the other lies
+    other: str  # path of the other one
     wer_before: float
     cer_before: float
     wer: Difference
     cer: Difference
-    # Only what changed; first what changed by the most errors in words, then in characters.
+    # Only changed utterances; the largest difference of errors in words first, then in characters.
     changes: list[Change]
 
     def line(self) -> str:
-        """For the terminal."""
+        """Formats the comparison for the terminal."""
         return (
             f"Against {self.other}: WER {points(self.wer.rate)} points (95%: "
             f"{points(self.wer.low)} to {points(self.wer.high)}, {format_p(self.wer.p_value)}), "
@@ -44,23 +45,24 @@ class Comparison:
 
 
 def points(rate: float) -> str:
-    """A difference of rates in percentage points, with its sign."""
+    """Formats a difference of rates in percentage points, with its sign."""
     return f"{100 * rate:+.2f}"
 
 
 def format_p(p_value: float) -> str:
+    """Formats a p-value: p = 0.012, or p < 0.001."""
     return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
 
 
 def compare_runs(results: Sequence[Result], others: Sequence[Result], other: str) -> Comparison:
-    """This evaluation's results against another's.
+    """Compares this evaluation's results with another's.
 
     Args:
         others: of the same utterances, in any order.
-        other: where they come from, for messages and the report.
+        other: path of the other evaluation, for messages and the report.
 
     Raises:
-        UserError: the utterances or their references aren't the same.
+        UserError: the utterances or their references differ.
     """
     known = {result.utterance_id: result for result in others}
     changes = [Change(_same(result, known, other), result) for result in results]
@@ -83,7 +85,7 @@ def compare_runs(results: Sequence[Result], others: Sequence[Result], other: str
 
 
 def _same(result: Result, known: dict[str, Result], other: str) -> Result:
-    """The other evaluation's result of the same utterance."""
+    """Returns the other evaluation's result of the same utterance."""
     found = known.get(result.utterance_id)
     if found is None:
         raise UserError(

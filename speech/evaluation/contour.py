@@ -1,4 +1,4 @@
-"""A search for alpha and beta as a picture: the error rate over the plane of both."""
+"""Draws a search for alpha and beta: the error rate over the plane of both."""
 
 import io
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from speech.evaluation.tuning import Trial, best_of
+from speech.evaluation.trials import Trial, best_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,18 +17,18 @@ CONTOUR_FILE = "contour.png"
 
 Values = npt.NDArray[np.float64]
 
-# Bands of the error rate. The worst trials are many times further from the best than those between
-# which one wants to choose, so all that is worse than this quantile has one colour.
+# Bands of the error rate. The worst trials are many times further from the best than those worth
+# choosing among, so all rates above this quantile have one colour.
 BANDS = 12
 WORST_SHOWN = 0.75
 
 
 def draw(trials: Sequence[Trial], metric: str) -> bytes:
-    """The picture as a PNG of 1000 x 800 pixels.
+    """Returns the picture as a PNG of 1000 x 800 pixels.
 
     Args:
-        trials: at least one; the first has the weights from before.
-        metric: what the rates are, wer or cer.
+        trials: at least one; the first has the weights before the search.
+        metric: wer or cer.
     """
     file = io.BytesIO()
     figure(trials, metric).savefig(file, format="png")
@@ -36,8 +36,8 @@ def draw(trials: Sequence[Trial], metric: str) -> bytes:
 
 
 def figure(trials: Sequence[Trial], metric: str) -> "Figure":
-    """What `draw` draws."""
-    # Without pyplot, which keeps figures and a backend for the whole process.
+    """Returns the figure that `draw` draws."""
+    # Not pyplot, which keeps figures and a backend for the whole process.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -67,7 +67,7 @@ def figure(trials: Sequence[Trial], metric: str) -> "Figure":
 
 
 def _fill(axes: "Axes", trials: Sequence[Trial], metric: str) -> None:
-    """The trials as dots, and between them the rate as bands of colour."""
+    """Draws the trials as dots, and the rate between them as bands of colour."""
     alphas = np.array([trial.weights.alpha for trial in trials])  # [trials]
     betas = np.array([trial.weights.beta for trial in trials])  # [trials]
     rates = 100 * np.array([trial.rate for trial in trials])  # [trials]
@@ -80,7 +80,7 @@ def _fill(axes: "Axes", trials: Sequence[Trial], metric: str) -> None:
         filled = axes.tricontourf(alphas, betas, rates, levels=levels, extend="max", **shared)
     else:
         filled = axes.scatter(alphas, betas, c=rates, **shared)
-    # White with a rim is seen on every colour.
+    # White with a dark rim is visible on every colour.
     axes.plot(
         *(alphas, betas, "o"),
         markersize=3.5,
@@ -95,6 +95,6 @@ def _fill(axes: "Axes", trials: Sequence[Trial], metric: str) -> None:
 
 
 def _spans_an_area(alphas: Values, betas: Values) -> bool:
-    """Whether there is anything between the trials to be filled."""
+    """Says whether the trials span an area, not just a line."""
     points = np.stack([alphas, betas], axis=1)  # [trials, 2]
     return bool(np.linalg.matrix_rank(points - points.mean(axis=0), tol=1e-6) == 2)

@@ -1,4 +1,4 @@
-"""Where a recogniser errs: which words and letters, at which lengths, with whom."""
+"""Analyses errors: confused words and letters, error rates by length and by speaker, examples."""
 
 import math
 from collections import Counter, defaultdict
@@ -9,15 +9,10 @@ from typing import Literal
 
 import jiwer
 
-from speech.evaluation.results import (
-    Errors,
-    Result,
-    character_errors,
-    interval_of,
-    word_count_cosine,
-)
+from speech.evaluation.error_rates import Errors, character_errors, rate_interval
+from speech.evaluation.results import Result
 
-# Words of the reference, to and with the number; the last group has what is longer.
+# Largest number of words in each group of references; the last group has longer ones.
 LENGTHS = (0, 5, 10, 15, 20, 30, 40)
 
 # Between the parts of LibriSpeech's ids: SPEAKER-CHAPTER-NNNN.
@@ -36,10 +31,10 @@ class Edit:
 
 
 def align_words(reference: str, hypothesis: str) -> list[Edit]:
-    """The edits of a smallest set of them, as many of each kind as `report.word_errors` counts.
+    """Aligns words with the fewest edits, as many of each kind as `word_errors` counts.
 
-    Where several words in a row differ and some are left out or put in, these are the ones that
-    leave the most alike to be substituted: "ice cream" -> "icecream" loses "ice".
+    Where several neighbouring words differ and some are deleted or inserted, the choice leaves the
+    most similar words to be substituted: "ice cream" -> "icecream" deletes "ice".
     """
     edits: list[Edit] = []
     for equal, group in groupby(_edits(jiwer.process_words(reference, hypothesis)), _is_equal):
@@ -49,9 +44,7 @@ def align_words(reference: str, hypothesis: str) -> list[Edit]:
 
 
 def align_characters(reference: str, hypothesis: str) -> list[Edit]:
-    """Likewise in characters, the spaces between words included, but of several equally small
-    sets of edits jiwer's.
-    """
+    """Aligns characters, spaces included, with the fewest edits; of several choices jiwer's."""
     return _edits(jiwer.process_characters(reference, hypothesis))
 
 
@@ -65,8 +58,8 @@ def _edits(output: jiwer.WordOutput | jiwer.CharacterOutput) -> list[Edit]:
     for chunk in output.alignments[0]:
         left = references[chunk.ref_start_idx : chunk.ref_end_idx]
         right = hypotheses[chunk.hyp_start_idx : chunk.hyp_end_idx]
-        # An inserted chunk has nothing on the left, a deleted one nothing on the right; all others
-        # are of one length.
+        # An inserted chunk is empty on the left, a deleted one on the right; other chunks have the
+        # same length on both sides.
         edits += [_edit(*pair) for pair in zip_longest(left, right, fillvalue="")]
     return edits
 
@@ -80,10 +73,10 @@ def _edit(reference: str, hypothesis: str) -> Edit:
 
 
 def _paired_by_letters(run: list[Edit]) -> list[Edit]:
-    """A run of errors, its words paired anew with the fewest errors in letters.
+    """Pairs the words of a run of errors again, with the fewest errors in letters.
 
-    A smallest set of edits leaves out words of a run or puts some in, never both; so the longer
-    side's surplus words are chosen, and no kind's number changes.
+    A smallest set of edits deletes words of a run or inserts some, never both. So only the longer
+    side's surplus words are chosen, and the number of each kind stays.
     """
     references = [edit.reference for edit in run if edit.reference]
     hypotheses = [edit.hypothesis for edit in run if edit.hypothesis]
@@ -92,8 +85,8 @@ def _paired_by_letters(run: list[Edit]) -> list[Edit]:
     surplus = len(long) - len(short)
     if not surplus or not short:
         return run
-    # costs[k]: letters in error of the best pairing of short[:i] with long[: i + k], which leaves k
-    # words over; left_over[i][k]: whether it leaves long[i + k - 1].
+    # costs[k]: wrong letters of the best pairing of short[:i] with long[: i + k], which has k
+    # surplus words; left_over[i][k]: whether long[i + k - 1] is one of them.
     costs = [float(sum(map(len, long[:k]))) for k in range(surplus + 1)]
     left_over = [[k > 0 for k in range(surplus + 1)]]
     for i, word in enumerate(short):
@@ -120,7 +113,7 @@ def _paired_by_letters(run: list[Edit]) -> list[Edit]:
 
 @dataclass(frozen=True)
 class Confusion:
-    """What was said and what was recognised instead, and how often."""
+    """A spoken word or letter, what was recognised instead, and how often."""
 
     reference: str  # empty: insertions
     hypothesis: str  # empty: deletions
@@ -129,7 +122,7 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Confusions:
-    """The most frequent first; equals by their letters."""
+    """Confusions of each kind, the most frequent first; equally frequent ones by their letters."""
 
     substitutions: tuple[Confusion, ...]
     deletions: tuple[Confusion, ...]
@@ -137,11 +130,12 @@ class Confusions:
 
 
 def confused_words(results: Iterable[Result]) -> Confusions:
+    """Counts confused words."""
     return _confusions(align_words(result.reference, result.hypothesis) for result in results)
 
 
 def confused_letters(results: Iterable[Result]) -> Confusions:
-    """A space counts as a letter: words that are run together have lost one."""
+    """Counts confused letters; a space is a letter, which joined words have lost."""
     return _confusions(align_characters(result.reference, result.hypothesis) for result in results)
 
 
@@ -163,7 +157,7 @@ def _confusions(alignments: Iterable[list[Edit]]) -> Confusions:
 
 @dataclass(frozen=True)
 class Group:
-    """Some utterances of a set."""
+    """Error rates of a part of a set."""
 
     name: str
     utterances: int
@@ -172,7 +166,7 @@ class Group:
 
 
 def by_length(results: Iterable[Result]) -> list[Group]:
-    """By the number of words in the reference, rising; lengths that don't occur are left out."""
+    """Groups results by the number of words in the reference, ascending; without empty groups."""
     groups: dict[int, list[Result]] = defaultdict(list)
     for result in results:
         groups[sum(result.words.length > last for last in LENGTHS)].append(result)
@@ -187,9 +181,9 @@ def _length_name(number: int) -> str:
 
 
 def by_speaker(results: Sequence[Result]) -> list[Group]:
-    """By the speaker, the part of an id before its first dash, highest word error rate first.
+    """Groups results by speaker, the part of an id before its first dash, highest WER first.
 
-    Empty if an id has no dash, or a slash before it, which begins a path: then the ids don't tell.
+    Empty if an id has no dash, or a slash before it: then ids don't name speakers.
     """
     groups: dict[str, list[Result]] = defaultdict(list)
     for result in results:
@@ -203,19 +197,13 @@ def by_speaker(results: Sequence[Result]) -> list[Group]:
 
 def _group(name: str, results: Sequence[Result]) -> Group:
     words = [result.words for result in results]
-    interval = interval_of(words) if len(words) > 1 else None
+    interval = rate_interval(words) if len(words) > 1 else None
     return Group(name, len(words), sum(words, Errors()), interval)
-
-
-def cosine_of_set(results: Sequence[Result]) -> float:
-    """`word_count_cosine` of all references together and all hypotheses together."""
-    references = " ".join(result.reference for result in results)
-    return word_count_cosine(references, " ".join(result.hypothesis for result in results))
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Utterances to look at; none is in two of the lists."""
+    """Example utterances; none is in two of the lists."""
 
     best: list[Result]
     median: list[Result]
@@ -223,17 +211,17 @@ class Examples:
 
 
 def examples(results: Iterable[Result], most: int) -> Examples:
-    """Up to `most` utterances of each kind, a third of the set at most.
+    """Chooses up to `most` utterances of each kind, at most a third of the set.
 
-    They are ordered by word error rate, then character error rate; of equals the longer is the
-    better at the good end: many words without an error say more than one.
+    They are ordered by word error rate, then character error rate. Of equally good ones the longer
+    is better: many words without an error are stronger evidence than one.
     """
     ordered = sorted(results, key=_badness)
     each = min(most, -(-len(ordered) // 3))
     worst = ordered[max(len(ordered) - each, 0) :][::-1]
     rest = ordered[: len(ordered) - len(worst)]
     best, middle = rest[:each], rest[each:]
-    # The set's own middle, unless the best or the worst have it already.
+    # The middle of the set, except where it is among the best or the worst.
     start = min(max((len(ordered) - each) // 2 - len(best), 0), max(len(middle) - each, 0))
     return Examples(best, middle[start : start + each], worst)
 

@@ -1,27 +1,37 @@
-"""What a network makes of every utterance of a set, batch by batch."""
+"""Computes a checkpoint's outputs for sets of utterances."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+from absl import logging
 
 from speech.engines.engine import Predictor
+from speech.evaluation.network_output import NetworkOutput
 from speech.features.normalisation import Statistics
 from speech.input_pipeline.batching import Batching
-from speech.input_pipeline.evaluation_input import evaluation_input_fn
-from speech.shards.shard_set import ShardSet
+from speech.input_pipeline.evaluation_input import FILLING, evaluation_input_fn
+from speech.networks.config import ModelConfig, check_same_front_end
+from speech.shards.shard_set import ShardSet, find_shards
 from utils import UserError
 
 
-@dataclass(frozen=True)
-class Recognition:
-    """An utterance and its network's output."""
+def find_set(pattern: str, config: ModelConfig, model_dir: str) -> ShardSet:
+    """Finds the shards of a set that a model can recognise; warns of skipped utterances.
 
-    utterance_id: str
-    reference: str
-    log_probs: npt.NDArray[np.float32]  # [outputs, labels], natural logarithms
-    loss: float | None  # CTC, in nats; None: more labels than outputs can hold
+    Raises:
+        UserError: there are none, or their front end or alphabet isn't the model's.
+    """
+    shards = find_shards(pattern)
+    settings = shards.index.settings
+    check_same_front_end(config, settings.front_end, settings.alphabet, pattern, model_dir)
+    if shards.index.skipped:
+        logging.warning(
+            "%d of the set's %d utterances were skipped in preparation; the rates below "
+            "exclude them.",
+            len(shards.index.skipped),
+            shards.index.corpus_utterances,
+        )
+    return shards
 
 
 def recognise(
@@ -31,38 +41,47 @@ def recognise(
     batching: Batching,
     references: Sequence[tuple[str, str]],
     statistics: Statistics | None = None,
-) -> Iterator[list[Recognition]]:
-    """Every utterance of a set in the corpus's order, in batches.
+) -> Iterator[list[NetworkOutput]]:
+    """Computes the output for every utterance of a set, batch by batch, in the corpus's order.
 
     Args:
-        references: ids and transcripts of the set, `dataset.transcripts`.
+        references: (id, transcript) of the set's utterances, `parsing.transcripts`.
         statistics: the model's, if it has any.
 
     Raises:
-        UserError: the network's output for an utterance isn't finite.
+        UserError: an output has NaN.
+        AssertionError: an utterance is missing, or came twice.
     """
-    remaining = iter(references)
     batches = engine.predict(evaluation_input_fn(shards, batching, True, statistics), checkpoint)
+    times = np.zeros(len(references), np.int64)  # [utterances], how often each one came
     for batch in batches:
+        # An utterance's number goes through the network with its features, since strings can't.
+        numbers = batch["utterance_number"]  # [batch]
         columns = (batch["log_probs"], batch["output_length"], batch["ctc_loss"], batch["aligned"])
-        # A TPU's last batch is filled up: zip ends with the references. These come last, so that
-        # none is taken that has no row.
-        rows = zip(zip(*columns, strict=True), remaining, strict=False)
-        recognitions = [
-            Recognition(*reference, log_probs[:length], float(loss) if aligned else None)
-            for (log_probs, length, loss, aligned), reference in rows
-        ]
-        for each in recognitions:
+        outputs = []
+        for number, log_probs, length, loss, aligned in zip(numbers, *columns, strict=True):
+            if number != FILLING:
+                utterance_id, reference = references[number]
+                outputs.append(
+                    NetworkOutput(
+                        utterance_id,
+                        reference,
+                        log_probs[:length],
+                        float(loss) if aligned else None,
+                    )
+                )
+        for each in outputs:
             _check_finite(each, shards)
-        yield recognitions
-    assert next(remaining, None) is None, "an utterance was lost on the way"
+        np.add.at(times, numbers[numbers != FILLING], 1)
+        yield outputs
+    assert (times == 1).all(), "an utterance is missing in the network's outputs, or came twice"
 
 
-def _check_finite(recognition: Recognition, shards: ShardSet) -> None:
-    if np.isnan(recognition.log_probs).any():
+def _check_finite(output: NetworkOutput, shards: ShardSet) -> None:
+    if np.isnan(output.log_probs).any():
         raise UserError(
-            f"The network's output for the utterance {recognition.utterance_id} of "
-            f"{shards.pattern} is no number. Prepare the shards without it if its features are "
-            "broken (training names such utterances too); if all utterances are so, the network "
-            "has diverged: take an earlier checkpoint."
+            f"The network's output for the utterance {output.utterance_id} of {shards.pattern} has "
+            "NaN. If only some utterances have it, their features are broken: prepare the shards "
+            "without them (training names such utterances too). If all have it, the network has "
+            "diverged: use an earlier checkpoint."
         )

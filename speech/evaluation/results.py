@@ -1,22 +1,24 @@
-"""Word and character error rates, and the files that report them.
+"""Results of an evaluation, and the files that keep them.
 
-Rates are taken over the whole set: all errors divided by all words of the references. A mean of the
-utterances' own rates would count a short utterance's errors more than a long one's.
+Rates are of the whole set: all errors divided by all words of the references. The mean of the
+utterances' rates would weight an error in a short utterance more than one in a long utterance.
 """
 
 import csv
 import dataclasses
 import io
 import json
-import math
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import jiwer
-
-from speech.evaluation.bootstrap import error_interval
+from speech.evaluation.error_rates import (
+    Errors,
+    character_errors,
+    rate_interval,
+    word_count_cosine,
+    word_errors,
+)
 from speech.system import storage
 from utils import UserError
 
@@ -27,71 +29,8 @@ Setting = str | int | float | bool | None
 
 
 @dataclass(frozen=True)
-class Errors:
-    """The smallest edit from references to hypotheses, counted in words or characters."""
-
-    substitutions: int = 0
-    deletions: int = 0
-    insertions: int = 0
-    length: int = 0  # words or characters of the references
-
-    @property
-    def total(self) -> int:
-        return self.substitutions + self.deletions + self.insertions
-
-    @property
-    def rate(self) -> float:
-        """Errors per word or character of the references.
-
-        Against references without any word the rate would be infinite; it is then 0 without
-        errors and 1 with some, so that it stays a number that can be written and compared.
-        """
-        if self.length:
-            return self.total / self.length
-        return float(self.total > 0)
-
-    def __add__(self, other: "Errors") -> "Errors":
-        return Errors(
-            self.substitutions + other.substitutions,
-            self.deletions + other.deletions,
-            self.insertions + other.insertions,
-            self.length + other.length,
-        )
-
-
-def word_errors(reference: str, hypothesis: str) -> Errors:
-    """Errors in words, which are separated by spaces."""
-    return _errors(jiwer.process_words(reference, hypothesis))
-
-
-def character_errors(reference: str, hypothesis: str) -> Errors:
-    """Errors in characters, the spaces between words included."""
-    return _errors(jiwer.process_characters(reference, hypothesis))
-
-
-def _errors(output: jiwer.WordOutput | jiwer.CharacterOutput) -> Errors:
-    length = output.hits + output.substitutions + output.deletions
-    return Errors(output.substitutions, output.deletions, output.insertions, length)
-
-
-def word_count_cosine(reference: str, hypothesis: str) -> float:
-    """Cosine of the angle between two texts' word counts: 1 for the same words, 0 for none shared.
-
-    It knows nothing of the words' order and lets frequent words hide rare ones, so that it is no
-    accuracy: "no he said yes" and "yes he said no" have 1. Two empty texts have 1, an empty one
-    and another 0.
-    """
-    counts, others = Counter(reference.split()), Counter(hypothesis.split())
-    if not counts or not others:
-        return float(counts == others)
-    product = sum(count * others[word] for word, count in counts.items())
-    squares = [sum(count * count for count in each.values()) for each in (counts, others)]
-    return product / math.sqrt(math.prod(squares))
-
-
-@dataclass(frozen=True)
 class Result:
-    """One utterance, recognised."""
+    """An utterance's hypothesis and its errors."""
 
     utterance_id: str
     reference: str
@@ -102,6 +41,7 @@ class Result:
 
 
 def compare(utterance_id: str, reference: str, hypothesis: str, loss: float | None) -> Result:
+    """Counts the errors of a hypothesis; loss: as in `Result`."""
     return Result(
         utterance_id,
         reference,
@@ -114,7 +54,7 @@ def compare(utterance_id: str, reference: str, hypothesis: str, loss: float | No
 
 @dataclass(frozen=True)
 class Summary:
-    """A test set, recognised; the fields are the keys of summary.json."""
+    """Rates and counts of a test set; the fields are the keys of summary.json."""
 
     wer: float
     cer: float
@@ -126,21 +66,23 @@ class Summary:
     insertions: int
     greedy_wer: float  # of the best path, without a beam
     greedy_cer: float
-    real_time_factor: float  # seconds of work per second of audio
+    real_time_factor: float  # seconds of computing per second of audio
     checkpoint_step: int
     # 95 % by bootstrap over utterances, (low, high); see speech/evaluation/bootstrap.py.
     wer_interval: tuple[float, float]
     cer_interval: tuple[float, float]
-    word_count_cosine: float  # mean over utterances; see the function of this name
-    decoder: Mapping[str, Setting] = field(default_factory=dict)  # its settings, by their names
+    word_count_cosine: float  # mean of the utterances; see error_rates.py
+    decoder: Mapping[str, Setting] = field(default_factory=dict)  # name -> value
 
     def line(self) -> str:
+        """Formats the rates for the terminal."""
         return (
             f"WER {self.wer:.2%} CER {self.cer:.2%} loss {self.loss:.2f} "
             f"({self.utterances} utterances, {self.words} words)"
         )
 
     def interval_line(self) -> str:
+        """Formats the intervals for the terminal."""
         return (
             f"95% intervals: WER {format_interval(self.wer_interval)}, "
             f"CER {format_interval(self.cer_interval)}"
@@ -148,6 +90,7 @@ class Summary:
 
 
 def format_interval(interval: tuple[float, float]) -> str:
+    """Formats an interval of rates: 1.00% to 2.00%."""
     low, high = interval
     return f"{low:.2%} to {high:.2%}"
 
@@ -160,13 +103,14 @@ def summarise(
     checkpoint_step: int,
     decoder: Mapping[str, Setting] | None = None,
 ) -> Summary:
-    """Sums up.
+    """Sums up the results of a test set.
 
     Args:
         results: of the beam search.
-        greedy: of the same utterances' best paths.
+        greedy: of the same utterances by the best path.
         seconds: spent on recognition.
-        decoder: the beam search's settings, for whoever reads the report.
+        audio_seconds: length of the test set; 0: unknown.
+        decoder: the beam search's settings, for the report.
     """
     words, characters = _totals(results)
     greedy_words, greedy_characters = _totals(greedy)
@@ -184,8 +128,8 @@ def summarise(
         greedy_cer=greedy_characters.rate,
         real_time_factor=seconds / audio_seconds if audio_seconds else 0.0,
         checkpoint_step=checkpoint_step,
-        wer_interval=interval_of([result.words for result in results]),
-        cer_interval=interval_of([result.characters for result in results]),
+        wer_interval=rate_interval([result.words for result in results]),
+        cer_interval=rate_interval([result.characters for result in results]),
         word_count_cosine=sum(
             word_count_cosine(result.reference, result.hypothesis) for result in results
         )
@@ -194,13 +138,8 @@ def summarise(
     )
 
 
-def interval_of(utterances: Sequence[Errors]) -> tuple[float, float]:
-    """The 95 % interval of the rate of some utterances together."""
-    return error_interval([each.total for each in utterances], [each.length for each in utterances])
-
-
 def _totals(results: Sequence[Result]) -> tuple[Errors, Errors]:
-    """Errors in words and in characters."""
+    """Returns the errors in words and in characters."""
     return (
         sum((result.words for result in results), Errors()),
         sum((result.characters for result in results), Errors()),
@@ -208,7 +147,11 @@ def _totals(results: Sequence[Result]) -> tuple[Errors, Errors]:
 
 
 def write(folder: str, summary: Summary, results: Sequence[Result]) -> None:
-    """Writes summary.json and utterances.csv into `folder`, worst utterances first."""
+    """Writes summary.json and utterances.csv, the worst utterances first, into `folder`.
+
+    Raises:
+        UserError: a file can't be written.
+    """
     storage.write_text(
         storage.join(folder, SUMMARY_FILE), json.dumps(dataclasses.asdict(summary), indent=1) + "\n"
     )
@@ -237,10 +180,10 @@ def _table(results: Sequence[Result]) -> str:
 
 
 def read_results(path: str) -> list[Result]:
-    """The results that `write` wrote, worst utterance first.
+    """Reads the results that `write` wrote, in the table's order.
 
     Args:
-        path: of the report's folder or of its summary.json, which need not be this version's.
+        path: of the report's folder or of its summary.json; an older version's will do.
 
     Raises:
         UserError: there is no report, or its table is damaged.
@@ -249,20 +192,24 @@ def read_results(path: str) -> list[Result]:
     table = storage.join(folder, UTTERANCES_FILE)
     if not storage.exists(table):
         raise UserError(
-            f"{path} is no report: {table} isn't there. Name the --report_dir of an evaluation."
+            f"{path} is no report: {table} doesn't exist. Name the --report_dir of an evaluation."
         )
     rows = csv.DictReader(io.StringIO(storage.read_text(table), newline=""))
     try:
         return [_read_row(row) for row in rows]
     except (ValueError, csv.Error) as error:
         raise UserError(
-            f"{table}, line {rows.line_num}, is no row of a report's table: {error}. Evaluate "
-            "again to write it anew."
+            f"{table}, line {rows.line_num}, is no row of a report's table: {error}. Run the "
+            "evaluation again to replace the table."
         ) from None
 
 
 def _read_row(row: dict[str, str | None]) -> Result:
-    """Raises ValueError if a field is missing or no number."""
+    """Reads a row.
+
+    Raises:
+        ValueError: a field is missing or no number.
+    """
     known = []
     for name in ("utterance_id", "reference", "hypothesis", "loss"):
         text = row.get(name)

@@ -1,29 +1,31 @@
-"""The search for a scorer's alpha and beta: the fewest errors on a development set.
+"""Tunes a scorer's alpha and beta: the fewest errors on a development set.
 
-The network's output for the set is computed once. A trial is a pair of weights; it decodes the
-whole set with them, so that every trial is told apart by the same words. Which pair is tried next
-follows from all before it: a tree-structured Parzen estimator (Bergstra et al., "Algorithms for
-Hyper-Parameter Optimization", NIPS 2011), Optuna's, over both weights together, since a heavier
-language model wants more for each word. Flags and ranges are those of Mozilla DeepSpeech's
+The network's output for the set is computed once. A trial decodes the whole set with a pair of
+weights, so all trials are compared on the same words. The next pair follows from all trials before
+it: a tree-structured Parzen estimator (Bergstra et al., "Algorithms for Hyper-Parameter
+Optimization", NIPS 2011), Optuna's, over both weights together, since a heavier language model
+needs a larger bonus for each word. Flags and ranges are those of Mozilla DeepSpeech's
 lm_optimizer.py.
 """
 
-import csv
-import io
+import contextlib
+import signal
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import optuna
 
+import constants
 from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings
-from speech.decoding.scorer import Scorer
-from speech.evaluation import results
-from speech.evaluation.results import Errors
+from speech.decoding.scorer import LARGEST_GAIN, Scorer, write_weights
+from speech.evaluation import contour, error_rates, trials
+from speech.evaluation.bootstrap import paired_difference
+from speech.evaluation.network_output import NetworkOutput
+from speech.evaluation.results import format_interval
+from speech.evaluation.trials import TRIALS_FILE, Trial, Weights, best_of, format_trial
+from speech.system import command_line, storage
 from utils import UserError
-
-if TYPE_CHECKING:  # it brings TensorFlow, which decoding can do without
-    from speech.evaluation.recognition import Recognition
 
 WER = "wer"
 CER = "cer"
@@ -31,32 +33,19 @@ METRICS = (WER, CER)
 
 
 @dataclass(frozen=True)
-class Weights:
-    """A scorer's."""
+class SearchSettings:
+    """Settings of the search for weights."""
 
-    alpha: float  # weight of the language model's natural-log probability
-    beta: float  # nats that each word gains
+    trials: int  # at most
+    alpha_max: float  # the search's range is 0 to this, also of beta
+    beta_max: float
+    early_stopping: int  # trials without a better one after which the search ends
+    random_seed: int
 
-
-@dataclass(frozen=True)
-class Trial:
-    """What a pair of weights makes of the development set."""
-
-    weights: Weights
-    utterances: tuple[Errors, ...]  # in the corpus's order
-
-    @property
-    def errors(self) -> int:
-        return sum(each.total for each in self.utterances)
-
-    @property
-    def rate(self) -> float:
-        return sum(self.utterances, Errors()).rate
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % of the rate."""
-        return results.interval_of(self.utterances)
+    def __post_init__(self) -> None:
+        for flag, value in (("lm_alpha_max", self.alpha_max), ("lm_beta_max", self.beta_max)):
+            if not 0 < value <= LARGEST_GAIN:
+                raise UserError(f"--{flag}={value}: give a number above 0, up to {LARGEST_GAIN}.")
 
 
 class Objective:
@@ -64,62 +53,116 @@ class Objective:
 
     def __init__(
         self,
-        recognitions: "Sequence[Recognition]",
+        outputs: Sequence[NetworkOutput],
         scorer: Scorer,
         settings: BeamSettings,
         metric: str,
     ) -> None:
         """
         Args:
-            recognitions: the network's output for the set.
+            outputs: the network's, for the set.
             settings: of the beam search; its alpha and beta don't count.
             metric: of METRICS.
 
         Raises:
-            UserError: there is nothing to count errors against.
+            UserError: all references are empty.
         """
-        if not any(each.reference for each in recognitions):
+        if not any(each.reference for each in outputs):
             raise UserError("The development data have no words: give --dev_data with transcripts.")
-        self._recognitions = recognitions
+        self.metric = metric
+        self._outputs = outputs
         self._scorer = scorer
         self._settings = settings
-        self._errors = results.word_errors if metric == WER else results.character_errors
-        lengths = [len(each.log_probs) for each in recognitions]
-        # The longest first, so that no core is left with a long one when the others are done.
+        self._errors = error_rates.word_errors if metric == WER else error_rates.character_errors
+        lengths = [len(each.log_probs) for each in outputs]
+        # The longest first: otherwise one core may decode a long one while the others are idle.
         self._order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
 
     def trial(self, weights: Weights) -> Trial:
+        """Decodes the set with a pair of weights and counts the errors."""
         settings = replace(self._settings, alpha=weights.alpha, beta=weights.beta)
         decoder = BeamSearchDecoder(self._scorer.alphabet, settings, self._scorer)
-        texts = decoder.decode_batch(self._recognitions[i].log_probs for i in self._order)
+        texts = decoder.decode_batch(self._outputs[i].log_probs for i in self._order)
         text_of = dict(zip(self._order, texts, strict=True))
-        errors = [
-            self._errors(each.reference, text_of[i]) for i, each in enumerate(self._recognitions)
-        ]
+        errors = [self._errors(each.reference, text_of[i]) for i, each in enumerate(self._outputs)]
         return Trial(weights, tuple(errors))
 
 
-@dataclass(frozen=True)
-class SearchSettings:
-    """How weights are searched."""
+def tune(
+    objective: Objective, scorer: Scorer, settings: SearchSettings, output_dir: str, write: bool
+) -> None:
+    """Searches for the best weights, writes its files, and prints the old and the new weights.
 
-    trials: int  # at most
-    alpha_max: float  # tried from 0 on, like beta
-    beta_max: float
-    patience: int  # trials without a better one after which the search ends
-    random_seed: int
+    Args:
+        output_dir: folder of the trials' table and picture; empty: they aren't written.
+        write: put the best weights into the scorer's file.
+
+    Raises:
+        UserError: a file can't be written.
+        KeyboardInterrupt: Ctrl-C or SIGTERM ended the search; its files are written, but the
+            scorer isn't.
+    """
+    made: list[Trial] = []
+    finished = run_trials(made, objective, scorer, settings)
+    if not made:
+        raise KeyboardInterrupt
+    old, best = made[0], best_of(made)
+    if output_dir:
+        _write_outputs(made, objective.metric, output_dir)
+    _print_comparison(old, best, objective.metric)
+    if not finished:
+        print(
+            f"Stopped after {len(made)} trials: {scorer.path} is unchanged; "
+            f"its best weights so far are alpha {best.weights.alpha} and beta {best.weights.beta}."
+        )
+        raise KeyboardInterrupt
+    if best is old:
+        print(f"No trial of {len(made)} was better than the weights in {scorer.path}.")
+    elif write:
+        write_weights(scorer.path, best.weights.alpha, best.weights.beta)
+        print(f"Written to {scorer.path} after {len(made)} trials.")
+    else:
+        print(f"{scorer.path} is unchanged (--nowrite).")
+
+
+def run_trials(
+    made: list[Trial], objective: Objective, scorer: Scorer, settings: SearchSettings
+) -> bool:
+    """Appends trials to `made`, first one with the scorer's own weights.
+
+    Returns:
+        False if Ctrl-C or SIGTERM ended the search.
+    """
+    first = [
+        Weights(scorer.alpha, scorer.beta),
+        Weights(constants.LM_ALPHA, constants.LM_BETA),
+        Weights(0.0, 0.0),
+    ]
+    bar = command_line.progress_bar(settings.trials, "trial")
+    # A signal ends the search, and what it has found is kept.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with bar, contextlib.suppress(KeyboardInterrupt):
+        for trial in search(objective, first, settings):
+            better = not made or trial.errors < best_of(made).errors
+            made.append(trial)  # before anything is printed, whenever a signal comes
+            bar.update()
+            if better:
+                line = f"trial {len(made):>4}  {format_trial(trial, objective.metric)}"
+                bar.write(line, file=sys.stderr)
+        return True
+    return False
 
 
 def search(
     objective: Objective, first: Sequence[Weights], settings: SearchSettings
 ) -> Iterator[Trial]:
-    """Trials, one after another, until there are enough or none gets better.
+    """Yields trials until there are enough, or none has been better for a while.
 
     Args:
-        first: tried before all others, also if they are out of the search's range.
+        first: tried before all others, also outside the search's range.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # Both weights together: one by one it would not see that they rise together.
+    # Both weights together: apart, the sampler would not see that they rise together.
     sampler = optuna.samplers.TPESampler(seed=settings.random_seed, multivariate=True)
     study = optuna.create_study(sampler=sampler)
     waiting = list(dict.fromkeys(first))
@@ -138,12 +181,12 @@ def search(
         if fewest is None or trial.errors < fewest:
             fewest, without_better = trial.errors, 0
         yield trial
-        if without_better >= settings.patience and not waiting:
+        if without_better >= settings.early_stopping and not waiting:
             return
 
 
 def _add(study: optuna.Study, trial: Trial, settings: SearchSettings) -> None:
-    """Tells of a trial that wasn't asked for, if it is in the search's range."""
+    """Adds a trial that the sampler didn't choose to the study, if it is in the search's range."""
     values = {"alpha": trial.weights.alpha, "beta": trial.weights.beta}
     largest = {"alpha": settings.alpha_max, "beta": settings.beta_max}
     if all(0 <= values[name] <= largest[name] for name in values):
@@ -155,17 +198,30 @@ def _add(study: optuna.Study, trial: Trial, settings: SearchSettings) -> None:
         )
 
 
-def best_of(trials: Sequence[Trial]) -> Trial:
-    """The one with the fewest errors; of several the first."""
-    return min(trials, key=lambda trial: trial.errors)
+def _write_outputs(made: Sequence[Trial], metric: str, output_dir: str) -> None:
+    for name, content in {
+        TRIALS_FILE: trials.table(made, metric).encode(),
+        contour.CONTOUR_FILE: contour.draw(made, metric),
+    }.items():
+        path = storage.join(output_dir, name)
+        storage.write_bytes(path, content)
+        print(path)
 
 
-def table(trials: Sequence[Trial], metric: str) -> str:
-    """All trials as CSV, in the order in which they were made."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["trial", "alpha", "beta", metric, "errors"])
-    for number, trial in enumerate(trials, start=1):
-        weights = trial.weights
-        rows.writerow([number, weights.alpha, weights.beta, f"{trial.rate:.6f}", trial.errors])
-    return text.getvalue()
+def _print_comparison(old: Trial, best: Trial, metric: str) -> None:
+    print(f"{'':<8}{'alpha':>9}{'beta':>9}{metric.upper():>9}  95% interval")
+    for name, trial in {"before": old, "best": best}.items():
+        print(
+            f"{name:<8}{trial.weights.alpha:>9.4f}{trial.weights.beta:>9.4f}{trial.rate:>9.2%}"
+            f"  {format_interval(trial.interval)}"
+        )
+    difference = paired_difference(
+        [each.total for each in old.utterances],
+        [each.total for each in best.utterances],
+        [each.length for each in best.utterances],
+    )
+    print(
+        f"Difference {100 * difference.rate:+.2f} points, "
+        f"95% interval {100 * difference.low:+.2f} to {100 * difference.high:+.2f}, on the data "
+        "that chose the weights"
+    )

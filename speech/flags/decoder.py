@@ -1,113 +1,87 @@
-"""Flags of the beam search and its scorer, which several doors have."""
+"""Flags of the beam search and its scorer."""
 
-from typing import Any
+from dataclasses import replace
 
 from absl import flags
 
 import constants
-from speech.decoding import beam_search, scorer
-from speech.decoding.beam_search import BeamSettings
-from speech.decoding.scorer import Scorer
+from speech.decoding.beam_search import DEFAULTS, BeamSettings, parse_hot_word
 from speech.system import command_line
-from utils import Alphabet, UserError
-
-DEFAULTS = BeamSettings()
+from utils import UserError
 
 
 def define_decoder_flags() -> None:
-    """Mozilla DeepSpeech's names and defaults, where it has them."""
-    flags.DEFINE_string("scorer", None, "The language model that build_lm.py made; none without.")
+    """Defines the flags of the scorer and of the search; names and defaults are DeepSpeech's."""
+    flags.DEFINE_string("scorer", None, "Scorer that build_lm.py made; default: none.")
     command_line.define_number(
         "lm_alpha", None, "Weight of the language model; default: the scorer's.", lower_bound=0
     )
-    command_line.define_number("lm_beta", None, "Nats that each word gains; default: the scorer's.")
+    command_line.define_number(
+        "lm_beta", None, "Bonus of each word, in nats; default: the scorer's."
+    )
     flags.DEFINE_list(
-        "hot_words", [], "Words to listen for, and nats that each gains: word:7.5,other:3"
+        "hot_words", [], "Words to favour, each with its bonus in nats: word:7.5,other:3"
     )
     define_search_flags()
 
 
 def define_search_flags() -> None:
-    """Those that don't weight anything, which the search for weights has as well."""
+    """Defines the flags of the search alone, without weights and hot words."""
     command_line.define_integer(
         "beam_width",
         constants.BEAM_WIDTH,
-        "Prefixes that the beam search keeps.",
+        "Number of prefixes that the beam search keeps.",
         lower_bound=1,
         upper_bound=constants.LARGEST_BEAM_WIDTH,
     )
     command_line.define_number(
         "cutoff_prob",
         DEFAULTS.cutoff_prob,
-        "In each frame, try only the most probable labels that sum up to it, above 0.",
+        "Sum of probabilities after which the search tries no further classes at an output, above "
+        "0; 1 tries all.",
         lower_bound=0,
         upper_bound=1,
     )
     command_line.define_integer(
         "cutoff_top_n",
         DEFAULTS.cutoff_top_n,
-        "In each frame, try only so many labels, the most probable ones.",
+        "Maximum number of classes that the search tries at an output, the most probable first.",
         lower_bound=1,
     )
     command_line.define_number(
         "unknown_penalty",
         DEFAULTS.unknown_penalty,
-        "Nats that a word loses that isn't in the scorer's vocabulary; long ones lose more.",
+        "Penalty of a word outside the scorer's vocabulary, in nats; long words lose more.",
         lower_bound=0,
     )
 
 
-def asked_settings(values: flags.FlagValues) -> BeamSettings:
-    """What the flags ask for.
+def search_settings_from_flags(values: flags.FlagValues) -> BeamSettings:
+    """Reads the settings of the search alone; weights are the scorer's.
 
     Raises:
-        UserError: the flags disagree, or hot words can't be read.
+        UserError: a value is out of its range.
     """
-    if not values.scorer and (values.lm_alpha is not None or values.lm_beta is not None):
-        raise UserError("--lm_alpha and --lm_beta weight a language model: give --scorer too.")
     return BeamSettings(
         values.beam_width,
         values.cutoff_prob,
         values.cutoff_top_n,
-        values.lm_alpha,
-        values.lm_beta,
-        values.unknown_penalty,
-        tuple(map(beam_search.hot_word, values.hot_words)),
+        unknown_penalty=values.unknown_penalty,
     )
 
 
-def asked_scorer(path: str | None, alphabet: Alphabet, model_dir: str) -> Scorer | None:
-    """The scorer of --scorer, if any.
+def beam_settings_from_flags(values: flags.FlagValues) -> BeamSettings:
+    """Reads the settings of the search, with weights and hot words.
 
     Raises:
-        UserError: it can't be read, or is of another alphabet than the model.
+        UserError: a value is out of its range, weights are given without a scorer, or hot words
+            can't be read.
     """
-    if not path:
-        return None
-    found = scorer.read_scorer(path)
-    scorer.check_alphabet(found, alphabet, model_dir)
-    return found
-
-
-def described(settings: BeamSettings, found: Scorer | None) -> dict[str, Any]:
-    """The settings for a report: what was used, and nothing else."""
-    described: dict[str, Any] = {"beam_width": settings.beam_width}
-    if settings.cutoff_prob < 1:
-        described["cutoff_prob"] = settings.cutoff_prob
-    if settings.cutoff_top_n != DEFAULTS.cutoff_top_n:
-        described["cutoff_top_n"] = settings.cutoff_top_n
-    if found:
-        weighted = weights(settings, found)
-        described |= {"scorer": found.path, "alpha": weighted[0], "beta": weighted[1]}
-        described["unknown_penalty"] = settings.unknown_penalty
-    if settings.hot_words:
-        described["hot_words"] = ",".join(f"{word}:{boost:g}" for word, boost in settings.hot_words)
-    return described
-
-
-def weights(settings: BeamSettings, found: Scorer) -> tuple[float, float]:
-    """The alpha and beta that are used."""
-    return (
-        found.alpha if settings.alpha is None else settings.alpha,
-        found.beta if settings.beta is None else settings.beta,
+    if not values.scorer and (values.lm_alpha is not None or values.lm_beta is not None):
+        raise UserError("--lm_alpha and --lm_beta weight a language model: give --scorer too.")
+    return replace(
+        search_settings_from_flags(values),
+        alpha=values.lm_alpha,
+        beta=values.lm_beta,
+        hot_words=tuple(map(parse_hot_word, values.hot_words)),
     )

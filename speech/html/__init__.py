@@ -1,5 +1,5 @@
-"""Writes the parts that HTML pages share: document, style sheet, charts.
+"""Renders HTML pages from templates, and draws their charts.
 
-In: tables and series of numbers.
-Out: HTML and SVG as text.
+In: values and templates of other rooms.
+Out: HTML pages; charts as inline SVG.
 """

@@ -4,6 +4,8 @@ TensorFlow 2.15 and the jax that calls libtpu need different versions of numpy, 
 compiles each program in another process and another environment.
 """
 
+import contextlib
+import fcntl
 import json
 import shutil
 import signal
@@ -11,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,12 +75,26 @@ def find_python(named: str | None) -> str:
             ) from None
         return named
     python, installed = ENVIRONMENT / "bin" / "python", ENVIRONMENT / "installed"
-    # The environment's python is a link to another one, which may have been removed.
-    made = python.exists() and installed.exists()
-    if not made or installed.read_text().split() != list(REQUIREMENTS):
-        _make_environment()
-        installed.write_text("\n".join(REQUIREMENTS))
+    with _one_at_a_time():
+        # The environment's python is a link to another one, which may have been removed.
+        made = python.exists() and installed.exists()
+        if not made or installed.read_text().split() != list(REQUIREMENTS):
+            _make_environment()
+            installed.write_text("\n".join(REQUIREMENTS))
     return str(python)
+
+
+@contextlib.contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Waits while another process makes the environment."""
+    try:
+        file = open(ENVIRONMENT.with_name(f"{ENVIRONMENT.name}.lock"), "w")  # noqa: SIM115
+    except OSError:  # read-only: an environment that is there can still be used
+        yield
+        return
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
+        yield
 
 
 def _make_environment() -> None:

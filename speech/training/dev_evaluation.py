@@ -10,8 +10,9 @@ import constants
 from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings, greedy_decode
 from speech.engines.engine import Engine
 from speech.evaluation import results
-from speech.evaluation.recognition import Recognition, recognise
-from speech.evaluation.results import Errors
+from speech.evaluation.error_rates import Errors
+from speech.evaluation.network_output import NetworkOutput
+from speech.evaluation.recognition import recognise
 from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.evaluation_input import evaluation_input_fn, evaluation_steps
 from speech.input_pipeline.parsing import transcripts
@@ -75,7 +76,7 @@ class DevEvaluator:
             return DevEvaluation(self._ranked(self._loss_alone(engine, checkpoint, step), best), [])
         words, characters = Errors(), Errors()
         losses: list[float | None] = []
-        sampled: list[tuple[Recognition, str]] = []
+        sampled: list[tuple[NetworkOutput, str]] = []
         for batch in recognise(
             engine, checkpoint, self._shards, self._batching, self._references, self._statistics
         ):
@@ -103,7 +104,7 @@ class DevEvaluator:
         )
         return DevEvaluation(self._ranked(result, best), samples[:SHOWN_SAMPLES])
 
-    def _samples(self, sampled: list[tuple[Recognition, str]]) -> list[Sample]:
+    def _samples(self, sampled: list[tuple[NetworkOutput, str]]) -> list[Sample]:
         beams = self._decoder.decode_batch(each.log_probs for each, _ in sampled)
         return [
             Sample(

@@ -27,15 +27,10 @@ import numpy as np
 import numpy.typing as npt
 
 import constants
-from speech.decoding.alignment import character_frames
-from speech.decoding.beam_search import (
-    BeamSearchDecoder,
-    BeamSettings,
-    BeamStream,
-    Hypothesis,
-    LogProbs,
-)
+from speech.decoding.alignment import character_outputs
+from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings, BeamStream, Hypothesis
 from speech.decoding.scorer import Scorer, check_alphabet, read_scorer
+from speech.decoding.types import LogProbs
 from speech.export import loading
 from speech.transcription.acoustic_stream import AcousticStream, stream_of
 from utils import Alphabet, UserError
@@ -364,7 +359,7 @@ def _require_results(num_results: int) -> None:
 def _tokens(
     log_probs: LogProbs, text: str, alphabet: Alphabet, output_seconds: float
 ) -> list[TokenMetadata]:
-    frames = character_frames(log_probs, text, alphabet)  # [characters, 2]
+    frames = character_outputs(log_probs, text, alphabet)  # [characters, 2]
     return [
         TokenMetadata(character, first, first * output_seconds)
         for character, first in zip(text, frames[:, 0].tolist(), strict=True)

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from speech.audio.segmentation import Segment, cut_at_pauses
 from speech.decoding.alignment import TimedWord, word_times
-from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings, Hypothesis, LogProbs
+from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings, Hypothesis
 from speech.decoding.scorer import SPACE, Scorer
+from speech.decoding.types import LogProbs
 from speech.export.loading import AcousticModel, Samples
 from speech.transcription.subtitles import Transcript
 

@@ -86,7 +86,7 @@ def test_a_tone_is_itself_in_every_format_at_every_rate(
         shares = np.linspace(1.5, 0, channels) if channels > 1 else np.ones(1)
         expected = sine(440, 16000, 0.5) * shares.mean() * INT16_SCALE
         for rate in RATES:
-            # libsndfile writes no mp3 of six channels, and Opus has rates of its own.
+            # libsndfile writes no mp3 of six channels, and Opus has other rates.
             if (form == "MP3" and channels > 2) or (subtype == "OPUS" and rate in (22050, 44100)):
                 continue
             path = str(tmp_path / f"{rate}-{channels}")
@@ -393,7 +393,7 @@ def without_header(content: bytes) -> bytes:
 
 
 def with_frames(content: bytes, more: int) -> bytes:
-    """With a header that tells of `more` frames than there are."""
+    """Writes a header with `more` frames than there are."""
     start = max(content.find(b"Xing"), content.find(b"Info")) + 8
     (frames,) = struct.unpack(">I", content[start : start + 4])
     return content[:start] + struct.pack(">I", frames + more) + content[start + 4 :]

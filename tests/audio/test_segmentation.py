@@ -42,12 +42,12 @@ def spans(segments: Iterable[Segment], rate: int = RATE) -> list[tuple[float, fl
 def left_out(samples: np.ndarray, segments: Iterable[Segment]) -> np.ndarray:
     """Which samples are in no segment, bool [samples]; that none is in two is checked."""
     there = np.zeros(len(samples), bool)
-    behind = 0
+    end = 0
     for segment in segments:
-        assert segment.start >= behind and len(segment.samples)
-        behind = segment.start + len(segment.samples)
-        there[segment.start : behind] = True
-        np.testing.assert_array_equal(segment.samples, samples[segment.start : behind])
+        assert segment.start >= end and len(segment.samples)
+        end = segment.start + len(segment.samples)
+        there[segment.start : end] = True
+        np.testing.assert_array_equal(segment.samples, samples[segment.start : end])
     return ~there
 
 

@@ -409,7 +409,7 @@ def test_other_formats_are_known_as_their_programs_write_them(
 )
 def test_frames_without_a_head_are_known(tmp_path: Path, suffix: str, codec: str) -> None:
     content = Path(encoded(tmp_path / f"a.{suffix}", codec, seconds=0.5)).read_bytes()
-    frames = content[content.index(b"\xff") :]  # behind an mp3's ID3
+    frames = content[content.index(b"\xff") :]  # after an mp3's ID3
     with pytest.raises(AudioError, match=f"standard input is {suffix};"):
         joined(stream_input(pipe(frames), 16000))
 

@@ -1,4 +1,4 @@
-"""The grammar of augmentations, and which of them a front end bears."""
+"""The grammar of augmentations, and which of them suit a front end."""
 
 import pytest
 from doors import ROOT
@@ -153,7 +153,7 @@ def test_preset_is_written_out() -> None:
         ("fbank", "time_mask[domain=signal]", "Omit domain="),
     ],
 )
-def test_what_means_nothing_to_a_front_end_is_refused(
+def test_augmentation_that_does_not_suit_a_front_end_is_refused(
     front_end: str, text: str, named: str
 ) -> None:
     with pytest.raises(UserError) as error:
@@ -170,7 +170,7 @@ def test_what_means_nothing_to_a_front_end_is_refused(
         ("waveform", ["time_mask[domain=signal]", "dropout", "add[domain=signal]", "multiply"]),
     ],
 )
-def test_what_a_front_end_bears_is_taken(front_end: str, texts: list[str]) -> None:
+def test_augmentation_that_suits_a_front_end_is_accepted(front_end: str, texts: list[str]) -> None:
     assert [each.text for each in parse_features(texts, front_end)] == texts
 
 

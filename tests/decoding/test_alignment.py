@@ -1,4 +1,4 @@
-"""When each word was said, against alignments by hand and by trying all paths."""
+"""Times of words, against alignments by hand and by trying all paths."""
 
 import itertools
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speech.decoding.alignment import TimedWord, character_frames, letter_frames, word_times
+from speech.decoding.alignment import TimedWord, character_outputs, label_outputs, word_times
 from utils import ENGLISH, UTF_8, Alphabet, UserError
 
 Array = npt.NDArray[np.float32]
@@ -20,7 +20,7 @@ AB = Alphabet(("a", "b", " "))
 
 
 def log_probs(path: str, alphabet: Alphabet) -> Array:
-    """[frames, labels] whose best path is `path`, `_` for the blank."""
+    """[outputs, classes] whose best path is `path`, `_` for the blank."""
     labels = [alphabet.blank if c == "_" else alphabet.characters.index(c) for c in path]
     probabilities = np.full((len(path), alphabet.size), 0.01, np.float32)
     probabilities[np.arange(len(path)), labels] = 1 - 0.01 * alphabet.blank
@@ -28,8 +28,8 @@ def log_probs(path: str, alphabet: Alphabet) -> Array:
 
 
 def test_word_lasts_from_its_first_letter_to_the_end_of_its_last() -> None:
-    frames = log_probs("__hh_ii__ __m_eee_", ENGLISH)
-    assert word_times(frames, "hi me", ENGLISH) == [
+    outputs = log_probs("__hh_ii__ __m_eee_", ENGLISH)
+    assert word_times(outputs, "hi me", ENGLISH) == [
         TimedWord("hi", 2.0, 5.0),
         TimedWord("me", 12.0, 5.0),
     ]
@@ -41,37 +41,37 @@ def test_times_are_in_seconds_if_a_frame_has_a_length() -> None:
 
 
 def test_spaces_at_the_ends_and_between_make_no_words() -> None:
-    frames = log_probs(" a_  _b ", AB)
-    assert [each.text for each in word_times(frames, " a  b ", AB)] == ["a", "b"]
+    outputs = log_probs(" a_  _b ", AB)
+    assert [each.text for each in word_times(outputs, " a  b ", AB)] == ["a", "b"]
 
 
 def test_without_a_space_each_character_is_a_word() -> None:
     alphabet = Alphabet(("你", "好"))
-    frames = log_probs("_你好好", alphabet)
-    assert word_times(frames, "你好", alphabet) == [
+    outputs = log_probs("_你好好", alphabet)
+    assert word_times(outputs, "你好", alphabet) == [
         TimedWord("你", 1.0, 1.0),
         TimedWord("好", 2.0, 2.0),
     ]
 
 
 def byte_log_probs(*labels: int) -> Array:
-    """[frames, 257] whose best path these labels are."""
+    """[outputs, 257] whose best path these labels are."""
     probabilities = np.full((len(labels), UTF_8.size), 1e-4, np.float32)
     probabilities[np.arange(len(labels)), labels] = 1 - 1e-4 * UTF_8.blank
     return np.log(probabilities)
 
 
 def test_characters_of_several_bytes_last_from_the_first_to_the_last() -> None:
-    frames = byte_log_probs(256, *"é".encode(), 256, *"ж".encode(), 0x20, 0x61, 0x61)
-    assert word_times(frames, "éж a", UTF_8) == [
+    outputs = byte_log_probs(256, *"é".encode(), 256, *"ж".encode(), 0x20, 0x61, 0x61)
+    assert word_times(outputs, "éж a", UTF_8) == [
         TimedWord("éж", 1.0, 5.0),
         TimedWord("a", 7.0, 2.0),
     ]
 
 
 def test_of_bytes_each_chinese_character_is_a_word() -> None:
-    frames = byte_log_probs(0x61, *"你".encode(), 256, *"好".encode(), 0x20, 0x62)
-    assert word_times(frames, "a你好 b", UTF_8) == [
+    outputs = byte_log_probs(0x61, *"你".encode(), 256, *"好".encode(), 0x20, 0x62)
+    assert word_times(outputs, "a你好 b", UTF_8) == [
         TimedWord("a", 0.0, 1.0),
         TimedWord("你", 1.0, 3.0),
         TimedWord("好", 5.0, 3.0),
@@ -100,8 +100,8 @@ def test_whatever_bytes_were_recognised_have_times(labels: list[int]) -> None:
     assert starts == sorted(starts) and all(each.duration >= 0 for each in found)
 
 
-def test_characters_that_the_alphabet_lacks_are_told() -> None:
-    with pytest.raises(UserError, match=r"\['x'\], which the alphabet has not"):
+def test_characters_outside_the_alphabet_are_named() -> None:
+    with pytest.raises(UserError, match=r"\['x'\], which the alphabet doesn't have"):
         word_times(log_probs("ab", AB), "ax", AB)
 
 
@@ -110,8 +110,8 @@ def test_empty_text_has_no_words() -> None:
 
 
 @pytest.mark.parametrize(("path", "text"), [("ab", "aba"), ("aa", "aa"), ("", "a")])
-def test_text_that_wants_more_frames_is_told(path: str, text: str) -> None:
-    with pytest.raises(UserError, match="not said here"):
+def test_text_that_needs_more_outputs_is_refused(path: str, text: str) -> None:
+    with pytest.raises(UserError, match="not spoken here"):
         word_times(log_probs(path, AB), text, AB)
 
 
@@ -135,11 +135,11 @@ def test_path_is_the_most_probable_of_all(frames: int, labels: list[int], seed: 
     ]
     if not paths:
         with pytest.raises(UserError):
-            letter_frames(outputs, np.array(labels))
+            label_outputs(outputs, np.array(labels))
         return
     best = max(map(score, paths))
-    found = letter_frames(outputs, np.array(labels))
-    # The path that these frames say, with blanks everywhere else.
+    found = label_outputs(outputs, np.array(labels))
+    # The path of these outputs, with blanks everywhere else.
     path = np.full(frames, 3)
     for label, (first, last) in zip(labels, found, strict=True):
         path[first : last + 1] = label
@@ -147,7 +147,7 @@ def test_path_is_the_most_probable_of_all(frames: int, labels: list[int], seed: 
 
 
 def whole_table(outputs: Array, labels: npt.NDArray[np.int64]) -> list[list[int]]:
-    """First and last frame of each label, by a table of all frames and states."""
+    """First and last output of each label, by a table of all outputs and states."""
     frames, blank, states = len(outputs), outputs.shape[1] - 1, 2 * len(labels) + 1
     of_state = [labels[state // 2] if state % 2 else blank for state in range(states)]
     best = np.full((frames, states), -np.inf)
@@ -166,12 +166,12 @@ def whole_table(outputs: Array, labels: npt.NDArray[np.int64]) -> list[list[int]
 
 
 @pytest.mark.parametrize("frames", [1, 2, 7, 60, 200])
-def test_frames_are_those_of_the_whole_table(frames: int) -> None:
+def test_outputs_are_those_of_the_whole_table(frames: int) -> None:
     rng = np.random.default_rng(frames)
     logits = rng.normal(size=(frames, 4)) * 2
     outputs = np.asarray(logits - np.log(np.exp(logits).sum(1, keepdims=True)), np.float32)
     labels = rng.integers(0, 3, (frames + 2) // 3)
-    assert letter_frames(outputs, labels).tolist() == whole_table(outputs, labels)
+    assert label_outputs(outputs, labels).tolist() == whole_table(outputs, labels)
 
 
 def test_memory_of_a_long_text_is_a_small_part_of_the_whole_table() -> None:
@@ -179,17 +179,17 @@ def test_memory_of_a_long_text_is_a_small_part_of_the_whole_table() -> None:
     program = """
 import resource
 import numpy as np
-from speech.decoding.alignment import letter_frames
+from speech.decoding.alignment import label_outputs
 
 def largest():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # bytes, of Linux's KiB
 
-def hear(frames, labels):
-    return letter_frames(np.full((frames, 4), np.log(0.25), np.float32), np.arange(labels) % 3)
+def align(outputs, labels):
+    return label_outputs(np.full((outputs, 4), np.log(0.25), np.float32), np.arange(labels) % 3)
 
-hear(20, 4)  # compiles
+align(20, 4)  # compiles
 before = largest()
-assert len(hear(20000, 4000)) == 4000
+assert len(align(20000, 4000)) == 4000
 print(largest() - before)
 """
     root = Path(__file__).parents[2]
@@ -199,13 +199,13 @@ print(largest() - before)
     assert int(run.stdout) < 20e6 < 20000 * 8001 / 5  # of a table of 160 MB
 
 
-def test_characters_have_their_own_frames() -> None:
-    frames = log_probs("_hh_i _m_ee", ENGLISH)
-    assert character_frames(frames, "hi me", ENGLISH).tolist() == [
+def test_characters_have_their_own_outputs() -> None:
+    outputs = log_probs("_hh_i _m_ee", ENGLISH)
+    assert character_outputs(outputs, "hi me", ENGLISH).tolist() == [
         [1, 3],
         [4, 5],
         [5, 6],
         [7, 8],
         [9, 11],
     ]
-    assert character_frames(frames, "", ENGLISH).shape == (0, 2)
+    assert character_outputs(outputs, "", ENGLISH).shape == (0, 2)

@@ -15,8 +15,16 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scorers import pack_unigrams
 
-from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings, greedy_decode
+from speech.decoding.beam_search import (
+    BeamSearchDecoder,
+    BeamSettings,
+    describe_settings,
+    greedy_decode,
+    used_weights,
+)
+from speech.decoding.scorer import read_scorer
 from utils import ENGLISH, Alphabet, UserError
 
 Array = npt.NDArray[np.float32]
@@ -26,34 +34,36 @@ AB = Alphabet(("a", "b"))
 
 
 def log_softmax(logits: npt.NDArray[np.float64]) -> Array:
-    """Natural-log probabilities, float32 [frames, labels]."""
-    shifted = logits - logits.max(axis=1, keepdims=True)  # [frames, labels]
-    sums = np.exp(shifted).sum(axis=1, keepdims=True)  # [frames, 1]
+    """Natural-log probabilities, float32 [outputs, classes]."""
+    shifted = logits - logits.max(axis=1, keepdims=True)  # [outputs, classes]
+    sums = np.exp(shifted).sum(axis=1, keepdims=True)  # [outputs, 1]
     return np.asarray(shifted - np.log(sums), np.float32)
 
 
 def path_log_probs(path: str, alphabet: Alphabet, logit: float = 12.0) -> Array:
-    """[frames, labels] whose best path is `path`, one character a frame, `_` for the blank."""
+    """[outputs, classes] whose best path is `path`, one character an output, `_` for the blank."""
     labels = [alphabet.blank if c == "_" else alphabet.characters.index(c) for c in path]
     return log_softmax(logit * np.eye(alphabet.size)[labels].reshape(-1, alphabet.size))
 
 
-def noise(rng: np.random.Generator, frames: int, scale: float) -> Array:
-    """[frames, labels] of normal logits; the larger the scale, the surer the frames."""
-    return log_softmax(rng.normal(size=(frames, ENGLISH.size)) * scale)
+def noise(rng: np.random.Generator, outputs: int, scale: float) -> Array:
+    """[outputs, classes] of normal logits; the larger the scale, the surer the outputs."""
+    return log_softmax(rng.normal(size=(outputs, ENGLISH.size)) * scale)
 
 
-def peaky(rng: np.random.Generator, frames: int, peak: float, scale: float, rivals: float) -> Array:
-    """[frames, labels] as of a trained network: short peaks among blanks.
+def peaky(
+    rng: np.random.Generator, outputs: int, peak: float, scale: float, rivals: float
+) -> Array:
+    """[outputs, classes] as of a trained network: short peaks among blanks.
 
-    `rivals` is the share of frames where a second label comes near the first.
+    `rivals` is the share of outputs where a second class comes near the first.
     """
-    best = np.full(frames, ENGLISH.blank)  # [frames]
-    spoken = rng.random(frames) < 0.3  # [frames]
+    best = np.full(outputs, ENGLISH.blank)  # [outputs]
+    spoken = rng.random(outputs) < 0.3  # [outputs]
     best[spoken] = rng.integers(0, ENGLISH.blank, spoken.sum())
-    logits = rng.normal(size=(frames, ENGLISH.size)) * scale  # [frames, labels]
-    logits[np.arange(frames), best] += peak
-    contested = np.flatnonzero(rng.random(frames) < rivals)  # [contested]
+    logits = rng.normal(size=(outputs, ENGLISH.size)) * scale  # [outputs, classes]
+    logits[np.arange(outputs), best] += peak
+    contested = np.flatnonzero(rng.random(outputs) < rivals)  # [contested]
     rival = rng.integers(0, ENGLISH.size, contested.size)  # [contested]
     logits[contested, rival] += peak * rng.uniform(0.8, 1.1, contested.size)
     return log_softmax(logits)
@@ -61,7 +71,7 @@ def peaky(rng: np.random.Generator, frames: int, peak: float, scale: float, riva
 
 def oracle_texts(batch: list[Array]) -> list[str]:
     """TensorFlow's beam search on utterances of equal length."""
-    time_major = np.stack(batch, axis=1)  # [frames, batch, labels]
+    time_major = np.stack(batch, axis=1)  # [outputs, batch, classes]
     decoded, _ = tf.nn.ctc_beam_search_decoder(
         time_major, [len(time_major)] * len(batch), beam_width=BEAM_WIDTH, top_paths=1
     )
@@ -71,11 +81,11 @@ def oracle_texts(batch: list[Array]) -> list[str]:
 
 def text_log_probs(batch: list[Array], texts: list[str]) -> Array:
     """Natural log of each text's probability, summed over its alignments: float32 [batch]."""
-    time_major = np.stack(batch, axis=1)  # [frames, batch, labels]
+    time_major = np.stack(batch, axis=1)  # [outputs, batch, classes]
     # Sparse labels, since TensorFlow's loss of dense ones takes minutes on long utterances.
     labels = tf.ragged.constant([ENGLISH.encode(text) for text in texts], tf.int32).to_sparse()
-    frames = [len(time_major)] * len(batch)
-    loss = tf.nn.ctc_loss(labels, time_major, None, frames, blank_index=-1)
+    outputs = [len(time_major)] * len(batch)
+    loss = tf.nn.ctc_loss(labels, time_major, None, outputs, blank_index=-1)
     return np.asarray(-loss.numpy(), np.float32)
 
 
@@ -160,16 +170,16 @@ def test_accent_and_letter_stay_two_labels_when_texts_are_compared() -> None:
 
 def test_beam_search_sums_alignments_where_best_path_does_not() -> None:
     """Graves' example (thesis, figure 7.5): "a" has 0.58 over three paths, "" 0.42 on one."""
-    log_probs = np.log(np.array([[0.3, 0.7], [0.4, 0.6]], np.float32))  # [frames, labels]
+    log_probs = np.log(np.array([[0.3, 0.7], [0.4, 0.6]], np.float32))  # [outputs, classes]
     alphabet = Alphabet(("a",))
     assert greedy_decode(log_probs, alphabet) == ""
     assert beam_decode(log_probs, alphabet) == "a"
 
 
 @settings(max_examples=60, deadline=None)
-@given(frames=st.integers(1, 6), scale=st.floats(0.1, 5.0), seed=st.integers(0, 2**32 - 1))
-def test_no_text_is_more_probable_on_short_input(frames: int, scale: float, seed: int) -> None:
-    logits = np.random.default_rng(seed).normal(size=(frames, AB.size)) * scale
+@given(outputs=st.integers(1, 6), scale=st.floats(0.1, 5.0), seed=st.integers(0, 2**32 - 1))
+def test_no_text_is_more_probable_on_short_input(outputs: int, scale: float, seed: int) -> None:
+    logits = np.random.default_rng(seed).normal(size=(outputs, AB.size)) * scale
     probabilities = enumerated_probabilities(log_softmax(logits), AB)
     text = BeamSearchDecoder(AB, BeamSettings(1000)).decode(log_softmax(logits))
     assert probabilities[text] == pytest.approx(max(probabilities.values()), rel=1e-5)
@@ -199,13 +209,13 @@ def test_text_is_hardly_ever_less_probable_than_tensorflows_among_many_rivals() 
     assert lead.mean() > -0.05
 
 
-@pytest.mark.parametrize(("frames", "scale"), [(20, 2.0), (30, 1.0)])
+@pytest.mark.parametrize(("outputs", "scale"), [(20, 2.0), (30, 1.0)])
 def test_texts_of_noise_are_more_probable_than_tensorflows_on_average(
-    frames: int, scale: float
+    outputs: int, scale: float
 ) -> None:
-    """Single ones may be less so: both searches stay about half a nat behind the best text."""
+    """A single one may be less so: both searches miss the best text by about half a nat."""
     rng = np.random.default_rng(2)
-    assert lead_over_oracle([noise(rng, frames, scale) for _ in range(60)]).mean() > 0
+    assert lead_over_oracle([noise(rng, outputs, scale) for _ in range(60)]).mean() > 0
 
 
 def test_score_is_what_the_alignments_in_the_beam_sum_up_to() -> None:
@@ -242,7 +252,7 @@ def test_long_unsure_utterance_does_not_underflow() -> None:
 
 def test_labels_of_probability_zero_are_allowed() -> None:
     with np.errstate(divide="ignore"):
-        log_probs = np.log(np.eye(AB.size, dtype=np.float32)[[0, 2, 0, 1]])  # [frames, labels]
+        log_probs = np.log(np.eye(AB.size, dtype=np.float32)[[0, 2, 0, 1]])  # [outputs, classes]
     assert greedy_decode(log_probs, AB) == beam_decode(log_probs, AB) == "aab"
 
 
@@ -252,7 +262,7 @@ def test_labels_of_probability_zero_are_allowed() -> None:
 def test_batch_keeps_order_and_equals_one_by_one() -> None:
     rng = np.random.default_rng(5)
     # The longest first, so that the threads finish in another order.
-    batch = [noise(rng, frames, 2.0) for frames in (200, 1, 90, 0, 40, 3, 150, 10)]
+    batch = [noise(rng, outputs, 2.0) for outputs in (200, 1, 90, 0, 40, 3, 150, 10)]
     decoder = BeamSearchDecoder(ENGLISH, BeamSettings(BEAM_WIDTH))
     one_by_one = [decoder.decode(log_probs) for log_probs in batch]
     assert len(set(one_by_one)) == len(batch)
@@ -264,7 +274,7 @@ def test_empty_batch_gives_no_texts() -> None:
     assert BeamSearchDecoder(ENGLISH, BeamSettings(BEAM_WIDTH)).decode_batch([]) == []
 
 
-def test_batch_tells_of_a_bad_utterance() -> None:
+def test_batch_reports_a_bad_utterance() -> None:
     batch = [path_log_probs("a", AB), np.full((2, AB.size), np.nan, np.float32)]
     with pytest.raises(UserError, match="NaN"):
         BeamSearchDecoder(AB, BeamSettings(BEAM_WIDTH)).decode_batch(batch)
@@ -279,21 +289,21 @@ def test_wrong_shape_names_both_shapes(decode: Decode, shape: tuple[int, ...]) -
     with pytest.raises(UserError) as error:
         decode(np.zeros(shape, np.float32), ENGLISH)
     assert str(list(shape)) in str(error.value)
-    assert "[frames, 29]" in str(error.value)
+    assert "[outputs, 29]" in str(error.value)
 
 
 @BOTH
-def test_nan_names_the_frame(decode: Decode) -> None:
+def test_nan_names_the_output(decode: Decode) -> None:
     log_probs = path_log_probs("ab_a", AB)
     log_probs[2, 1] = np.nan
-    with pytest.raises(UserError, match="NaN in 1 of 4 frames, first in frame 2"):
+    with pytest.raises(UserError, match="NaN in 1 of 4 outputs, first in output 2"):
         decode(log_probs, AB)
 
 
 @BOTH
 @pytest.mark.parametrize("value", [0.0, 5.0, 500.0, -np.inf])
 def test_what_is_no_distribution_is_refused(decode: Decode, value: float) -> None:
-    with pytest.raises(UserError, match=r"2 of 2 frames don't sum to 1.*log_softmax"):
+    with pytest.raises(UserError, match=r"2 of 2 outputs don't sum to 1.*log_softmax"):
         decode(np.full((2, AB.size), value, np.float32), AB)
 
 
@@ -304,7 +314,7 @@ def test_beam_width_below_one_is_refused(beam_width: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"beam_width": 10.5}, "beam_width is 10.5: give a whole number"),
         ({"beam_width": "500"}, "beam_width is '500'"),
@@ -316,25 +326,25 @@ def test_beam_width_below_one_is_refused(beam_width: int) -> None:
         ({"hot_words": ((7, 7.5),)}, "hot word 7 is no text"),
     ],
 )
-def test_settings_of_other_types_are_refused(wrong: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_settings_of_other_types_are_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         BeamSettings(**wrong)
 
 
 @pytest.mark.parametrize(
-    ("alphabet", "word", "told"),
+    ("alphabet", "word", "message"),
     [
         (ENGLISH, "MIRROR", "write it in lower case, mirror, as the model writes"),
         (Alphabet(tuple("ABC ")), "cab", "write it in capitals, CAB, as the model writes"),
         (ENGLISH, "a cat", "give single words"),
-        (ENGLISH, "É", "give single words, of the letters"),
+        (ENGLISH, "É", "give single words, in the letters"),
         (ENGLISH, "\u200b", "give single words"),
     ],
 )
-def test_hot_words_that_the_alphabet_lacks_are_refused_with_the_remedy(
-    alphabet: Alphabet, word: str, told: str
+def test_hot_words_outside_the_alphabet_are_refused_with_the_remedy(
+    alphabet: Alphabet, word: str, message: str
 ) -> None:
-    with pytest.raises(UserError, match=f"The hot word {re.escape(repr(word))} has .*: {told}"):
+    with pytest.raises(UserError, match=f"The hot word {re.escape(repr(word))} has .*: {message}"):
         BeamSearchDecoder(alphabet, BeamSettings(hot_words=((word, 3.0),)))
 
 
@@ -368,3 +378,41 @@ def test_decoder_imports_no_tensorflow() -> None:
     root = Path(__file__).parents[2]
     program = "import sys, speech.decoding.beam_search; sys.exit('tensorflow' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], cwd=root, check=True)
+
+
+# --- Settings -------------------------------------------------------------------------------------
+
+
+def test_report_describes_the_settings_that_were_used(tmp_path: Path) -> None:
+    scorer = read_scorer(pack_unigrams(tmp_path, {"a": -1}, alpha=0.75, beta=1.5))
+    assert describe_settings(BeamSettings(), None) == {"beam_width": 100}
+    hot_words = (("a", 7.5), ("b", 3.0))
+    assert describe_settings(BeamSettings(hot_words=hot_words), None) == {
+        "beam_width": 100,
+        "hot_words": "a:7.5,b:3",
+    }
+    assert describe_settings(BeamSettings(cutoff_prob=0.9, cutoff_top_n=5), scorer) == {
+        "beam_width": 100,
+        "cutoff_prob": 0.9,
+        "cutoff_top_n": 5,
+        "scorer": scorer.path,
+        "alpha": 0.75,
+        "beta": 1.5,
+        "unknown_penalty": 10.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("alpha", "beta", "weights"),
+    [
+        (None, None, (0.75, 1.5)),
+        (0.0, None, (0.0, 1.5)),
+        (None, 0.0, (0.75, 0.0)),
+        (2.0, 3.0, (2.0, 3.0)),
+    ],
+)
+def test_weights_are_the_settings_or_else_the_scorers(
+    tmp_path: Path, alpha: float | None, beta: float | None, weights: tuple[float, float]
+) -> None:
+    scorer = read_scorer(pack_unigrams(tmp_path, {"a": -1}, alpha=0.75, beta=1.5))
+    assert used_weights(BeamSettings(alpha=alpha, beta=beta), scorer) == weights

@@ -30,8 +30,8 @@ def scorers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scorer | None
     return {"none": None, "words": read_scorer(words), "characters": read_scorer(characters)}
 
 
-def random_log_probs(frames: int, scale: float, seed: int) -> Array:
-    logits = np.random.default_rng(seed).normal(size=(frames, LETTERS.size)) * scale
+def random_log_probs(outputs: int, scale: float, seed: int) -> Array:
+    logits = np.random.default_rng(seed).normal(size=(outputs, LETTERS.size)) * scale
     return np.asarray(logits - np.log(np.exp(logits).sum(1, keepdims=True)), np.float32)
 
 
@@ -58,7 +58,7 @@ def test_pieces_give_exactly_what_the_whole_does(
     asked = BeamSettings(width, hot_words=() if scorer == "characters" else hot)
     search = BeamSearchDecoder(LETTERS, asked, scorers[scorer])
     log_probs = random_log_probs(60, scale, seed)
-    with mock.patch.object(beam_search, "ROOM_FRAMES", room):
+    with mock.patch.object(beam_search, "ROOM_OUTPUTS", room):
         stream = search.stream()
         begin = 0
         for end in [*sorted(cuts), 60]:
@@ -74,11 +74,11 @@ def test_memory_stays_that_of_the_beam_while_an_utterance_goes_on() -> None:
     for _ in range(20):
         stream.advance(unsure)
         largest = max(largest, len(stream._search.tree))
-    room = 20 * beam_search.ROOM_FRAMES
-    assert room < largest < 1.1 * room  # and not 20 for each of 20000 frames
+    room = 20 * beam_search.ROOM_OUTPUTS
+    assert room < largest < 1.1 * room  # and not 20 for each of 20000 outputs
 
 
-def test_nothing_heard_yet_is_the_empty_text(scorers: dict[str, Scorer | None]) -> None:
+def test_no_outputs_yet_give_the_empty_text(scorers: dict[str, Scorer | None]) -> None:
     search = BeamSearchDecoder(LETTERS, BeamSettings(20), scorers["words"])
     stream = search.stream()
     stream.advance(np.zeros((0, LETTERS.size), np.float32))

@@ -1,4 +1,4 @@
-"""The cache of compiled code: what is compiled is kept, and where it can't be, done without."""
+"""The cache of compiled code: it is used where it can be written, and isn't needed elsewhere."""
 
 import os
 import subprocess

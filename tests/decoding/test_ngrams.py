@@ -85,7 +85,7 @@ def write_table(path: Path, orders: list[Table], back_offs: float = 1) -> str:
 
 
 def assert_as_kenlm(path: str, words: list[str], rng: random.Random) -> None:
-    """Every word of random sentences, behind all that stands before it, has KenLM's probability."""
+    """Every word of random sentences has KenLM's probability after all words before it."""
     config = kenlm.Config()
     config.show_progress = False
     theirs = kenlm.Model(path, config)
@@ -100,8 +100,8 @@ def assert_as_kenlm(path: str, words: list[str], rng: random.Random) -> None:
         for word in [*spoken, "</s>"]:
             expected = theirs.BaseScore(state, word, after)
             number = number_of.get(word, number_of["<unk>"])
-            behind = np.array(context[: order - 1], np.int32)
-            found = log_probability(model, number, behind, len(behind))
+            before = np.array(context[: order - 1], np.int32)
+            found = log_probability(model, number, before, len(before))
             assert found / NATURAL == pytest.approx(expected, abs=2e-5 * abs(expected) + 1e-5)
             context.insert(0, number)
             state, after = after, state
@@ -196,7 +196,7 @@ def test_what_is_around_the_model_does_not_matter(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "line", "told"),
+    ("old", "new", "line", "message"),
     [
         ("ngram 1=5", "ngram 1=x", 3, "'ngram 1=x' where 'ngram 1=COUNT' should be"),
         ("ngram 2=2", "ngram 3=2", 4, "'ngram 3=2' where 'ngram 2=COUNT' should be"),
@@ -221,7 +221,7 @@ def test_what_is_around_the_model_does_not_matter(tmp_path: Path) -> None:
     ],
 )
 def test_damaged_file_is_named_with_the_line(
-    tmp_path: Path, old: str, new: str, line: int, told: str
+    tmp_path: Path, old: str, new: str, line: int, message: str
 ) -> None:
     assert old in SMALL
     path = tmp_path / "a.arpa"
@@ -229,10 +229,10 @@ def test_damaged_file_is_named_with_the_line(
     with pytest.raises(UserError) as error:
         read_arpa(str(path))
     assert str(error.value).startswith(f"{path}, line {line}: the ARPA file ")
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
-def test_file_cut_off_anywhere_is_told(tmp_path: Path) -> None:
+def test_file_cut_off_anywhere_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.arpa"
     for size in range(len(SMALL.rstrip()) - 1):
         path.write_text(SMALL[:size])
@@ -240,15 +240,15 @@ def test_file_cut_off_anywhere_is_told(tmp_path: Path) -> None:
             read_arpa(str(path))
 
 
-def test_what_is_no_arpa_file_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_no_arpa_file_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "text"
-    for content, told in (
+    for content, message in (
         (b"", r"is no ARPA file: no line of it is \\data\\"),
         (b"the cat\nsat\n", r"is no ARPA file: no line of it is \\data\\"),
         (b"\\data\\\nngram 1=\xff", "is not UTF-8"),
     ):
         path.write_bytes(content)
-        with pytest.raises(UserError, match=told) as error:
+        with pytest.raises(UserError, match=message) as error:
             read_arpa(str(path))
         assert str(path) in str(error.value)
     for missing in (tmp_path / "nowhere", tmp_path):

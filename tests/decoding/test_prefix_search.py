@@ -56,7 +56,7 @@ def write_arpa(path: Path, model: dict[tuple[str, ...], tuple[float, float]]) ->
 
 
 def back_off(model: dict[tuple[str, ...], tuple[float, float]], words: tuple[str, ...]) -> float:
-    """log10 of the last word's probability behind the others, as ARPA's definition says it."""
+    """log10 of the last word's probability after the others, after ARPA's definition."""
     if words in model:
         return model[words][0]
     return model.get(words[:-1], (0, 0))[1] + back_off(model, words[1:])
@@ -84,7 +84,7 @@ def gain(
 
 
 def unknown_share(word: str, vocabulary: tuple[str, ...]) -> float:
-    """How often the penalty counts: once, and a sixth for each letter behind the first strange."""
+    """How often the penalty counts: once, and a sixth for each letter after the first unknown."""
     if word in vocabulary:
         return 0
     inside = max(
@@ -179,7 +179,7 @@ def test_best_texts_and_their_scores_are_those_of_all_texts(
 # --- Characters of several bytes ------------------------------------------------------------------
 
 # Three of its bytes begin and end the characters; "è" is one that the model doesn't know.
-KNOWN = {"é": "a", "a": "b"}  # what CHARACTER_MODEL says of the other is said of the one
+KNOWN = {"é": "a", "a": "b"}  # each has the other's probability in CHARACTER_MODEL
 USED = (0x61, 0xA8, 0xA9, 0xC3, UTF_8.blank)
 
 
@@ -311,11 +311,11 @@ def test_cutoffs_try_the_most_probable_labels_alone() -> None:
         assert {each.text for each in decoder.n_best(silent, 100)} == expected
     for cut in (BeamSettings(cutoff_top_n=2), BeamSettings(cutoff_prob=0.7)):
         texts = {each.text for each in BeamSearchDecoder(LETTERS, cut).n_best(log_probs, 100)}
-        # Two of the same letter want a blank between, and so two labels more.
+        # Two equal letters need a blank between, and so one more output.
         assert texts == {"", "a", "b", "aa", "ab", "ba", "bb", "aba", "bab"}
 
 
-def test_frames_that_allow_nothing_leave_the_beam_as_it_is(scorers: dict[bool, Scorer]) -> None:
+def test_impossible_outputs_leave_the_beam_unchanged(scorers: dict[bool, Scorer]) -> None:
     """The vocabulary forbids "b" alone, and the network everything else."""
     with np.errstate(divide="ignore"):
         log_probs = np.log(np.eye(4, dtype=np.float32)[[0, 1, 1, 2, 1]])

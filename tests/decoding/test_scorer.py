@@ -1,4 +1,4 @@
-"""The scorer file comes back as it was packed, and tells what is wrong with it."""
+"""The scorer file comes back as it was packed, and damage to it is reported."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from arpa_models import write_lines
 from full_disk import full_disk
-from scorers import Parts
+from scorers import Parts, pack_unigrams
 
 from speech.decoding import ngrams, scorer, tries
 from speech.decoding.scorer import (
@@ -17,6 +17,7 @@ from speech.decoding.scorer import (
     LETTERS,
     MAGIC,
     Scorer,
+    read_matching_scorer,
     read_scorer,
     write_scorer,
     write_weights,
@@ -154,7 +155,7 @@ def test_file_may_be_overwritten_in_place_while_it_is_used(packed: Path, arpa: s
 # --- What is no scorer ----------------------------------------------------------------------------
 
 
-def test_a_scorer_cut_off_anywhere_is_told(packed: Path) -> None:
+def test_a_scorer_cut_off_anywhere_is_reported(packed: Path) -> None:
     whole = packed.read_bytes()
     sizes = [*range(len(MAGIC), len(whole), 13), len(whole) - 1]
     for size in sizes:
@@ -172,7 +173,7 @@ def test_a_scorer_cut_off_anywhere_is_told(packed: Path) -> None:
     [b"", ARPA.encode() * 9, b"mmap lm http://kheafield.com/code format version 5\n\0" + bytes(99)],
     ids=["empty", "ARPA", "KenLM or Mozilla"],
 )
-def test_what_is_no_scorer_is_told(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_scorer_is_reported(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.scorer"
     path.write_bytes(content)
     for use in (read_scorer, lambda path: write_weights(path, 1, 1)):
@@ -181,23 +182,23 @@ def test_what_is_no_scorer_is_told(tmp_path: Path, content: bytes) -> None:
     assert path.read_bytes() == content
 
 
-def test_what_can_not_be_read_is_told(tmp_path: Path) -> None:
-    for path, told in (
+def test_an_unreadable_path_is_reported(tmp_path: Path) -> None:
+    for path, message in (
         (str(tmp_path), "Is a directory"),
         (str(tmp_path / "nowhere"), "No such file"),
         ("gs://bucket/kenlm.scorer", "copy it to this machine"),
     ):
-        with pytest.raises(UserError, match=told) as error:
+        with pytest.raises(UserError, match=message) as error:
             read_scorer(path)
         assert path in str(error.value)
 
 
 @pytest.mark.parametrize("version", [0, 2, 2**40])
-def test_another_version_is_told(packed: Path, version: int) -> None:
+def test_another_version_is_reported(packed: Path, version: int) -> None:
     content = bytearray(packed.read_bytes())
     content[len(MAGIC) : len(MAGIC) + 8] = version.to_bytes(8, "little")
     packed.write_bytes(content)
-    with pytest.raises(UserError, match=f"of version {version}.*version 1 is the one") as error:
+    with pytest.raises(UserError, match=f"has version {version}.*only version 1 can") as error:
         read_scorer(str(packed))
     assert str(packed) in str(error.value)
 
@@ -214,26 +215,26 @@ def test_another_version_is_told(packed: Path, version: int) -> None:
     ],
     ids=str,
 )
-def test_a_damaged_head_is_told(packed: Path, changes: dict[str, object]) -> None:
+def test_a_damaged_head_is_reported(packed: Path, changes: dict[str, object]) -> None:
     with pytest.raises(UserError, match=f"{packed} is damaged.*make it again"):
         read_scorer(str(rewritten(packed, **changes)))
 
 
 @pytest.mark.parametrize(
-    ("length", "told"), [(-1, "is damaged"), (5, "is damaged"), (2**62, "is cut off")]
+    ("length", "message"), [(-1, "is damaged"), (5, "is damaged"), (2**62, "is cut off")]
 )
-def test_a_damaged_length_is_told(packed: Path, length: int, told: str) -> None:
+def test_a_damaged_length_is_reported(packed: Path, length: int, message: str) -> None:
     content = bytearray(packed.read_bytes())
     content[len(MAGIC) + 8 : len(MAGIC) + 16] = length.to_bytes(8, "little", signed=True)
     packed.write_bytes(content)
-    with pytest.raises(UserError, match=f"{packed} {told}"):
+    with pytest.raises(UserError, match=f"{packed} {message}"):
         read_scorer(str(packed))
 
 
 # --- Alphabets ------------------------------------------------------------------------------------
 
 
-def test_a_scorer_of_bytes_comes_back_and_is_told_from_others(arpa: str, tmp_path: Path) -> None:
+def test_a_scorer_of_bytes_comes_back_and_fits_no_other_model(arpa: str, tmp_path: Path) -> None:
     path = str(tmp_path / "bytes.scorer")
     write_scorer(path, arpa, ["b", " ", "字"], UTF_8, 1, 0, characters=True)
     found = read_scorer(path)
@@ -243,10 +244,10 @@ def test_a_scorer_of_bytes_comes_back_and_is_told_from_others(arpa: str, tmp_pat
         scorer.check_alphabet(found, Alphabet(("a", "b")), "model")
 
 
-def test_another_alphabet_is_told_with_what_differs(packed: Path) -> None:
+def test_another_alphabet_is_reported_with_the_difference(packed: Path) -> None:
     found = read_scorer(str(packed))
     scorer.check_alphabet(found, Alphabet(ENGLISH.characters), "model")
-    for characters, told in (
+    for characters, message in (
         (reversed(ENGLISH.characters), "the same characters in another order"),
         (ENGLISH.characters[:-1], r"with \[\"'\"\] more than the model's 27"),
         ((*ENGLISH.characters, "\u00e9"), "with \\['\u00e9'\\] less than the model's 29"),
@@ -255,7 +256,7 @@ def test_another_alphabet_is_told_with_what_differs(packed: Path) -> None:
             "with \\['a'\\] more and \\['\u00e9'\\] less than the model's 28",
         ),
     ):
-        with pytest.raises(UserError, match=f"{told}.*build_lm.py --alphabet") as error:
+        with pytest.raises(UserError, match=f"{message}.*build_lm.py --alphabet") as error:
             scorer.check_alphabet(found, Alphabet(tuple(characters)), "the/model")
         assert str(packed) in str(error.value) and "the/model" in str(error.value)
 
@@ -303,15 +304,15 @@ def test_weights_that_can_not_be_are_refused(
     packed: Path, arpa: str, alpha: float, beta: float
 ) -> None:
     before = packed.read_bytes()
-    told = f"alpha is {alpha} and beta {beta}: give an alpha from 0 to 100, and a beta from -100"
-    with pytest.raises(UserError, match=told):
+    message = f"alpha is {alpha} and beta {beta}: give an alpha from 0 to 100, and a beta from -100"
+    with pytest.raises(UserError, match=message):
         write_weights(str(packed), alpha, beta)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         write_scorer(str(packed), arpa, WORDS, ENGLISH, alpha, beta, characters=False)
     assert packed.read_bytes() == before
 
 
-def test_weights_that_can_not_be_written_are_told(packed: Path) -> None:
+def test_weights_that_can_not_be_written_are_reported(packed: Path) -> None:
     before = packed.read_bytes()
     with (
         full_disk(0),
@@ -325,7 +326,7 @@ def test_weights_that_can_not_be_written_are_told(packed: Path) -> None:
 
 
 @pytest.mark.parametrize("free_bytes", [0, 200, 600])
-def test_a_full_disk_is_told_and_leaves_the_old_scorer(
+def test_a_full_disk_is_reported_and_the_old_scorer_stays(
     packed: Path, arpa: str, free_bytes: int
 ) -> None:
     before = packed.read_bytes()
@@ -340,30 +341,30 @@ def test_a_full_disk_is_told_and_leaves_the_old_scorer(
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("lm.arpa/a.scorer", "Not a directory"),
         ("nowhere/a.scorer", "No such file or directory"),
         ("packed", "Is a directory"),
     ],
 )
-def test_a_place_that_can_not_be_written_is_told(
-    packed: Path, arpa: str, tmp_path: Path, name: str, told: str
+def test_a_path_that_can_not_be_written_is_reported(
+    packed: Path, arpa: str, tmp_path: Path, name: str, message: str
 ) -> None:
     path = f"{tmp_path}/{name}"
-    with pytest.raises(UserError, match=f"{path} can't be written: {told}"):
+    with pytest.raises(UserError, match=f"{path} can't be written: {message}"):
         write_scorer(path, arpa, WORDS, ENGLISH, 1, 1, characters=False)
     assert sorted(os.listdir(tmp_path)) == ["lm.arpa", "packed"]
     assert os.listdir(packed.parent) == ["kenlm.scorer"]
 
 
-def test_damage_anywhere_is_told(packed: Path) -> None:
+def test_damage_anywhere_is_reported(packed: Path) -> None:
     content = packed.read_bytes()
     for position in (*range(START + 9), len(content) // 2, len(content) - 1):
         packed.write_bytes(
             content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
         )
-        with pytest.raises(UserError, match=r"damaged|no scorer|cut off|of version"):
+        with pytest.raises(UserError, match=r"damaged|no scorer|cut off|has version"):
             read_scorer(str(packed))
 
 
@@ -371,14 +372,14 @@ def test_damage_anywhere_is_told(packed: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("array", "field", "place", "value", "told"),
+    ("array", "field", "place", "value", "message"),
     [
         ("letters", "first_child", 0, 0, "begin and end where its nodes do"),
         ("letters", "first_child", 0, 2**31 - 1, "begin and end where its nodes do"),
         ("letters", "first_child", -1, 10**9, "begin and end where its nodes do"),
-        ("letters", "first_child", 2, 10**9, "lie after their parents"),
-        ("letters", "first_child", 2, -5, "lie after their parents"),
-        ("letters", "first_child", 3, 3, "lie after their parents"),  # its own child
+        ("letters", "first_child", 2, 10**9, "aren't after their parents"),
+        ("letters", "first_child", 2, -5, "aren't after their parents"),
+        ("letters", "first_child", 3, 3, "aren't after their parents"),  # its own child
         ("letters", "label", 2, -1, "labels that are not below 28"),
         ("letters", "label", 2, 28, "labels that are not below 28"),  # the blank
         ("letters", "word", 5, 7, "whose numbers are not below 7"),
@@ -386,8 +387,8 @@ def test_damage_anywhere_is_told(packed: Path) -> None:
         ("letters", "word", 0, 0, "words outside its nodes"),
         ("letters", "word", -1, 0, "words outside its nodes"),
         ("letters", "boost", 5, np.nan, "has hot words"),
-        ("model", "first_child", 1, 10**9, "lie after their parents|not below"),
-        ("model", "first_child", 4, 0, "lie after their parents"),
+        ("model", "first_child", 1, 10**9, "aren't after their parents|not below"),
+        ("model", "first_child", 4, 0, "aren't after their parents"),
         ("model", "label", -2, 7, "labels that are not below 7"),
         ("model", "label", 1, 3, "numbers aren't those of their unigrams"),
         ("model", "log_prob", 2, np.nan, "a word has no probability"),
@@ -397,19 +398,19 @@ def test_damage_anywhere_is_told(packed: Path) -> None:
         ("model", "back_off", 3, np.inf, "back-off weight can't be one"),
     ],
 )
-def test_numbers_that_lead_out_of_the_arrays_are_told(
-    packed: Path, array: str, field: str, place: int, value: float, told: str
+def test_indices_out_of_the_arrays_are_reported(
+    packed: Path, array: str, field: str, place: int, value: float, message: str
 ) -> None:
     parts = Parts.of(packed.read_bytes())
     assert parts.packed() == packed.read_bytes()
     getattr(parts, array)[field][place] = value
     packed.write_bytes(parts.packed())
-    with pytest.raises(UserError, match=f"{packed} is damaged .*({told})"):
+    with pytest.raises(UserError, match=f"{packed} is damaged .*({message})"):
         read_scorer(str(packed))
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"begin": 7}, "not below 7"),
         ({"end": -1}, "end -1 is no whole number"),
@@ -425,20 +426,32 @@ def test_numbers_that_lead_out_of_the_arrays_are_told(
     ],
     ids=str,
 )
-def test_settings_that_can_not_be_are_told(
-    packed: Path, changes: dict[str, object], told: str
+def test_impossible_settings_are_reported(
+    packed: Path, changes: dict[str, object], message: str
 ) -> None:
     parts = Parts.of(packed.read_bytes())
     parts.content.update(changes)
     packed.write_bytes(parts.packed())
-    with pytest.raises(UserError, match=f"{packed} is damaged .*({told})"):
+    with pytest.raises(UserError, match=f"{packed} is damaged .*({message})"):
         read_scorer(str(packed))
 
 
 @pytest.mark.parametrize(("place", "weight"), [(2, np.nan), (2, -1.0), (3, 1e300), (3, -np.inf)])
-def test_weights_that_can_not_be_are_told(packed: Path, place: int, weight: float) -> None:
+def test_impossible_weights_are_reported(packed: Path, place: int, weight: float) -> None:
     parts = Parts.of(packed.read_bytes())
     parts.head[place] = weight
     packed.write_bytes(parts.packed())
     with pytest.raises(UserError, match=f"{packed} is damaged .its alpha is"):
         read_scorer(str(packed))
+
+
+def test_scorer_of_another_alphabet_is_refused(tmp_path: Path) -> None:
+    path = pack_unigrams(tmp_path, {"a": -1})
+    found = read_matching_scorer(path, ENGLISH, "the/model")
+    assert found is not None and found.path == path
+    assert read_matching_scorer(None, ENGLISH, "the/model") is None
+    assert read_matching_scorer("", ENGLISH, "the/model") is None
+    with pytest.raises(UserError, match="another alphabet than the model in the/model"):
+        read_matching_scorer(path, Alphabet(("a", " ")), "the/model")
+    with pytest.raises(UserError, match="nowhere can't be read: No such file"):
+        read_matching_scorer(str(tmp_path / "nowhere"), ENGLISH, "the/model")

@@ -9,7 +9,7 @@ from speech.decoding.tries import NONE, ROOT, find_child
 
 Sequences = list[tuple[int, ...]]
 
-# Few labels, so that sequences share beginnings; some that only the order of numbers tells apart.
+# Few labels, so that sequences share beginnings; 9, 10 and 100000 have another order as text.
 LABELS = [0, 1, 2, 9, 10, 100_000]
 SEQUENCES = st.lists(st.lists(st.sampled_from(LABELS), max_size=5).map(tuple), max_size=30)
 
@@ -79,9 +79,9 @@ def test_padding_does_not_matter(sequences: Sequences) -> None:
     labels, lengths = tries.padded(sequences)
     assert labels.shape == (len(sequences), max(map(len, sequences), default=0))
     assert lengths.tolist() == [len(each) for each in sequences]
-    behind = np.arange(labels.shape[1]) >= lengths[:, None]  # [sequences, longest]
+    after = np.arange(labels.shape[1]) >= lengths[:, None]  # [sequences, longest]
     trie, ends = tries.build(labels, lengths, DTYPE)
-    other, other_ends = tries.build(np.where(behind, 7, labels), lengths, DTYPE)
+    other, other_ends = tries.build(np.where(after, 7, labels), lengths, DTYPE)
     assert other.tobytes() == trie.tobytes() and (other_ends == ends).all()
 
 

@@ -1,4 +1,4 @@
-"""The door eval.py, as people run it, on a model of a few steps."""
+"""The door eval.py as users run it, with a model of a few steps."""
 
 import csv
 import functools
@@ -155,7 +155,7 @@ def test_without_report_dir_only_the_rates_are_printed(
     assert "model.ckpt" not in result.stderr
 
 
-def test_skipped_and_unaligned_utterances_are_told(
+def test_skipped_and_unaligned_utterances_are_reported(
     shards: ShardSet, trained: tuple[Path, float], tmp_path: Path
 ) -> None:
     """One utterance has more labels than outputs: it counts in the rates and has no loss."""
@@ -199,8 +199,8 @@ def test_model_directory_without_checkpoint_is_named(
     shards: ShardSet, trained: tuple[Path, float], tmp_path: Path, evaluate: Evaluate
 ) -> None:
     (tmp_path / "config.json").write_text((trained[0] / "config.json").read_text())
-    told = rf"{tmp_path} has no checkpoint.*training\.py --model_dir={tmp_path}"
-    with pytest.raises(UserError, match=told):
+    message = rf"{tmp_path} has no checkpoint.*training\.py --model_dir={tmp_path}"
+    with pytest.raises(UserError, match=message):
         evaluate(f"--model_dir={tmp_path}", f"--test_data={shards.pattern}")
 
 
@@ -208,18 +208,18 @@ def test_shards_of_another_front_end_are_refused(
     trained: tuple[Path, float], tmp_path: Path, evaluate: Evaluate
 ) -> None:
     others = two_words(tmp_path, bins=6)
-    told = "mel_filters 4 in the model, 6 in the shards"
-    with pytest.raises(UserError, match=told) as error:
+    message = "mel_filters 4 in the model, 6 in the shards"
+    with pytest.raises(UserError, match=message) as error:
         evaluate(f"--model_dir={trained[0]}", f"--test_data={others.pattern}")
     assert others.pattern in str(error.value) and str(trained[0]) in str(error.value)
 
 
-def test_missing_tpu_is_told(shards: ShardSet, trained: tuple[Path, float]) -> None:
+def test_missing_tpu_is_reported(shards: ShardSet, trained: tuple[Path, float]) -> None:
     flags = [f"--model_dir={trained[0]}", f"--test_data={shards.pattern}"]
     assert_error(run_door("eval.py", "--use_tpu", *flags), "no TPU cores", "PJRT")
 
 
-def test_tpu_of_another_machine_wants_model_and_shards_in_a_bucket(
+def test_tpu_of_another_machine_requires_model_and_shards_in_a_bucket(
     shards: ShardSet, trained: tuple[Path, float], evaluate: Evaluate
 ) -> None:
     flags = [f"--model_dir={trained[0]}", f"--test_data={shards.pattern}", "--report_dir="]
@@ -239,10 +239,10 @@ def test_batch_that_the_cores_do_not_divide_is_refused(
 def test_tpu_of_several_hosts_is_refused(
     shards: ShardSet, trained: tuple[Path, float], tmp_path: Path, evaluate: Evaluate
 ) -> None:
-    told = "TPU local has 4 hosts.*leave out --use_tpu"
+    message = "TPU local has 4 hosts.*leave out --use_tpu"
     report = tmp_path / "report"
     flags = [f"--model_dir={trained[0]}", f"--test_data={shards.pattern}", "--use_tpu"]
-    with faked_tpu.topology(cores=32, hosts=4), pytest.raises(UserError, match=told):
+    with faked_tpu.topology(cores=32, hosts=4), pytest.raises(UserError, match=message):
         evaluate(*flags, "--tpu_name=local", "--num_tpu_cores=32", f"--report_dir={report}")
     assert not report.exists()
 
@@ -250,7 +250,7 @@ def test_tpu_of_several_hosts_is_refused(
 # --- With a scorer, several sets, and another evaluation ------------------------------------------
 
 VOCABULARY = {"a": -1.0, "abc": -1.5, "abcbc": -2.0, "cab": -0.5}
-# Many words, and none that the scorer doesn't know, whatever the network says.
+# Many words, and no unknown ones, whatever the network's output.
 WEIGHTS = ("--lm_beta=20", "--unknown_penalty=200")
 
 
@@ -377,14 +377,14 @@ def test_comparison_with_another_set_names_an_utterance(
 ) -> None:
     other = evaluated.report / "other"
     flags = [f"--model_dir={trained[0]}", f"--test_data={shards.pattern}", f"--compare={other}"]
-    told = f"utterance utterance-0000 has another reference in {other}.*the same shards"
-    with pytest.raises(UserError, match=told):
+    message = f"utterance utterance-0000 has another reference in {other}.*the same shards"
+    with pytest.raises(UserError, match=message):
         evaluate(*flags, f"--logits_cache={evaluated.logits}", f"--report_dir={tmp_path}")
     assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
         (["--scorer=NOWHERE"], "The scorer NOWHERE can't be read: No such file"),
         (["--scorer=LM/lm.arpa"], "LM/lm.arpa is no scorer: make one with build_lm.py"),
@@ -401,13 +401,13 @@ def test_comparison_with_another_set_names_an_utterance(
     ],
     ids=lambda flags: " ".join(flags) if isinstance(flags, list) else "",
 )
-def test_what_can_not_be_meant_is_told_before_recognition(
+def test_contradictory_flags_are_reported_before_recognition(
     shards: ShardSet,
     trained: tuple[Path, float],
     tmp_path: Path,
     evaluate: Evaluate,
     flags: list[str],
-    told: str,
+    message: str,
 ) -> None:
     folder = tmp_path / "lm"
     folder.mkdir()
@@ -420,9 +420,9 @@ def test_what_can_not_be_meant_is_told_before_recognition(
     }
     for name, place in places.items():
         flags = [flag.replace(name, place) for flag in flags]
-        told = told.replace(name, re.escape(place))
+        message = message.replace(name, re.escape(place))
     report = tmp_path / "report"
     common = [f"--model_dir={trained[0]}", f"--test_data={shards.pattern}"]
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         evaluate(*common, f"--report_dir={report}", *flags)
     assert not report.exists()

@@ -113,7 +113,7 @@ def test_file_that_is_not_audio_is_refused_with_the_reason(model: Path, tmp_path
     ("flags", "expected"),
     [
         ([], "No audio is named"),
-        (["--audio=nowhere.wav"], "nowhere.wav isn't there"),
+        (["--audio=nowhere.wav"], "nowhere.wav doesn't exist"),
         (["--audio=-", "--microphone"], "can't be combined"),
         (
             ["--audio=-", "--formats=doc"],

@@ -1,4 +1,4 @@
-"""The door tune_lm.py, as people run it, on a model of a few steps."""
+"""The door tune_lm.py as users run it, with a model of a few steps."""
 
 import csv
 import importlib
@@ -21,7 +21,7 @@ from utils import Alphabet, UserError
 
 BINS = 4
 WORDS = {"a": -1.0, "abc": -1.5, "cab": -1.0}
-OLD = (0.0, 9.0)  # by which too many words are written
+OLD = (0.0, 9.0)  # give too many words
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +88,12 @@ def test_best_weights_are_written_into_the_scorer(
     assert weights_of(scorer) == (float(best["alpha"]), float(best["beta"]))
     assert (tmp_path / "new" / "tuning" / "contour.png").read_bytes().startswith(b"\x89PNG")
 
-    told = result.stdout.splitlines()
-    (before,) = (line for line in told if line.startswith("before"))
-    (after,) = (line for line in told if line.startswith("best"))
+    lines = result.stdout.splitlines()
+    (before,) = (line for line in lines if line.startswith("before"))
+    (after,) = (line for line in lines if line.startswith("best"))
     assert f"{float(rows[0]['cer']):.2%}" in before and f"{float(best['cer']):.2%}" in after
     assert re.search(r"Difference -\d+\.\d\d points, 95% interval ", result.stdout)
-    assert told[-1] == f"Written to {scorer} after 25 trials."
+    assert lines[-1] == f"Written to {scorer} after 25 trials."
     improvements = [
         line for line in result.stderr.splitlines() if "trial " in line and "CER" in line
     ]
@@ -102,7 +102,7 @@ def test_best_weights_are_written_into_the_scorer(
 
 
 def run_here(monkeypatch: pytest.MonkeyPatch, flags: list[str], **more: object) -> None:
-    """The door's main in this process, which spares its start."""
+    """Runs the door's main in this process, which saves its start."""
     door = importlib.import_module("tune_lm")
     given = dict(each.removeprefix("--").split("=", 1) for each in flags)
     values = {
@@ -188,20 +188,20 @@ def test_scorer_of_another_alphabet_is_refused(
 ) -> None:
     other = Alphabet(tuple("abc "))
     path = write_tiny_scorer(tmp_path / "other.scorer", WORDS, alphabet=other)
-    told = f"{path} is of another alphabet.*build_lm.py --alphabet"
-    with pytest.raises(UserError, match=told):
+    message = f"{path} is of another alphabet.*build_lm.py --alphabet"
+    with pytest.raises(UserError, match=message):
         run_here(monkeypatch, flags, scorer=path)
 
 
-def test_what_is_not_there_and_an_empty_range_are_named(
+def test_missing_files_and_empty_ranges_are_named(
     flags: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for flag, value, told in (
+    for flag, value, message in (
         ("dev_data", "/no/such/dev.*", "No shards match /no/such/dev"),
         ("scorer", "/no/such.scorer", "/no/such.scorer can't be read"),
         ("lm_alpha_max", 0.0, "--lm_alpha_max=0.0: give a number above 0"),
         ("lm_beta_max", float("inf"), "--lm_beta_max=inf: give a number above 0"),
         ("beam_width", 0, "beam width is 0"),
     ):
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             run_here(monkeypatch, flags, **{flag: value})

@@ -40,7 +40,7 @@ def language_model(
 
 
 def heard(text: str, instead: str) -> Array:
-    """[frames, 257] in which `instead` is a little more probable than `text`, byte by byte."""
+    """[outputs, 257] in which `instead` is a little more probable than `text`, byte by byte."""
     said, wrong = text.encode(), instead.encode()
     assert len(said) == len(wrong)
     probabilities = np.full((2 * len(said), UTF_8.size), 1e-6, np.float32)

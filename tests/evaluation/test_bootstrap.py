@@ -110,13 +110,13 @@ def test_interval_covers_the_true_rate_about_95_times_in_100() -> None:
 def test_equal_systems_are_found_different_about_as_often_as_chance_allows() -> None:
     """One-sided p below 0.025 on either side: 5 of 100 sets."""
     rng = np.random.default_rng(8)
-    told = 0
+    found = 0
     for _ in range(300):
         lengths = rng.integers(5, 30, 100)
         difficulty = rng.beta(1, 6, 100)
         first, second = (rng.binomial(lengths, difficulty).tolist() for _ in range(2))
-        told += paired_difference(first, second, lengths.tolist(), 400).p_value < 0.025
-    assert 0.01 <= told / 300 <= 0.10
+        found += paired_difference(first, second, lengths.tolist(), 400).p_value < 0.025
+    assert 0.01 <= found / 300 <= 0.10
 
 
 def test_pairing_finds_what_two_intervals_hide() -> None:

@@ -63,7 +63,7 @@ def test_line_names_the_other_and_gives_points_intervals_and_p() -> None:
 
 
 @pytest.mark.parametrize(
-    ("results", "others", "told"),
+    ("results", "others", "message"),
     [
         (AFTER, BEFORE[:2], "1-1-0002 is not in other"),
         (AFTER[1:], BEFORE, "1-1-0000 of other is not in this test set"),
@@ -75,7 +75,7 @@ def test_line_names_the_other_and_gives_points_intervals_and_p() -> None:
     ],
 )
 def test_first_utterance_that_differs_is_named(
-    results: list[Result], others: list[Result], told: str
+    results: list[Result], others: list[Result], message: str
 ) -> None:
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         compare_runs(results, others, "other")

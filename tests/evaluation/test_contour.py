@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from speech.evaluation import contour
-from speech.evaluation.results import Errors
-from speech.evaluation.tuning import Trial, Weights
+from speech.evaluation.error_rates import Errors
+from speech.evaluation.trials import Trial, Weights
 
 
 def trial(alpha: float, beta: float) -> Trial:

@@ -18,10 +18,10 @@ from speech.evaluation.error_analysis import (
     by_speaker,
     confused_letters,
     confused_words,
-    cosine_of_set,
     examples,
 )
-from speech.evaluation.results import Errors, Result, character_errors, compare, word_errors
+from speech.evaluation.error_rates import Errors, character_errors, word_errors
+from speech.evaluation.results import Result, compare
 
 WORDS = st.text("ab'", min_size=1, max_size=3)
 SENTENCES = st.lists(WORDS, max_size=8).map(" ".join)
@@ -190,7 +190,7 @@ def test_speakers_come_from_the_ids_worst_first_with_intervals() -> None:
     ]
     worst, other = by_speaker(results)
     assert (worst.name, worst.utterances, worst.words.rate) == ("7", 1, 1.0)
-    assert worst.interval is None  # one utterance doesn't tell how far others are
+    assert worst.interval is None  # one utterance has no spread
     assert (other.name, other.utterances, other.words.rate) == ("84", 2, 0.5)
     assert other.interval == error_interval([0, 3], [2, 4])
 
@@ -205,12 +205,6 @@ def test_ids_that_begin_with_a_path_have_no_speakers() -> None:
     known = [compare("anna-ru/wav/x-1", "a", "a", 1.0), compare("ben-ru/wav/x", "a", "b", 1.0)]
     assert [group.name for group in by_speaker(known)] == ["ben", "anna"]
     assert by_speaker([*known, compare("ru/wav/x-1", "a", "a", 1.0)]) == []
-
-
-def test_cosine_of_the_set_hides_what_utterances_confuse() -> None:
-    results = results_of([("a", "b"), ("b", "a")])
-    assert cosine_of_set(results) == pytest.approx(1.0)
-    assert cosine_of_set([]) == 1.0
 
 
 # --- Examples -------------------------------------------------------------------------------------
@@ -235,7 +229,7 @@ def test_length_decides_between_perfect_utterances_and_letters_between_wrong_one
 
 @given(SETS, st.integers(1, 5))
 @settings(deadline=None)
-def test_no_utterance_is_shown_twice(pairs: list[tuple[str, str]], most: int) -> None:
+def test_no_utterance_is_an_example_twice(pairs: list[tuple[str, str]], most: int) -> None:
     results = results_of(pairs)
     found = examples(results, most)
     shown = [each.utterance_id for kind in vars(found).values() for each in kind]

@@ -11,13 +11,13 @@ from scorers import pack_unigrams
 from speech.decoding.beam_search import BeamSettings
 from speech.decoding.scorer import read_scorer
 from speech.evaluation import sweeps
-from speech.evaluation.recognition import Recognition
-from speech.evaluation.report_page import BeamPoint
+from speech.evaluation.network_output import NetworkOutput
+from speech.evaluation.sweeps import BeamPoint
 from utils import ENGLISH
 
 
-def frames(*each: dict[str, float]) -> npt.NDArray[np.float32]:
-    """Log-probabilities of frames, [frames, labels]; `_` is the blank."""
+def log_probs_of(*each: dict[str, float]) -> npt.NDArray[np.float32]:
+    """Log-probabilities, [outputs, classes]; `_` is the blank."""
     log_probs = np.full((len(each), ENGLISH.size), -np.inf, np.float32)
     for row, probabilities in zip(log_probs, each, strict=True):
         for character, probability in probabilities.items():
@@ -31,10 +31,12 @@ def certain(text: str) -> list[dict[str, float]]:
 
 
 # A beam of 1 never leaves the empty text, which is less probable; one of 4 does.
-NARROW = Recognition("narrow", "a", frames({"a": 0.3, "_": 0.7}, {"a": 0.4, "_": 0.6}), 1.0)
+NARROW = NetworkOutput("narrow", "a", log_probs_of({"a": 0.3, "_": 0.7}, {"a": 0.4, "_": 0.6}), 1.0)
 # The language model knows better than the sounds, and then one word is likelier than two.
-CAT = Recognition("cat", "cat", frames(*certain("c_a_"), {"t": 0.4, "b": 0.6}), 1.0)
-TWO_WORDS = Recognition("two", "a b", frames({"a": 1.0}, {" ": 0.1, "_": 0.9}, {"b": 1.0}), 1.0)
+CAT = NetworkOutput("cat", "cat", log_probs_of(*certain("c_a_"), {"t": 0.4, "b": 0.6}), 1.0)
+TWO_WORDS = NetworkOutput(
+    "two", "a b", log_probs_of({"a": 1.0}, {" ": 0.1, "_": 0.9}, {"b": 1.0}), 1.0
+)
 
 
 def test_every_beam_width_and_the_settings_own_has_its_rate() -> None:
@@ -52,7 +54,7 @@ def test_every_beam_width_and_the_settings_own_has_its_rate() -> None:
 
 
 def test_the_rate_is_of_the_whole_set() -> None:
-    certainly = Recognition("b", "b b b", frames(*certain("b b b")), 1.0)
+    certainly = NetworkOutput("b", "b b b", log_probs_of(*certain("b b b")), 1.0)
     points = sweeps.beam_points([NARROW, certainly], ENGLISH, BeamSettings(), None, lambda: None)
     assert points[0].wer == pytest.approx(1 / 4)  # the mean of the utterances' own is a half
 

@@ -348,7 +348,7 @@ def test_filters_too_narrow_for_the_spectrum_are_counted() -> None:
         ({"step_seconds": 0.0}, "--winstep"),
         ({"step_seconds": 1e-5}, "--winstep"),
         ({"step_seconds": float("inf")}, "--winstep"),
-        ({"sample_rate": 8000}, "--sample_rate"),  # its half lies below the highest filter
+        ({"sample_rate": 8000}, "--sample_rate"),  # its half is below the highest filter
         ({"lowest_frequency": 7600.0}, "--sample_rate"),
         ({"lowest_frequency": -1.0}, "--sample_rate"),
         ({"features": "mel"}, "--features"),

@@ -13,7 +13,7 @@ from speech.features.normalisation import SMALLEST_DEVIATION, Statistics, Sums, 
 
 
 def random_features(frames: int, bins: int, seed: int = 0) -> np.ndarray:
-    """float32 [frames, bins], every bin with a mean and deviation of its own."""
+    """float32 [frames, bins], every bin with another mean and deviation."""
     rng = np.random.default_rng(seed)
     scale = rng.uniform(0.1, 10, bins)
     return rng.normal(rng.normal(size=bins) * 20, scale, [frames, bins]).astype(np.float32)

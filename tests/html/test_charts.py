@@ -114,7 +114,7 @@ def test_columns_are_as_high_as_their_counts() -> None:
     assert {"0", "4", "1", "seconds"} <= set(texts(svg))
 
 
-def test_one_far_out_is_told_and_squeezes_nobody() -> None:
+def test_a_far_outlier_is_reported_and_squeezes_no_other_bar() -> None:
     values = np.append(np.linspace(1, 10, 999), 5000)
     svg = histogram(values, "seconds")
     assert len(elements(svg, "rect", "column")) > 15

@@ -73,7 +73,7 @@ def test_log_says_whether_the_shuffle_is_exact(shards: ShardSet) -> None:
     assert "raise --shuffle_buffer_size to 37" in within
 
 
-def test_sizes_of_buffers_are_told_in_gibibytes() -> None:
+def test_sizes_of_buffers_are_logged_in_gibibytes() -> None:
     text = str(Shuffling(buffered=5000, records=28539, utterance_bytes=2**30 // 2500))
     assert "(2.0 GiB)" in text and "to 28539 (11.4 GiB)" in text
 

@@ -67,7 +67,7 @@ def test_evaluation_keeps_the_order_of_any_shards(tmp_path: Path, partition_size
     assert order_of(batches, shards, 13) == list(range(100))
 
 
-def test_labels_stand_among_the_features_for_prediction(shards: ShardSet) -> None:
+def test_labels_and_numbers_are_among_the_features_for_prediction(shards: ShardSet) -> None:
     batching = Batching(5, static=False)
     params = {"batch_size": 5}
     alone = evaluation_input_fn(shards, batching, for_prediction=True)(params).element_spec

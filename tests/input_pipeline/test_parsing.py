@@ -23,7 +23,7 @@ from speech.input_pipeline.training_input import TrainingInput, training_input_f
 def test_features_are_normalised_by_the_statistics_given(
     tmp_path: Path, static: bool, padded: bool
 ) -> None:
-    """By those of a model, though these shards have others; and what is behind the end stays 0."""
+    """They are a model's, though these shards have others; padding after the end stays 0."""
     utterances = random_utterances([12, 33, 9, 20], 4)
     shards = write_shards(tmp_path, utterances, padded=padded, normalisation="corpus")
     model_s = Statistics((1.0, -2.0, 0.0, 3.0), (0.5, 1.0, 2.0, 4.0))

@@ -161,4 +161,4 @@ def test_named_models_are_not_searched_for(tmp_path: Path) -> None:
     with start("serve", tmp_path, "--port=0", "--models=nowhere,nothing") as process:
         errors = process.communicate(timeout=300)[1]
     assert process.returncode == 1
-    assert re.search("^error: nowhere is no model", errors, re.MULTILINE), errors
+    assert re.search("^error: nowhere is not a model", errors, re.MULTILINE), errors

@@ -78,7 +78,7 @@ def test_a_histogram_counts_by_lower_edge_in_order() -> None:
         ("labels_histogram", [], "shards[1]: labels_histogram [] is no object"),
     ],
 )
-def test_a_shard_that_was_changed_by_hand_is_told_with_its_field(
+def test_a_shard_that_was_changed_by_hand_is_named_with_its_field(
     field: str, value: object, says: str
 ) -> None:
     content = json.loads(FULL.to_json())
@@ -100,7 +100,7 @@ def test_a_shard_that_was_changed_by_hand_is_told_with_its_field(
         ("skipped", 0, "is not an index of shards"),
     ],
 )
-def test_what_else_was_changed_by_hand_is_told(
+def test_what_else_was_changed_by_hand_is_refused(
     part: str, field: str | int | None, says: str
 ) -> None:
     content = json.loads(FULL.to_json())
@@ -138,7 +138,7 @@ def test_copies_are_kept_and_an_older_index_has_none() -> None:
         ("noise_sha256", 5, "copies: noise_sha256 5 is not of the type it had"),
     ],
 )
-def test_copies_that_were_changed_by_hand_are_told(field: str, value: object, says: str) -> None:
+def test_copies_that_were_changed_by_hand_are_refused(field: str, value: object, says: str) -> None:
     content = json.loads(FULL.to_json())
     content["settings"]["copies"][field] = value
     with pytest.raises(UserError) as error:
@@ -183,7 +183,7 @@ def test_an_index_with_sums_comes_back_from_its_json_and_gives_statistics() -> N
         ([], "is not an index of shards"),
     ],
 )
-def test_sums_that_were_changed_by_hand_are_told(sums: object, says: str) -> None:
+def test_sums_that_were_changed_by_hand_are_refused(sums: object, says: str) -> None:
     content = json.loads(OVER_CORPUS.to_json())
     content["shards"][1]["sums"] = sums
     with pytest.raises(UserError, match="remove it and prepare the shards again") as error:
@@ -191,7 +191,7 @@ def test_sums_that_were_changed_by_hand_are_told(sums: object, says: str) -> Non
     assert says in str(error.value)
 
 
-def test_sums_that_nothing_asked_for_are_told() -> None:
+def test_sums_that_are_not_needed_are_refused() -> None:
     content = json.loads(FULL.to_json())
     content["shards"][0]["sums"] = {"frames": 5, "values": [1.0], "squares": [1.0]}
     with pytest.raises(UserError, match=r"shards\[0\]: sums of 1 bins, not of 0"):

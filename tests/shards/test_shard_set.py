@@ -65,7 +65,7 @@ def test_other_sets_beside_are_left_out(tmp_path: Path) -> None:
     assert len(find_shards(write_set(tmp_path)).files) == 2
 
 
-def test_a_pattern_without_shards_tells_how_to_make_them(tmp_path: Path) -> None:
+def test_a_pattern_without_shards_names_the_command_that_prepares_them(tmp_path: Path) -> None:
     write_set(tmp_path)
     (tmp_path / ".train.tfrecords.00000020.partial").write_text("")
     for pattern in ("test.tfrecords.*", "*.index.json", ".train*"):
@@ -78,7 +78,7 @@ def test_a_pattern_without_shards_tells_how_to_make_them(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("pattern", "warned"), [("train.tfrecords.*", True), ("*.00000000", False)]
 )
-def test_a_set_that_is_not_finished_is_warned_of(
+def test_an_incomplete_set_gives_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, pattern: str, warned: bool
 ) -> None:
     """Whoever names only some of its shards knows what they leave out."""
@@ -91,7 +91,7 @@ def test_a_set_that_is_not_finished_is_warned_of(
     assert (f"{tmp_path}/train.tfrecords is incomplete" in caplog.text) == warned
 
 
-def test_a_finished_set_is_not_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_complete_set_gives_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     find_shards(write_set(tmp_path))
     assert not caplog.text
 
@@ -154,7 +154,9 @@ def test_a_missing_shard_outside_the_pattern_is_no_matter(tmp_path: Path) -> Non
         (FULL.to_json()[:-20], "is not an index of shards"),
     ],
 )
-def test_what_is_no_index_of_this_format_is_told(tmp_path: Path, text: str, message: str) -> None:
+def test_a_file_that_is_no_index_of_this_format_is_refused(
+    tmp_path: Path, text: str, message: str
+) -> None:
     pattern = write_set(tmp_path)
     path = tmp_path / "train.tfrecords.index.json"
     path.write_text(text)

@@ -101,7 +101,7 @@ def asked(emulator: Emulator) -> Counter[str]:
 
 def requests(emulator: Emulator) -> list[tuple[str, str]]:
     """(method, path) of all requests but those of the lock."""
-    # The client looks at the bucket itself now and then, in a thread of its own.
+    # The client looks at the bucket itself now and then, in another thread.
     own = f"/storage/v1/b/{emulator.bucket}?"
     return [
         (method, path)
@@ -294,7 +294,7 @@ def test_an_upload_that_is_killed_goes_on_where_it_was(
 def test_parts_of_another_size_are_replaced_and_removed(
     emulator: Emulator, own_bucket: str, local: str
 ) -> None:
-    """As of an older version, and of an upload that was stopped while it removed its parts."""
+    """As in an older version, and after an upload that stopped while it removed its parts."""
     for number in range(9):
         put(emulator, f"{own_bucket}/.{NAMES[0]}.part{number:02d}", bytes(77))
     upload(local, own_bucket, part_bytes=1000)
@@ -381,7 +381,7 @@ def test_another_set_of_that_name_in_the_bucket_is_left_alone(
     put(emulator, f"{own_bucket}/t.index.json", there.to_json().encode())
     message = refusal(local, own_bucket)
     assert message.startswith(f"{own_bucket}/t.index.json belongs to another set")
-    assert "remove that one, or upload to another folder" in message
+    assert "remove it, or upload to another folder" in message
     assert list(objects(emulator, own_bucket)) == ["t.index.json"]
 
 

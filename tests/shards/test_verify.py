@@ -110,7 +110,7 @@ def test_a_changed_bit_is_found_wherever_it_is(
 
 @pytest.mark.parametrize("cut", [1, RECORD_FOOTER.size, 500, -1, -RECORD_HEADER.size])
 def test_a_file_cut_short_is_found(written: str, cut: int) -> None:
-    """cut: bytes that the last record lacks, or negative those that are left of it."""
+    """cut: bytes missing from the last record, or, if negative, its remaining bytes."""
     path = shard(written, 3)
     last = sum(map(len, frame_record(records(path)[-1])))
     start = len(read(path)) - last

@@ -341,22 +341,22 @@ def use_job(path: Path) -> None:
 
 def make_logits(folder: Path) -> Path:
     from speech.evaluation import logits_cache
-    from speech.evaluation.recognition import Recognition
+    from speech.evaluation.network_output import NetworkOutput
 
     rng = np.random.default_rng(0)
     found = [
-        Recognition(f"1-{n}", "a \u00e9", rng.normal(size=(7, 5)).astype(np.float32), 1.0)
+        NetworkOutput(f"1-{n}", "a \u00e9", rng.normal(size=(7, 5)).astype(np.float32), 1.0)
         for n in range(3)
     ]
     path = folder / "logits.npz"
-    path.write_bytes(logits_cache._packed(found))
+    path.write_bytes(logits_cache.pack(found))
     return path
 
 
 def use_logits(path: Path) -> None:
     from speech.evaluation import logits_cache
 
-    for each in logits_cache._read(str(path)):
+    for each in logits_cache.unpack(path.read_bytes(), str(path)):
         assert each.log_probs.ndim == 2
 
 

@@ -233,7 +233,7 @@ def test_scorer_that_hot_words_need_can_not_be_disabled(tmp_path: Path) -> None:
     model = Model(tmp_path / "model")
     model.enable_external_scorer(scorer)
     model.add_hot_word("b", 3.0)
-    with pytest.raises(UserError, match="want an alphabet with a space"):
+    with pytest.raises(UserError, match="require an alphabet that contains the space"):
         model.disable_external_scorer()
     model.set_scorer_alpha_beta(1.0, 1.0)
     model.clear_hot_words()

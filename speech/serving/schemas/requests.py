@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from speech.decoding.beam_search import BeamSettings, HotWords, hot_word
+from speech.decoding.beam_search import BeamSettings, HotWords, parse_hot_word
 from speech.decoding.scorer import LARGEST_GAIN
 from speech.serving.errors import RequestError
 from utils import UserError
@@ -127,6 +127,6 @@ def _hot_words(text: str) -> HotWords:
             400, f"There are {len(pieces)} hot words: give at most {MOST_HOT_WORDS}."
         )
     try:
-        return tuple(map(hot_word, pieces))
+        return tuple(map(parse_hot_word, pieces))
     except UserError as error:
         raise RequestError(400, str(error)) from None

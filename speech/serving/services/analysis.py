@@ -8,8 +8,8 @@ import scipy.fft
 
 from speech.audio.reader import INT16_SCALE
 from speech.audio.segmentation import Segment
-from speech.decoding.alignment import letter_frames
-from speech.decoding.beam_search import LogProbs
+from speech.decoding.alignment import label_outputs
+from speech.decoding.types import LogProbs
 from speech.features.front_end import FrontEnd
 from speech.transcription.subtitles import join_words
 from speech.transcription.transcriber import TranscribedSegment, Transcriber
@@ -145,7 +145,7 @@ def best_path(log_probs: LogProbs, text: str, alphabet: Alphabet) -> list[int]:
     """
     labels = [label for character in text for label in alphabet.labels_of(character)]
     path = np.full(len(log_probs), alphabet.blank, np.int64)  # [outputs]
-    frames = letter_frames(log_probs, np.array(labels, np.int64))
+    frames = label_outputs(log_probs, np.array(labels, np.int64))
     for label, (first, last) in zip(labels, frames.tolist(), strict=True):
         path[first : last + 1] = label
     return path.tolist()

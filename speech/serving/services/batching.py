@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from speech.decoding.beam_search import LogProbs
+from speech.decoding.types import LogProbs
 from speech.export.description import Description
 from speech.export.loading import AcousticModel, Samples, State
 from speech.features import front_end

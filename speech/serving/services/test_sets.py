@@ -15,7 +15,8 @@ from speech.corpora import recordings
 from speech.corpora.recordings import Audio
 from speech.evaluation import error_analysis
 from speech.evaluation import results as report
-from speech.evaluation.results import Errors, Result
+from speech.evaluation.error_rates import Errors
+from speech.evaluation.results import Result
 from speech.input_pipeline.parsing import stored_features, transcripts
 from speech.networks.config import check_same_front_end
 from speech.serving.errors import RequestError

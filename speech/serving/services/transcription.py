@@ -22,7 +22,7 @@ import numpy.typing as npt
 from speech.audio.reader import AudioError, TooMuchAudioError
 from speech.audio.segmentation import Cutter, Segment
 from speech.audio.stream import stream_file
-from speech.decoding.beam_search import LogProbs
+from speech.decoding.types import LogProbs
 from speech.features import front_end
 from speech.serving.errors import RequestError
 from speech.serving.services import analysis
