@@ -1,4 +1,4 @@
-"""What the doors share: corpora, features, shards, datasets, networks' parts, decoding, reports."""
+"""Holds the rooms, one package for each field of the work; the scripts at the top level call them."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Turns utterances into shards, here or on Beam.
+"""Turns utterances into shards, locally or on Apache Beam.
 
 In: utterances and settings.
 Out: shards, statistics, CSV files.

@@ -1,4 +1,4 @@
-"""Runs every door alike: files here or in a bucket, locks, worker processes, logging.
+"""Provides what every door needs: local and bucket files, locks, worker processes, logging.
 
 In: paths, functions to run.
 Out: bytes, results in order, exit codes.
