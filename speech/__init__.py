@@ -1,4 +1,4 @@
-"""Holds the rooms, one package for each field of the work; the scripts at the top level call them."""
+"""Holds the rooms, one package for each part of the work, which the top-level scripts call."""
 
 import sys
 
