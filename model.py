@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import constants  # noqa: F401 - sets what TensorFlow reads when it is imported
+
 try:
     import tensorflow as tf
 except ModuleNotFoundError:

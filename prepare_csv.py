@@ -15,6 +15,7 @@ from absl import flags
 from speech.flags import corpus as corpus_flags
 from speech.flags import preparation as preparation_flags
 from speech.flags import transcripts as transcript_flags
+from speech.preflight.check import check_sets
 from speech.preparation import tasks
 from speech.preparation.sets import read_sets
 from speech.system import command_line
@@ -55,7 +56,7 @@ def main() -> None:
     sets = read_sets(corpus)
     settings_of = {each.name: evaluation if each.for_evaluation else training for each in sets}
     if FLAGS.check:
-        tasks.check_sets(sets, settings_of, FLAGS.workers)
+        check_sets(sets, settings_of, FLAGS.workers)
     elif FLAGS.stats:
         for each in sets:
             tasks.report_stats(

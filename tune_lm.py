@@ -12,13 +12,14 @@ import constants
 import model
 from speech.decoding.scorer import check_alphabet, read_scorer
 from speech.engines import checkpoints, devices, errors
-from speech.evaluation import contour, logits_cache, recognition, trials, tuning
+from speech.evaluation import logits_cache, recognition
 from speech.evaluation.recogniser import on_device
 from speech.flags import decoder as decoder_flags
 from speech.flags import kinds
 from speech.flags.tpu import define_tpu_flags, tpu_from_flags
 from speech.networks.config import read_config
 from speech.system import command_line, storage
+from speech.tuning import contour, search, trials
 
 FLAGS = flags.FLAGS
 
@@ -39,7 +40,7 @@ def define_flags() -> None:
     kinds.define_choice(
         "metric",
         None,
-        tuning.METRICS,
+        search.METRICS,
         "Error rate to minimise; default: wer, and cer with a scorer of characters.",
     )
     kinds.define_integer(
@@ -74,9 +75,9 @@ def define_flags() -> None:
 def main() -> None:
     errors.quieten(FLAGS.logging)
     scorer = read_scorer(FLAGS.scorer)
-    metric = FLAGS.metric or (tuning.CER if scorer.characters else tuning.WER)
+    metric = FLAGS.metric or (search.CER if scorer.characters else search.WER)
     beam_settings = decoder_flags.search_settings_from_flags(FLAGS)
-    search_settings = tuning.SearchSettings(
+    search_settings = search.SearchSettings(
         FLAGS.n_trials, FLAGS.lm_alpha_max, FLAGS.lm_beta_max, FLAGS.patience, FLAGS.random_seed
     )
     if FLAGS.output_dir:
@@ -100,8 +101,8 @@ def main() -> None:
         recogniser = on_device(model_fn, config, checkpoint, FLAGS.model_dir, size, tpu)
         outputs = recogniser.outputs_of(shards)
         logits_cache.write(FLAGS.logits_cache, checkpoint, shards, outputs)
-    objective = tuning.Objective(outputs, scorer, beam_settings, metric)
-    tuning.tune(objective, scorer, search_settings, FLAGS.output_dir, FLAGS.write)
+    objective = search.Objective(outputs, scorer, beam_settings, metric)
+    search.tune(objective, scorer, search_settings, FLAGS.output_dir, FLAGS.write)
 
 
 if __name__ == "__main__":

@@ -35,13 +35,14 @@ import model
 from speech.decoding.beam_search import BeamSettings
 from speech.decoding.scorer import check_alphabet, read_scorer
 from speech.engines import checkpoints, devices, errors
-from speech.evaluation import recognition, tuning
+from speech.evaluation import recognition
 from speech.evaluation.recogniser import Recogniser, on_device
-from speech.evaluation.trials import Weights
 from speech.flags import kinds
 from speech.networks.config import ModelConfig, NetworkConfig, read_config
 from speech.shards.shard_set import ShardSet
 from speech.system import command_line
+from speech.tuning import search
+from speech.tuning.trials import Weights
 
 FLAGS = flags.FLAGS
 
@@ -78,9 +79,9 @@ def seconds_of_pass(network: Recogniser, shards: ShardSet) -> float:
     return time.perf_counter() - start
 
 
-def seconds_of_trial(objective: tuning.Objective, seed: int) -> float:
+def seconds_of_trial(objective: search.Objective, seed: int) -> float:
     """Returns the mean time of the first trials of a search."""
-    settings = tuning.SearchSettings(
+    settings = search.SearchSettings(
         trials=FLAGS.trials,
         alpha_max=constants.LM_ALPHA_MAX,
         beta_max=constants.LM_BETA_MAX,
@@ -88,7 +89,7 @@ def seconds_of_trial(objective: tuning.Objective, seed: int) -> float:
         random_seed=seed,
     )
     start = time.perf_counter()
-    made = sum(1 for _ in tuning.search(objective, [], settings))
+    made = sum(1 for _ in search.search(objective, [], settings))
     return (time.perf_counter() - start) / made
 
 
@@ -111,8 +112,8 @@ def main() -> None:
             # Without a checkpoint the estimator initialises the variables.
             untrained = ready(replace(config, network=network), None, f"{folder}/{name}")
             networks[f"{name}, {whose}"] = untrained
-        objective = tuning.Objective(
-            own.outputs_of(shards), scorer, BeamSettings(FLAGS.beam_width), tuning.WER
+        objective = search.Objective(
+            own.outputs_of(shards), scorer, BeamSettings(FLAGS.beam_width), search.WER
         )
         objective.trial(Weights(1.0, 1.0))  # compiles the search
         rounds = []

@@ -1,4 +1,4 @@
-"""What the doors share: corpora, features, shards, datasets, networks' parts, decoding, reports."""
+"""Holds the rooms, one package for each part of the work, which the top-level scripts call."""
 
 import sys
 
@@ -8,3 +8,5 @@ if sys.version_info[:2] not in ((3, 10), (3, 11)):
         f"this is Python {sys.version_info.major}.{sys.version_info.minor}. "
         "Make the environment with python3.11 -m venv .venv."
     )
+
+import constants  # noqa: F401 - sets what TensorFlow reads when it is imported

@@ -45,3 +45,19 @@ def test_buckets_are_read_in_blocks_of_16_mb_unless_the_environment_sets_another
         text=True,
     )
     assert printed.stdout.strip() == block
+
+
+@pytest.mark.parametrize("door", ["training.py", "check_tpu.py", "serve.py"])
+def test_tensorflow_is_imported_after_what_limits_its_messages(door: str) -> None:
+    set_here = ("TF_CPP_MIN_LOG_LEVEL", "GCS_READ_CACHE_BLOCK_SIZE_MB")
+    environment = {name: text for name, text in os.environ.items() if name not in set_here}
+    shown = subprocess.run(
+        [sys.executable, door, "--help"],
+        cwd=ROOT,
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert door.removesuffix(".py") in shown.stdout
+    assert shown.stderr == ""

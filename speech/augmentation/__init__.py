@@ -1,4 +1,4 @@
-"""Varies speech: waveforms in preparation, features in training.
+"""Augments speech: waveforms during preparation, features during training.
 
 In: specifications in DeepSpeech's grammar.
 Out: changed samples or features.

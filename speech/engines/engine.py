@@ -19,7 +19,6 @@ from speech.engines.stopping import Stopping
 InputFn: TypeAlias = Callable[[Any], Any]
 
 # A batch of the network's outputs:
-#   utterance_number int32 [batch], the utterance's place in the set; see evaluation_input.py
 #   log_probs      float32 [batch, outputs, classes], natural logarithms
 #   output_length  int32 [batch]
 #   ctc_loss       float32 [batch], in nats

@@ -13,6 +13,7 @@ from speech.networks.deep_speech_1 import DeepSpeech1
 from speech.networks.deep_speech_lstm import DeepSpeechLstm
 from speech.networks.deep_speech_paper import DeepSpeechPaper
 from speech.networks.network import Network
+from utils import lines_of
 
 # Name -> class. constants.NETWORK_SIZES has their sizes.
 NETWORKS: dict[str, type[Network]] = {
@@ -71,4 +72,4 @@ def table(network: Network) -> list[str]:
     aligned = tabulate(
         rows, tablefmt="plain", colalign=("left", "left", "right"), disable_numparse=True
     )
-    return aligned.splitlines()
+    return lines_of(aligned)

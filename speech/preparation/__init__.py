@@ -1,5 +1,5 @@
-"""Turns utterances into shards, here or on Beam, and checks corpora before it.
+"""Turns utterances into shards, locally or on Apache Beam.
 
 In: utterances and settings.
-Out: shards, statistics, CSV files, reports of problems.
+Out: shards, statistics, CSV files.
 """

@@ -7,15 +7,7 @@ from absl import logging
 
 import constants
 from speech.corpora.utterance import Utterance, with_copies
-from speech.preparation import (
-    beam,
-    corpus_stats,
-    csv_export,
-    preflight,
-    preflight_page,
-    preflight_report,
-    write_shards,
-)
+from speech.preparation import beam, corpus_stats, csv_export, write_shards
 from speech.preparation.beam import Runner
 from speech.preparation.sets import CorpusSet
 from speech.shards import upload, verify
@@ -127,24 +119,6 @@ def report_stats(
     figure = corpus_stats.figure_path(constants.REPORT_DIR, tfrecords_file)
     corpus_stats.draw(figure, tfrecords_file, lengths, settings, recommended)
     print(f"\n{figure}")
-
-
-def check_sets(
-    sets: Sequence[CorpusSet], settings_of: Mapping[str, ShardSettings], workers: int
-) -> None:
-    """Prints and writes what would harm training.
-
-    Raises:
-        UserError: there are errors, or the report can't be written.
-    """
-    utterances = {each.name: each.utterances for each in sets}
-    settings = dict(settings_of)
-    found = preflight.examine(utterances, settings, workers)
-    print(preflight_report.report(found))
-    print(preflight_report.write_table(constants.REPORT_DIR, found))
-    print(preflight_page.write(constants.REPORT_DIR, found, settings))
-    if found.errors:
-        raise UserError(preflight_report.verdict(found))
 
 
 def make_alphabet(sets: Sequence[CorpusSet], path: str, language: str | None) -> None:

@@ -1,4 +1,4 @@
-"""What every door uses: files here or in a bucket, locks, worker processes, logging, exit statuses.
+"""Provides what every door needs: local and bucket files, locks, worker processes, logging.
 
 In: paths, functions to run.
 Out: bytes, results in order, exit statuses.

@@ -136,8 +136,8 @@ def test_shares_are_parsed() -> None:
         ("0.7/0.2/0.1", "is not three whole numbers"),
         ("-70/160/10", "is not three whole numbers"),
         ("", "--split= is not three whole numbers"),
-        ("70/20/20", "--split=70/20/20 adds up to 110: the three shares must make 100"),
-        ("0/50/50", "leaves nothing to train on"),
+        ("70/20/20", "--split=70/20/20 adds up to 110: give three percentages"),
+        ("0/50/50", "leaves no training set"),
     ],
 )
 def test_invalid_shares_are_refused(text: str, message: str) -> None:

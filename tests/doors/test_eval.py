@@ -394,7 +394,7 @@ def test_comparison_with_another_set_names_an_utterance(
         (["--hot_words=Foo:3"], "hot word 'Foo' has \\['F'\\]: write it in lower case, foo"),
         (["--compare=NOWHERE"], "NOWHERE is no report.*Name the --report_dir"),
         (["--compare=NOWHERE", "--test_data=a,b"], "--compare compares one set"),
-        (["--audio=LM"], "LM holds no recordings"),
+        (["--audio=LM"], "LM contains no recordings"),
         (["--test_data="], "--test_data is empty: name the shards"),
         (["--test_data=SHARDS,SHARDS"], "two sets tiny: evaluate them one after the other"),
         (["--test_data=SHARDS,NOWHERE*"], r"No shards match NOWHERE\*"),

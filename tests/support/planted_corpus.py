@@ -10,7 +10,7 @@ import soundfile
 
 from speech.corpora.utterance import Utterance
 from speech.features.front_end import FrontEnd
-from speech.preparation.preflight_findings import Kind, Severity
+from speech.preflight.findings import Kind, Severity
 from speech.shards.index import ShardSettings
 from utils import ENGLISH
 

@@ -24,9 +24,9 @@ from planted_corpus import (
 
 from speech.audio.reader import read_audio
 from speech.corpora.formats.librispeech import find_utterances
-from speech.preparation.preflight import examine
-from speech.preparation.preflight_findings import Finding, Findings, Kind
-from speech.preparation.preflight_utterance import examine_utterance
+from speech.preflight.examine import examine
+from speech.preflight.findings import Finding, Findings, Kind
+from speech.preflight.utterance import examine_utterance
 from utils import ENGLISH, Alphabet, UserError
 
 
@@ -369,12 +369,12 @@ import sys
 sys.path[:0] = {paths!r}
 from pathlib import Path
 from planted_corpus import Corpus
-from test_preflight import deadly, found_in
-from speech.preparation import preflight_page, preflight_utterance
-from speech.preparation.preflight_findings import Kind
+from test_examine import deadly, found_in
+from speech.preflight import page, utterance
+from speech.preflight.findings import Kind
 
 # Worker processes import this file again, under another name.
-preflight_utterance.read_audio = preflight_page.read_audio = deadly
+utterance.read_audio = page.read_audio = deadly
 
 if __name__ == "__main__":
     corpus = Corpus(Path(sys.argv[1]))
@@ -385,7 +385,7 @@ if __name__ == "__main__":
     found = found_in(corpus, int(sys.argv[2]))
     for each in found.of_kind(Kind.UNREADABLE):
         print(each.utterance.utterance_id, each.detail.split(": ")[1])
-    print(preflight_page.render(found, corpus.settings_of).count("<article"))
+    print(page.render(found, corpus.settings_of).count("<article"))
 """
 
 

@@ -19,13 +19,14 @@ import optuna
 import constants
 from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings
 from speech.decoding.scorer import LARGEST_GAIN, Scorer, write_weights
-from speech.evaluation import contour, error_rates, trials
+from speech.evaluation import error_rates
 from speech.evaluation.bootstrap import paired_difference
 from speech.evaluation.network_output import NetworkOutput
 from speech.evaluation.results import format_interval
-from speech.evaluation.trials import TRIALS_FILE, Trial, Weights, best_of, format_trial
 from speech.system import storage
 from speech.system.progress_bar import progress_bar
+from speech.tuning import contour, trials
+from speech.tuning.trials import TRIALS_FILE, Trial, Weights, best_of, format_trial
 from utils import UserError
 
 WER = "wer"

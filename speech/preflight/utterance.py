@@ -13,7 +13,7 @@ from speech.audio.levels import Sound
 from speech.audio.reader import AudioError, read_audio
 from speech.audio.types import RecordedSamples
 from speech.corpora.utterance import Utterance
-from speech.preparation.preflight_findings import Flaw, Kind, Severity, most_frequent
+from speech.preflight.findings import Flaw, Kind, Severity, most_frequent
 from speech.preparation.utterance import check_lengths
 from speech.shards.index import ShardSettings
 from speech.system import storage

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 
-from speech.preparation.preflight_findings import Finding, Findings, Kind, SetNumbers, Severity
+from speech.preflight.findings import Finding, Findings, Kind, SetNumbers, Severity
 from speech.system import storage
 from speech.text.characters import describe, in_utf8, isolate, isolate_right_to_left
 

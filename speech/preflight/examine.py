@@ -12,15 +12,8 @@ from functools import partial
 import numpy as np
 
 from speech.corpora.utterance import Utterance
-from speech.preparation.preflight_findings import (
-    Finding,
-    Findings,
-    Flaw,
-    Kind,
-    SetNumbers,
-    Severity,
-)
-from speech.preparation.preflight_utterance import (
+from speech.preflight.findings import Finding, Findings, Flaw, Kind, SetNumbers, Severity
+from speech.preflight.utterance import (
     SHORTEST_SECONDS,
     ExaminedUtterance,
     comparable_text,
@@ -32,7 +25,7 @@ from speech.system.workers import DeadWorkerError, map_in_processes
 from speech.text.characters import isolate, isolate_right_to_left
 from utils import UserError
 
-# Thresholds. "Genuine" has the meaning of preflight_utterance.py.
+# Thresholds. "Genuine" has the meaning of preflight/utterance.py.
 
 # Labels per second of speech. Nobody speaks faster, even if all vowels of Arabic are written; and
 # one label of Chinese takes less than a second.

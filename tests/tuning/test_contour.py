@@ -5,9 +5,9 @@ import struct
 import numpy as np
 import pytest
 
-from speech.evaluation import contour
 from speech.evaluation.error_rates import Errors
-from speech.evaluation.trials import Trial, Weights
+from speech.tuning import contour
+from speech.tuning.trials import Trial, Weights
 
 
 def trial(alpha: float, beta: float) -> Trial:

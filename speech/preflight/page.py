@@ -23,9 +23,9 @@ from speech.audio.types import RecordedSamples
 from speech.corpora.utterance import Utterance
 from speech.html import charts, page
 from speech.html.page import count, thousands
-from speech.preparation.preflight_findings import Finding, Findings, Kind, SetNumbers, Severity
-from speech.preparation.preflight_report import CHARACTERS, advice, verdict
-from speech.preparation.preflight_utterance import SPEECH_RANGE
+from speech.preflight.findings import Finding, Findings, Kind, SetNumbers, Severity
+from speech.preflight.terminal import CHARACTERS, advice, verdict
+from speech.preflight.utterance import SPEECH_RANGE
 from speech.shards.index import ShardSettings
 from speech.system import storage
 from speech.text.characters import code_point, describe, in_utf8, is_mark

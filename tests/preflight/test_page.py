@@ -14,11 +14,11 @@ import soundfile
 from parsed_html import ATTACK, Parsed
 from planted_corpus import SETTINGS, Corpus, clean_corpus, planted_corpus, voice
 
-from speech.preparation import preflight_page
-from speech.preparation.preflight import examine
-from speech.preparation.preflight_findings import Findings, Kind
-from speech.preparation.preflight_page import render
-from speech.preparation.preflight_report import ADVICE
+from speech.preflight import page
+from speech.preflight.examine import examine
+from speech.preflight.findings import Findings, Kind
+from speech.preflight.page import render
+from speech.preflight.terminal import ADVICE
 
 ARABIC = "\u0627\u0650\u0628\u0639\u062b \u0644\u064a"
 
@@ -100,7 +100,7 @@ def test_recordings_are_played_once_and_at_most_20_seconds(html: str, found: Fin
 
 
 def test_players_stop_where_the_page_is_large_enough(planted: Corpus, found: Findings) -> None:
-    with mock.patch.object(preflight_page, "PLAYERS_BYTES", 200_000):
+    with mock.patch.object(page, "PLAYERS_BYTES", 200_000):
         html = render(found, planted.settings_of)
     inside = sum(
         len(base64.b64decode(each["src"].split(",")[1])) for each in Parsed(html).all("audio")
@@ -160,7 +160,7 @@ def test_unknown_characters_are_marked_with_the_letters_they_belong_to(tmp_path:
 def test_a_clean_corpus_has_its_numbers_and_no_findings(tmp_path: Path) -> None:
     corpus = clean_corpus(tmp_path)
     found = examine(corpus.sets, corpus.settings_of, 1)
-    path = preflight_page.write(str(tmp_path / "report"), found, corpus.settings_of)
+    path = page.write(str(tmp_path / "report"), found, corpus.settings_of)
     assert path == str(tmp_path / "report" / "check.html")
     parsed = Parsed(Path(path).read_text("utf-8"))
     assert "Found nothing wrong in 32 utterances." in parsed.words

@@ -14,10 +14,11 @@ from tiny_scorer import CAT_AND_BAT, write_tiny_scorer
 
 from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings
 from speech.decoding.scorer import Scorer, read_scorer
-from speech.evaluation import error_rates, tuning
+from speech.evaluation import error_rates
 from speech.evaluation.network_output import NetworkOutput
-from speech.evaluation.trials import Trial, Weights, best_of, table
-from speech.evaluation.tuning import CER, WER, Objective, SearchSettings
+from speech.tuning import search
+from speech.tuning.search import CER, WER, Objective, SearchSettings
+from speech.tuning.trials import Trial, Weights, best_of, table
 from utils import ENGLISH, UserError
 
 # Nats by which the language model prefers the cat.
@@ -52,7 +53,7 @@ def run_search(
     outputs: Sequence[NetworkOutput], scorer: Scorer, wanted: SearchSettings
 ) -> list[Trial]:
     objective = Objective(outputs, scorer, BeamSettings(10), WER)
-    return list(tuning.search(objective, [START], wanted))
+    return list(search.search(objective, [START], wanted))
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +130,7 @@ def test_early_stopping_counts_from_the_last_better_trial(scorer: Scorer) -> Non
 def test_first_weights_are_tried_first_once_each_also_outside_the_range(scorer: Scorer) -> None:
     objective = Objective(between(1.5, 2.0), scorer, BeamSettings(10), WER)
     first = [Weights(7.0, -1.0), START, Weights(7.0, -1.0), Weights(1.0, 1.0)]
-    trials = list(islice(tuning.search(objective, first, settings_of(20, early_stopping=1)), 4))
+    trials = list(islice(search.search(objective, first, settings_of(20, early_stopping=1)), 4))
     assert [each.weights for each in trials] == [first[0], first[1], first[3]]
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from planted_corpus import SETTINGS, Corpus, clean_corpus, planted_corpus, voice
 
-from speech.preparation.preflight import examine
-from speech.preparation.preflight_findings import Findings, Kind
-from speech.preparation.preflight_report import ADVICE, COLUMNS, report, table, verdict, write_table
+from speech.preflight.examine import examine
+from speech.preflight.findings import Findings, Kind
+from speech.preflight.terminal import ADVICE, COLUMNS, report, table, verdict, write_table
 from speech.text.characters import isolate
 
 ARABIC = "\u0627\u0628\u0639\u062b \u0644\u064a \u0631\u0633\u0627\u0644\u0629"

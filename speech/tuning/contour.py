@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from speech.evaluation.trials import Trial, best_of
+from speech.tuning.trials import Trial, best_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
