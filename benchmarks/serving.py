@@ -170,8 +170,8 @@ async def load(address: str, recordings: dict[str, bytes]) -> Run:
 
 async def memory(http: httpx.AsyncClient) -> float:
     """MB that the server has."""
-    told = lines_of((await http.get("/metrics")).text)
-    (line,) = (each for each in told if each.startswith(MEMORY))
+    lines = lines_of((await http.get("/metrics")).text)
+    (line,) = (each for each in lines if each.startswith(MEMORY))
     return float(line.split()[-1]) / 1e6
 
 
@@ -190,13 +190,13 @@ def main() -> None:
         print(run.row(f"--batch_size={batch_size}"), flush=True)
         runs.append(run)
     batched, single = runs
-    heard_alike = all(
+    same_texts = all(
         len(batched.texts[name] | single.texts[name]) == 1
         for name in batched.texts.keys() & single.texts.keys()
     )
     print(
         f"Batches answer {batched.throughput / single.throughput:.2f} times as many requests; the "
-        f"texts of both are {'the same' if heard_alike else 'NOT the same'}."
+        f"texts of both are {'the same' if same_texts else 'NOT the same'}."
     )
 
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def flags_page() -> ModuleType:
-    """Imports docs/flags.py, which lies in no package."""
+    """Imports docs/flags.py, which is in no package."""
     spec = importlib.util.spec_from_file_location("flags_page", ROOT / "docs" / "flags.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

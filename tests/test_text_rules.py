@@ -1,4 +1,4 @@
-"""Text that people write is read by one function each for its lines and its numbers."""
+"""Lines and numbers of users' texts are read by one function each."""
 
 import ast
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def modules() -> Iterator[tuple[str, ast.Module]]:
             yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
 
 
-def test_no_module_splits_lines_or_tells_numbers_by_python_s_own_methods() -> None:
+def test_no_module_splits_lines_or_checks_numbers_by_python_s_methods() -> None:
     found = [
         f"{path}:{node.lineno}: {node.attr}, call {INSTEAD[node.attr][0]}"
         for path, module in modules()

@@ -122,7 +122,7 @@ def label_outputs(log_probs: LogProbs, labels: LongIntegers) -> LongIntegers:
 def _advance(best: Doubles, log_probs: LogProbs, labels: LongIntegers, step: Bytes) -> None:
     """Advances the states' scores by some outputs.
 
-    Blanks and letters have arrays of their own, and loops have no branches, so that the processor
+    Blanks and letters have separate arrays, and loops have no branches, so that the processor
     computes several states at a time.
 
     Args:

@@ -252,7 +252,7 @@ class BeamStream:
             _advance(self._search, self._words, self._settings, piece)
 
     def n_best(self, n: int) -> list[Hypothesis]:
-        """Returns the best texts, as if the utterance ended here; the search can go on."""
+        """Returns the best texts, as if the utterance ended here; the search can continue."""
         return _best(self._search, self._words, self._alphabet, n)
 
 

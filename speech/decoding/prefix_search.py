@@ -10,7 +10,7 @@ blank, and those that end in the prefix's last label. The language model's facto
 both as soon as it is known. Probabilities are float64 and rescaled at every output of the network,
 so that nothing underflows without a logarithm.
 
-Prefixes are the nodes of a tree, and the beam holds the most probable ones. A prefix that leaves
+Prefixes are the nodes of a tree, and the beam has the most probable ones. A prefix that leaves
 the beam and comes back is the same node again, so no text is in the beam twice. A prefix that
 leaves while a child of it stays is held until the child leaves: it isn't extended, but alignments
 that reach the child through it still count. A textbook's search loses these, which is some nats in
@@ -529,7 +529,7 @@ def _log_factor(search: Search, words: Words, word: int, history: int, context: 
 
 @compiled()
 def finish(search: Search, words: Words) -> tuple[Integers, Doubles, Doubles]:
-    """Returns the beam as if the utterance ended here; the search can go on.
+    """Returns the beam as if the utterance ended here; the search can continue.
 
     Returns:
         nodes: int32 [prefixes], without a space at their ends if words are scored.

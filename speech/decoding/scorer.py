@@ -266,7 +266,7 @@ class _Content:
 
 
 def _check(content: _Content, letters: Trie, model: NGrams) -> None:
-    """Checks the values that the compiled search uses without checks of its own.
+    """Checks the values that the compiled search uses without further checks.
 
     Raises:
         ValueError: an index is out of its array, or a number is out of range.

@@ -10,7 +10,7 @@ from utils import UserError
 
 @contextlib.contextmanager
 def explain_errors(model_dir: str) -> Iterator[None]:
-    """Turns those of TensorFlow's errors that a user can mend into a UserError."""
+    """Turns TensorFlow's errors that a user can correct into a UserError."""
     try:
         yield
     except tf.errors.DataLossError as error:

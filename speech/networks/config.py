@@ -90,7 +90,7 @@ class NetworkConfig:
         return (frames + self.stride_size - 1) // self.stride_size
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the JSON object of the config, in which a size that isn't there is null."""
+        """Returns the JSON object of the config, in which a size that it doesn't have is null."""
         absent = dict.fromkeys(set(SIZES) - self.sizes.keys())
         return {**asdict(self), **absent}
 

@@ -1,4 +1,4 @@
-"""Writes a pre-flight's findings as one HTML file, with the worst of each kind to see and hear.
+"""Writes a pre-flight's findings as one HTML file, with pictures and audio of the worst ones.
 
 It fetches nothing and runs nothing. Everything of a corpus is escaped; `dir="auto"` gives each
 transcript its own direction.

@@ -73,7 +73,7 @@ def examine_utterance(utterance: Utterance, settings: ShardSettings) -> Examined
     rate = settings.front_end.sample_rate
     path, size = utterance.audio_path, _size(utterance)
     if path is None or size is None:
-        detail = f"{path} is not there" if path else "a transcript without audio"
+        detail = f"{path} is missing" if path else "a transcript without audio"
         return ExaminedUtterance(
             (*flaws, Flaw(Kind.MISSING, Severity.ERROR, detail)), labels=labels
         )

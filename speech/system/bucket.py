@@ -260,7 +260,7 @@ def explain_errors(path: str) -> Iterator[None]:
 def _refusal(path: str, status: int | None, error: Exception) -> UserError:
     reason = _reason(error)
     if status == HTTPStatus.NOT_FOUND:
-        return UserError(f"{path} isn't there: check the bucket's name and the path.")
+        return UserError(f"{path} doesn't exist: check the bucket's name and the path.")
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return UserError(
             f"{path}: access is refused ({reason}). Log in (gcloud auth application-default "

@@ -53,7 +53,7 @@ class Language:
     name: str
     letters: str  # lower case, in label order; empty: unknown to this module
     apostrophe: bool = False  # part of words; otherwise it is dropped
-    own_letters: str = ""  # letters with a diacritic that count as letters of their own
+    own_letters: str = ""  # letters with a diacritic that count as separate letters
     dotless_i: bool = False  # the lower case of I is ı, that of İ is i
 
 

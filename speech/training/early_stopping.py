@@ -31,7 +31,7 @@ class EarlyStopping:
 
 @dataclass(frozen=True)
 class Decision:
-    """How training goes on after the development results so far."""
+    """The state of early stopping after the development results so far."""
 
     learning_rate_scale: float = 1.0  # factor on the schedule's learning rate
     stop: bool = False

@@ -1,8 +1,8 @@
 """The training loop: from the latest checkpoint to the last step, whatever engine takes the steps.
 
-Train to the next evaluation, evaluate on the development set, decide how to go on, and again. Every
-decision follows from the checkpoint and the history beside it, so a loop that was stopped at any
-moment and started again does what one does that was never stopped.
+Train to the next evaluation, evaluate on the development set, decide how to continue, and repeat.
+Every decision follows from the checkpoint and the history beside it, so a loop that was stopped at
+any moment and started again does what one does that was never stopped.
 """
 
 from collections.abc import Callable

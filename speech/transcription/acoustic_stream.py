@@ -1,4 +1,4 @@
-"""Computes log-probabilities of a recording while it goes on.
+"""Computes log-probabilities of a recording in progress.
 
 There are two ways. A network that carries a state (deep_speech_lstm), with features that aren't
 normalised over the utterance, computes every output once, and the stream's output is the output of

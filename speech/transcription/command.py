@@ -108,7 +108,7 @@ def transcribe(
         recording.segments.append(segment)
         words = segment.transcript.words
         if words and not printing.as_json:
-            # Flushed for whoever reads a pipe: a recording may take an hour.
+            # Flushed for the reader of a pipe: a recording may take an hour.
             print(prefix + subtitles.join_words(words, recording.separator), flush=True)
     if printing.as_json:
         name = source.name if with_name else None
@@ -142,7 +142,7 @@ def _segments(
 def _streamed_segments(
     transcriber: Transcriber, blocks: Iterable[Samples], size: int, n: int, prefix: str
 ) -> Iterator[TranscribedSegment]:
-    """Yields segments while the recording goes on, and prints partial transcripts as notes.
+    """Yields segments during the recording, and prints partial transcripts as notes.
 
     Args:
         size: most samples between two partial transcripts.

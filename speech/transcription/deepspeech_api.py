@@ -14,7 +14,7 @@
 
 Differences: hot words need no scorer, and errors are `utils.UserError`s that say what to do. Memory
 grows with a recording: use Transcriber.segments for long ones, and LiveTranscriber
-(speech/transcription/live.py) for speech that goes on for hours.
+(speech/transcription/live.py) for speech of several hours.
 """
 
 import importlib.metadata
@@ -207,7 +207,7 @@ class Model:
         return self._metadata(log_probs, self._decoder.n_best(log_probs, num_results))
 
     def create_stream(self) -> "Stream":
-        """Returns a new stream. Several may go on at once."""
+        """Returns a new stream. Several may be in use at once."""
         return Stream(stream_of(self._model), self._decoder.stream(), self._metadata)
 
     def _require_scorer(self) -> None:

@@ -1,4 +1,4 @@
-"""Transcribes speech while it goes on: partial transcripts, and segments that are final.
+"""Transcribes speech in progress: partial transcripts, and segments that are final.
 
 A segment ends at a pause. The network keeps its state, the beam search starts over, so memory
 doesn't grow with the recording. Decisions depend on the samples alone, not on how they are split
@@ -29,7 +29,7 @@ LIMIT_SECONDS = 2 * LONGEST_SECONDS
 
 @dataclass(frozen=True)
 class PartialTranscript:
-    """The text so far of the segment that goes on."""
+    """The text so far of the present segment."""
 
     start: float  # seconds from the recording's start
     seconds: float  # processed so far, from the recording's start
@@ -38,7 +38,7 @@ class PartialTranscript:
 
 @dataclass(eq=False)
 class _OpenSegment:
-    """The segment that goes on."""
+    """The present segment."""
 
     first: int  # number of its first output
     search: BeamStream
@@ -50,7 +50,7 @@ class _OpenSegment:
 
 
 class LiveTranscriber:
-    """Transcribes one recording that goes on. For one thread at a time.
+    """Transcribes one recording in progress. For one thread at a time.
 
     Several may share a Transcriber.
 

@@ -21,7 +21,7 @@ class Source:
 
     name: str
     blocks: Callable[[int], Iterator[Samples]]  # sample rate in Hz -> blocks of samples
-    live: bool  # whether it goes on while it is transcribed
+    live: bool  # whether it is recorded while it is transcribed
 
 
 def find_sources(paths: Sequence[str], from_microphone: bool) -> list[Source]:

@@ -1,4 +1,4 @@
-"""The microphone as far as it can be without one: what PortAudio calls is called by a thread."""
+"""The microphone, without one: a thread calls what PortAudio would call."""
 
 import signal
 import sys
@@ -20,7 +20,7 @@ class MissingError(Exception):
 
 
 class Stream:
-    """sounddevice.RawInputStream, which hears `blocks` blocks at once and then is interrupted."""
+    """sounddevice.RawInputStream, which records `blocks` blocks at once and then is interrupted."""
 
     blocks = 3
 
@@ -46,29 +46,29 @@ def installed(monkeypatch: pytest.MonkeyPatch, stream: Any) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", module)
 
 
-def test_all_that_was_said_before_ctrl_c_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_before_ctrl_c_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, Stream)
     before = signal.getsignal(signal.SIGINT)
-    heard = []
+    recorded = []
     for block in microphone.blocks(16000):
-        heard.append(block)
+        recorded.append(block)
         time.sleep(0.2)  # the second and third wait when Ctrl-C comes
-    assert [block[0] for block in heard] == [0, 1, 2]
-    assert {len(block) for block in heard} == {800}
+    assert [block[0] for block in recorded] == [0, 1, 2]
+    assert {len(block) for block in recorded} == {800}
     assert signal.getsignal(signal.SIGINT) == before
 
 
-def test_a_listener_that_is_too_slow_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_is_too_slow_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, type("Fast", (Stream,), {"blocks": microphone.MOST_WAITING + 50}))
     monkeypatch.setattr(signal, "raise_signal", lambda number: None)
-    heard = microphone.blocks(16000)
-    next(heard)
+    blocks = microphone.blocks(16000)
+    next(blocks)
     time.sleep(0.1)
     with pytest.raises(AudioError, match="recognises speech slower than it is spoken"):
-        list(heard)
+        list(blocks)
 
 
-def test_a_microphone_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_microphone_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*given: Any, **named: Any) -> None:
         raise MissingError("Error querying device -1")
 

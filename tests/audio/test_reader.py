@@ -365,7 +365,7 @@ def test_audio_in_a_bucket_is_that_of_the_same_file_here(
     # The same words every time, and the object's name in them: they go into the index.
     assert messages[0] == messages[1]
     assert messages[0].startswith(f"{there} can't be read as audio: soundfile says 'Format not rec")
-    with pytest.raises(UserError, match=r"b\.flac isn't there"):
+    with pytest.raises(UserError, match=r"b\.flac doesn't exist"):
         read_audio(f"{bucket}/b.flac", 16000)
 
 
@@ -622,7 +622,7 @@ def test_a_webm_that_has_only_its_header_has_no_sound_yet(encoded: Path, tmp_pat
         read_audio(header, 16000)
 
 
-def test_a_film_without_sound_is_told_from_what_is_no_film(encoded: Path) -> None:
+def test_a_film_without_sound_is_distinguished_from_other_files(encoded: Path) -> None:
     with pytest.raises(AudioError, match=r"silent\.mp4 .*ffmpeg 'it holds no sound'\."):
         read_audio(str(encoded / "silent.mp4"), 16000)
     with pytest.raises(AudioError, match=r"picture\.png .*ffmpeg 'no format of sound'\."):

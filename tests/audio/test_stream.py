@@ -89,10 +89,10 @@ def test_a_rate_that_no_recording_has_is_damage_in_files_and_pipes(
 ) -> None:
     path = wav(tmp_path, "PCM_16", 16000, 1)
     path.write_bytes(with_rate(path.read_bytes(), rate))
-    told = f"its header is damaged, with a rate of {rate} Hz"
-    with pytest.raises(AudioError, match=told):
+    message = f"its header is damaged, with a rate of {rate} Hz"
+    with pytest.raises(AudioError, match=message):
         next(stream_file(str(path), 16000))
-    with pytest.raises(AudioError, match=f"standard input .* {told}"):
+    with pytest.raises(AudioError, match=f"standard input .* {message}"):
         next(stream_input(pipe(path.read_bytes()), 16000))
 
 
@@ -343,11 +343,11 @@ def test_a_wav_shorter_than_its_head_promises_is_named_behind_what_is_there(
 ) -> None:
     path = wav(tmp_path, "PCM_16", 16000, 1)  # of 11200 samples
     there = (22400 - lost) // 2
-    heard: list[int] = []
+    lengths: list[int] = []
     blocks = stream_input(pipe(path.read_bytes()[:-lost]), 16000)
     with pytest.raises(AudioError, match=f"promises 11200 samples, {there} are there"):
-        heard.extend(map(len, blocks))
-    assert sum(heard) == there
+        lengths.extend(map(len, blocks))
+    assert sum(lengths) == there
 
 
 def test_what_lies_around_a_wavs_samples_is_no_sound(tmp_path: Path) -> None:
@@ -392,15 +392,15 @@ def test_what_is_not_read_from_a_pipe_is_said(content: bytes, message: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("form", "subtype", "told"),
+    ("form", "subtype", "message"),
     [("MP3", "MPEG_LAYER_III", "mp3"), ("W64", "PCM_16", "w64"), ("AIFF", "PCM_16", "aiff")],
 )
 def test_other_formats_are_known_as_their_programs_write_them(
-    tmp_path: Path, form: str, subtype: str, told: str
+    tmp_path: Path, form: str, subtype: str, message: str
 ) -> None:
     for rate in (8000, 22050, 44100):
         content = wav(tmp_path, subtype, rate, 1, form).read_bytes()
-        with pytest.raises(AudioError, match=f"standard input is {told};"):
+        with pytest.raises(AudioError, match=f"standard input is {message};"):
             joined(stream_input(pipe(content), 16000))
 
 

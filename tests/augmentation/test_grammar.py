@@ -174,7 +174,7 @@ def test_augmentation_that_suits_a_front_end_is_accepted(front_end: str, texts: 
     assert [each.text for each in parse_features(texts, front_end)] == texts
 
 
-def told(parameter: Number | Text) -> str:
+def documented_default(parameter: Number | Text) -> str:
     """How docs/augmentation.md gives a parameter's default."""
     if isinstance(parameter, Text):
         return f" ({parameter.default})" if parameter.default else ""
@@ -185,9 +185,9 @@ def told(parameter: Number | Text) -> str:
 
 
 @pytest.mark.parametrize("kind", [*FEATURE_KINDS, *SIGNAL_KINDS])
-def test_documentation_tells_of_every_parameter_and_its_default(kind: str) -> None:
+def test_the_documentation_lists_every_parameter_and_its_default(kind: str) -> None:
     documentation = (ROOT / "docs/augmentation.md").read_text(encoding="utf-8")
     row = next(line for line in documentation.splitlines() if line.startswith(f"| `{kind}` |"))
     for name, parameter in {**FEATURE_KINDS, **SIGNAL_KINDS}[kind].items():
         if name != "domain":
-            assert f"`{name}`{told(parameter)}" in row
+            assert f"`{name}`{documented_default(parameter)}" in row

@@ -86,7 +86,7 @@ def test_a_recording_is_drawn_into_a_folder_made_for_it(
         ({"output": "tests"}, "tests can't be written: Is a directory. Choose another --output"),
     ],
 )
-def test_what_can_not_be_drawn_is_told(
+def test_what_can_not_be_drawn_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], named: str
 ) -> None:
     monkeypatch.chdir(ROOT)

@@ -1,4 +1,4 @@
-"""A corpus is dealt out to sets by its speakers."""
+"""A corpus is divided into sets by its speakers."""
 
 import logging
 import random

@@ -175,7 +175,7 @@ def test_outputs_are_those_of_the_whole_table(frames: int) -> None:
 
 
 def test_memory_of_a_long_text_is_a_small_part_of_the_whole_table() -> None:
-    """In a process of its own, whose largest memory nothing else has been."""
+    """In another process, whose peak memory nothing else has used."""
     program = """
 import resource
 import numpy as np

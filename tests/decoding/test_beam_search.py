@@ -54,7 +54,7 @@ def noise(rng: np.random.Generator, outputs: int, scale: float) -> Array:
 def peaky(
     rng: np.random.Generator, outputs: int, peak: float, scale: float, rivals: float
 ) -> Array:
-    """[outputs, classes] as of a trained network: short peaks among blanks.
+    """[outputs, classes] like a trained network's: short peaks among blanks.
 
     `rivals` is the share of outputs where a second class comes near the first.
     """

@@ -67,7 +67,7 @@ def test_pieces_give_exactly_what_the_whole_does(
             begin = end
 
 
-def test_memory_stays_that_of_the_beam_while_an_utterance_goes_on() -> None:
+def test_memory_stays_that_of_the_beam_while_an_utterance_continues() -> None:
     stream = BeamSearchDecoder(LETTERS, BeamSettings(20)).stream()
     unsure = np.log(np.array([[0.03, 0.03, 0.03, 0.91]] * 1000, np.float32))
     largest = 0

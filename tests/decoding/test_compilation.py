@@ -74,8 +74,8 @@ def read_only(folder: Path) -> list[str]:
 def test_the_first_start_says_that_it_compiles_and_the_second_reads_the_cache(
     folder: Path,
 ) -> None:
-    (said,) = run(folder)
-    assert "Compiling the decoder" in said
+    (line,) = run(folder)
+    assert "Compiling the decoder" in line
     assert len(list(folder.glob("__pycache__/*.nbc"))) == 2
     assert run(folder) == []
 
@@ -87,8 +87,8 @@ def test_files_that_a_crash_cut_short_are_replaced(
     run(folder)
     for path in folder.glob(f"__pycache__/*.{kind}"):
         path.write_bytes(path.read_bytes()[:kept_bytes])
-    said = run(folder)
-    assert len([line for line in said if "is damaged" in line]) == 1, said
+    lines = run(folder)
+    assert len([line for line in lines if "is damaged" in line]) == 1, lines
     assert run(folder) == []
 
 
@@ -105,11 +105,11 @@ def test_compiled_code_is_read_from_a_named_folder_that_cannot_be_written(folder
 
 
 def test_code_is_compiled_where_nothing_can_be_written(folder: Path) -> None:
-    said = run(folder, *read_only(folder))
-    assert len([line for line in said if KEPT in line and "NUMBA_CACHE_DIR" in line]) == 1, said
+    lines = run(folder, *read_only(folder))
+    assert len([line for line in lines if KEPT in line and "NUMBA_CACHE_DIR" in line]) == 1, lines
     assert not list(folder.glob("__pycache__"))
 
 
 def test_a_full_disk_is_reported_once(folder: Path) -> None:
-    said = run(folder, "sh", "-c", 'ulimit -f 0; exec "$@"', "sh")
-    assert len([line for line in said if KEPT in line and "File too large" in line]) == 1, said
+    lines = run(folder, "sh", "-c", 'ulimit -f 0; exec "$@"', "sh")
+    assert len([line for line in lines if KEPT in line and "File too large" in line]) == 1, lines

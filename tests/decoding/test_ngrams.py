@@ -1,4 +1,4 @@
-"""Language models read from ARPA files say what KenLM says."""
+"""Language models read from ARPA files give KenLM's probabilities."""
 
 import itertools
 import math
@@ -158,8 +158,8 @@ def test_unigrams_alone_are_read(tmp_path: Path) -> None:
     model, order, words = read_arpa(path)
     assert (order, words) == (1, ["<s>", "a", "</s>", "<unk>"])
     none = np.zeros(0, np.int32)
-    said = [log_probability(model, number, none, 0) / NATURAL for number in range(4)]
-    assert said == pytest.approx([-99, -0.5, -0.25, -2])
+    found = [log_probability(model, number, none, 0) / NATURAL for number in range(4)]
+    assert found == pytest.approx([-99, -0.5, -0.25, -2])
 
 
 def test_an_order_may_have_no_ngrams(tmp_path: Path) -> None:
@@ -261,5 +261,5 @@ def test_unknown_word_of_a_model_without_one_is_next_to_impossible(tmp_path: Pat
     path.write_text(SMALL.replace("-1.0\t<unk>\n", "").replace("1=5", "1=4"))
     model, _, words = read_arpa(str(path))
     assert words == ["<s>", "</s>", "a", "b", "<unk>"]
-    said = log_probability(model, words.index("<unk>"), np.zeros(0, np.int32), 0)
-    assert said == pytest.approx(-100 * math.log(10))
+    found = log_probability(model, words.index("<unk>"), np.zeros(0, np.int32), 0)
+    assert found == pytest.approx(-100 * math.log(10))

@@ -1,4 +1,4 @@
-"""The door check_tpu.py, as people run it on a tiny network, and with a faked compiler."""
+"""The door check_tpu.py, as users run it, on a tiny network, and with a faked compiler."""
 
 import functools
 import re

@@ -129,9 +129,9 @@ def test_another_network_is_trained_and_evaluated(shards: ShardSet, tmp_path: Pa
         *("--network=conv_gru", "--conv_channels=4", "--recurrent_unit_size=4"),
     )
     assert trained.returncode == 0, trained.stderr
-    looks = re.findall(r"dev loss (\d+\.\d+)", trained.stderr)
-    assert len(looks) == 3  # two and that of the average
-    for checkpoint, loss in {"latest": looks[1], "average": looks[2]}.items():
+    losses = re.findall(r"dev loss (\d+\.\d+)", trained.stderr)
+    assert len(losses) == 3  # two and that of the average
+    for checkpoint, loss in {"latest": losses[1], "average": losses[2]}.items():
         flags = [f"--model_dir={folder}", f"--test_data={shards.pattern}"]
         more = [f"--checkpoint={checkpoint}", f"--report_dir={tmp_path}", "--beam_width=1"]
         result = run_door("eval.py", *flags, *more)

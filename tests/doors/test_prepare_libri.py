@@ -406,7 +406,7 @@ def test_a_bucket_that_vanishes_is_one_line_and_the_set_is_finished_later(
     _, stderr = disturbed.communicate(timeout=60)
     assert disturbed.returncode == 1 and "Traceback" not in stderr
     (message,) = (line for line in stderr.splitlines() if line.startswith("error: "))
-    assert f"{own_bucket}/" in message and "isn't there: check the bucket's name" in message
+    assert f"{own_bucket}/" in message and "doesn't exist: check the bucket's name" in message
     emulator.heal()
     whole = prepared(many)
     for name, content in objects(emulator, own_bucket).items():
@@ -419,7 +419,7 @@ def test_a_bucket_that_vanishes_is_one_line_and_the_set_is_finished_later(
 @pytest.mark.parametrize(
     ("target", "says"),
     [
-        ("gs://no-such-bucket/t", "gs://no-such-bucket/.t.lock isn't there: check the bucket"),
+        ("gs://no-such-bucket/t", "gs://no-such-bucket/.t.lock doesn't exist: check the bucket"),
         ("gs://no-such-bucket", "give it as gs://BUCKET/PATH"),
         ("gs://", "give it as gs://BUCKET/PATH"),
     ],
@@ -506,7 +506,7 @@ def test_damaged_shards_are_listed_one_per_line_and_not_uploaded(
         (["--upload_to=/data"], "give it as gs://BUCKET/PATH"),
         (["--upload_to="], "--upload_to= is not a folder in a bucket: give it as gs://BUCKET/PATH"),
         (["--upload_to=gs://"], "give it as gs://BUCKET/PATH"),
-        (["--upload_to=gs://no-such-bucket"], "gs://no-such-bucket/.t.lock isn't there"),
+        (["--upload_to=gs://no-such-bucket"], "gs://no-such-bucket/.t.lock doesn't exist"),
         (["--upload_to=bucket", "--verify"], "--upload_to=bucket is not a folder in a bucket"),
         (
             ["--upload_to=gs://bucket", "--tfrecords_file=gs://bucket/data/t"],

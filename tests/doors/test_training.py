@@ -1,4 +1,4 @@
-"""The door training.py, as people run it, on a dozen utterances of noise."""
+"""The door training.py, as users run it, on a dozen utterances of noise."""
 
 import json
 import re

@@ -28,7 +28,7 @@ from utils import UserError
     ],
     ids=["damaged", "variable", "missing", "permission", "unavailable", "memory"],
 )
-def test_error_that_a_user_can_mend_is_explained(
+def test_an_error_that_a_user_can_correct_is_explained(
     error: tf.errors.OpError, parts: list[str]
 ) -> None:
     with pytest.raises(UserError) as explained, explain_errors("my/model"):

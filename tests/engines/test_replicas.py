@@ -1,4 +1,4 @@
-"""The replicas of --distribution that can't be had."""
+"""Values of --distribution that aren't possible."""
 
 import pytest
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""A network's outputs are kept, come back as they were, and are never another network's."""
+"""A network's outputs are stored, read back unchanged, and never another network's."""
 
 import dataclasses
 import logging as python_logging

@@ -1,4 +1,4 @@
-"""The HTML report, read back by a parser: whole, escaped, from nowhere but itself."""
+"""The HTML report, read by a parser: complete, escaped, without external files."""
 
 import base64
 import re

@@ -36,7 +36,7 @@ INTERRUPT = (
 def run(
     corpus_dir: Path, *more_flags: str, code_before: str = "pass"
 ) -> "subprocess.CompletedProcess[str]":
-    """Runs the script in a process of its own, as eSpeak NG needs to repeat itself."""
+    """Runs the script in another process, since eSpeak NG repeats itself only there."""
     set_arguments = f"sys.argv = sys.argv[1:]; {code_before}"
     return subprocess.run(
         [sys.executable, "-c", AFTER.format(code=set_arguments), str(SCRIPT)]
@@ -219,7 +219,7 @@ def test_every_speaker_sounds_different(script: ModuleType) -> None:
     once = {voice: speak(voice) for voice in script.VOICES.values()}
     assert len(once) == len(script.VOICES) >= 14
     # dB. One voice stays within 0.3 of itself; the closest two are more than 1 apart.
-    assert max(distance(heard, speak(voice)) for voice, heard in once.items()) < 0.6
+    assert max(distance(sound, speak(voice)) for voice, sound in once.items()) < 0.6
     assert min(distance(*pair) for pair in itertools.combinations(once.values(), 2)) > 0.8
 
 

@@ -1,4 +1,4 @@
-"""Features of samples that come bit by bit, against those of all at once."""
+"""Features of samples in blocks, against those of all samples at once."""
 
 import itertools
 from typing import Any
@@ -37,23 +37,23 @@ def front_end(kind: dict[str, Any]) -> FrontEnd:
 def test_frames_of_any_blocks_are_those_of_the_whole(
     kind: dict[str, Any], length: int, cuts: list[int], as_float: bool
 ) -> None:
-    heard = front_end(kind)
+    settings = front_end(kind)
     samples = noise(length)
-    stream, found = FeatureStream(heard), []
+    stream, found = FeatureStream(settings), []
     for begin, end in itertools.pairwise([0, *sorted(cuts), 6000]):
         block = samples[begin:end]
         found.append(stream.feed(block.astype(np.float32) if as_float else block))
     found.append(stream.finish())
-    assert all(each.dtype == np.float32 and each.shape[1] == heard.bins for each in found)
-    np.testing.assert_array_equal(np.concatenate(found), extract(samples, heard))
+    assert all(each.dtype == np.float32 and each.shape[1] == settings.bins for each in found)
+    np.testing.assert_array_equal(np.concatenate(found), extract(samples, settings))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_frame_comes_with_its_last_sample(kind: dict[str, Any]) -> None:
     """Or, with differences, with the last sample of those that it looks ahead at."""
-    heard = front_end(kind)
-    window, step, ahead = heard.window_samples, heard.step_samples, 2 * heard.deltas
-    stream, frames = FeatureStream(heard), 0
+    settings = front_end(kind)
+    window, step, ahead = settings.window_samples, settings.step_samples, 2 * settings.deltas
+    stream, frames = FeatureStream(settings), 0
     for end, sample in enumerate(noise(window + 12 * step), start=1):
         frames += len(stream.feed(np.array([sample])))
         assert frames == max((end - window) // step + 1 - ahead, 0) * (end >= window)

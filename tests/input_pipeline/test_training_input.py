@@ -363,16 +363,16 @@ def summing_model_fn(features: Any, labels: Any, mode: str, params: Any) -> Any:
 
 
 @pytest.mark.parametrize("mode", ["train", "evaluate", "predict"])
-def test_fake_context_tells_what_tpu_estimator_tells(
+def test_the_fake_context_equals_that_of_tpu_estimator(
     shards: ShardSet, tmp_path: Path, mode: str
 ) -> None:
-    told = []
+    contexts = []
 
     def recording(input_fn: InputFn) -> InputFn:
         # TPUEstimator passes what an input_fn names as arguments.
         def record(params: Any) -> tf.data.Dataset:
             deployment = params["context"].current_input_fn_deployment()
-            told.append((params["batch_size"], deployment))
+            contexts.append((params["batch_size"], deployment))
             return input_fn(params)
 
         return record
@@ -393,22 +393,22 @@ def test_fake_context_tells_what_tpu_estimator_tells(
         "predict": lambda: list(built.predict(look, checkpoint_path="/x")),
     }
     faked_tpu.graph_of(calls[mode])
-    assert told
-    for batch_size, (device, *numbers) in told:
+    assert contexts
+    for batch_size, (device, *numbers) in contexts:
         assert batch_size == size // CORES
         assert device is None or isinstance(device, str)
         assert (None, *numbers) == FakeContext().current_input_fn_deployment()
         assert numbers == [0, 1, CORES]
 
 
-def test_fake_context_tells_what_the_hosts_of_a_pod_are_told(
+def test_fake_context_tells_what_the_hosts_of_a_pod_are_reported(
     shards: ShardSet, tmp_path: Path
 ) -> None:
-    told = []
+    contexts = []
 
     def record(params: Any) -> tf.data.Dataset:
         deployment = params["context"].current_input_fn_deployment()
-        told.append((params["batch_size"], deployment[1:]))
+        contexts.append((params["batch_size"], deployment[1:]))
         return training_input_fn(TrainingInput(shards, ON_POD, 1, augmentations=MASKS))(params)
 
     run = tpu_estimator.RunSettings(str(tmp_path), ON_POD.batch_size, ON_POD.batch_size)
@@ -416,7 +416,7 @@ def test_fake_context_tells_what_the_hosts_of_a_pod_are_told(
         built = tpu_estimator.build(summing_model_fn, run, faked_tpu.device(cores=2 * CORES))
     faked_tpu.graph_of(lambda: built.train(record, max_steps=2), 2 * CORES, hosts=2)
     expected = [FakeContext(host, 2).current_input_fn_deployment()[1:] for host in (0, 1)]
-    assert told == [(1, each) for each in expected]
+    assert contexts == [(1, each) for each in expected]
 
 
 def test_a_step_takes_a_batch_for_every_core_and_an_epoch_gives_an_utterance_once(

@@ -1,4 +1,4 @@
-"""Text, or another's model, becomes vocabulary, model and scorer, whole or not at all."""
+"""Text, or another's model, becomes vocabulary, model and scorer, completely or not at all."""
 
 import gzip
 from pathlib import Path

@@ -285,10 +285,10 @@ def test_gradient_equals_finite_differences_of_the_loss() -> None:
     direction = np.random.default_rng(8).normal(size=batch.logits.shape).astype(np.float32)
     step = 1e-2 * direction
     ahead, _ = loss_and_gradient(replace(batch, logits=batch.logits + step))
-    behind, _ = loss_and_gradient(replace(batch, logits=batch.logits - step))
+    back, _ = loss_and_gradient(replace(batch, logits=batch.logits - step))
     _, gradient = loss_and_gradient(batch)
     weight = np.linspace(0.5, 2.0, 16, dtype=np.float32)  # [batch]
-    slope = weight * (ahead - behind) / 2e-2  # [batch]
+    slope = weight * (ahead - back) / 2e-2  # [batch]
     np.testing.assert_allclose((gradient * direction).sum((1, 2)), slope, rtol=5e-3, atol=5e-3)
 
 

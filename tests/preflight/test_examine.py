@@ -92,7 +92,7 @@ def test_the_worst_of_a_kind_comes_first(found: Findings) -> None:
 @pytest.mark.parametrize(
     ("utterance_id", "kind", "detail"),
     [
-        ("gone", Kind.MISSING, "gone.wav is not there"),
+        ("gone", Kind.MISSING, "gone.wav is missing"),
         ("no-audio", Kind.MISSING, "a transcript without audio"),
         ("grown", Kind.WRONG_SIZE, "47958 bytes are stated, the file has "),
         ("shorter", Kind.WRONG_SIZE, "4.80 s are stated, the file has "),

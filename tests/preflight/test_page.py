@@ -1,4 +1,4 @@
-"""The pre-flight's page, read back by a parser: whole, escaped, from nowhere but itself."""
+"""The pre-flight's page, read by a parser: complete, escaped, without external files."""
 
 import base64
 import io
@@ -96,7 +96,7 @@ def test_recordings_are_played_once_and_at_most_20_seconds(html: str, found: Fin
     seconds = player_seconds(html)
     assert len(seconds) == len(playable)
     assert max(seconds) == 20.0 and "The first 20 s." in html
-    assert "To be heard further up." in html  # of those with several findings
+    assert "Its audio is further up." in html  # of those with several findings
 
 
 def test_players_stop_where_the_page_is_large_enough(planted: Corpus, found: Findings) -> None:

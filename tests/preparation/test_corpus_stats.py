@@ -1,4 +1,4 @@
-"""What a corpus holds and what limits would discard, compared with what preparation does."""
+"""Statistics of a corpus and of what limits discard, against what preparation does."""
 
 import subprocess
 import sys

@@ -20,7 +20,7 @@ class Deadly(Utterance):
 
 
 class Signalled(Utterance):
-    """The same by a signal without a name of its own."""
+    """The same by a signal that has no name."""
 
     def __reduce__(self) -> tuple[Callable[[int], object], tuple[int]]:
         return signal.raise_signal, (signal.SIGRTMIN + 3,)

@@ -233,7 +233,7 @@ def test_audio_missing_from_a_bucket_ends_the_run(
     for name, value in emulator.environment.items():
         monkeypatch.setenv(name, value)
     utterances = [*corpus[:4], replace(corpus[6], audio_path=f"{bucket}/a.flac")]
-    with pytest.raises(UserError, match=r"a\.flac isn't there"):
+    with pytest.raises(UserError, match=r"a\.flac doesn't exist"):
         prepare_set(utterances, tmp_path, workers=workers)
     assert sorted(os.listdir(tmp_path)) == ["t.00000000", "t.index.json"]
 

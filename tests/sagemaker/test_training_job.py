@@ -1,4 +1,4 @@
-"""SageMaker's training job as a process, in a folder laid as SageMaker lays it."""
+"""SageMaker's training job as a process, in a folder of SageMaker's layout."""
 
 import csv
 import signal

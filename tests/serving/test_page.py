@@ -97,7 +97,7 @@ def test_sample_is_small_is_packaged_and_is_the_scripts_output() -> None:
             assert any(path.match(pattern) for pattern in shipped), path.name
     pytest.importorskip("espeakng_loader")
     script = ROOT / "examples" / "page_sample.py"
-    # In a process of its own: the library carries its state from one utterance to the next.
+    # In another process: the library keeps its state from one utterance to the next.
     program = (
         "import runpy, sys; sys.path.insert(0, sys.argv[1].rpartition('/')[0]); "
         "sys.stdout.buffer.write(runpy.run_path(sys.argv[1])['speak']().tobytes())"
@@ -737,7 +737,7 @@ def test_recording_outlives_its_server(
         page = open_page(address=server.url, permissions=["microphone"])
         page.click("#record:enabled")
         until(page, "document.getElementById('live-text').innerText.trim()")
-    until(page, "document.getElementById('live-note').innerText.includes('recording goes on')")
+    until(page, "document.getElementById('live-note').innerText.includes('recording continues')")
     page.click("#record")
     assert "doesn't respond" in alert(page)
     assert saved_recording(page) > 0

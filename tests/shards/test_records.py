@@ -119,7 +119,7 @@ def test_tensorflow_writes_the_same_framing(tmp_path: Path) -> None:
     assert Path(path).read_bytes() == b"".join(frame_record(b"payload"))
 
 
-def test_a_shard_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_shard_has_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "train.tfrecords.00000000"
     with ShardWriter(str(path)) as writer:
         writer.write(b"one")
@@ -154,8 +154,8 @@ def test_an_exception_leaves_nothing_behind(tmp_path: Path, error: BaseException
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
-    told = os.strerror(errno.EFBIG)
-    with full_disk(4096), pytest.raises(OSError, match=told):
+    message = os.strerror(errno.EFBIG)
+    with full_disk(4096), pytest.raises(OSError, match=message):
         write_and_fail(str(tmp_path / "shard"), bytes(5000), None)
     assert os.listdir(tmp_path) == []
 

@@ -1,4 +1,4 @@
-"""An upload arrives whole, goes on where it was, and sends nothing twice."""
+"""An upload is complete, continues where it stopped, and sends nothing twice."""
 
 import os
 import random
@@ -261,7 +261,7 @@ def test_after_an_outage_only_what_is_missing_is_sent(
     assert done.bytes == sum(len(contents(local)[name]) for name in NAMES) - parts
 
 
-def test_an_upload_that_is_killed_goes_on_where_it_was(
+def test_an_upload_that_is_killed_continues_where_it_was(
     emulator: Emulator, own_bucket: str, long: str
 ) -> None:
     part_bytes = 2**17  # 40 parts are too many: of 32 each has 160 KiB
@@ -438,7 +438,7 @@ def test_a_second_upload_to_the_same_place_is_refused(
 
 def test_a_bucket_that_is_not_there(local: str, own_bucket: str) -> None:
     message = refusal(local, "gs://no-such-bucket/data")
-    assert message.startswith("gs://no-such-bucket/data/.t.lock isn't there: check the bucket")
+    assert message.startswith("gs://no-such-bucket/data/.t.lock doesn't exist: check the bucket")
 
 
 def test_ctrl_c_ends_it_promptly(

@@ -1,4 +1,4 @@
-"""Rereading tells every damaged shard, whatever is wrong with it."""
+"""Verification reports every damaged shard, with any kind of damage."""
 
 import glob
 import os
@@ -150,7 +150,7 @@ def test_swapped_records_and_swapped_shards_are_found(written: str) -> None:
     assert third.startswith(f"{shard(written, 2)}: has the checksum {mixed[1]}")
 
 
-def test_every_damaged_shard_is_told(written: str, emulator: Emulator) -> None:
+def test_every_damaged_shard_is_reported(written: str, emulator: Emulator) -> None:
     write(shard(written, 0), flipped(read(shard(written, 0)), PAYLOAD))
     write(shard(written, 1), read(shard(written, 1))[:-1])
     if storage.in_bucket(written):
@@ -165,7 +165,7 @@ def test_every_damaged_shard_is_told(written: str, emulator: Emulator) -> None:
     assert found.records == RECORDS
 
 
-def test_a_shard_that_can_not_be_read_is_told(local: str) -> None:
+def test_a_shard_that_can_not_be_read_is_reported(local: str) -> None:
     os.remove(shard(local, 2))
     os.mkdir(shard(local, 2))
     assert verify.verify(local).damages == (f"{shard(local, 2)}: can't be read: Is a directory",)
@@ -186,7 +186,7 @@ def test_an_incomplete_set_is_verified_as_far_as_it_is(
     assert f"{local} is incomplete: only its finished shards are read" in caplog.text
 
 
-def test_a_bucket_that_vanishes_is_told(
+def test_a_bucket_that_vanishes_is_reported(
     emulator: Emulator, own_bucket: str, local: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload(local, own_bucket)
@@ -197,7 +197,9 @@ def test_a_bucket_that_vanishes_is_told(
         return open_reader(path)
 
     monkeypatch.setattr(storage, "open_reader", open_and_vanish)
-    with pytest.raises(UserError, match=rf"{own_bucket}/t\.000000.. isn't there: check the bucket"):
+    with pytest.raises(
+        UserError, match=rf"{own_bucket}/t\.000000.. doesn't exist: check the bucket"
+    ):
         verify.verify(f"{own_bucket}/t")
 
 

@@ -72,7 +72,7 @@ def test_a_pattern_matches_names_within_one_folder(emulator: Emulator, folder: s
 def test_nothing_matches_in_an_empty_folder_but_a_missing_bucket_is_an_error(folder: str) -> None:
     assert bucket.find_matching(f"{folder}/*") == {}
     message = refusal(lambda: bucket.find_matching("gs://no-such-bucket/t.*"))
-    assert message.startswith("gs://no-such-bucket/t.* isn't there: check the bucket's name")
+    assert message.startswith("gs://no-such-bucket/t.* doesn't exist: check the bucket's name")
 
 
 def test_an_object_is_found_with_its_size_or_not_at_all(emulator: Emulator, folder: str) -> None:
@@ -80,7 +80,7 @@ def test_an_object_is_found_with_its_size_or_not_at_all(emulator: Emulator, fold
     assert bucket.find(f"{folder}/a").size == 5
     assert bucket.find(f"{folder}/b") is None
     message = refusal(lambda: bucket.find("gs://no-such-bucket/a"))
-    assert message.startswith("gs://no-such-bucket/a isn't there")
+    assert message.startswith("gs://no-such-bucket/a doesn't exist")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_written_content_is_read_back(emulator: Emulator, folder: str) -> None:
         bucket.write(f"{folder}/what is it?", content)
         assert objects(emulator, folder) == {"what is it?": content}
         assert bucket.read(f"{folder}/what is it?") == content
-    assert "isn't there" in refusal(lambda: bucket.read(f"{folder}/other"))
+    assert "doesn't exist" in refusal(lambda: bucket.read(f"{folder}/other"))
 
 
 def test_deleting_a_missing_object_is_no_error(emulator: Emulator, folder: str) -> None:
@@ -144,7 +144,7 @@ def test_an_object_is_read_as_a_file_of_several_chunks(emulator: Emulator, folde
         assert file.read(1) == b""
     assert len(emulator.requests()) < 10
     with bucket.open_reader(f"{folder}/b") as file:
-        assert f"{folder}/b isn't there" in refusal(lambda: file.read(1))
+        assert f"{folder}/b doesn't exist" in refusal(lambda: file.read(1))
 
 
 # --- Objects that are written in several requests -------------------------------------------------

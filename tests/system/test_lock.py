@@ -315,7 +315,7 @@ def test_a_renewal_that_failed_after_it_was_stored_keeps_the_lock(
 
 def test_a_missing_bucket_is_reported(path: str) -> None:
     assert refusal("gs://no-such-bucket/.t.lock").startswith(
-        "gs://no-such-bucket/.t.lock isn't there: check the bucket's name"
+        "gs://no-such-bucket/.t.lock doesn't exist: check the bucket's name"
     )
 
 

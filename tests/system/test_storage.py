@@ -252,10 +252,10 @@ def test_an_object_that_can_not_be_read_is_reported(emulator: Emulator, own_buck
     emulator.put(f"{own_bucket.rpartition('/')[2]}/latin.txt", b"\xe9")
     with pytest.raises(UserError, match=r"latin\.txt can't be read: it is not UTF-8"):
         storage.read_text(f"{own_bucket}/latin.txt")
-    with pytest.raises(UserError, match=r"missing\.txt isn't there"):
+    with pytest.raises(UserError, match=r"missing\.txt doesn't exist"):
         storage.read_text(f"{own_bucket}/missing.txt")
     for action in (storage.exists, storage.size, storage.sizes):
-        with pytest.raises(UserError, match="gs://no-such-bucket/a isn't there"):
+        with pytest.raises(UserError, match="gs://no-such-bucket/a doesn't exist"):
             action("gs://no-such-bucket/a")
 
 

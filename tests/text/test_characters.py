@@ -39,7 +39,7 @@ def test_a_character_without_a_name_has_no_script() -> None:
         ("\u00e9", "\u00e9", "'\u00e9' (U+00E9, LATIN SMALL LETTER E WITH ACUTE)"),
         ("'", "'", '"\'" (U+0027, APOSTROPHE)'),
         ("\u0650", "\u25cc\u0650", "'\u25cc\u0650' (U+0650, ARABIC KASRA)"),
-        # A mark with a place of its own: its combining class is 0.
+        # A mark with its own place: its combining class is 0.
         ("\u093e", "\u25cc\u093e", "'\u25cc\u093e' (U+093E, DEVANAGARI VOWEL SIGN AA)"),
         ("\u00a0", "space", "'\\xa0' (U+00A0, NO-BREAK SPACE)"),
         ("\u0007", "invisible", "'\\x07' (U+0007, control)"),

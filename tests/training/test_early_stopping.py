@@ -22,7 +22,7 @@ def decide_on(settings: EarlyStopping, *losses: float, every: int = STEPS_PER_EP
     return decide(results(*losses, every=every), settings, STEPS_PER_EPOCH)
 
 
-def test_without_flags_training_goes_on_as_before() -> None:
+def test_without_flags_training_continues_as_before() -> None:
     assert decide_on(EarlyStopping(), *[5.0] * 100) == Decision(1.0, stop=False)
 
 

@@ -131,7 +131,7 @@ class CountingEngine(Engine):
 
 @pytest.fixture(autouse=True)
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures, which have tests of their own, would take most of the time."""
+    """Pictures, which other tests check, would take most of the time."""
     monkeypatch.setattr(curves, "draw", lambda *unused: b"a picture")
     pixels = np.zeros([4, 4, 3], np.uint8)
     monkeypatch.setattr(tensorboard, "heat_map", lambda *unused: pixels)

@@ -250,7 +250,7 @@ def test_loaded_variables_begin_with_the_sources_values_and_nothing_else_does(
     assert not np.array_equal(trained["rnn/kernel"], drawn["rnn/kernel"])
     assert begun["global_step"] == 0 and begun["output/kernel"].shape == (8, GERMAN.size)
 
-    # Continued training goes on from its own checkpoint.
+    # Continued training starts at its last checkpoint.
     train(tuned, german, model_config(GERMAN, learning_rate=0.0), 3, taken)
     np.testing.assert_array_equal(values(tuned, 3)["rnn/kernel"], values(tuned, 2)["rnn/kernel"])
     assert not np.array_equal(values(tuned, 3)["rnn/kernel"], trained["rnn/kernel"])

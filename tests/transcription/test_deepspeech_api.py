@@ -185,7 +185,7 @@ def test_audio_that_is_not_16_bit_samples_is_refused(
 
 
 @pytest.mark.parametrize("num_results", [0, -1, 1.5, "3"])
-def test_invalid_number_of_results_is_refused_and_the_stream_goes_on(
+def test_invalid_number_of_results_is_refused_and_the_stream_continues(
     model: Model, num_results: Any
 ) -> None:
     stream = fed(model)

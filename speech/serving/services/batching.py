@@ -53,7 +53,7 @@ class _Call:
             return
         try:
             self.outcome.set_result(self.function())
-        except BaseException as error:  # raised for whoever waits for the outcome
+        except BaseException as error:  # raised for the one who waits for the outcome
             self.outcome.set_exception(error)
             if not isinstance(error, Exception):
                 raise
@@ -164,7 +164,7 @@ class Batcher:
             outputs = self.model.of_batch([each.features for each in batch])
             for each, log_probs in zip(batch, outputs, strict=True):
                 each.outcome.set_result(log_probs)
-        except BaseException as error:  # raised for whoever waits for the outcomes
+        except BaseException as error:  # raised for those who wait for the outcomes
             for each in batch:
                 if not each.outcome.done():
                     each.outcome.set_exception(error)

@@ -1,4 +1,4 @@
-"""Holds what is served, and reloads it at SIGHUP while requests go on.
+"""Keeps the served models and scorers, and reloads them at SIGHUP while requests continue.
 
 A request keeps the models and scorers that it began with. Replaced ones are closed when the last
 such request ends.

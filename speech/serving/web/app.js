@@ -284,7 +284,7 @@ function showLevel(loudness, seconds) {
   if (recorder?.full) stopRecording();
 }
 
-/** Shows a message of the server while the recording goes on. */
+/** Shows a message of the server while the recording continues. */
 function showMessage(message) {
   if (message.type === "partial") {
     byId("live-partial").textContent = message.text;
@@ -303,7 +303,7 @@ function showMessage(message) {
 
 function showView() {
   const asked = location.hash === "#sets";
-  if (asked === inSets) return; // shown already, perhaps with an error of its own
+  if (asked === inSets) return; // shown already, perhaps with an error
   inSets = asked;
   if (server) dom.clearError(); // else the error and its button apply to all views
   showGiving();
@@ -326,7 +326,7 @@ function showRecording() {
   showView();
 }
 
-/** A recording that goes on is shown, and can be stopped, in both views. */
+/** A recording in progress is shown, and can be stopped, in both views. */
 function showGiving() {
   byId("give").hidden = inSets && !recorder;
 }

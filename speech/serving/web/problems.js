@@ -19,7 +19,7 @@ export class Problem extends Error {
 
 const LOAD_AGAIN = "Load this page again.";
 const OR_FILE = "or choose a file instead.";
-const GOES_ON = "The recording goes on, and its text appears when you stop.";
+const CONTINUES = "The recording continues, and its text appears when you stop.";
 
 const busy = ({ seconds }) =>
   `The server is busy. Try again in ${seconds ? `${seconds} seconds` : "a minute"}.`;
@@ -63,8 +63,8 @@ const SENTENCES = {
     "Nothing was recorded: the microphone gave no sound. Check it, then press Record again.",
 
   // Live text.
-  "live text lost": () => `The server doesn't respond. ${GOES_ON}`,
-  "live text ended": () => `The server has ended the live text. ${GOES_ON}`,
+  "live text lost": () => `The server doesn't respond. ${CONTINUES}`,
+  "live text ended": () => `The server has ended the live text. ${CONTINUES}`,
 };
 
 const AGAIN = [408, 429, "lost"]; // and what is the server's own fault, 5xx

@@ -1,5 +1,5 @@
 // Records the microphone: samples are kept for a file, and sent to the server, which returns live
-// text. Recording goes on if the server doesn't respond: the file matters more.
+// text. Recording continues if the server doesn't respond: the file matters more.
 
 import { openStream } from "./api.js";
 import { Problem } from "./problems.js";

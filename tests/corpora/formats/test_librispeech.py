@@ -275,5 +275,5 @@ def test_a_folder_of_splits_in_a_bucket_is_refused(in_bucket: str, bucket: str) 
 
 
 def test_a_missing_bucket_is_named(in_bucket: str) -> None:
-    with pytest.raises(UserError, match="gs://no-such-bucket/speech isn't there"):
+    with pytest.raises(UserError, match="gs://no-such-bucket/speech doesn't exist"):
         find_utterances(["gs://no-such-bucket/speech"])

@@ -1,4 +1,4 @@
-"""Corpora of any format become one list of utterances with ids that are unique."""
+"""Corpora of any format become one list of utterances with unique ids."""
 
 import json
 import tempfile

@@ -100,7 +100,9 @@ def test_cancelled_utterance_is_not_computed(
     assert sizes == [1, 1]
 
 
-def test_error_is_raised_for_the_batch_and_the_thread_goes_on(batcher: Batcher, gate: Gate) -> None:
+def test_error_is_raised_for_the_batch_and_the_thread_continues(
+    batcher: Batcher, gate: Gate
+) -> None:
     gate.opened.set()
     wrong = batcher.submit(np.zeros((5, 3), np.float32))  # three bins instead of eight
     assert wrong.exception(30) is not None
