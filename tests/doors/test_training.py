@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from absl import flags
-from doors import TINY_NETWORK, assert_error, assert_refused, parsed, run_door
+from doors import TINY_NETWORK, assert_error, assert_refused, parse_door_flags, run_door
 from tiny_models import write_model
 from tiny_shards import random_utterances, write_shards
 
@@ -158,7 +158,7 @@ def test_what_is_no_flag_is_named() -> None:
 def test_number_below_its_bound_is_named(flag: str) -> None:
     """absl's own error."""
     with pytest.raises(flags.IllegalFlagValueError, match=flag.split("=")[0].removeprefix("--")):
-        parsed(training, flag)
+        parse_door_flags(training, flag)
 
 
 def test_bound_ends_the_door_with_status_1(shards: ShardSet, tmp_path: Path) -> None:

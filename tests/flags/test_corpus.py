@@ -3,7 +3,7 @@
 from functools import partial
 
 import pytest
-from doors import parsed
+from doors import parse_door_flags
 
 import prepare_csv
 from speech.augmentation.waveform import NO_COPIES
@@ -11,7 +11,7 @@ from speech.flags import corpus
 from speech.preparation.sets import Source
 from utils import ENGLISH, UserError
 
-parse = partial(parsed, prepare_csv)
+parse = partial(parse_door_flags, prepare_csv)
 
 
 def test_sets_with_their_own_flags_are_sources() -> None:

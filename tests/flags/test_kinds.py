@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 from absl import flags
-from doors import DOORS, parsed
+from doors import DOORS, parse_door_flags
 
 import build_lm
 import check_tpu
@@ -22,7 +22,7 @@ from speech.flags.kinds import LARGEST_SEED
 @pytest.mark.parametrize("name", DOORS)
 def test_choices_are_accepted_in_capital_and_small_letters(name: str) -> None:
     door = importlib.import_module(name)
-    defined = [parsed(door)[flag] for flag in parsed(door)]
+    defined = [parse_door_flags(door)[flag] for flag in parse_door_flags(door)]
     choices = {
         each.name: each.parser.enum_values for each in defined if isinstance(each, flags.EnumFlag)
     }
@@ -30,18 +30,18 @@ def test_choices_are_accepted_in_capital_and_small_letters(name: str) -> None:
     for flag, values in choices.items():
         for value in values:
             for given in (value.upper(), value.lower(), value.title()):
-                assert parsed(door, f"--{flag}={given}")[flag].value == value
+                assert parse_door_flags(door, f"--{flag}={given}")[flag].value == value
 
 
 @pytest.mark.parametrize("name", DOORS)
 def test_numbers_far_beyond_any_use_are_refused(name: str) -> None:
     door = importlib.import_module(name)
-    defined = [parsed(door)[flag] for flag in parsed(door)]
+    defined = [parse_door_flags(door)[flag] for flag in parse_door_flags(door)]
     kinds = (flags.IntegerParser, flags.FloatParser)
     for flag in (each.name for each in defined if isinstance(each.parser, kinds)):
         for number in (10**12, 2**63, 10**400, -(10**12)):
             with pytest.raises(flags.IllegalFlagValueError, match=f"--{flag}={number}"):
-                parsed(door, f"--{flag}={number}")
+                parse_door_flags(door, f"--{flag}={number}")
 
 
 @pytest.mark.parametrize(
@@ -55,32 +55,32 @@ def test_numbers_far_beyond_any_use_are_refused(name: str) -> None:
 def test_lists_of_choices_are_accepted_in_either_case_and_others_refused(
     door: ModuleType, flag: str, given: str, values: list[str]
 ) -> None:
-    assert parsed(door, f"--{flag}={given}")[flag].value == values
+    assert parse_door_flags(door, f"--{flag}={given}")[flag].value == values
     for other in ("", f"{values[0]},x", ","):
         with pytest.raises(
             flags.IllegalFlagValueError, match=rf"--{flag}={other}: .*\|{values[0]}|{values[0]}\|"
         ):
-            parsed(door, f"--{flag}={other}")
+            parse_door_flags(door, f"--{flag}={other}")
 
 
 @pytest.mark.parametrize("name", DOORS)
 def test_numbers_that_are_not_finite_are_refused(name: str) -> None:
     door = importlib.import_module(name)
-    defined = [parsed(door)[flag] for flag in parsed(door)]
+    defined = [parse_door_flags(door)[flag] for flag in parse_door_flags(door)]
     numbers = [each.name for each in defined if isinstance(each.parser, flags.FloatParser)]
     for flag in numbers:
         for number in ("nan", "inf", "-inf", "1e999"):
             with pytest.raises(flags.IllegalFlagValueError, match=f"--{flag}={number}"):
-                parsed(door, f"--{flag}={number}")
+                parse_door_flags(door, f"--{flag}={number}")
 
 
 @pytest.mark.parametrize("name", ["training", "prepare_libri", "prepare_csv", "tune_lm"])
 def test_a_random_seed_has_the_same_bounds_in_every_door(name: str) -> None:
     door = importlib.import_module(name)
-    assert parsed(door, f"--random_seed={LARGEST_SEED}").random_seed == LARGEST_SEED
+    assert parse_door_flags(door, f"--random_seed={LARGEST_SEED}").random_seed == LARGEST_SEED
     for seed in (-1, LARGEST_SEED + 1, 1795886922020500156):  # the last one: date +%s%N
         with pytest.raises(flags.IllegalFlagValueError, match=f"--random_seed={seed}.*range"):
-            parsed(door, f"--random_seed={seed}")
+            parse_door_flags(door, f"--random_seed={seed}")
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_an_existing_path_may_have_commas(
     monkeypatch.chdir(tmp_path)
 
     def read(value: str) -> list[str]:
-        found: list[str] = getattr(parsed(door, f"--{flag}={value}"), flag)
+        found: list[str] = getattr(parse_door_flags(door, f"--{flag}={value}"), flag)
         return found
 
     (tmp_path / "a,b").mkdir()

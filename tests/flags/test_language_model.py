@@ -3,14 +3,14 @@
 from functools import partial
 
 import pytest
-from doors import parsed
+from doors import parse_door_flags
 
 import build_lm
 from speech.flags import language_model
 from speech.language_model.kenlm_programs import Estimation, Packing
 from utils import ENGLISH, UserError
 
-parse = partial(parsed, build_lm)
+parse = partial(parse_door_flags, build_lm)
 
 
 def test_flags_become_settings() -> None:

@@ -4,14 +4,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from doors import parsed
+from doors import parse_door_flags
 
 import prepare_libri
 from speech.flags import librispeech
 from speech.flags.librispeech import SplitSet
 from utils import UserError
 
-parse = partial(parsed, prepare_libri)
+parse = partial(parse_door_flags, prepare_libri)
 
 
 def test_folder_and_name_of_a_default_set_imply_each_other() -> None:

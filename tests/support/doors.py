@@ -108,7 +108,7 @@ def assert_error(result: subprocess.CompletedProcess[str], *parts: str) -> None:
         assert part in message
 
 
-def parsed(door: ModuleType, *given: str) -> flags.FlagValues:
+def parse_door_flags(door: ModuleType, *given: str) -> flags.FlagValues:
     """Parses a door's flags; see `parse_flags`."""
     return parse_flags(door.define_flags, *given)
 
@@ -136,7 +136,7 @@ def parse_flags(define: Callable[[], object], *given: str) -> flags.FlagValues:
 def run_here(door: ModuleType, *given: str) -> None:
     """Runs a door's main with these flags in this process, which saves TensorFlow's import."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(door, "FLAGS", parsed(door, *given))
+        patch.setattr(door, "FLAGS", parse_door_flags(door, *given))
         patch.setattr(errors, "quieten", lambda level: None)  # it would affect all tests
         door.main()
 
