@@ -1,10 +1,12 @@
 """Buckets, steps of an epoch, the shares of hosts, and the size of the shuffle buffer."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from absl import logging
 from absl.testing import absltest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,6 +57,15 @@ def test_buffer_holds_as_many_utterances_as_its_bytes_allow(
     assert shuffling(shards.index, batching, None).buffered == 1
     assert shuffling(shards.index, batching, 8).buffered == 8
     assert shuffling(shards.index, batching, 1000).exact
+
+
+@pytest.fixture(autouse=True)
+def verbose() -> Iterator[None]:
+    """Logs INFO, which another test of this process may have silenced."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.INFO)
+    yield
+    logging.set_verbosity(before)
 
 
 def logged(shards: ShardSet, batching: Batching, buffer: int | None) -> str:

@@ -178,7 +178,7 @@ def test_broken_config_names_its_file(tmp_path: Path, broken: str) -> None:
         ("front_end", "window_seconds", 1e300, "--winlen and --winstep in seconds"),
         ("front_end", "step_seconds", 10**400, "is no number"),
         ("front_end", "sample_rate", 2**40, "sample rate from 1 to"),
-        ("front_end", "fft_size", 2**40, "each may have 65536 at most"),
+        ("front_end", "fft_size", 2**40, "the maximum of each is 65536"),
         ("front_end", "mel_filters", 2**40, "1 to 1024 mel filters"),
         ("front_end", "deltas", True, "deltas True is no whole number"),
     ],

@@ -250,7 +250,7 @@ def test_two_utterances_can_be_memorised(
     """Learnt with a batch's statistics, and recognised in inference with their averages."""
     monkeypatch.setattr(constants, "BATCH_NORM_MOMENTUM", 0.9)  # there are few steps
     units = ("dense_unit_size", "recurrent_unit_size")
-    sizes: Any = {size: 64 for size in units if getattr(config, size) is not None}
+    sizes: Any = {size: 64 for size in units if size in config.sizes}
     network = registry.build(replace(config, **sizes))
     rng = np.random.default_rng(5)
     batch = batch_of([rng.normal(size=[n, BINS]).astype(np.float32) for n in (20, 16)], 20, 1.0)

@@ -11,7 +11,6 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from doors import ROOT
 from planted_corpus import (
     LABELS_A_SECOND,
     SETTINGS,
@@ -363,6 +362,8 @@ def deadly(path: str, *stretch: object) -> np.ndarray:
         os.kill(os.getpid(), signal.SIGKILL)
     return read_audio(path, *stretch)  # type: ignore[arg-type]
 
+
+ROOT = Path(__file__).parents[2]
 
 DEADLY_RUN = """
 import sys

@@ -2,7 +2,6 @@
 
 import functools
 import os
-import runpy
 import subprocess
 import sys
 import tempfile
@@ -13,8 +12,8 @@ from types import ModuleType
 
 import pytest
 from absl import flags
+from door_process import OUTPUTS, run_script
 
-from speech.engines import errors
 from utils import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -24,8 +23,6 @@ DOORS = sorted(path.stem for path in ROOT.glob("*.py") if "command_line.run(" in
 # four seconds, and the tests run more than a hundred doors.
 _SERVER = get_context("forkserver")
 _SERVER.set_forkserver_preload(["tensorflow", "librosa", "jiwer", "matplotlib.pyplot"])
-
-OUTPUTS = ("stdout", "stderr")
 
 # A network that is built and trained in a few seconds.
 TINY_NETWORK = ("--conv_channels=2,2", "--recurrent_unit_size=8")
@@ -53,7 +50,7 @@ def run_door(
     arguments = [str(ROOT / door), *flags]
     given = environment_of_door(environment or {})
     with tempfile.TemporaryDirectory() as outputs:
-        process = _SERVER.Process(target=_run_program, args=(arguments, given, folder, outputs))
+        process = _SERVER.Process(target=run_script, args=(arguments, given, folder, outputs))
         process.start()
         process.join(seconds)
         overdue = process.exitcode is None
@@ -64,20 +61,6 @@ def run_door(
     if overdue:
         raise subprocess.TimeoutExpired(arguments, seconds, *written)
     return subprocess.CompletedProcess(arguments, process.exitcode or 0, *written)
-
-
-def _run_program(
-    arguments: list[str], environment: Mapping[str, str], folder: Path, outputs: str
-) -> None:
-    """Turns this new process into that of `python arguments`, started in `folder`."""
-    for descriptor, name in enumerate(OUTPUTS, start=1):
-        os.dup2(os.open(Path(outputs, name), os.O_CREAT | os.O_WRONLY | os.O_APPEND), descriptor)
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(folder)
-    sys.argv = arguments
-    sys.path[0] = str(ROOT)
-    runpy.run_path(arguments[0], run_name="__main__")
 
 
 def run_module(module: str, *flags: str) -> subprocess.CompletedProcess[str]:
@@ -137,7 +120,9 @@ def run_here(door: ModuleType, *given: str) -> None:
     """Runs a door's main with these flags in this process, which saves TensorFlow's import."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(door, "FLAGS", parse_door_flags(door, *given))
-        patch.setattr(errors, "quieten", lambda level: None)  # it would affect all tests
+        patch.setattr(
+            "speech.engines.errors.quieten", lambda level: None
+        )  # it would affect all tests
         door.main()
 
 
