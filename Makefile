@@ -1,5 +1,6 @@
 # make demo   runs the whole pipeline, from a synthetic corpus to a word error rate; needs no data
 # make examples   runs the tutorials in English, Spanish and Arabic
+# make check   runs lint and the fast tests: in a minute, before each commit
 # make test   runs lint and the tests
 # make test-all   runs lint and all tests, also those that take minutes
 # make check-tpu   compiles the training step for TPUs with check_tpu.py; takes half an hour
@@ -33,7 +34,11 @@ TEST = $(DEMO)/shards/test.tfrecords.*
 # Two test files at a time; most tests use one core.
 SIDE_BY_SIDE = -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo examples test test-all check-tpu kenlm bench lint docs-flags clean
+# The rooms whose tests neither train nor run doors, nearly all of them without TensorFlow.
+FAST = $(addprefix tests/,audio corpora decoding evaluation features flags html language_model \
+	shards text tuning test_docs.py test_text_rules.py test_utils.py)
+
+.PHONY: check demo examples test test-all check-tpu kenlm bench lint docs-flags clean
 
 demo: $(INSTALLED)
 	$(RUN) examples/spoken_corpus.py --corpus_dir=$(DEMO)/corpus
@@ -52,6 +57,9 @@ demo: $(INSTALLED)
 examples: $(INSTALLED)
 	for language in en es ar; do PATH="$(abspath $(VENV))/bin:$$PATH" \
 		sh examples/commands/$$language.sh "$(DEMO)/commands-$$language" || exit 1; done
+
+check: lint
+	$(RUN) -m pytest -n 2 -m 'not slow' --ignore=tests/decoding/test_compilation.py $(FAST)
 
 test: lint
 	$(RUN) -m pytest $(SIDE_BY_SIDE) -m 'not slow'
