@@ -80,6 +80,8 @@ def test_help_texts_stay_what_they_are_in_markdown() -> None:
 @pytest.fixture
 def documents(tmp_path: Path) -> Path:
     """A repository with the settings of this one and a page to link to."""
+    if not shutil.which("git"):
+        pytest.skip("git is not installed")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / "page.md").write_text("# The page\n\n## Twice\n\n## Twice\n")
     (tmp_path / "picture.png").write_bytes(b"")
