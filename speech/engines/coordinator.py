@@ -126,7 +126,7 @@ class Coordinator:
         Args:
             stopping: says whether this process was asked to stop.
         """
-        return _StopHook(self._stops, self._watchdog.watched, self.cluster.chief, stopping)
+        return _AgreedStopHook(self._stops, self._watchdog.watched, self.cluster.chief, stopping)
 
     @contextmanager
     def explained_errors(self) -> Iterator[None]:
@@ -273,7 +273,7 @@ class _Watchdog:
         )
 
 
-class _StopHook(tf.estimator.SessionRunHook):
+class _AgreedStopHook(tf.estimator.SessionRunHook):
     """Agrees with the other processes on a last step when one of them is asked to stop.
 
     That worker notifies the chief. Before its next step, the chief tells all workers that this

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from speech.decoding.types import LogProbs
 from speech.text.characters import CIRCLE, code_point, is_mark
 from utils import UTF_8, Alphabet
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.ft2font import FT2Font
 
-LogProbs = npt.NDArray[np.float32]  # [outputs, classes], natural logarithms
 Pixels = npt.NDArray[np.uint8]  # [height, width, 3]: red, green, blue
 
 # The only font that comes with matplotlib: pictures are the same on all machines.

@@ -11,11 +11,11 @@ from speech.audio.segmentation import Segment
 from speech.decoding.alignment import label_outputs
 from speech.decoding.types import LogProbs
 from speech.features.front_end import FrontEnd
+from speech.serving.types import Floats
 from speech.transcription.subtitles import join_words
 from speech.transcription.transcriber import TranscribedSegment, Transcriber
 from utils import Alphabet
 
-Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 
 COLUMNS = 1200  # most columns of a waveform

@@ -11,16 +11,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
 from speech.decoding.types import LogProbs
 from speech.export.description import Description
 from speech.export.loading import AcousticModel, Samples, State
 from speech.features import front_end
 from speech.serving.errors import RequestError
+from speech.serving.types import Floats
 
-Floats = npt.NDArray[np.float32]
 T = TypeVar("T")
 
 # How long the first utterance of a batch waits for others.

@@ -8,9 +8,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from speech.corpora import recordings
 from speech.corpora.recordings import Audio
 from speech.evaluation import error_analysis
@@ -23,10 +20,9 @@ from speech.serving.errors import RequestError
 from speech.serving.schemas.requests import format_value
 from speech.serving.services.catalogue import Catalogue, Choice, ServedModel
 from speech.serving.services.transcription import Share, TranscriptionWorkers
+from speech.serving.types import Floats
 from speech.shards.shard_set import ShardSet, find_shards
 from utils import UserError
-
-Floats = npt.NDArray[np.float32]
 
 SIGNS = {"equal": "=", "substitute": "s", "insert": "i", "delete": "d"}
 

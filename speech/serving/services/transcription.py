@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from speech.audio.reader import AudioError, TooMuchAudioError
 from speech.audio.segmentation import Cutter, Segment
@@ -28,9 +27,9 @@ from speech.serving.errors import RequestError
 from speech.serving.services import analysis
 from speech.serving.services.analysis import Extremes, SegmentDetails
 from speech.serving.services.catalogue import Choice
+from speech.serving.types import Floats
 from speech.transcription.transcriber import TranscribedSegment
 
-Floats = npt.NDArray[np.float32]
 T = TypeVar("T")
 CheckClient = Callable[[], Awaitable[None]]
 
