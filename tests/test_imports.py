@@ -34,6 +34,6 @@ def test_an_import_against_the_law_is_refused(tmp_path: Path, room: str, broken:
     shutil.copy(ROOT / LAW, tmp_path)
     shutil.copytree(ROOT / "speech", tmp_path / "speech")
     (tmp_path / "speech" / room / "planted.py").write_text(f"{broken}\n")
-    program = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
+    program = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
     checked = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert checked.returncode == 1 and f"speech.{room}.planted" in checked.stdout
