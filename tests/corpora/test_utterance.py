@@ -1,6 +1,5 @@
 """Utterances, and the copies of them that augmentation makes."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,22 +8,6 @@ import pytest
 from speech.corpora.formats.librispeech import find_utterances
 from speech.corpora.utterance import Utterance, transcript_of, with_copies
 from utils import UserError
-
-WriteSplit = Callable[[Path, dict[str, str]], None]
-
-SPOKEN = {
-    "84-2-0001": "MOTHER'S KITCHEN",
-    "84-2-0000": "HELLO",
-    "84-10-0000": "A CAT",
-    "777-1-0000": "THE DOG",
-}
-
-
-@pytest.fixture
-def split(tmp_path: Path, write_split: WriteSplit) -> Path:
-    folder = tmp_path / "dev-clean"
-    write_split(folder, SPOKEN)
-    return folder
 
 
 def listed(folder: Path) -> list[Utterance]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from doors import ROOT, assert_error, run_door
+from small_sets import contents
 
 UTTERANCES = 400
 PARTITION_SIZE = 5
@@ -43,10 +44,6 @@ def flags(split: Path, folder: Path, workers: int) -> list[str]:
         "--normalisation=corpus",  # adds sums to the index
         f"--workers={workers}",
     ]
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 @pytest.fixture(scope="module")

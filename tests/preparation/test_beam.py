@@ -15,6 +15,7 @@ from unittest import mock
 import pytest
 from doors import ROOT, assert_error, run_door
 from emulator import Emulator
+from small_sets import SETTINGS, contents
 
 from speech.augmentation.waveform import copies_of
 from speech.corpora.formats.librispeech import find_utterances
@@ -28,22 +29,13 @@ from speech.shards.index import Index, ShardSettings, read_index
 from speech.shards.paths import lock_path, run_folder
 from speech.system import storage
 from speech.system.lock import exclusive
-from utils import ENGLISH, UserError
+from utils import UserError
 
 pytest.importorskip("apache_beam")
 
 WriteSplit = Callable[[Path, dict[str, str]], None]
 
 DIRECT = Runner("DirectRunner", [])
-SETTINGS = ShardSettings(
-    front_end=FrontEnd(),
-    alphabet=ENGLISH,
-    partition_size=3,
-    max_sequence_length=50,
-    max_label_length=12,
-    padded=True,
-    stride=2,
-)
 SHARDS = ["t.00000000", "t.00000003", "t.00000006"]
 BAD = 4  # position of the utterance that can't be used
 
@@ -94,11 +86,6 @@ def refusal(
     with pytest.raises(UserError) as error:
         run(utterances, folder, settings, start, runner, strict)
     return str(error.value)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file in `folder`: name -> bytes."""
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def handed_out(utterances: list[Utterance], folder: Path) -> beam.Job:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from emulator import Emulator
+from small_split import SPOKEN
 
 from speech.corpora.formats import registry
 from speech.corpora.formats.librispeech import find_utterances
@@ -17,20 +18,6 @@ from speech.text.transcripts import TranscriptRules
 from utils import UserError
 
 WriteSplit = Callable[[Path, dict[str, str]], None]
-
-SPOKEN = {
-    "84-2-0001": "MOTHER'S KITCHEN",
-    "84-2-0000": "HELLO",
-    "84-10-0000": "A CAT",
-    "777-1-0000": "THE DOG",
-}
-
-
-@pytest.fixture
-def split(tmp_path: Path, write_split: WriteSplit) -> Path:
-    folder = tmp_path / "dev-clean"
-    write_split(folder, SPOKEN)
-    return folder
 
 
 def listed(*folders: Path) -> list[Utterance]:
