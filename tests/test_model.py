@@ -25,15 +25,16 @@ from tiny_training import (
 )
 
 import model
-from speech.engines import step_state, tpu_estimator
+from speech.engines import tpu_estimator
 from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.evaluation_input import evaluation_input_fn, evaluation_steps
 from speech.input_pipeline.parsing import transcripts
 from speech.input_pipeline.training_input import TrainingInput, training_input_fn
 from speech.networks.config import TrainingConfig
+from speech.optimisation import state, step_description
+from speech.optimisation.curves import SUMMARY_STEPS
+from speech.optimisation.learning_rate import learning_rate_at
 from speech.shards.shard_set import ShardSet
-from speech.training import step_description
-from speech.training.learning_rate import learning_rate_at
 from utils import ENGLISH
 
 # The variables of NETWORK, as checkpoints name them.
@@ -111,7 +112,7 @@ def test_curves_are_in_tensorboards_files(trained: tuple[Any, Path]) -> None:
     assert set(names) <= set(found)
     for name in names:
         steps = [step for step, _ in found[name]]
-        assert steps and all(step % model.SUMMARY_STEPS == 0 for step in steps), name
+        assert steps and all(step % SUMMARY_STEPS == 0 for step in steps), name
     assert dict(found["loss"])[50] > 0 and dict(found["gradient_norm"])[50] > 0
     assert dict(found["unalignable_utterances"])[50] == 0
     rate = learning_rate_at(TRAINING, 50)
@@ -161,8 +162,8 @@ def test_checkpoint_restores_to_the_same_predictions(
 def test_checkpoint_holds_the_networks_variables_and_adams(trained: tuple[Any, Path]) -> None:
     names = set(checkpointed(trained[1]))
     slots = {f"{name}/{slot}" for name in VARIABLES for slot in ("Adam", "Adam_1")}
-    others = {"beta1_power", "beta2_power", "global_step", step_state.LOSS}
-    others |= {step_state.BAD_STEPS, step_state.LATEST_BAD_STEP}
+    others = {"beta1_power", "beta2_power", "global_step", state.LOSS}
+    others |= {state.BAD_STEPS, state.LATEST_BAD_STEP}
     assert names == VARIABLES | slots | others
 
 
@@ -180,24 +181,6 @@ def test_resumed_training_draws_the_dropout_of_undisturbed_training(
     for name, value in straight.items():
         np.testing.assert_allclose(value, resumed[name], rtol=1e-5, atol=1e-7, err_msg=name)
     assert not np.allclose(straight["output/kernel"], without["output/kernel"])
-
-
-def test_dropout_of_other_steps_seeds_and_batches_is_another() -> None:
-    lengths = ([100, 200, 300], [200, 100, 300], [100, 200, 301], [100, 200])
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        step = tf.compat.v1.train.get_or_create_global_step()
-        seeds = [
-            model._dropout_seed(random_seed, tf.constant(length))
-            for random_seed in (1, 1000)
-            for length in lengths
-        ]
-        session.run(step.initializer)
-        found = {tuple(each) for each in session.run(seeds)}
-        again = {tuple(each) for each in session.run(seeds)}
-        session.run(step.assign_add(1))
-        later = {tuple(each) for each in session.run(seeds)}
-    assert found == again and len(found) == len(later) == len(seeds) and not found & later
-    assert all(each.dtype == tf.int32 and each.shape == [2] for each in seeds)
 
 
 @pytest.mark.parametrize("clip", [0.0, 1e-3, 1e6])
@@ -333,7 +316,8 @@ def test_tpu_sums_gradients_over_cores_before_their_norm_is_taken(
 ) -> None:
     nodes = {node.name: node for node in faked_tpu.computation(tpu_graphs["train"])}
     sums = [node for node in nodes.values() if node.op == "CrossReplicaSum"]
-    assert len(sums) == len(VARIABLES) + 1  # and the loss
+    # And the loss, the utterances, those without an alignment.
+    assert len(sums) == len(VARIABLES) + 3
     normed = [nodes[node.input[0].split(":")[0]] for node in nodes.values() if node.op == "L2Loss"]
     assert {node.name for node in normed} < {node.name for node in sums}
     assert len(normed) == len(VARIABLES)
@@ -400,11 +384,11 @@ def test_curves_of_a_tpu_are_of_the_whole_batch(
     graph = tpu_graphs["train"]
     cores = np.arange(faked_tpu.CORES)
     values = {
-        "step": np.full_like(cores, model.SUMMARY_STEPS),
-        "loss": cores.astype(np.float32),
+        "step": np.full_like(cores, SUMMARY_STEPS),
+        "loss": np.full(len(cores), 3.5, np.float32),
         "learning_rate": np.full(len(cores), 0.5, np.float32),
         "gradient_norm": np.full(len(cores), 7.0, np.float32),
-        "unalignable_utterances": cores.astype(np.int32),
+        "unalignable_utterances": np.full(len(cores), 28, np.int32),
     }
     feeds = sent_by_cores(graph, list(values.values()))
     (create,) = (op for op in graph.get_operations() if op.type == "CreateSummaryFileWriter")
@@ -414,10 +398,10 @@ def test_curves_of_a_tpu_are_of_the_whole_batch(
         session.run(graph.get_collection("_SUMMARY_V2"), feeds)
         session.run(flush)
     assert curves(tmp_path) == {
-        "loss": [(model.SUMMARY_STEPS, 3.5)],
-        "learning_rate": [(model.SUMMARY_STEPS, 0.5)],
-        "gradient_norm": [(model.SUMMARY_STEPS, 7.0)],
-        "unalignable_utterances": [(model.SUMMARY_STEPS, 28)],
+        "loss": [(SUMMARY_STEPS, 3.5)],
+        "learning_rate": [(SUMMARY_STEPS, 0.5)],
+        "gradient_norm": [(SUMMARY_STEPS, 7.0)],
+        "unalignable_utterances": [(SUMMARY_STEPS, 28)],
     }
 
 

@@ -57,6 +57,14 @@ class StepState:
     bad_steps: int  # steps skipped so far
     latest_bad_step: int  # the last one of them; 0 if there was none
 
+    @classmethod
+    def of(cls, step: Any, loss: Any, bad_steps: Any, latest_bad_step: Any) -> "StepState":
+        """Returns the state that optimisation/state.py's variables hold."""
+        skipped = bool(bad_steps) and latest_bad_step == step
+        return cls(
+            int(step), None if skipped else float(loss), int(bad_steps), int(latest_bad_step)
+        )
+
 
 def _ignore(state: StepState) -> None:
     pass
@@ -96,7 +104,7 @@ class Engine(ABC):
     - starts from the model directory's latest checkpoint, or else from the initial values that it
       was given, or from the network's own;
     - saves checkpoints under the names of speech/engines/checkpoints.py, with the variables of the
-      network, Adam's slots, `global_step` and those of speech/engines/step_state.py;
+      network, Adam's slots, `global_step` and those of speech/optimisation/state.py;
     - seeds TensorFlow with RunSettings.random_seed before it makes a dataset, on which the order of
       the data depends;
     - leaves the network as it is after a step whose loss or gradient isn't finite, and counts it.

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from tiny_shards import random_utterances, write_shards
 
-from speech.engines import checkpoints, step_state
+from speech.engines import checkpoints
 from speech.engines.devices import Device, TpuSettings
 from speech.engines.engine import (
     Callbacks,
@@ -100,9 +100,9 @@ class CountingEngine(Engine):
     def _save(self, state: StepState, weight: float) -> int:
         values = {
             "global_step": np.int64(state.step),
-            step_state.LOSS: np.float32(state.loss or 0),
-            step_state.BAD_STEPS: np.int32(state.bad_steps),
-            step_state.LATEST_BAD_STEP: np.int32(state.latest_bad_step),
+            state.LOSS: np.float32(state.loss or 0),
+            state.BAD_STEPS: np.int32(state.bad_steps),
+            state.LATEST_BAD_STEP: np.int32(state.latest_bad_step),
             "w": np.full(2, weight, np.float32),
         }
         checkpoints.save(self._run.model_dir, values, self._run.keep_checkpoint_max)
