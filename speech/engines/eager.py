@@ -39,7 +39,7 @@ class EagerPredictor:
         self._run = run
         self._network = registry.build(config.network, config.training.random_seed)
         self._checkpoint: str | None = None
-        self._predict = tf.function(self._compute, autograph=False, reduce_retracing=True)
+        self._predict = tf.function(self._compute, autograph=False)
 
     def _compute(self, batch: Tensors) -> Tensors:
         return prediction.predict(self._network, batch, self._config.training.bfloat16)
@@ -50,8 +50,11 @@ class EagerPredictor:
             variables = {name_of(each): each for each in self._network.variables}
             checkpoints.restore(checkpoint, variables)
             self._checkpoint = checkpoint
-        for batch in input_fn({"batch_size": self._run.eval_batch_size}):
-            yield {name: each.numpy() for name, each in self._predict(batch).items()}
+        batches = input_fn({"batch_size": self._run.eval_batch_size})
+        # Traced for the shape that all batches have in common, not for each one's.
+        compute = self._predict.get_concrete_function(batches.element_spec)
+        for batch in batches:
+            yield {name: each.numpy() for name, each in compute(batch).items()}
 
 
 class EagerEngine(Engine):
@@ -120,12 +123,11 @@ class EagerEngine(Engine):
     ) -> int:
         with self._workers.explained_errors() if self._workers else nullcontext():
             trainer = self._prepared_trainer(step, callbacks)
-            tf.random.set_seed(self._run.random_seed)  # the order of the data depends on it
-            batches = trainer.batches(input_fn)
+            trainer.read_from(input_fn, step)
             scale = tf.constant(learning_rate_scale, tf.float32)
             stops = False
             while step < until_step and not stops:
-                state, stops = trainer.take_step(batches, scale, callbacks.stopping.requested)
+                state, stops = trainer.take_step(scale, callbacks.stopping.requested)
                 step = state.step
                 callbacks.on_step(state)
                 if not self._workers:  # several processes have to agree on the last step
@@ -192,13 +194,22 @@ class _Trainer:
             self._state = TrainingState(self._network)
         self.saved = self._state.saved
         self._step = tf.function(self._of_all_replicas, autograph=False, reduce_retracing=True)
+        self._batches: Any = None  # an iterator
+        self._batches_after = 0  # the step that its next batch follows
         self._writer: Any = None
         if distribution.cluster is None or distribution.cluster.chief:
             self._writer = tf.summary.create_file_writer(run.model_dir)
 
-    def batches(self, input_fn: InputFn) -> Any:
-        """Returns an iterator of batches, each divided among the replicas."""
+    def read_from(self, input_fn: InputFn, step: int) -> None:
+        """Makes the batches after `step` those of the next steps, each divided among the replicas.
+
+        If the last step was this one, its batches continue: another input would give the same ones,
+        once it has read and shuffled them.
+        """
+        if self._batches and self._batches_after == step:
+            return
         assert self._run.train_batch_size
+        tf.random.set_seed(self._run.random_seed)  # the order of the data depends on it
         params = {"batch_size": self._run.train_batch_size // self._distribution.count}
 
         def dataset(_: Any) -> tf.data.Dataset:
@@ -206,11 +217,9 @@ class _Trainer:
             endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
             return input_fn(params).apply(endless)
 
-        return iter(self._strategy.distribute_datasets_from_function(dataset))
+        self._batches = iter(self._strategy.distribute_datasets_from_function(dataset))
 
-    def take_step(
-        self, batches: Any, learning_rate_scale: tf.Tensor, stop: bool
-    ) -> tuple[StepState, bool]:
+    def take_step(self, learning_rate_scale: tf.Tensor, stop: bool) -> tuple[StepState, bool]:
         """Takes a step.
 
         Args:
@@ -221,7 +230,10 @@ class _Trainer:
             The state after the step, and whether a process wants to stop.
         """
         wish = tf.constant(float(stop))
-        step, plotted, state, described, wishes = self._step(batches, learning_rate_scale, wish)
+        step, plotted, state, described, wishes = self._step(
+            self._batches, learning_rate_scale, wish
+        )
+        self._batches_after = int(step) + 1
         if self._writer and int(step) % curves.SUMMARY_STEPS == 0:
             curves.write(self._writer, step, plotted)
         if described and int(step) % step_description.STEPS == 0:

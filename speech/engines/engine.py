@@ -122,7 +122,8 @@ class Engine(ABC):
         that runs is the last one.
 
         Args:
-            input_fn: batches from the latest checkpoint's step on.
+            input_fn: batches from the latest checkpoint's step on. They are a function of the step,
+                so an engine may continue with those of an earlier call.
             until_step: the last step to take, counted from the start of the whole training.
             learning_rate_scale: factor on the schedule's learning rate.
 
