@@ -11,6 +11,7 @@ import pytest
 from tiny_shards import random_utterances, write_shards
 from tiny_training import (
     BINS,
+    KINDS,
     NETWORK,
     TRAINING,
     VARIABLES,
@@ -37,8 +38,6 @@ from speech.optimisation.curves import SUMMARY_STEPS
 from speech.optimisation.learning_rate import learning_rate_at
 from speech.shards.shard_set import ShardSet
 from utils import ENGLISH, UserError
-
-KINDS = [EAGER, pytest.param(ESTIMATOR, marks=pytest.mark.estimator)]
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 import tensorflow as tf
 from tiny_shards import random_utterances, write_shards
 
 import model
 from speech.engines import checkpoints, choice
-from speech.engines.devices import EAGER, PJRT, Device
+from speech.engines.devices import EAGER, ESTIMATOR, PJRT, Device
 from speech.engines.engine import (
     Callbacks,
     Engine,
@@ -30,6 +31,9 @@ from speech.input_pipeline.training_input import TrainingInput, training_input_f
 from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig
 from speech.shards.shard_set import ShardSet
 from utils import ENGLISH
+
+# The engines, for tests over all of them.
+KINDS = [EAGER, pytest.param(ESTIMATOR, marks=pytest.mark.estimator)]
 
 # The variables of NETWORK, as checkpoints name them.
 VARIABLES = {
