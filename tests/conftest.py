@@ -1,5 +1,6 @@
 """Fixtures of several rooms: real speech, an emulated bucket, a TPU's compiler, a corpus."""
 
+import importlib.util
 import os
 import sys
 import uuid
@@ -21,6 +22,15 @@ CORPORA = os.environ.get(
     "SPEECH_CORPORA",
     os.path.join(os.path.dirname(__file__), os.pardir, os.pardir, "shared", "corpora"),
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips the tests of tf.estimator where TensorFlow doesn't have it."""
+    if importlib.util.find_spec("tensorflow_estimator"):
+        return
+    for item in items:
+        if item.get_closest_marker("estimator"):
+            item.add_marker(pytest.mark.skip("this TensorFlow has no tf.estimator"))
 
 
 @pytest.fixture

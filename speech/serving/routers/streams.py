@@ -194,7 +194,7 @@ class _Stream:
     async def _receive(self) -> str | bytes:
         try:
             message = await asyncio.wait_for(self._websocket.receive(), IDLE_SECONDS)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise StreamError(
                 REFUSED, f"Nothing was received for {IDLE_SECONDS:g} seconds: open a new stream."
             ) from None
