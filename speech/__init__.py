@@ -16,3 +16,6 @@ if _PYTHON > (3, 13):
     )
 
 import constants  # noqa: E402, F401 - sets what TensorFlow reads when it is imported
+from speech.system import tensorflow_import  # noqa: E402
+
+tensorflow_import.hide_notes()
