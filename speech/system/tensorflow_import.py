@@ -18,7 +18,7 @@ NOTES = "^WARNING: All log messages before absl::InitializeLog|oneDNN custom ope
 
 
 class _Finder:
-    """Finds TensorFlow once, so that its import runs in `_without_notes`."""
+    """Finds TensorFlow so that its import runs in `_without_notes`."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -26,7 +26,10 @@ class _Finder:
         if name != "tensorflow":
             return None
         sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            sys.meta_path.insert(0, self)
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 

@@ -36,6 +36,11 @@ def test_only_the_notes_of_the_import_are_hidden(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (0, f"out of memory\n{NOTES}")
 
 
+def test_looking_for_tensorflow_is_no_import(tmp_path: Path) -> None:
+    look = "import speech, importlib.util; importlib.util.find_spec('tensorflow')"
+    assert imported(tmp_path, first=look).stderr == f"out of memory\n{NOTES}"
+
+
 def test_an_import_that_ends_the_process_has_said_why(tmp_path: Path) -> None:
     ended = imported(tmp_path, "os.abort()")
     assert ended.returncode < 0 and ended.stderr == "out of memory\n"
