@@ -1,6 +1,7 @@
 """TensorFlow's strategies: one device, this machine's GPUs, or the devices of several processes."""
 
 import os
+import signal
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -87,6 +88,8 @@ def multi_worker(cluster: Cluster, gpus: int) -> Distribution:
             f"Worker {cluster.index} can't listen at {cluster.workers[cluster.index]}, its address "
             f"in {TF_CONFIG}: {error.message} Make sure that no other process listens there."
         ) from None
+    # TensorFlow has put a handler of its own under Python's, which would no longer be called.
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
     here = max(gpus, 1)
     own = range(cluster.index * here, (cluster.index + 1) * here)
     return Distribution(strategy, here * len(cluster.workers), own, cluster)

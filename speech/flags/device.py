@@ -41,7 +41,7 @@ def device_from_flags(values: Any) -> DeviceSettings:
         values.gcp_project,
         values.num_tpu_cores,
     )
-    distribution = values["distribution"].value if "distribution" in values else None
+    distribution = getattr(values, "distribution", None)  # evaluation has no such flag
     return DeviceSettings(tpu, values.engine, distribution)
 
 
