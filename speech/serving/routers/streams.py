@@ -132,9 +132,8 @@ class _GoneError(Exception):
     """The client has disconnected."""
 
 
-# What sending raises then: starlette's, uvicorn's, and wait_for's, which is an OSError only since
-# Python 3.11.
-_GONE = (WebSocketDisconnect, RuntimeError, OSError, asyncio.TimeoutError)
+# What sending raises then: starlette's, uvicorn's, and wait_for's, which is an OSError.
+_GONE = (WebSocketDisconnect, RuntimeError, OSError)
 
 
 class _Stream:
