@@ -6,7 +6,7 @@ It wraps the training step of speech/optimisation/step.py, which the other engin
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import constants  # noqa: F401 - sets what TensorFlow reads when it is imported
+import speech  # noqa: F401 - prepares the import of TensorFlow
 
 try:
     import tensorflow as tf
