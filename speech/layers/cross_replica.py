@@ -28,7 +28,7 @@ class Replicas(ABC):
 
     def mean(self, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Returns the mean of each tensor, of any shape, over the replicas."""
-        return [each / self.count for each in self.total(values)] if self.count > 1 else [*values]
+        return self.total([each / self.count for each in values] if self.count > 1 else values)
 
 
 class SingleReplica(Replicas):
