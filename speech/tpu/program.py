@@ -1,166 +1,26 @@
 """Runs lowered programs on the cores of a TPU, or on what stands in for them, with jax.
 
 jax compiles what TensorFlow has lowered and runs it through PJRT, the runtime of TPU v5e and later.
-Nothing else in the project imports jax, and what jax doesn't promise to keep is all in here:
-jax.extend and jax.interpreters.mlir.
+What jax doesn't promise to keep, jax.extend and jax.interpreters, is in this module alone.
 
-A step is a program's run. jax starts it and returns, so that a host prepares the next batch while
-the cores compute; a loop of steps inside the program, for which batches would have to wait in the
-cores' memory, is no faster (docs/tpu.md).
+A step of training is a run of its program. jax starts it and returns, so that the host prepares the
+next batch while the cores compute. A loop of steps inside the program is no faster, and all of its
+batches would be in the cores' memory.
 """
 
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+import jax
+from jax.extend.core import Primitive
+from jax.extend.mlir import hlo_to_stablehlo, ir
+from jax.extend.mlir.dialects import func
+from jax.interpreters import mlir
 
+from speech.tpu.cores import SAME, SPLIT, Cores, State
 from speech.tpu.lowering import Lowered
 from utils import UserError
-
-try:
-    import jax
-    from jax.experimental import topologies
-    from jax.extend.core import Primitive
-    from jax.extend.mlir import hlo_to_stablehlo, ir
-    from jax.extend.mlir.dialects import func
-    from jax.interpreters import mlir
-except ImportError as error:
-    raise UserError(
-        f"jax, which drives TPU v5e and later, can't be imported: {error}. On Python 3.12 or newer "
-        "install it with the TensorFlow that suits it: pip install -e '.[tpu]'."
-    ) from None
-
-jax.config.update("jax_enable_x64", True)  # the step is an int64
-
-CORE = "core"  # the mesh's only axis
-
-_SPLIT = jax.sharding.PartitionSpec(CORE)
-_SAME = jax.sharding.PartitionSpec()
-
-# Variable's name -> its value, the same on every core.
-State: TypeAlias = dict[str, Any]
-
-# Lets libtpu compile where there is no TPU, and doesn't ask a TPU VM's metadata server for one.
-_WITHOUT_TPU = {
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-}
-
-
-# --- Devices --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Cores:
-    """The devices that a program runs on, a replica on each."""
-
-    mesh: Any  # jax.sharding.Mesh
-
-    @classmethod
-    def of(cls, devices: Sequence[Any]) -> "Cores":
-        """Returns the cores that are these devices of jax."""
-        return cls(jax.sharding.Mesh(np.asarray(devices), (CORE,)))
-
-    @property
-    def count(self) -> int:
-        """Cores of all hosts."""
-        return int(self.mesh.size)
-
-    @property
-    def hosts(self) -> int:
-        """Processes that feed the cores, each those of its machine."""
-        return len({each.process_index for each in self.mesh.devices.flat})
-
-    @property
-    def own(self) -> "Cores":
-        """The cores that this process feeds."""
-        return Cores.of(self.mesh.local_devices)
-
-    @property
-    def are_tpu(self) -> bool:
-        return bool(self.mesh.devices.flat[0].platform == "tpu")
-
-    def replicate(self, values: Mapping[str, npt.ArrayLike]) -> State:
-        """Copies variables to every core; all hosts call it with the same values."""
-        return {name: self._place(np.array(value), _SAME) for name, value in values.items()}
-
-    def split(self, batch: Sequence[npt.NDArray[Any]]) -> list[Any]:
-        """Starts to copy a batch to the cores, and returns before it is there.
-
-        Args:
-            batch: this host's rows of it, which are divided among the host's cores in order.
-
-        Returns:
-            Arrays over the cores of all hosts.
-        """
-        return [self._place(each, _SPLIT) for each in batch]
-
-    def _place(self, values: npt.NDArray[Any], how: Any) -> Any:
-        return jax.make_array_from_process_local_data(self._sharding(how), values)
-
-    def _sharding(self, how: Any) -> Any:
-        return jax.sharding.NamedSharding(self.mesh, how)
-
-    def _describe(self, spec: Any, how: Any) -> Any:
-        """Returns the array that parts of a tf.TensorSpec, one a core, are together."""
-        shape = list(spec.shape)
-        if how == _SPLIT:
-            shape[0] *= self.count
-        return jax.ShapeDtypeStruct(shape, spec.dtype.as_numpy_dtype, sharding=self._sharding(how))
-
-
-def tpu_cores() -> Cores:
-    """Finds the cores of this machine's TPU, or of the whole pod that it belongs to.
-
-    Raises:
-        UserError: there is no TPU, or jax can't use it.
-    """
-    # Before jax looks for devices. The CPU is there too, for what jax does on the host.
-    jax.config.update("jax_platforms", "tpu,cpu")
-    try:
-        return Cores.of(jax.devices("tpu"))
-    except RuntimeError as error:
-        reason = str(error).partition("\n")[0].partition(" (set JAX_PLATFORMS")[0].rstrip(".")
-        raise UserError(
-            f"jax {jax.__version__} finds no TPU here: {reason}. Run this on a TPU VM with a v5e "
-            "or a later TPU, where no other process uses it, with what pip install -e '.[tpu]' "
-            "installs; or leave out --use_tpu to run on this machine's CPU or GPU."
-        ) from None
-
-
-def host_cores(count: int = 1) -> Cores:
-    """Returns cores that this machine's CPU plays; several only if jax was set up for them.
-
-    jax takes --xla_force_host_platform_device_count in XLA_FLAGS, or jax_num_cpu_devices.
-    """
-    jax.config.update("jax_platforms", "cpu")
-    return Cores.of(jax.devices("cpu")[:count])
-
-
-def described_cores(topology: str) -> Cores:
-    """Returns the cores of a TPU that isn't here, for which a program can be compiled.
-
-    Args:
-        topology: libtpu's name, as v5e:2x2 or tpu7x:2x2x1.
-    """
-    for name, value in _WITHOUT_TPU.items():
-        os.environ.setdefault(name, value)
-    jax.config.update("jax_platforms", "cpu")
-    found = topologies.get_topology_desc(platform="tpu", topology_name=topology)
-    return Cores.of(found.devices)
-
-
-def values_of(state: State) -> dict[str, npt.NDArray[Any]]:
-    """Copies variables to this host; waits for the steps that compute them."""
-    return dict(jax.device_get({name: each.addressable_data(0) for name, each in state.items()}))
-
-
-# --- Programs -------------------------------------------------------------------------------------
 
 
 class Program:
@@ -178,8 +38,8 @@ class Program:
         mapped = jax.shard_map(
             self._on_core,
             mesh=cores.mesh,
-            in_specs=(_SAME, _SAME, _SPLIT),
-            out_specs=([_SPLIT if each.shape.rank else _SAME for each in outputs], _SAME),
+            in_specs=(SAME, SAME, SPLIT),
+            out_specs=([SPLIT if each.shape.rank else SAME for each in outputs], SAME),
             check_vma=False,
         )
         # Donated: the new values take the old ones' memory.
@@ -214,12 +74,8 @@ class Program:
             A jax.stages.Compiled.
         """
         lowered = self.lowered
-        state = {
-            name: self._cores._describe(each, _SAME) for name, each in lowered.variables.items()
-        }
-        batch = [
-            self._cores._describe(each, _SPLIT) for each in lowered.flatten(*lowered.arguments)
-        ]
+        state = {name: self._cores.describe(each, SAME) for name, each in lowered.variables.items()}
+        batch = [self._cores.describe(each, SPLIT) for each in lowered.flatten(*lowered.arguments)]
         return self._compiled.lower(*self._parts(state), batch).compile()
 
     def _parts(self, state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -227,6 +83,18 @@ class Program:
         written = {name: state[name] for name in self.lowered.written}
         read = {name: state[name] for name in self.lowered.variables if name not in written}
         return written, read
+
+
+@contextmanager
+def explained_errors(remedy: str) -> Iterator[None]:
+    """Turns an error for want of the cores' memory into a UserError with this remedy."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        message = str(error).partition("\n")[0].rstrip(".")
+        if "RESOURCE_EXHAUSTED" not in message:
+            raise
+        raise UserError(f"A core's memory is too small: {message[:300]}. {remedy}.") from None
 
 
 # --- What TensorFlow has lowered, as an operation of jax ------------------------------------------
@@ -250,6 +118,7 @@ def _insert(context: Any, *arguments: Any, lowered: Lowered) -> Any:
         module = ir.Module.parse(hlo_to_stablehlo(lowered.hlo))
         _remove_copies(module)
         _sum_over_mesh(module)
+        _rename_functions(module)
         name = mlir.merge_mlir_modules(outer.module, "lowered", module, outer.symbol_table)
         results = outer.symbol_table[name].type.results
         return func.CallOp(results, ir.FlatSymbolRefAttr.get(name), list(arguments)).results
@@ -277,6 +146,21 @@ def _sum_over_mesh(module: Any) -> None:
     for operation in _operations(module, "stablehlo.all_reduce"):
         operation.attributes["channel_handle"] = channel
         operation.attributes["use_global_device_ids"] = ir.UnitAttr.get()
+
+
+def _rename_functions(module: Any) -> None:
+    """Numbers the functions that `main` calls.
+
+    Their names from TensorFlow count what this process has traced before. Without that the same
+    program is found in jax's cache of compiled programs, if there is one.
+    """
+    symbols = ir.SymbolTable(module.operation)
+    for number, function in enumerate(module.body.operations):
+        name = function.sym_name.value
+        if name != "main":
+            new = f"function_{number}"
+            ir.SymbolTable.replace_all_symbol_uses(name, new, module.operation)
+            symbols.set_symbol_name(function, new)
 
 
 def _operations(module: Any, name: str) -> list[Any]:
