@@ -204,9 +204,10 @@ def of_hosts(input_fn: InputFn) -> InputFn:
 
 
 def test_two_hosts_train_as_one_that_feeds_the_same(tmp_path: Path, shards: ShardSet) -> None:
-    expected: list[float | None] = []
+    expected: list[float] = []
 
     def on_step(state: StepState) -> None:
+        assert state.loss is not None
         expected.append(state.loss)
 
     batching = Batching(TRAINING.train_batch_size, static=True, hosts=2)
@@ -219,7 +220,7 @@ def test_two_hosts_train_as_one_that_feeds_the_same(tmp_path: Path, shards: Shar
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SUPPORT), *sys.path])}
     processes = [
         subprocess.Popen(
-            [sys.executable, SUPPORT / "pjrt_host.py", str(number), "2", str(port)]
+            [sys.executable, str(SUPPORT / "pjrt_host.py"), str(number), "2", str(port)]
             + [shards.pattern, str(tmp_path / "two")],
             env=environment,
             stdout=subprocess.PIPE,
