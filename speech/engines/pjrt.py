@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from speech.engines import checkpoints
 from speech.engines.engine import (
@@ -61,6 +63,7 @@ class PjrtPredictor:
         self._network = registry.build(
             config.network, config.training.random_seed, on_tpu=cores.are_tpu
         )
+        self._variables = {name_of(each): each for each in self._network.variables}
         self._checkpoint: str | None = None
         self._state: State = {}
         self._program: Program | None = None
@@ -68,12 +71,12 @@ class PjrtPredictor:
     def predict(self, input_fn: InputFn, checkpoint: str) -> Iterator[OutputBatch]:
         """Yields the network's outputs for every batch, computed with a checkpoint's variables."""
         batches = input_fn({"batch_size": self._run.eval_batch_size})
+        self._restore(checkpoint)
         with explained_errors("Lower --eval_batch_size"):
             program = self._prepared_program(batches.element_spec)
-            self._restore(checkpoint)
             waiting: deque[Any] = deque()
             for batch in batches.as_numpy_iterator():
-                placed = self._cores.split(program.lowered.flatten(batch))
+                placed = self._cores.split(tf.nest.flatten(batch))
                 outputs, self._state = program(self._state, placed)
                 waiting.append(outputs)
                 if len(waiting) == IN_FLIGHT:
@@ -81,54 +84,41 @@ class PjrtPredictor:
             for outputs in waiting:
                 yield fetch(outputs)
 
+    def _restore(self, checkpoint: str) -> None:
+        if checkpoint != self._checkpoint:
+            checkpoints.restore(checkpoint, self._variables)
+            self._state = self._cores.replicate(_values(self._variables))
+            self._checkpoint = checkpoint
+
+    def _prepared_program(self, batch: Any) -> Program:
+        """Returns the program for this host's batches; batch: nest of tf.TensorSpec."""
+        specs = (_of_core(batch, self._cores),)
+        if self._program is None or self._program.lowered.arguments != specs:
+            lowered = lower(self._compute, self._variables, specs, self._cores.are_tpu)
+            self._program = Program(lowered, self._cores)
+        return self._program
+
     def _compute(self, batch: Tensors) -> Tensors:
         return prediction.predict(self._network, batch, self._config.training.bfloat16)
 
-    def _variables(self) -> dict[str, Any]:
-        return {name_of(each): each for each in self._network.variables}
 
-    def _prepared_program(self, batch: Any) -> Program:
-        """Returns the program for batches of a specification."""
-        self._program = _program(
-            self._program, self._compute, self._variables(), (batch,), self._cores
-        )
-        return self._program
-
-    def _restore(self, checkpoint: str) -> None:
-        if checkpoint != self._checkpoint:
-            variables = self._variables()
-            checkpoints.restore(checkpoint, variables)
-            self._state = self._cores.replicate(
-                {name: each.numpy() for name, each in variables.items()}
-            )
-            self._checkpoint = checkpoint
+def _values(variables: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: each.numpy() for name, each in variables.items()}
 
 
-def _program(
-    latest: Program | None,
-    function: Callable[..., Any],
-    variables: Mapping[str, Any],
-    batch: tuple[Any, ...],
-    cores: Cores,
-    *others: tf.TensorSpec,
-) -> Program:
-    """Returns a program for batches of certain shapes; the latest one if they are its own.
+def _of_core(batch: Any, cores: Cores) -> Any:
+    """Returns the specification of a core's part of a batch.
 
     Args:
-        batch: nests of tf.TensorSpec of what all cores of this host take.
-        others: further arguments of the function, of one core.
+        batch: nest of tf.TensorSpec of what all of this host's cores take.
     """
-    here = cores.own.count
 
-    def of_core(spec: tf.TensorSpec) -> tf.TensorSpec:
+    def part(spec: tf.TensorSpec) -> tf.TensorSpec:
         rows, *rest = spec.shape.as_list()
-        assert rows is not None and rows % here == 0, "the cores divide a batch of one shape"
-        return tf.TensorSpec([rows // here, *rest], spec.dtype)
+        assert rows and rows % cores.own.count == 0, "the cores divide batches of one shape"
+        return tf.TensorSpec([rows // cores.own.count, *rest], spec.dtype)
 
-    specs = (*tf.nest.map_structure(of_core, batch), *others)
-    if latest and latest.lowered.arguments == specs:
-        return latest
-    return Program(lower(function, variables, specs, for_tpu=cores.are_tpu), cores)
+    return tf.nest.map_structure(part, batch)
 
 
 class PjrtEngine(Engine):
@@ -264,6 +254,69 @@ class PjrtEngine(Engine):
         leave()
 
 
+class TrainingStep:
+    """The training step of a core, for a number of cores that take it together.
+
+    Attributes:
+        network: what is trained.
+        state: the variables, whose values here are those that a new model starts with.
+    """
+
+    def __init__(self, config: ModelConfig, cores: Cores, described: bool = False) -> None:
+        """described: whether the step returns what step_description.describe prints."""
+        self._config = config
+        self._cores = cores
+        self._described = described
+        self._replicas = XlaReplicas(cores.count)
+        self.network = registry.build(
+            config.network, config.training.random_seed, cores.are_tpu, self._replicas
+        )
+        self.state = TrainingState(self.network)
+
+    def program(self, features: Any, labels: Any) -> Program:
+        """Returns the program of the step; nothing is compiled yet.
+
+        Args:
+            features, labels: a core's, as optimisation/step.py has them, of tf.TensorSpec.
+        """
+        number = tf.TensorSpec([1], tf.float32)
+        specs = (features, labels, number, number)
+        lowered = lower(self._take, self.state.saved, specs, self._cores.are_tpu)
+        return Program(lowered, self._cores)
+
+    def _take(
+        self, features: Tensors, labels: Tensors, scale: tf.Tensor, wish: tf.Tensor
+    ) -> dict[str, Any]:
+        """Takes the step.
+
+        Args:
+            scale: float32 [1], the factor on the learning rate.
+            wish: float32 [1], 1 if the core's host wants to stop.
+        """
+        step = training_step(
+            self.network,
+            self.state,
+            self._config.training,
+            features,
+            labels,
+            scale[0],
+            self._replicas,
+        )
+        described = []
+        if self._described:
+            described = step_description.described_values(step, features, labels)
+        (wishes,) = self._replicas.total([wish[0]])
+        with tf.control_dependencies([step.update]):
+            state = [each.read_value() for each in self.state.of_steps]
+        return {
+            "number": step.number,
+            "curves": step.curves,
+            "state": state,
+            "described": described,
+            "wishes": wishes,
+        }
+
+
 class _Trainer:
     """The network and the state of its training on the cores."""
 
@@ -273,28 +326,12 @@ class _Trainer:
         self._config = config
         self._run = run
         self._cores = cores
-        self._described = described
-        self._replicas = XlaReplicas(cores.count)
-        self._network = registry.build(
-            config.network, config.training.random_seed, cores.are_tpu, self._replicas
-        )
-        self._state = TrainingState(self._network)
+        self._step = TrainingStep(config, cores, described)
+        self._on_cores = cores.replicate(_values(self._step.state.saved))
         self._program: Program | None = None
         self._writer: Any = None
         if cores.host == 0:
             self._writer = tf.summary.create_file_writer(run.model_dir)
-        self._to_cores()
-
-    def _to_cores(self) -> None:
-        values = {name: each.numpy() for name, each in self._state.saved.items()}
-        self._on_cores = self._cores.replicate(values)
-
-    def restore(self, checkpoint: str, names: tuple[str, ...] | None = None) -> None:
-        """Takes variables from a checkpoint; None: all of them."""
-        saved = self._state.saved
-        chosen = saved if names is None else {name: saved[name] for name in names}
-        checkpoints.restore(checkpoint, chosen)
-        self._to_cores()
 
     # --- Steps
 
@@ -306,46 +343,19 @@ class _Trainer:
         if cores.hosts > 1:
             params["context"] = InputContext(cores.host, cores.hosts)
         batches = input_fn(params)
-        number = tf.TensorSpec([1], tf.float32)  # a core's, of a number that is the same on all
-        self._program = _program(
-            self._program,
-            self._of_core,
-            self._state.saved,
-            batches.element_spec,
-            cores,
-            number,
-            number,
-        )
+        features, labels = _of_core(batches.element_spec, cores)
+        if self._program is None or self._program.lowered.arguments[:2] != (features, labels):
+            logging.info("Compiles the training step, which can take a minute or two.")
+            self._program = self._step.program(features, labels)
         self._batches = batches.as_numpy_iterator()
-        self._scale = self._numbers(learning_rate_scale)
-        self._wishes = {stop: self._numbers(float(stop)) for stop in (False, True)}
+        self._scale = self._for_each_core(learning_rate_scale)
+        self._wishes = {stop: self._for_each_core(float(stop)) for stop in (False, True)}
 
-    def _numbers(self, value: float) -> Any:
-        """Returns a number for each core."""
-        return self._cores.split([tf.fill([self._cores.own.count], value).numpy()])
-
-    def _of_core(self, features: Tensors, labels: Tensors, scale: Any, wish: Any) -> Tensors:
-        """The step of a core; scale, wish: float32 [1]."""
-        training, replicas = self._config.training, self._replicas
-        step = training_step(
-            self._network, self._state, training, features, labels, scale[0], replicas
-        )
-        described = []
-        if self._described:
-            described = step_description.described_values(step, features, labels)
-        (wishes,) = replicas.total([wish[0]])
-        with tf.control_dependencies([step.update]):
-            state = [each.read_value() for each in self._state.of_steps]
-        return {
-            "number": step.number,
-            "curves": step.curves,
-            "state": state,
-            "described": described,
-            "wishes": wishes,
-        }
+    def _for_each_core(self, number: float) -> list[Any]:
+        return self._cores.split([np.full([self._cores.own.count], number, np.float32)])
 
     def start_step(self, stop: bool) -> Any:
-        """Starts a step; stop: whether this host wants to stop. Returns what `end_step` takes."""
+        """Starts a step, and returns what `end_step` takes; stop: whether this host wants to."""
         assert self._program
         batch = self._cores.split(tf.nest.flatten(next(self._batches)))
         arguments = [*batch, *self._scale, *self._wishes[stop]]
@@ -360,20 +370,26 @@ class _Trainer:
         """
         described = outputs.pop("described")
         found = fetch_first(outputs)
-        step = found["number"]
-        if self._writer and step % curves.SUMMARY_STEPS == 0:
+        step = tf.constant(found["number"])
+        if self._writer and found["number"] % curves.SUMMARY_STEPS == 0:
             curves.write(self._writer, step, found["curves"])
-        if described and step % step_description.STEPS == 0:
-            names = [name_of(each) for each in self._network.trainable_variables]
+        if described and found["number"] % step_description.STEPS == 0:
+            names = [name_of(each) for each in self._step.network.trainable_variables]
             values = [tf.constant(each) for each in fetch_first(described)]
-            alphabet = self._config.alphabet
-            step_description.describe(tf.constant(step), values, names, alphabet)
+            step_description.describe(step, values, names, self._config.alphabet)
         return StepState.of(*found["state"]), bool(found["wishes"])
 
     # --- State
 
+    def restore(self, checkpoint: str, names: tuple[str, ...] | None = None) -> None:
+        """Takes variables from a checkpoint; None: all of them."""
+        saved = self._step.state.saved
+        chosen = saved if names is None else {name: saved[name] for name in names}
+        checkpoints.restore(checkpoint, chosen)
+        self._on_cores.update(self._cores.replicate(_values(chosen)))
+
     def state_now(self) -> StepState:
-        names = [name_of(each) for each in self._state.of_steps]
+        names = [name_of(each) for each in self._step.state.of_steps]
         return StepState.of(*fetch_first([self._on_cores[name] for name in names]))
 
     def values(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -31,12 +32,13 @@ from tiny_training import (
 from speech.engines import checkpoints, choice
 from speech.engines.devices import EAGER, PJRT, DeviceSettings, TpuSettings, find_device
 from speech.engines.engine import Callbacks, InputFn, StepState
-from speech.engines.pjrt import IN_FLIGHT, InputContext, PjrtEngine
+from speech.engines.pjrt import IN_FLIGHT, InputContext, PjrtEngine, TrainingStep
 from speech.engines.stopping import Stopping
 from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.training_input import TrainingInput, training_input_fn
 from speech.networks.config import ModelConfig
 from speech.shards.shard_set import ShardSet
+from speech.tpu.cores import described_cores
 from utils import UserError
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
@@ -183,6 +185,31 @@ def test_tpu_of_another_machine_is_refused() -> None:
     settings = DeviceSettings(TpuSettings(True, name="tpu-1"), PJRT)
     with pytest.raises(UserError, match=r"drives the TPU of the machine .* leave it out"):
         find_device(settings)
+
+
+@pytest.mark.parametrize("network", ["deep_speech_1", "conv_gru"])
+@pytest.mark.parametrize("topology", ["v5e:2x2", "v6e:2x2", "v5p:2x2x1", "tpu7x:2x2x1"])
+def test_step_of_all_cores_compiles_for_a_tpu(topology: str, network: str) -> None:
+    pytest.importorskip("libtpu", reason="libtpu is not installed")
+    cores = described_cores(topology)
+    config = config_of(network)
+    config = replace(config, training=replace(config.training, dropout=0.1, bfloat16=True))
+    step = TrainingStep(config, cores)
+    features = {
+        "features": tf.TensorSpec([2, 40, config.network.bins]),
+        "feature_length": tf.TensorSpec([2], tf.int32),
+    }
+    labels = {
+        "label": tf.TensorSpec([2, 8], tf.int32),
+        "label_length": tf.TensorSpec([2], tf.int32),
+        "weight": tf.TensorSpec([2]),
+    }
+    compiled = step.program(features, labels).compile()
+    sums = re.findall(r" all-reduce(?:-start)?\(", compiled.as_text())
+    assert 0 < len(sums) < 20  # those of the gradients are joined
+    # All variables are updated where they are.
+    sizes = [each.shape.num_elements() * each.dtype.size for each in step.state.saved.values()]
+    assert compiled.memory_analysis().alias_size_in_bytes >= sum(sizes)
 
 
 # --- Hosts ----------------------------------------------------------------------------------------
