@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from speech.engines.devices import EAGER, Device
+from speech.engines.devices import EAGER, PJRT, Device
 from speech.engines.eager import EagerEngine, EagerPredictor
 from speech.engines.engine import Engine, InitialValues, Predictor, RunSettings
 from speech.networks.config import ModelConfig
@@ -35,6 +35,11 @@ def make_engine(
         return EagerEngine(
             config, run, device.distribution, initial_values, shared_settings, described
         )
+    if device.engine == PJRT:
+        # Its module needs jax.
+        from speech.engines.pjrt import PjrtEngine
+
+        return PjrtEngine(config, run, device.jax_cores, initial_values, shared_settings, described)
     model_fn_at = partial(model_fn_builder, config, run.model_dir, described=described)
     return _estimator(model_fn_at, run, device, initial_values)
 
@@ -45,6 +50,10 @@ def make_predictor(
     """Makes the part of an engine that recognises."""
     if device.engine == EAGER:
         return EagerPredictor(config, run)
+    if device.engine == PJRT:
+        from speech.engines.pjrt import PjrtPredictor
+
+        return PjrtPredictor(config, run, device.jax_cores)
     return _estimator(partial(model_fn_builder, config, run.model_dir), run, device)
 
 

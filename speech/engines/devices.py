@@ -1,7 +1,7 @@
 """What a network runs on: a TPU, several GPUs or machines, or this machine's CPU or GPU."""
 
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -61,6 +61,7 @@ class Device:
     cores: int = 1  # among which a batch is divided
     hosts: int = 1  # machines that feed the cores, each with a part of the batch
     distribution: Distribution | None = None  # for EAGER
+    jax_cores: Any = None  # tpu.cores.Cores, for PJRT
 
     @property
     def is_tpu(self) -> bool:
@@ -68,7 +69,9 @@ class Device:
 
     def batching(self, batch_size: int) -> Batching:
         """Returns how utterances become batches for evaluation; batch_size: over all cores."""
-        return Batching(batch_size, self.is_tpu or self.engine == PJRT, self.hosts)
+        if self.engine == PJRT:  # evaluates on the leading host alone
+            return Batching(batch_size, static=True)
+        return Batching(batch_size, self.is_tpu, self.hosts)
 
     def training_batching(self, batch_size: int) -> Batching:
         """Returns how utterances become batches for training; batch_size: over all devices.
@@ -76,7 +79,7 @@ class Device:
         Raises:
             UserError: the replicas don't divide the batch.
         """
-        batching = self.batching(batch_size)
+        batching = replace(self.batching(batch_size), hosts=self.hosts)
         return self.distribution.cut(batching) if self.distribution else batching
 
 
@@ -130,9 +133,26 @@ def find_device(settings: DeviceSettings) -> Device:
     engine = choose_engine(settings)
     if engine == EAGER:
         return Device(engine, distribution=find_distribution(settings.distribution))
+    if engine == PJRT:
+        return _find_jax_cores(settings.tpu)
     if not settings.tpu.use_tpu:
         return Device(engine)
     return _find_tpu(settings.tpu)
+
+
+def _find_jax_cores(tpu: TpuSettings) -> Device:
+    # jax is there for this engine alone.
+    from speech.tpu.cores import host_cores, tpu_cores
+
+    if tpu.remote:
+        raise UserError(
+            f"--engine={PJRT} drives the TPU of the machine that it runs on, and --tpu_name="
+            f"{tpu.name} is another one: leave it out, and run this on the TPU VM."
+        )
+    found = tpu_cores() if tpu.use_tpu else host_cores()
+    if tpu.use_tpu:
+        _check_cores(tpu, found.count)
+    return Device(PJRT, cores=found.count, hosts=found.hosts, jax_cores=found)
 
 
 def _find_tpu(tpu: TpuSettings) -> Device:

@@ -307,7 +307,7 @@ def test_an_evaluation_does_not_disturb_the_training(
     engine = train(tmp_path / "m", two, 2, kind=kind)
     before = str(tmp_path / "m" / "model.ckpt-0")
     callbacks = Callbacks(Stopping(), ignore)
-    input_fn = evaluation_input_fn(two, Batching(2, static), for_prediction=True)
+    input_fn = evaluation_input_fn(two, Batching(4, static), for_prediction=True)
     assert list(engine.predict(input_fn, before))
     engine.train(batches(two, static=static, start_step=2), 4, 1.0, callbacks)
     train(tmp_path / "straight", two, 2, kind=kind)

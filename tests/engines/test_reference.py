@@ -38,9 +38,10 @@ def test_losses_are_those_of_tpu_estimator(tmp_path: Path, network: str, kind: s
     config = ModelConfig(FrontEnd(mel_filters=BINS), ENGLISH, sizes, TRAINING)
     shards = write_shards(tmp_path, random_utterances(FRAMES, BINS), bins=BINS, longest=(80, 12))
     shutil.copytree(STORED / network, tmp_path / "model")
-    losses = []
+    losses: list[float] = []
 
     def on_step(step: StepState) -> None:
+        assert step.loss is not None
         losses.append(step.loss)
 
     train(tmp_path / "model", shards, 20, TRAINING, on_step, static=True, kind=kind, config=config)

@@ -33,7 +33,7 @@ from speech.shards.shard_set import ShardSet
 from utils import ENGLISH
 
 # The engines, for tests over all of them.
-KINDS = [EAGER, pytest.param(ESTIMATOR, marks=pytest.mark.estimator)]
+KINDS = [EAGER, pytest.param(ESTIMATOR, marks=pytest.mark.estimator), PJRT]
 
 # The variables of NETWORK, as checkpoints name them.
 VARIABLES = {
@@ -60,8 +60,20 @@ def tiny_shards(folder: Path, frames: list[int]) -> ShardSet:
 
 def run_settings(folder: Path, training: TrainingConfig, eval_batch_size: int = 4) -> RunSettings:
     return RunSettings(
-        str(folder), train_batch_size=training.train_batch_size, eval_batch_size=eval_batch_size
+        str(folder),
+        train_batch_size=training.train_batch_size,
+        eval_batch_size=eval_batch_size,
+        iterations_per_loop=1,  # a stop that is requested during a step ends training with it
     )
+
+
+def device_of(kind: str, cores: int = 1) -> Device:
+    """Returns what an engine finds on a CPU; skips the test if the engine isn't installed."""
+    if kind == PJRT:
+        import host_devices
+
+        return Device(kind, cores=cores, jax_cores=host_devices.cores(cores))
+    return Device(kind, distribution=find_distribution(None) if kind == EAGER else None)
 
 
 def engine_in(
@@ -71,12 +83,12 @@ def engine_in(
     described: bool = False,
     config: ModelConfig | None = None,
     initial_values: InitialValues | None = None,
+    cores: int = 1,
 ) -> Engine:
-    """Returns an engine on the CPU for a model directory."""
+    """Returns an engine on the CPU for a model directory; cores: those that the CPU plays."""
     folder.mkdir(exist_ok=True)
-    distribution = find_distribution(None) if kind == EAGER else None
     return choice.make_engine(
-        Device(kind, distribution=distribution),
+        device_of(kind, cores),
         config or model_config(training),
         run_settings(folder, training),
         model.model_fn_builder,
