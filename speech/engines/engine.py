@@ -1,8 +1,8 @@
 """The interface between training and whatever runs its steps on devices.
 
 The training loop, the evaluation on the development set and the recognition of a test set know an
-engine by this interface alone. eager.py and tpu_estimator.py implement it, and choice.py
-chooses one.
+engine by this interface alone. eager.py, pjrt.py and tpu_estimator.py implement it, and
+choice.py chooses one.
 """
 
 from abc import ABC, abstractmethod

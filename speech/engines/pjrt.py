@@ -187,8 +187,8 @@ class PjrtEngine(Engine):
     ) -> int:
         with explained_errors("Lower --train_batch_size"):
             trainer = self._prepared_trainer(step, callbacks)
-            tf.random.set_seed(self._run.random_seed)  # the order of the data depends on it
-            trainer.open(input_fn, learning_rate_scale)
+            trainer.read_from(input_fn, step)
+            trainer.scale_learning_rate(learning_rate_scale)
             every, stops = self._run.save_checkpoints_steps, False
             while step < until_step and not stops:
                 checkpoint = min(until_step, (step // every + 1) * every)
@@ -329,35 +329,48 @@ class _Trainer:
         self._step = TrainingStep(config, cores, described)
         self._on_cores = cores.replicate(_values(self._step.state.saved))
         self._program: Program | None = None
+        self._batches: Any = None  # an iterator
+        self._batches_after: int | None = None  # the step that its next batch follows
+        self._wishes = {stop: self._for_each_core(float(stop)) for stop in (False, True)}
         self._writer: Any = None
         if cores.host == 0:
             self._writer = tf.summary.create_file_writer(run.model_dir)
 
     # --- Steps
 
-    def open(self, input_fn: InputFn, learning_rate_scale: float) -> None:
-        """Prepares steps on the batches of an input function."""
+    def read_from(self, input_fn: InputFn, step: int) -> None:
+        """Makes the batches after `step` those of the next steps.
+
+        If the last step was this one, its batches continue: another input would give the same ones,
+        once it has read and shuffled them.
+        """
+        if self._batches_after == step:
+            return
         cores, size = self._cores, self._run.train_batch_size
         assert size
         params: dict[str, Any] = {"batch_size": size // cores.hosts}
         if cores.hosts > 1:
             params["context"] = InputContext(cores.host, cores.hosts)
+        tf.random.set_seed(self._run.random_seed)  # the order of the data depends on it
         batches = input_fn(params)
         features, labels = _of_core(batches.element_spec, cores)
         if self._program is None or self._program.lowered.arguments[:2] != (features, labels):
             logging.info("Compiles the training step, which can take a minute or two.")
             self._program = self._step.program(features, labels)
-        self._batches = batches.as_numpy_iterator()
-        self._scale = self._for_each_core(learning_rate_scale)
-        self._wishes = {stop: self._for_each_core(float(stop)) for stop in (False, True)}
+        self._batches, self._batches_after = batches.as_numpy_iterator(), step
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """Sets the factor on the schedule's learning rate."""
+        self._scale = self._for_each_core(factor)
 
     def _for_each_core(self, number: float) -> list[Any]:
         return self._cores.split([np.full([self._cores.own.count], number, np.float32)])
 
     def start_step(self, stop: bool) -> Any:
         """Starts a step, and returns what `end_step` takes; stop: whether this host wants to."""
-        assert self._program
+        assert self._program and self._batches_after is not None
         batch = self._cores.split(tf.nest.flatten(next(self._batches)))
+        self._batches_after += 1
         arguments = [*batch, *self._scale, *self._wishes[stop]]
         outputs, self._on_cores = self._program(self._on_cores, arguments)
         return outputs

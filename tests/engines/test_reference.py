@@ -1,11 +1,13 @@
 """Losses against those of TensorFlow 2.15's TPUEstimator, from its own first checkpoint.
 
 compatibility/estimator has that checkpoint and the losses of 20 steps for each network, made when
-the model_fn contained the step, with AdamOptimizer.
+the model_fn contained the step, with AdamOptimizer. The engine of jax is compared without dropout,
+since XLA draws other masks than TensorFlow.
 """
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from tiny_shards import random_utterances, write_shards
 from tiny_training import BINS, KINDS, train
 
+from speech.engines.devices import PJRT
 from speech.engines.engine import StepState
 from speech.features.front_end import FrontEnd
 from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig
@@ -34,8 +37,12 @@ TRAINING = TrainingConfig(
 @pytest.mark.parametrize("network", SIZES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_losses_are_those_of_tpu_estimator(tmp_path: Path, network: str, kind: str) -> None:
+    stored, training, tolerance = "losses.json", TRAINING, 2e-6
+    if kind == PJRT:
+        stored, tolerance = "losses_without_dropout.json", 1e-5
+        training = replace(TRAINING, dropout=0.0)
     sizes = NetworkConfig.of(BINS, ENGLISH.size, network, context_size=5, **SIZES[network])
-    config = ModelConfig(FrontEnd(mel_filters=BINS), ENGLISH, sizes, TRAINING)
+    config = ModelConfig(FrontEnd(mel_filters=BINS), ENGLISH, sizes, training)
     shards = write_shards(tmp_path, random_utterances(FRAMES, BINS), bins=BINS, longest=(80, 12))
     shutil.copytree(STORED / network, tmp_path / "model")
     losses: list[float] = []
@@ -44,7 +51,7 @@ def test_losses_are_those_of_tpu_estimator(tmp_path: Path, network: str, kind: s
         assert step.loss is not None
         losses.append(step.loss)
 
-    train(tmp_path / "model", shards, 20, TRAINING, on_step, static=True, kind=kind, config=config)
-    expected = json.loads((STORED / network / "losses.json").read_text())
+    train(tmp_path / "model", shards, 20, training, on_step, static=True, kind=kind, config=config)
+    expected = json.loads((STORED / network / stored).read_text())
     assert len(expected) == 20 and expected[-1] < 0.8 * expected[0]
-    np.testing.assert_allclose(losses, expected, rtol=2e-6)
+    np.testing.assert_allclose(losses, expected, rtol=tolerance)
