@@ -3,9 +3,10 @@
 #   docker build --target train --tag deep-speech:train .
 #   docker build --target serve --tag deep-speech:serve .
 #
-# With an Nvidia GPU: --build-arg TENSORFLOW=gpu. Packages and versions are those of setup.cfg.
+# With an Nvidia GPU: --build-arg TENSORFLOW=gpu. The packages are those of setup.cfg, their versions
+# those of constraints/.
 
-FROM python:3.11-slim-bookworm AS base
+FROM python:3.13-slim-bookworm AS base
 # Any user can run it: files outside /opt/ml are written to /tmp, and numba's compiled code to a folder
 # that may be a volume.
 ENV PATH=/opt/program/sagemaker:/opt/venv/bin:$PATH \
@@ -17,24 +18,24 @@ RUN useradd --uid 1000 --no-create-home speech \
     && install --directory --mode=1777 /var/cache/numba
 
 # Packages are installed in these stages; the images copy only the result.
-FROM python:3.11-slim-bookworm AS pins
+FROM python:3.13-slim-bookworm AS requirements
 WORKDIR /build
-COPY setup.cfg ./
+COPY setup.cfg constraints/3.13.txt ./
 RUN python -m venv --without-pip /opt/venv
 # Prints the packages of setup.cfg and of some of its extras.
 RUN echo "import configparser, sys; found = configparser.RawConfigParser(); \
 found.read('setup.cfg'); print(found['options']['install_requires'], \
-*(found['options.extras_require'][each] for each in sys.argv[1:]))" > pins.py
+*(found['options.extras_require'][each] for each in sys.argv[1:]))" > requirements.py
 
-FROM pins AS train-packages
+FROM requirements AS train-packages
 ARG TENSORFLOW=cpu
-RUN python pins.py ${TENSORFLOW} ffmpeg numbers > pins.txt
-RUN pip --python /opt/venv install --no-cache-dir --requirement pins.txt
+RUN python requirements.py ${TENSORFLOW} ffmpeg numbers > requirements.txt
+RUN pip --python /opt/venv install --no-cache-dir --constraint 3.13.txt --requirement requirements.txt
 
-FROM pins AS serve-packages
+FROM requirements AS serve-packages
 ARG TENSORFLOW=cpu
-RUN python pins.py ${TENSORFLOW} ffmpeg serve > pins.txt
-RUN pip --python /opt/venv install --no-cache-dir --requirement pins.txt
+RUN python requirements.py ${TENSORFLOW} ffmpeg serve > requirements.txt
+RUN pip --python /opt/venv install --no-cache-dir --constraint 3.13.txt --requirement requirements.txt
 
 # SageMaker runs `train`; any door can be run too: docker run IMAGE python training.py --help
 FROM base AS train

@@ -3,21 +3,37 @@
 # make check   runs lint and the fast tests: in a minute, before each commit
 # make test   runs lint and the tests
 # make test-all   runs lint and all tests, also those that take minutes
+# make test-estimator   runs the tests of TPUEstimator, with Python 3.11 and TensorFlow 2.15
 # make check-tpu   compiles the training step for TPUs with check_tpu.py; takes half an hour
 # make kenlm   compiles KenLM's programs, with which build_lm.py builds language models of any size
 # make docs-flags   writes docs/flags.md from the definitions of the doors' flags
+# make constraints   writes the newest versions that setup.cfg allows into constraints, for each Python
 # make bench SPEECH=FOLDER   measures the numbers of docs/benchmarks.md on a folder of speech; decoders
 #             read the output of MODEL=FOLDER for TEST=SHARDS, by default the demo's
 #
-# Each target first makes an environment in .venv, which needs Python 3.11 or 3.10 and a package index.
+# Each target first makes an environment in .venv, which needs Python 3.11 to 3.13 and a package index.
 
-SUPPORTED = 3.11 3.10
-# The first supported Python that runs; override with make PYTHON=/path/to/python3.11.
-PYTHON ?= $(shell for version in $(SUPPORTED); do \
-	python$$version -c 'import venv, ensurepip' 2>/dev/null && echo python$$version && break; done)
+SUPPORTED = 3.13 3.12 3.11
+# $(call find_python,VERSIONS): the first of them that runs; pyenv's also where they are not switched on.
+find_python = $(shell for version in $(1); do \
+	for python in python$$version $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$$version.*/bin/python; do \
+	"$$python" -c 'import venv, ensurepip' 2> /dev/null && echo "$$python" && exit; done; done)
+# Override with make PYTHON=/path/to/python3.12.
+PYTHON ?= $(call find_python,$(SUPPORTED))
 VENV = .venv
 RUN = $(VENV)/bin/python
+# What the demo needs, and everything.
+READY = $(VENV)/ready
 INSTALLED = $(VENV)/installed
+# The environment of the last TensorFlow with TPUEstimator; override with make ESTIMATOR_PYTHON=...
+ESTIMATOR_PYTHON ?= $(call find_python,3.11)
+ESTIMATOR_VENV = .venv-estimator
+ESTIMATOR_RUN = $(ESTIMATOR_VENV)/bin/python
+ESTIMATOR_INSTALLED = $(ESTIMATOR_VENV)/installed
+# Prints the file with the tested versions of a Python's packages.
+CONSTRAINTS = -c 'import sys; print("constraints/%d.%d.txt" % sys.version_info[:2])'
+# The extras whose versions are in those files; of gpu only TensorFlow's is.
+CONSTRAINED = cpu,tpu,demo,beam,ffmpeg,serve,microphone,numbers,bench,dev
 # Folder of the demo; make demo DEMO=/elsewhere uses another one.
 DEMO = demo
 # KenLM's version in the package index, and the Debian packages that its compilation needs.
@@ -38,9 +54,10 @@ SIDE_BY_SIDE = -n 2 --dist loadfile --no-loadscope-reorder
 FAST = $(addprefix tests/,audio corpora decoding evaluation features flags html language_model \
 	shards text tuning test_docs.py test_text_rules.py test_utils.py)
 
-.PHONY: check demo examples test test-all check-tpu kenlm bench lint docs-flags clean
+.PHONY: check demo examples test test-all test-estimator check-tpu kenlm constraints \
+	$(SUPPORTED:%=constraints/%) bench lint docs-flags clean
 
-demo: $(INSTALLED)
+demo: $(READY)
 	$(RUN) examples/spoken_corpus.py --corpus_dir=$(DEMO)/corpus
 	for set in train dev test; do $(RUN) prepare_libri.py --files_path=$(DEMO)/corpus/$$set \
 		--tfrecords_file=$(DEMO)/shards/$$set.tfrecords --max_sequence_length=450 \
@@ -54,7 +71,7 @@ demo: $(INSTALLED)
 	$(RUN) eval.py --model_dir=$(DEMO)/model --test_data='$(DEMO)/shards/test.tfrecords.*' \
 		--report_dir=$(DEMO)/report
 
-examples: $(INSTALLED)
+examples: $(READY)
 	for language in en es ar; do PATH="$(abspath $(VENV))/bin:$$PATH" \
 		sh examples/commands/$$language.sh "$(DEMO)/commands-$$language" || exit 1; done
 
@@ -66,6 +83,9 @@ test: lint
 
 test-all: lint
 	$(RUN) -m pytest $(SIDE_BY_SIDE)
+
+test-estimator: $(ESTIMATOR_INSTALLED)
+	$(ESTIMATOR_RUN) -m pytest $(SIDE_BY_SIDE) -m 'estimator and not slow'
 
 # Compiles the default network for one core of each TPU; a batch takes a minute or two.
 check-tpu: $(INSTALLED)
@@ -87,14 +107,16 @@ $(KENLM)/bin/lmplz: | $(INSTALLED)
 	cp $(KENLM)/build/bin/build_binary $(KENLM)/build/bin/lmplz $(KENLM)/bin
 	rm -rf $(KENLM)/source $(KENLM)/build
 
-bench: $(INSTALLED)
+# Two of the other decoders have no wheels for newer Pythons than 3.11.
+bench: RUN = $(ESTIMATOR_RUN)
+bench: $(ESTIMATOR_INSTALLED)
 	@test -n '$(SPEECH)' || { echo 'error: run make bench SPEECH=FOLDER, a folder in the layout of' \
 		'LibriSpeech, such as data/LibriSpeech/dev-clean.'; exit 1; }
 	$(RUN) benchmarks/prepare.py --files_path='$(SPEECH)'
 	$(RUN) benchmarks/prepare_memory.py --files_path='$(SPEECH)'
 	$(RUN) benchmarks/read.py --files_path='$(SPEECH)'
 	$(RUN) benchmarks/step.py
-	$(RUN) -m pip install --quiet --editable '.[cpu,demo,dev,bench]'
+	$(RUN) -m pip install --quiet --constraint "$$($(RUN) $(CONSTRAINTS))" --editable '.[cpu,bench]'
 	$(RUN) benchmarks/decode.py --model_dir='$(MODEL)' --test_data='$(TEST)' \
 		--input_txt='$(SPEECH)/**/*.trans.txt'
 	$(RUN) benchmarks/realtime.py --files_path='$(SPEECH)'
@@ -112,15 +134,36 @@ lint: $(INSTALLED)
 docs-flags: $(INSTALLED)
 	$(RUN) docs/flags.py
 
-# Depends on the pinned versions, so that an old environment is updated.
-$(INSTALLED): setup.cfg
-	@test -n '$(PYTHON)' || { echo 'error: Python 3.11 or 3.10 (with venv) is needed, the versions' \
-		'TensorFlow 2.15 has wheels for. Install it, or run make PYTHON=/path/to/python3.11.'; exit 1; }
-	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --editable '.[cpu,demo,dev]'
-	$(RUN) -m pip check
-	$(RUN) -m speech.decoding.precompile
+# Depend on the versions, so that an old environment is updated.
+$(READY) $(INSTALLED): python = $(PYTHON)
+$(READY) $(INSTALLED): supported = $(SUPPORTED)
+$(ESTIMATOR_INSTALLED): python = $(ESTIMATOR_PYTHON)
+$(ESTIMATOR_INSTALLED): supported = 3.11
+$(READY): extras = cpu,demo
+$(INSTALLED) $(ESTIMATOR_INSTALLED): extras = cpu,demo,dev
+$(READY) $(INSTALLED) $(ESTIMATOR_INSTALLED): run = $(@D)/bin/python
+$(READY) $(INSTALLED) $(ESTIMATOR_INSTALLED): setup.cfg $(wildcard constraints/*.txt)
+	@test -n '$(python)' || { echo 'error: Python $(supported) (with venv) is missing. Install it,' \
+		'or name it with make PYTHON=... (ESTIMATOR_PYTHON=... for make test-estimator).'; exit 1; }
+	test -x $(run) || '$(python)' -m venv $(@D)
+	@test -f "$$($(run) $(CONSTRAINTS))" || { echo "error: $(@D) has $$($(run) --version), which is not" \
+		'one of $(SUPPORTED). Remove that folder.'; exit 1; }
+	$(run) -m pip install --quiet --constraint "$$($(run) $(CONSTRAINTS))" --editable '.[$(extras)]'
+	$(run) -m pip check
+	$(run) -m speech.decoding.precompile
 	touch $@
 
+constraints: $(SUPPORTED:%=constraints/%)
+
+# The package for GPUs has the version of the one without.
+$(SUPPORTED:%=constraints/%): venv = .venv-constraints
+$(SUPPORTED:%=constraints/%): constraints/%:
+	$(call find_python,$*) -m venv --clear $(venv)
+	$(venv)/bin/python -m pip install --quiet --editable '.[$(CONSTRAINED)]'
+	$(venv)/bin/python -m pip check
+	$(venv)/bin/python -m pip freeze --exclude-editable > $(venv)/freeze
+	sed 's/^tensorflow[-_]cpu\(==.*\)/&\ntensorflow\1/' $(venv)/freeze > $@.txt
+	rm -rf $(venv)
+
 clean:
-	rm -rf $(VENV) .tpu-check .tpu-check.lock $(KENLM) demo
+	rm -rf $(VENV) $(ESTIMATOR_VENV) .tpu-check .tpu-check.lock $(KENLM) demo

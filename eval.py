@@ -15,12 +15,13 @@ from speech.corpora import recordings
 from speech.decoding.beam_search import BeamSearchDecoder
 from speech.decoding.scorer import read_matching_scorer
 from speech.engines import devices, errors
+from speech.engines.engine import RunSettings
 from speech.evaluation import evaluate, results
 from speech.evaluation.recogniser import on_device
 from speech.flags import decoder as decoder_flags
 from speech.flags import kinds
 from speech.flags.checkpoint import checkpoint_from_flags, define_checkpoint_flags
-from speech.flags.tpu import define_tpu_flags, tpu_from_flags
+from speech.flags.device import define_device_flags, device_from_flags
 from speech.networks.config import read_config
 from speech.system import command_line
 from utils import UserError
@@ -58,16 +59,16 @@ def define_flags() -> None:
         "Folder of the network's stored outputs, for repeated calls; empty: none are stored.",
     )
     decoder_flags.define_decoder_flags()
-    define_tpu_flags()
+    define_device_flags()
     command_line.define_logging_flag()
 
 
 def main() -> None:
     errors.quieten(FLAGS.logging)
-    tpu = tpu_from_flags(FLAGS)
-    devices.check_batch_sizes(tpu, eval_batch_size=FLAGS.eval_batch_size)
+    device = device_from_flags(FLAGS)
+    devices.check_batch_sizes(device.tpu, eval_batch_size=FLAGS.eval_batch_size)
     for pattern in FLAGS.test_data:
-        devices.check_paths(tpu, test_data=pattern, model_dir=FLAGS.model_dir)
+        devices.check_paths(device.tpu, test_data=pattern, model_dir=FLAGS.model_dir)
     if FLAGS.compare and len(FLAGS.test_data) > 1:
         raise UserError("--compare compares one set: give --test_data one, the other's.")
     beam_settings = decoder_flags.beam_settings_from_flags(FLAGS)
@@ -82,10 +83,8 @@ def main() -> None:
     with errors.explain_errors(FLAGS.model_dir):
         checkpoint = checkpoint_from_flags(FLAGS).find(FLAGS.model_dir)
         logging.info("%s", checkpoint)
-        model_fn = model.model_fn_builder(config, FLAGS.model_dir)
-        recogniser = on_device(
-            model_fn, config, checkpoint, FLAGS.model_dir, FLAGS.eval_batch_size, tpu
-        )
+        run = RunSettings(FLAGS.model_dir, FLAGS.eval_batch_size)
+        recogniser = on_device(device, config, checkpoint, run, model.model_fn_builder)
         evaluate.evaluate_sets(
             test_sets,
             recogniser,

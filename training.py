@@ -7,15 +7,14 @@ Sizes and lengths of the data come from the shards' index. The same command run 
 from the last checkpoint, as if it had never been stopped.
 """
 
-import functools
 import signal
 
 from absl import flags
 
 import model
-from speech.engines import devices, errors
+from speech.engines import choice, devices, errors
+from speech.engines.engine import Engine
 from speech.engines.stopping import Stopping
-from speech.engines.tpu_estimator import TpuEstimatorEngine
 from speech.flags.training import define_training_flags, training_from_flags
 from speech.system import command_line
 from speech.training import loop
@@ -29,9 +28,9 @@ def define_flags() -> None:
     define_training_flags()
 
 
-def prepare(settings: TrainingSettings) -> tuple[Task, TpuEstimatorEngine]:
+def prepare(settings: TrainingSettings) -> tuple[Task, Engine]:
     """Finds the data and the device, and checks all settings before anything is trained."""
-    tpu, run, data = settings.tpu, settings.run, settings.data
+    tpu, run, data = settings.device.tpu, settings.run, settings.data
     devices.check_batch_sizes(
         tpu,
         train_batch_size=settings.optimisation.train_batch_size,
@@ -45,16 +44,16 @@ def prepare(settings: TrainingSettings) -> tuple[Task, TpuEstimatorEngine]:
         init_checkpoint=settings.start.init_checkpoint or "",
     )
     shards = find_data(data)
-    device = devices.find_device(tpu, settings.distribution)
+    device = devices.find_device(settings.device)
     task = make_task(settings, shards, device)
-    engine = TpuEstimatorEngine(
-        functools.partial(
-            model.model_fn_builder, task.config, run.model_dir, described=settings.describe_steps
-        ),
-        run,
+    engine = choice.make_engine(
         device,
+        task.config,
+        run,
+        model.model_fn_builder,
         task.initial_values,
         task.shared_settings(),
+        settings.describe_steps,
     )
     return task, engine
 

@@ -12,11 +12,12 @@ import constants
 import model
 from speech.decoding.scorer import check_alphabet, read_scorer
 from speech.engines import checkpoints, devices, errors
+from speech.engines.engine import RunSettings
 from speech.evaluation import logits_cache, recognition
 from speech.evaluation.recogniser import on_device
 from speech.flags import decoder as decoder_flags
 from speech.flags import kinds
-from speech.flags.tpu import define_tpu_flags, tpu_from_flags
+from speech.flags.device import define_device_flags, device_from_flags
 from speech.networks.config import read_config
 from speech.system import command_line, storage
 from speech.tuning import contour, search, trials
@@ -68,7 +69,7 @@ def define_flags() -> None:
         f"Folder of {contour.CONTOUR_FILE} and {trials.TRIALS_FILE}; empty: they aren't written.",
     )
     flags.DEFINE_bool("write", True, "Storage of the best weights in the scorer.")
-    define_tpu_flags()
+    define_device_flags()
     command_line.define_logging_flag()
 
 
@@ -82,9 +83,9 @@ def main() -> None:
     )
     if FLAGS.output_dir:
         storage.make_folder(FLAGS.output_dir)  # an error now, not after minutes of recognition
-    tpu = tpu_from_flags(FLAGS)
-    devices.check_batch_sizes(tpu, eval_batch_size=FLAGS.eval_batch_size)
-    devices.check_paths(tpu, dev_data=FLAGS.dev_data, model_dir=FLAGS.model_dir)
+    device = device_from_flags(FLAGS)
+    devices.check_batch_sizes(device.tpu, eval_batch_size=FLAGS.eval_batch_size)
+    devices.check_paths(device.tpu, dev_data=FLAGS.dev_data, model_dir=FLAGS.model_dir)
     config = read_config(FLAGS.model_dir)
     check_alphabet(scorer, config.alphabet, FLAGS.model_dir)
     shards = recognition.find_set(FLAGS.dev_data, config, FLAGS.model_dir)
@@ -96,9 +97,8 @@ def main() -> None:
         storage.make_folder(FLAGS.logits_cache)
     outputs = logits_cache.read(FLAGS.logits_cache, checkpoint, shards)
     if outputs is None:
-        model_fn = model.model_fn_builder(config, FLAGS.model_dir)
-        size = FLAGS.eval_batch_size
-        recogniser = on_device(model_fn, config, checkpoint, FLAGS.model_dir, size, tpu)
+        run = RunSettings(FLAGS.model_dir, FLAGS.eval_batch_size)
+        recogniser = on_device(device, config, checkpoint, run, model.model_fn_builder)
         outputs = recogniser.outputs_of(shards)
         logits_cache.write(FLAGS.logits_cache, checkpoint, shards, outputs)
     objective = search.Objective(outputs, scorer, beam_settings, metric)

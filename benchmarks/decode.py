@@ -64,6 +64,7 @@ from speech.decoding.ngrams import UNKNOWN
 from speech.decoding.scorer import SPACE, Scorer, read_scorer, write_scorer
 from speech.decoding.types import LogProbs
 from speech.engines import checkpoints, devices, errors
+from speech.engines.engine import RunSettings
 from speech.evaluation import error_rates, recognition
 from speech.evaluation.recogniser import on_device
 from speech.flags import kinds
@@ -150,9 +151,8 @@ def recognised() -> Speech:
     config = read_config(FLAGS.model_dir)
     shards = recognition.find_set(FLAGS.test_data, config, FLAGS.model_dir)
     checkpoint = checkpoints.find_checkpoint(FLAGS.model_dir, FLAGS.checkpoint)
-    network = model.model_fn_builder(config, FLAGS.model_dir)
-    size, here = constants.EVAL_BATCH_SIZE, devices.TpuSettings(False, "", None, None, 1)
-    recogniser = on_device(network, config, checkpoint, FLAGS.model_dir, size, here)
+    run, here = RunSettings(FLAGS.model_dir, constants.EVAL_BATCH_SIZE), devices.DeviceSettings()
+    recogniser = on_device(here, config, checkpoint, run, model.model_fn_builder)
     everything = recogniser.outputs_of(shards)
     print(f"{checkpoint}, {len(everything)} utterances of {FLAGS.test_data}")
     return Speech(

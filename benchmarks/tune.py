@@ -35,6 +35,7 @@ import model
 from speech.decoding.beam_search import BeamSettings
 from speech.decoding.scorer import check_alphabet, read_scorer
 from speech.engines import checkpoints, devices, errors
+from speech.engines.engine import RunSettings
 from speech.evaluation import recognition
 from speech.evaluation.recogniser import Recogniser, on_device
 from speech.flags import kinds
@@ -48,8 +49,6 @@ FLAGS = flags.FLAGS
 
 # Name of a network -> its project.
 UNTRAINED = {"deep_speech_1": "the default", "deep_speech_lstm": "DeepSpeech's"}
-
-CPU = devices.TpuSettings(use_tpu=False, name="local", zone=None, project=None, cores=1)
 
 
 def define_flags() -> None:
@@ -68,9 +67,8 @@ def define_flags() -> None:
 
 
 def ready(config: ModelConfig, checkpoint: Any, model_dir: str) -> Recogniser:
-    network = model.model_fn_builder(config, model_dir)
-    size = FLAGS.eval_batch_size
-    return on_device(network, config, checkpoint, model_dir, size, CPU)
+    run = RunSettings(model_dir, FLAGS.eval_batch_size)
+    return on_device(devices.DeviceSettings(), config, checkpoint, run, model.model_fn_builder)
 
 
 def seconds_of_pass(network: Recogniser, shards: ShardSet) -> float:

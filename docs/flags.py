@@ -128,7 +128,7 @@ def page() -> str:
     os.environ.pop("TPU_NAME", None)
     sys.path[0] = str(ROOT)
     os.chdir(ROOT)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    importlib.import_module("speech")  # prepares the import of TensorFlow
     if importlib.util.find_spec("tensorflow"):
         # Once, before the processes fork: it takes longer than all of the rest.
         importlib.import_module("tensorflow")

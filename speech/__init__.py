@@ -2,11 +2,20 @@
 
 import sys
 
-if sys.version_info[:2] not in ((3, 10), (3, 11)):
+_PYTHON = sys.version_info[:2]
+_REMEDY = "Make the environment with python3.13 -m venv .venv."
+if _PYTHON < (3, 11):
     raise SystemExit(
-        "This project runs on Python 3.10 and 3.11, the versions TensorFlow 2.15 has wheels for; "
-        f"this is Python {sys.version_info.major}.{sys.version_info.minor}. "
-        "Make the environment with python3.11 -m venv .venv."
+        f"This project runs on Python 3.11 to 3.13; this is {_PYTHON[0]}.{_PYTHON[1]}. {_REMEDY}"
+    )
+if _PYTHON > (3, 13):
+    print(
+        "This project was tested on Python 3.11 to 3.13, for which TensorFlow has wheels; "
+        f"this is {_PYTHON[0]}.{_PYTHON[1]}. If anything fails: {_REMEDY}",
+        file=sys.stderr,
     )
 
-import constants  # noqa: F401 - sets what TensorFlow reads when it is imported
+import constants  # noqa: E402, F401 - sets what TensorFlow reads when it is imported
+from speech.system import tensorflow_import  # noqa: E402
+
+tensorflow_import.hide_notes()

@@ -1,7 +1,7 @@
 """Fixtures of several rooms: real speech, an emulated bucket, a TPU's compiler, a corpus."""
 
+import importlib.util
 import os
-import sys
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
@@ -14,13 +14,21 @@ from emulator import Emulator
 
 from speech.system import bucket as gcs
 from speech.tpu import compiler
-from utils import UserError
 
 # Real speech is beside the repository, if at all; tests that need it are skipped without it.
 CORPORA = os.environ.get(
     "SPEECH_CORPORA",
     os.path.join(os.path.dirname(__file__), os.pardir, os.pardir, "shared", "corpora"),
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips the tests of tf.estimator where TensorFlow doesn't have it."""
+    if importlib.util.find_spec("tensorflow_estimator"):
+        return
+    for item in items:
+        if item.get_closest_marker("estimator"):
+            item.add_marker(pytest.mark.skip("this TensorFlow has no tf.estimator"))
 
 
 @pytest.fixture
@@ -77,13 +85,8 @@ def own_bucket(emulator: Emulator, bucket: str, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture(scope="session")
 def compiler_python() -> str:
-    """Returns the Python of the TPU compiler's environment; its first use makes it (1 GB)."""
-    try:
-        return compiler.find_python(None)
-    except UserError as error:
-        if sys.version_info < compiler.OLDEST_PYTHON:
-            pytest.skip(str(error))
-        raise
+    """Returns the Python of the TPU compiler's environment, which may be made (1 GB)."""
+    return compiler.find_python(None)
 
 
 # Writes utterances (id -> transcript) in LibriSpeech's layout below a split's folder.

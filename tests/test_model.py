@@ -1,6 +1,5 @@
 """The model_fn through a TPUEstimator on the CPU and for a TPU."""
 
-import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +13,9 @@ import tensorflow as tf
 from tiny_shards import random_utterances, write_shards
 from tiny_training import (
     BINS,
-    NETWORK,
-    TRAINING,
-    build,
+    VARIABLES,
     checkpointed,
+    curves,
     model_config,
     predictions,
     tiny_shards,
@@ -25,45 +23,19 @@ from tiny_training import (
 )
 
 import model
-from speech.engines import step_state, tpu_estimator
+from speech.engines.devices import ESTIMATOR, has_estimator
+from speech.engines.engine import Engine, RunSettings
 from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.evaluation_input import evaluation_input_fn, evaluation_steps
-from speech.input_pipeline.parsing import transcripts
 from speech.input_pipeline.training_input import TrainingInput, training_input_fn
 from speech.networks.config import TrainingConfig
+from speech.optimisation import step_description
+from speech.optimisation.curves import SUMMARY_STEPS
 from speech.shards.shard_set import ShardSet
-from speech.training import step_description
-from speech.training.learning_rate import learning_rate_at
-from utils import ENGLISH
 
-# The variables of NETWORK, as checkpoints name them.
-VARIABLES = {
-    *("conv_0/kernel", "conv_0/bias", "conv_1/kernel", "conv_1/bias"),
-    *("rnn/kernel", "rnn/recurrent_kernel", "rnn/bias", "output/kernel", "output/bias"),
-}
-
-
-# --- The model_fn on the CPU ----------------------------------------------------------------------
-
-
-def test_a_described_step_shows_each_gradients_norm_and_one_utterance(
-    tmp_path: Path, two: ShardSet, capfd: pytest.CaptureFixture[str]
-) -> None:
-    train(tmp_path, two, steps=2, described=True)
-    (description,) = re.findall(r"^D step \d+\n(?:  .*\n)+", capfd.readouterr().err, re.MULTILINE)
-    norms = re.findall(r"gradient norm ([\d.]+)  (\S+)", description)
-    assert {name for _, name in norms} == VARIABLES
-    step, whole = curves(tmp_path)["gradient_norm"][0]
-    assert f"D step {step}\n" in description
-    assert math.sqrt(sum(float(norm) ** 2 for norm, _ in norms)) == pytest.approx(whole, rel=1e-3)
-    shapes = re.findall(r"(features|logits) \[\w+, \w+\] \[(\d+) (\d+)\]", description)
-    (_, frames, bins), (_, outputs, classes) = shapes
-    assert int(frames) in (30, 40) and int(bins) == BINS
-    assert int(outputs) == int(frames) / NETWORK.stride_size and int(classes) == ENGLISH.size
-    label = re.search(r"label: (.+)", description)
-    assert label and label[1] in dict(transcripts(two)).values()
-    numbers = " ".join(map(str, ENGLISH.encode(label[1])))
-    assert f"labels: [{numbers}]\n" in description
+pytestmark = pytest.mark.estimator
+if has_estimator():
+    from speech.engines import tpu_estimator
 
 
 @pytest.fixture(scope="module")
@@ -73,174 +45,42 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
-    return tiny_shards(tmp_path_factory.mktemp("two"), [30, 40])
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, two: ShardSet) -> tuple[Any, Path]:
-    """An estimator after 60 steps on two utterances, and its folder."""
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Engine, Path]:
+    """The estimator's engine after three steps on two utterances, and its folder."""
     folder = tmp_path_factory.mktemp("trained")
-    return train(folder, two, 60), folder
+    two = tiny_shards(tmp_path_factory.mktemp("two"), [30, 40])
+    return train(folder, two, 3, kind=ESTIMATOR), folder
 
 
-def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """(step, value) of every curve in TensorBoard's files."""
-    found: dict[str, list[tuple[int, float]]] = {}
-    for path in sorted(folder.glob("events.out.tfevents.*")):
-        for event in tf.compat.v1.train.summary_iterator(str(path)):
-            for value in event.summary.value:
-                if value.HasField("tensor"):
-                    number = float(tf.make_ndarray(value.tensor))
-                    found.setdefault(value.tag, []).append((event.step, number))
-    return found
-
-
-@pytest.mark.slow
-def test_training_lowers_the_loss_of_repeated_utterances(
-    trained: tuple[Any, Path], two: ShardSet, tmp_path: Path
-) -> None:
-    after = [each["ctc_loss"] for each in predictions(trained[0], two)]
-    before = [each["ctc_loss"] for each in predictions(train(tmp_path / "m", two, 1), two)]
-    assert sum(after) < 0.5 * sum(before)
-
-
-def test_curves_are_in_tensorboards_files(trained: tuple[Any, Path]) -> None:
-    found = curves(trained[1])
-    names = ("loss", "learning_rate", "gradient_norm", "unalignable_utterances")
-    assert set(names) <= set(found)
-    for name in names:
-        steps = [step for step, _ in found[name]]
-        assert steps and all(step % model.SUMMARY_STEPS == 0 for step in steps), name
-    assert dict(found["loss"])[50] > 0 and dict(found["gradient_norm"])[50] > 0
-    assert dict(found["unalignable_utterances"])[50] == 0
-    rate = learning_rate_at(TRAINING, 50)
-    assert dict(found["learning_rate"])[50] == pytest.approx(rate, rel=1e-4)
+# --- Evaluation on the CPU ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("static", [False, True])
 def test_evaluation_is_the_mean_over_utterances(
-    trained: tuple[Any, Path], shards: ShardSet, static: bool
+    trained: tuple[Engine, Path], shards: ShardSet, static: bool
 ) -> None:
     """11 utterances in batches of 4: the last one is short, or filled up where it is static."""
     batching = Batching(4, static)
-    metrics = trained[0].evaluate(
+    engine, folder = trained
+    found = engine.mean_loss(
         evaluation_input_fn(shards, batching, for_prediction=False),
-        steps=evaluation_steps(shards.index, batching),
+        str(folder / "model.ckpt-3"),
+        evaluation_steps(shards.index, batching),
     )
-    each = [one["ctc_loss"] for one in predictions(trained[0], shards, static)[:11]]
-    assert metrics["ctc_loss"] == pytest.approx(np.mean(each), rel=1e-5)
-    assert metrics["unalignable_utterances"] == 0
-    assert metrics["global_step"] == 60
+    each = [one["ctc_loss"] for one in predictions(engine, folder, shards, static)[:11]]
+    assert found.loss == pytest.approx(np.mean(each), rel=1e-5)
+    assert found.unalignable_utterances == 0
 
 
-def test_predictions_are_distributions_whatever_the_batch(
-    trained: tuple[Any, Path], shards: ShardSet
-) -> None:
-    single = predictions(trained[0], shards)
-    static = predictions(trained[0], shards, static=True)
-    assert len(single) == 11 and len(static) == 12
-    for one, other in zip(single, static, strict=False):
-        length = one["output_length"]
-        assert length == other["output_length"]
-        np.testing.assert_allclose(np.exp(one["log_probs"]).sum(axis=1), 1.0, rtol=1e-5)
-        np.testing.assert_allclose(
-            one["log_probs"][:length], other["log_probs"][:length], atol=1e-4
-        )
-        assert one["ctc_loss"] == pytest.approx(other["ctc_loss"], rel=1e-4)
-
-
-def test_checkpoint_restores_to_the_same_predictions(
-    trained: tuple[Any, Path], shards: ShardSet
-) -> None:
-    restored = predictions(build(trained[1]), shards)
-    for one, other in zip(restored, predictions(trained[0], shards), strict=True):
-        np.testing.assert_array_equal(one["log_probs"], other["log_probs"])
-
-
-def test_checkpoint_holds_the_networks_variables_and_adams(trained: tuple[Any, Path]) -> None:
-    names = set(checkpointed(trained[1]))
-    slots = {f"{name}/{slot}" for name in VARIABLES for slot in ("Adam", "Adam_1")}
-    others = {"beta1_power", "beta2_power", "global_step", step_state.LOSS}
-    others |= {step_state.BAD_STEPS, step_state.LATEST_BAD_STEP}
-    assert names == VARIABLES | slots | others
-
-
-@pytest.mark.slow
-def test_resumed_training_draws_the_dropout_of_undisturbed_training(
-    tmp_path: Path, two: ShardSet
-) -> None:
-    training = replace(TRAINING, dropout=0.3)
-    train(tmp_path / "straight", two, 4, training)
-    train(tmp_path / "resumed", two, 2, training)
-    train(tmp_path / "resumed", two, 4, training)
-    train(tmp_path / "without", two, 4)
-    folders = ("straight", "resumed", "without")
-    straight, resumed, without = (checkpointed(tmp_path / folder) for folder in folders)
-    for name, value in straight.items():
-        np.testing.assert_allclose(value, resumed[name], rtol=1e-5, atol=1e-7, err_msg=name)
-    assert not np.allclose(straight["output/kernel"], without["output/kernel"])
-
-
-def test_dropout_of_other_steps_seeds_and_batches_is_another() -> None:
-    lengths = ([100, 200, 300], [200, 100, 300], [100, 200, 301], [100, 200])
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        step = tf.compat.v1.train.get_or_create_global_step()
-        seeds = [
-            model._dropout_seed(random_seed, tf.constant(length))
-            for random_seed in (1, 1000)
-            for length in lengths
-        ]
-        session.run(step.initializer)
-        found = {tuple(each) for each in session.run(seeds)}
-        again = {tuple(each) for each in session.run(seeds)}
-        session.run(step.assign_add(1))
-        later = {tuple(each) for each in session.run(seeds)}
-    assert found == again and len(found) == len(later) == len(seeds) and not found & later
-    assert all(each.dtype == tf.int32 and each.shape == [2] for each in seeds)
-
-
-@pytest.mark.parametrize("clip", [0.0, 1e-3, 1e6])
-def test_clip_gradients_bounds_what_adam_sees(tmp_path: Path, two: ShardSet, clip: float) -> None:
-    """After one step Adam's first moment is a tenth of the gradient."""
-    train(tmp_path / "m", two, 1, replace(TRAINING, clip_gradients=clip))
-    moments = [v for name, v in checkpointed(tmp_path / "m").items() if name.endswith("/Adam")]
-    norm = 10 * math.sqrt(sum(float((moment**2).sum()) for moment in moments))
-    if clip == 1e-3:
-        assert norm == pytest.approx(clip, rel=1e-4)
-    else:
-        assert 0.1 < norm < 1e6
-
-
-def test_unalignable_utterance_is_counted_and_trains_nothing(tmp_path: Path) -> None:
+def test_evaluation_is_over_what_has_a_loss(tmp_path: Path) -> None:
     good, bad = random_utterances([30, 8], BINS)
     shards = write_shards(tmp_path, [good, replace(bad, transcript="aaaaaa")], bins=BINS)
-    train(tmp_path / "m", shards, 2)
-    assert dict(curves(tmp_path / "m")["unalignable_utterances"])[0] == 1
-    metrics = build(tmp_path / "m").evaluate(
-        evaluation_input_fn(shards, Batching(4, False), for_prediction=False)
-    )
-    assert metrics["unalignable_utterances"] == 1
-    assert all(np.isfinite(value).all() for value in checkpointed(tmp_path / "m").values())
-    found = predictions(build(tmp_path / "m"), shards)
-    assert [each["aligned"] for each in found] == [1, 0]
-    assert found[0]["ctc_loss"] > 0 and found[1]["ctc_loss"] == 0
-    # The mean is over what has a loss.
-    assert metrics["ctc_loss"] == pytest.approx(found[0]["ctc_loss"], rel=1e-5)
-
-
-@pytest.mark.slow
-def test_bfloat16_trains_float32_variables(tmp_path: Path, two: ShardSet) -> None:
-    training = replace(TRAINING, bfloat16=True, dropout=0.1)
-    rough = predictions(train(tmp_path / "m", two, 2, training), two)
-    variables = checkpointed(tmp_path / "m")
-    assert all(variables[name].dtype == np.float32 for name in VARIABLES)
-    assert all(np.isfinite(variables[name]).all() for name in VARIABLES)
-    assert all(np.isfinite(each["ctc_loss"]) for each in rough)
-    # The same checkpoint serves float32, with nearly the same losses.
-    fine = predictions(build(tmp_path / "m"), two)
-    for one, other in zip(rough, fine, strict=True):
-        assert one["ctc_loss"] == pytest.approx(other["ctc_loss"], rel=0.05)
+    engine = train(tmp_path / "m", shards, 2, kind=ESTIMATOR)
+    input_fn = evaluation_input_fn(shards, Batching(4, False), for_prediction=False)
+    found = engine.mean_loss(input_fn, str(tmp_path / "m" / "model.ckpt-2"), 1)
+    outputs = predictions(engine, tmp_path / "m", shards)
+    assert found.unalignable_utterances == 1
+    assert found.loss == pytest.approx(outputs[0]["ctc_loss"], rel=1e-5)
 
 
 # --- The model_fn for a TPU -----------------------------------------------------------------------
@@ -255,7 +95,7 @@ def tpu_graphs(
     """The graphs of training, evaluation and prediction on 8 cores."""
     folder = str(tmp_path_factory.mktemp("tpu"))
     training = TrainingConfig(TPU_BATCH, bfloat16=request.param == "bfloat16")
-    run = tpu_estimator.RunSettings(folder, train_batch_size=TPU_BATCH, eval_batch_size=TPU_BATCH)
+    run = RunSettings(folder, train_batch_size=TPU_BATCH, eval_batch_size=TPU_BATCH)
     batching = Batching(TPU_BATCH, static=True)
     with faked_tpu.topology():
         built = tpu_estimator.build(
@@ -317,7 +157,7 @@ def test_fake_sees_an_op_without_xla_kernel() -> None:
 
 
 def test_tpu_and_cpu_have_the_same_variables(
-    tpu_graphs: dict[str, tf.Graph], trained: tuple[Any, Path]
+    tpu_graphs: dict[str, tf.Graph], trained: tuple[Engine, Path]
 ) -> None:
     """So that a checkpoint of one serves the other."""
     of_graph = {
@@ -333,7 +173,8 @@ def test_tpu_sums_gradients_over_cores_before_their_norm_is_taken(
 ) -> None:
     nodes = {node.name: node for node in faked_tpu.computation(tpu_graphs["train"])}
     sums = [node for node in nodes.values() if node.op == "CrossReplicaSum"]
-    assert len(sums) == len(VARIABLES) + 1  # and the loss
+    # And the loss, the utterances, those without an alignment.
+    assert len(sums) == len(VARIABLES) + 3
     normed = [nodes[node.input[0].split(":")[0]] for node in nodes.values() if node.op == "L2Loss"]
     assert {node.name for node in normed} < {node.name for node in sums}
     assert len(normed) == len(VARIABLES)
@@ -370,7 +211,7 @@ def sent_by_cores(graph: tf.Graph, values: list[npt.NDArray[Any]]) -> dict[tf.Te
 
 
 def test_tpu_evaluation_counts_each_utterance_once(
-    tpu_graphs: dict[str, tf.Graph], trained: tuple[Any, Path], tmp_path: Path
+    tpu_graphs: dict[str, tf.Graph], trained: tuple[Engine, Path], tmp_path: Path
 ) -> None:
     """11 utterances in a batch of 16, of which the last two cores get nothing real.
 
@@ -379,8 +220,14 @@ def test_tpu_evaluation_counts_each_utterance_once(
     first, *others = random_utterances([8, 45, 31, 60, 22, 38, 27, 50, 41, 33, 25], BINS)
     shards = write_shards(tmp_path, [replace(first, transcript="aaaaaa"), *others], bins=BINS)
     batching = Batching(TPU_BATCH, static=True)
-    found = list(trained[0].predict(evaluation_input_fn(shards, batching, True)))
-    losses, aligned = (np.array([one[key] for one in found]) for key in ("ctc_loss", "aligned"))
+    found = list(
+        trained[0].predict(
+            evaluation_input_fn(shards, batching, True), str(trained[1] / "model.ckpt-3")
+        )
+    )
+    losses, aligned = (
+        np.concatenate([each[key] for each in found]) for key in ("ctc_loss", "aligned")
+    )
     assert aligned.tolist() == [0] + 10 * [1] + 5 * [0]
     weight = np.array(11 * [1.0] + 5 * [0.0], np.float32)
     graph = tpu_graphs["evaluate"]
@@ -400,11 +247,11 @@ def test_curves_of_a_tpu_are_of_the_whole_batch(
     graph = tpu_graphs["train"]
     cores = np.arange(faked_tpu.CORES)
     values = {
-        "step": np.full_like(cores, model.SUMMARY_STEPS),
-        "loss": cores.astype(np.float32),
+        "step": np.full_like(cores, SUMMARY_STEPS),
+        "loss": np.full(len(cores), 3.5, np.float32),
         "learning_rate": np.full(len(cores), 0.5, np.float32),
         "gradient_norm": np.full(len(cores), 7.0, np.float32),
-        "unalignable_utterances": cores.astype(np.int32),
+        "unalignable_utterances": np.full(len(cores), 28, np.int32),
     }
     feeds = sent_by_cores(graph, list(values.values()))
     (create,) = (op for op in graph.get_operations() if op.type == "CreateSummaryFileWriter")
@@ -414,10 +261,10 @@ def test_curves_of_a_tpu_are_of_the_whole_batch(
         session.run(graph.get_collection("_SUMMARY_V2"), feeds)
         session.run(flush)
     assert curves(tmp_path) == {
-        "loss": [(model.SUMMARY_STEPS, 3.5)],
-        "learning_rate": [(model.SUMMARY_STEPS, 0.5)],
-        "gradient_norm": [(model.SUMMARY_STEPS, 7.0)],
-        "unalignable_utterances": [(model.SUMMARY_STEPS, 28)],
+        "loss": [(SUMMARY_STEPS, 3.5)],
+        "learning_rate": [(SUMMARY_STEPS, 0.5)],
+        "gradient_norm": [(SUMMARY_STEPS, 7.0)],
+        "unalignable_utterances": [(SUMMARY_STEPS, 28)],
     }
 
 
@@ -425,7 +272,7 @@ def test_a_tpus_host_describes_the_first_cores_utterance(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     training = TrainingConfig(TPU_BATCH)
-    run = tpu_estimator.RunSettings(str(tmp_path / "m"), TPU_BATCH, TPU_BATCH)
+    run = RunSettings(str(tmp_path / "m"), TPU_BATCH, TPU_BATCH)
     model_fn = model.model_fn_builder(model_config(training), str(tmp_path / "m"), described=True)
     with faked_tpu.topology():
         built = tpu_estimator.build(model_fn, run, faked_tpu.device())

@@ -226,6 +226,28 @@ def save(folder: str, values: Mapping[str, Any], keep: int) -> str:
     return path
 
 
+def restore(checkpoint: str, variables: Mapping[str, Any]) -> None:
+    """Assigns a checkpoint's values to variables.
+
+    Args:
+        variables: name in the checkpoint -> tf.Variable.
+
+    Raises:
+        tf.errors.NotFoundError: the checkpoint has no value for one of them.
+        UserError: the value of one has another shape.
+    """
+    reader = tf.train.load_checkpoint(checkpoint)
+    shapes = reader.get_variable_to_shape_map()
+    for name, variable in variables.items():
+        own = variable.shape.as_list()
+        if name in shapes and shapes[name] != own:
+            raise UserError(
+                f"{checkpoint} has {name} of the shape {shapes[name]}, this network's is {own}: it "
+                "is of another network, or its config.json was changed."
+            )
+        variable.assign(reader.get_tensor(name))
+
+
 def _write(path: str, values: Mapping[str, Any]) -> None:
     tf.io.gfile.makedirs(path.rpartition("/")[0])
     tf.raw_ops.SaveV2(

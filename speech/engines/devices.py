@@ -1,17 +1,26 @@
-"""What a network runs on: a TPU, several replicas, or this machine's CPU or GPU."""
+"""What a network runs on: a TPU, several GPUs or machines, or this machine's CPU or GPU."""
 
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import tensorflow as tf
+from absl import logging
 
+import constants
 from speech.engines.errors import first_line
-from speech.engines.replicas import Replicas, find_replicas
+from speech.engines.strategies import Distribution, find_distribution
 from speech.input_pipeline.batching import Batching
 from speech.system import storage
 from utils import UserError
+
+# Values of --engine: what runs the training step.
+AUTO = "auto"
+ESTIMATOR = "estimator"  # TensorFlow's TPUEstimator
+EAGER = "eager"  # TensorFlow's functions and strategies
+PJRT = "pjrt"  # jaxlib runs what TensorFlow lowered
+ENGINES = (AUTO, ESTIMATOR, EAGER, PJRT)
 
 # How long a TPU elsewhere may take to answer. TensorFlow itself would try for a day, and silently.
 CONNECT_SECONDS = 10.0
@@ -21,11 +30,11 @@ CONNECT_SECONDS = 10.0
 class TpuSettings:
     """Which TPU to use, if any."""
 
-    use_tpu: bool
-    name: str  # of the TPU, or its grpc:// address; local: the TPU of this TPU VM
-    zone: str | None  # of a TPU that isn't local
-    project: str | None  # of a TPU that isn't local
-    cores: int  # among which a batch is divided
+    use_tpu: bool = False
+    name: str = "local"  # of the TPU, or its grpc:// address; local: the TPU of this TPU VM
+    zone: str | None = None  # of a TPU that isn't local
+    project: str | None = None  # of a TPU that isn't local
+    cores: int = constants.NUM_TPU_CORES  # among which a batch is divided
 
     @property
     def remote(self) -> bool:
@@ -35,13 +44,24 @@ class TpuSettings:
 
 
 @dataclass(frozen=True)
+class DeviceSettings:
+    """What to run a network on, and by which engine."""
+
+    tpu: TpuSettings = TpuSettings()
+    engine: str = AUTO  # one of ENGINES
+    distribution: str | None = None  # a value of --distribution; None: one device
+
+
+@dataclass(frozen=True)
 class Device:
     """What an engine runs on, as `find_device` has found it."""
 
-    cluster: Any = None  # a TPUClusterResolver; None: this machine's CPU or GPU
+    engine: str = EAGER  # ESTIMATOR, EAGER or PJRT
+    cluster: Any = None  # a TPUClusterResolver, for ESTIMATOR; None: this machine's CPU or GPU
     cores: int = 1  # among which a batch is divided
     hosts: int = 1  # machines that feed the cores, each with a part of the batch
-    replicas: Replicas | None = None  # that train without a TPU; None: one device does
+    distribution: Distribution | None = None  # for EAGER
+    jax_cores: Any = None  # tpu.cores.Cores, for PJRT
 
     @property
     def is_tpu(self) -> bool:
@@ -49,6 +69,8 @@ class Device:
 
     def batching(self, batch_size: int) -> Batching:
         """Returns how utterances become batches for evaluation; batch_size: over all cores."""
+        if self.engine == PJRT:  # evaluates on the leading host alone
+            return Batching(batch_size, static=True)
         return Batching(batch_size, self.is_tpu, self.hosts)
 
     def training_batching(self, batch_size: int) -> Batching:
@@ -57,27 +79,83 @@ class Device:
         Raises:
             UserError: the replicas don't divide the batch.
         """
-        batching = self.batching(batch_size)
-        if self.replicas is None:
-            return batching
-        check_replicas(batch_size, self.replicas)
-        return self.replicas.cut(batching)
+        batching = replace(self.batching(batch_size), hosts=self.hosts)
+        return self.distribution.cut(batching) if self.distribution else batching
 
 
-def find_device(tpu: TpuSettings, distribution: str | None = None) -> Device:
-    """Finds the TPU or the replicas that are wanted, or else this machine's CPU or GPU.
+def has_estimator() -> bool:
+    """Returns whether this TensorFlow has tf.estimator, which 2.16 dropped."""
+    return hasattr(tf, "estimator")
+
+
+def choose_engine(settings: DeviceSettings) -> str:
+    """Chooses the engine, and logs which one and why.
 
     Raises:
-        UserError: there is no such TPU, it doesn't answer, or it has another number of cores; the
-            replicas can't be had.
+        UserError: the engine can't run here, or not on what is wanted.
     """
-    if not tpu.use_tpu:
-        return Device(replicas=find_replicas(distribution) if distribution else None)
-    if distribution:
+    use_tpu = settings.tpu.use_tpu
+    tensorflow = f"TensorFlow {tf.__version__}"
+    chosen = settings.engine
+    if chosen == AUTO:
+        chosen = (ESTIMATOR if has_estimator() else PJRT) if use_tpu else EAGER
+        why = {
+            ESTIMATOR: f"{tensorflow} has TPUEstimator, which drives a TPU v2 to v4",
+            PJRT: f"{tensorflow} can't drive a TPU, and jax drives v5e and later",
+            EAGER: "it runs on CPUs and GPUs",
+        }
+        logging.info("Engine %s: %s.", chosen, why[chosen])
+    if chosen == ESTIMATOR and not has_estimator():
         raise UserError(
-            f"--distribution={distribution} is for GPUs and CPUs, and --use_tpu takes all cores of "
-            "a TPU by itself: leave out one of the two."
+            f"--engine={ESTIMATOR} needs tf.estimator, and {tensorflow} has none: make an "
+            "environment with Python 3.11 and TensorFlow 2.15, or leave out --engine."
         )
+    if chosen == EAGER and use_tpu:
+        raise UserError(
+            f"--engine={EAGER} is for CPUs and GPUs: leave it out, or leave out --use_tpu."
+        )
+    if settings.distribution and chosen != EAGER:
+        wanted = "--use_tpu" if use_tpu else f"--engine={chosen}"
+        raise UserError(
+            f"--distribution={settings.distribution} is for GPUs and CPUs, and {wanted} takes all "
+            "cores of a TPU by itself: leave out one of the two."
+        )
+    return chosen
+
+
+def find_device(settings: DeviceSettings) -> Device:
+    """Finds the TPU or the devices that are wanted, or else this machine's CPU or GPU.
+
+    Raises:
+        UserError: the engine can't run here; there is no such TPU, it doesn't answer, or it has
+            another number of cores; the devices of --distribution can't be had.
+    """
+    engine = choose_engine(settings)
+    if engine == EAGER:
+        return Device(engine, distribution=find_distribution(settings.distribution))
+    if engine == PJRT:
+        return _find_jax_cores(settings.tpu)
+    if not settings.tpu.use_tpu:
+        return Device(engine)
+    return _find_tpu(settings.tpu)
+
+
+def _find_jax_cores(tpu: TpuSettings) -> Device:
+    # jax is there for this engine alone.
+    from speech.tpu.cores import host_cores, tpu_cores
+
+    if tpu.remote:
+        raise UserError(
+            f"--engine={PJRT} drives the TPU of the machine that it runs on, and --tpu_name="
+            f"{tpu.name} is another one: leave it out, and run this on the TPU VM."
+        )
+    found = tpu_cores() if tpu.use_tpu else host_cores()
+    if tpu.use_tpu:
+        _check_cores(tpu, found.count)
+    return Device(PJRT, cores=found.count, hosts=found.hosts, jax_cores=found)
+
+
+def _find_tpu(tpu: TpuSettings) -> Device:
     try:
         cluster = tf.distribute.cluster_resolver.TPUClusterResolver(tpu.name, tpu.zone, tpu.project)
         addresses = cluster.cluster_spec().as_dict().get("worker", [])  # a local TPU has none
@@ -100,7 +178,7 @@ def find_device(tpu: TpuSettings, distribution: str | None = None) -> Device:
             "that the TPU runs and this machine is in its network."
         ) from None
     _check_cores(tpu, found.num_cores)
-    return Device(cluster, found.num_cores, found.num_hosts)
+    return Device(ESTIMATOR, cluster, found.num_cores, found.num_hosts)
 
 
 def _check_cores(tpu: TpuSettings, found: int) -> None:
@@ -108,9 +186,9 @@ def _check_cores(tpu: TpuSettings, found: int) -> None:
         raise UserError(
             f"TensorFlow {tf.__version__} finds no TPU cores (--tpu_name={tpu.name}). Leave out "
             "--use_tpu to run on this machine's CPU or GPU. On a TPU VM keep the TensorFlow that "
-            "came with it, since PyPI's wheels can't drive a TPU. TPU v5e and later need the PJRT "
-            "runtime, where tf.estimator is known to fail (github.com/tensorflow/tensorflow, issue "
-            "90807): use a v2, v3 or v4."
+            "came with it, since PyPI's wheels can't drive a TPU. On TPU v5e and later "
+            "tf.estimator is known to fail (github.com/tensorflow/tensorflow, issue 90807): use "
+            "--engine=pjrt, which needs Python 3.12 or newer and pip install -e '.[tpu]'."
         )
     if found != tpu.cores:
         raise UserError(
@@ -158,13 +236,4 @@ def check_divisible(flag: str, size: int, cores: int) -> None:
         raise UserError(
             f"--{flag}={size} can't be divided among {cores} cores: choose a multiple of {cores}, "
             "or give --num_tpu_cores."
-        )
-
-
-def check_replicas(train_batch_size: int, replicas: Replicas) -> None:
-    """Raises a UserError if the replicas don't divide the batch."""
-    if train_batch_size % replicas.count:
-        raise UserError(
-            f"--train_batch_size={train_batch_size} can't be divided among the {replicas.count} "
-            f"devices of --distribution: choose a multiple of {replicas.count}."
         )

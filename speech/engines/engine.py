@@ -1,7 +1,8 @@
 """The interface between training and whatever runs its steps on devices.
 
 The training loop, the evaluation on the development set and the recognition of a test set know an
-engine by this interface alone. TPUEstimator implements it in tpu_estimator.py.
+engine by this interface alone. eager.py and tpu_estimator.py implement it, and choice.py
+chooses one.
 """
 
 from abc import ABC, abstractmethod
@@ -14,7 +15,7 @@ import numpy.typing as npt
 import constants
 from speech.engines.stopping import Stopping
 
-# Makes a tf.data.Dataset of (features, labels) as model.model_fn_builder describes them. Its
+# Makes a tf.data.Dataset of (features, labels) as optimisation/step.py describes them. Its
 # argument has the key "batch_size": utterances of the part of a batch that one device takes.
 InputFn: TypeAlias = Callable[[Any], Any]
 
@@ -57,6 +58,14 @@ class StepState:
     bad_steps: int  # steps skipped so far
     latest_bad_step: int  # the last one of them; 0 if there was none
 
+    @classmethod
+    def of(cls, step: Any, loss: Any, bad_steps: Any, latest_bad_step: Any) -> "StepState":
+        """Returns the state that optimisation/state.py's variables hold."""
+        skipped = bool(bad_steps) and latest_bad_step == step
+        return cls(
+            int(step), None if skipped else float(loss), int(bad_steps), int(latest_bad_step)
+        )
+
 
 def _ignore(state: StepState) -> None:
     pass
@@ -89,14 +98,14 @@ class Predictor(Protocol):
 class Engine(ABC):
     """Trains a network, measures its loss and computes its outputs.
 
-    An engine is made for one network, one model directory and certain devices. A second
-    implementation provides `train`, `mean_loss` and `predict`; what concerns several processes has
-    an implementation for a single one. The engines exchange models, so each of them:
+    An engine is made for one network, one model directory and certain devices. An implementation
+    provides `train` and `predict`; what concerns several processes or hosts has a default. The
+    engines exchange models, so each of them:
 
     - starts from the model directory's latest checkpoint, or else from the initial values that it
       was given, or from the network's own;
     - saves checkpoints under the names of speech/engines/checkpoints.py, with the variables of the
-      network, Adam's slots, `global_step` and those of speech/engines/step_state.py;
+      network, Adam's slots, `global_step` and those of speech/optimisation/state.py;
     - seeds TensorFlow with RunSettings.random_seed before it makes a dataset, on which the order of
       the data depends;
     - leaves the network as it is after a step whose loss or gradient isn't finite, and counts it.
@@ -113,7 +122,8 @@ class Engine(ABC):
         that runs is the last one.
 
         Args:
-            input_fn: batches from the latest checkpoint's step on.
+            input_fn: batches from the latest checkpoint's step on. They are a function of the step,
+                so an engine may continue with those of an earlier call.
             until_step: the last step to take, counted from the start of the whole training.
             learning_rate_scale: factor on the schedule's learning rate.
 
@@ -122,12 +132,15 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def mean_loss(self, input_fn: InputFn, checkpoint: str, steps: int) -> MeanLoss:
-        """Measures the loss of a checkpoint on `steps` batches."""
-
-    @abstractmethod
     def predict(self, input_fn: InputFn, checkpoint: str) -> Iterator[OutputBatch]:
         """Yields the network's outputs for every batch, computed with a checkpoint's variables."""
+
+    def mean_loss(self, input_fn: InputFn, checkpoint: str, steps: int) -> MeanLoss:
+        """Measures the loss of a checkpoint on `steps` batches.
+
+        It serves where several hosts feed the devices, and none has the outputs of all utterances.
+        """
+        raise NotImplementedError("an engine of a single host has the outputs of all utterances")
 
     @property
     def is_leader(self) -> bool:

@@ -21,6 +21,10 @@ class Stopping:
     def requested(self) -> bool:
         return self.signal is not None
 
+    def request(self) -> None:
+        """Requests a stop as SIGTERM does, if none is requested yet."""
+        self.signal = self.signal or signal.SIGTERM
+
     @contextmanager
     def listening(self) -> Iterator[None]:
         """While the block runs, only takes note of a first SIGTERM or SIGINT."""

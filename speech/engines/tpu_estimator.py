@@ -1,16 +1,17 @@
-"""The engine that TensorFlow's TPUEstimator drives, on a TPU, on replicas or on one device."""
+"""The engine that TensorFlow's TPUEstimator drives: a TPU of v2 to v4, or one device.
+
+It needs TensorFlow 2.15, the last one with tf.estimator.
+"""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
 from absl import logging
 
 from speech.engines import checkpoints
-from speech.engines.coordinator import Command, Coordinator
 from speech.engines.devices import Device
-from speech.engines.distributed import DistributedEstimator, replica_model_fn
 from speech.engines.engine import (
     Callbacks,
     Engine,
@@ -21,9 +22,8 @@ from speech.engines.engine import (
     RunSettings,
     StepState,
 )
-from speech.engines.replicas import Replicas
-from speech.engines.step_state import StepReader
 from speech.engines.stopping import Stopping
+from speech.optimisation.state import BAD_STEPS, LATEST_BAD_STEP, LOSS
 from utils import UserError
 
 _tpu = tf.compat.v1.estimator.tpu
@@ -32,7 +32,7 @@ ModelFn = Callable[..., Any]
 
 
 class TpuEstimatorEngine(Engine):
-    """A network that TPUEstimator trains and runs."""
+    """A network that TPUEstimator trains and runs, on a TPU or on one device."""
 
     def __init__(
         self,
@@ -40,14 +40,11 @@ class TpuEstimatorEngine(Engine):
         run: RunSettings,
         device: Device,
         initial_values: InitialValues | None = None,
-        shared_settings: Mapping[str, Any] | None = None,
     ) -> None:
         """
         Args:
             model_fn_at: makes the model_fn for a factor on the schedule's learning rate.
             initial_values: of a new model; None: the network's own.
-            shared_settings: what must be the same in all processes that train together, as JSON
-                represents it.
 
         Raises:
             UserError: a TPU couldn't save a checkpoint every `save_checkpoints_steps`.
@@ -56,7 +53,6 @@ class TpuEstimatorEngine(Engine):
         self._run = run
         self._device = device
         self._initial_values = initial_values
-        self._shared_settings = dict(shared_settings or {})
         # The one that computes outputs and losses, which a learning rate doesn't change. Made now,
         # so that settings that don't fit are refused before anything is trained.
         self._estimator = self._build(1.0)
@@ -66,55 +62,14 @@ class TpuEstimatorEngine(Engine):
             self._model_fn_at(learning_rate_scale), self._run, self._device, self._initial_values
         )
 
-    @property
-    def _coordinator(self) -> Coordinator | None:
-        return self._device.replicas.coordinator if self._device.replicas else None
-
-    @property
-    def is_leader(self) -> bool:
-        return self._coordinator is None or self._coordinator.cluster.chief
-
     def train(
         self, input_fn: InputFn, until_step: int, learning_rate_scale: float, callbacks: Callbacks
     ) -> int:
-        if self._coordinator:
-            step = checkpoints.latest_step(self._run.model_dir)
-            self._coordinator.send(
-                Command(step, until_step, learning_rate_scale, self._shared_settings)
-            )
-        listener = _SaveListener(callbacks.before_save)
-        return self._train(input_fn, until_step, learning_rate_scale, callbacks, [listener])
-
-    def follow(self, batches_from: Callable[[int], InputFn], callbacks: Callbacks) -> None:
-        assert self._coordinator
-        while command := self._coordinator.receive():
-            step, model_dir = checkpoints.latest_step(self._run.model_dir), self._run.model_dir
-            command.check(self._shared_settings, step, model_dir)
-            self._train(
-                batches_from(command.step),
-                command.target,
-                command.learning_rate_scale,
-                callbacks,
-                [],
-            )
-
-    def _train(
-        self,
-        input_fn: InputFn,
-        until_step: int,
-        learning_rate_scale: float,
-        callbacks: Callbacks,
-        saving_listeners: list["_SaveListener"],
-    ) -> int:
-        stopping = callbacks.stopping
-        stop_hook = (
-            self._coordinator.stop_hook(stopping) if self._coordinator else _StopHook(stopping)
-        )
         self._build(learning_rate_scale).train(
             input_fn,
             max_steps=until_step,
-            hooks=[_StepHook(callbacks.on_step), stop_hook],
-            saving_listeners=saving_listeners,
+            hooks=[_StepHook(callbacks.on_step), _StopHook(callbacks.stopping)],
+            saving_listeners=[_SaveListener(callbacks.before_save)],
         )
         return checkpoints.latest_step(self._run.model_dir)
 
@@ -127,14 +82,23 @@ class TpuEstimatorEngine(Engine):
             input_fn, checkpoint_path=checkpoint, yield_single_examples=False
         )
 
-    def close(self) -> None:
-        if self._coordinator:
-            if self.is_leader:
-                self._coordinator.send(None)
-            self._coordinator.exit_process()
-
 
 # --- Hooks ----------------------------------------------------------------------------------------
+
+
+class StateReader:
+    """Reads the variables of a training's state in the graph that is being built."""
+
+    def __init__(self) -> None:
+        found = {each.op.name: each for each in tf.compat.v1.global_variables()}
+        self._variables = [
+            tf.compat.v1.train.get_global_step(),
+            *(found[name] for name in (LOSS, BAD_STEPS, LATEST_BAD_STEP)),
+        ]
+
+    def read(self, session: Any) -> StepState:
+        """Reads the state between two steps; session: one without hooks."""
+        return StepState.of(*session.run(self._variables))
 
 
 class _StepHook(tf.estimator.SessionRunHook):
@@ -144,7 +108,7 @@ class _StepHook(tf.estimator.SessionRunHook):
         self._on_step = on_step
 
     def begin(self) -> None:
-        self._reader = StepReader()
+        self._reader = StateReader()
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
         self._on_step(self._reader.read(run_context.session))
@@ -157,7 +121,7 @@ class _SaveListener(tf.compat.v1.train.CheckpointSaverListener):
         self._before_save = before_save
 
     def begin(self) -> None:
-        self._reader = StepReader()
+        self._reader = StateReader()
 
     def before_save(self, session: Any, global_step_value: int) -> None:
         self._before_save(self._reader.read(session))
@@ -183,7 +147,7 @@ def build(
     device: Device,
     initial_values: InitialValues | None = None,
 ) -> Any:
-    """Builds a TPUEstimator, or what trains on all replicas and has the same methods.
+    """Builds a TPUEstimator.
 
     Args:
         initial_values: of a model without a checkpoint in its folder; None: the network's own.
@@ -191,7 +155,6 @@ def build(
     Raises:
         UserError: a TPU couldn't save a checkpoint every `save_checkpoints_steps`.
     """
-    warm_start = _warm_start(initial_values) if initial_values else None
     config = _tpu.RunConfig(
         cluster=device.cluster,
         model_dir=run.model_dir,
@@ -204,7 +167,7 @@ def build(
             per_host_input_for_training=_tpu.InputPipelineConfig.PER_HOST_V2,
         ),
     )
-    estimator = _tpu.TPUEstimator(
+    return _tpu.TPUEstimator(
         model_fn=model_fn,
         config=config,
         use_tpu=device.is_tpu,
@@ -213,12 +176,8 @@ def build(
         eval_batch_size=run.eval_batch_size,
         predict_batch_size=run.eval_batch_size,
         export_to_tpu=False,
-        warm_start_from=warm_start,
+        warm_start_from=_warm_start(initial_values) if initial_values else None,
     )
-    if device.replicas is None:
-        return estimator
-    trainer = _distributed(model_fn, run, device.replicas, warm_start)
-    return DistributedEstimator(trainer, estimator, device.replicas.coordinator)
 
 
 def _warm_start(values: InitialValues) -> tf.estimator.WarmStartSettings:
@@ -226,31 +185,6 @@ def _warm_start(values: InitialValues) -> tf.estimator.WarmStartSettings:
     # conv_0/kernel would ask for the optimizer's conv_0/kernel/Adam, too.
     exact = [f"{re.escape(name)}:0$" for name in values.variables]
     return tf.estimator.WarmStartSettings(values.checkpoint, exact)
-
-
-def _distributed(
-    model_fn: ModelFn, run: RunSettings, replicas: Replicas, warm_start: Any
-) -> tf.estimator.Estimator:
-    assert run.train_batch_size
-    # The TPU's config, because it takes a master; nothing else in it is of a TPU.
-    config = _tpu.RunConfig(
-        master=replicas.master,
-        model_dir=run.model_dir,
-        tf_random_seed=run.random_seed,
-        save_checkpoints_steps=run.save_checkpoints_steps if replicas.chief else None,
-        keep_checkpoint_max=run.keep_checkpoint_max,
-        save_summary_steps=0,
-        log_step_count_steps=None,
-        session_config=replicas.session_config,
-        train_distribute=replicas.strategy,
-    )
-    with tf.Graph().as_default():  # as the strategy was made: it is copied here
-        return tf.estimator.Estimator(
-            replica_model_fn(model_fn),
-            config=config,
-            params={"batch_size": run.train_batch_size // replicas.count, "use_tpu": False},
-            warm_start_from=warm_start,
-        )
 
 
 def _iterations_per_loop(run: RunSettings) -> int:

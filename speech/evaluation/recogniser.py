@@ -1,11 +1,10 @@
 """A checkpoint on a device, ready to compute outputs for one set after another."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from speech.engines import devices, errors
+from speech.engines.choice import ModelFnBuilder, make_predictor
 from speech.engines.engine import Predictor, RunSettings
-from speech.engines.tpu_estimator import TpuEstimatorEngine
 from speech.evaluation.network_output import NetworkOutput
 from speech.evaluation.recognition import recognise
 from speech.input_pipeline.batching import Batching
@@ -49,33 +48,26 @@ class Recogniser:
 
 
 def on_device(
-    model_fn: Any,
+    settings: devices.DeviceSettings,
     config: ModelConfig,
     checkpoint: str,
-    model_dir: str,
-    eval_batch_size: int,
-    tpu: devices.TpuSettings,
+    run: RunSettings,
+    model_fn_builder: ModelFnBuilder,
 ) -> Recogniser:
     """Finds the device and builds the model for it.
 
     Args:
-        model_fn: the model's, for a TPUEstimator.
-        eval_batch_size: utterances in a batch, over all cores.
+        model_fn_builder: model.model_fn_builder, for a TPUEstimator.
 
     Raises:
-        UserError: the TPU can't be found, or has several hosts.
+        UserError: the device can't be found, or the TPU has several hosts.
     """
-    device = devices.find_device(tpu)
+    device = devices.find_device(settings)
     if device.hosts > 1:
         raise UserError(
-            f"The TPU {tpu.name} has {device.hosts} hosts, and TPUEstimator recognises on one host "
+            f"The TPU {settings.tpu.name} has {device.hosts} hosts, and recognition uses one host "
             "only: name a TPU with one host, or leave out --use_tpu."
         )
-    run = RunSettings(model_dir, eval_batch_size=eval_batch_size)
-    return Recogniser(
-        config,
-        TpuEstimatorEngine(lambda _: model_fn, run, device),
-        checkpoint,
-        model_dir,
-        Batching(eval_batch_size, static=device.is_tpu),
-    )
+    engine = make_predictor(device, config, run, model_fn_builder)
+    batching = device.batching(run.eval_batch_size)
+    return Recogniser(config, engine, checkpoint, run.model_dir, batching)

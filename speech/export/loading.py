@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 
 from speech.engines import checkpoints
 from speech.export import saved_model, tflite, tflite_metadata
@@ -264,7 +265,7 @@ class LiteModel:
         self.description = tflite_metadata.description_in(content, path)
         self._lock = threading.Lock()  # an interpreter has one set of tensors
         try:
-            interpreter = tf.lite.Interpreter(model_content=content)
+            interpreter = Interpreter(model_content=content)
             self._front_end = interpreter.get_signature_runner(tflite.FRONT_END)
             self._network = interpreter.get_signature_runner(tflite.NETWORK)
             self._stream: _StreamSignature | None = None

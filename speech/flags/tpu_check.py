@@ -44,7 +44,7 @@ def define_tpu_check_flags() -> None:
     flags.DEFINE_string(
         "compiler_python",
         None,
-        "Python of an environment with jax and libtpu; default: an environment made for them.",
+        "Python of an environment with jax and libtpu; default: this one, or one made for them.",
     )
     define_network_flags()
 

@@ -8,8 +8,8 @@ import constants
 from speech.engines import checkpoints
 from speech.engines.engine import RunSettings
 from speech.flags import kinds
+from speech.flags.device import define_device_flags, define_distribution_flag, device_from_flags
 from speech.flags.network import define_network_flags, network_from_flags
-from speech.flags.tpu import define_distribution_flag, define_tpu_flags, tpu_from_flags
 from speech.networks.config import SCHEDULES, TrainingConfig
 from speech.system import command_line
 from speech.training.dev_evaluation import METRICS
@@ -34,7 +34,7 @@ def define_training_flags() -> None:
     _define_run_flags()
     _define_start_flags()
     define_network_flags()
-    define_tpu_flags()
+    define_device_flags()
     define_distribution_flag()
     command_line.define_logging_flag()
 
@@ -261,8 +261,7 @@ def training_from_flags(values: Any) -> TrainingSettings:
             keep_checkpoint_max=values.keep_checkpoint_max,
             random_seed=values.random_seed,
         ),
-        tpu=tpu_from_flags(values),
-        distribution=values.distribution,
+        device=device_from_flags(values),
         describe_steps=values.logging == "debug",
     )
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import constants
 from speech.layers.convolutions import zero_padding
-from speech.layers.cross_replica import total_over_cores
+from speech.layers.cross_replica import Replicas
 from speech.layers.rnn import clipped_relu
 
 # Added to the first number of a Dropout's seed at each call. It is odd and far from any fraction of
@@ -210,9 +210,9 @@ class LayerNorm(tf.Module):
 class BatchNorm(tf.Module):
     """Batch normalisation (arXiv 1502.03167) over the real frames of a batch of all replicas."""
 
-    def __init__(self, name: str, units: int, on_tpu: bool) -> None:
+    def __init__(self, name: str, units: int, replicas: Replicas) -> None:
         super().__init__(name)
-        self._on_tpu = on_tpu
+        self._replicas = replicas
         self.scale = variable(f"{name}/scale", [units], tf.ones)
         self.offset = variable(f"{name}/offset", [units], tf.zeros)
         self.moving_mean = variable(f"{name}/moving_mean", [units], tf.zeros, trainable=False)
@@ -250,10 +250,14 @@ class BatchNorm(tf.Module):
 
     def _moments(self, values: tf.Tensor, length: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns mean and variance, float32 [units] each, of the real frames of all replicas."""
-        frames = total_over_cores(tf.cast(tf.reduce_sum(length), tf.float32), self._on_tpu)
+        frames, sums = self._replicas.total(
+            [
+                tf.cast(tf.reduce_sum(length), tf.float32),
+                tf.reduce_sum(zero_padding(values, length), [0, 1]),
+            ]
+        )
         frames = tf.maximum(frames, 1.0)
-        mean = total_over_cores(tf.reduce_sum(zero_padding(values, length), [0, 1]), self._on_tpu)
-        mean /= frames
+        mean = sums / frames
         squares = zero_padding(tf.square(values - mean), length)
-        variance = total_over_cores(tf.reduce_sum(squares, [0, 1]), self._on_tpu) / frames
-        return mean, variance
+        (variance,) = self._replicas.total([tf.reduce_sum(squares, [0, 1])])
+        return mean, variance / frames

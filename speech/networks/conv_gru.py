@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from speech.layers.basic import NO_DROPOUT, BatchNorm, Dense, Dropout, variable
 from speech.layers.convolutions import centred, zero_padding
+from speech.layers.cross_replica import ALONE, Replicas
 from speech.layers.rnn import gru
 from speech.networks.config import NetworkConfig
 from speech.networks.network import Network
@@ -22,8 +23,10 @@ class ConvGru(Network):
     of cuDNN's two.
     """
 
-    def __init__(self, config: NetworkConfig, random_seed: int, on_tpu: bool) -> None:
-        super().__init__(config, random_seed, on_tpu)
+    def __init__(
+        self, config: NetworkConfig, random_seed: int, on_tpu: bool, replicas: Replicas = ALONE
+    ) -> None:
+        super().__init__(config, random_seed, on_tpu, replicas)
         draw, units = self._initializers, config.recurrent_unit_size
         self.convolutions, self.grus = [], []
         inputs = config.bins
@@ -31,7 +34,7 @@ class ConvGru(Network):
             name, shape = f"conv_{layer}", [config.context_size, inputs, channels]
             kernel = variable(f"{name}/kernel", shape, draw.glorot())
             bias = variable(f"{name}/bias", [channels], tf.zeros)
-            self.convolutions.append((kernel, bias, BatchNorm(name, channels, on_tpu)))
+            self.convolutions.append((kernel, bias, BatchNorm(name, channels, replicas)))
             inputs = channels
         for layer in range(config.recurrent_layers):
             name, wide = f"gru_{layer}", 3 * units
@@ -40,7 +43,7 @@ class ConvGru(Network):
                 variable(f"{name}/recurrent_kernel", [2, units, wide], draw.each(2, "orthogonal")),
                 variable(f"{name}/bias", [2, 2, wide], tf.zeros),
             )
-            self.grus.append((kernels, BatchNorm(name, 2 * units, on_tpu)))
+            self.grus.append((kernels, BatchNorm(name, 2 * units, replicas)))
             inputs = 2 * units
         self.output = Dense("output", inputs, config.labels, draw.glorot())
         convolutional = [f"conv_{layer}" for layer in range(len(self.convolutions))]

@@ -8,6 +8,7 @@ import tensorflow as tf
 import constants
 from speech.layers.basic import NO_DROPOUT, Dropout, variable
 from speech.layers.convolutions import convolutions, strided, taps_of
+from speech.layers.cross_replica import ALONE, Replicas
 from speech.layers.rnn import bidirectional_rnn
 from speech.networks.config import NetworkConfig
 from speech.networks.network import Network
@@ -26,8 +27,9 @@ class DeepSpeech1(Network):
         config: NetworkConfig,
         random_seed: int,
         on_tpu: bool,
+        replicas: Replicas = ALONE,
     ) -> None:
-        super().__init__(config, random_seed, on_tpu)
+        super().__init__(config, random_seed, on_tpu, replicas)
         self.convolutions = []
         bins, channels = config.bins, 1
         for layer, channels_out in enumerate(config.conv_channels):

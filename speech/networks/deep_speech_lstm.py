@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from speech.layers.basic import NO_DROPOUT, Dense, DenseStack, Dropout, variable
 from speech.layers.convolutions import centred, zero_padding
+from speech.layers.cross_replica import ALONE, Replicas
 from speech.layers.rnn import lstm
 from speech.networks.config import NetworkConfig
 from speech.networks.network import Network
@@ -22,8 +23,10 @@ class DeepSpeechLstm(Network):
     `stream` can take an utterance piece by piece.
     """
 
-    def __init__(self, config: NetworkConfig, random_seed: int, on_tpu: bool) -> None:
-        super().__init__(config, random_seed, on_tpu)
+    def __init__(
+        self, config: NetworkConfig, random_seed: int, on_tpu: bool, replicas: Replicas = ALONE
+    ) -> None:
+        super().__init__(config, random_seed, on_tpu, replicas)
         dense, units = config.dense_unit_size, config.recurrent_unit_size
         draw, norm = self._initializers, config.layer_norm
         front = ["dense_0", "dense_1", "dense_2"]

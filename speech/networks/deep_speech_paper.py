@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from speech.layers.basic import NO_DROPOUT, Dense, DenseStack, Dropout, variable
 from speech.layers.convolutions import centred, zero_padding
+from speech.layers.cross_replica import ALONE, Replicas
 from speech.layers.rnn import bidirectional_rnn
 from speech.networks.config import NetworkConfig
 from speech.networks.network import Network
@@ -21,8 +22,10 @@ class DeepSpeechPaper(Network):
     sees 9 frames to each side and has a stride of 2 (section 3.3).
     """
 
-    def __init__(self, config: NetworkConfig, random_seed: int, on_tpu: bool) -> None:
-        super().__init__(config, random_seed, on_tpu)
+    def __init__(
+        self, config: NetworkConfig, random_seed: int, on_tpu: bool, replicas: Replicas = ALONE
+    ) -> None:
+        super().__init__(config, random_seed, on_tpu, replicas)
         dense, units = config.dense_unit_size, config.recurrent_unit_size
         draw = self._initializers
         front = ["dense_0", "dense_1", "dense_2"]

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from speech.layers.basic import NO_DROPOUT, Dropout, Initializers
+from speech.layers.cross_replica import ALONE, Replicas
 from speech.networks.config import NetworkConfig
 
 
@@ -24,13 +25,16 @@ class Network(tf.Module):
         {*tf.Module._TF_MODULE_IGNORED_PROPERTIES, "moving_updates"}
     )
 
-    def __init__(self, config: NetworkConfig, random_seed: int, on_tpu: bool) -> None:
+    def __init__(
+        self, config: NetworkConfig, random_seed: int, on_tpu: bool, replicas: Replicas = ALONE
+    ) -> None:
         """
         Args:
             config: name and sizes.
             random_seed: decides the initial values.
             on_tpu: whether to compute in the form that is fastest on a TPU, with the same variables
                 and numbers.
+            replicas: those that train the network together.
         """
         super().__init__()
         self.config = config

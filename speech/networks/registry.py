@@ -7,6 +7,7 @@ import tensorflow as tf
 from tabulate import tabulate
 
 import constants
+from speech.layers.cross_replica import ALONE, Replicas
 from speech.networks.config import NetworkConfig
 from speech.networks.conv_gru import ConvGru, ConvGruDilated
 from speech.networks.deep_speech_1 import DeepSpeech1
@@ -26,7 +27,10 @@ NETWORKS: dict[str, type[Network]] = {
 
 
 def build(
-    config: NetworkConfig, random_seed: int = constants.RANDOM_SEED, on_tpu: bool = False
+    config: NetworkConfig,
+    random_seed: int = constants.RANDOM_SEED,
+    on_tpu: bool = False,
+    replicas: Replicas = ALONE,
 ) -> Network:
     """Builds the network of a configuration.
 
@@ -34,8 +38,9 @@ def build(
         config: name and sizes.
         random_seed: decides the initial values.
         on_tpu: whether to compute in the form that is fastest on a TPU.
+        replicas: those that train the network together.
     """
-    return NETWORKS[config.name](config, random_seed, on_tpu)
+    return NETWORKS[config.name](config, random_seed, on_tpu, replicas)
 
 
 def carries_state(config: NetworkConfig) -> bool:

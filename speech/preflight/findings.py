@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from functools import cached_property
 
 import numpy as np
@@ -13,7 +13,7 @@ from speech.corpora.utterance import Utterance
 from speech.preparation import utterance as preparation
 
 
-class Severity(str, Enum):
+class Severity(StrEnum):
     """How severe a finding is."""
 
     ERROR = "error"  # preparation skips the utterance, or it certainly harms training
@@ -23,7 +23,7 @@ class Severity(str, Enum):
         return self.value
 
 
-class Kind(str, Enum):
+class Kind(StrEnum):
     """What is wrong with an utterance, ordered from certain errors to hints."""
 
     MISSING = "missing audio"

@@ -139,7 +139,7 @@ class _Body:
         while self._drains and not self.over and (left := deadline - time.monotonic()) > 0:
             try:
                 await asyncio.wait_for(self.receive(), left)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 return
 
 

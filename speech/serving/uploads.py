@@ -140,7 +140,7 @@ async def chunks(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
         began = time.monotonic()
         try:
             message = await asyncio.wait_for(request.receive(), max(allowed, 0))
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise _too_slow(read) from None
         waited += time.monotonic() - began
         if message["type"] == "http.disconnect":

@@ -1,7 +1,7 @@
-"""The TPU's compiler on a machine without a TPU: libtpu, in a separate environment.
+"""The TPU's compiler on a machine without a TPU: libtpu, in another process.
 
-TensorFlow 2.15 and the jax that calls libtpu need different versions of numpy, so libtpu_worker.py
-compiles each program in another process and another environment.
+That is this environment's, with the extra `tpu`. TensorFlow 2.15 and the jax that calls libtpu need
+different versions of numpy; beside it, libtpu_worker.py runs in a separate environment.
 """
 
 import contextlib
@@ -21,10 +21,10 @@ from absl import logging
 
 from utils import UserError, lines_of
 
+# Of the separate environment.
 REQUIREMENTS = ("jax==0.10.2", "libtpu==0.0.52")
-OLDEST_PYTHON = (3, 11)  # that jax supports
 
-# Folder of the environment, which is made on first use; about 1 GB.
+# Its folder, which is made on first use; about 1 GB.
 ENVIRONMENT = Path(__file__).resolve().parents[2] / ".tpu-check"
 
 WORKER = Path(__file__).with_name("libtpu_worker.py")
@@ -57,23 +57,22 @@ def find_python(named: str | None) -> str:
     """Returns the Python of an environment with the compiler, which is made if necessary.
 
     Args:
-        named: --compiler_python; None: the environment in ENVIRONMENT.
+        named: --compiler_python; None: this one if it has the compiler, or that of ENVIRONMENT.
 
     Raises:
         UserError: it has no jax and libtpu, or the environment can't be made.
     """
     if named:
-        # The newest of the modules of jax that libtpu_worker.py imports.
-        check = [named, "-I", "-c", "import libtpu; from jax.extend.mlir import hlo_to_stablehlo"]
-        try:
-            subprocess.run(check, check=True, capture_output=True, text=True)
-        except (OSError, subprocess.CalledProcessError) as error:
+        missing = _missing(named)
+        if missing:
             raise UserError(
-                f"--compiler_python={named} can't import jax and libtpu: {_reason(error)}. Install "
+                f"--compiler_python={named} can't import jax and libtpu: {missing}. Install "
                 f"{' '.join(REQUIREMENTS)} there, or leave out the flag: then an environment is "
                 "made."
-            ) from None
+            )
         return named
+    if not _missing(sys.executable):
+        return sys.executable
     python, installed = ENVIRONMENT / "bin" / "python", ENVIRONMENT / "installed"
     with _one_at_a_time():
         # The environment's python is a link to another one, which may have been removed.
@@ -82,6 +81,17 @@ def find_python(named: str | None) -> str:
             _make_environment()
             installed.write_text("\n".join(REQUIREMENTS))
     return str(python)
+
+
+def _missing(python: str) -> str | None:
+    """Returns why a Python can't run libtpu_worker.py; None: it can."""
+    # The newest of the modules of jax that libtpu_worker.py imports.
+    check = [python, "-I", "-c", "import libtpu; from jax.extend.mlir import hlo_to_stablehlo"]
+    try:
+        subprocess.run(check, check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        return _reason(error)
+    return None
 
 
 @contextlib.contextmanager
@@ -98,12 +108,6 @@ def _one_at_a_time() -> Iterator[None]:
 
 
 def _make_environment() -> None:
-    if sys.version_info < OLDEST_PYTHON:
-        raise UserError(
-            f"{REQUIREMENTS[0]} needs Python {'.'.join(map(str, OLDEST_PYTHON))}, this is "
-            f"{sys.version.split()[0]}. Make an environment with a newer one, install "
-            f"{' '.join(REQUIREMENTS)}, and name its python with --compiler_python."
-        )
     logging.info("Installing %s into %s, once.", " and ".join(REQUIREMENTS), ENVIRONMENT)
     python = str(ENVIRONMENT / "bin" / "python")
     try:

@@ -61,10 +61,10 @@ def training_step(
         lambda *arguments: wrapped(*arguments), jit_compile=True, autograph=False
     )
     lowered = compilable.experimental_get_compiler_ir(*shapes)
-    return _with_own_generator(lowered(stage="hlo_serialized", device_name="/device:CPU:0"))
+    return with_own_generator(lowered(stage="hlo_serialized", device_name="/device:CPU:0"))
 
 
-def _with_own_generator(hlo: bytes) -> bytes:
+def with_own_generator(hlo: bytes) -> bytes:
     """Replaces the random generator of a CPU by that of a TPU.
 
     Stateless random numbers are drawn by Philox on a CPU and by the hardware on a TPU

@@ -6,8 +6,8 @@ from absl import logging
 
 from speech.engines.engine import StepState
 from speech.networks.config import TrainingConfig
+from speech.optimisation.learning_rate import learning_rate_at
 from speech.training.history import History, TrainingPoint, mean_loss
-from speech.training.learning_rate import learning_rate_at
 
 # Seconds between two lines.
 LOG_SECONDS = 10

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from speech.engines.devices import TpuSettings
+from speech.engines.devices import DeviceSettings
 from speech.engines.engine import RunSettings
 from speech.networks.config import NetworkChoice, TrainingConfig
 from speech.training.early_stopping import EarlyStopping
@@ -49,6 +49,5 @@ class TrainingSettings:
     loop: LoopSettings
     start: StartSettings
     run: RunSettings
-    tpu: TpuSettings
-    distribution: str | None = None  # a value of --distribution
-    describe_steps: bool = False  # print the values of some steps, see step_description.py
+    device: DeviceSettings
+    describe_steps: bool = False  # print values of some steps, see optimisation/step_description.py

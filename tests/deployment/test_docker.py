@@ -58,7 +58,7 @@ def stages() -> dict[str, Stage]:
 
 
 @pytest.fixture(scope="module")
-def pins() -> configparser.RawConfigParser:
+def settings() -> configparser.RawConfigParser:
     parser = configparser.RawConfigParser()
     parser.read(ROOT / "setup.cfg")
     return parser
@@ -100,7 +100,7 @@ def test_every_stage_is_based_on_the_same_python_or_on_an_earlier_stage(
     assert set(TARGETS) <= set(stages)
     images = [each.parent for each in stages.values() if each.parent not in stages]
     assert len(set(images)) == 1
-    assert images[0].startswith("python:3.11-slim")
+    assert images[0].startswith("python:3.13-slim")
     names = list(stages)
     for number, stage in enumerate(stages.values()):
         named = [stage.parent] if stage.parent in stages else []
@@ -116,14 +116,16 @@ def test_copied_files_exist_and_are_not_ignored(stages: dict[str, Stage]) -> Non
         if each.word == "COPY" and "--from" not in each.rest
         for source in shlex.split(each.rest)[:-1]
     ]
-    assert {"setup.cfg", "."} <= set(sources)
+    assert {"setup.cfg", "constraints/3.13.txt", "."} <= set(sources)
     for source in sources:
         assert (ROOT / source).exists()
         assert source == "." or not ignored(source)
 
 
-def test_images_contain_the_whole_program_and_no_data(pins: configparser.RawConfigParser) -> None:
-    modules = re.split(r",\s*", pins["options"]["py_modules"])
+def test_images_contain_the_whole_program_and_no_data(
+    settings: configparser.RawConfigParser,
+) -> None:
+    modules = re.split(r",\s*", settings["options"]["py_modules"])
     packages = find_packages(str(ROOT), include=["speech", "speech.*"])
     assert len(packages) > 20
     files = [f"{module}.py" for module in modules]
@@ -172,25 +174,31 @@ def test_server_has_a_health_check(stages: dict[str, Stage]) -> None:
     assert "--port=8080" in (ROOT / "sagemaker" / "serve").read_text()
 
 
+def lines_of(text: str) -> set[str]:
+    return {line.strip() for line in text.splitlines()} - {""}
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_packages_are_those_of_setup_cfg(
-    stages: dict[str, Stage], pins: configparser.RawConfigParser, target: str, tmp_path: Path
+    stages: dict[str, Stage], settings: configparser.RawConfigParser, target: str, tmp_path: Path
 ) -> None:
     """Runs the image's own commands, up to the one that installs."""
     (tmp_path / "setup.cfg").write_text((ROOT / "setup.cfg").read_text())
     for each in whole(stages, f"{target}-packages"):
-        if each.word == "RUN" and "pins.py" in each.rest:
+        if each.word == "RUN" and "requirements.py" in each.rest:
             subprocess.run(
                 ["sh", "-c", each.rest],
                 cwd=tmp_path,
                 env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "TENSORFLOW": "cpu"},
                 check=True,
             )
-    pinned = set((tmp_path / "pins.txt").read_text().split())
-    extras = pins["options.extras_require"]
-    expected = [pins["options"]["install_requires"], extras["cpu"], extras["ffmpeg"]]
+    required = lines_of((tmp_path / "requirements.txt").read_text())
+    extras = settings["options.extras_require"]
+    expected = [settings["options"]["install_requires"], extras["cpu"], extras["ffmpeg"]]
     expected.append(extras["serve" if target == "serve" else "numbers"])
-    assert pinned == set(" ".join(expected).split())
+    assert required == lines_of("\n".join(expected))
+    install = whole(stages, f"{target}-packages")[-1].rest
+    assert "--constraint 3.13.txt --requirement requirements.txt" in install
 
 
 @pytest.fixture(scope="module")

@@ -51,6 +51,7 @@ def model_dir(folder: Path, bins: int = 80) -> str:
 # --- As people run it -----------------------------------------------------------------------------
 
 
+@pytest.mark.estimator
 def test_step_that_compiles_is_a_row_of_the_table(compiler_python: str, shards: ShardSet) -> None:
     result = run_door(
         "check_tpu.py",
@@ -93,6 +94,7 @@ def test_step_that_compiles_is_a_row_of_the_table(compiler_python: str, shards: 
     assert of["audio h/h"] == pytest.approx(64000 / of["step ms"], rel=0.05 / of["step ms"] + 1e-3)
 
 
+@pytest.mark.estimator
 def test_step_that_does_not_fit_ends_with_the_compilers_reason(compiler_python: str) -> None:
     result = run_door(
         "check_tpu.py",

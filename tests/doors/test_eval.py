@@ -214,9 +214,10 @@ def test_shards_of_another_front_end_are_refused(
     assert others.pattern in str(error.value) and str(trained[0]) in str(error.value)
 
 
+@pytest.mark.estimator
 def test_missing_tpu_is_reported(shards: ShardSet, trained: tuple[Path, float]) -> None:
     flags = [f"--model_dir={trained[0]}", f"--test_data={shards.pattern}"]
-    assert_error(run_door("eval.py", "--use_tpu", *flags), "no TPU cores", "PJRT")
+    assert_error(run_door("eval.py", "--use_tpu", *flags), "no TPU cores", "--engine=pjrt")
 
 
 def test_tpu_of_another_machine_requires_model_and_shards_in_a_bucket(
@@ -236,6 +237,7 @@ def test_batch_that_the_cores_do_not_divide_is_refused(
         evaluate("--use_tpu", f"--model_dir={trained[0]}", "--eval_batch_size=12")
 
 
+@pytest.mark.estimator
 def test_tpu_of_several_hosts_is_refused(
     shards: ShardSet, trained: tuple[Path, float], tmp_path: Path, evaluate: Evaluate
 ) -> None:

@@ -120,6 +120,7 @@ def run_here(monkeypatch: pytest.MonkeyPatch, flags: list[str], **more: object) 
         "random_seed": 1,
         "output_dir": "",
         "write": True,
+        "engine": "auto",
         "use_tpu": False,
         "tpu_name": "local",
         "tpu_zone": None,

@@ -212,7 +212,7 @@ def test_a_missing_bucket_of_the_model_is_reported(emulator: Emulator, filled_bu
     flags = train_flags(filled_bucket, "--model_dir=gs://no-such-bucket/model")
     result = without_bucket(emulator, "training.py", *flags)
     assert_error(result, "gs://no-such-bucket/model", "check the bucket's name")
-    assert len(result.stderr.splitlines()) == 1
+    assert len(result.stderr.splitlines()) == 2  # the first one names the engine
     result = without_bucket(emulator, "eval.py", "--model_dir=gs://no-such-bucket/model")
     assert_error(result, "gs://no-such-bucket/model", "check the bucket's name")
 
@@ -230,7 +230,7 @@ def test_a_read_only_bucket_is_reported_before_training_reads_shards(
     emulator.forget_requests()
     result = without_bucket(emulator, "training.py", *train_flags(filled_bucket))
     assert_error(result, f"--model_dir={filled_bucket}/model", "403", "Storage Object Admin")
-    assert len(result.stderr.splitlines()) == 1
+    assert len(result.stderr.splitlines()) == 2  # the first one names the engine
     # The refused request was TensorFlow's.
     writes = [path for method, path in emulator.requests() if method != "GET"]
     assert writes and all("/model/.writable" in path for path in writes)

@@ -11,9 +11,17 @@ from doors import assert_error, run_door
 from tiny_shards import random_utterances, write_shards
 
 from speech.engines import devices
-from speech.engines.devices import Device, TpuSettings, find_device
+from speech.engines.devices import (
+    AUTO,
+    EAGER,
+    ESTIMATOR,
+    PJRT,
+    DeviceSettings,
+    TpuSettings,
+    choose_engine,
+    find_device,
+)
 from speech.engines.engine import RunSettings
-from speech.engines.tpu_estimator import build
 from utils import UserError
 
 REMOTE = faked_tpu.settings(name="my-tpu")
@@ -33,7 +41,7 @@ def not_called(features: object, labels: object, mode: str, params: object) -> N
 def message(tpu: TpuSettings) -> str:
     """Returns the message where the TPU can't be used."""
     with pytest.raises(UserError) as error:
-        find_device(tpu)
+        find_device(DeviceSettings(tpu, ESTIMATOR))
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -76,31 +84,76 @@ def test_any_path_will_do_where_this_machine_feeds(tpu: TpuSettings) -> None:
     devices.check_paths(tpu, train_data="data/t.*", model_dir="gs://bucket/model")
 
 
+# --- Choosing the engine --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("use_tpu", "has_estimator", "chosen"),
+    [(False, True, EAGER), (False, False, EAGER), (True, True, ESTIMATOR), (True, False, PJRT)],
+)
+def test_auto_chooses_by_device_and_tensorflow_and_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    use_tpu: bool,
+    has_estimator: bool,
+    chosen: str,
+) -> None:
+    monkeypatch.setattr(devices, "has_estimator", lambda: has_estimator)
+    with caplog.at_level("INFO", logger="absl"):
+        assert choose_engine(DeviceSettings(faked_tpu.settings(use_tpu), AUTO)) == chosen
+    (message,) = caplog.messages
+    assert message.startswith(f"Engine {chosen}: ")
+
+
+@pytest.mark.parametrize(
+    ("engine", "use_tpu", "distribution", "says"),
+    [
+        (ESTIMATOR, False, None, r"--engine=estimator needs tf.estimator.*Python 3\.11"),
+        (EAGER, True, None, "--engine=eager is for CPUs and GPUs.*--use_tpu"),
+        (AUTO, True, "mirrored", "--distribution=mirrored is for.*--use_tpu"),
+        (PJRT, False, "mirrored", "--distribution=mirrored is for.*--engine=pjrt"),
+    ],
+)
+def test_engine_that_cannot_run_is_refused_with_a_remedy(
+    monkeypatch: pytest.MonkeyPatch, engine: str, use_tpu: bool, distribution: str | None, says: str
+) -> None:
+    monkeypatch.setattr(devices, "has_estimator", lambda: False)
+    with pytest.raises(UserError, match=says):
+        choose_engine(DeviceSettings(faked_tpu.settings(use_tpu), engine, distribution))
+
+
 # --- Finding the TPU ------------------------------------------------------------------------------
 
 
+@pytest.mark.estimator
 def test_missing_tpu_is_named_with_a_remedy() -> None:
     text = message(faked_tpu.settings())
     assert "no TPU cores" in text and "--tpu_name=local" in text
     assert "Leave out --use_tpu" in text
     # Why a TPU VM may say so too.
     assert "keep the TensorFlow" in text and "PyPI" in text
-    assert "v5e" in text and "PJRT" in text and "90807" in text
+    assert "v5e" in text and "--engine=pjrt" in text and "90807" in text
 
 
 def test_without_use_tpu_no_tpu_is_searched() -> None:
-    assert find_device(faked_tpu.settings(use_tpu=False)) == Device(None, cores=1, hosts=1)
+    device = find_device(DeviceSettings())
+    assert device.engine == EAGER and device.distribution and not device.is_tpu
+    assert (device.cores, device.hosts, device.distribution.count) == (1, 1, 1)
 
 
+@pytest.mark.estimator
 @pytest.mark.parametrize(("cores", "hosts"), [(8, 1), (32, 4)])
 def test_tpu_is_asked_once_for_its_cores_and_hosts(tmp_path: Path, cores: int, hosts: int) -> None:
+    from speech.engines import tpu_estimator
+
     with faked_tpu.topology(cores, hosts) as query:
-        device = find_device(faked_tpu.settings(cores=cores))
-        build(not_called, RunSettings(str(tmp_path), eval_batch_size=cores), device)
+        device = faked_tpu.device(cores)
+        tpu_estimator.build(not_called, RunSettings(str(tmp_path), eval_batch_size=cores), device)
     assert query.call_count == 1
     assert device.is_tpu and (device.cores, device.hosts) == (cores, hosts)
 
 
+@pytest.mark.estimator
 @pytest.mark.parametrize(("there", "given"), [(4, 8), (32, 8), (8, 4)])
 def test_tpu_of_another_number_of_cores_is_refused_with_both(there: int, given: int) -> None:
     with faked_tpu.topology(cores=there):
@@ -109,6 +162,7 @@ def test_tpu_of_another_number_of_cores_is_refused_with_both(there: int, given: 
     assert f"--num_tpu_cores={there} instead of {given}" in text
 
 
+@pytest.mark.estimator
 def test_tpu_that_the_cloud_does_not_know_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def find(*unused: object) -> None:
         raise RuntimeError("404 no such node\nsee https://cloud.google.com")
@@ -119,6 +173,7 @@ def test_tpu_that_the_cloud_does_not_know_is_named(monkeypatch: pytest.MonkeyPat
     assert "--tpu_name" in text and "--tpu_zone" in text and "--gcp_project" in text
 
 
+@pytest.mark.estimator
 def test_clouds_answer_about_a_tpu_that_is_not_ready_is_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -132,6 +187,7 @@ def test_clouds_answer_about_a_tpu_that_is_not_ready_is_shown(
     assert 'state: "CREATING"' in message(REMOTE)
 
 
+@pytest.mark.estimator
 def test_address_where_nobody_listens_is_named_at_once() -> None:
     """TensorFlow tries for a day."""
     with socket.socket() as closed:
@@ -143,6 +199,7 @@ def test_address_where_nobody_listens_is_named_at_once() -> None:
     assert f"The TPU {name} doesn't answer" in text and "refused" in text
 
 
+@pytest.mark.estimator
 def test_server_at_an_address_is_asked_for_its_own_cores() -> None:
     """A server of TensorFlow's, which has a processor and no TPU."""
     server = tf.distribute.Server.create_local_server()
@@ -154,13 +211,14 @@ def test_server_at_an_address_is_asked_for_its_own_cores() -> None:
 # --- As people run it -----------------------------------------------------------------------------
 
 
+@pytest.mark.estimator
 def test_training_without_a_tpu_stops_at_once_and_writes_nothing(tmp_path: Path) -> None:
     shards = write_shards(tmp_path, random_utterances([20] * 16, 4))
     folder = tmp_path / "model"
     flags = [f"--train_data={shards.pattern}", "--dev_data=", f"--model_dir={folder}"]
     result = run_door("training.py", "--use_tpu", "--train_batch_size=8", *flags, seconds=30)
-    assert_error(result, "no TPU cores", "Leave out --use_tpu", "PJRT")
-    assert len(result.stderr.splitlines()) == 1
+    assert_error(result, "no TPU cores", "Leave out --use_tpu", "--engine=pjrt")
+    assert len(result.stderr.splitlines()) == 2  # the first one names the engine
     assert not folder.exists()
 
 

@@ -1,5 +1,7 @@
 """Training on several devices equals that on one: two replicas in a process, two processes."""
 
+import json
+import os
 import signal
 import socket
 import subprocess
@@ -10,7 +12,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import faked_tpu
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -18,18 +19,19 @@ from clusters import tf_config
 from doors import ROOT, TINY_NETWORK, environment_of_door, run_door
 from tiny_shards import random_utterances, write_shards
 
-import model
-from speech.engines import checkpoints, devices, replicas, tpu_estimator
-from speech.engines.replicas import Replicas
-from speech.engines.step_state import StepReader
+from speech.engines import checkpoints, strategies
+from speech.engines.eager import EagerEngine
+from speech.engines.engine import Callbacks, InitialValues, RunSettings, StepState
+from speech.engines.stopping import Stopping
+from speech.engines.strategies import Distribution
 from speech.features.front_end import FrontEnd
 from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.training_input import TrainingInput, training_input_fn
 from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig
-from speech.shards.shard_set import ShardSet
+from speech.shards.shard_set import ShardSet, find_shards
 from speech.training import transfer
 from speech.training.history import History
-from utils import ENGLISH, UserError
+from utils import ENGLISH
 
 BINS = 4
 BATCH = 6
@@ -54,17 +56,6 @@ def model_config(network: str) -> ModelConfig:
 def shards(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
     folder = tmp_path_factory.mktemp("shards")
     return write_shards(folder, random_utterances(FRAMES, BINS), longest=(320, 12))
-
-
-def test_tpu_and_distribution_exclude_each_other() -> None:
-    with pytest.raises(UserError, match=r"--distribution=mirrored.*--use_tpu"):
-        devices.find_device(faked_tpu.settings(), "mirrored")
-
-
-def test_batch_must_be_divisible_by_the_replicas(two_cpus: Replicas) -> None:
-    devices.check_replicas(6, two_cpus)
-    with pytest.raises(UserError, match=r"--train_batch_size=7.*2 devices.*multiple of 2"):
-        devices.check_replicas(7, two_cpus)
 
 
 # --- Batches --------------------------------------------------------------------------------------
@@ -105,28 +96,17 @@ def test_parts_of_all_replicas_make_up_the_batch(shards: ShardSet, processes: in
 
 # --- Two replicas in one process ------------------------------------------------------------------
 
-
-@pytest.fixture(scope="module")
-def two_cpus() -> Replicas:
-    """Two virtual devices; GPUs go through the same code."""
-    return replicas.mirrored(["/cpu:0", "/cpu:1"])
-
-
-class Steps(tf.estimator.SessionRunHook):
-    """Collects the loss of every step, which the estimator and the step's state agree on."""
-
-    def begin(self) -> None:
-        self.fetched = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.LOSSES)[-1]
-        self.reader = StepReader()
-        self.losses: list[float] = []
-
-    def before_run(self, run_context: Any) -> Any:
-        return tf.estimator.SessionRunArgs(self.fetched)
-
-    def after_run(self, run_context: Any, run_values: Any) -> None:
-        state = self.reader.read(run_context.session)
-        assert state.loss == pytest.approx(run_values.results, rel=1e-6)
-        self.losses.append(float(run_values.results))
+# Two virtual devices, which a process must have before it uses TensorFlow; GPUs go through the same
+# code. Trains alone and with both; the numbers are compared by the test.
+REPLICAS = """
+import sys
+from pathlib import Path
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConfiguration()])
+import test_distributed
+test_distributed.train_alone_and_together(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])
+"""
 
 
 def train(
@@ -134,26 +114,41 @@ def train(
     shards: ShardSet,
     config: ModelConfig,
     steps: int,
-    replicas: Replicas | None,
-    warm_start: Any = None,
+    distribution: Distribution,
+    initial_values: InitialValues | None = None,
 ) -> list[float]:
     """Trains for a number of steps; returns their losses."""
-    run = tpu_estimator.RunSettings(str(folder), eval_batch_size=4, train_batch_size=BATCH)
-    built = tpu_estimator.build(
-        model.model_fn_builder(config, str(folder)),
-        run,
-        tpu_estimator.Device(replicas=replicas),
-        warm_start,
-    )
-    batching = Batching(BATCH, static=False)
-    batching = replicas.cut(batching) if replicas else batching
-    seen = Steps()
-    built.train(
-        training_input_fn(TrainingInput(shards, batching, 1)),
-        max_steps=steps,
-        hooks=[seen],
-    )
-    return seen.losses
+    run = RunSettings(str(folder), eval_batch_size=4, train_batch_size=BATCH)
+    engine = EagerEngine(config, run, distribution, initial_values)
+    batching = distribution.cut(Batching(BATCH, static=False))
+    losses: list[float] = []
+
+    def on_step(state: StepState) -> None:
+        assert state.loss is not None
+        losses.append(state.loss)
+
+    input_fn = training_input_fn(TrainingInput(shards, batching, 1))
+    assert engine.train(input_fn, steps, 1.0, Callbacks(Stopping(), on_step)) == steps
+    return losses
+
+
+def train_alone_and_together(pattern: str, folder: Path, networks: list[str]) -> None:
+    """Trains each network on one and on two devices, below `folder`; writes the losses there."""
+    shards, losses = find_shards(pattern), {}
+    two = strategies.mirrored(["/cpu:0", "/cpu:1"])
+    for network in networks:
+        config = model_config(network)
+        for name, devices in (("alone", strategies.find_distribution(None)), ("together", two)):
+            losses[f"{network} {name}"] = train(
+                folder / network / name, shards, config, 10, devices
+            )
+        source = transfer.Source(str(folder / network / "alone" / "model.ckpt-10"), config)
+        taken = transfer.plan(source, config, 0).initial_values()
+        for name, devices in (("alone", strategies.find_distribution(None)), ("together", two)):
+            losses[f"{network} {name} tuned"] = train(
+                folder / network / f"{name} tuned", shards, config, 1, devices, taken
+            )
+    (folder / "losses.json").write_text(json.dumps(losses))
 
 
 def assert_same_checkpoint(one: Path, other: Path) -> None:
@@ -167,31 +162,28 @@ def assert_same_checkpoint(one: Path, other: Path) -> None:
         np.testing.assert_allclose(found, expected, atol=1e-3 * largest + 1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("network", SIZES)
-def test_two_replicas_train_as_one_device(
-    shards: ShardSet, two_cpus: Replicas, tmp_path: Path, network: str
-) -> None:
-    config = model_config(network)
-    alone = train(tmp_path / "alone", shards, config, 10, None)
-    together = train(tmp_path / "together", shards, config, 10, two_cpus)
-    assert len(alone) == 10
-    np.testing.assert_allclose(together, alone, rtol=1e-4)
-    assert_same_checkpoint(tmp_path / "alone", tmp_path / "together")
-    assert len(list((tmp_path / "together").glob("*.v2"))) == 1  # one replica writes the curves
-
-
-@pytest.mark.slow
-def test_both_replicas_start_from_another_models_values(
-    shards: ShardSet, two_cpus: Replicas, tmp_path: Path
-) -> None:
-    config = model_config("deep_speech_1")
-    (fresh, _) = train(tmp_path / "source", shards, config, 2, None)
-    source = transfer.Source(str(tmp_path / "source" / "model.ckpt-2"), config)
-    taken = transfer.plan(source, config, 0).initial_values()
-    (alone,) = train(tmp_path / "alone", shards, config, 1, None, taken)
-    (together,) = train(tmp_path / "together", shards, config, 1, two_cpus, taken)
-    assert alone != pytest.approx(fresh, rel=1e-3)
-    assert together == pytest.approx(alone, rel=1e-4)
+def test_two_replicas_train_as_one_device(shards: ShardSet, tmp_path: Path) -> None:
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests/support"), str(ROOT / "tests/engines")])
+    result = subprocess.run(
+        [sys.executable, "-c", REPLICAS, shards.pattern, str(tmp_path), *SIZES],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    losses = json.loads((tmp_path / "losses.json").read_text())
+    for network in SIZES:
+        alone, together = losses[f"{network} alone"], losses[f"{network} together"]
+        assert len(alone) == 10
+        np.testing.assert_allclose(together, alone, rtol=1e-4)
+        folder = tmp_path / network
+        assert_same_checkpoint(folder / "alone", folder / "together")
+        assert len(list((folder / "together").glob("*.v2"))) == 1  # one replica writes the curves
+        # Both replicas start from another model's values.
+        tuned = losses[f"{network} together tuned"]
+        np.testing.assert_allclose(tuned, losses[f"{network} alone tuned"], rtol=1e-4)
+        assert tuned[0] != pytest.approx(alone[0], rel=1e-3)
 
 
 # --- Two processes, as people run them ------------------------------------------------------------

@@ -1,24 +1,24 @@
 """The engine that TPUEstimator drives, and the settings of the estimator."""
 
 import logging
-import signal
 from pathlib import Path
 
 import faked_tpu
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny_training import TRAINING, checkpointed, engine_in, tiny_shards
+from tiny_training import batches, engine_in, tiny_shards
 
-from speech.engines.devices import Device
-from speech.engines.engine import Callbacks, InputFn, RunSettings, StepState
+from speech.engines.devices import ESTIMATOR, Device, has_estimator
+from speech.engines.engine import Callbacks, RunSettings
 from speech.engines.stopping import Stopping
-from speech.engines.tpu_estimator import build
 from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.evaluation_input import evaluation_input_fn
-from speech.input_pipeline.training_input import TrainingInput, training_input_fn
-from speech.shards.shard_set import ShardSet
 from utils import UserError
+
+pytestmark = pytest.mark.estimator
+if has_estimator():
+    from speech.engines.tpu_estimator import build
 
 
 def not_called(features: object, labels: object, mode: str, params: object) -> None:
@@ -46,58 +46,9 @@ def test_input_fn_gets_the_batch_size_of_a_core(tmp_path: Path) -> None:
     assert sizes == [8, 4, 2, 1]
 
 
-# --- Training and evaluation ----------------------------------------------------------------------
-
-
-def test_callbacks_come_after_every_step_and_before_every_checkpoint(tmp_path: Path) -> None:
-    shards = tiny_shards(tmp_path / "shards", [30, 40])
-    engine = engine_in(tmp_path / "model")
-    seen: list[tuple[str, int]] = []
-    losses: list[float | None] = []
-
-    def on_step(state: StepState) -> None:
-        seen.append(("step", state.step))
-        losses.append(state.loss)
-
-    def before_save(state: StepState) -> None:
-        seen.append(("save", state.step))
-
-    callbacks = Callbacks(Stopping(), on_step, before_save)
-    assert engine.train(batches(shards), 2, 1.0, callbacks) == 2
-    assert seen == [("save", 0), ("step", 1), ("step", 2), ("save", 2)]
-    assert all(loss and loss > 0 for loss in losses)
-    assert checkpointed(tmp_path / "model")["global_step"] == 2
-    assert engine.is_leader
-    engine.close()
-
-
-def test_requested_stop_ends_training_after_the_step_with_a_checkpoint(tmp_path: Path) -> None:
-    shards = tiny_shards(tmp_path / "shards", [30, 40])
-    stopping = Stopping()
-
-    def stop(state: StepState) -> None:
-        stopping.signal = signal.SIGTERM
-
-    reached = engine_in(tmp_path / "model").train(
-        batches(shards), 5, 1.0, Callbacks(stopping, on_step=stop)
-    )
-    assert reached == checkpointed(tmp_path / "model")["global_step"] == 1
-
-
-def test_learning_rate_scale_is_a_factor_on_every_step(tmp_path: Path) -> None:
-    shards = tiny_shards(tmp_path / "shards", [30, 40])
-    engine = engine_in(tmp_path / "model")
-    engine.train(batches(shards), 1, 1.0, Callbacks(Stopping(), on_step=lambda state: None))
-    before = checkpointed(tmp_path / "model")
-    engine.train(batches(shards), 2, 0.0, Callbacks(Stopping(), on_step=lambda state: None))
-    after = checkpointed(tmp_path / "model")
-    np.testing.assert_array_equal(before["output/kernel"], after["output/kernel"])
-    assert after["global_step"] == 2
-
-
 def test_mean_loss_is_that_of_the_outputs(tmp_path: Path) -> None:
     shards = tiny_shards(tmp_path / "shards", [30, 40, 20])
-    engine = engine_in(tmp_path / "model")
+    engine = engine_in(tmp_path / "model", kind=ESTIMATOR)
     engine.train(batches(shards), 1, 1.0, Callbacks(Stopping(), on_step=lambda state: None))
     checkpoint = str(tmp_path / "model" / "model.ckpt-1")
     batching = Batching(4, static=False)
@@ -109,11 +60,6 @@ def test_mean_loss_is_that_of_the_outputs(tmp_path: Path) -> None:
     assert outputs["log_probs"].shape[0] == len(outputs["output_length"]) == 3
     assert loss.loss == pytest.approx(np.mean(outputs["ctc_loss"]), rel=1e-5)
     assert loss.unalignable_utterances == 0
-
-
-def batches(shards: ShardSet) -> InputFn:
-    batching = Batching(TRAINING.train_batch_size, static=False)
-    return training_input_fn(TrainingInput(shards, batching, 1, shuffle_buffer_size=8))
 
 
 # --- Loops and checkpoints ------------------------------------------------------------------------

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from tiny_shards import random_utterances, write_shards
 
-from speech.engines.devices import TpuSettings
+import model
+from speech.engines.devices import ESTIMATOR, DeviceSettings
+from speech.engines.engine import RunSettings
 from speech.evaluation import recognition
 from speech.evaluation.recogniser import Recogniser, on_device
 from speech.evaluation.recognition import recognise
@@ -46,11 +48,12 @@ def test_set_of_another_front_end_is_refused(tmp_path: Path) -> None:
         recognition.find_set(shards.pattern, config_of(6), "my-model")
 
 
+@pytest.mark.estimator
 def test_tpu_of_several_hosts_is_refused() -> None:
-    tpu = TpuSettings(use_tpu=True, name="local", zone=None, project=None, cores=32)
+    tpu = DeviceSettings(faked_tpu.settings(cores=32), ESTIMATOR)
     message = "TPU local has 4 hosts.*leave out --use_tpu"
     with faked_tpu.topology(cores=32, hosts=4), pytest.raises(UserError, match=message):
-        on_device(None, config_of(4), "checkpoint", "model", 32, tpu)
+        on_device(tpu, config_of(4), "checkpoint", RunSettings("model", 32), model.model_fn_builder)
 
 
 # --- Outputs --------------------------------------------------------------------------------------

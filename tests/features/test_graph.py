@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 
 from speech.features import front_end as features
 from speech.features import graph
@@ -65,7 +66,7 @@ def test_silence_is_no_noise_after_normalisation() -> None:
         np.testing.assert_allclose(found[0], features.extract(silence[0], front_end), atol=1e-4)
 
 
-def lite(front_end: FrontEnd) -> tf.lite.Interpreter:
+def lite(front_end: FrontEnd) -> Interpreter:
     @tf.function(input_signature=[tf.TensorSpec([1, None], tf.float32, name="samples")])
     def extract(samples: tf.Tensor) -> dict[str, tf.Tensor]:
         length = tf.shape(samples)[1:]
@@ -77,7 +78,7 @@ def lite(front_end: FrontEnd) -> tf.lite.Interpreter:
         [extract.get_concrete_function()], module
     )
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    return tf.lite.Interpreter(model_content=converter.convert())
+    return Interpreter(model_content=converter.convert())
 
 
 @every_front_end

@@ -34,7 +34,6 @@ from input_batches import (
 )
 from tiny_shards import random_utterances, write_shards
 
-from speech.engines import tpu_estimator
 from speech.features.normalisation import Statistics
 from speech.input_pipeline.batching import (
     Batching,
@@ -362,10 +361,13 @@ def summing_model_fn(features: Any, labels: Any, mode: str, params: Any) -> Any:
     return spec(mode, loss=loss, train_op=tf.compat.v1.train.get_global_step().assign_add(1))
 
 
+@pytest.mark.estimator
 @pytest.mark.parametrize("mode", ["train", "evaluate", "predict"])
 def test_the_fake_context_equals_that_of_tpu_estimator(
     shards: ShardSet, tmp_path: Path, mode: str
 ) -> None:
+    from speech.engines import tpu_estimator
+
     contexts = []
 
     def recording(input_fn: InputFn) -> InputFn:
@@ -401,9 +403,12 @@ def test_the_fake_context_equals_that_of_tpu_estimator(
         assert numbers == [0, 1, CORES]
 
 
+@pytest.mark.estimator
 def test_fake_context_tells_what_the_hosts_of_a_pod_are_reported(
     shards: ShardSet, tmp_path: Path
 ) -> None:
+    from speech.engines import tpu_estimator
+
     contexts = []
 
     def record(params: Any) -> tf.data.Dataset:

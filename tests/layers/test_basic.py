@@ -9,6 +9,7 @@ import tensorflow as tf
 from doors import ROOT
 
 from speech.layers.basic import NO_DROPOUT, BatchNorm, DenseStack, Dropout, Initializers
+from speech.layers.cross_replica import ALONE
 
 # --- Dropout --------------------------------------------------------------------------------------
 
@@ -92,6 +93,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 from speech.layers.basic import BatchNorm
+from speech.layers.cross_replica import ALONE, StrategyReplicas
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConfiguration()])
@@ -112,7 +114,7 @@ def run(norm, values, length, weights):
     return normal, tape.gradient(loss, values)
 
 with strategy.scope():
-    shared = BatchNorm("norm", 3, on_tpu=False)
+    shared = BatchNorm("norm", 3, StrategyReplicas())
 
 @tf.function
 def step():
@@ -123,7 +125,7 @@ def step():
 
 parts = [strategy.experimental_local_results(each) for each in step()]
 found = [tf.concat(part, 0) for part in parts]
-alone = BatchNorm("norm", 3, on_tpu=False)
+alone = BatchNorm("norm", 3, ALONE)
 expected = run(alone, tf.constant(values), tf.constant(length), tf.constant(weights * real))
 for one, other in zip(found, expected):
     np.testing.assert_allclose(one * real, other * real, atol=1e-5)
@@ -142,7 +144,7 @@ def test_batch_normalisation_averages_over_all_replicas() -> None:
 
 
 def test_batch_normalisation_without_real_frames_is_finite() -> None:
-    norm = BatchNorm("norm", 2, on_tpu=False)
+    norm = BatchNorm("norm", 2, ALONE)
     normal, updates = norm(tf.ones([1, 3, 2]), tf.constant([0]), True)
     assert np.isfinite(normal).all()
     assert all(np.isfinite(value).all() for _, value in updates)

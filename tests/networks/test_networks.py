@@ -12,10 +12,11 @@ import numpy.typing as npt
 import pytest
 import tensorflow as tf
 from tiny_shards import random_utterances, write_shards
+from tiny_training import batches, train
 
 import constants
 import model
-from speech.engines import step_state, tpu_estimator
+from speech.engines.engine import RunSettings
 from speech.features.front_end import FrontEnd
 from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.evaluation_input import evaluation_input_fn
@@ -24,6 +25,7 @@ from speech.layers.basic import Dropout
 from speech.layers.ctc_loss import ctc_loss
 from speech.networks import registry
 from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig
+from speech.optimisation import state
 from speech.tpu.step_program import training_step
 from utils import ENGLISH
 
@@ -299,8 +301,10 @@ def tpu_graphs(
     folder = tmp_path_factory.mktemp("tpu")
     shards = write_shards(folder, random_utterances([30] * BATCH, BINS), bins=BINS)
     batching = Batching(BATCH, static=True)
-    run = tpu_estimator.RunSettings(str(folder), train_batch_size=BATCH, eval_batch_size=BATCH)
+    run = RunSettings(str(folder), train_batch_size=BATCH, eval_batch_size=BATCH)
     model_fn = model.model_fn_builder(model_config(request.param), str(folder))
+    from speech.engines import tpu_estimator
+
     with faked_tpu.topology():
         built = tpu_estimator.build(model_fn, run, faked_tpu.device())
     training = training_input_fn(TrainingInput(shards, batching, 1, shuffle_buffer_size=8))
@@ -318,6 +322,7 @@ def tpu_graphs(
     }
 
 
+@pytest.mark.estimator
 def test_tpu_computation_has_only_ops_that_xla_compiles(
     tpu_graphs: tuple[NetworkConfig, dict[str, tf.Graph]],
 ) -> None:
@@ -325,6 +330,7 @@ def test_tpu_computation_has_only_ops_that_xla_compiles(
         assert not faked_tpu.ops_without_xla_kernel(graph), mode
 
 
+@pytest.mark.estimator
 def test_tpu_graph_has_the_networks_variables(
     tpu_graphs: tuple[NetworkConfig, dict[str, tf.Graph]],
 ) -> None:
@@ -336,13 +342,14 @@ def test_tpu_graph_has_the_networks_variables(
     for mode, graph in graphs.items():
         found = {variable.op.name for variable in graph.get_collection("variables")}
         optimizer = {name for name in found if "Adam" in name or name.startswith("beta")}
-        state = {step_state.LOSS, step_state.BAD_STEPS, step_state.LATEST_BAD_STEP}
-        others = {"global_step", *(state if mode == "train" else ())}
+        of_steps = {state.LOSS, state.BAD_STEPS, state.LATEST_BAD_STEP}
+        others = {"global_step", *(of_steps if mode == "train" else ())}
         assert found - optimizer == names | others, mode
         slots = {name.removesuffix("/Adam") for name in optimizer if name.endswith("/Adam")}
         assert slots == (names - moving if mode == "train" else set())
 
 
+@pytest.mark.estimator
 def test_statistics_are_summed_over_cores_in_training(
     tpu_graphs: tuple[NetworkConfig, dict[str, tf.Graph]],
 ) -> None:
@@ -357,10 +364,12 @@ def test_statistics_are_summed_over_cores_in_training(
     forward = [name for name in sums["train"] if name.startswith(("convolutions/", "recurrent/"))]
     backward = [name for name in sums["train"] if name.startswith("gradients/")]
     assert len(forward) == 3 * norms and len(backward) == 2 * norms
-    assert len(sums["train"]) == 5 * norms + len(network.trainable_variables) + 1  # the loss
+    # And the loss, the utterances, those without an alignment.
+    assert len(sums["train"]) == 5 * norms + len(network.trainable_variables) + 3
     assert not sums["evaluate"] and not sums["predict"]
 
 
+@pytest.mark.estimator
 @every_network
 def test_step_lowers_to_a_program_for_a_tpus_compiler(config: NetworkConfig) -> None:
     """For one core, as check_tpu.py compiles it."""
@@ -368,23 +377,16 @@ def test_step_lowers_to_a_program_for_a_tpus_compiler(config: NetworkConfig) -> 
     assert training_step(model_fn, 2, 40, BINS, 12)
 
 
-# --- Through a TPUEstimator on the CPU ------------------------------------------------------------
+# --- In training ----------------------------------------------------------------------------------
 
 
 def test_each_step_of_training_updates_the_moving_averages(tmp_path: Path) -> None:
     config = CONFIGS["conv_gru"]
     shards = write_shards(tmp_path, random_utterances([30, 40], BINS), bins=BINS)
     training = TrainingConfig(train_batch_size=2, learning_rate=0.0, dropout=0.0)
-    folder = str(tmp_path / "m")
-    run = tpu_estimator.RunSettings(folder, train_batch_size=2, eval_batch_size=2)
     whole = ModelConfig(FrontEnd(mel_filters=BINS), ENGLISH, config, training)
-    trained = tpu_estimator.build(
-        model.model_fn_builder(whole, folder), run, tpu_estimator.Device()
-    )
-    batching = Batching(2, static=False)
-    input_fn = training_input_fn(TrainingInput(shards, batching, 1, shuffle_buffer_size=8))
-    trained.train(input_fn, max_steps=3)
-    trained.evaluate(evaluation_input_fn(shards, batching, for_prediction=False))
+    train(tmp_path / "m", shards, 3, training, config=whole)
+    input_fn = batches(shards, training)
 
     # At a learning rate of 0 the statistics are the same in all three steps.
     network = registry.build(config, training.random_seed)
@@ -393,7 +395,7 @@ def test_each_step_of_training_updates_the_moving_averages(tmp_path: Path) -> No
         network(features["features"], features["feature_length"], training=True)
         for variable, value in network.moving_updates:
             variable.assign(value)
-    reader = tf.train.load_checkpoint(folder)
+    reader = tf.train.load_checkpoint(str(tmp_path / "m"))
     moving = [variable for variable in network.variables if not variable.trainable]
     assert len(moving) == 2 * 3
     for variable in moving:

@@ -16,7 +16,7 @@ from tensorflow.python.framework import kernels
 from tensorflow.python.tpu import tpu_system_metadata
 from tensorflow.python.training import evaluation, monitored_session
 
-from speech.engines.devices import Device, TpuSettings, find_device
+from speech.engines.devices import ESTIMATOR, Device, DeviceSettings, TpuSettings, find_device
 
 CORES = 8
 
@@ -47,7 +47,7 @@ def settings(use_tpu: bool = True, cores: int = CORES, name: str = "local") -> T
 
 def device(cores: int = CORES) -> Device:
     """Returns the faked TPU as an estimator needs it; call it during `topology`."""
-    return find_device(settings(cores=cores))
+    return find_device(DeviceSettings(settings(cores=cores), ESTIMATOR))
 
 
 class _NoSessionError(Exception):

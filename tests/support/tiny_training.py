@@ -1,19 +1,29 @@
-"""Trains a tiny model with TPUEstimator on the CPU, on shards of random features."""
+"""Trains a tiny model on the CPU by any engine, on shards of random features."""
 
-import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 import tensorflow as tf
 from tiny_shards import random_utterances, write_shards
 
 import model
-from speech.engines import tpu_estimator
-from speech.engines.devices import Device
-from speech.engines.engine import RunSettings
-from speech.engines.tpu_estimator import TpuEstimatorEngine
+from speech.engines import checkpoints, choice
+from speech.engines.devices import EAGER, ESTIMATOR, PJRT, Device
+from speech.engines.engine import (
+    Callbacks,
+    Engine,
+    InitialValues,
+    InputFn,
+    Predictor,
+    RunSettings,
+    StepState,
+)
+from speech.engines.stopping import Stopping
+from speech.engines.strategies import find_distribution
 from speech.features.front_end import FrontEnd
 from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.evaluation_input import evaluation_input_fn
@@ -21,6 +31,15 @@ from speech.input_pipeline.training_input import TrainingInput, training_input_f
 from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig
 from speech.shards.shard_set import ShardSet
 from utils import ENGLISH
+
+# The engines, for tests over all of them.
+KINDS = [EAGER, pytest.param(ESTIMATOR, marks=pytest.mark.estimator), PJRT]
+
+# The variables of NETWORK, as checkpoints name them.
+VARIABLES = {
+    *("conv_0/kernel", "conv_0/bias", "conv_1/kernel", "conv_1/bias"),
+    *("rnn/kernel", "rnn/recurrent_kernel", "rnn/bias", "output/kernel", "output/bias"),
+}
 
 Array = npt.NDArray[np.float32]
 
@@ -39,28 +58,51 @@ def tiny_shards(folder: Path, frames: list[int]) -> ShardSet:
     return write_shards(folder, random_utterances(frames, BINS), bins=BINS)
 
 
-def build(
-    folder: Path,
-    training: TrainingConfig = TRAINING,
-    eval_batch_size: int = 4,
-    described: bool = False,
-) -> Any:
-    """Builds a TPUEstimator on the CPU."""
-    folder.mkdir(exist_ok=True)
-    model_fn = model.model_fn_builder(model_config(training), str(folder), described=described)
-    return tpu_estimator.build(model_fn, run_settings(folder, training, eval_batch_size), Device())
-
-
-def engine_in(folder: Path, training: TrainingConfig = TRAINING) -> TpuEstimatorEngine:
-    """Returns the engine of a TPUEstimator on the CPU."""
-    folder.mkdir(exist_ok=True)
-    model_fn_at = functools.partial(model.model_fn_builder, model_config(training), str(folder))
-    return TpuEstimatorEngine(model_fn_at, run_settings(folder, training), Device())
-
-
 def run_settings(folder: Path, training: TrainingConfig, eval_batch_size: int = 4) -> RunSettings:
     return RunSettings(
-        str(folder), train_batch_size=training.train_batch_size, eval_batch_size=eval_batch_size
+        str(folder),
+        train_batch_size=training.train_batch_size,
+        eval_batch_size=eval_batch_size,
+        iterations_per_loop=1,  # a stop that is requested during a step ends training with it
+    )
+
+
+def device_of(kind: str, cores: int = 1) -> Device:
+    """Returns what an engine finds on a CPU; skips the test if the engine isn't installed."""
+    if kind == PJRT:
+        import host_devices
+
+        return Device(kind, cores=cores, jax_cores=host_devices.cores(cores))
+    return Device(kind, distribution=find_distribution(None) if kind == EAGER else None)
+
+
+def engine_in(
+    folder: Path,
+    training: TrainingConfig = TRAINING,
+    kind: str = EAGER,
+    described: bool = False,
+    config: ModelConfig | None = None,
+    initial_values: InitialValues | None = None,
+    cores: int = 1,
+) -> Engine:
+    """Returns an engine on the CPU for a model directory; cores: those that the CPU plays."""
+    folder.mkdir(exist_ok=True)
+    return choice.make_engine(
+        device_of(kind, cores),
+        config or model_config(training),
+        run_settings(folder, training),
+        model.model_fn_builder,
+        initial_values,
+        described=described,
+    )
+
+
+def batches(
+    shards: ShardSet, training: TrainingConfig = TRAINING, static: bool = False, start_step: int = 0
+) -> InputFn:
+    batching = Batching(training.train_batch_size, static)
+    return training_input_fn(
+        TrainingInput(shards, batching, 1, shuffle_buffer_size=8, start_step=start_step)
     )
 
 
@@ -69,19 +111,50 @@ def train(
     shards: ShardSet,
     steps: int,
     training: TrainingConfig = TRAINING,
-    described: bool = False,
-) -> Any:
-    """Trains for `steps` steps; returns the estimator."""
-    trained = build(folder, training, described=described)
-    batching = Batching(training.train_batch_size, static=False)
-    input_fn = training_input_fn(TrainingInput(shards, batching, 1, shuffle_buffer_size=8))
-    trained.train(input_fn, max_steps=steps)
+    on_step: Callable[[StepState], None] = lambda state: None,
+    static: bool | None = None,
+    **settings: Any,
+) -> Engine:
+    """Trains up to step `steps`; returns the engine.
+
+    Args:
+        static: whether batches have one shape; None: if the engine needs that.
+        settings: of `engine_in`.
+    """
+    trained = engine_in(folder, training, **settings)
+    input_fn = batches(
+        shards,
+        training,
+        settings.get("kind") == PJRT if static is None else static,
+        checkpoints.latest_step(str(folder)),
+    )
+    trained.train(input_fn, steps, 1.0, Callbacks(Stopping(), on_step))
     return trained
 
 
-def predictions(trained: Any, shards: ShardSet, static: bool = False) -> list[dict[str, Any]]:
+def predictions(
+    engine: Predictor, folder: Path, shards: ShardSet, static: bool = False
+) -> list[dict[str, Any]]:
+    """Returns the outputs for every utterance, computed with the latest checkpoint."""
     input_fn = evaluation_input_fn(shards, Batching(4, static), True)
-    return list(trained.predict(input_fn))
+    checkpoint = checkpoints.find_checkpoint(str(folder), checkpoints.LATEST)
+    return [
+        {name: values[row] for name, values in batch.items()}
+        for batch in engine.predict(input_fn, checkpoint)
+        for row in range(len(batch["output_length"]))
+    ]
+
+
+def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Returns (step, value) of every curve in TensorBoard's files."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                if value.HasField("tensor"):
+                    number = float(tf.make_ndarray(value.tensor))
+                    found.setdefault(value.tag, []).append((event.step, number))
+    return found
 
 
 def checkpointed(folder: Path) -> dict[str, Array]:

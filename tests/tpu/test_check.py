@@ -65,6 +65,7 @@ def test_step_of_a_core_is_no_part_of_a_larger_batch(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.slow
+@pytest.mark.estimator
 @pytest.mark.parametrize(("topology", "most_milliseconds"), [("v5e", 40), ("v2", 190)])
 def test_default_step_takes_no_longer_than_the_documented_time(
     compiler_python: str, topology: str, most_milliseconds: float

@@ -11,7 +11,7 @@ from tensorflow.compiler.xla.service import hlo_pb2
 from tiny_shards import random_utterances, write_shards
 
 import model
-from speech.engines import tpu_estimator
+from speech.engines.devices import has_estimator
 from speech.features.front_end import FrontEnd
 from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.training_input import TrainingInput, training_input_fn
@@ -19,6 +19,10 @@ from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig
 from speech.tpu.estimate import PARTS
 from speech.tpu.step_program import RNG_DEFAULT, training_step
 from utils import ENGLISH
+
+pytestmark = pytest.mark.estimator
+if has_estimator():
+    from speech.engines import tpu_estimator
 
 BATCH, FRAMES, BINS, LABELS = 4, 40, 8, 12
 NETWORK = NetworkConfig.of(

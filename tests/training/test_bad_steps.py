@@ -9,11 +9,11 @@ from doors import TINY_NETWORK, assert_error, run_door
 from tiny_shards import TinyUtterance, random_utterances, write_shards
 from tiny_training import TRAINING, checkpointed, engine_in
 
-from speech.engines import step_state
 from speech.engines.engine import Callbacks, StepState
 from speech.engines.stopping import Stopping
 from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.training_input import TrainingInput, training_input_fn, utterance_ids
+from speech.optimisation import state
 from speech.shards.shard_set import ShardSet
 from speech.training.bad_steps import BadSteps
 from utils import UserError
@@ -77,7 +77,7 @@ def test_bad_step_changes_nothing_and_its_utterance_is_named(
             assert all(same) if step == bad else not any(same)
         before = now
     assert named == [(bad, [f"utterance-{BROKEN:04d}"])]
-    assert (before[step_state.BAD_STEPS], before[step_state.LATEST_BAD_STEP]) == (1, bad)
+    assert (before[state.BAD_STEPS], before[state.LATEST_BAD_STEP]) == (1, bad)
 
 
 def test_more_bad_steps_than_allowed_end_training(broken: ShardSet, tmp_path: Path) -> None:

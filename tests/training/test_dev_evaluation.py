@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_training import build, engine_in, model_config, predictions, tiny_shards, train
+from tiny_training import engine_in, model_config, predictions, tiny_shards, train
 
 from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings, greedy_decode
 from speech.engines import checkpoints
+from speech.engines.devices import ESTIMATOR
 from speech.engines.engine import Engine
 from speech.evaluation import results as report
 from speech.input_pipeline.batching import Batching
@@ -30,8 +31,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
 def trained(tmp_path_factory: pytest.TempPathFactory, shards: ShardSet) -> tuple[Engine, str]:
     """An engine and its checkpoint."""
     folder = tmp_path_factory.mktemp("trained")
-    train(folder, shards, STEPS)
-    return engine_in(folder), checkpoints.find_checkpoint(str(folder), None)
+    return train(folder, shards, STEPS), checkpoints.find_checkpoint(str(folder), None)
 
 
 def evaluator(shards: ShardSet, best_by: str = "wer", hosts: int = 1) -> DevEvaluator:
@@ -43,7 +43,7 @@ def test_evaluation_agrees_with_decoding_every_utterance(
 ) -> None:
     found = evaluator(shards).evaluate(*trained, STEPS, None, lambda: False)
     assert found and found.result.best and found.result.step == STEPS
-    known = predictions(build(Path(trained[1]).parent), shards)
+    known = predictions(trained[0], Path(trained[1]).parent, shards)
     references = [text for _, text in transcripts(shards)]
     log_probs = [each["log_probs"][: each["output_length"]] for each in known]
     beams = BeamSearchDecoder(ENGLISH, BeamSettings(100)).decode_batch(log_probs)
@@ -63,12 +63,14 @@ def test_evaluation_agrees_with_decoding_every_utterance(
     assert found.samples[0].output_seconds == pytest.approx(0.02)
 
 
+@pytest.mark.estimator
 def test_evaluation_on_a_pod_has_the_loss_alone(
     trained: tuple[Engine, str], shards: ShardSet
 ) -> None:
     whole = evaluator(shards).evaluate(*trained, STEPS, None, lambda: False)
     # Two hosts only by name: the shards are read whole.
-    alone = evaluator(shards, hosts=2).evaluate(*trained, STEPS, None, lambda: False)
+    pod = engine_in(Path(trained[1]).parent, kind=ESTIMATOR)
+    alone = evaluator(shards, hosts=2).evaluate(pod, trained[1], STEPS, None, lambda: False)
     assert whole and alone and alone.samples == []
     assert alone.result == replace(
         whole.result, loss=alone.result.loss, wer=None, cer=None, beam_wer=None, beam_cer=None

@@ -13,8 +13,8 @@ import pytest
 import tensorflow as tf
 from tiny_shards import random_utterances, write_shards
 
-from speech.engines import checkpoints, step_state
-from speech.engines.devices import Device, TpuSettings
+from speech.engines import checkpoints
+from speech.engines.devices import Device, DeviceSettings
 from speech.engines.engine import (
     Callbacks,
     Engine,
@@ -26,6 +26,7 @@ from speech.engines.engine import (
 )
 from speech.engines.stopping import Stopping
 from speech.networks.config import NetworkChoice, TrainingConfig, read_config
+from speech.optimisation.state import BAD_STEPS, LATEST_BAD_STEP, LOSS
 from speech.shards.shard_set import ShardSet
 from speech.training import curves, loop, tensorboard
 from speech.training.early_stopping import EarlyStopping
@@ -100,9 +101,9 @@ class CountingEngine(Engine):
     def _save(self, state: StepState, weight: float) -> int:
         values = {
             "global_step": np.int64(state.step),
-            step_state.LOSS: np.float32(state.loss or 0),
-            step_state.BAD_STEPS: np.int32(state.bad_steps),
-            step_state.LATEST_BAD_STEP: np.int32(state.latest_bad_step),
+            LOSS: np.float32(state.loss or 0),
+            BAD_STEPS: np.int32(state.bad_steps),
+            LATEST_BAD_STEP: np.int32(state.latest_bad_step),
             "w": np.full(2, weight, np.float32),
         }
         checkpoints.save(self._run.model_dir, values, self._run.keep_checkpoint_max)
@@ -154,7 +155,7 @@ def task_of(shards: ShardSet, folder: Path, with_dev: bool = True, **settings: A
         loop=LoopSettings(**{"train_steps": 18, "best_by": "loss", **settings}),
         start=StartSettings(),
         run=RunSettings(str(folder), 4, 2, save_checkpoints_steps=2, keep_checkpoint_max=3),
-        tpu=TpuSettings(False, "local", None, None, 8),
+        device=DeviceSettings(),
     )
     return make_task(given, Data(shards, shards if with_dev else None), Device())
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tiny_shards import random_utterances, write_shards
 
-from speech.engines.devices import Device, TpuSettings
+from speech.engines.devices import Device, DeviceSettings
 from speech.engines.engine import RunSettings
 from speech.input_pipeline.batching import Batching
 from speech.networks.config import NetworkChoice, TrainingConfig, save_config
@@ -37,7 +37,7 @@ def settings_of(shards: ShardSet, folder: Path) -> TrainingSettings:
         loop=LoopSettings(max_epochs=2.5),
         start=StartSettings(),
         run=RunSettings(str(folder), 4, 4),
-        tpu=TpuSettings(False, "local", None, None, 8),
+        device=DeviceSettings(),
     )
 
 

@@ -1,5 +1,6 @@
 """What TensorBoard shows of an evaluation: the event files are read back."""
 
+import html
 import os
 import re
 import subprocess
@@ -130,6 +131,7 @@ def test_tensorboard_reads_one_result_after_another(tmp_path: Path, checkpoint: 
     assert rates == pytest.approx([0.1, 0.05, 0.3 / 9])
 
 
+@pytest.mark.estimator
 def test_a_result_is_written_in_the_middle_of_an_estimator_s_training(
     tmp_path: Path, checkpoint: str
 ) -> None:
@@ -167,8 +169,8 @@ def test_the_table_has_a_row_for_each_sample(tmp_path: Path, checkpoint: str) ->
     samples = [sample_of("b"), replace(sample_of("a"), greedy="", beam="")]
     tensorboard.write_dev_result(str(tmp_path), RESULT, samples, ENGLISH, checkpoint)
     text = values_in(tmp_path)["samples"][1].item()
-    html = markdown_to_safe_html(text)
-    cells = re.findall(r"<t[hd]>(.*?)</t[hd]>", html)
+    shown = markdown_to_safe_html(text)
+    cells = re.findall(r"<t[hd]>(.*?)</t[hd]>", shown)
     assert cells == [
         *("utterance", "reference", "greedy", "beam"),
         *("b", "a cat", "a cut", "a cat"),
@@ -177,10 +179,10 @@ def test_the_table_has_a_row_for_each_sample(tmp_path: Path, checkpoint: str) ->
 
 
 @pytest.mark.parametrize(
-    ("text", "html"),
+    ("text", "seen"),
     [
-        ("a|b \\| c", "a|b \\| c"),
-        ("<b>x</b> & &amp;", "&lt;b&gt;x&lt;/b&gt; &amp; &amp;amp;"),
+        ("a|b \\| c", None),
+        ("<b>x</b> & &amp;", None),
         ("*a* __b__ `c` [d](e) ![f](g) ~~h~~", None),
         ("# a", None),
         ("1. it's well-known: yes, no", None),
@@ -193,11 +195,11 @@ def test_the_table_has_a_row_for_each_sample(tmp_path: Path, checkpoint: str) ->
         ('$x$ {y} "q"', None),
     ],
 )
-def test_a_text_is_shown_as_it_is(text: str, html: str | None) -> None:
+def test_a_text_is_shown_as_it_is(text: str, seen: str | None) -> None:
     sample = replace(sample_of(text), reference=text, greedy=text, beam=text)
     shown = markdown_to_safe_html(tensorboard.table([sample, sample]))
-    cells = re.findall(r"<td>(.*?)</td>", shown)
-    assert cells == [html or text] * 8
+    cells = re.findall(r"<td>([^<]*)</td>", shown)
+    assert [html.unescape(cell) for cell in cells] == [seen or text] * 8
 
 
 def test_a_checkpoint_that_is_not_there_is_named_and_nothing_written(tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import tensorflow as tf
+import tiny_training
 from doors import TINY_NETWORK, assert_error, run_door
 from tiny_shards import random_utterances, write_shards
 
 import model
-from speech.engines import tpu_estimator
+from speech.engines.engine import RunSettings
 from speech.features.front_end import FrontEnd
 from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.training_input import TrainingInput, training_input_fn
@@ -211,17 +212,13 @@ def tiny_shards(folder: Path, alphabet: Alphabet = ENGLISH) -> ShardSet:
 def train(
     folder: Path, shards: ShardSet, config: ModelConfig, steps: int, taken: Transfer | None = None
 ) -> None:
-    run = tpu_estimator.RunSettings(str(folder), eval_batch_size=2, train_batch_size=2)
-    built = tpu_estimator.build(
-        model.model_fn_builder(config, str(folder)),
-        run,
-        tpu_estimator.Device(),
-        taken.initial_values() if taken else None,
-    )
-    batching = Batching(2, static=False)
-    built.train(
-        training_input_fn(TrainingInput(shards, batching, 1, shuffle_buffer_size=8)),
-        max_steps=steps,
+    tiny_training.train(
+        folder,
+        shards,
+        steps,
+        config.training,
+        config=config,
+        initial_values=taken.initial_values() if taken else None,
     )
 
 
@@ -256,14 +253,15 @@ def test_loaded_variables_begin_with_the_sources_values_and_nothing_else_does(
     assert not np.array_equal(values(tuned, 3)["rnn/kernel"], trained["rnn/kernel"])
 
 
+@pytest.mark.estimator
 def test_tpu_loads_before_its_computation(tmp_path: Path) -> None:
+    from speech.engines import tpu_estimator
+
     config, shards = model_config(), tiny_shards(tmp_path)
     train(tmp_path / "source", shards, config, 1)
     taken = plan(config, 1, at=str(tmp_path / "source" / "model.ckpt-1"))
     settings = replace(config.training, train_batch_size=faked_tpu.CORES)
-    run = tpu_estimator.RunSettings(
-        str(tmp_path / "tuned"), eval_batch_size=8, train_batch_size=faked_tpu.CORES
-    )
+    run = RunSettings(str(tmp_path / "tuned"), eval_batch_size=8, train_batch_size=faked_tpu.CORES)
     batching = Batching(faked_tpu.CORES, static=True)
     input_fn = training_input_fn(
         TrainingInput(shards, replace(batching, batch_size=1), 1, shuffle_buffer_size=8)

@@ -132,9 +132,8 @@ class _GoneError(Exception):
     """The client has disconnected."""
 
 
-# What sending raises then: starlette's, uvicorn's, and wait_for's, which is an OSError only since
-# Python 3.11.
-_GONE = (WebSocketDisconnect, RuntimeError, OSError, asyncio.TimeoutError)
+# What sending raises then: starlette's, uvicorn's, and wait_for's, which is an OSError.
+_GONE = (WebSocketDisconnect, RuntimeError, OSError)
 
 
 class _Stream:
@@ -194,7 +193,7 @@ class _Stream:
     async def _receive(self) -> str | bytes:
         try:
             message = await asyncio.wait_for(self._websocket.receive(), IDLE_SECONDS)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise StreamError(
                 REFUSED, f"Nothing was received for {IDLE_SECONDS:g} seconds: open a new stream."
             ) from None

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from speech.networks.config import SCHEDULES, TrainingConfig
-from speech.training.learning_rate import learning_rate_at, learning_rate_tensor
+from speech.optimisation.learning_rate import learning_rate_at, learning_rate_tensor
 
 EXPONENTIAL = TrainingConfig(
     learning_rate=3e-4, learning_rate_decay_factor=0.5, steps_per_epoch=7, train_steps=700

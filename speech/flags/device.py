@@ -6,12 +6,19 @@ from absl import flags
 
 import constants
 from speech.engines.cluster import MIRRORED, MULTI_WORKER
-from speech.engines.devices import TpuSettings
+from speech.engines.devices import AUTO, ENGINES, DeviceSettings, TpuSettings
 from speech.flags import kinds
 
 
-def define_tpu_flags() -> None:
+def define_device_flags() -> None:
     """Defines the flags that training and evaluation share."""
+    kinds.define_choice(
+        "engine",
+        AUTO,
+        ENGINES,
+        "Engine that runs the network: eager on CPUs and GPUs, estimator (TensorFlow 2.15) on TPU "
+        "v2 to v4, pjrt on TPU v5e and later; auto chooses by device and TensorFlow.",
+    )
     flags.DEFINE_bool("use_tpu", False, "Use of a TPU instead of this machine's CPU or GPU.")
     flags.DEFINE_string(
         "tpu_name",
@@ -25,15 +32,17 @@ def define_tpu_flags() -> None:
     )
 
 
-def tpu_from_flags(values: Any) -> TpuSettings:
-    """Reads the flags of the TPU; values: absl's FLAGS."""
-    return TpuSettings(
+def device_from_flags(values: Any) -> DeviceSettings:
+    """Reads the flags of the device; values: absl's FLAGS."""
+    tpu = TpuSettings(
         values.use_tpu,
         values.tpu_name,
         values.tpu_zone,
         values.gcp_project,
         values.num_tpu_cores,
     )
+    distribution = getattr(values, "distribution", None)  # evaluation has no such flag
+    return DeviceSettings(tpu, values.engine, distribution)
 
 
 def define_distribution_flag() -> None:

@@ -1,0 +1,78 @@
+"""TensorFlow's import without the notes that it writes to standard error.
+
+TensorFlow 2.21 writes them in C++ while its libraries are loaded, before it reads
+TF_CPP_MIN_LOG_LEVEL. The note itself suggests to turn oneDNN off, which changes numbers and speed.
+"""
+
+import contextlib
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+# Lines that aren't shown, as a regular expression of grep.
+NOTES = "^WARNING: All log messages before absl::InitializeLog|oneDNN custom operations are on"
+
+
+class _Finder:
+    """Finds TensorFlow so that its import runs in `_without_notes`."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name != "tensorflow":
+            return None
+        sys.meta_path.remove(self)
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            sys.meta_path.insert(0, self)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_without_notes(module: ModuleType) -> None:
+                with _without_notes():
+                    execute(module)
+
+            spec.loader.exec_module = execute_without_notes  # type: ignore[method-assign]
+        return spec
+
+
+def hide_notes() -> None:
+    """Hides the notes of the import of TensorFlow that follows, if any does."""
+    if "tensorflow" not in sys.modules:
+        sys.meta_path.insert(0, _Finder())
+
+
+@contextlib.contextmanager
+def _without_notes() -> Iterator[None]:
+    """Passes what is written to standard error through grep.
+
+    Another process, which also shows the last lines of an import that ends this one.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # standard error is closed
+        yield
+        return
+    try:
+        command = ["grep", "--line-buffered", "--invert-match", "--extended-regexp", NOTES]
+        grep = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=kept)
+    except OSError:  # there is no grep
+        os.close(kept)
+        yield
+        return
+    assert grep.stdin is not None
+    sys.stderr.flush()
+    os.dup2(grep.stdin.fileno(), 2)
+    grep.stdin.close()
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+        grep.wait()
