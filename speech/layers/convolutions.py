@@ -134,7 +134,7 @@ def _folded(
     """[batch, frames, bins] -> [batch, outputs, bins * channels]."""
     bins = hidden.shape[2]
     for kernel, bias in layers:
-        hidden = convolve_folded(hidden, tf.cast(kernel, hidden.dtype), bins, stride)
+        hidden = convolve_folded(hidden, kernel, bins, stride)
         bins, stride = strided(bins), 1
         hidden += tf.tile(tf.cast(bias, hidden.dtype), [bins])
         hidden = zero_padding(clipped_relu(hidden), output_length)
@@ -151,30 +151,52 @@ def convolve_folded(inputs: tf.Tensor, kernel: tf.Tensor, bins: int, stride: int
 
     Args:
         inputs: [batch, frames, bins * channels in].
-        kernel: [context, frequencies, channels in, channels out].
+        kernel: float32 [context, frequencies, channels in, channels out].
         bins: width of the frequency axis.
         stride: frames between two outputs.
 
     Returns:
-        [batch, ceil(frames / stride), ceil(bins / 2) * channels out].
+        [batch, ceil(frames / stride), ceil(bins / 2) * channels out] in the type of the inputs.
     """
-    context, frequencies, channels_in, channels_out = kernel.shape
+    _, frequencies, channels_in, channels_out = kernel.shape
     outputs = []
     for band in _bands(bins, frequencies, channels_in, channels_out):
-        reached, made, _ = band.taps.shape
-        folded = tf.einsum("iof,tfcd->ticod", tf.constant(band.taps, kernel.dtype), kernel)
-        folded = tf.reshape(folded, [context, reached * channels_in, made * channels_out])
         begin = band.first * channels_in
-        block = inputs[:, :, begin : begin + reached * channels_in]
+        block = inputs[:, :, begin : begin + band.reached * channels_in]
+        folded = tf.cast(_folded_kernel(kernel, band), inputs.dtype)
         outputs.append(_convolve_time(block, folded, stride))
     return tf.concat(outputs, axis=2)
+
+
+def _folded_kernel(kernel: tf.Tensor, band: "_Band") -> tf.Tensor:
+    """Returns the kernel spread over the bins of a band, with zeros where it doesn't reach.
+
+    In float32, so that the gradient is summed over the outputs in float32.
+
+    Args:
+        kernel: [context, frequencies, channels in, channels out].
+
+    Returns:
+        [context, reached * channels in, outputs * channels out].
+    """
+    context, frequencies, channels_in, channels_out = kernel.shape
+    columns = []
+    for lowest in band.lowest:
+        below, above = max(-lowest, 0), max(lowest + frequencies - band.reached, 0)
+        inside = kernel[:, below : frequencies - above]
+        rows = tf.reshape(inside, [context, -1, channels_out])
+        before = max(lowest, 0) * channels_in
+        after = band.reached * channels_in - before - rows.shape[1]
+        columns.append(tf.pad(rows, [[0, 0], [before, after], [0, 0]]))
+    return tf.concat(columns, axis=2)
 
 
 class _Band(NamedTuple):
     """A block of the bins that a convolution outputs, and of the bins that its kernels reach."""
 
     first: int  # the lowest bin reached
-    taps: npt.NDArray[np.float32]  # [reached, made, frequencies], 1 where a tap meets a bin
+    reached: int  # number of bins reached
+    lowest: list[int]  # for each output its lowest tap's bin, counted from `first`
 
 
 def taps_of(bins: int, frequencies: int) -> npt.NDArray[np.float32]:
@@ -186,18 +208,21 @@ def taps_of(bins: int, frequencies: int) -> npt.NDArray[np.float32]:
 
 def _bands(bins: int, frequencies: int, channels_in: int, channels_out: int) -> list[_Band]:
     """Returns blocks of outputs that fill the matrix unit's columns, and of inputs its rows."""
-    taps = taps_of(bins, frequencies)
     # The fewest bins whose channels fill whole columns; rows likewise.
     columns = MATRIX_UNIT // math.gcd(MATRIX_UNIT, channels_out)  # bins
     rows = MATRIX_UNIT // math.gcd(MATRIX_UNIT, channels_in)  # bins
     if bins <= rows:
-        return [_Band(0, taps)]  # the unit has room for all of them at once
+        rows, columns = bins, strided(bins)  # the unit has room for all of them at once
     bands = []
-    for begin in range(0, strided(bins), columns):
-        block = taps[:, begin : begin + columns]
-        reached = np.flatnonzero(block.any(axis=(1, 2)))
-        first = int(reached[0]) // rows * rows
-        bands.append(_Band(first, block[first : reached[-1] + 1]))
+    lowest = [
+        output * constants.FREQUENCY_STRIDE - _padding(bins, frequencies)[0]
+        for output in range(strided(bins))
+    ]
+    for begin in range(0, len(lowest), columns):
+        block = lowest[begin : begin + columns]
+        first = max(block[0], 0) // rows * rows
+        end = min(block[-1] + frequencies, bins)
+        bands.append(_Band(first, end - first, [each - first for each in block]))
     return bands
 
 

@@ -78,9 +78,10 @@ def ctc_loss(
         log_probs = tf.nn.log_softmax(tf.pad(logits, after_end))  # [batch, outputs, classes]
         spoken = tf.where(real, log_probs[:, :, :-1], LOG_ZERO)  # [batch, outputs, classes - 1]
         silent = tf.where(real, log_probs[:, :, -1:], 0.0)  # [batch, outputs, 1]
-        variables = _log_variables(_both_ways(spoken), _both_ways(silent), states)
+        parts = tf.concat(_exact_parts(spoken, 3), axis=2)  # [batch, outputs, 3 * (classes - 1)]
+        variables = _log_variables(_both_ways(parts), _both_ways(silent), states)
         # Both variables contain the emission of their output.
-        log_occupancy = _of_both_ways(variables) - _look_up(spoken, one_hot)
+        log_occupancy = _of_both_ways(variables) - _look_up(parts, one_hot)
         # An infeasible utterance has no path: its differences are meaningless and masked below.
         occupancy = tf.exp(tf.minimum(log_occupancy, 0.0))  # [batch, outputs, labels]
         expected = _sum_by_class(occupancy, one_hot)  # [batch, outputs, classes - 1]
@@ -111,9 +112,9 @@ class _States:
         symbol = tf.concat([_both_ways(label), nothing], axis=1)  # [rows, pairs]
         before = tf.concat([nothing, symbol[:, :-1]], axis=1)
         self.one_hot = tf.one_hot(symbol, classes - 1)  # [rows, pairs, classes - 1]
-        # Log-weight of entering a label directly from the one before it: not between equal ones.
+        # Whether a path may enter a label directly from the one before it: not between equal ones.
         # A function, because == and != between tensors of a TPUEstimator's graph compare objects.
-        self.enter = tf.where(tf.not_equal(symbol, before), 0.0, LOG_ZERO)  # [rows, pairs]
+        self.direct = tf.not_equal(symbol, before)  # [rows, pairs]
         # Read from its end, a padded transcript begins after its padding.
         first = tf.concat([tf.zeros_like(label_length), labels - label_length], axis=0)
         is_first = tf.equal(tf.range(labels + 1), first[:, tf.newaxis])
@@ -143,14 +144,15 @@ class _Variables(NamedTuple):
     whole_scale: tf.Tensor  # [batch]
 
 
-def _log_variables(spoken: tf.Tensor, silent: tf.Tensor, states: _States) -> _Variables:
+def _log_variables(parts: tf.Tensor, silent: tf.Tensor, states: _States) -> _Variables:
     """Computes the labels' variables at every output.
 
     Args:
-        spoken: log-probabilities of the classes but the blank, [rows, outputs, classes - 1].
+        parts: log-probabilities of the classes but the blank, [rows, outputs, 3 * (classes - 1)];
+            see `_look_up`.
         silent: log-probabilities of the blank, [rows, outputs, 1].
     """
-    rows, outputs, pairs = _size(spoken, 0), _size(spoken, 1), _size(states.enter, 1)
+    rows, outputs, pairs = _size(parts, 0), _size(parts, 1), _size(states.direct, 1)
     turns = outputs // OUTPUTS_A_TURN
 
     def by_turn(values: tf.Tensor) -> tf.Tensor:
@@ -158,7 +160,7 @@ def _log_variables(spoken: tf.Tensor, silent: tf.Tensor, states: _States) -> _Va
         split = tf.reshape(values, [rows, turns, OUTPUTS_A_TURN, values.shape[2]])
         return tf.transpose(split, [1, 0, 2, 3])
 
-    spoken_by_turn, silent_by_turn = by_turn(spoken), by_turn(silent)
+    parts_by_turn, silent_by_turn = by_turn(parts), by_turn(silent)
 
     def turn(
         index: tf.Tensor,
@@ -174,12 +176,14 @@ def _log_variables(spoken: tf.Tensor, silent: tf.Tensor, states: _States) -> _Va
         scale += largest
         # Looked up turn by turn. In one table of all outputs the TPU compiler would make time the
         # minor axis, and every output's slice would read all of it.
-        emissions = _look_up(tf.gather(spoken_by_turn, index), states.one_hot)
+        emissions = _look_up(tf.gather(parts_by_turn, index), states.one_hot)
         silences = tf.gather(silent_by_turn, index)  # [rows, outputs of a turn, 1]
         for output in range(OUTPUTS_A_TURN):
-            before = _shift(labels)
-            labels = _log_add(labels, blanks, before + states.enter) + emissions[:, output]
-            blanks = _log_add(blanks, before) + silences[:, output]
+            # One sum serves the blank and the label after it, unless that equals the one before.
+            entered = _log_add(blanks, _shift(labels))
+            labels = _log_add(labels, tf.where(states.direct, entered, blanks))
+            labels += emissions[:, output]
+            blanks = entered + silences[:, output]
             table = table.write(index * OUTPUTS_A_TURN + output, labels)
         return index + 1, blanks, labels, scale, table, scales.write(index, scale)
 
@@ -191,8 +195,8 @@ def _log_variables(spoken: tf.Tensor, silent: tf.Tensor, states: _States) -> _Va
             states.initial,
             tf.fill([rows, pairs], LOG_ZERO),
             tf.zeros([rows]),
-            tf.TensorArray(tf.float32, outputs, element_shape=states.enter.shape),
-            tf.TensorArray(tf.float32, turns, element_shape=states.enter.shape[:1]),
+            tf.TensorArray(tf.float32, outputs, element_shape=states.direct.shape),
+            tf.TensorArray(tf.float32, turns, element_shape=states.direct.shape[:1]),
         ),
         maximum_iterations=turns,
     )
@@ -201,7 +205,7 @@ def _log_variables(spoken: tf.Tensor, silent: tf.Tensor, states: _States) -> _Va
     batch = rows // 2
     ends = tf.concat([blanks[batch:, -1:], labels[batch:, -2:-1]], axis=1)
     return _Variables(
-        tf.ensure_shape(table.stack(), [spoken.shape[1], *states.enter.shape]),
+        tf.ensure_shape(table.stack(), [parts.shape[1], *states.direct.shape]),
         tf.repeat(scales.stack(), OUTPUTS_A_TURN, axis=0),
         tf.reduce_logsumexp(ends, axis=1),
         scale[batch:],
@@ -225,17 +229,16 @@ def _of_both_ways(variables: _Variables) -> tf.Tensor:
     return tf.transpose(forward + backward + share[:, :, tf.newaxis], [1, 0, 2])
 
 
-def _look_up(spoken: tf.Tensor, one_hot: tf.Tensor) -> tf.Tensor:
+def _look_up(parts: tf.Tensor, one_hot: tf.Tensor) -> tf.Tensor:
     """Looks up the class of every label.
 
     Args:
-        spoken: [rows, outputs, classes - 1].
+        parts: three `_exact_parts` of each class but the blank, [rows, outputs, 3 * (classes - 1)].
         one_hot: [rows, labels, classes - 1].
 
     Returns:
         [rows, outputs, labels].
     """
-    parts = tf.concat(_exact_parts(spoken, 3), axis=2)  # [rows, outputs, 3 * (classes - 1)]
     return tf.matmul(parts, tf.concat([one_hot] * 3, axis=2), transpose_b=True)
 
 
@@ -268,12 +271,9 @@ def _exact_parts(values: tf.Tensor, count: int) -> list[tf.Tensor]:
     return [*parts, values]
 
 
-def _log_add(*terms: tf.Tensor) -> tf.Tensor:
+def _log_add(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
     """Returns the logarithm of the sum of exponentials, elementwise."""
-    largest = terms[0]
-    for term in terms[1:]:
-        largest = tf.maximum(largest, term)
-    return largest + tf.math.log(tf.add_n([tf.exp(term - largest) for term in terms]))
+    return tf.maximum(one, other) + tf.math.log(1.0 + tf.exp(-tf.abs(one - other)))
 
 
 def _shift(values: tf.Tensor) -> tf.Tensor:

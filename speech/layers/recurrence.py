@@ -6,14 +6,16 @@ frames. For it the loop stores the states and what the cell keeps: memory that g
 the number of frames.
 
 All tensors are float32. The axis `directions` holds the forward direction and, if there are two,
-the backward one. The axis `frames` counts frames in the order in which each direction reads them:
-the backward direction reads from the end, padding included.
+the backward one, which reads from the end, padding included. Tables of all frames are separate for
+each direction and in the order of time: only the loop reads and writes them in another order, so
+that nothing has to be reversed. A `frame` is counted as each direction reads.
 """
 
 import contextlib
 import contextvars
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -24,6 +26,10 @@ Step = Callable[[tf.Tensor, Tensors], tuple[Tensors, Tensors]]
 
 # Frames of a block; see forward_only.
 BLOCK_FRAMES = 16
+
+# Frames that one turn of a loop takes if their number is known, as on a TPU. Its time for a frame
+# is mostly that of starting the operations and of copying the states; see docs/tpu.md.
+FRAMES_A_TURN = 8
 
 # The argument of the `forward_only` that is active; None: none is.
 _in_blocks: contextvars.ContextVar[bool | None] = contextvars.ContextVar("in_blocks", default=None)
@@ -80,11 +86,8 @@ def project(
     bias: tf.Tensor,
     compute_dtype: tf.DType,
     directions: int,
-) -> tf.Tensor:
-    """Returns W x + b for all frames, as each direction reads them.
-
-    The backward direction reads the padding first. tf.reverse_sequence would leave out the padding,
-    but is a gather, which a TPU executes a row at a time.
+) -> Tensors:
+    """Returns W x + b for all frames.
 
     Args:
         inputs: float [batch, frames, inputs].
@@ -95,7 +98,7 @@ def project(
         directions: 1 or 2.
 
     Returns:
-        float32 [frames, directions, batch, gates * units].
+        float32 [frames, batch, gates * units] for each direction.
     """
     by_time = tf.transpose(tf.cast(inputs, compute_dtype), [1, 0, 2])  # [frames, batch, inputs]
     frames, batch = tf.unstack(tf.shape(by_time)[:2])
@@ -105,49 +108,26 @@ def project(
     projected = []
     for direction, weights in enumerate(tf.unstack(tf.cast(kernel, compute_dtype))):
         rows = tf.cast(tf.matmul(flat, weights), tf.float32) + bias[direction]
-        projected.append(tf.reshape(rows, shape))
+        rows = tf.reshape(rows, shape)
+        projected.append(tf.ensure_shape(rows, [*by_time.shape[:2], kernel.shape[2]]))
     if len(projected) < directions:
         projected *= directions
-    stacked = tf.stack(_reversed_backward(projected), axis=1)
-    return tf.ensure_shape(
-        stacked, [by_time.shape[0], len(projected), by_time.shape[1], kernel.shape[2]]
-    )
+    return tuple(projected)
 
 
-def _reversed_backward(directions: list[tf.Tensor]) -> list[tf.Tensor]:
-    """Reverses the backward direction's frames; its own inverse.
-
-    Args:
-        directions: [frames, ...] for each direction.
-    """
-    forward, *backward = directions
-    return [forward, *(tf.reverse(each, [0]) for each in backward)]
-
-
-def by_time(outputs: tf.Tensor) -> list[tf.Tensor]:
-    """Returns the frames of each direction in the order of time.
-
-    Args:
-        outputs: [frames, directions, batch, units].
-
-    Returns:
-        [frames, batch, units] for each direction.
-    """
-    return _reversed_backward(tf.unstack(outputs, axis=1))
-
-
-def batch_major(outputs: Sequence[tf.Tensor]) -> tf.Tensor:
+def batch_major(outputs: Tensors) -> tf.Tensor:
     """Stacks [frames, batch, units] of each direction to [directions, batch, frames, units]."""
     return tf.transpose(tf.stack(outputs), [0, 2, 1, 3])
 
 
-def zero_states(cell: Cell, projected: tf.Tensor) -> Tensors:
+def zero_states(cell: Cell, projected: Tensors) -> Tensors:
     """Returns zeros [directions, batch, units] for each of the cell's states.
 
     Args:
-        projected: [frames, directions, batch, gates * units].
+        projected: [frames, batch, gates * units] for each direction.
     """
-    zeros = tf.zeros_like(projected[0, :, :, : projected.shape[3] // cell.gates])
+    units = projected[0].shape[2] // cell.gates
+    zeros = tf.zeros_like(tf.stack([each[0, :, :units] for each in projected]))
     return (zeros,) * cell.states
 
 
@@ -174,46 +154,69 @@ def is_real(
 # --- Loops ----------------------------------------------------------------------------------------
 
 
+class _Table(NamedTuple):
+    """What a loop writes, one row a frame."""
+
+    shape: tf.TensorShape  # of a row
+    mirrored: bool = False  # whether frame 0 is the last row
+
+
 def _scan(
     frames: int | tf.Tensor,
     states: Tensors,
-    shapes: Sequence[tf.TensorShape],
+    tables: Sequence[_Table],
     step: Step,
     backwards: bool = False,
+    unrolled: bool = False,
 ) -> tuple[Tensors, Tensors]:
-    """Passes `states` from frame to frame and stacks what `step` writes, one table a shape.
+    """Passes `states` from frame to frame and stacks what `step` writes, one table a tensor.
 
     Args:
         frames: static where it can be: XLA needs the length of a table as a constant.
         states: before the first step.
-        shapes: shapes of what is written at one frame.
+        tables: of what is written at one frame.
         step: see Step.
         backwards: whether to go from the last frame to the first.
+        unrolled: whether a turn of the loop takes FRAMES_A_TURN frames if `frames` is static.
 
     Returns:
-        The states after the last step, and float32 [frames, *shape] for each of `shapes`.
+        The states after the last step, and float32 [frames, *shape] for each of `tables`.
     """
+    at_once = min(FRAMES_A_TURN, frames) if unrolled and isinstance(frames, int) else 1
+    turns = frames // at_once
 
-    def body(index: tf.Tensor, states: Tensors, tables: tuple[tf.TensorArray, ...]) -> tuple:
+    def one(index: tf.Tensor, states: Tensors, arrays: Sequence[Any]) -> tuple:
         frame = frames - 1 - index if backwards else index
         after, written = step(frame, states)
         after = tuple(
             tf.ensure_shape(new, old.shape) for new, old in zip(after, states, strict=True)
         )
-        pairs = zip(tables, written, strict=True)
-        return index + 1, after, tuple(table.write(frame, value) for table, value in pairs)
+        rows = (frames - 1 - frame if table.mirrored else frame for table in tables)
+        trios = zip(arrays, rows, written, strict=True)
+        return after, tuple(array.write(row, value) for array, row, value in trios)
 
-    tables = tuple(tf.TensorArray(tf.float32, frames, element_shape=shape) for shape in shapes)
-    _, states, tables = tf.while_loop(
-        lambda index, *unused: index < frames,
-        body,
-        (tf.constant(0), states, tables),
-        maximum_iterations=frames,
+    def turn(number: tf.Tensor, states: Tensors, arrays: Sequence[Any]) -> tuple:
+        for place in range(at_once):
+            states, arrays = one(number * at_once + place, states, arrays)
+        return number + 1, states, arrays
+
+    _, states, arrays = tf.while_loop(
+        lambda number, *unused: number < turns,
+        turn,
+        (
+            tf.constant(0),
+            states,
+            tuple(tf.TensorArray(tf.float32, frames, element_shape=each.shape) for each in tables),
+        ),
+        maximum_iterations=turns,
     )
+    if at_once > 1:
+        for index in range(turns * at_once, frames):
+            states, arrays = one(tf.constant(index), states, arrays)
     length = frames if isinstance(frames, int) else None
     stacked = (
-        tf.ensure_shape(table.stack(), [length, *shape])
-        for table, shape in zip(tables, shapes, strict=True)
+        tf.ensure_shape(array.stack(), [length, *table.shape])
+        for array, table in zip(arrays, tables, strict=True)
     )
     return states, tuple(stacked)
 
@@ -230,10 +233,11 @@ def _scan_in_blocks(
             pairs = zip(after, states, strict=True)
             return tuple(tf.where(frame < frames, new, old) for new, old in pairs), written
 
-        return _scan(BLOCK_FRAMES, states, [shape], one)
+        return _scan(BLOCK_FRAMES, states, [_Table(shape)], one)
 
     blocks = (frames + BLOCK_FRAMES - 1) // BLOCK_FRAMES
-    states, (table,) = _scan(blocks, states, [tf.TensorShape([BLOCK_FRAMES, *shape])], block)
+    rows = _Table(tf.TensorShape([BLOCK_FRAMES, *shape]))
+    states, (table,) = _scan(blocks, states, [rows], block)
     dynamic = tf.unstack(tf.shape(table)[2:])
     sizes = [known or size for known, size in zip(table.shape[2:], dynamic, strict=True)]
     length = frames if isinstance(frames, int) else None
@@ -246,18 +250,18 @@ def _scan_in_blocks(
 
 def run(
     cell: Cell,
-    projected: tf.Tensor,
+    projected: Tensors,
     length: tf.Tensor | None,
     recurrent_kernel: tf.Tensor,
     recurrent_bias: tf.Tensor | None,
     initial: Tensors,
     compute_dtype: tf.DType,
-) -> tuple[tf.Tensor, Tensors]:
+) -> tuple[Tensors, Tensors]:
     """Returns all outputs of a cell, and its states after the last real frame.
 
     Args:
         cell: what happens at one frame.
-        projected: float32 [frames, directions, batch, gates * units], from `project`.
+        projected: float32 [frames, batch, gates * units] for each direction, from `project`.
         length: int32 [batch]; padding leaves the states as they are and has outputs of zero. None:
             all frames are real.
         recurrent_kernel: float32 [directions, units, gates * units].
@@ -266,29 +270,30 @@ def run(
         compute_dtype: type of the matrix products.
 
     Returns:
-        float32 [frames, directions, batch, units], and states as `initial`.
+        float32 [frames, batch, units] for each direction, and states as `initial`.
     """
     weights = (recurrent_kernel,) if recurrent_bias is None else (recurrent_kernel, recurrent_bias)
     in_blocks = _in_blocks.get()
     if in_blocks is not None:
         alone = _Recurrence(cell, weights, projected, length, compute_dtype)
         return alone.without_gradient(initial, in_blocks)
+    directions = len(projected)
 
     @tf.custom_gradient
     def with_gradient(
-        projected: tf.Tensor, initial: Tensors, weights: Tensors
-    ) -> tuple[Tensors, Callable[..., tuple[tf.Tensor, Tensors, Tensors]]]:
+        projected: Tensors, initial: Tensors, weights: Tensors
+    ) -> tuple[Tensors, Callable[..., tuple[Tensors, Tensors, Tensors]]]:
         # Of these tensors, not of the outer ones, TensorFlow takes the gradients.
         recurrence = _Recurrence(cell, weights, projected, length, compute_dtype)
         outputs, final, memory = recurrence.forward(initial)
 
-        def gradient(*upstream: tf.Tensor) -> tuple[tf.Tensor, Tensors, Tensors]:
-            return recurrence.backward(memory, upstream[0], upstream[1:])
+        def gradient(*upstream: tf.Tensor) -> tuple[Tensors, Tensors, Tensors]:
+            return recurrence.backward(memory, upstream[:directions], upstream[directions:])
 
-        return (outputs, *final), gradient
+        return (*outputs, *final), gradient
 
-    outputs, *final = with_gradient(projected, initial, weights)
-    return outputs, tuple(final)
+    both = with_gradient(projected, initial, weights)
+    return tuple(both[:directions]), tuple(both[directions:])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -296,8 +301,8 @@ class _Memory:
     """What `_Recurrence.forward` keeps for `_Recurrence.backward`."""
 
     initial: Tensors  # [directions, batch, units] for each state
-    states: Tensors  # [frames, directions, batch, units] for each state
-    kept: Tensors  # [frames, directions, batch, kept * units], if the cell keeps anything
+    states: tuple[Tensors, ...]  # for each state [frames, batch, units] of each direction
+    kept: tuple[Tensors, ...]  # [frames, batch, kept * units] likewise, if the cell keeps anything
 
 
 class _Recurrence:
@@ -307,7 +312,7 @@ class _Recurrence:
         self,
         cell: Cell,
         weights: Tensors,
-        projected: tf.Tensor,
+        projected: Tensors,
         length: tf.Tensor | None,
         compute_dtype: tf.DType,
     ) -> None:
@@ -317,72 +322,108 @@ class _Recurrence:
         self._projected = projected
         self._length = length
         self._compute_dtype = compute_dtype
-        self._frames = projected.shape[0] or tf.shape(projected)[0]
+        self._frames = projected[0].shape[0] or tf.shape(projected[0])[0]
 
-    def forward(self, initial: Tensors) -> tuple[tf.Tensor, Tensors, _Memory]:
-        """Returns outputs [frames, directions, batch, units], final states, and the memory."""
-        shapes = [self._shape(1)] * self._cell.states
-        shapes += [self._shape(self._cell.kept)] if self._cell.kept else []
-        final, tables = _scan(self._frames, initial, shapes, self._step)
-        states, kept = tables[: self._cell.states], tables[self._cell.states :]
+    def forward(self, initial: Tensors) -> tuple[Tensors, Tensors, _Memory]:
+        """Returns outputs [frames, batch, units] of each direction, final states, the memory."""
+        widths = [1] * self._cell.states + [self._cell.kept] * bool(self._cell.kept)
+
+        def step(frame: tf.Tensor, states: Tensors) -> tuple[Tensors, Tensors]:
+            after, written = self._step(frame, states)
+            return after, _by_direction(written)
+
+        final, tables = _scan(self._frames, initial, self._tables(widths), step, unrolled=True)
+        by_state = _grouped(tables, len(self._projected))
+        states, kept = by_state[: self._cell.states], by_state[self._cell.states :]
         return self._zero_padding(states[0]), final, _Memory(initial, states, kept)
 
-    def without_gradient(self, initial: Tensors, in_blocks: bool) -> tuple[tf.Tensor, Tensors]:
-        """Returns outputs [frames, directions, batch, units] and final states."""
+    def without_gradient(self, initial: Tensors, in_blocks: bool) -> tuple[Tensors, Tensors]:
+        """Returns outputs [frames, batch, units] of each direction, and final states."""
 
         def step(frame: tf.Tensor, states: Tensors) -> tuple[Tensors, Tensors]:
             after, written = self._step(frame, states)
             return after, written[:1]
 
-        if in_blocks:
-            final, outputs = _scan_in_blocks(self._frames, initial, self._shape(1), step)
-        else:
-            final, (outputs,) = _scan(self._frames, initial, [self._shape(1)], step)
+        def step_by_direction(frame: tf.Tensor, states: Tensors) -> tuple[Tensors, Tensors]:
+            after, written = step(frame, states)
+            return after, _by_direction(written)
+
+        if not in_blocks:
+            final, outputs = _scan(self._frames, initial, self._tables([1]), step_by_direction)
+            return self._zero_padding(outputs), final
+        _, batch, units = initial[0].shape
+        shape = tf.TensorShape([len(self._projected), batch, units])
+        final, rows = _scan_in_blocks(self._frames, initial, shape, step)
+        forward, *backward = tf.unstack(rows, axis=1)
+        outputs = (forward, *(tf.reverse(each, [0]) for each in backward))
         return self._zero_padding(outputs), final
 
     def backward(
-        self, memory: _Memory, upstream: tf.Tensor, upstream_final: Tensors
-    ) -> tuple[tf.Tensor, Tensors, Tensors]:
+        self, memory: _Memory, upstream: Tensors, upstream_final: Tensors
+    ) -> tuple[Tensors, Tensors, Tensors]:
         """Returns gradients of the projected inputs, the initial states and the weights.
 
         Args:
             memory: from `forward`.
-            upstream: gradient of the outputs, [frames, directions, batch, units].
+            upstream: gradient of the outputs, [frames, batch, units] for each direction.
             upstream_final: gradients of the final states, [directions, batch, units] each.
         """
-        history = tuple(  # [1 + frames, directions, batch, units] for each state
-            tf.concat([first[tf.newaxis], rest], axis=0)
-            for first, rest in zip(memory.initial, memory.states, strict=True)
-        )
 
         def step(frame: tf.Tensor, carried: Tensors) -> tuple[Tensors, Tensors]:
-            kept, before, after = (
-                tuple(tf.gather(table, index) for table in tables)
-                for tables, index in ((memory.kept, frame), (history, frame), (history, frame + 1))
-            )
-            arrived = (carried[0] + tf.gather(upstream, frame), *carried[1:])
+            kept = tuple(self._at(frame, each) for each in memory.kept)
+            pairs = zip(memory.states, memory.initial, strict=True)
+            before = tuple(self._before(frame, each, first) for each, first in pairs)
+            after = tuple(self._at(frame, each) for each in memory.states)
+            arrived = (carried[0] + self._at(frame, upstream), *carried[1:])
             inner, (hidden, *others) = self._cell.backward(kept, before, after, arrived)
             through = self._cell.through(inner, kept)
             hidden += self._product(through, self._kernel, transpose_b=True)
             carried = self._where_real(frame, (hidden, *others), carried)
-            return carried, self._where_real(frame, (inner,), (tf.zeros_like(inner),))
+            inner = self._where_real(frame, (inner,), (tf.zeros_like(inner),))
+            return carried, _by_direction(inner)
 
-        shape = self._shape(self._cell.gates)
-        first, (inner,) = _scan(self._frames, upstream_final, [shape], step, backwards=True)
-        through = self._cell.through(inner, memory.kept)
-        # through: [frames, directions, batch, gates * units]
-        kernel = self._product(_rows(history[0][:-1]), _rows(through), transpose_a=True)
-        biases = (tf.reduce_sum(through, [0, 2]) for _ in self._biases)
-        return inner, first, (kernel, *biases)
+        tables = self._tables([self._cell.gates])
+        first, inner = _scan(
+            self._frames, upstream_final, tables, step, backwards=True, unrolled=True
+        )
+        kept = zip(*memory.kept, strict=True) if memory.kept else ((),) * len(inner)
+        through = [self._cell.through(*pair) for pair in zip(inner, kept, strict=True)]
+        # through: [frames, batch, gates * units] for each direction
+        biases = (tf.stack([tf.reduce_sum(each, [0, 1]) for each in through]),)
+        kernel = self._kernel_gradient(memory, through)
+        return inner, first, (kernel, *biases[: len(self._biases)])
+
+    def _kernel_gradient(self, memory: _Memory, through: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Returns float32 [directions, units, gates * units]; through: see `backward`."""
+        total = []
+        for direction, (states, gradient) in enumerate(zip(memory.states[0], through, strict=True)):
+            initial = memory.initial[0][direction]
+            # At its first frame a direction comes from its initial state.
+            if direction:
+                before, after, first = states[1:], gradient[:-1], gradient[-1]
+            else:
+                before, after, first = states[:-1], gradient[1:], gradient[0]
+            rows = self._product(_rows(before), _rows(after), transpose_a=True)
+            total.append(rows + self._product(initial, first, transpose_a=True))
+        return tf.stack(total)
 
     def _step(self, frame: tf.Tensor, states: Tensors) -> tuple[Tensors, Tensors]:
         """The cell at one frame; writes the states and what the cell keeps."""
         product = self._product(states[0], self._kernel)
         for bias in self._biases:
             product += bias[:, tf.newaxis]
-        after, kept = self._cell.forward(tf.gather(self._projected, frame), product, states)
+        after, kept = self._cell.forward(self._at(frame, self._projected), product, states)
         after = self._where_real(frame, after, states)
         return after, (*after, *kept)
+
+    def _at(self, frame: tf.Tensor, tables: Tensors) -> tf.Tensor:
+        """Returns [directions, batch, width] of [frames, batch, width] for each direction."""
+        rows = (frame, self._frames - 1 - frame)
+        return tf.stack([tf.gather(*pair) for pair in zip(tables, rows, strict=False)])
+
+    def _before(self, frame: tf.Tensor, states: Tensors, initial: tf.Tensor) -> tf.Tensor:
+        """Returns a state [directions, batch, units] before a frame."""
+        return tf.where(frame > 0, self._at(tf.maximum(frame - 1, 0), states), initial)
 
     def _product(self, left: tf.Tensor, right: tf.Tensor, **transposed: bool) -> tf.Tensor:
         """Multiplies in the compute type; returns float32."""
@@ -393,28 +434,35 @@ class _Recurrence:
         """Returns `real` where a frame is the utterance's own, else `padding`."""
         if self._length is None:
             return real
-        mask = self._is_real(frame)  # [directions, batch, 1]
+        mask = is_real(frame, self._length, self._frames, len(self._projected))[..., tf.newaxis]
+        # mask: [directions, batch, 1]
         return tuple(tf.where(mask, *each) for each in zip(real, padding, strict=True))
 
-    def _zero_padding(self, outputs: tf.Tensor) -> tf.Tensor:
-        """Zeros [frames, directions, batch, units] where a frame is padding."""
+    def _zero_padding(self, outputs: Tensors) -> Tensors:
+        """Zeros [frames, batch, units] of each direction where a frame is padding."""
         if self._length is None:
             return outputs
-        frame = tf.range(self._frames)[:, tf.newaxis, tf.newaxis]
-        return tf.where(self._is_real(frame), outputs, 0.0)
+        real = tf.transpose(tf.sequence_mask(self._length, self._frames))[..., tf.newaxis]
+        return tuple(tf.where(real, each, 0.0) for each in outputs)
 
-    def _is_real(self, frame: tf.Tensor) -> tf.Tensor:
-        """bool [..., directions, batch, 1]; see is_real."""
-        directions = self._projected.shape[1]
-        return is_real(frame, self._length, self._frames, directions)[..., tf.newaxis]
+    def _tables(self, widths: Sequence[int]) -> list[_Table]:
+        """Returns tables of rows [batch, width * units], each for all directions."""
+        _, batch, gates = self._projected[0].shape
+        shapes = (tf.TensorShape([batch, width * (gates // self._cell.gates)]) for width in widths)
+        directions = range(len(self._projected))
+        return [_Table(shape, bool(direction)) for shape in shapes for direction in directions]
 
-    def _shape(self, width: int) -> tf.TensorShape:
-        """[directions, batch, width * units]"""
-        _, directions, batch, gates = self._projected.shape
-        return tf.TensorShape([directions, batch, width * (gates // self._cell.gates)])
+
+def _by_direction(written: Tensors) -> Tensors:
+    """[directions, ...] each -> [...] of each direction for each."""
+    return tuple(row for each in written for row in tf.unstack(each))
+
+
+def _grouped(tables: Tensors, directions: int) -> tuple[Tensors, ...]:
+    """Returns the tables of all directions for each of what was written."""
+    return tuple(tables[at : at + directions] for at in range(0, len(tables), directions))
 
 
 def _rows(values: tf.Tensor) -> tf.Tensor:
-    """[frames, directions, batch, width] -> [directions, frames * batch, width]."""
-    directions, width = values.shape[1], values.shape[3]
-    return tf.reshape(tf.transpose(values, [1, 0, 2, 3]), [directions, -1, width])
+    """[frames, batch, width] -> [frames * batch, width]."""
+    return tf.reshape(values, [-1, values.shape[2]])

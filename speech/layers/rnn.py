@@ -48,16 +48,14 @@ def bidirectional_rnn(
         gradient. In batch-major order a TPU's compiler would transpose both inside the loop.
     """
     projected = recurrence.project(inputs, kernel, bias, compute_dtype, directions=2)
-    frames = tf.shape(projected)[0]
-    frame = tf.range(frames)[:, tf.newaxis, tf.newaxis]
+    real = tf.transpose(tf.sequence_mask(length, tf.shape(projected[0])[0]))  # [frames, batch]
     # The activation cuts this to zero whatever it is added to, so that the loop needs no mask.
-    padding = tf.where(recurrence.is_real(frame, length, frames, 2), 0.0, -BEYOND_ANY_SUM)
-    projected += padding[..., tf.newaxis]
+    padding = tf.where(real, 0.0, -BEYOND_ANY_SUM)[..., tf.newaxis]
+    projected = tuple(each + padding for each in projected)
     initial = recurrence.zero_states(_CLIPPED_RELU, projected)
-    states, _ = recurrence.run(
+    (forward, backward), _ = recurrence.run(
         _CLIPPED_RELU, projected, None, recurrent_kernel, None, initial, compute_dtype
     )
-    forward, backward = recurrence.by_time(states)
     return forward + backward
 
 
@@ -100,7 +98,7 @@ def lstm(
     outputs, (hidden, memory) = recurrence.run(
         _LSTM, projected, length, recurrent_kernel, None, initial, compute_dtype
     )
-    return recurrence.batch_major(recurrence.by_time(outputs)), (hidden, memory)
+    return recurrence.batch_major(outputs), (hidden, memory)
 
 
 def gru(
@@ -140,7 +138,7 @@ def gru(
     outputs, (hidden,) = recurrence.run(
         _GRU, projected, length, recurrent_kernel, bias[:, 1], states, compute_dtype
     )
-    return recurrence.batch_major(recurrence.by_time(outputs)), hidden
+    return recurrence.batch_major(outputs), hidden
 
 
 # --- Cells ----------------------------------------------------------------------------------------

@@ -494,12 +494,12 @@ def kept_for_the_gradient(cell: str, frames: int) -> list[list[int] | None]:
 def test_gradient_of_gated_cell_keeps_only_inputs_states_and_gates(
     cell: str, widths: list[int], frames: int
 ) -> None:
-    """One tensor each for all frames; automatic differentiation keeps a list per operation."""
+    """A tensor of all frames for each direction; automatic differentiation keeps lists."""
     kept = kept_for_the_gradient(cell, frames)
     weight_of_the_sum = [2, BATCH, frames, UNITS]
     expected = [
         [frames * BATCH, INPUTS],
         weight_of_the_sum,
-        *([frames, 2, BATCH, width * UNITS] for width in widths),
+        *([frames, BATCH, width * UNITS] for width in widths for direction in range(2)),
     ]
     assert sorted(kept, key=str) == sorted(expected, key=str)
