@@ -30,16 +30,19 @@ def make_engine(
             represents it.
         described: whether to print gradients and logits of some steps.
     """
+    more = {
+        "initial_values": initial_values,
+        "shared_settings": shared_settings,
+        "described": described,
+    }
     if device.engine == EAGER:
         assert device.distribution
-        return EagerEngine(
-            config, run, device.distribution, initial_values, shared_settings, described
-        )
+        return EagerEngine(config, run, device.distribution, **more)
     if device.engine == PJRT:
         # Its module needs jax.
         from speech.engines.pjrt import PjrtEngine
 
-        return PjrtEngine(config, run, device.jax_cores, initial_values, shared_settings, described)
+        return PjrtEngine(config, run, device.jax_cores, **more)
     model_fn_at = partial(model_fn_builder, config, run.model_dir, described=described)
     return _estimator(model_fn_at, run, device, initial_values)
 

@@ -5,10 +5,10 @@ cores, and come to the host for a checkpoint. While a step runs the host prepare
 copies it to the cores, and starts the next step.
 """
 
-import json
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,20 +16,13 @@ import tensorflow as tf
 from absl import logging
 
 from speech.engines import checkpoints
-from speech.engines.engine import (
-    Callbacks,
-    Engine,
-    InitialValues,
-    InputFn,
-    OutputBatch,
-    RunSettings,
-    StepState,
-)
-from speech.engines.workers import Command
+from speech.engines.engine import InputFn, OutputBatch, Predictor, RunSettings, StepState
+from speech.engines.processes import Processes
+from speech.engines.trainer import StepLog, Trainer, TrainerEngine
 from speech.layers.cross_replica import XlaReplicas
 from speech.networks import prediction, registry
 from speech.networks.config import ModelConfig
-from speech.optimisation import curves, step_description
+from speech.optimisation import step_description
 from speech.optimisation.adam import name_of
 from speech.optimisation.state import TrainingState
 from speech.optimisation.step import Tensors, training_step
@@ -121,137 +114,43 @@ def _of_core(batch: Any, cores: Cores) -> Any:
     return tf.nest.map_structure(part, batch)
 
 
-class PjrtEngine(Engine):
-    """A network that jax trains on the cores of a TPU, or on what stands in for them."""
+class _Hosts(Processes):
+    """The hosts of a pod, each of which runs this program."""
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        run: RunSettings,
-        cores: Cores,
-        initial_values: InitialValues | None = None,
-        shared_settings: Mapping[str, Any] | None = None,
-        described: bool = False,
-    ) -> None:
-        """
-        Args:
-            initial_values: of a new model; None: the network's own.
-            shared_settings: what must be the same on all hosts, as JSON represents it.
-            described: whether to print gradients and logits of some steps, see
-                optimisation/step_description.py.
-        """
-        self._config = config
-        self._run = run
+    def __init__(self, cores: Cores) -> None:
         self._cores = cores
-        self._initial_values = initial_values
-        self._described = described
-        # All hosts have to start, stop and save at the same steps.
-        self._shared_settings = {
-            **(shared_settings or {}),
-            "iterations_per_loop": run.iterations_per_loop,
-            "save_checkpoints_steps": run.save_checkpoints_steps,
-        }
-        self._trainer: _Trainer | None = None
-        self._predictor: PjrtPredictor | None = None
 
     @property
     def is_leader(self) -> bool:
         return self._cores.host == 0
 
-    # --- Training
+    @property
+    def several(self) -> bool:
+        return self._cores.hosts > 1
 
-    def train(
-        self, input_fn: InputFn, until_step: int, learning_rate_scale: float, callbacks: Callbacks
-    ) -> int:
-        step = checkpoints.latest_step(self._run.model_dir)
-        if self._cores.hosts > 1:
-            command = Command(step, until_step, learning_rate_scale, self._shared_settings)
-            broadcast(json.dumps(asdict(command)).encode())
-        return self._train(input_fn, step, until_step, learning_rate_scale, callbacks)
-
-    def follow(self, batches_from: Callable[[int], InputFn], callbacks: Callbacks) -> None:
-        while message := broadcast(b""):
-            command = Command(**json.loads(message))
-            step = checkpoints.latest_step(self._run.model_dir)
-            command.check(self._shared_settings, step, self._run.model_dir)
-            scale = command.learning_rate_scale
-            self._train(batches_from(step), step, command.until, scale, callbacks)
-
-    def _train(
-        self,
-        input_fn: InputFn,
-        step: int,
-        until_step: int,
-        learning_rate_scale: float,
-        callbacks: Callbacks,
-    ) -> int:
-        with explained_errors("Lower --train_batch_size"):
-            trainer = self._prepared_trainer(step, callbacks)
-            trainer.read_from(input_fn, step)
-            trainer.scale_learning_rate(learning_rate_scale)
-            every, stops = self._run.save_checkpoints_steps, False
-            while step < until_step and not stops:
-                checkpoint = min(until_step, (step // every + 1) * every)
-                step, stops = self._take_steps(trainer, step, checkpoint, callbacks)
-                self._save(trainer, callbacks)
-        if stops:
-            callbacks.stopping.request()  # another host may have been asked to
-        return step
-
-    def _take_steps(
-        self, trainer: "_Trainer", step: int, until_step: int, callbacks: Callbacks
-    ) -> tuple[int, bool]:
-        """Trains to a step, or until a stop is requested.
-
-        Returns:
-            The last step, and whether a stop was requested.
-        """
-        in_flight = min(self._run.iterations_per_loop, IN_FLIGHT)
-        alone = self._cores.hosts == 1
-        stops = False
-        running: deque[Any] = deque()
-        while running or (step < until_step and not stops):
-            while step < until_step and not stops and len(running) < in_flight:
-                running.append(trainer.start_step(callbacks.stopping.requested))
-                step += 1
-            state, of_any_host = trainer.end_step(running.popleft())
-            callbacks.on_step(state)
-            stops = stops or (callbacks.stopping.requested if alone else of_any_host)
-        return step, stops
-
-    def _prepared_trainer(self, step: int, callbacks: Callbacks) -> "_Trainer":
-        """Returns the trainer with the variables of the latest checkpoint, which is of `step`."""
-        if self._trainer and self._trainer.state_now().step == step:
-            return self._trainer
-        latest = checkpoints.latest_checkpoint(self._run.model_dir)
-        if not self._trainer:
-            self._trainer = _Trainer(self._config, self._run, self._cores, self._described)
-        if latest:
-            self._trainer.restore(latest)
-        else:
-            if self._initial_values:
-                values = self._initial_values
-                self._trainer.restore(values.checkpoint, values.variables)
-            self._save(self._trainer, callbacks)
-        return self._trainer
-
-    def _save(self, trainer: "_Trainer", callbacks: Callbacks) -> None:
-        if self.is_leader:
-            callbacks.before_save(trainer.state_now())
-            checkpoints.save(self._run.model_dir, trainer.values(), self._run.keep_checkpoint_max)
-            trainer.flush()
-
-    # --- Outputs
-
-    def predict(self, input_fn: InputFn, checkpoint: str) -> Iterator[OutputBatch]:
-        if not self._predictor:
-            self._predictor = PjrtPredictor(self._config, self._run, self._cores)
-        yield from self._predictor.predict(input_fn, checkpoint)
+    def broadcast(self, message: bytes) -> bytes:
+        return broadcast(message) if self.several else message
 
     def close(self) -> None:
-        if self.is_leader and self._cores.hosts > 1:
-            broadcast(b"")
+        if self.is_leader:
+            self.broadcast(b"")
         leave()
+
+
+class PjrtEngine(TrainerEngine):
+    """A network that jax trains on the cores of a TPU, or on what stands in for them."""
+
+    def __init__(self, config: ModelConfig, run: RunSettings, cores: Cores, **more: Any) -> None:
+        """more: see TrainerEngine."""
+        super().__init__(config, run, _Hosts(cores), **more)
+        self._cores = cores
+        self.steps_in_flight = min(run.iterations_per_loop, IN_FLIGHT)
+
+    def _make_trainer(self) -> Trainer:
+        return _PjrtTrainer(self._config, self._run, self._cores, self._described)
+
+    def _make_predictor(self) -> Predictor:
+        return PjrtPredictor(self._config, self._run, self._cores)
 
 
 class TrainingStep:
@@ -317,7 +216,7 @@ class TrainingStep:
         }
 
 
-class _Trainer:
+class _PjrtTrainer(Trainer):
     """The network and the state of its training on the cores."""
 
     def __init__(
@@ -332,18 +231,17 @@ class _Trainer:
         self._batches: Any = None  # an iterator
         self._batches_after: int | None = None  # the step that its next batch follows
         self._wishes = {stop: self._for_each_core(float(stop)) for stop in (False, True)}
-        self._writer: Any = None
+        self._log: StepLog | None = None
         if cores.host == 0:
-            self._writer = tf.summary.create_file_writer(run.model_dir)
+            names = [name_of(each) for each in self._step.network.trainable_variables]
+            self._log = StepLog(run.model_dir, config, names)
+
+    def explained_errors(self) -> AbstractContextManager[None]:
+        return explained_errors("Lower --train_batch_size")
 
     # --- Steps
 
     def read_from(self, input_fn: InputFn, step: int) -> None:
-        """Makes the batches after `step` those of the next steps.
-
-        If the last step was this one, its batches continue: another input would give the same ones,
-        once it has read and shuffled them.
-        """
         if self._batches_after == step:
             return
         cores, size = self._cores, self._run.train_batch_size
@@ -360,14 +258,12 @@ class _Trainer:
         self._batches, self._batches_after = batches.as_numpy_iterator(), step
 
     def scale_learning_rate(self, factor: float) -> None:
-        """Sets the factor on the schedule's learning rate."""
         self._scale = self._for_each_core(factor)
 
     def _for_each_core(self, number: float) -> list[Any]:
         return self._cores.split([np.full([self._cores.own.count], number, np.float32)])
 
     def start_step(self, stop: bool) -> Any:
-        """Starts a step, and returns what `end_step` takes; stop: whether this host wants to."""
         assert self._program and self._batches_after is not None
         batch = self._cores.split(tf.nest.flatten(next(self._batches)))
         self._batches_after += 1
@@ -375,27 +271,18 @@ class _Trainer:
         outputs, self._on_cores = self._program(self._on_cores, arguments)
         return outputs
 
-    def end_step(self, outputs: Any) -> tuple[StepState, bool]:
-        """Waits for a step, and writes its values.
-
-        Returns:
-            The state after the step, and whether a host wants to stop.
-        """
-        described = outputs.pop("described")
-        found = fetch_first(outputs)
-        step = tf.constant(found["number"])
-        if self._writer and found["number"] % curves.SUMMARY_STEPS == 0:
-            curves.write(self._writer, step, found["curves"])
-        if described and found["number"] % step_description.STEPS == 0:
-            names = [name_of(each) for each in self._step.network.trainable_variables]
-            values = [tf.constant(each) for each in fetch_first(described)]
-            step_description.describe(step, values, names, self._config.alphabet)
+    def end_step(self, started: Any) -> tuple[StepState, bool]:
+        described = started.pop("described")
+        found = fetch_first(started)
+        if self._log:
+            step = found["number"]
+            due = described and step % step_description.STEPS == 0  # only then worth the copy
+            self._log.write(step, found["curves"], fetch_first(described) if due else [])
         return StepState.of(*found["state"]), bool(found["wishes"])
 
     # --- State
 
-    def restore(self, checkpoint: str, names: tuple[str, ...] | None = None) -> None:
-        """Takes variables from a checkpoint; None: all of them."""
+    def restore(self, checkpoint: str, names: Sequence[str] | None = None) -> None:
         saved = self._step.state.saved
         chosen = saved if names is None else {name: saved[name] for name in names}
         checkpoints.restore(checkpoint, chosen)
@@ -406,10 +293,8 @@ class _Trainer:
         return StepState.of(*fetch_first([self._on_cores[name] for name in names]))
 
     def values(self) -> dict[str, Any]:
-        """Returns the values of the variables by their names in a checkpoint."""
         return dict(fetch_first(self._on_cores))
 
     def flush(self) -> None:
-        """Writes the curves so far to their file."""
-        if self._writer:
-            self._writer.flush()
+        if self._log:
+            self._log.flush()

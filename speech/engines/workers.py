@@ -1,23 +1,20 @@
-"""How the processes of a cluster agree on what to train.
+"""The processes of a cluster, which are connected by a strategy of TensorFlow.
 
-The chief sends a command for each stretch of training, and the other workers execute it. A message
-is a sum over all processes, to which the chief alone contributes.
+A message is a sum over all processes, to which the leader alone contributes.
 """
 
-import json
 import logging as python_logging
 import os
 import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from speech.engines.cluster import Cluster
+from speech.engines.processes import Processes
 from speech.engines.strategies import Distribution
 from utils import UserError
 
@@ -25,45 +22,8 @@ from utils import UserError
 ANSWER_SECONDS = 2.0
 
 
-@dataclass(frozen=True)
-class Command:
-    """A stretch of training that the chief has all workers execute."""
-
-    step: int  # of the checkpoint that it starts from
-    until: int  # its last step
-    learning_rate_scale: float
-    settings: dict[str, Any]  # that must be the same in all processes, as JSON represents them
-
-    def check(self, settings: dict[str, Any], step: int, model_dir: str) -> None:
-        """Checks that this process trains as the chief does.
-
-        Args:
-            settings: of this process.
-            step: of the latest checkpoint that this process sees.
-
-        Raises:
-            UserError: this process has other settings, or another model directory.
-        """
-        own = json.loads(json.dumps(settings))
-        differences = [
-            f"{key} is {own.get(key)} here and {self.settings.get(key)} there"
-            for key in (*self.settings, *(own.keys() - self.settings.keys()))
-            if own.get(key) != self.settings.get(key)
-        ]
-        if differences:
-            raise UserError(
-                f"The settings of this worker differ from worker 0's: {'; '.join(differences)}. "
-                "Give all workers the same flags and shards."
-            )
-        if step != self.step:
-            raise UserError(
-                f"The latest checkpoint in --model_dir={model_dir} is of step {step} here, of step "
-                f"{self.step} for worker 0: give a folder or bucket that all workers share."
-            )
-
-
-class Workers:
-    """The connection of this process to the others of its cluster."""
+class Workers(Processes):
+    """The processes of a cluster, as this one is connected to the others."""
 
     def __init__(self, distribution: Distribution) -> None:
         assert distribution.cluster
@@ -72,17 +32,16 @@ class Workers:
         self._replicas = len(distribution.own)
         self._sum = tf.function(self._sum_of_all, autograph=False, reduce_retracing=True)
 
-    def send(self, command: Command | None) -> None:
-        """Sends a command from the chief to the other workers; None: the training has ended."""
-        self._exchange(json.dumps(asdict(command) if command else None).encode())
+    @property
+    def several(self) -> bool:
+        return True
 
-    def receive(self) -> Command | None:
-        """Waits for the chief's next command; None: the training has ended."""
-        content = json.loads(self._exchange(b""))
-        return Command(**content) if content else None
+    @property
+    def is_leader(self) -> bool:
+        return self._cluster.chief
 
-    def _exchange(self, message: bytes) -> bytes:
-        """Returns the chief's message; the others' are empty."""
+    def broadcast(self, message: bytes) -> bytes:
+        message = message if self.is_leader else b""
         with self.explained_errors():
             (length,) = self._sum(tf.constant([len(message)], tf.float32)).numpy()
             values = np.zeros(round(length), np.float32)
@@ -119,8 +78,8 @@ class Workers:
         Threads of TensorFlow's servers still run while Python shuts down, and one of them that then
         needs the interpreter would abort the process.
         """
-        if self._cluster.chief:
-            self.send(None)
+        if self.is_leader:
+            self.broadcast(b"")
         python_logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -119,7 +119,7 @@ def train(
 ) -> list[float]:
     """Trains for a number of steps; returns their losses."""
     run = RunSettings(str(folder), eval_batch_size=4, train_batch_size=BATCH)
-    engine = EagerEngine(config, run, distribution, initial_values)
+    engine = EagerEngine(config, run, distribution, initial_values=initial_values)
     batching = distribution.cut(Batching(BATCH, static=False))
     losses: list[float] = []
 
