@@ -19,16 +19,15 @@ from speech.engines import checkpoints
 from speech.engines.engine import InputFn, OutputBatch, Predictor, RunSettings, StepState
 from speech.engines.processes import Processes
 from speech.engines.trainer import StepLog, Trainer, TrainerEngine
-from speech.layers.cross_replica import XlaReplicas
 from speech.networks import prediction, registry
 from speech.networks.config import ModelConfig
 from speech.optimisation import step_description
 from speech.optimisation.adam import name_of
-from speech.optimisation.state import TrainingState
-from speech.optimisation.step import Tensors, training_step
+from speech.optimisation.step import Tensors
 from speech.tpu.cores import Cores, State, broadcast, fetch, fetch_first, leave
-from speech.tpu.lowering import lower
+from speech.tpu.lowering import Lowered, lower
 from speech.tpu.program import Program, explained_errors
+from speech.tpu.step_program import StepProgram
 
 # Steps, or batches of an evaluation, that are started before the results of the first are read. A
 # second one is enough for cores that never wait, and each has a batch in their memory.
@@ -59,19 +58,19 @@ class PjrtPredictor:
         self._variables = {name_of(each): each for each in self._network.variables}
         self._checkpoint: str | None = None
         self._state: State = {}
-        self._program: Program | None = None
+        self._prepared: tuple[Lowered, Program] | None = None
 
     def predict(self, input_fn: InputFn, checkpoint: str) -> Iterator[OutputBatch]:
         """Yields the network's outputs for every batch, computed with a checkpoint's variables."""
         batches = input_fn({"batch_size": self._run.eval_batch_size})
         self._restore(checkpoint)
         with explained_errors("Lower --eval_batch_size"):
-            program = self._prepared_program(batches.element_spec)
+            lowered, program = self._prepare(batches.element_spec)
             waiting: deque[Any] = deque()
             for batch in batches.as_numpy_iterator():
                 placed = self._cores.split(tf.nest.flatten(batch))
                 outputs, self._state = program(self._state, placed)
-                waiting.append(outputs)
+                waiting.append(lowered.pack(outputs))
                 if len(waiting) == IN_FLIGHT:
                     yield fetch(waiting.popleft())
             for outputs in waiting:
@@ -83,13 +82,13 @@ class PjrtPredictor:
             self._state = self._cores.replicate(_values(self._variables))
             self._checkpoint = checkpoint
 
-    def _prepared_program(self, batch: Any) -> Program:
+    def _prepare(self, batch: Any) -> tuple[Lowered, Program]:
         """Returns the program for this host's batches; batch: nest of tf.TensorSpec."""
         specs = (_of_core(batch, self._cores),)
-        if self._program is None or self._program.lowered.arguments != specs:
+        if self._prepared is None or self._prepared[0].arguments != specs:
             lowered = lower(self._compute, self._variables, specs, self._cores.are_tpu)
-            self._program = Program(lowered, self._cores)
-        return self._program
+            self._prepared = lowered, Program(lowered.hlo, self._cores)
+        return self._prepared
 
     def _compute(self, batch: Tensors) -> Tensors:
         return prediction.predict(self._network, batch, self._config.training.bfloat16)
@@ -153,69 +152,6 @@ class PjrtEngine(TrainerEngine):
         return PjrtPredictor(self._config, self._run, self._cores)
 
 
-class TrainingStep:
-    """The training step of a core, for a number of cores that take it together.
-
-    Attributes:
-        network: what is trained.
-        state: the variables, whose values here are those that a new model starts with.
-    """
-
-    def __init__(self, config: ModelConfig, cores: Cores, described: bool = False) -> None:
-        """described: whether the step returns what step_description.describe prints."""
-        self._config = config
-        self._cores = cores
-        self._described = described
-        self._replicas = XlaReplicas(cores.count)
-        self.network = registry.build(
-            config.network, config.training.random_seed, cores.are_tpu, self._replicas
-        )
-        self.state = TrainingState(self.network)
-
-    def program(self, features: Any, labels: Any) -> Program:
-        """Returns the program of the step; nothing is compiled yet.
-
-        Args:
-            features, labels: a core's, as optimisation/step.py has them, of tf.TensorSpec.
-        """
-        number = tf.TensorSpec([1], tf.float32)
-        specs = (features, labels, number, number)
-        lowered = lower(self._take, self.state.saved, specs, self._cores.are_tpu)
-        return Program(lowered, self._cores)
-
-    def _take(
-        self, features: Tensors, labels: Tensors, scale: tf.Tensor, wish: tf.Tensor
-    ) -> dict[str, Any]:
-        """Takes the step.
-
-        Args:
-            scale: float32 [1], the factor on the learning rate.
-            wish: float32 [1], 1 if the core's host wants to stop.
-        """
-        step = training_step(
-            self.network,
-            self.state,
-            self._config.training,
-            features,
-            labels,
-            scale[0],
-            self._replicas,
-        )
-        described = []
-        if self._described:
-            described = step_description.described_values(step, features, labels)
-        (wishes,) = self._replicas.total([wish[0]])
-        with tf.control_dependencies([step.update]):
-            state = [each.read_value() for each in self.state.of_steps]
-        return {
-            "number": step.number,
-            "curves": step.curves,
-            "state": state,
-            "described": described,
-            "wishes": wishes,
-        }
-
-
 class _PjrtTrainer(Trainer):
     """The network and the state of its training on the cores."""
 
@@ -225,8 +161,9 @@ class _PjrtTrainer(Trainer):
         self._config = config
         self._run = run
         self._cores = cores
-        self._step = TrainingStep(config, cores, described)
+        self._step = StepProgram(config, cores.count, cores.are_tpu, described)
         self._on_cores = cores.replicate(_values(self._step.state.saved))
+        self._lowered: Lowered | None = None
         self._program: Program | None = None
         self._batches: Any = None  # an iterator
         self._batches_after: int | None = None  # the step that its next batch follows
@@ -252,9 +189,10 @@ class _PjrtTrainer(Trainer):
         tf.random.set_seed(self._run.random_seed)  # the order of the data depends on it
         batches = input_fn(params)
         features, labels = _of_core(batches.element_spec, cores)
-        if self._program is None or self._program.lowered.arguments[:2] != (features, labels):
+        if self._lowered is None or self._lowered.arguments[:2] != (features, labels):
             logging.info("Compiles the training step, which can take a minute or two.")
-            self._program = self._step.program(features, labels)
+            self._lowered = self._step.lower(features, labels)
+            self._program = Program(self._lowered.hlo, cores)
         self._batches, self._batches_after = batches.as_numpy_iterator(), step
 
     def scale_learning_rate(self, factor: float) -> None:
@@ -264,12 +202,12 @@ class _PjrtTrainer(Trainer):
         return self._cores.split([np.full([self._cores.own.count], number, np.float32)])
 
     def start_step(self, stop: bool) -> Any:
-        assert self._program and self._batches_after is not None
+        assert self._lowered and self._program and self._batches_after is not None
         batch = self._cores.split(tf.nest.flatten(next(self._batches)))
         self._batches_after += 1
         arguments = [*batch, *self._scale, *self._wishes[stop]]
         outputs, self._on_cores = self._program(self._on_cores, arguments)
-        return outputs
+        return self._lowered.pack(outputs)
 
     def end_step(self, started: Any) -> tuple[StepState, bool]:
         described = started.pop("described")

@@ -1,9 +1,8 @@
 """Checks whether a training step compiles for TPUs and fits them, and estimates its time."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
+from functools import cache, partial
 
 from absl import logging
 
@@ -11,15 +10,14 @@ from speech.networks import registry
 from speech.networks.config import ModelConfig
 from speech.tpu.compiler import Compiled, compile_program, find_python
 from speech.tpu.estimate import TOPOLOGIES
-from speech.tpu.step_program import training_step
+from speech.tpu.hlo import Hlo
+from speech.tpu.lowering import lowers_sums
+from speech.tpu.step_program import StepProgram, core_batch
 from speech.tpu.table import MEBIBYTE, BatchShape, row, table
 from utils import UserError, lines_of
 
 # A core gains nothing from a larger batch than this.
 LARGEST_BATCH = 1024
-
-# Like model.model_fn_builder, which returns a model_fn: (config, model_dir).
-ModelFnBuilder = Callable[[ModelConfig, str], Callable[..., Any]]
 
 
 @dataclass(frozen=True)
@@ -37,20 +35,22 @@ class CheckSettings:
 
 @dataclass(frozen=True)
 class _Steps:
-    """The training step of one core, compiled for any number of utterances."""
+    """The training step, compiled for any number of utterances a core."""
 
     settings: CheckSettings
-    model_fn_builder: ModelFnBuilder
     python: str  # see find_python
 
     def compile(self, batch: int, topologies: tuple[str, ...]) -> dict[str, Compiled]:
         """Compiles the step of a batch; returns topology -> what the compiler says."""
         settings = self.settings
-        hlo = step_program(self.model_fn_builder, settings.config, settings.shape, batch)
+        lowered_for = cache(partial(step_program, settings.config, settings.shape, batch))
         compiled = {}
         for name in topologies:
             logging.info("Compiles %d utterances a core for %s.", batch, name)
-            compiled[name] = compile_program(hlo, TOPOLOGIES[name].name, self.python)
+            topology = TOPOLOGIES[name]
+            cores = topology.cores if lowers_sums() else 1
+            hlo = lowered_for(cores)
+            compiled[name] = compile_program(hlo, topology.name, cores, self.python)
         return compiled
 
     def fits(self, topology: str, batch: int) -> bool:
@@ -68,15 +68,20 @@ class _Steps:
         return not compiled.error
 
 
-def check(settings: CheckSettings, model_fn_builder: ModelFnBuilder) -> None:
+def check(settings: CheckSettings) -> None:
     """Prints a table for each batch and, if asked for, the largest batch of each TPU.
 
     Raises:
         UserError: there is no compiler, or the step doesn't compile for all TPUs. The message comes
             after the tables of those for which it does.
     """
-    steps = _Steps(settings, model_fn_builder, find_python(settings.compiler_python))
+    steps = _Steps(settings, find_python(settings.compiler_python))
     network = registry.sketch(settings.config.network)
+    if not lowers_sums() and any(TOPOLOGIES[name].cores > 1 for name in settings.topologies):
+        logging.warning(
+            "This TensorFlow doesn't lower sums over the cores of v5e and later TPUs: the step is "
+            "that of one core. For that of all cores use Python 3.12 or newer."
+        )
     failures = []
     for batch in settings.batches:
         rows = []
@@ -107,20 +112,17 @@ def _title(settings: CheckSettings, network: registry.Network, batch: int) -> st
     )
 
 
-def step_program(
-    model_fn_builder: ModelFnBuilder, config: ModelConfig, shape: BatchShape, batch: int
-) -> bytes:
-    """Returns the training step of one core, as a serialized HLO module.
+def step_program(config: ModelConfig, shape: BatchShape, batch: int, cores: int) -> Hlo:
+    """Returns the training step of a core.
 
     Args:
-        model_fn_builder: model.model_fn_builder.
         config: what is trained, and how.
         shape: contents of the batch.
         batch: utterances of the core.
+        cores: that take the step together, each with a batch like this.
     """
-    training = replace(config.training, train_batch_size=batch)
-    model_fn = model_fn_builder(replace(config, training=training), "")
-    return training_step(model_fn, batch, shape.frames, config.network.bins, shape.labels)
+    step = StepProgram(config, cores, on_tpu=True)
+    return step.lower(*core_batch(batch, shape.frames, config.network.bins, shape.labels)).hlo
 
 
 def largest_batch(fits: Callable[[int], bool], start: int) -> int:

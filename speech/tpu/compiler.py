@@ -7,6 +7,7 @@ different versions of numpy; beside it, libtpu_worker.py runs in a separate envi
 import contextlib
 import fcntl
 import json
+import pickle
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from absl import logging
 
+from speech.tpu.hlo import Hlo
 from utils import UserError, lines_of
 
 # Of the separate environment.
@@ -32,9 +34,10 @@ WORKER = Path(__file__).with_name("libtpu_worker.py")
 
 @dataclass(frozen=True)
 class Compiled:
-    """The compiler's report on a program for one core."""
+    """The compiler's report on the program of a core."""
 
     seconds: float  # of compilation
+    cores: int = 1  # that run the program together
     error: str | None = None  # the compiler's reason, if the program doesn't compile or fit
     argument_bytes: int = 0  # variables, the optimizer's slots, the batch
     output_bytes: int = 0  # of outputs that don't reuse an argument's memory
@@ -85,7 +88,7 @@ def find_python(named: str | None) -> str:
 
 def _missing(python: str) -> str | None:
     """Returns why a Python can't run libtpu_worker.py; None: it can."""
-    # The newest of the modules of jax that libtpu_worker.py imports.
+    # The newest of the modules of jax that program.py imports.
     check = [python, "-I", "-c", "import libtpu; from jax.extend.mlir import hlo_to_stablehlo"]
     try:
         subprocess.run(check, check=True, capture_output=True, text=True)
@@ -140,23 +143,23 @@ def _last_line(ended: subprocess.CalledProcessError | subprocess.CompletedProces
     return lines[-1].rstrip(".") if lines else f"exit status {ended.returncode}"
 
 
-def compile_program(hlo: bytes, topology: str, python: str) -> Compiled:
-    """Compiles a program for one core of a topology.
+def compile_program(hlo: Hlo, topology: str, cores: int, python: str) -> Compiled:
+    """Compiles a program for cores of a topology, each of which runs it on its part of a batch.
 
     Args:
-        hlo: a serialized HLO module.
         topology: libtpu's name, e.g. v5e:2x2.
+        cores: their number, over which the program sums.
         python: from `find_python`.
 
     Raises:
         UserError: the compiler crashed.
     """
     with tempfile.TemporaryDirectory() as folder:
-        program, text_path = Path(folder, "program.hlo"), Path(folder, "compiled.txt")
-        program.write_bytes(hlo)
+        program, text_path = Path(folder, "program.pickle"), Path(folder, "compiled.txt")
+        program.write_bytes(pickle.dumps(hlo))
         started = time.monotonic()
         worker = subprocess.run(
-            [python, "-I", str(WORKER), str(program), topology, str(text_path)],
+            [python, "-I", str(WORKER), str(program), topology, str(cores), str(text_path)],
             capture_output=True,
             text=True,
         )
@@ -169,4 +172,4 @@ def compile_program(hlo: bytes, topology: str, python: str) -> Compiled:
             )
         report = json.loads(lines[-1])
         text = text_path.read_text(encoding="utf-8") if text_path.exists() else ""
-    return Compiled(seconds=seconds, text=text, **report)
+    return Compiled(seconds, cores, text=text, **report)

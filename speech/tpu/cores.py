@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from speech.tpu.hlo import Array
 from utils import UserError
 
 try:
@@ -102,18 +103,17 @@ class Cores:
     def _sharding(self, how: Any) -> Any:
         return jax.sharding.NamedSharding(self.mesh, how)
 
-    def describe(self, spec: Any, how: Any) -> Any:
+    def describe(self, array: Array, how: Any) -> Any:
         """Returns what jax is to know of an array over all cores.
 
         Args:
-            spec: tf.TensorSpec of one core's part.
+            array: one core's part.
             how: SPLIT or SAME.
         """
-        shape = list(spec.shape)
+        shape = list(array.shape)
         if how == SPLIT:
             shape[0] *= self.count
-        dtype = spec.dtype.as_numpy_dtype
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=self._sharding(how))
+        return jax.ShapeDtypeStruct(shape, np.dtype(array.dtype), sharding=self._sharding(how))
 
 
 def tpu_cores() -> Cores:
@@ -158,17 +158,22 @@ def host_cores(count: int | None = None) -> Cores:
     return Cores.of(jax.devices("cpu")[:count])
 
 
-def described_cores(topology: str) -> Cores:
+def described_cores(topology: str, count: int | None = None) -> Cores:
     """Returns the cores of a TPU that isn't here, for which a program can be compiled.
 
     Args:
         topology: libtpu's name, as v5e:2x2 or tpu7x:2x2x1.
+        count: number of cores; None: all of them.
     """
     for name, value in _WITHOUT_TPU.items():
         os.environ.setdefault(name, value)
     jax.config.update("jax_platforms", "cpu")
-    found = topologies.get_topology_desc(platform="tpu", topology_name=topology)
-    return Cores.of(found.devices)
+    # TensorFlow takes a v4 chip's two cores as one device: they share programs and memory.
+    chip = "megacore" if topology.startswith("v4:") else "default"
+    found = topologies.get_topology_desc(
+        platform="tpu", topology_name=topology, chip_config_name=chip
+    )
+    return Cores.of(found.devices[:count])
 
 
 def broadcast(message: bytes) -> bytes:

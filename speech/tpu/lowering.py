@@ -8,42 +8,32 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.compiler.xla.service import hlo_pb2
 
-from speech.tpu.step_program import with_own_generator
+from speech.tpu.hlo import Array, Hlo
+from speech.tpu.random_numbers import with_own_generator
 
 
-@dataclass(frozen=True, eq=False)  # compared by identity, which compiled programs are kept by
+@dataclass(frozen=True)
 class Lowered:
     """A function of tensors and variables, as a program of XLA.
 
-    The program's parameters are the arguments in the order of tf.nest.flatten, then the variables.
-    Its results are the outputs in that order, then the new values of the written variables.
+    The program has the function's arguments and outputs in the order of tf.nest.flatten.
 
     Attributes:
-        hlo: a serialized HLO module.
         arguments: nests of tf.TensorSpec, one for each argument of the function.
         outputs: nest of tf.TensorSpec.
-        variables: name -> tf.TensorSpec, in the order of the parameters.
-        written: names of the variables that the function assigns, in the order of the results.
     """
 
-    hlo: bytes
+    hlo: Hlo
     arguments: tuple[Any, ...]
     outputs: Any
-    variables: Mapping[str, tf.TensorSpec]
-    written: tuple[str, ...]
-
-    @property
-    def results(self) -> list[tf.TensorSpec]:
-        """What the program returns."""
-        return [*tf.nest.flatten(self.outputs), *(self.variables[name] for name in self.written)]
 
     def flatten(self, *arguments: Any) -> list[Any]:
-        """Returns the program's first parameters for arguments like the function's."""
+        """Returns the program's arguments for arguments like the function's."""
         tf.nest.assert_same_structure(self.arguments, arguments)
         return list(tf.nest.flatten(arguments))
 
     def pack(self, outputs: Sequence[Any]) -> Any:
-        """Returns a nest like `outputs` of the program's first results."""
+        """Returns a nest like `outputs` of the program's outputs."""
         return tf.nest.pack_sequence_as(self.outputs, list(outputs))
 
 
@@ -76,17 +66,24 @@ def lower(
     by_handle = {id(each.handle): name for name, each in variables.items()}
     # KeyError: the function uses a variable that isn't given, or another tensor from outside.
     names = [by_handle[id(handle)] for handle in traced.captured_inputs]
-    hlo = _hlo(compilable, arguments)
-    return Lowered(
-        with_own_generator(hlo) if for_tpu else hlo,
-        tuple(specs),
-        tf.nest.map_structure(_spec, traced.structured_outputs),
-        {name: _spec(variables[name]) for name in names},
-        tuple(names[number - len(arguments)] for number in _aliased_parameters(hlo)),
+    module = _module(compilable, arguments)
+    outputs = tf.nest.map_structure(_spec, traced.structured_outputs)
+    hlo = Hlo(
+        module=with_own_generator(module) if for_tpu else module,
+        arguments=tuple(_array(each) for each in arguments),
+        outputs=tuple(_array(each) for each in tf.nest.flatten(outputs)),
+        variables={name: _array(variables[name]) for name in names},
+        written=tuple(names[number - len(arguments)] for number in _aliased_parameters(module)),
     )
+    return Lowered(hlo, tuple(specs), outputs)
 
 
-def _hlo(compilable: Any, arguments: Sequence[tf.TensorSpec]) -> bytes:
+def lowers_sums() -> bool:
+    """Returns whether this TensorFlow lowers sums over cores, which 2.15 doesn't."""
+    return not hasattr(tf, "estimator")
+
+
+def _module(compilable: Any, arguments: Sequence[tf.TensorSpec]) -> bytes:
     lowered = compilable.experimental_get_compiler_ir(*arguments)
     with warnings.catch_warnings():
         # `platform_name`, which newer versions of TensorFlow prefer, is unknown to 2.15.
@@ -98,11 +95,15 @@ def _spec(value: Any) -> tf.TensorSpec:
     return tf.TensorSpec(value.shape, value.dtype)
 
 
-def _aliased_parameters(hlo: bytes) -> list[int]:
+def _array(value: Any) -> Array:
+    return Array(tuple(value.shape.as_list()), value.dtype.name)
+
+
+def _aliased_parameters(module: bytes) -> list[int]:
     """Returns the parameters whose memory the program's last results take, in their order.
 
     They are the variables that are assigned: TensorFlow marks them alone.
     """
-    entries = hlo_pb2.HloModuleProto.FromString(hlo).input_output_alias.entries
+    entries = hlo_pb2.HloModuleProto.FromString(module).input_output_alias.entries
     by_result = sorted((list(each.output_shape_index), each.parameter_number) for each in entries)
     return [parameter for _, parameter in by_result]

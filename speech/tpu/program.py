@@ -13,33 +13,33 @@ from contextlib import contextmanager
 from typing import Any
 
 import jax
+import numpy as np
 from jax.extend.core import Primitive
 from jax.extend.mlir import hlo_to_stablehlo, ir
 from jax.extend.mlir.dialects import func
 from jax.interpreters import mlir
 
 from speech.tpu.cores import SAME, SPLIT, Cores, State
-from speech.tpu.lowering import Lowered
+from speech.tpu.hlo import Hlo
 from utils import UserError
 
 
 class Program:
-    """A lowered function, compiled for cores, each of which computes it for its part of a batch.
+    """A lowered program, compiled for cores, each of which runs it on its part of a batch.
 
-    Variables are the same on all cores before and after: the function sums over them what it finds
+    Variables are the same on all cores before and after: the program sums over them what it finds
     in its part of the batch. An output without axes is the same on all of them, too; of any other
     the first axis is the batch.
     """
 
-    def __init__(self, lowered: Lowered, cores: Cores) -> None:
-        self.lowered = lowered
+    def __init__(self, hlo: Hlo, cores: Cores) -> None:
+        self._hlo = hlo
         self._cores = cores
-        outputs = lowered.results[: len(lowered.results) - len(lowered.written)]
         mapped = jax.shard_map(
             self._on_core,
             mesh=cores.mesh,
             in_specs=(SAME, SAME, SPLIT),
-            out_specs=([SPLIT if each.shape.rank else SAME for each in outputs], SAME),
+            out_specs=([SPLIT if each.shape else SAME for each in hlo.outputs], SAME),
             check_vma=False,
         )
         # Donated: the new values take the old ones' memory.
@@ -47,25 +47,25 @@ class Program:
 
     def _on_core(self, written: State, read: State, batch: list[Any]) -> tuple[list[Any], State]:
         variables = {**written, **read}
-        ordered = (variables[name] for name in self.lowered.variables)
-        results = _run_lowered.bind(*batch, *ordered, lowered=self.lowered)
-        outputs = len(results) - len(self.lowered.written)
-        return results[:outputs], dict(zip(self.lowered.written, results[outputs:], strict=True))
+        ordered = (variables[name] for name in self._hlo.variables)
+        results = _run_lowered.bind(*batch, *ordered, hlo=self._hlo)
+        outputs = len(self._hlo.outputs)
+        return results[:outputs], dict(zip(self._hlo.written, results[outputs:], strict=True))
 
-    def __call__(self, state: State, batch: Sequence[Any]) -> tuple[Any, State]:
+    def __call__(self, state: State, batch: Sequence[Any]) -> tuple[list[Any], State]:
         """Starts the program, and returns before it has run.
 
         Args:
-            state: the function's variables, and any others. Those that the function assigns can't
-                be used afterwards.
-            batch: the function's arguments as Lowered.flatten and Cores.split return them.
+            state: the program's variables, and any others. Those that the program assigns can't be
+                used afterwards.
+            batch: the program's arguments as Cores.split returns them.
 
         Returns:
-            The function's outputs, as arrays of jax, which wait for the program when they are read,
+            The program's outputs, as arrays of jax, which wait for the program when they are read,
             and the new state.
         """
         outputs, new = self._compiled(*self._parts(state), list(batch))
-        return self.lowered.pack(outputs), {**state, **new}
+        return outputs, {**state, **new}
 
     def compile(self) -> Any:
         """Compiles the program without running it, also for cores that aren't here.
@@ -73,15 +73,15 @@ class Program:
         Returns:
             A jax.stages.Compiled.
         """
-        lowered = self.lowered
-        state = {name: self._cores.describe(each, SAME) for name, each in lowered.variables.items()}
-        batch = [self._cores.describe(each, SPLIT) for each in lowered.flatten(*lowered.arguments)]
+        hlo = self._hlo
+        state = {name: self._cores.describe(each, SAME) for name, each in hlo.variables.items()}
+        batch = [self._cores.describe(each, SPLIT) for each in hlo.arguments]
         return self._compiled.lower(*self._parts(state), batch).compile()
 
     def _parts(self, state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Returns the variables that the function assigns, and those that it only reads."""
-        written = {name: state[name] for name in self.lowered.written}
-        read = {name: state[name] for name in self.lowered.variables if name not in written}
+        """Returns the variables that the program assigns, and those that it only reads."""
+        written = {name: state[name] for name in self._hlo.written}
+        read = {name: state[name] for name in self._hlo.variables if name not in written}
         return written, read
 
 
@@ -104,18 +104,15 @@ _run_lowered.multiple_results = True
 
 
 @_run_lowered.def_abstract_eval
-def _results(*arguments: Any, lowered: Lowered) -> list[Any]:
-    return [
-        jax.core.ShapedArray(tuple(each.shape), each.dtype.as_numpy_dtype)
-        for each in lowered.results
-    ]
+def _results(*arguments: Any, hlo: Hlo) -> list[Any]:
+    return [jax.core.ShapedArray(each.shape, np.dtype(each.dtype)) for each in hlo.results]
 
 
-def _insert(context: Any, *arguments: Any, lowered: Lowered) -> Any:
+def _insert(context: Any, *arguments: Any, hlo: Hlo) -> Any:
     """Adds the lowered operations to the module that jax compiles, and calls them."""
     outer = context.module_context
     with outer.module.context:
-        module = ir.Module.parse(hlo_to_stablehlo(lowered.hlo))
+        module = ir.Module.parse(hlo_to_stablehlo(hlo.module))
         _remove_copies(module)
         _sum_over_mesh(module)
         _rename_functions(module)

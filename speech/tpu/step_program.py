@@ -1,106 +1,102 @@
-"""The program that one TPU core runs in a training step, in the form that XLA compiles."""
+"""The training step as one core of a TPU runs it, lowered by TensorFlow.
 
-from collections.abc import Callable
+The engine of jax runs it, and check.py compiles it. It wraps the same step as model.py's model_fn.
+"""
+
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.compiler.xla.service import hlo_pb2
 
-# HLO's number of the random generator that is the machine's fastest.
-RNG_DEFAULT = 0
+from speech.layers.cross_replica import XlaReplicas
+from speech.networks import registry
+from speech.networks.config import ModelConfig
+from speech.optimisation import step_description
+from speech.optimisation.state import TrainingState
+from speech.optimisation.step import Tensors, training_step
+from speech.tpu.lowering import Lowered, lower
 
 
-def training_step(
-    model_fn: Callable[..., Any], batch: int, frames: int, bins: int, labels: int
-) -> bytes:
-    """Lowers the training step that `model_fn` builds for a TPU with one core.
+class StepProgram:
+    """The training step of a core, for a number of cores that take it together.
 
-    TensorFlow lowers it for this machine's CPU. On a TPU only the random numbers of the dropout
-    differ, and they are replaced. The sum of gradients over cores is not part of the program.
+    Attributes:
+        network: what is trained.
+        state: the variables, whose values here are those that a new model starts with.
+    """
+
+    def __init__(
+        self, config: ModelConfig, cores: int, on_tpu: bool, described: bool = False
+    ) -> None:
+        """
+        Args:
+            cores: of all hosts.
+            on_tpu: whether they are a TPU's, and not those of a CPU that stands in for one.
+            described: whether the step returns what step_description.describe prints.
+        """
+        self._config = config
+        self._on_tpu = on_tpu
+        self._described = described
+        self._replicas = XlaReplicas(cores)
+        self.network = registry.build(
+            config.network, config.training.random_seed, on_tpu, self._replicas
+        )
+        self.state = TrainingState(self.network)
+
+    def lower(self, features: Any, labels: Any) -> Lowered:
+        """Lowers the step for batches of these shapes, see `core_batch`."""
+        number = tf.TensorSpec([1], tf.float32)
+        specs = (features, labels, number, number)
+        return lower(self._take, self.state.saved, specs, self._on_tpu)
+
+    def _take(
+        self, features: Tensors, labels: Tensors, scale: tf.Tensor, wish: tf.Tensor
+    ) -> dict[str, Any]:
+        """Takes the step.
+
+        Args:
+            scale: float32 [1], the factor on the learning rate.
+            wish: float32 [1], 1 if the core's host wants to stop.
+        """
+        step = training_step(
+            self.network,
+            self.state,
+            self._config.training,
+            features,
+            labels,
+            scale[0],
+            self._replicas,
+        )
+        described = []
+        if self._described:
+            described = step_description.described_values(step, features, labels)
+        (wishes,) = self._replicas.total([wish[0]])
+        with tf.control_dependencies([step.update]):
+            state = [each.read_value() for each in self.state.of_steps]
+        return {
+            "number": step.number,
+            "curves": step.curves,
+            "state": state,
+            "described": described,
+            "wishes": wishes,
+        }
+
+
+def core_batch(utterances: int, frames: int, bins: int, labels: int) -> tuple[Any, Any]:
+    """Returns features and labels of a core, as optimisation/step.py has them, of tf.TensorSpec.
 
     Args:
-        model_fn: from model.model_fn_builder, with a train_batch_size of `batch`.
-        batch: number of utterances.
+        utterances: of the core.
         frames: length that utterances are padded to.
-        bins: bins of the features.
+        bins: of the features.
         labels: length that transcripts are padded to.
-
-    Returns:
-        A serialized HLO module. Its first arguments are the batch: features float32 [batch, frames,
-        bins], their lengths int32 [batch], labels int32 [batch, labels], their lengths int32
-        [batch], weights float32 [batch].
     """
-    shapes = [
-        tf.TensorSpec([batch, frames, bins], tf.float32),
-        tf.TensorSpec([batch], tf.int32),
-        tf.TensorSpec([batch, labels], tf.int32),
-        tf.TensorSpec([batch], tf.int32),
-        tf.TensorSpec([batch], tf.float32),
-    ]
-
-    def step(
-        features: tf.Tensor,
-        feature_length: tf.Tensor,
-        label: tf.Tensor,
-        label_length: tf.Tensor,
-        weight: tf.Tensor,
-    ) -> tuple[tf.Tensor, ...]:
-        tf.compat.v1.train.get_or_create_global_step()
-        spec = model_fn(
-            {"features": features, "feature_length": feature_length},
-            {"label": label, "label_length": label_length, "weight": weight},
-            tf.estimator.ModeKeys.TRAIN,
-            {"batch_size": batch, "use_tpu": True},
-        )
-        with tf.control_dependencies([spec.train_op]):
-            return tuple(tf.identity(each) for each in spec.host_call[1])
-
-    # Variables are created where the step is traced, as in TPUEstimator's graph.
-    wrapped = tf.compat.v1.wrap_function(step, shapes)
-    compilable = tf.function(
-        lambda *arguments: wrapped(*arguments), jit_compile=True, autograph=False
-    )
-    lowered = compilable.experimental_get_compiler_ir(*shapes)
-    return with_own_generator(lowered(stage="hlo_serialized", device_name="/device:CPU:0"))
-
-
-def with_own_generator(hlo: bytes) -> bytes:
-    """Replaces the random generator of a CPU by that of a TPU.
-
-    Stateless random numbers are drawn by Philox on a CPU and by the hardware on a TPU
-    (DefaultRngAlgForDeviceType in TensorFlow's stateless_random_ops.cc), whose state has two words,
-    not three. Philox on a TPU's vector unit would take half of the default network's step.
-    """
-    module = hlo_pb2.HloModuleProto.FromString(hlo)
-    new_id = 1 + max(each.id for part in module.computations for each in part.instructions)
-    for computation in module.computations:
-        shapes = {each.id: each.shape for each in computation.instructions}
-        states: dict[int, int] = {}  # id of what draws -> id of the state it draws from
-        ordered = []
-        for each in computation.instructions:
-            if each.opcode == "rng-bit-generator":
-                states[each.id] = state = each.operand_ids[0]
-                words = hlo_pb2.HloInstructionProto(
-                    name=f"slice.{new_id}", opcode="slice", id=new_id, operand_ids=[state]
-                )
-                words.shape.CopyFrom(shapes[state])
-                words.shape.dimensions[0] = each.shape.tuple_shapes[0].dimensions[0] = 2
-                words.slice_dimensions.add(start=0, limit=2, stride=1)
-                each.rng_algorithm, each.operand_ids[0] = RNG_DEFAULT, new_id
-                ordered.append(words)
-                new_id += 1
-            elif _is_first(each) and each.operand_ids[0] in states:
-                # The state after drawing, which nothing uses; a copy keeps its shape.
-                each.opcode, each.operand_ids[0] = "copy", states[each.operand_ids[0]]
-            ordered.append(each)
-        # Serialized first, because clearing a message's list invalidates its elements.
-        serialized = [each.SerializeToString() for each in ordered]
-        del computation.instructions[:]
-        for each in serialized:
-            computation.instructions.add().ParseFromString(each)
-    return module.SerializeToString()
-
-
-def _is_first(instruction: Any) -> bool:
-    """Returns whether an instruction takes the first element of a tuple."""
-    return instruction.opcode == "get-tuple-element" and instruction.tuple_index == 0
+    features = {
+        "features": tf.TensorSpec([utterances, frames, bins], tf.float32),
+        "feature_length": tf.TensorSpec([utterances], tf.int32),
+    }
+    label = {
+        "label": tf.TensorSpec([utterances, labels], tf.int32),
+        "label_length": tf.TensorSpec([utterances], tf.int32),
+        "weight": tf.TensorSpec([utterances], tf.float32),
+    }
+    return features, label

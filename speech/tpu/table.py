@@ -9,11 +9,14 @@ from speech.networks.network import Network
 from speech.tpu.compiler import Compiled
 from speech.tpu.estimate import OTHER, PARTS, TOPOLOGIES, estimate
 
-# Memory is in MiB and the parts of a step in milliseconds. "of peak" is the share of the TPU's peak
-# that the products of the network's kernels reach; "audio h/h" is hours of audio in an hour.
+SUMS = "sums"
+
+# Memory is in MiB and the parts of a step in milliseconds; SUMS are those over the cores. "of peak"
+# is the share of a core's peak that the products of the network's kernels reach; "audio h/h" is
+# hours of audio in an hour.
 HEADINGS = [
-    *("TPU", "compiled s", "arguments", "temporary", "code", "free MiB"),
-    *(*PARTS, OTHER, "step ms", "unpriced MiB", "of peak", "audio h/h"),
+    *("TPU", "cores", "compiled s", "arguments", "temporary", "code", "free MiB"),
+    *(*PARTS, OTHER, SUMS, "step ms", "unpriced MiB", "of peak", "audio h/h"),
 ]
 
 MEBIBYTE = 2**20
@@ -35,7 +38,7 @@ def row(
 
     Args:
         name: the TPU, a key of TOPOLOGIES.
-        compiled: the training step of one core.
+        compiled: the training step.
         network: what is trained.
         shape: contents of the batch.
         batch: utterances of a core.
@@ -43,6 +46,7 @@ def row(
     topology = TOPOLOGIES[name]
     estimated = estimate(compiled.text)
     parts = estimated.milliseconds(topology)
+    parts[SUMS] = 1000 * topology.sum_seconds(estimated.summed_bytes, compiled.cores)
     seconds = sum(parts.values()) / 1000
     # The backward pass has two products for each product of the forward pass.
     flops = 3 * batch * network.forward_flops(network.config.output_frames(shape.frames))
@@ -52,10 +56,11 @@ def row(
     sizes = (arguments, compiled.temporary_bytes, compiled.code_bytes)
     return [
         name,
+        str(compiled.cores),
         f"{compiled.seconds:.0f}",
         *(f"{size / MEBIBYTE:.0f}" for size in sizes),
         f"{(topology.memory_bytes - compiled.bytes) / MEBIBYTE:.0f}",
-        *(f"{parts[part]:.1f}" for part in (*PARTS, OTHER)),
+        *(f"{parts[part]:.1f}" for part in (*PARTS, OTHER, SUMS)),
         f"{1000 * seconds:.1f}",
         f"{estimated.unpriced_bytes / MEBIBYTE:.0f}",
         f"{flops / seconds / topology.peak_flops:.0%}",

@@ -32,13 +32,15 @@ from tiny_training import (
 from speech.engines import checkpoints, choice
 from speech.engines.devices import EAGER, PJRT, DeviceSettings, TpuSettings, find_device
 from speech.engines.engine import Callbacks, InputFn, StepState
-from speech.engines.pjrt import IN_FLIGHT, InputContext, PjrtEngine, TrainingStep
+from speech.engines.pjrt import IN_FLIGHT, InputContext, PjrtEngine
 from speech.engines.stopping import Stopping
 from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.training_input import TrainingInput, training_input_fn
 from speech.networks.config import ModelConfig
 from speech.shards.shard_set import ShardSet
 from speech.tpu.cores import described_cores
+from speech.tpu.program import Program
+from speech.tpu.step_program import StepProgram, core_batch
 from utils import UserError
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
@@ -194,17 +196,9 @@ def test_step_of_all_cores_compiles_for_a_tpu(topology: str, network: str) -> No
     cores = described_cores(topology)
     config = config_of(network)
     config = replace(config, training=replace(config.training, dropout=0.1, bfloat16=True))
-    step = TrainingStep(config, cores)
-    features = {
-        "features": tf.TensorSpec([2, 40, config.network.bins]),
-        "feature_length": tf.TensorSpec([2], tf.int32),
-    }
-    labels = {
-        "label": tf.TensorSpec([2, 8], tf.int32),
-        "label_length": tf.TensorSpec([2], tf.int32),
-        "weight": tf.TensorSpec([2]),
-    }
-    compiled = step.program(features, labels).compile()
+    step = StepProgram(config, cores.count, on_tpu=True)
+    lowered = step.lower(*core_batch(2, 40, config.network.bins, 8))
+    compiled = Program(lowered.hlo, cores).compile()
     sums = re.findall(r" all-reduce(?:-start)?\(", compiled.as_text())
     assert 0 < len(sums) < 20  # those of the gradients are joined
     # All variables are updated where they are.

@@ -26,7 +26,8 @@ from speech.layers.ctc_loss import ctc_loss
 from speech.networks import registry
 from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig
 from speech.optimisation import state
-from speech.tpu.step_program import training_step
+from speech.tpu.lowering import lowers_sums
+from speech.tpu.step_program import StepProgram, core_batch
 from utils import ENGLISH
 
 Array = npt.NDArray[np.float32]
@@ -369,12 +370,12 @@ def test_statistics_are_summed_over_cores_in_training(
     assert not sums["evaluate"] and not sums["predict"]
 
 
-@pytest.mark.estimator
 @every_network
-def test_step_lowers_to_a_program_for_a_tpus_compiler(config: NetworkConfig) -> None:
-    """For one core, as check_tpu.py compiles it."""
-    model_fn = model.model_fn_builder(model_config(config, batch=2), model_dir="")
-    assert training_step(model_fn, 2, 40, BINS, 12)
+@pytest.mark.parametrize("cores", [1, 4] if lowers_sums() else [1])
+def test_step_lowers_to_a_program_for_a_tpus_compiler(config: NetworkConfig, cores: int) -> None:
+    """As check_tpu.py compiles it."""
+    step = StepProgram(model_config(config, batch=2), cores, on_tpu=True)
+    assert step.lower(*core_batch(2, 40, BINS, 12)).hlo.module
 
 
 # --- In training ----------------------------------------------------------------------------------

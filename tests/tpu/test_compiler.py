@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,24 +16,21 @@ import pytest
 import tensorflow as tf
 
 from speech.layers.ctc_loss import ctc_loss
+from speech.layers.recurrence import FRAMES_A_TURN
 from speech.layers.rnn import bidirectional_rnn, gru, lstm
 from speech.tpu import compiler
 from speech.tpu.compiler import REQUIREMENTS, Compiled, compile_program, find_python
 from speech.tpu.estimate import TOPOLOGIES, estimate
+from speech.tpu.hlo import Hlo
+from speech.tpu.lowering import lower
 from utils import UserError
 
 BATCH, FRAMES, INPUTS, UNITS, CLASSES, LABELS = 8, 24, 128, 128, 29, 6
 
 
-def lower(function: Callable[..., Any], *shapes: tf.TensorSpec) -> bytes:
-    """Returns the HLO of a function of tensors."""
-    compilable = tf.function(function, jit_compile=True, autograph=False)
-    stages = compilable.experimental_get_compiler_ir(*shapes)
-    return stages(stage="hlo_serialized", device_name="/device:CPU:0")
-
-
-def compiled(hlo: bytes, topology: str, python: str) -> Compiled:
-    return compile_program(hlo, TOPOLOGIES[topology].name, python)
+def compiled(hlo: Hlo, topology: str, python: str) -> Compiled:
+    """Compiles a program for one core."""
+    return compile_program(hlo, TOPOLOGIES[topology].name, 1, python)
 
 
 # --- Recurrent layers and loss --------------------------------------------------------------------
@@ -46,8 +44,8 @@ LAYERS: dict[str, tuple[Callable[..., Any], Sequence[tuple[int, ...]]]] = {
 
 
 @functools.cache
-def layer_and_loss(cell: str) -> bytes:
-    """Returns the HLO of a recurrent layer's loss and its gradients."""
+def layer_and_loss(cell: str) -> Hlo:
+    """Returns the program of a recurrent layer's loss and its gradients."""
     layer, weights = LAYERS[cell]
 
     def step(
@@ -67,15 +65,15 @@ def layer_and_loss(cell: str) -> bytes:
             loss = tf.reduce_sum(ctc_loss(logits, length, label, label_length))
         return loss, *tf.gradients(loss, [features, output, *weights])
 
-    return lower(
-        step,
+    shapes = [
         tf.TensorSpec([BATCH, FRAMES, INPUTS]),
         tf.TensorSpec([BATCH], tf.int32),
         tf.TensorSpec([BATCH, LABELS], tf.int32),
         tf.TensorSpec([BATCH], tf.int32),
         tf.TensorSpec([UNITS, CLASSES]),
         *(tf.TensorSpec(shape) for shape in weights),
-    )
+    ]
+    return lower(step, {}, shapes).hlo
 
 
 @pytest.mark.parametrize("topology", [pytest.param("v2", marks=pytest.mark.slow), "v5e"])
@@ -96,11 +94,12 @@ def test_recurrent_layer_and_loss_compile_with_their_gradients(
     # A TPU is slow at operations by element, for which its compiler has no estimate.
     assert not re.findall(r"[ )}](?:gather|scatter)\(", program.text)
 
-    # The layer's two loops, forward and backward, count once for each frame.
-    one_turn = program.text.replace(f"constant({FRAMES})", "constant(1)")
+    # The layer's two loops, forward and backward, count once for each turn.
+    turns = FRAMES // FRAMES_A_TURN
+    one_turn = program.text.replace(f"constant({turns})", "constant(1)")
     once = estimate(one_turn)
     assert once.endless_loops == 2
-    loops, rest = divmod(found.cycles["recurrent"] - once.cycles["recurrent"], FRAMES - 1)
+    loops, rest = divmod(found.cycles["recurrent"] - once.cycles["recurrent"], turns - 1)
     assert loops > 0 and rest == 0
 
 
@@ -108,10 +107,10 @@ def test_recurrent_layer_and_loss_compile_with_their_gradients(
 
 
 @functools.cache
-def product(size: int, dtype: tf.DType) -> bytes:
-    """Returns the HLO of the product of two square matrices."""
+def product(size: int, dtype: tf.DType) -> Hlo:
+    """Returns the program of the product of two square matrices."""
     matrix = tf.TensorSpec([size, size], dtype)
-    return lower(lambda left, right: left @ right, matrix, matrix)
+    return lower(lambda left, right: left @ right, {}, [matrix, matrix]).hlo
 
 
 @pytest.mark.parametrize(
@@ -147,12 +146,13 @@ def test_program_too_large_for_the_memory_has_the_compilers_reason(
 
 @pytest.mark.parametrize("garbage", [b"", b"no program", b"\x0a\x05hello"])
 def test_invalid_program_is_an_error_of_the_compiler(compiler_python: str, garbage: bytes) -> None:
-    program = compiled(garbage, "v5e", compiler_python)
+    hlo = replace(product(128, tf.float32), module=garbage)
+    program = compiled(hlo, "v5e", compiler_python)
     assert program.error and not program.out_of_memory and program.text == ""
 
 
 def test_unknown_topology_is_an_error_of_the_compiler(compiler_python: str) -> None:
-    program = compile_program(product(128, tf.float32), "v99:2x2", compiler_python)
+    program = compile_program(product(128, tf.float32), "v99:2x2", 1, compiler_python)
     assert program.error and "v99" in program.error and not program.out_of_memory
 
 
@@ -170,7 +170,7 @@ def test_crash_of_the_compiler_is_reported(tmp_path: Path, script: str, reason: 
     python.write_text(f"#!/bin/sh\n{script}\n")
     python.chmod(0o755)
     with pytest.raises(UserError, match=r"crashed on v5e:2x2.*--train_batch_size") as error:
-        compile_program(b"", "v5e:2x2", str(python))
+        compiled(product(128, tf.float32), "v5e", str(python))
     assert reason in str(error.value)
 
 
@@ -285,8 +285,9 @@ def test_worker_reports_an_exception_without_a_message(
     call = (
         f"import sys; sys.path.insert(0, {str(compiler.WORKER.parent)!r}); "
         "import libtpu_worker as worker\n"
-        "def compile_hlo(*unused): raise MemoryError\n"
-        f"worker.compile_hlo = compile_hlo; worker.main({__file__!r}, 'v5e:2x2', '/dev/null')"
+        "def compile_program(*unused): raise MemoryError\n"
+        f"worker.compile_program = compile_program; "
+        "worker.main('a file', 'v5e:2x2', '4', '/dev/null')"
     )
     worker = subprocess.run(
         [compiler_python, "-I", "-c", call], capture_output=True, text=True, check=True

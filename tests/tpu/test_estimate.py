@@ -258,11 +258,48 @@ def test_text_without_any_estimate_is_refused(text: str) -> None:
         estimate(text)
 
 
+# --- Sums over the cores --------------------------------------------------------------------------
+
+
+def test_all_reduce_counts_the_bytes_of_all_its_results() -> None:
+    text = program(
+        computation(
+            "ENTRY main",
+            instruction("fusion", 5, "loss/add"),
+            instruction("all-reduce", None, "XlaAllReduce", "f32[]"),
+            instruction(
+                "all-reduce", None, "XlaAllReduce_1", "(f32[3,5]{1,0:T(8,128)}, /*index=1*/f32[7])"
+            ),
+            instruction("all-reduce-start", None, "XlaAllReduce_2", "bf16[2,8]"),
+            instruction("all-reduce-done", None, "XlaAllReduce_2", "bf16[2,8]"),
+        )
+    )
+    found = estimate(text)
+    assert found.summed_bytes == 4 + 4 * (15 + 7) + 2 * 16
+    assert found.cycles == {"loss": 5} and found.unpriced_bytes == 0
+
+
+def test_sum_goes_twice_around_a_ring_of_the_cores() -> None:
+    four = Topology("four:2x2", 4, 1, 8e9, 8, link_bytes=50e9)
+    # In parts of a quarter: three to add it up, three to pass it on.
+    assert four.sum_seconds(10_000_000, cores=4) == pytest.approx(6 * 2_500_000 / 50e9)
+    assert four.sum_seconds(0, cores=1) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "gigabits", "ports"), [("v5e", 1600, 4), ("v5p", 4800, 6), ("v6e", 3200, 4)]
+)
+def test_link_has_its_part_of_the_published_bandwidth(
+    name: str, gigabits: float, ports: int
+) -> None:
+    assert TOPOLOGIES[name].link_bytes == gigabits * 1e9 / 8 / ports
+
+
 # --- Time -----------------------------------------------------------------------------------------
 
 
 def test_milliseconds_are_cycles_divided_by_the_clock_rate() -> None:
-    slow = Topology("slow:1x1", memory_bytes=1, peak_flops=8e9, flops_a_cycle=8)
+    slow = Topology("slow:1x1", 1, memory_bytes=1, peak_flops=8e9, flops_a_cycle=8)
     found = Estimate()
     found.cycles.update({"loss": 2_000_000, OTHER: 500})
     parts = found.milliseconds(slow)
@@ -273,7 +310,7 @@ def test_milliseconds_are_cycles_divided_by_the_clock_rate() -> None:
 
 @pytest.mark.parametrize(
     ("name", "megahertz"),
-    [("v2", 700), ("v3", 940), ("v4", 1050), ("v5e", 1500), ("v6e", 1750)],
+    [("v2", 700), ("v3", 940), ("v4", 1050), ("v5e", 1500), ("v5p", 1750), ("v6e", 1750)],
 )
 def test_clock_rate_that_follows_from_the_peak_is_near_the_published_one(
     name: str, megahertz: float
@@ -282,9 +319,13 @@ def test_clock_rate_that_follows_from_the_peak_is_near_the_published_one(
 
 
 @pytest.mark.parametrize(
-    ("name", "gibibytes"), [("v2", 8), ("v3", 16), ("v4", 32), ("v5e", 16), ("v6e", 32)]
+    ("name", "gibibytes"),
+    [("v2", 8), ("v3", 16), ("v4", 32), ("v5e", 16), ("v5p", 96), ("v6e", 32), ("tpu7x", 96)],
 )
 def test_memory_is_the_published_one_minus_the_compilers_reserve(name: str, gibibytes: int) -> None:
-    """test_compiler.py compares the exact numbers with the compiler's."""
+    """test_compiler.py compares the exact numbers with the compiler's.
+
+    A TPU7x core has half of its chip's memory. That of a v5p is published without the reserve.
+    """
     published = gibibytes * 2**30
     assert 0.93 * published < TOPOLOGIES[name].memory_bytes < published

@@ -5,8 +5,9 @@ import pytest
 import tensorflow as tf
 from tensorflow.compiler.xla.service import hlo_pb2
 
+from speech.tpu.hlo import Array
 from speech.tpu.lowering import Lowered, lower
-from speech.tpu.step_program import RNG_DEFAULT
+from speech.tpu.random_numbers import RNG_DEFAULT
 
 VARIABLES = {
     "read": tf.Variable(2.0, name="read"),
@@ -31,25 +32,26 @@ def lowered() -> Lowered:
 
 
 def test_parameters_are_the_arguments_and_the_variables_in_use(lowered: Lowered) -> None:
-    module = hlo_pb2.HloModuleProto.FromString(lowered.hlo)
+    module = hlo_pb2.HloModuleProto.FromString(lowered.hlo.module)
     shapes = [tuple(each.dimensions) for each in module.host_program_shape.parameters]
     assert shapes[:3] == [(2,), (2, 3), ()]  # length, values, scale
-    assert shapes[3:] == [tuple(each.shape) for each in lowered.variables.values()]
-    assert set(lowered.variables) == {"read", "kernel", "step"}
-    assert lowered.variables["step"].dtype == tf.int64
+    hlo = lowered.hlo
+    assert shapes == [each.shape for each in (*hlo.arguments, *hlo.variables.values())]
+    assert set(hlo.variables) == {"read", "kernel", "step"}
+    assert hlo.variables["step"] == Array((), "int64")
 
 
 def test_results_are_the_outputs_and_the_assigned_variables(lowered: Lowered) -> None:
-    assert set(lowered.written) == {"kernel", "step"}
+    assert set(lowered.hlo.written) == {"kernel", "step"}
     assert lowered.outputs == {
         "rows": tf.TensorSpec([2]),
         "constant": tf.TensorSpec([], tf.int32),
         "length": tf.TensorSpec([2], tf.int32),
     }
-    module = hlo_pb2.HloModuleProto.FromString(lowered.hlo)
+    module = hlo_pb2.HloModuleProto.FromString(lowered.hlo.module)
     results = module.host_program_shape.result.tuple_shapes
     assert [tuple(each.dimensions) for each in results] == [
-        tuple(each.shape) for each in lowered.results
+        each.shape for each in lowered.hlo.results
     ]
 
 
@@ -75,7 +77,7 @@ def test_random_numbers_are_drawn_by_the_tpus_generator_on_a_tpu_alone(for_tpu: 
         return tf.random.stateless_uniform([5, 7], seed)
 
     lowered = lower(draw, {}, [tf.TensorSpec([2], tf.int32)], for_tpu=for_tpu)
-    module = hlo_pb2.HloModuleProto.FromString(lowered.hlo)
+    module = hlo_pb2.HloModuleProto.FromString(lowered.hlo.module)
     drawn = [
         each
         for computation in module.computations

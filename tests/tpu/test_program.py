@@ -56,12 +56,13 @@ def batches(count: int) -> list[Array]:
 def test_variables_learn_from_the_parts_of_all_cores(count: int) -> None:
     sums, cores = Sums(count), host_cores(count)
     lowered = sums.lowered()
-    run, state = Program(lowered, cores), sums.state(cores)
+    run, state = Program(lowered.hlo, cores), sums.state(cores)
     assert cores.count == count and cores.hosts == 1 and not cores.are_tpu
     given = batches(3)
     expected = np.zeros([3], np.float32)
     for batch in given:
-        outputs, state = run(state, cores.split(lowered.flatten(batch)))
+        found, state = run(state, cores.split(lowered.flatten(batch)))
+        outputs = lowered.pack(found)
         np.testing.assert_array_equal(outputs["scaled"], 2 * batch)
         np.testing.assert_allclose(outputs["norm"], np.linalg.norm(2 * batch.sum(0)), rtol=1e-6)
         expected += 2 * batch.sum(0)
@@ -76,10 +77,10 @@ def test_new_values_take_the_memory_of_the_old_ones() -> None:
     lowered = sums.lowered()
     before = sums.state(cores)
     (batch,) = batches(1)
-    _, after = Program(lowered, cores)(before, cores.split(lowered.flatten(batch)))
+    _, after = Program(lowered.hlo, cores)(before, cores.split(lowered.flatten(batch)))
     assert {name for name, each in before.items() if each.is_deleted()} == {"total", "step"}
     assert after["factor"] is before["factor"]
-    memory = Program(lowered, cores).compile().memory_analysis()
+    memory = Program(lowered.hlo, cores).compile().memory_analysis()
     assert memory.alias_size_in_bytes >= 3 * 4 + 8
 
 
@@ -96,7 +97,7 @@ def test_gradients_of_a_sum_come_from_all_cores() -> None:
     lowered = lower(gradient, {"weight": weight}, [tf.TensorSpec([2])])
     state = cores.replicate({"weight": weight.numpy()})
     values = np.array([1, 2, 3, 4], np.float32)
-    found, _ = Program(lowered, cores)(state, cores.split(lowered.flatten(values)))
+    (found,), _ = Program(lowered.hlo, cores)(state, cores.split(lowered.flatten(values)))
     # Each of the two replicas has the whole square in its loss, and the mean is over both.
     assert float(found) == pytest.approx(2 * 3 * values.sum() ** 2)
 
@@ -105,7 +106,9 @@ def test_first_core_has_its_part_of_an_output() -> None:
     sums, cores = Sums(2), host_cores(2)
     lowered = sums.lowered()
     (batch,) = batches(1)
-    outputs, _ = Program(lowered, cores)(sums.state(cores), cores.split(lowered.flatten(batch)))
+    program = Program(lowered.hlo, cores)
+    found, _ = program(sums.state(cores), cores.split(lowered.flatten(batch)))
+    outputs = lowered.pack(found)
     first = fetch_first(outputs)
     np.testing.assert_array_equal(first["scaled"], 2 * batch[: ROWS // 2])
     assert first["norm"] == outputs["norm"]
@@ -131,7 +134,7 @@ def test_program_of_all_cores_compiles_for_a_tpu(topology: str) -> None:
     pytest.importorskip("libtpu", reason="libtpu is not installed")
     cores = described_cores(topology)
     assert cores.are_tpu and cores.count == (8 if topology.startswith("tpu7x") else 4)
-    compiled = Program(Sums(cores.count).lowered(for_tpu=True), cores).compile()
+    compiled = Program(Sums(cores.count).lowered(for_tpu=True).hlo, cores).compile()
     text = compiled.as_text()
     assert len(re.findall(r" all-reduce(?:-start)?\(", text)) == 1
     assert f"replica_groups={{{{{','.join(map(str, range(cores.count)))}}}}}" in text, text

@@ -1,4 +1,4 @@
-"""The program of a training step, against the graph that TPUEstimator builds for a TPU."""
+"""The program of a training step: its parts, and the graph that TPUEstimator builds for a TPU."""
 
 from collections import Counter
 from typing import Any
@@ -17,10 +17,11 @@ from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.training_input import TrainingInput, training_input_fn
 from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig
 from speech.tpu.estimate import PARTS
-from speech.tpu.step_program import RNG_DEFAULT, training_step
+from speech.tpu.lowering import lowers_sums
+from speech.tpu.random_numbers import RNG_DEFAULT
+from speech.tpu.step_program import StepProgram, core_batch
 from utils import ENGLISH
 
-pytestmark = pytest.mark.estimator
 if has_estimator():
     from speech.engines import tpu_estimator
 
@@ -28,6 +29,8 @@ BATCH, FRAMES, BINS, LABELS = 4, 40, 8, 12
 NETWORK = NetworkConfig.of(
     BINS, ENGLISH.size, conv_channels=(2, 3), recurrent_unit_size=8, context_size=5
 )
+
+ARGUMENTS = 7  # of the program, before the variables
 
 # Operations by whose names two graphs are compared.
 PRODUCTS = ("Conv2D", "MatMul", "Einsum")
@@ -45,12 +48,19 @@ def config(request: pytest.FixtureRequest) -> ModelConfig:
     return model_config(bfloat16=request.param)
 
 
+def lowered_step(
+    config: ModelConfig, cores: int = 1, frames: int = FRAMES, labels: int = LABELS
+) -> Any:
+    """Returns the step's HLO module."""
+    step = StepProgram(config, cores, on_tpu=True)
+    hlo = step.lower(*core_batch(BATCH, frames, BINS, labels)).hlo
+    return hlo_pb2.HloModuleProto.FromString(hlo.module)
+
+
 @pytest.fixture(scope="module")
 def program(config: ModelConfig) -> Any:
-    """The step's HLO module."""
-    model_fn = model.model_fn_builder(config, model_dir="")
-    hlo = training_step(model_fn, BATCH, FRAMES, BINS, LABELS)
-    return hlo_pb2.HloModuleProto.FromString(hlo)
+    """The step's HLO module for one core."""
+    return lowered_step(config)
 
 
 @pytest.fixture(scope="module")
@@ -78,21 +88,22 @@ def shape_of(shape: Any) -> Shape:
     return xla_data_pb2.PrimitiveType.Name(shape.element_type), tuple(shape.dimensions)
 
 
-def test_arguments_are_a_cores_batch_and_the_variables_of_the_graph(
-    program: Any, graph: tf.Graph
-) -> None:
-    """The variables, including Adam's, are float32 whatever the type of the products."""
-    batch, variables = (
-        [shape_of(each) for each in program.host_program_shape.parameters[part]]
-        for part in (slice(5), slice(5, None))
-    )
-    assert batch == [
-        ("F32", (BATCH, FRAMES, BINS)),
+def test_arguments_are_a_cores_batch_the_rates_factor_and_a_wish_to_stop(program: Any) -> None:
+    assert [shape_of(each) for each in program.host_program_shape.parameters[:ARGUMENTS]] == [
         ("S32", (BATCH,)),
+        ("F32", (BATCH, FRAMES, BINS)),
         ("S32", (BATCH, LABELS)),
         ("S32", (BATCH,)),
         ("F32", (BATCH,)),
+        ("F32", (1,)),
+        ("F32", (1,)),
     ]
+
+
+@pytest.mark.estimator
+def test_variables_are_those_of_the_graph(program: Any, graph: tf.Graph) -> None:
+    """The variables, including Adam's, are float32 whatever the type of the products."""
+    variables = [shape_of(each) for each in program.host_program_shape.parameters[ARGUMENTS:]]
     types = {tf.float32: "F32", tf.int32: "S32", tf.int64: "S64"}
     of_graph = [
         (types[each.dtype], tuple(each.shape.as_list()))
@@ -107,11 +118,14 @@ def test_results_are_the_curves_and_all_variables(program: Any) -> None:
     shape = program.host_program_shape
     results = [shape_of(each) for each in shape.result.tuple_shapes]
     arguments = [shape_of(each) for each in shape.parameters]
-    # Step, loss, learning rate, norm and utterances without an alignment.
-    assert [kind for kind, _ in results[:5]] == ["S64", "F32", "F32", "F32", "S32"]
-    assert Counter(results[5:]) == Counter(arguments[5:])
+    # Norm, learning rate, loss and utterances without an alignment.
+    assert [kind for kind, _ in results[:4]] == ["F32", "F32", "F32", "S32"]
+    # The step before; step, loss, bad steps and the latest of them; wishes to stop.
+    assert [kind for kind, _ in results[4:10]] == ["S64", "S64", "F32", "S32", "S32", "F32"]
+    assert Counter(results[10:]) == Counter(arguments[ARGUMENTS:])
 
 
+@pytest.mark.estimator
 def test_products_are_those_of_the_graph(program: Any, graph: tf.Graph) -> None:
     # Lowering may add a name: `name;StatefulPartitionedCall/name`.
     names = {
@@ -119,7 +133,9 @@ def test_products_are_those_of_the_graph(program: Any, graph: tf.Graph) -> None:
         for each in instructions(program)
     }
     in_loops = {name for name in names if "/while/" in name}
-    in_step = {name for name in names - in_loops if any(op in name for op in PRODUCTS)}
+    in_step = {
+        name for name in names - in_loops if any(op in name.rpartition("/")[2] for op in PRODUCTS)
+    }
     in_graph = {
         node.name
         for node in faked_tpu.computation(graph)
@@ -160,9 +176,26 @@ def test_dropout_draws_with_the_tpus_generator(program: Any) -> None:
     assert {each.rng_algorithm for each in drawn} == {RNG_DEFAULT}
 
 
-def test_one_core_has_nothing_to_sum_with_others(program: Any, graph: tf.Graph) -> None:
+def test_one_core_has_nothing_to_sum_with_others(program: Any) -> None:
     assert not {"all-reduce", "cross-replica-sum"} & {each.opcode for each in instructions(program)}
+
+
+@pytest.mark.estimator
+def test_graph_of_one_core_sums_nothing_either(graph: tf.Graph) -> None:
     assert "CrossReplicaSum" not in {node.op for node in faked_tpu.computation(graph)}
+
+
+@pytest.mark.skipif(not lowers_sums(), reason="this TensorFlow lowers no sums over cores")
+def test_several_cores_sum_gradients_loss_utterances_and_wishes() -> None:
+    program = lowered_step(model_config(bfloat16=True), cores=4)
+    summed = [each for each in instructions(program) if each.opcode == "all-reduce"]
+    groups = [each.collective_device_list.replica_groups for each in summed]
+    assert {tuple(each.replica_ids) for group in groups for each in group} == {(0, 1, 2, 3)}
+    step = StepProgram(model_config(bfloat16=True), cores=4, on_tpu=True)
+    gradients = [("F32", tuple(each.shape)) for each in step.network.trainable_variables]
+    # The loss, the utterances, those without an alignment, and the wishes to stop.
+    expected = gradients + 4 * [("F32", ())]
+    assert Counter(shape_of(each.shape) for each in summed) == Counter(expected)
 
 
 def test_every_part_of_the_estimate_is_named_in_the_step(program: Any) -> None:
@@ -176,10 +209,8 @@ def test_every_part_of_the_estimate_is_named_in_the_step(program: Any) -> None:
 
 
 def test_step_has_the_given_shapes() -> None:
-    model_fn = model.model_fn_builder(model_config(bfloat16=False), model_dir="")
-    hlo = training_step(model_fn, BATCH, frames=51, bins=BINS, labels=3)
-    program = hlo_pb2.HloModuleProto.FromString(hlo)
-    features, _, label, *_ = map(shape_of, program.host_program_shape.parameters)
+    program = lowered_step(model_config(bfloat16=False), frames=51, labels=3)
+    _, features, label, *_ = map(shape_of, program.host_program_shape.parameters)
     assert features == ("F32", (BATCH, 51, BINS)) and label == ("S32", (BATCH, 3))
     # The logits have 26 outputs.
     assert ("F32", (BATCH, 26, ENGLISH.size)) in {
