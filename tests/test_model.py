@@ -246,7 +246,7 @@ def test_curves_of_a_tpu_are_of_the_whole_batch(
     """Losses of equally large parts are averaged, utterances counted by each core added up."""
     graph = tpu_graphs["train"]
     cores = np.arange(faked_tpu.CORES)
-    values = {
+    values: dict[str, npt.NDArray[Any]] = {
         "step": np.full_like(cores, SUMMARY_STEPS),
         "loss": np.full(len(cores), 3.5, np.float32),
         "learning_rate": np.full(len(cores), 0.5, np.float32),

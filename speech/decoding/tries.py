@@ -87,8 +87,8 @@ def padded(sequences: Sequence[Sequence[int]]) -> tuple[Integers, LongIntegers]:
 
 def sequences_of(trie: Trie, nodes: Integers) -> tuple[Integers, LongIntegers]:
     """Returns the labels from the root to each of some nodes, as `build` takes them."""
-    parents = np.repeat(np.arange(len(trie) - 1), np.diff(trie["first_child"]))
-    parents = np.concatenate(([ROOT], parents)).astype(np.int32)  # [nodes of the trie]
+    below_root = np.repeat(np.arange(len(trie) - 1), np.diff(trie["first_child"]))
+    parents = np.concatenate(([ROOT], below_root)).astype(np.int32)  # [nodes of the trie]
     columns, node = [], nodes
     while node.any():
         columns.append(np.where(node == ROOT, NONE, trie["label"][node]))

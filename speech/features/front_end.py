@@ -292,7 +292,7 @@ def with_deltas(features: Features, orders: int) -> Features:
             after = padded[:, reach + distance : reach + distance + frames]
             before = padded[:, reach - distance : reach - distance + frames]
             slope += distance * (after - before)
-        appended.append(slope / (2 * sum(each**2 for each in range(1, reach + 1))))
+        appended.append(slope / np.float32(2 * sum(each**2 for each in range(1, reach + 1))))
     return np.concatenate(appended)
 
 

@@ -267,7 +267,7 @@ def _odd_rates(corpus: Sequence[_Entry]) -> Iterator[Finding]:
     for each, deviation, median in zip(entries, deviations, medians, strict=True):
         usual = f", the median is {np.exp(median):.1f}" if abs(deviation) > OUTLIER else ""
         if usual:
-            too_long = deviation > 0
+            too_long = bool(deviation > 0)
         elif not SLOWEST_RATE <= each.rate <= FASTEST_RATE:
             too_long = each.rate > FASTEST_RATE
         else:

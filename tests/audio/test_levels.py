@@ -39,7 +39,8 @@ def test_shortest_recordings_have_a_level(samples: int) -> None:
 
 
 def test_the_loudest_tenth_of_a_second_is_no_click() -> None:
-    samples = 1e-4 * FULL * np.random.default_rng(0).normal(size=RATE)
+    noise = np.random.default_rng(0).normal(size=RATE)
+    samples = (1e-4 * FULL * noise).astype(np.float32)
     quiet = measure(samples, RATE).loudest
     samples[5000:5020] = 20000
     assert measure(samples, RATE).loudest == pytest.approx(quiet, abs=0.5)
@@ -59,7 +60,7 @@ def test_silence_at_the_edges_is_measured_and_clicks_are_none_of_speech() -> Non
 
 
 def test_steady_sound_has_no_range_and_speech_has() -> None:
-    noise = 3000 * np.random.default_rng(0).normal(size=RATE)
+    noise = (3000 * np.random.default_rng(0).normal(size=RATE)).astype(np.float32)
     assert measure(noise, RATE).range < 2
     assert measure(sine(1, 0.3), RATE).range < 0.1
     assert measure(FULL * voice("a", 2), RATE).range > 20

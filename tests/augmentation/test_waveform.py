@@ -130,7 +130,8 @@ def voice() -> np.ndarray:
     """Harmonics of a sliding pitch, below 3 kHz: int16 [samples]."""
     time = np.arange(2 * RATE) / RATE
     phase = 2 * np.pi * (120 * time + 10 * time**2)
-    return (1500 * sum(np.sin(n * phase) / n for n in range(1, 15))).astype(np.int16)
+    harmonics = [np.sin(n * phase) / n for n in range(1, 15)]
+    return (1500 * np.sum(harmonics, axis=0)).astype(np.int16)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import python_speech_features
 from hypothesis import example, given, settings
@@ -111,7 +112,7 @@ def floored_log(energies: np.ndarray, front_end: FrontEnd) -> np.ndarray:
     return logarithms
 
 
-def noise(samples: int, seed: int = 0, scale: float = 1000.0) -> np.ndarray:
+def noise(samples: int, seed: int = 0, scale: float = 1000.0) -> npt.NDArray[np.float32]:
     """float32 [samples] at int16 scale."""
     return (np.random.default_rng(seed).normal(size=samples) * scale).astype(np.float32)
 
@@ -245,7 +246,7 @@ def test_a_waveform_is_the_samples_at_full_scale_1() -> None:
 
 
 def test_a_tone_is_where_its_frequency_is() -> None:
-    tone = sine(1000, 16000, 0.5) * INT16_SCALE
+    tone = (sine(1000, 16000, 0.5) * INT16_SCALE).astype(np.float32)
     spectrum = extract(tone, FrontEnd(features="spectrogram", normalisation=NONE))[20]
     assert spectrum.argmax() == 1000 * 512 // 8000
     samples = extract(tone, FrontEnd(features="waveform", normalisation=NONE))[20]
@@ -254,7 +255,7 @@ def test_a_tone_is_where_its_frequency_is() -> None:
 
 def test_of_the_coefficients_loudness_changes_the_first_alone() -> None:
     signal = noise(8000)
-    loud, quiet = (extract(each, DEEP_SPEECH_0_1) for each in (signal, signal / 10))
+    loud, quiet = (extract(each, DEEP_SPEECH_0_1) for each in (signal, signal / np.float32(10)))
     np.testing.assert_allclose(loud[:, 0] - quiet[:, 0], np.log(100), atol=1e-4)
     np.testing.assert_allclose(loud[:, 1:], quiet[:, 1:], atol=1e-3)
 
@@ -295,7 +296,9 @@ def test_every_bin_has_mean_0_and_deviation_1() -> None:
 
 def test_loudness_does_not_change_features() -> None:
     signal = noise(16000)
-    np.testing.assert_allclose(extract(signal / 8, DEFAULT), extract(signal, DEFAULT), atol=1e-4)
+    np.testing.assert_allclose(
+        extract(signal / np.float32(8), DEFAULT), extract(signal, DEFAULT), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("samples", [1, 2, 319, 320])

@@ -129,7 +129,7 @@ def change_scorer(rng: random.Random, content: bytes) -> bytes:
     parts = Parts.of(content)
     for _ in range(rng.choice((1, 1, 2, 8))):
         array = rng.choice((parts.letters, parts.model))
-        field = rng.choice(array.dtype.names)
+        field = rng.choice(array.dtype.names or ())
         place = rng.choice((0, 1, -1, -2, rng.randrange(len(array))))
         match rng.randrange(8):
             case 0:
