@@ -7,9 +7,10 @@ Each location can be set by an environment variable with its name after `DEEP_SP
 import os
 from typing import Any
 
-# Hides TensorFlow's notes on the processor's instructions. TensorFlow reads this when it is
-# imported, which every door does after this module.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Hides TensorFlow's notes on the processor's instructions, some of which version 2.21 logs as
+# errors; true errors come as exceptions. TensorFlow reads this when it is imported, which every
+# door does after this module.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 # MB that TensorFlow requests from a bucket at a time, for each file that it reads. Its default, 64
 # (512 on a TPU VM), takes so long that the 16 streams of speech/input_pipeline, which start

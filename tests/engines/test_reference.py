@@ -37,10 +37,9 @@ TRAINING = TrainingConfig(
 @pytest.mark.parametrize("network", SIZES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_losses_are_those_of_tpu_estimator(tmp_path: Path, network: str, kind: str) -> None:
-    stored, training, tolerance = "losses.json", TRAINING, 2e-6
+    stored, training = "losses.json", TRAINING
     if kind == PJRT:
-        stored, tolerance = "losses_without_dropout.json", 1e-5
-        training = replace(TRAINING, dropout=0.0)
+        stored, training = "losses_without_dropout.json", replace(TRAINING, dropout=0.0)
     sizes = NetworkConfig.of(BINS, ENGLISH.size, network, context_size=5, **SIZES[network])
     config = ModelConfig(FrontEnd(mel_filters=BINS), ENGLISH, sizes, training)
     shards = write_shards(tmp_path, random_utterances(FRAMES, BINS), bins=BINS, longest=(80, 12))
@@ -54,4 +53,5 @@ def test_losses_are_those_of_tpu_estimator(tmp_path: Path, network: str, kind: s
     train(tmp_path / "model", shards, 20, training, on_step, static=True, kind=kind, config=config)
     expected = json.loads((STORED / network / stored).read_text())
     assert len(expected) == 20 and expected[-1] < 0.8 * expected[0]
-    np.testing.assert_allclose(losses, expected, rtol=tolerance)
+    # The recurrent layers add up in another order than then.
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
