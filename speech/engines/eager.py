@@ -94,7 +94,6 @@ class _EagerTrainer(Trainer):
             self._state = TrainingState(self._network)
         self._step = tf.function(self._of_all_replicas, autograph=False, reduce_retracing=True)
         self._batches: Any = None  # an iterator
-        self._batches_after = 0  # the step that its next batch follows
         self._scale = tf.ones([])
         self._log: StepLog | None = None
         if processes.is_leader:
@@ -108,9 +107,7 @@ class _EagerTrainer(Trainer):
 
     # --- Steps
 
-    def read_from(self, input_fn: InputFn, step: int) -> None:
-        if self._batches and self._batches_after == step:
-            return
+    def read_from(self, input_fn: InputFn) -> None:
         assert self._run.train_batch_size
         tf.random.set_seed(self._run.random_seed)  # the order of the data depends on it
         params = {"batch_size": self._run.train_batch_size // self._distribution.count}
@@ -130,7 +127,6 @@ class _EagerTrainer(Trainer):
 
     def end_step(self, started: Any) -> tuple[StepState, bool]:
         step, plotted, state, described, wishes = started
-        self._batches_after = int(step) + 1
         if self._log:
             self._log.write(step, plotted, described)
         return StepState.of(*(each.numpy() for each in state)), bool(wishes)

@@ -166,7 +166,6 @@ class _PjrtTrainer(Trainer):
         self._lowered: Lowered | None = None
         self._program: Program | None = None
         self._batches: Any = None  # an iterator
-        self._batches_after: int | None = None  # the step that its next batch follows
         self._wishes = {stop: self._for_each_core(float(stop)) for stop in (False, True)}
         self._log: StepLog | None = None
         if cores.host == 0:
@@ -178,9 +177,7 @@ class _PjrtTrainer(Trainer):
 
     # --- Steps
 
-    def read_from(self, input_fn: InputFn, step: int) -> None:
-        if self._batches_after == step:
-            return
+    def read_from(self, input_fn: InputFn) -> None:
         cores, size = self._cores, self._run.train_batch_size
         assert size
         params: dict[str, Any] = {"batch_size": size // cores.hosts}
@@ -193,7 +190,7 @@ class _PjrtTrainer(Trainer):
             logging.info("Compiles the training step, which can take a minute or two.")
             self._lowered = self._step.lower(features, labels)
             self._program = Program(self._lowered.hlo, cores)
-        self._batches, self._batches_after = batches.as_numpy_iterator(), step
+        self._batches = batches.as_numpy_iterator()
 
     def scale_learning_rate(self, factor: float) -> None:
         self._scale = self._for_each_core(factor)
@@ -202,9 +199,8 @@ class _PjrtTrainer(Trainer):
         return self._cores.split([np.full([self._cores.own.count], number, np.float32)])
 
     def start_step(self, stop: bool) -> Any:
-        assert self._lowered and self._program and self._batches_after is not None
+        assert self._lowered and self._program
         batch = self._cores.split(tf.nest.flatten(next(self._batches)))
-        self._batches_after += 1
         arguments = [*batch, *self._scale, *self._wishes[stop]]
         outputs, self._on_cores = self._program(self._on_cores, arguments)
         return self._lowered.pack(outputs)

@@ -36,12 +36,8 @@ class Trainer(ABC):
         """Turns errors of the devices, or of other processes, into a UserError."""
 
     @abstractmethod
-    def read_from(self, input_fn: InputFn, step: int) -> None:
-        """Makes the batches after `step` those of the next steps.
-
-        If the last step was this one, its batches continue: another input would give the same ones,
-        once it has read and shuffled them.
-        """
+    def read_from(self, input_fn: InputFn) -> None:
+        """Makes the input's batches those of the next steps."""
 
     @abstractmethod
     def scale_learning_rate(self, factor: float) -> None:
@@ -117,6 +113,7 @@ class TrainerEngine(Engine):
         }
         self._described = described
         self._trainer: Trainer | None = None
+        self._input_after: int | None = None  # the step that the trainer's next batch follows
         self._predictor: Predictor | None = None
 
     @abstractmethod
@@ -154,12 +151,17 @@ class TrainerEngine(Engine):
         every, stops = self._run.save_checkpoints_steps, False
         with trainer.explained_errors():
             self._restore(trainer, step, callbacks)
-            trainer.read_from(input_fn, step)
+            # Batches continue where they were: another input would give the same ones, once it has
+            # read and shuffled them.
+            if self._input_after != step:
+                trainer.read_from(input_fn)
+            self._input_after = None  # unknown if a step fails
             trainer.scale_learning_rate(command.learning_rate_scale)
             while step < command.until and not stops:
                 checkpoint = min(command.until, (step // every + 1) * every)
                 step, stops = self._take_steps(trainer, step, checkpoint, callbacks)
                 self._save(trainer, callbacks)
+        self._input_after = step
         if stops:
             callbacks.stopping.request()  # another process may have been asked to
         return step
