@@ -19,10 +19,10 @@ from speech.engines.workers import Workers
 from speech.layers.cross_replica import StrategyReplicas
 from speech.networks import prediction, registry
 from speech.networks.config import ModelConfig
-from speech.optimisation import step_description
 from speech.optimisation.adam import name_of
+from speech.optimisation.reported_step import ReportedStep
 from speech.optimisation.state import TrainingState
-from speech.optimisation.step import Tensors, training_step
+from speech.optimisation.step import Tensors
 
 
 class EagerPredictor:
@@ -82,22 +82,21 @@ class _EagerTrainer(Trainer):
         processes: Processes,
         described: bool,
     ) -> None:
-        self._config = config
         self._run = run
         self._distribution = distribution
         self._strategy = distribution.strategy
         self._processes = processes
-        self._described = described
-        seed = config.training.random_seed
+        seed, replicas = config.training.random_seed, StrategyReplicas()
         with self._strategy.scope():
-            self._network = registry.build(config.network, seed, replicas=StrategyReplicas())
-            self._state = TrainingState(self._network)
+            network = registry.build(config.network, seed, replicas=replicas)
+            self._state = TrainingState(network)
+        self._reported = ReportedStep(network, self._state, config.training, replicas, described)
         self._step = tf.function(self._of_all_replicas, autograph=False, reduce_retracing=True)
         self._batches: Any = None  # an iterator
         self._scale = tf.ones([])
         self._log: StepLog | None = None
         if processes.is_leader:
-            names = [name_of(each) for each in self._network.trainable_variables]
+            names = [name_of(each) for each in network.trainable_variables]
             self._log = StepLog(run.model_dir, config, names)
 
     def explained_errors(self) -> AbstractContextManager[None]:
@@ -126,30 +125,14 @@ class _EagerTrainer(Trainer):
         return self._step(self._batches, self._scale, tf.constant(float(stop)))
 
     def end_step(self, started: Any) -> tuple[StepState, bool]:
-        step, plotted, state, described, wishes = started
         if self._log:
-            self._log.write(step, plotted, described)
-        return StepState.of(*(each.numpy() for each in state)), bool(wishes)
+            self._log.write(started["number"], started["curves"], started["described"])
+        return StepState.of(*(each.numpy() for each in started["state"])), bool(started["wishes"])
 
     def _of_all_replicas(self, batches: Any, scale: tf.Tensor, wish: tf.Tensor) -> Any:
-        results = self._strategy.run(self._of_replica, (*next(batches), scale, wish))
+        results = self._strategy.run(self._reported.take, (*next(batches), scale, wish))
         first = self._strategy.experimental_local_results
         return tf.nest.map_structure(lambda each: first(each)[0], results)
-
-    def _of_replica(
-        self, features: Tensors, labels: Tensors, scale: tf.Tensor, wish: tf.Tensor
-    ) -> Any:
-        replicas = StrategyReplicas()
-        step = training_step(
-            self._network, self._state, self._config.training, features, labels, scale, replicas
-        )
-        described = []
-        if self._described:
-            described = step_description.described_values(step, features, labels)
-        (wishes,) = replicas.total([tf.identity(wish)])  # a tensor on the replica's device
-        with tf.control_dependencies([step.update]):
-            state = [each.read_value() for each in self._state.of_steps]
-        return step.number, step.curves, state, described, wishes
 
     # --- State
 

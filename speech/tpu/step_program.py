@@ -10,9 +10,9 @@ import tensorflow as tf
 from speech.layers.cross_replica import XlaReplicas
 from speech.networks import registry
 from speech.networks.config import ModelConfig
-from speech.optimisation import step_description
+from speech.optimisation.reported_step import ReportedStep
 from speech.optimisation.state import TrainingState
-from speech.optimisation.step import Tensors, training_step
+from speech.optimisation.step import Tensors
 from speech.tpu.lowering import Lowered, lower
 
 
@@ -33,14 +33,13 @@ class StepProgram:
             on_tpu: whether they are a TPU's, and not those of a CPU that stands in for one.
             described: whether the step returns what step_description.describe prints.
         """
-        self._config = config
         self._on_tpu = on_tpu
-        self._described = described
-        self._replicas = XlaReplicas(cores)
-        self.network = registry.build(
-            config.network, config.training.random_seed, on_tpu, self._replicas
-        )
+        replicas = XlaReplicas(cores)
+        self.network = registry.build(config.network, config.training.random_seed, on_tpu, replicas)
         self.state = TrainingState(self.network)
+        self._reported = ReportedStep(
+            self.network, self.state, config.training, replicas, described
+        )
 
     def lower(self, features: Any, labels: Any) -> Lowered:
         """Lowers the step for batches of these shapes, see `core_batch`."""
@@ -51,34 +50,8 @@ class StepProgram:
     def _take(
         self, features: Tensors, labels: Tensors, scale: tf.Tensor, wish: tf.Tensor
     ) -> dict[str, Any]:
-        """Takes the step.
-
-        Args:
-            scale: float32 [1], the factor on the learning rate.
-            wish: float32 [1], 1 if the core's host wants to stop.
-        """
-        step = training_step(
-            self.network,
-            self.state,
-            self._config.training,
-            features,
-            labels,
-            scale[0],
-            self._replicas,
-        )
-        described = []
-        if self._described:
-            described = step_description.described_values(step, features, labels)
-        (wishes,) = self._replicas.total([wish[0]])
-        with tf.control_dependencies([step.update]):
-            state = [each.read_value() for each in self.state.of_steps]
-        return {
-            "number": step.number,
-            "curves": step.curves,
-            "state": state,
-            "described": described,
-            "wishes": wishes,
-        }
+        """Takes the step; scale, wish: float32 [1], since a core's part of a batch has an axis."""
+        return self._reported.take(features, labels, scale[0], wish[0])
 
 
 def core_batch(utterances: int, frames: int, bins: int, labels: int) -> tuple[Any, Any]:
