@@ -44,6 +44,8 @@ class Workers(Processes):
         message = message if self.is_leader else b""
         with self.explained_errors():
             (length,) = self._sum(tf.constant([len(message)], tf.float32)).numpy()
+            if not length:  # TensorFlow crashes on a sum of nothing
+                return b""
             values = np.zeros(round(length), np.float32)
             values[: len(message)] = np.frombuffer(message, np.uint8)
             summed = self._sum(tf.constant(values)).numpy()
