@@ -108,7 +108,6 @@ class _EagerTrainer(Trainer):
 
     def read_from(self, input_fn: InputFn) -> None:
         assert self._run.train_batch_size
-        tf.random.set_seed(self._run.random_seed)  # the order of the data depends on it
         params = {"batch_size": self._run.train_batch_size // self._distribution.count}
 
         def dataset(_: Any) -> tf.data.Dataset:

@@ -38,7 +38,6 @@ class RunSettings:
     iterations_per_loop: int = constants.ITERATIONS_PER_LOOP
     save_checkpoints_steps: int = constants.SAVE_CHECKPOINTS_STEPS
     keep_checkpoint_max: int = constants.KEEP_CHECKPOINT_MAX
-    random_seed: int = constants.RANDOM_SEED
 
 
 @dataclass(frozen=True)
@@ -106,8 +105,6 @@ class Engine(ABC):
       was given, or from the network's own;
     - saves checkpoints under the names of speech/engines/checkpoints.py, with the variables of the
       network, Adam's slots, `global_step` and those of speech/optimisation/state.py;
-    - seeds TensorFlow with RunSettings.random_seed before it makes a dataset, on which the order of
-      the data depends;
     - leaves the network as it is after a step whose loss or gradient isn't finite, and counts it.
     """
 

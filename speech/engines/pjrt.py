@@ -183,7 +183,6 @@ class _PjrtTrainer(Trainer):
         params: dict[str, Any] = {"batch_size": size // cores.hosts}
         if cores.hosts > 1:
             params["context"] = InputContext(cores.host, cores.hosts)
-        tf.random.set_seed(self._run.random_seed)  # the order of the data depends on it
         batches = input_fn(params)
         features, labels = _of_core(batches.element_spec, cores)
         if self._lowered is None or self._lowered.arguments[:2] != (features, labels):

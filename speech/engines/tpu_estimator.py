@@ -158,7 +158,6 @@ def build(
     config = _tpu.RunConfig(
         cluster=device.cluster,
         model_dir=run.model_dir,
-        tf_random_seed=run.random_seed,
         save_checkpoints_steps=run.save_checkpoints_steps,
         keep_checkpoint_max=run.keep_checkpoint_max,
         log_step_count_steps=None,

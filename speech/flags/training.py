@@ -259,7 +259,6 @@ def training_from_flags(values: Any) -> TrainingSettings:
             iterations_per_loop=values.iterations_per_loop,
             save_checkpoints_steps=values.save_checkpoints_steps,
             keep_checkpoint_max=values.keep_checkpoint_max,
-            random_seed=values.random_seed,
         ),
         device=device_from_flags(values),
         describe_steps=values.logging == "debug",

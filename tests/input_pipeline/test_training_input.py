@@ -208,6 +208,23 @@ def test_epochs_and_seeds_have_orders_of_their_own(shards: ShardSet) -> None:
     assert len({tuple(sorted(order)) for order in orders}) == 1
 
 
+@pytest.mark.parametrize("buffer", [8, 64], ids=["streamed", "kept"])
+def test_the_order_depends_on_no_seed_that_was_set_before(shards: ShardSet, buffer: int) -> None:
+    orders = []
+    for seed in (5, 6):
+        tf.random.set_seed(seed)
+        batches = training_batches(shards, Batching(4, static=False), buffer=buffer)
+        orders.append(names(list(islice(batches, 4))))
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        settings = TrainingInput(shards, Batching(4, False), 1, shuffle_buffer_size=buffer)
+        dataset = training_input_fn(settings)({"batch_size": 4})
+        iterator = tf.compat.v1.data.make_initializable_iterator(dataset)
+        session.run(iterator.initializer)
+        following = iterator.get_next()
+        orders.append(names([session.run(following)[0] for _ in range(4)]))
+    assert orders[0] == orders[1] == orders[2]
+
+
 def test_tempo_changes_lengths_within_bounds_and_no_epochs(shards: ShardSet) -> None:
     """Batches are those of the recorded lengths, so steps are counted and continued as ever."""
     batching = Batching(4, static=False)
@@ -430,7 +447,7 @@ def test_a_step_takes_a_batch_for_every_core_and_an_epoch_gives_an_utterance_onc
     steps = steps_per_epoch(shards.index, ON_TPU)
     assert steps == 2
     input_fn = training_input_fn(TrainingInput(shards, ON_TPU, 1, shuffle_buffer_size=8))
-    batches = list(islice(on_tpu(input_fn, ON_TPU), 3 * steps * CORES))
+    batches = list(islice(on_tpu(input_fn, ON_TPU), 6 * steps * CORES))
     assert all(batch["features"].shape == (2, 64, 4) for batch in batches)
     epochs = [
         names(batches[first : first + steps * CORES])
@@ -442,7 +459,7 @@ def test_a_step_takes_a_batch_for_every_core_and_an_epoch_gives_an_utterance_onc
     # What one epoch left over, another has.
     assert set().union(*epochs) == set(known_names())
     # The cores together get what one device would.
-    alone = list(islice(training_batches(shards, ON_TPU), 3 * steps))
+    alone = list(islice(training_batches(shards, ON_TPU), 6 * steps))
     assert names(alone) == names(batches)
 
 
