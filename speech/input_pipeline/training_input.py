@@ -77,7 +77,7 @@ def training_input_fn(settings: TrainingInput) -> Callable[[Any], tf.data.Datase
     def input_fn(params: Any) -> tf.data.Dataset:
         # A shuffle's order depends on TensorFlow's seed too, whatever its own is. If that seed is
         # 0, `shuffle` compares its own with 0, which fails for a tensor.
-        tf.random.set_seed(max(settings.random_seed, 1))
+        tf.random.set_seed(settings.random_seed % tf.int32.max or 1)
         return _HostInput(settings, augmentations, params).batches()
 
     return input_fn
