@@ -64,10 +64,10 @@ demo: $(READY)
 		--max_label_length=80 || exit 1; done
 	$(RUN) training.py --train_data='$(DEMO)/shards/train.tfrecords.*' \
 		--dev_data='$(DEMO)/shards/dev.tfrecords.*' --model_dir=$(DEMO)/model \
-		--conv_channels=8,16 --stride_size=3 --recurrent_unit_size=128 \
-		--train_batch_size=16 --max_epochs=14 --eval_steps=470 --learning_rate=2e-3 \
-		--learning_rate_decay_factor=0.88 --clip_gradients=50 \
-		--augment='frequency_mask[n=2,size=4~4]' --augment='time_mask[n=2,size=40~40]' $(TRAINING)
+		--conv_channels=8,16 --context_size=5 --stride_size=3 --recurrent_unit_size=128 \
+		--train_batch_size=16 --max_epochs=9 --eval_steps=600 --learning_rate=5e-3 \
+		--learning_rate_schedule=cosine --warmup_steps=50 --clip_gradients=50 \
+		--augment='frequency_mask[size=4~4]' --augment='time_mask[size=30~30]' $(TRAINING)
 	$(RUN) eval.py --model_dir=$(DEMO)/model --test_data='$(DEMO)/shards/test.tfrecords.*' \
 		--report_dir=$(DEMO)/report
 
