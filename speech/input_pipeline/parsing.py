@@ -29,20 +29,19 @@ READ_AHEAD = 16
 FEATURE_KEYS = ("features", "feature_length")
 
 
-def record_dataset(
-    files: Sequence[str], seed: tf.Tensor | None = None, streams: int = PARALLEL_SHARDS
-) -> tf.data.Dataset:
+def record_dataset(files: Sequence[str], seed: tf.Tensor | None = None) -> tf.data.Dataset:
     """Returns the serialised examples of shards as a dataset of strings.
 
     Args:
-        seed: shuffles the shards; None: they keep their order.
-        streams: shards that are read in turn, a record each; 1 gives the set's order. The shards
-            that follow are opened and read ahead meanwhile.
+        seed: shuffles the shards, of which PARALLEL_SHARDS are then read in turn, a record each;
+            None: the set's order.
     """
+    if seed is None:
+        # Not an interleave of one stream: ending it early can hang TensorFlow 2.15.
+        return tf.data.TFRecordDataset(list(files)).prefetch(READ_AHEAD)
     dataset = tf.data.Dataset.from_tensor_slices(list(files))
-    if seed is not None:
-        dataset = dataset.shuffle(len(files), seed, reshuffle_each_iteration=False)
-    streams = min(streams, len(files))
+    dataset = dataset.shuffle(len(files), seed, reshuffle_each_iteration=False)
+    streams = min(PARALLEL_SHARDS, len(files))
     return dataset.interleave(
         lambda file: tf.data.TFRecordDataset(file).prefetch(READ_AHEAD),
         cycle_length=streams,
@@ -84,7 +83,7 @@ def stored_features(
     if shard == len(ends):
         return
     skipped = start - ends[shard] + shards.index.shards[shard].records
-    records = record_dataset(shards.files[shard:], streams=1).skip(skipped).take(count)
+    records = record_dataset(shards.files[shard:]).skip(skipped).take(count)
     features = records.map(
         lambda record: _unpadded_features(
             tf.io.parse_single_example(record, _STORED_FEATURES), bins
@@ -102,7 +101,7 @@ def transcripts(shards: ShardSet) -> list[tuple[str, str]]:
     """
     keys = ("utterance_id", "transcript")
     specification = {key: tf.io.FixedLenFeature([], tf.string) for key in keys}
-    examples = record_dataset(shards.files, streams=1).map(
+    examples = record_dataset(shards.files).map(
         lambda record: tf.io.parse_single_example(record, specification), tf.data.AUTOTUNE
     )
     return [
