@@ -34,7 +34,7 @@ def evaluation_input_fn(
     missing = -shards.index.records % batching.batch_size if batching.static else 0
 
     def input_fn(params: Any) -> tf.data.Dataset:
-        records = parsing.record_dataset(shards.files)
+        records = parsing.record_dataset(shards.files, streams=1)
         parse = parsing.utterance_parser(shards.index, statistics)
         utterances = records.map(parse, tf.data.AUTOTUNE)
         if for_prediction:

@@ -29,25 +29,32 @@ READ_AHEAD = 16
 FEATURE_KEYS = ("features", "feature_length")
 
 
-def record_dataset(files: Sequence[str], seed: tf.Tensor | None = None) -> tf.data.Dataset:
+def record_dataset(
+    files: Sequence[str], seed: tf.Tensor | None = None, streams: int = PARALLEL_SHARDS
+) -> tf.data.Dataset:
     """Returns the serialised examples of shards as a dataset of strings.
 
     Args:
-        seed: shuffles the shards, of which PARALLEL_SHARDS are then read in turn, a record each;
-            None: the set's order.
+        seed: shuffles the shards; None: they keep their order.
+        streams: shards that are read in turn, a record each; 1 gives the set's order.
     """
-    if seed is None:
+    streams = min(streams, len(files))
+    if streams == 1:
         # Not an interleave of one stream: ending it early can hang TensorFlow 2.15.
-        return tf.data.TFRecordDataset(list(files)).prefetch(READ_AHEAD)
-    dataset = tf.data.Dataset.from_tensor_slices(list(files))
-    dataset = dataset.shuffle(len(files), seed, reshuffle_each_iteration=False)
-    streams = min(PARALLEL_SHARDS, len(files))
-    return dataset.interleave(
+        return tf.data.TFRecordDataset(_in_order(files, seed)).prefetch(READ_AHEAD)
+    return _in_order(files, seed).interleave(
         lambda file: tf.data.TFRecordDataset(file).prefetch(READ_AHEAD),
         cycle_length=streams,
         num_parallel_calls=streams,  # they wait for disks and buckets, whatever the cores
         deterministic=True,
     )
+
+
+def _in_order(files: Sequence[str], seed: tf.Tensor | None) -> tf.data.Dataset:
+    dataset = tf.data.Dataset.from_tensor_slices(list(files))
+    if seed is None:
+        return dataset
+    return dataset.shuffle(len(files), seed, reshuffle_each_iteration=False)
 
 
 # The fields of a record that hold its features.
@@ -83,7 +90,7 @@ def stored_features(
     if shard == len(ends):
         return
     skipped = start - ends[shard] + shards.index.shards[shard].records
-    records = record_dataset(shards.files[shard:]).skip(skipped).take(count)
+    records = record_dataset(shards.files[shard:], streams=1).skip(skipped).take(count)
     features = records.map(
         lambda record: _unpadded_features(
             tf.io.parse_single_example(record, _STORED_FEATURES), bins
@@ -101,7 +108,7 @@ def transcripts(shards: ShardSet) -> list[tuple[str, str]]:
     """
     keys = ("utterance_id", "transcript")
     specification = {key: tf.io.FixedLenFeature([], tf.string) for key in keys}
-    examples = record_dataset(shards.files).map(
+    examples = record_dataset(shards.files, streams=1).map(
         lambda record: tf.io.parse_single_example(record, specification), tf.data.AUTOTUNE
     )
     return [

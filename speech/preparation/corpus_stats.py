@@ -200,7 +200,8 @@ def _smallest_limit(
     of_size = np.bincount(which, weights=seconds)  # [different sizes]
     from_size_on = np.cumsum(of_size[::-1])[::-1]
     above = np.append(from_size_on[1:], 0.0)  # seconds of all longer utterances
-    smallest = different[np.argmax(above <= share * from_size_on[0])]
+    allowed = share * from_size_on[0] + 1e-6  # the sums are rounded
+    smallest = different[np.argmax(above <= allowed)]
     return _round_up(smallest, multiple)
 
 
