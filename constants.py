@@ -100,6 +100,7 @@ STRIDE_SIZE = 2  # frames between two outputs; preparation checks that there are
 #   recurrent_layers     number of recurrent layers
 #   recurrent_unit_size  units of each direction of a recurrent layer
 #   layer_norm           whether the outputs of the dense layers are normalised
+#   layer_norm_epsilon   what is added to their variance
 NETWORK_SIZES: dict[str, dict[str, Any]] = {
     "deep_speech_1": {
         "conv_channels": (32, 32, 96),
@@ -119,6 +120,7 @@ NETWORK_SIZES: dict[str, dict[str, Any]] = {
         "dense_unit_size": 2048,
         "recurrent_unit_size": 2048,
         "layer_norm": False,
+        "layer_norm_epsilon": 1e-5,
     },
     "conv_gru": {
         "conv_channels": (256,),
@@ -137,7 +139,6 @@ NETWORK_SIZES: dict[str, dict[str, Any]] = {
 }
 
 RELU_CLIP = 20.0
-LAYER_NORM_EPSILON = 1e-5
 BATCH_NORM_EPSILON = 1e-3
 BATCH_NORM_MOMENTUM = 0.99  # share of a moving average that a step keeps
 

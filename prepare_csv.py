@@ -14,6 +14,7 @@ from absl import flags
 
 from speech.flags import corpus as corpus_flags
 from speech.flags import preparation as preparation_flags
+from speech.flags import recipes
 from speech.flags import transcripts as transcript_flags
 from speech.preflight.check import check_sets
 from speech.preparation import tasks
@@ -31,11 +32,13 @@ def define_flags() -> None:
     preparation_flags.define_shard_flags()
     preparation_flags.define_front_end_flags()
     preparation_flags.define_task_flags()
+    recipes.define_recipe_flag()
     command_line.define_logging_flag()
 
 
 def main() -> None:
     """Prepares, checks, measures, exports, verifies or uploads, as the flags request."""
+    recipes.apply_recipe(FLAGS)
     corpus_flags.check_corpus_flags(FLAGS)
     if FLAGS.verify or FLAGS.upload_to is not None:
         prepared = corpus_flags.prepared_sets_from_flags(FLAGS)

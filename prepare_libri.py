@@ -16,6 +16,7 @@ from speech.corpora.formats.librispeech import find_utterances
 from speech.corpora.transcripts import normalise
 from speech.flags import librispeech as librispeech_flags
 from speech.flags import preparation as preparation_flags
+from speech.flags import recipes
 from speech.preparation import tasks
 from speech.system import command_line
 from speech.text import alphabets, transcripts
@@ -29,11 +30,13 @@ def define_flags() -> None:
     preparation_flags.define_shard_flags()
     preparation_flags.define_front_end_flags()
     preparation_flags.define_task_flags()
+    recipes.define_recipe_flag()
     command_line.define_logging_flag()
 
 
 def main() -> None:
     """Downloads, prepares, measures, verifies or uploads, as the flags request."""
+    recipes.apply_recipe(FLAGS)
     librispeech_flags.check_librispeech_flags(FLAGS)
     if FLAGS.download:
         for split in FLAGS.download:

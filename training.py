@@ -15,6 +15,7 @@ import model
 from speech.engines import choice, devices, errors
 from speech.engines.engine import Engine
 from speech.engines.stopping import Stopping
+from speech.flags import recipes
 from speech.flags.training import define_training_flags, training_from_flags
 from speech.system import command_line
 from speech.training import loop
@@ -26,6 +27,7 @@ FLAGS = flags.FLAGS
 
 def define_flags() -> None:
     define_training_flags()
+    recipes.define_recipe_flag()
 
 
 def prepare(settings: TrainingSettings) -> tuple[Task, Engine]:
@@ -60,6 +62,7 @@ def prepare(settings: TrainingSettings) -> tuple[Task, Engine]:
 
 def main() -> None:
     errors.quieten(FLAGS.logging)
+    recipes.apply_recipe(FLAGS)
     settings = training_from_flags(FLAGS)
     stopping = Stopping()
     with stopping.listening():

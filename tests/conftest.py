@@ -56,6 +56,15 @@ def asterisk_ru() -> str:
 
 
 @pytest.fixture(scope="session")
+def genuine() -> str:
+    """Returns the folder of models, scorers and outputs that Mozilla's own programs wrote."""
+    folder = os.path.join(CORPORA, os.pardir, "deepspeech")
+    if not os.path.isdir(folder):
+        pytest.skip(f"no files of Mozilla DeepSpeech at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def emulator() -> Iterator[Emulator]:
     """Starts the emulator of Google Cloud Storage."""
     pytest.importorskip("gcp_storage_emulator")

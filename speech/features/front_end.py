@@ -1,10 +1,11 @@
 """Front end: samples -> features.
 
-There are four kinds: log mel filterbank energies, mel-frequency cepstral coefficients, the log
-power spectrum, and the samples themselves. The recipes are python_speech_features' `fbank`, `mfcc`
-and `delta`, with a floored logarithm. Its filterbank is used unchanged; framing and FFT are done
-here in chunks that stay in the processor's cache, which is several times faster. They use float64:
-the error of a float32 FFT alone is 1e-4 where quiet bins are next to loud ones.
+There are five kinds: log mel filterbank energies, mel-frequency cepstral coefficients, the log
+power spectrum, the samples themselves, and Mozilla DeepSpeech's cepstral coefficients. The recipes
+of all but the last are python_speech_features' `fbank`, `mfcc` and `delta`, with a floored
+logarithm. Its filterbank is used unchanged; framing and FFT are done here in chunks that stay in
+the processor's cache, which is several times faster. They use float64: the error of a float32 FFT
+alone is 1e-4 where quiet bins are next to loud ones.
 
 Inside this module features are [bins, frames], as shards store them; networks read [frames, bins].
 """
@@ -34,8 +35,14 @@ CHUNK_FRAMES = 96
 LARGE_BLOCK = 8 * 2**20
 
 # Kinds of features, and those of them that need mel filters.
-FBANK, MFCC, SPECTROGRAM, WAVEFORM = FEATURES = ("fbank", "mfcc", "spectrogram", "waveform")
-FILTERED = (FBANK, MFCC)
+FBANK, MFCC, SPECTROGRAM, WAVEFORM, DEEPSPEECH = FEATURES = (
+    "fbank",
+    "mfcc",
+    "spectrogram",
+    "waveform",
+    "deepspeech",
+)
+FILTERED = (FBANK, MFCC, DEEPSPEECH)
 
 # The statistics that normalise features: each bin's mean and deviation over the utterance or over
 # the training set; none leaves features as they are.
@@ -67,7 +74,7 @@ class FrontEnd:
     highest_frequency: float = constants.HIGHEST_FREQUENCY  # Hz, upper edge of the last filter
     pre_emphasis: float = constants.PRE_EMPHASIS  # y[t] = x[t] - pre_emphasis * x[t - 1]
     energy_floor: float = constants.ENERGY_FLOOR  # minimum energy, before the logarithm
-    coefficients: int = constants.CEPSTRAL_COEFFICIENTS  # of mfcc; the first one is the energy
+    coefficients: int = constants.CEPSTRAL_COEFFICIENTS  # the first one of mfcc is the energy
     deltas: int = 0  # orders of appended differences over time
     normalisation: str = UTTERANCE  # of NORMALISATIONS
 
@@ -84,7 +91,7 @@ class FrontEnd:
         self._check_frames()
         if self.features in FILTERED:
             self._check_filters()
-        if self.features == MFCC and not 0 < self.coefficients <= self.mel_filters:
+        if self.features in (MFCC, DEEPSPEECH) and not 0 < self.coefficients <= self.mel_filters:
             raise UserError(
                 f"{self.mel_filters} mel filters have 1 to {self.mel_filters} coefficients, not "
                 f"{self.coefficients}: see --numcep and --nrof_fbanks."
@@ -152,6 +159,7 @@ class FrontEnd:
         static = {
             FBANK: self.mel_filters,
             MFCC: self.coefficients,
+            DEEPSPEECH: self.coefficients,
             SPECTROGRAM: self.fft_size // 2 + 1,
             WAVEFORM: self.window_samples,
         }[self.features]
@@ -165,11 +173,43 @@ class FrontEnd:
     def step_samples(self) -> int:
         return round_half_up(self.step_seconds * self.sample_rate)
 
+    @property
+    def spare_samples(self) -> int:
+        """Returns how many samples before the end of a window a step after it is a frame, too.
+
+        python_speech_features pads a frame only if samples are left for it. DeepSpeech's clients
+        always end with a padded frame.
+        """
+        return self.step_samples - (0 if self.features == DEEPSPEECH else 1)
+
     def frames(self, samples: int) -> int:
-        """Returns the frames of an utterance of `samples` samples, as python_speech_features."""
-        if samples <= self.window_samples:
-            return 1
-        return 1 + -(-(samples - self.window_samples) // self.step_samples)
+        """Returns the frames of an utterance of `samples` samples; the last one may be padded."""
+        rest = max(samples - self.window_samples + self.spare_samples, 0)
+        return 1 + rest // self.step_samples
+
+
+def deepspeech(
+    sample_rate: int = constants.SAMPLE_RATE,
+    window_seconds: float = 0.032,
+    step_seconds: float = 0.02,
+    normalisation: str = NONE,
+) -> FrontEnd:
+    """Returns Mozilla DeepSpeech's front end; its other settings are constants there, too."""
+    window = round_half_up(window_seconds * sample_rate)
+    return FrontEnd(
+        features=DEEPSPEECH,
+        sample_rate=sample_rate,
+        window_seconds=window_seconds,
+        step_seconds=step_seconds,
+        fft_size=1 << max(window - 1, 0).bit_length(),
+        mel_filters=40,
+        lowest_frequency=20.0,
+        highest_frequency=sample_rate / 2,
+        pre_emphasis=0.0,
+        energy_floor=1e-12,
+        coefficients=26,
+        normalisation=normalisation,
+    )
 
 
 def extract(samples: RecordedSamples, front_end: FrontEnd) -> Features:
@@ -268,7 +308,31 @@ def waveform(samples: RecordedSamples, front_end: FrontEnd) -> Features:
     return (framed.T / INT16_SCALE).astype(np.float32)
 
 
-_EXTRACTORS = {FBANK: log_filterbank, MFCC: cepstra, SPECTROGRAM: log_spectrum, WAVEFORM: waveform}
+def deepspeech_cepstra(samples: RecordedSamples, front_end: FrontEnd) -> Features:
+    """Returns Mozilla DeepSpeech's features: TensorFlow's AudioSpectrogram and Mfcc.
+
+    The filters are applied to magnitudes, not to power, and nothing is liftered.
+
+    Returns:
+        float32 [coefficients, frames].
+    """
+    filters = deepspeech_filters(front_end)
+    energies = _energies(
+        samples, front_end, front_end.mel_filters, lambda power: filters @ np.sqrt(power).T
+    )
+    logarithms = np.log(energies, dtype=np.float64)  # [mel filters, frames]
+    transformed = scipy.fft.dct(logarithms, axis=0)[: front_end.coefficients]
+    # mfcc_dct.cc scales all rows alike; norm="ortho" has another factor for the first.
+    return (transformed * np.sqrt(0.5 / front_end.mel_filters)).astype(np.float32)
+
+
+_EXTRACTORS = {
+    FBANK: log_filterbank,
+    MFCC: cepstra,
+    SPECTROGRAM: log_spectrum,
+    WAVEFORM: waveform,
+    DEEPSPEECH: deepspeech_cepstra,
+}
 
 
 def with_deltas(features: Features, orders: int) -> Features:
@@ -308,7 +372,7 @@ def _energies(
         of_power: returns [rows, chunk] of a chunk's power spectra float32 [chunk, frequencies],
             which are not yet divided by the FFT's size.
     """
-    window = _window(front_end)
+    weights = window_weights(front_end)
     frames = front_end.frames(len(samples))
     energies = np.empty((rows, frames), np.float32)
     # Windowed frames are at the start of these rows; the zeros after them stay.
@@ -316,7 +380,7 @@ def _energies(
     for start in range(0, frames, CHUNK_FRAMES):
         chunk = min(CHUNK_FRAMES, frames - start)
         framed = _frames(samples, start, chunk, front_end, front_end.pre_emphasis)
-        np.multiply(framed, window, out=windowed[:chunk, : front_end.window_samples])
+        np.multiply(framed, weights, out=windowed[:chunk, : front_end.window_samples])
         spectrum = scipy.fft.rfft(windowed[:chunk])  # [chunk, frequencies], complex
         power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
         energies[:, start : start + chunk] = of_power(power)
@@ -327,7 +391,8 @@ def empty_filters(front_end: FrontEnd) -> int:
     """Returns how many mel filters are between two of the FFT's frequencies: always 0."""
     if front_end.features not in FILTERED:
         return 0
-    return int((mel_filters(front_end).getnnz(axis=1) == 0).sum())
+    filters = deepspeech_filters if front_end.features == DEEPSPEECH else mel_filters
+    return int((filters(front_end).getnnz(axis=1) == 0).sum())
 
 
 def _frames(
@@ -354,8 +419,11 @@ def _frames(
 
 
 @lru_cache(maxsize=4)
-def _window(front_end: FrontEnd) -> np.ndarray:
-    return np.hamming(front_end.window_samples)  # [window]
+def window_weights(front_end: FrontEnd) -> np.ndarray:
+    """Returns the weights of a frame's samples, float64 [window]."""
+    if front_end.features == DEEPSPEECH:
+        return np.hanning(front_end.window_samples + 1)[:-1]  # periodic
+    return np.hamming(front_end.window_samples)
 
 
 @lru_cache(maxsize=4)
@@ -375,3 +443,34 @@ def mel_filters(front_end: FrontEnd) -> Any:
         front_end.highest_frequency,
     )
     return scipy.sparse.csr_matrix(filters / front_end.fft_size, dtype=np.float32)
+
+
+@lru_cache(maxsize=4)
+def deepspeech_filters(front_end: FrontEnd) -> Any:
+    """Returns the filters of TensorFlow's mfcc_mel_filterbank.cc, which its operation Mfcc uses.
+
+    Each frequency is divided between the two filters whose centres are next to it on the mel scale.
+    The first centre is a step above the lowest frequency, whose own share is lost.
+
+    Returns:
+        [mel filters, frequencies], sparse; divided by the scale of int16 samples.
+    """
+
+    def mel(hertz: np.ndarray | float) -> np.ndarray:
+        return 1127 * np.log1p(np.asarray(hertz) / 700)
+
+    count, spacing = front_end.mel_filters, front_end.sample_rate / front_end.fft_size
+    low, high = mel(front_end.lowest_frequency), mel(front_end.highest_frequency)
+    edges = low + (high - low) / (count + 1) * np.arange(count + 2)  # the centres are edges[1:-1]
+    first = int(1.5 + front_end.lowest_frequency / spacing)
+    last = int(front_end.highest_frequency / spacing)
+    filters = np.zeros((count, front_end.fft_size // 2 + 1))
+    for frequency in range(first, last + 1):
+        place = mel(frequency * spacing)
+        below = int(np.searchsorted(edges[1:-1], place))  # centres below the frequency
+        share = (edges[below + 1] - place) / (edges[below + 1] - edges[below])
+        if below > 0:
+            filters[below - 1, frequency] = share
+        if below < count:
+            filters[below, frequency] = 1 - share
+    return scipy.sparse.csr_matrix(filters / INT16_SCALE)

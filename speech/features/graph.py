@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from speech.audio.reader import INT16_SCALE
 from speech.features.front_end import (
+    DEEPSPEECH,
     DELTA_FRAMES,
     LIFTER,
     MFCC,
@@ -20,7 +21,9 @@ from speech.features.front_end import (
     UTTERANCE,
     WAVEFORM,
     FrontEnd,
+    deepspeech_filters,
     mel_filters,
+    window_weights,
 )
 from speech.features.normalisation import SMALLEST_DEVIATION
 
@@ -45,8 +48,8 @@ def extract(
         float32 [batch, frames, bins], zeros after an utterance's end, and its frames int32 [batch].
     """
     window, step = front_end.window_samples, front_end.step_samples
-    rest = tf.maximum(length - window, 0)
-    frame_length = 1 + (rest + step - 1) // step  # [batch]
+    rest = tf.maximum(length - window + front_end.spare_samples, 0)
+    frame_length = 1 + rest // step  # [batch], as FrontEnd.frames
     frames = tf.reduce_max(frame_length)
     real = tf.sequence_mask(length, tf.shape(samples)[1])  # [batch, samples]
     samples = tf.where(real, samples, 0.0)
@@ -89,7 +92,7 @@ def _power(
     Returns:
         float32 [batch, frames, frequencies].
     """
-    weights = np.hamming(front_end.window_samples)
+    weights = window_weights(front_end)
     emphasis = front_end.pre_emphasis * weights
     parts = [(weights, emphasis)]
     if dtype == tf.float32:
@@ -117,6 +120,8 @@ def _logarithms(power: tf.Tensor, front_end: FrontEnd, dtype: tf.DType) -> tf.Te
     """Turns power spectra [batch, frames, frequencies] into features [batch, frames, bins]."""
     if front_end.features == SPECTROGRAM:
         return _floored_log(power / front_end.fft_size, front_end)
+    if front_end.features == DEEPSPEECH:
+        return _deepspeech_cepstra(tf.sqrt(power), front_end, dtype)
     filters = tf.constant(mel_filters(front_end).toarray().T)  # [frequencies, mel filters]
     logarithms = _floored_log(tf.tensordot(power, filters, 1), front_end)
     if front_end.features != MFCC:
@@ -125,6 +130,15 @@ def _logarithms(power: tf.Tensor, front_end: FrontEnd, dtype: tf.DType) -> tf.Te
     transform = tf.constant(_cepstral_transform(front_end), dtype)  # [mel filters, coefficients]
     cepstra = tf.cast(tf.tensordot(tf.cast(logarithms, dtype), transform, 1), tf.float32)
     return tf.concat([_floored_log(energy, front_end), cepstra[:, :, 1:]], axis=2)
+
+
+def _deepspeech_cepstra(magnitudes: tf.Tensor, front_end: FrontEnd, dtype: tf.DType) -> tf.Tensor:
+    """Turns [batch, frames, frequencies] into Mozilla's features [batch, frames, coefficients]."""
+    filters = tf.constant(deepspeech_filters(front_end).toarray().T, dtype)
+    logarithms = _floored_log(tf.tensordot(tf.cast(magnitudes, dtype), filters, 1), front_end)
+    cosines = scipy.fft.dct(np.eye(front_end.mel_filters), axis=0)[: front_end.coefficients].T
+    transform = tf.constant(cosines * np.sqrt(0.5 / front_end.mel_filters), dtype)
+    return tf.cast(tf.tensordot(logarithms, transform, 1), tf.float32)
 
 
 def _floored_log(energies: tf.Tensor, front_end: FrontEnd) -> tf.Tensor:

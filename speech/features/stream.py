@@ -44,7 +44,7 @@ class FeatureStream:
         whole = (len(self._waiting) - window) // step + 1  # frames whose samples are there
         if whole <= self._begun:
             return self._with_deltas(self._frames[:, :0], at_end=False)
-        new = self._extract(self._waiting[: (whole - 1) * step + window])
+        new = self._extract(self._waiting[: (whole - 1) * step + window])[:, : whole - self._begun]
         # The last frame stays: pre-emphasis needs the sample before the next one.
         self._waiting = self._waiting[(whole - 1) * step :].copy()
         self._begun = True

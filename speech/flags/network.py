@@ -37,6 +37,11 @@ def define_network_flags() -> None:
             "Units of each direction of a recurrent layer.",
         ),
         (flags.DEFINE_bool, "layer_norm", "Layer normalisation of the dense layers' outputs."),
+        (
+            kinds.define_number,
+            "layer_norm_epsilon",
+            "Number that layer normalisation adds to the variance.",
+        ),
     ):
         define(size, None, f"{meaning} Default: {_defaults(size)}.")
     kinds.define_number(

@@ -2,6 +2,7 @@
 
 import os
 import re
+from typing import Any
 
 from absl import flags, logging
 
@@ -21,10 +22,13 @@ from utils import Alphabet, UserError
 # Flags that apply only to some kinds of features.
 FLAGS_OF_FEATURES = {
     "nfft": (front_end.FBANK, front_end.MFCC, front_end.SPECTROGRAM),
-    "nrof_fbanks": front_end.FILTERED,
+    "nrof_fbanks": (front_end.FBANK, front_end.MFCC),
     "numcep": (front_end.MFCC,),
     "deltas": (front_end.FBANK, front_end.MFCC, front_end.SPECTROGRAM),
 }
+
+# Frames between two outputs of the network that is usually trained on some kinds of features.
+_DEFAULT_STRIDES = {front_end.DEEPSPEECH: 1}
 
 
 def define_shard_flags() -> None:
@@ -53,6 +57,14 @@ def define_shard_flags() -> None:
         f"development and test sets: {constants.EVALUATION_LABEL_LENGTH}.",
         lower_bound=1,
         upper_bound=constants.LONGEST_LABEL,
+    )
+    kinds.define_integer(
+        "stride_size",
+        None,
+        "Frames between two outputs of the network that will be trained: utterances with more "
+        f"labels than outputs are skipped. Default: {constants.STRIDE_SIZE}; of deepspeech 1.",
+        lower_bound=1,
+        upper_bound=constants.LONGEST_SEQUENCE,
     )
     flags.DEFINE_bool("pad", True, "Padding of records; --nopad saves about a quarter of the size.")
     flags.DEFINE_string(
@@ -127,12 +139,18 @@ def define_front_end_flags() -> None:
         front_end.FBANK,
         front_end.FEATURES,
         "Kind of features: log mel filterbank energies, cepstral coefficients, log power spectrum, "
-        "or samples.",
+        "samples, or Mozilla DeepSpeech's cepstral coefficients.",
     )
     kinds.define_integer("sample_rate", constants.SAMPLE_RATE, "Sample rate in Hz.")
-    kinds.define_number("winlen", constants.WINDOW_SECONDS, "Length of a frame in seconds.")
     kinds.define_number(
-        "winstep", constants.STEP_SECONDS, "Seconds between the starts of two frames."
+        "winlen",
+        constants.WINDOW_SECONDS,
+        "Length of a frame in seconds. Default of deepspeech: 0.032.",
+    )
+    kinds.define_number(
+        "winstep",
+        constants.STEP_SECONDS,
+        "Seconds between the starts of two frames. Default of deepspeech: 0.02.",
     )
     kinds.define_integer(
         "nfft", constants.FFT_SIZE, "Size of the FFT in samples; frames are padded with zeros."
@@ -155,7 +173,7 @@ def define_front_end_flags() -> None:
         front_end.UTTERANCE,
         front_end.NORMALISATIONS,
         "Normalisation of mean and deviation of each bin: over the utterance, over the training "
-        "set, or none.",
+        "set, or none. Default of deepspeech: none.",
     )
 
 
@@ -187,9 +205,14 @@ def shard_settings_from_flags(
         max_sequence_length=frames,
         max_label_length=labels,
         padded=values.pad,
-        stride=constants.STRIDE_SIZE,
+        stride=stride_from_flags(values),
         copies=copies_from_flags(values),
     )
+
+
+def stride_from_flags(values: flags.FlagValues) -> int:
+    """Returns the frames between two outputs of the network that the shards are for."""
+    return values.stride_size or _DEFAULT_STRIDES.get(values.features, constants.STRIDE_SIZE)
 
 
 def limits_from_flags(values: flags.FlagValues, for_evaluation: bool) -> tuple[int, int]:
@@ -222,6 +245,17 @@ def front_end_from_flags(values: flags.FlagValues) -> FrontEnd:
                 f"--{flag}={values[flag].value} has no effect on --features={values.features}, "
                 f"only on {', '.join(features)}: leave out one of them."
             )
+    if values.features == front_end.DEEPSPEECH:
+        given: dict[str, Any] = {
+            name: values[flag].value
+            for flag, name in (
+                ("winlen", "window_seconds"),
+                ("winstep", "step_seconds"),
+                ("normalisation", "normalisation"),
+            )
+            if values[flag].present
+        }
+        return front_end.deepspeech(values.sample_rate, **given)
     settings = FrontEnd(
         features=values.features,
         sample_rate=values.sample_rate,

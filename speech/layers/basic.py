@@ -162,7 +162,7 @@ class DenseStack(tf.Module):
         units: int,
         draw: Callable[[], Callable[..., tf.Tensor]],
         context: int = 1,
-        layer_norm: bool = False,
+        norm_epsilon: float = 0.0,
     ) -> None:
         """
         Args:
@@ -171,12 +171,12 @@ class DenseStack(tf.Module):
             units: units of each layer.
             draw: returns the initializer of a layer's kernel.
             context: frames that the first layer reads.
-            layer_norm: whether outputs are normalised.
+            norm_epsilon: of the normalisation of the outputs; 0: they are not normalised.
         """
         super().__init__()
         self.dense = [Dense(names[0], inputs, units, draw(), context)]
         self.dense += [Dense(name, units, units, draw()) for name in names[1:]]
-        self.norms = [LayerNorm(name, units) for name in names if layer_norm]
+        self.norms = [LayerNorm(name, units, norm_epsilon) for name in names if norm_epsilon]
 
     def __call__(
         self, inputs: tf.Tensor, dropout: Dropout, compute_dtype: tf.DType, stride: int = 1
@@ -192,8 +192,9 @@ class DenseStack(tf.Module):
 class LayerNorm(tf.Module):
     """Layer normalisation (arXiv 1607.06450): each frame is normalised over its units."""
 
-    def __init__(self, name: str, units: int) -> None:
+    def __init__(self, name: str, units: int, epsilon: float) -> None:
         super().__init__(name)
+        self._epsilon = epsilon
         self.scale = variable(f"{name}/scale", [units], tf.ones)
         self.offset = variable(f"{name}/offset", [units], tf.zeros)
 
@@ -202,7 +203,7 @@ class LayerNorm(tf.Module):
         mean, variance = tf.nn.moments(tf.cast(values, tf.float32), [-1], keepdims=True)
         normal = tf.nn.batch_normalization(
             tf.cast(values, tf.float32),
-            *(mean, variance, self.offset, self.scale, constants.LAYER_NORM_EPSILON),
+            *(mean, variance, self.offset, self.scale, self._epsilon),
         )
         return tf.cast(normal, values.dtype)
 

@@ -48,10 +48,13 @@ class NetworkConfig:
     recurrent_layers: int = 0
     recurrent_unit_size: int = 0
     layer_norm: bool = False
+    layer_norm_epsilon: float = 0.0
 
     def __post_init__(self) -> None:
         for size, value in self.sizes.items():
-            if not isinstance(value, bool) and not _is_possible(size, value):
+            if isinstance(value, float):
+                _check_epsilon(size, value)
+            elif not isinstance(value, bool) and not _is_possible(size, value):
                 raise UserError(
                     f"--{size}={as_flag(value)}: the network's sizes must be from 1 to "
                     f"{LARGEST_SIZE}, its layers from 1 to {MOST_LAYERS}."
@@ -125,6 +128,11 @@ class NetworkChoice:
     def config(self, front_end: FrontEnd, alphabet: Alphabet) -> NetworkConfig:
         """Returns the network's config for certain data; errors are those of NetworkConfig.of."""
         return NetworkConfig.of(front_end.bins, alphabet.size, self.name, **self.sizes)
+
+
+def _check_epsilon(size: str, value: float) -> None:
+    if not 0 < value <= 1:
+        raise UserError(f"--{size}={value:g} must be above 0 and at most 1, as in 1e-5.")
 
 
 def _is_possible(size: str, value: int | tuple[int, ...]) -> bool:
@@ -233,6 +241,7 @@ class _NetworkFile:
     recurrent_layers: int | None = None
     recurrent_unit_size: int | None = None
     layer_norm: bool | None = None
+    layer_norm_epsilon: float | None = None
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ class DeepSpeechLstm(Network):
     ) -> None:
         super().__init__(config, random_seed, on_tpu, replicas)
         dense, units = config.dense_unit_size, config.recurrent_unit_size
-        draw, norm = self._initializers, config.layer_norm
+        draw = self._initializers
+        norm = config.layer_norm_epsilon if config.layer_norm else 0.0
         front = ["dense_0", "dense_1", "dense_2"]
         self.front = DenseStack(front, config.bins, dense, draw.glorot, config.context_size, norm)
         self.lstm_kernel = variable(
@@ -38,7 +39,7 @@ class DeepSpeechLstm(Network):
             "lstm/recurrent_kernel", [1, units, 4 * units], draw.each(1, "orthogonal")
         )
         self.lstm_bias = variable("lstm/bias", [1, 4 * units], tf.zeros)
-        self.back = DenseStack(["dense_3"], units, dense, draw.glorot, layer_norm=norm)
+        self.back = DenseStack(["dense_3"], units, dense, draw.glorot, norm_epsilon=norm)
         self.output = Dense("output", dense, config.labels, draw.glorot())
         self.layers = [*front, "lstm", "dense_3", "output"]
 

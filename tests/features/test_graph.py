@@ -1,5 +1,6 @@
 """The front end as TensorFlow operations, against the one that prepares shards."""
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ FRONT_ENDS: dict[str, dict[str, Any]] = {
     "spectrogram": {"features": "spectrogram", "fft_size": 512},
     "waveform": {"features": "waveform", "normalisation": "none"},
     "normalised waveform": {"features": "waveform"},
+    "deepspeech": asdict(features.deepspeech()),
     "steps longer than windows": {"window_seconds": 0.01, "step_seconds": 0.025, "deltas": 1},
 }
 
@@ -40,8 +42,8 @@ def sound(samples: int, seed: int = 0) -> Samples:
     return np.round(tones * loudness + noise).astype(np.int16)
 
 
-# Several, one and no whole windows; the last frame full, and of one sample.
-LENGTHS = (16000, 320, 321, 1, 7360, 7361)
+# Several, one and no whole windows; the last frame full, and of one sample; 7552 is full for 32 ms.
+LENGTHS = (16000, 320, 321, 1, 7360, 7361, 7552)
 
 
 @every_front_end

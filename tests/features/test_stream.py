@@ -1,6 +1,7 @@
 """Features of samples in blocks, against those of all samples at once."""
 
 import itertools
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import noise
 
-from speech.features.front_end import CORPUS, NONE, FrontEnd, extract
+from speech.features.front_end import CORPUS, NONE, FrontEnd, deepspeech, extract
 from speech.features.stream import FeatureStream
 
 KINDS: list[dict[str, Any]] = [
@@ -19,7 +20,8 @@ KINDS: list[dict[str, Any]] = [
     {"features": "spectrogram", "fft_size": 512},
     {"features": "waveform"},
     {"window_seconds": 0.01, "step_seconds": 0.015, "deltas": 2},  # samples that no frame has
-    {"window_seconds": 0.032, "step_seconds": 0.02, "pre_emphasis": 0.0},
+    asdict(deepspeech()),
+    asdict(deepspeech(8000, 0.025, 0.01)),
 ]
 
 

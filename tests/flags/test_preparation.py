@@ -5,6 +5,7 @@ import functools
 import pytest
 from doors import parse_flags
 
+from speech.features import front_end
 from speech.flags import preparation as prepare_flags
 from speech.preparation.beam import Runner
 from speech.preparation.tasks import ExecutionSettings
@@ -45,6 +46,16 @@ def test_a_flag_without_effect_on_the_features_is_refused() -> None:
     with pytest.raises(UserError, match=r"--numcep=20 has no effect on --features=fbank"):
         prepare_flags.front_end_from_flags(parse("--numcep=20"))
     assert prepare_flags.front_end_from_flags(parse("--numcep=20", "--features=mfcc")).bins == 20
+
+
+def test_deepspeechs_features_take_window_step_rate_and_normalisation() -> None:
+    found = prepare_flags.front_end_from_flags(
+        parse("--features=deepspeech", "--sample_rate=8000", "--winlen=0.025", "--winstep=0.01")
+    )
+    assert found == front_end.deepspeech(8000, 0.025, 0.01)
+    assert (found.bins, found.fft_size, found.normalisation) == (26, 256, "none")
+    with pytest.raises(UserError, match=r"--numcep=20 has no effect on --features=deepspeech"):
+        prepare_flags.front_end_from_flags(parse("--numcep=20", "--features=deepspeech"))
 
 
 @pytest.mark.parametrize(

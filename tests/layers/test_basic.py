@@ -56,18 +56,18 @@ def test_no_dropout_returns_its_argument() -> None:
 # --- Dense layers ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("layer_norm", [False, True])
-def test_dense_stack_is_clipped_products_of_windows(layer_norm: bool) -> None:
-    stack = DenseStack(["a", "b"], 3, 4, Initializers(1).he, context=5, layer_norm=layer_norm)
+@pytest.mark.parametrize("norm_epsilon", [0.0, 1e-5, 0.5])
+def test_dense_stack_is_clipped_products_of_windows(norm_epsilon: float) -> None:
+    stack = DenseStack(["a", "b"], 3, 4, Initializers(1).he, 5, norm_epsilon)
     inputs = 20 * np.random.default_rng(0).normal(size=[2, 11, 3]).astype(np.float32)
     windows = np.stack([inputs[:, at : at + 5].reshape(2, -1) for at in (0, 2, 4, 6)], axis=1)
     expected = windows
     for dense in stack.dense:
         dense.bias.assign([1.0, -1.0, 0.0, 30.0])  # the last one is cut off
         expected = np.clip(expected @ dense.kernel.numpy() + dense.bias.numpy(), 0, 20)
-        if layer_norm:
+        if norm_epsilon:
             mean, deviation = expected.mean(-1, keepdims=True), expected.std(-1, keepdims=True)
-            expected = (expected - mean) / np.sqrt(deviation**2 + 1e-5)
+            expected = (expected - mean) / np.sqrt(deviation**2 + norm_epsilon)
     found = stack(tf.constant(inputs), NO_DROPOUT, tf.float32, stride=2)
     assert found.shape == (2, 4, 4)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
