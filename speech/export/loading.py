@@ -6,7 +6,6 @@ take features piece by piece, for transcription/acoustic_stream.py.
 """
 
 import abc
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 
 from speech.engines import checkpoints
 from speech.export import saved_model, tflite, tflite_metadata
@@ -24,11 +24,6 @@ from speech.features import front_end
 from speech.networks.config import config_path, read_config
 from speech.system import storage
 from utils import UserError
-
-if sys.version_info >= (3, 12):  # with a TensorFlow that warns of its own interpreter
-    from ai_edge_litert.interpreter import Interpreter
-else:
-    Interpreter = tf.lite.Interpreter
 
 Floats = npt.NDArray[np.float32]
 Samples = npt.NDArray[np.int16] | Floats

@@ -6,7 +6,7 @@ import logging as python_logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
 
@@ -23,15 +23,18 @@ def define_logging_flag() -> None:
     )
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[..., None], *parameters: str) -> None:
     """Runs a door: parses its flags, sets up logging, calls `main`, and exits.
+
+    Args:
+        parameters: names of the arguments beside the flags, which `main` is called with.
 
     The exit status is 0, 1 after a UserError, which is printed, 130 after Ctrl-C, and 141 if the
     reader of standard output is gone.
     """
     _open_closed_streams()
     _list_flags_of_rooms()
-    app.run(lambda arguments: _status(main, arguments))
+    app.run(lambda arguments: _status(main, parameters, arguments[1:]))
 
 
 def _open_closed_streams() -> None:
@@ -64,16 +67,18 @@ def _list_flags_of_rooms() -> None:
             flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
 
-def _status(main: Callable[[], None], arguments: list[str]) -> int:
+def _status(main: Callable[..., None], parameters: Sequence[str], arguments: Sequence[str]) -> int:
     """Calls `main` with logging set up; returns the exit status."""
     _set_up_logging()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # The name of a file needn't be UTF-8; standard error has such bytes as \\udcXX already.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        if len(arguments) > 1:
-            raise UserError(f"{arguments[1]!r} is not a flag: flags start with --, see --help.")
-        main()
+        if len(arguments) < len(parameters):
+            raise UserError(f"{parameters[len(arguments)]} is missing, see --help.")
+        if rest := arguments[len(parameters) :]:
+            raise UserError(f"{rest[0]!r} is not a flag: flags start with --, see --help.")
+        main(*arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         _discard_standard_output()  # its reader has ended, as head does

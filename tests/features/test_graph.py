@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 
-from speech.export.loading import Interpreter
 from speech.features import front_end as features
 from speech.features import graph
 from speech.features.front_end import FrontEnd
