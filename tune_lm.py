@@ -75,7 +75,9 @@ def define_flags() -> None:
 
 def main() -> None:
     errors.quieten(FLAGS.logging)
-    scorer = read_scorer(FLAGS.scorer)
+    config = read_config(FLAGS.model_dir)
+    scorer = read_scorer(FLAGS.scorer, config.alphabet)
+    check_alphabet(scorer, config.alphabet, FLAGS.model_dir)
     metric = FLAGS.metric or (search.CER if scorer.characters else search.WER)
     beam_settings = decoder_flags.search_settings_from_flags(FLAGS)
     search_settings = search.SearchSettings(
@@ -86,8 +88,6 @@ def main() -> None:
     device = device_from_flags(FLAGS)
     devices.check_batch_sizes(device.tpu, eval_batch_size=FLAGS.eval_batch_size)
     devices.check_paths(device.tpu, dev_data=FLAGS.dev_data, model_dir=FLAGS.model_dir)
-    config = read_config(FLAGS.model_dir)
-    check_alphabet(scorer, config.alphabet, FLAGS.model_dir)
     shards = recognition.find_set(FLAGS.dev_data, config, FLAGS.model_dir)
     with errors.explain_errors(FLAGS.model_dir):
         checkpoint = checkpoints.find_checkpoint(FLAGS.model_dir, FLAGS.checkpoint)

@@ -70,7 +70,8 @@ class BeamSettings:
     cutoff_top_n: int = 300
     alpha: float | None = None  # weight of the language model; None: the scorer's
     beta: float | None = None  # bonus of each word, in nats; None: the scorer's
-    unknown_penalty: float = 10.0  # of a word outside the scorer's vocabulary, in nats
+    # Of a word outside the scorer's vocabulary, in nats; None: the scorer's.
+    unknown_penalty: float | None = None
     hot_words: HotWords = ()
 
     def __post_init__(self) -> None:
@@ -87,7 +88,7 @@ class BeamSettings:
             )
         if self.cutoff_top_n < 1:
             raise UserError(f"cutoff_top_n is {self.cutoff_top_n}: give 1 class or more.")
-        if not self.unknown_penalty >= 0:
+        if self.unknown_penalty is not None and not self.unknown_penalty >= 0:
             raise UserError(
                 f"The penalty for unknown words is {self.unknown_penalty}: give 0 or more."
             )
@@ -108,7 +109,9 @@ class BeamSettings:
         for name in ("beam_width", "cutoff_top_n"):
             if not isinstance(value := getattr(self, name), Integral):
                 raise UserError(f"{name} is {value!r}: give a whole number.")
-        numbers = [("cutoff_prob", self.cutoff_prob), ("unknown_penalty", self.unknown_penalty)]
+        numbers = [("cutoff_prob", self.cutoff_prob)]
+        if self.unknown_penalty is not None:
+            numbers.append(("unknown_penalty", self.unknown_penalty))
         for name, number in [*numbers, *self._gains()]:
             if not isinstance(name, str):
                 raise UserError(f"The hot word {name!r} is no text: give a word.")
@@ -129,7 +132,7 @@ def describe_settings(settings: BeamSettings, scorer: Scorer | None) -> dict[str
     if scorer:
         alpha, beta = used_weights(settings, scorer)
         described |= {"scorer": scorer.path, "alpha": alpha, "beta": beta}
-        described["unknown_penalty"] = settings.unknown_penalty
+        described["unknown_penalty"] = used_penalty(settings, scorer)
     if settings.hot_words:
         described["hot_words"] = ",".join(f"{word}:{boost:g}" for word, boost in settings.hot_words)
     return described
@@ -141,6 +144,12 @@ def used_weights(settings: BeamSettings, scorer: Scorer) -> tuple[float, float]:
         scorer.alpha if settings.alpha is None else settings.alpha,
         scorer.beta if settings.beta is None else settings.beta,
     )
+
+
+def used_penalty(settings: BeamSettings, scorer: Scorer) -> float:
+    """Returns the penalty of a word outside the vocabulary: the settings', or the scorer's."""
+    given = settings.unknown_penalty
+    return scorer.unknown_penalty if given is None else given
 
 
 @dataclass(frozen=True)
@@ -314,7 +323,7 @@ def _words(alphabet: Alphabet, settings: BeamSettings, scorer: Scorer | None) ->
         # Floats: for other types the search would be compiled again.
         float(alpha),
         float(beta),
-        float(settings.unknown_penalty),
+        float(used_penalty(settings, scorer)),
         _largest_boost(settings.hot_words),
     )
 

@@ -83,10 +83,22 @@ def read(data: bytes, alphabet: Alphabet, letters_dtype: np.dtype) -> Contents:
         )
     letters, nodes = _letters(acceptor, alphabet, letters_dtype)
     letters["word"][nodes] = numbers = model.numbers_of(_texts(letters, nodes, alphabet))
-    if (numbers > 0).mean() < SMALLEST_SHARE:
+    if np.count_nonzero(numbers) <= SMALLEST_SHARE * len(numbers):  # all UNKNOWN, or no words
         raise ValueError("its words aren't those of its language model: it is of another alphabet")
     begin, end = model.numbers_of([BEGIN.encode(), END.encode()]).tolist()
     return Contents(model, characters, alpha, beta, begin, end, letters)
+
+
+def with_weights(data: bytes, alpha: float, beta: float) -> bytes:
+    """Returns a scorer file with other weights.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    at = kenlm_binary.read(data).end
+    characters, *_ = _read_trailer(data, at)
+    trailer = _TRAILER.pack(TRAILER_MAGIC, TRAILER_VERSION, characters, alpha, beta)
+    return data[:at] + trailer + data[at + _TRAILER.size :]
 
 
 def _read_trailer(data: bytes, at: int) -> tuple[bool, float, float, _Acceptor]:

@@ -25,6 +25,8 @@ MAGIC = b"mmap lm http://kheafield.com/code format version 5\n"
 _PARAMETERS = struct.Struct("<B3xfIB3xI")
 _PARAMETERS_AT = 88
 
+UNKNOWN = 0  # number of <unk>
+
 # Types of models: 2 to 5 are tries.
 _TRIES = (2, 3, 4, 5)
 _QUANTISED = (3, 5)
@@ -45,11 +47,11 @@ class KenlmModel:
     end: int  # position after it in the file
 
     def numbers_of(self, words: Sequence[bytes]) -> npt.NDArray[np.int64]:
-        """Returns the number of each word [words]; 0, that of <unk>, for one that is not there."""
+        """Returns the number of each word [words]; UNKNOWN for one that is not there."""
         found = murmur_hashes(words)
         places = np.searchsorted(self.hashes, found)
         there = self.hashes[np.minimum(places, len(self.hashes) - 1)] == found
-        return np.where(there, places + 1, 0)
+        return np.where(there, places + 1, UNKNOWN)
 
 
 class _Level(NamedTuple):

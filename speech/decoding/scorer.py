@@ -19,11 +19,11 @@ import shutil
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from speech.decoding import ngrams, tries
+from speech.decoding import deepspeech_scorer, kenlm_binary, ngrams, tries
 from speech.decoding.ngrams import NGrams
 from speech.decoding.tries import NONE, ROOT, Trie
 from speech.system import storage, typed_json
@@ -38,6 +38,11 @@ CHECKSUM = struct.Struct("<I")
 
 # Largest bonus of a word, in nats. Its factor hides every other one.
 LARGEST_GAIN = 100
+
+# Penalty of a word outside the vocabulary, in nats: where a scorer has no other one, and so large
+# that there is none, as in DeepSpeech's search.
+UNKNOWN_PENALTY = 10.0
+STRICT_PENALTY = 1000.0
 
 # Arrays begin at multiples of it, as is fast in memory.
 ALIGNMENT = 64
@@ -66,6 +71,7 @@ class Scorer:
     end: int
     unknown: int
     letters: Trie  # the words as sequences of labels, LETTERS
+    unknown_penalty: float = UNKNOWN_PENALTY  # of a word outside the vocabulary, in nats
 
     @property
     def words(self) -> int:
@@ -97,19 +103,44 @@ def write_scorer(
             "The alphabet has no space to separate words by: add one to it, or make a language "
             "model of characters, with --characters."
         )
-    check_weights(alpha, beta)
     model, order, model_words = ngrams.read_arpa(arpa_path)
     number_of = {word: number for number, word in enumerate(model_words)}
-    arrays = (_letters(words, alphabet, number_of), model)
-    content = {
-        "alphabet": alphabet.to_json(),
-        "characters": characters,
-        "order": order,
-        "begin": number_of[ngrams.BEGIN],
-        "end": number_of[ngrams.END],
-        "unknown": number_of[ngrams.UNKNOWN],
+    save_scorer(
+        Scorer(
+            path,
+            alphabet,
+            alpha,
+            beta,
+            characters,
+            order,
+            model,
+            number_of[ngrams.BEGIN],
+            number_of[ngrams.END],
+            number_of[ngrams.UNKNOWN],
+            _letters(words, alphabet, number_of),
+        )
+    )
+
+
+def save_scorer(scorer: Scorer) -> None:
+    """Writes a scorer to its path, atomically.
+
+    Raises:
+        UserError: a weight is out of range, or the file can't be written.
+    """
+    check_weights(scorer.alpha, scorer.beta)
+    arrays = (scorer.letters, scorer.ngrams)
+    content: dict[str, Any] = {
+        "alphabet": scorer.alphabet.to_json(),
+        "characters": scorer.characters,
+        "order": scorer.order,
+        "begin": scorer.begin,
+        "end": scorer.end,
+        "unknown": scorer.unknown,
         "nodes": [len(each) for each in arrays],
     }
+    if scorer.unknown_penalty != UNKNOWN_PENALTY:
+        content["unknown_penalty"] = scorer.unknown_penalty
     text = json.dumps(content).encode()
     pieces, position = [memoryview(text)], len(MAGIC) + HEADER.size + len(text)
     for each in arrays:
@@ -119,8 +150,8 @@ def write_scorer(
     checksum = 0
     for piece in pieces:
         checksum = storage.crc32c(piece, checksum)
-    with _replacing(path) as partial, open(partial, "wb") as file:
-        file.write(_head(len(text), alpha, beta, checksum))
+    with _replacing(scorer.path) as partial, open(partial, "wb") as file:
+        file.write(_head(len(text), scorer.alpha, scorer.beta, checksum))
         file.writelines(pieces)
 
 
@@ -165,8 +196,11 @@ def _letters(words: Sequence[str], alphabet: Alphabet, number_of: dict[str, int]
     return letters
 
 
-def read_scorer(path: str) -> Scorer:
-    """Reads a scorer file into memory.
+def read_scorer(path: str, alphabet: Alphabet | None = None) -> Scorer:
+    """Reads a scorer file, one of build_lm.py or of DeepSpeech, into memory.
+
+    Args:
+        alphabet: of the model, which DeepSpeech's files need, as they have none.
 
     Raises:
         UserError: it doesn't exist, is no scorer, is cut off, or has a newer version.
@@ -178,6 +212,8 @@ def read_scorer(path: str) -> Scorer:
             f"The scorer {path} is in a bucket, but scorers are read from a disk: copy it to this "
             "machine."
         )
+    if is_deepspeechs(path):
+        return _read_deepspeechs(path, alphabet)
     head, start, rest = _read_file(path)
     try:
         if head.own_checksum and head.own_checksum != storage.crc32c(start[: -CHECKSUM.size]):
@@ -194,25 +230,70 @@ def read_scorer(path: str) -> Scorer:
             raise ValueError("its checksum is wrong")
         letters = np.frombuffer(rest, LETTERS, content.nodes[0], letters_at - len(start))
         model = np.frombuffer(rest, ngrams.DTYPE, content.nodes[1], model_at - len(start))
-        _check(content, letters, model)
+        scorer = Scorer(
+            path,
+            content.alphabet,
+            head.alpha,
+            head.beta,
+            content.characters,
+            content.order,
+            model,
+            content.begin,
+            content.end,
+            content.unknown,
+            letters,
+            content.unknown_penalty,
+        )
+        _check(scorer)
     except (ValueError, AlphabetError) as error:
         raise UserError(
             f"The scorer {path} is damaged ({error}): copy it again, or make it again with "
             "build_lm.py."
         ) from None
-    return Scorer(
-        path,
-        content.alphabet,
-        head.alpha,
-        head.beta,
-        content.characters,
-        content.order,
-        model,
-        content.begin,
-        content.end,
-        content.unknown,
-        letters,
-    )
+    return scorer
+
+
+def is_deepspeechs(path: str) -> bool:
+    """Returns whether a file begins as DeepSpeech's scorers do; False if it can't be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(kenlm_binary.MAGIC)) == kenlm_binary.MAGIC
+    except OSError:
+        return False
+
+
+def _read_deepspeechs(path: str, alphabet: Alphabet | None) -> Scorer:
+    """Reads a scorer of DeepSpeech, whose words are the only ones that its search writes."""
+    if alphabet is None:
+        raise UserError(
+            f"{path} is a scorer of DeepSpeech, which has no alphabet: convert it with python "
+            f"build_lm.py --input_scorer={path} --alphabet=alphabet.txt."
+        )
+    try:
+        with open(path, "rb") as file:
+            found = deepspeech_scorer.read(file.read(), alphabet, LETTERS)
+        scorer = Scorer(
+            path,
+            alphabet,
+            found.alpha,
+            found.beta,
+            found.characters,
+            found.model.order,
+            found.model.ngrams,
+            found.begin,
+            found.end,
+            kenlm_binary.UNKNOWN,
+            found.letters,
+            STRICT_PENALTY,
+        )
+        if not _are_weights(scorer.alpha, scorer.beta):
+            raise ValueError(f"its alpha is {scorer.alpha}, its beta {scorer.beta}")
+        _check(scorer)
+    except OSError as error:
+        raise UserError(f"The scorer {path} can't be read: {error.strerror}.") from None
+    except ValueError as error:
+        raise UserError(f"The scorer {path} can't be used: {error}.") from None
+    return scorer
 
 
 class _Head(NamedTuple):
@@ -233,8 +314,7 @@ def _read_file(path: str) -> tuple[_Head, bytes, bytes]:
             start = file.read(len(MAGIC) + HEADER.size)
             if not start.startswith(MAGIC):
                 raise UserError(
-                    f"{path} is no scorer: make one with build_lm.py. (One of Mozilla's has "
-                    "another format; build_lm.py --input_arpa packs its language model.)"
+                    f"{path} is no scorer: make one with build_lm.py, or give one of DeepSpeech."
                 )
             if len(start) < len(MAGIC) + HEADER.size:
                 raise _cut_off(path)
@@ -263,22 +343,24 @@ class _Content:
     end: int
     unknown: int
     nodes: tuple[int, ...]  # records of the letters and of the n-grams
+    unknown_penalty: float = UNKNOWN_PENALTY
 
 
-def _check(content: _Content, letters: Trie, model: NGrams) -> None:
+def _check(scorer: Scorer) -> None:
     """Checks the values that the compiled search uses without further checks.
 
     Raises:
         ValueError: an index is out of its array, or a number is out of range.
     """
-    if not content.characters and SPACE not in content.alphabet.characters:
+    if not scorer.characters and SPACE not in scorer.alphabet.characters:
         raise ValueError("its alphabet has no space")
-    if not 1 <= content.order <= ngrams.LARGEST_ORDER:
-        raise ValueError(f"its order is {content.order}")
-    words = ngrams.check(model, content.order)
-    if max(content.begin, content.end, content.unknown) >= words:
+    if not 1 <= scorer.order <= ngrams.LARGEST_ORDER:
+        raise ValueError(f"its order is {scorer.order}")
+    words = ngrams.check(scorer.ngrams, scorer.order)
+    if max(scorer.begin, scorer.end, scorer.unknown) >= words:
         raise ValueError(f"the numbers of <s>, </s> and <unk> are not below {words}")
-    tries.check(letters, content.alphabet.blank)
+    letters = scorer.letters
+    tries.check(letters, scorer.alphabet.blank)
     if letters["word"][ROOT] != NONE or letters["word"][-1] != NONE:
         raise ValueError("the vocabulary has words outside its nodes")
     for start in range(0, len(letters), tries.PIECE):
@@ -341,7 +423,7 @@ def read_matching_scorer(path: str | None, alphabet: Alphabet, model: str) -> Sc
     """
     if not path:
         return None
-    scorer = read_scorer(path)
+    scorer = read_scorer(path, alphabet)
     check_alphabet(scorer, alphabet, model)
     return scorer
 
@@ -349,10 +431,18 @@ def read_matching_scorer(path: str | None, alphabet: Alphabet, model: str) -> Sc
 def write_weights(path: str, alpha: float, beta: float) -> None:
     """Replaces a scorer file, or the target of a link, by one with other weights.
 
+    One of DeepSpeech stays one.
+
     Raises:
         UserError: it is no scorer, or can't be written.
     """
     check_weights(alpha, beta)
+    if is_deepspeechs(path):
+        with open(path, "rb") as file:
+            changed = deepspeech_scorer.with_weights(file.read(), alpha, beta)
+        with _replacing(os.path.realpath(path)) as partial, open(partial, "wb") as file:
+            file.write(changed)
+        return
     read_scorer(path)
     with _replacing(os.path.realpath(path)) as partial:
         shutil.copy(path, partial)

@@ -6,6 +6,7 @@ from absl import flags
 
 import constants
 from speech.decoding.beam_search import DEFAULTS, BeamSettings, parse_hot_word
+from speech.decoding.scorer import STRICT_PENALTY, UNKNOWN_PENALTY
 from speech.flags import kinds
 from utils import UserError
 
@@ -48,8 +49,10 @@ def define_search_flags() -> None:
     )
     kinds.define_number(
         "unknown_penalty",
-        DEFAULTS.unknown_penalty,
-        "Penalty of a word outside the scorer's vocabulary, in nats; long words lose more.",
+        None,
+        "Penalty of a word outside the scorer's vocabulary, in nats; long words lose more. "
+        f"Default: {UNKNOWN_PENALTY:g}; with a scorer of DeepSpeech {STRICT_PENALTY:g}, so that "
+        "there is none.",
         lower_bound=0,
     )
 

@@ -12,7 +12,7 @@ from absl import logging
 
 from speech.audio.types import Samples
 from speech.decoding.beam_search import BeamSettings
-from speech.decoding.scorer import check_alphabet, read_scorer
+from speech.decoding.scorer import read_matching_scorer
 from speech.export import loading
 from speech.system import storage
 from speech.transcription import subtitles
@@ -49,8 +49,8 @@ def load(model_path: str, scorer_path: str | None, settings: BeamSettings) -> Tr
     scorer = None
     if scorer_path:
         started = time.monotonic()
-        scorer = read_scorer(scorer_path)
-        check_alphabet(scorer, model.description.config.alphabet, model_path)
+        alphabet = model.description.config.alphabet
+        scorer = read_matching_scorer(scorer_path, alphabet, model_path)
         print_note(f"Loaded scorer from {scorer_path} in {time.monotonic() - started:.3g}s.")
     return Transcriber(model, settings, scorer)
 

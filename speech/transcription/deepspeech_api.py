@@ -125,7 +125,7 @@ class Model:
             UserError: it isn't a scorer, it has another alphabet, or it is one of characters while
                 a hot word has several.
         """
-        scorer = read_scorer(os.fspath(scorer_path))
+        scorer = read_scorer(os.fspath(scorer_path), self._config.alphabet)
         check_alphabet(scorer, self._config.alphabet, self._path)
         self._change(replace(self._settings, alpha=None, beta=None), scorer)
 

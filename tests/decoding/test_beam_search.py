@@ -320,7 +320,7 @@ def test_beam_width_below_one_is_refused(beam_width: int) -> None:
         ({"beam_width": "500"}, "beam_width is '500'"),
         ({"cutoff_top_n": None}, "cutoff_top_n is None"),
         ({"cutoff_prob": "1"}, "'cutoff_prob' has '1', which is no number"),
-        ({"unknown_penalty": None}, "'unknown_penalty' has None"),
+        ({"unknown_penalty": "1"}, "'unknown_penalty' has '1'"),
         ({"alpha": "0.5"}, "'alpha' has '0.5'"),
         ({"hot_words": (("the", "7.5"),)}, "'the' has '7.5'"),
         ({"hot_words": ((7, 7.5),)}, "hot word 7 is no text"),

@@ -79,7 +79,7 @@ def gain(
         if word == "</s>":
             return total
         total += (settings.beta or 0) + boosts.get(word, 0)
-        total -= settings.unknown_penalty * unknown_share(word, (*vocabulary, *boosts))
+        total -= (settings.unknown_penalty or 0) * unknown_share(word, (*vocabulary, *boosts))
     raise AssertionError("unreachable")
 
 

@@ -168,16 +168,12 @@ def test_a_scorer_cut_off_anywhere_is_reported(packed: Path) -> None:
             read_scorer(str(packed))
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"", ARPA.encode() * 9, b"mmap lm http://kheafield.com/code format version 5\n\0" + bytes(99)],
-    ids=["empty", "ARPA", "KenLM or Mozilla"],
-)
+@pytest.mark.parametrize("content", [b"", ARPA.encode() * 9], ids=["empty", "ARPA"])
 def test_a_file_that_is_no_scorer_is_reported(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.scorer"
     path.write_bytes(content)
     for use in (read_scorer, lambda path: write_weights(path, 1, 1)):
-        with pytest.raises(UserError, match=f"{path} is no scorer.*build_lm.py --input_arpa"):
+        with pytest.raises(UserError, match=f"{path} is no scorer: make one with build_lm.py"):
             use(str(path))
     assert path.read_bytes() == content
 

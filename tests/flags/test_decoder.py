@@ -19,7 +19,7 @@ def settings_of(*arguments: str) -> BeamSettings:
 
 def test_without_flags_all_classes_are_tried_and_there_is_no_scorer() -> None:
     """--cutoff_prob and --cutoff_top_n are DeepSpeech's; the beam is narrower."""
-    assert settings_of() == BeamSettings(100, 1.0, 300, None, None, 10.0, ())
+    assert settings_of() == BeamSettings(100, 1.0, 300, None, None, None, ())
     assert parse().scorer is None
 
 

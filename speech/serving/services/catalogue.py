@@ -1,5 +1,6 @@
 """The models and scorers of a server, by name."""
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from speech.serving.errors import RequestError
 from speech.serving.schemas.requests import TranscriptionOptions, format_value, settings_of
 from speech.serving.services.batching import BatchedModel, Batcher
 from speech.transcription.transcriber import Transcriber
-from utils import UserError
+from utils import Alphabet, UserError
 
 # Transcribers that are kept: one with hot words takes a while to build from a large vocabulary.
 KEPT_TRANSCRIBERS = 8
@@ -178,7 +179,8 @@ def open_catalogue(
     paths = short_names(models, "--models")
     loaded = {name: loading.load(path) for name, path in paths.items()}
     names = short_names(scorers, "--scorers")
-    read = {name: scorer.read_scorer(path) for name, path in names.items()}
+    alphabets = [each.description.config.alphabet for each in loaded.values()]
+    read = {name: _read_scorer(path, alphabets) for name, path in names.items()}
     for found in read.values():
         if not any(_fits(found, each) for each in loaded.values()):
             first = next(iter(loaded.values()))
@@ -193,6 +195,14 @@ def open_catalogue(
         for name, path in paths.items()
     ]
     return Catalogue(served, list(read), defaults)
+
+
+def _read_scorer(path: str, alphabets: Sequence[Alphabet]) -> Scorer:
+    """Reads a scorer; one of DeepSpeech gets the first alphabet that it fits."""
+    for alphabet in alphabets[:-1]:
+        with contextlib.suppress(UserError):
+            return scorer.read_scorer(path, alphabet)
+    return scorer.read_scorer(path, alphabets[-1])
 
 
 def _fits(found: Scorer, model: AcousticModel) -> bool:
