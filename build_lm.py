@@ -3,6 +3,7 @@
   python build_lm.py --input_txt=books.txt.gz,data/LibriSpeech/train-clean-100 \\
       --exclude_txt=data/LibriSpeech/test-clean --output_dir=lm
   python build_lm.py --input_arpa=3-gram.pruned.1e-7.arpa.gz --output_dir=lm
+  python build_lm.py --input_scorer=kenlm.scorer --alphabet=alphabet.txt --output_dir=lm
 
 Flags and defaults are those of DeepSpeech's generate_lm.py and generate_scorer_package. `make
 kenlm` compiles KenLM's programs; see docs/language_model.md.
@@ -43,6 +44,11 @@ def main() -> None:
     """Estimates a model from text, or packs an existing one."""
     language_model_flags.check_language_model_flags(FLAGS)
     signal.signal(signal.SIGTERM, exit_on_sigterm)
+    if FLAGS.input_scorer is not None:
+        target = language_model_flags.target_from_flags(FLAGS)
+        weights = language_model_flags.weights_from_flags(FLAGS)
+        print("\n".join(builder.convert(FLAGS.input_scorer, target, *weights)))
+        return
     programs = kenlm_programs.find(FLAGS.kenlm_bins, constants.KENLM_BINS)
     packing = language_model_flags.packing_from_flags(FLAGS)
     if FLAGS.input_arpa is not None:

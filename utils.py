@@ -60,10 +60,12 @@ class Alphabet:
     """The characters that a model writes; the CTC blank comes after them.
 
     Text is compared in Unicode's composed form (NFC), so that a letter typed as a base and a
-    combining accent equals the alphabet's letter.
+    combining accent equals the alphabet's letter. Some letters, such as U+0958 to U+095F of
+    Devanagari, are several characters in NFC. An alphabet may have them: `encode` finds them in
+    their composed form, and `decode` writes that form.
     """
 
-    # In label order: characters[i] has label i. Each is one character in NFC.
+    # In label order: characters[i] has label i. Each is one character.
     characters: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -75,7 +77,7 @@ class Alphabet:
                     f"The alphabet's entry {character!r} is not one character: "
                     "put one character on each line."
                 )
-            if unicodedata.normalize("NFC", character) != character:
+            if unicodedata.normalize("NFC", character) != character not in self._split:
                 raise AlphabetError(
                     f"The alphabet's entry {character!r} is not in Unicode's composed form (NFC), "
                     "in which transcripts are compared."
@@ -95,6 +97,19 @@ class Alphabet:
         return len(self.characters) + 1
 
     @cached_property
+    def _split(self) -> dict[str, str]:
+        """The characters that NFC splits -> their form there."""
+        forms = {each: unicodedata.normalize("NFC", each) for each in self.characters}
+        return {each: form for each, form in forms.items() if len(form) > 1 and form != each}
+
+    def composed(self, text: str) -> str:
+        """Returns a text in NFC, but with the alphabet's own characters where NFC splits them."""
+        text = unicodedata.normalize("NFC", text)
+        for character, form in self._split.items():
+            text = text.replace(form, character)
+        return text
+
+    @cached_property
     def _label_of(self) -> dict[str, int]:
         return {character: label for label, character in enumerate(self.characters)}
 
@@ -105,7 +120,7 @@ class Alphabet:
             AlphabetError: a character is not in the alphabet. The message names the first one, its
                 position, and the utterance.
         """
-        text = unicodedata.normalize("NFC", text)
+        text = self.composed(text)
         try:
             return [self._label_of[character] for character in text]
         except KeyError as error:
@@ -127,11 +142,14 @@ class Alphabet:
 
     def missing(self, text: str) -> list[str]:
         """Returns the characters of `text` that are not in the alphabet, sorted."""
-        return sorted(set(unicodedata.normalize("NFC", text)) - self._label_of.keys())
+        return sorted(set(self.composed(text)) - self._label_of.keys())
 
     def decode(self, labels: Iterable[int]) -> str:
         """Returns the text of `labels`. Blanks are dropped, repeats kept (see beam_search.py)."""
-        return "".join(self.characters[label] for label in labels if label != self.blank)
+        text = "".join(self.characters[label] for label in labels if label != self.blank)
+        for character, form in self._split.items():
+            text = text.replace(character, form)
+        return text
 
     def __str__(self) -> str:
         """Returns the characters in label order, for messages."""
@@ -186,7 +204,9 @@ class Alphabet:
         for number, line in enumerate(lines, start=1):
             if not line or line.startswith("#"):
                 continue
-            character = unicodedata.normalize("NFC", "#" if line == "\\#" else line)
+            character = "#" if line == "\\#" else line
+            if len(composed := unicodedata.normalize("NFC", character)) == 1:
+                character = composed
             if len(character) != 1:
                 raise AlphabetError(
                     f"{path}, line {number}: {line!r} is not one character; "

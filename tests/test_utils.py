@@ -127,6 +127,16 @@ def test_invalid_alphabet_is_refused(characters: tuple[str, ...], message: str) 
         Alphabet(characters)
 
 
+def test_letters_that_nfc_splits_are_labels_and_are_written_in_nfc() -> None:
+    """U+0958 is U+0915 and U+093C in NFC: Hindi, Bengali and Punjabi have such letters."""
+    alphabet = Alphabet.from_bytes(" \n\u0915\n\u0958\n\u095c\n\u093e\n".encode(), "hi.txt")
+    assert alphabet.characters == (" ", "\u0915", "\u0958", "\u095c", "\u093e")
+    for written in ("\u0958\u093e \u0915", "\u0915\u093c\u093e \u0915"):
+        assert alphabet.encode(written) == [2, 4, 0, 1]
+    assert alphabet.decode([2, 4, 0, 1]) == "\u0915\u093c\u093e \u0915"
+    assert alphabet.missing("\u095c \u095b") == ["\u091c", "\u093c"]
+
+
 def test_missing_characters_are_composed_and_named_once() -> None:
     assert Alphabet(("e", "é")).missing("e\u0301e xx") == [" ", "x"]
     assert Alphabet(("e",)).missing("e\u0301") == ["é"]

@@ -13,7 +13,7 @@ from speech.language_model import builder, kenlm_programs
 from speech.language_model.kenlm_programs import Estimation, Packing
 from speech.system import storage
 
-# Flags of the estimation, which don't apply to --input_arpa.
+# Flags of the estimation, which don't apply to --input_arpa and --input_scorer.
 FLAGS_OF_ESTIMATION = (
     "input_txt",
     "exclude_txt",
@@ -46,6 +46,11 @@ def define_text_flags() -> None:
         "input_arpa",
         None,
         "Existing n-gram model to use instead of text: an ARPA file, plain or gzipped.",
+    )
+    flags.DEFINE_string(
+        "input_scorer",
+        None,
+        "Scorer of DeepSpeech or Coqui STT to convert instead; --alphabet is that of its model.",
     )
     flags.DEFINE_string("output_dir", constants.LM_DIR, "Local folder of the model.")
     kinds.define_integer(
@@ -132,17 +137,26 @@ def define_scorer_flags() -> None:
 def check_language_model_flags(values: flags.FlagValues) -> None:
     """Raises UserError if the flags don't define one model."""
     given = [f"--{flag}" for flag in FLAGS_OF_ESTIMATION if values[flag].present]
+    existing = [
+        f"--{flag}={values[flag].value}"
+        for flag in ("input_arpa", "input_scorer")
+        if values[flag].value is not None
+    ]
     check_rules(
         [
             (
-                values.input_arpa is None and not values.input_txt,
+                not existing and not values.input_txt,
                 "There is no text: name files with --input_txt, or an existing model with "
-                "--input_arpa.",
+                "--input_arpa or --input_scorer.",
             ),
             (
-                values.input_arpa is not None and given,
+                len(existing) > 1,
+                f"{' and '.join(existing)} are two models: leave out one of them.",
+            ),
+            (
+                existing and given,
                 f"{given[0] if given else ''} applies to the estimation of a model, but "
-                f"--input_arpa={values.input_arpa} is estimated already: leave out one of them.",
+                f"{existing[0] if existing else ''} is estimated already: leave out one of them.",
             ),
             (
                 values.top_k < 1,
@@ -175,6 +189,15 @@ def estimation_from_flags(values: flags.FlagValues) -> Estimation:
         discount_fallback=values.discount_fallback,
         memory=values.max_arpa_memory,
     )
+
+
+def weights_from_flags(values: flags.FlagValues) -> tuple[float | None, float | None]:
+    """Returns the alpha and beta that replace those of a scorer; None: its own."""
+    alpha, beta = (
+        values[flag].value if values[flag].present else None
+        for flag in ("default_alpha", "default_beta")
+    )
+    return alpha, beta
 
 
 def packing_from_flags(values: flags.FlagValues) -> Packing:

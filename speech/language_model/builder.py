@@ -6,7 +6,7 @@ import resource
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from absl import logging
 
@@ -207,6 +207,39 @@ def package(path: str, packing: Packing, programs: Programs | None, target: Targ
         words = list(names.values())
         _write_vocabulary(folder, words, target)
         return _finish(folder, words, None, packing, programs, target, started)
+
+
+def convert(path: str, target: Target, alpha: float | None, beta: float | None) -> list[str]:
+    """Converts a scorer of DeepSpeech into one of this program.
+
+    Args:
+        target: of which the path of the scorer and the alphabet count.
+        alpha: weight of the language model; None: the scorer's.
+        beta: bonus of a word; None: the scorer's.
+
+    Returns:
+        lines about the result.
+
+    Raises:
+        UserError: it can't be read, is of another alphabet, or the new one can't be written.
+    """
+    if not target.package:
+        raise UserError("--package= names no file: --input_scorer writes a scorer, give its path.")
+    found = scorer.read_scorer(path, target.alphabet)
+    storage.make_folder(os.path.dirname(target.package))
+    converted = replace(
+        found,
+        path=target.package,
+        alpha=found.alpha if alpha is None else alpha,
+        beta=found.beta if beta is None else beta,
+    )
+    scorer.save_scorer(converted)
+    return [
+        f"{found.order}-grams: {len(found.ngrams) - 2:,}",
+        f"vocabulary: {found.words:,} {'characters' if found.characters else 'words'}",
+        f"{target.package}: {os.path.getsize(target.package) / 1e6:.1f} MB, alpha "
+        f"{converted.alpha:g}, beta {converted.beta:g}",
+    ]
 
 
 def _names(words: list[str], normaliser: lm_text.Normaliser, most: int) -> dict[str, str]:

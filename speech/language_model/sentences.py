@@ -68,6 +68,7 @@ class Normaliser:
         self._characters = characters
         self._rules = rules
         self._alphabet = frozenset(alphabet.characters)
+        self._composed = alphabet.composed
         self._brackets = {"<", ">"} <= self._alphabet
         self._letters = _Table(lambda each: "\n" if each == "\n" else self._letter(each) or " ")
         self._others = _Table(lambda each: "" if each.isspace() or self._letter(each) else each)
@@ -91,7 +92,7 @@ class Normaliser:
 
     def sentences(self, text: str) -> Iterator[list[str]]:
         """Yields the words of each line that has any."""
-        text = "\n".join(map(self._rules.apply, lines_of(text)))
+        text = self._composed("\n".join(map(self._rules.apply, lines_of(text))))
         self.outside.update(text.translate(self._others))
         for line in text.translate(self._letters).split("\n"):
             # A single apostrophe was a quotation mark.
@@ -116,7 +117,7 @@ class Normaliser:
         """Normalises a token of an existing model; None if a model built here can't contain it."""
         if self._characters and token == SPACE_WORD:
             return token if self._spaced else None
-        text = self._rules.apply(token)
+        text = self._composed(self._rules.apply(token))
         if not text or SPACE in text or text.translate(self._others) or text in RESERVED:
             return None
         text = text.translate(self._letters)

@@ -17,6 +17,7 @@ from sounds import write_sound
 import build_lm
 import prepare_csv
 import prepare_libri
+from speech.decoding.scorer import read_scorer
 from speech.shards.records import read_records
 
 DOOR = "build_lm.py"
@@ -160,6 +161,24 @@ def test_an_existing_model_becomes_a_scorer(tmp_path: Path) -> None:
     assert (tmp_path / "lm" / "vocab-500000.txt").read_text() == "hello\n"
     assert (tmp_path / "lm" / "lm.binary").stat().st_size
     assert (tmp_path / "scorers" / "hello").stat().st_size
+
+
+def test_a_scorer_of_deepspeech_is_converted(tmp_path: Path, genuine: str) -> None:
+    flags = (
+        f"--input_scorer={genuine}/scorers/pruned_lm.scorer",
+        f"--alphabet={genuine}/alphabet.txt",
+        f"--output_dir={tmp_path}/lm",
+    )
+    result = run_door(DOOR, *flags)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("4-grams: 50,969\nvocabulary: 3,540 words\n")
+    assert "alpha 0.75, beta 1.85" in result.stdout
+    converted = read_scorer(f"{tmp_path}/lm/kenlm.scorer")
+    assert (converted.words, converted.alpha) == (3540, 0.75)
+    weighted = run_door(DOOR, *flags, "--default_alpha=0.5")
+    assert "alpha 0.5, beta 1.85" in weighted.stdout
+    for wrong in ("--input_arpa=lm.arpa", "--arpa_order=3"):
+        assert_error(run_door(DOOR, *flags, wrong), "--input_scorer=", wrong.partition("=")[0])
 
 
 def test_a_terminated_run_leaves_neither_files_nor_an_estimator(tmp_path: Path) -> None:
