@@ -10,9 +10,8 @@ of the time. docs/tpu.md says how far to trust it.
 
 from absl import flags
 
-from speech.engines import errors
 from speech.flags.tpu_check import check_settings_from_flags, define_tpu_check_flags
-from speech.system import command_line
+from speech.system import command_line, tensorflow_import
 from speech.tpu import check
 
 FLAGS = flags.FLAGS
@@ -24,7 +23,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    errors.quieten(FLAGS.logging)
+    tensorflow_import.quieten(FLAGS.logging)
     check.check(check_settings_from_flags(FLAGS))
 
 

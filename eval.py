@@ -23,7 +23,7 @@ from speech.flags import kinds
 from speech.flags.checkpoint import checkpoint_from_flags, define_checkpoint_flags
 from speech.flags.device import define_device_flags, device_from_flags
 from speech.networks.config import read_config
-from speech.system import command_line
+from speech.system import command_line, tensorflow_import
 from utils import UserError
 
 FLAGS = flags.FLAGS
@@ -64,7 +64,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    errors.quieten(FLAGS.logging)
+    tensorflow_import.quieten(FLAGS.logging)
     device = device_from_flags(FLAGS)
     devices.check_batch_sizes(device.tpu, eval_batch_size=FLAGS.eval_batch_size)
     for pattern in FLAGS.test_data:

@@ -20,7 +20,7 @@ from speech.flags import kinds
 from speech.flags.checkpoint import checkpoint_from_flags, define_checkpoint_flags
 from speech.networks.config import read_config
 from speech.shards.shard_set import find_shards
-from speech.system import command_line, storage
+from speech.system import command_line, storage, tensorflow_import
 from utils import UserError
 
 FLAGS = flags.FLAGS
@@ -44,7 +44,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    errors.quieten(FLAGS.logging)
+    tensorflow_import.quieten(FLAGS.logging)
     model_dir, export_dir = FLAGS.model_dir, FLAGS.export_dir
     if FLAGS.test_data and storage.in_bucket(export_dir):
         raise UserError(

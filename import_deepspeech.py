@@ -11,9 +11,8 @@ is then like one of training.py: it is evaluated (eval.py --model_dir=model), ex
 from absl import flags
 
 import constants
-from speech.engines import errors
 from speech.mozilla.importing import import_model
-from speech.system import command_line
+from speech.system import command_line, tensorflow_import
 from speech.text import alphabets
 
 FLAGS = flags.FLAGS
@@ -32,7 +31,7 @@ def define_flags() -> None:
 
 def main(path: str) -> None:
     """Imports the model that is stored at `path`."""
-    errors.quieten(FLAGS.logging)
+    tensorflow_import.quieten(FLAGS.logging)
     alphabet = alphabets.read_alphabet(FLAGS.alphabet) if FLAGS.alphabet else None
     config = import_model(path, alphabet, FLAGS.model_dir)
     network = config.network

@@ -12,12 +12,12 @@ import signal
 from absl import flags
 
 import model
-from speech.engines import choice, devices, errors
+from speech.engines import choice, devices
 from speech.engines.engine import Engine
 from speech.engines.stopping import Stopping
 from speech.flags import recipes
 from speech.flags.training import define_training_flags, training_from_flags
-from speech.system import command_line
+from speech.system import command_line, tensorflow_import
 from speech.training import loop
 from speech.training.settings import TrainingSettings
 from speech.training.task import Task, find_data, make_task
@@ -61,7 +61,7 @@ def prepare(settings: TrainingSettings) -> tuple[Task, Engine]:
 
 
 def main() -> None:
-    errors.quieten(FLAGS.logging)
+    tensorflow_import.quieten(FLAGS.logging)
     recipes.apply_recipe(FLAGS)
     settings = training_from_flags(FLAGS)
     stopping = Stopping()

@@ -11,10 +11,9 @@ The text goes to standard output, everything else to standard error.
 from absl import flags
 
 import constants
-from speech.engines import errors
 from speech.flags import decoder as decoder_flags
 from speech.flags import kinds
-from speech.system import command_line
+from speech.system import command_line, tensorflow_import
 from speech.transcription import command, deepspeech_api, sources
 from speech.transcription.command import Printing
 from speech.transcription.recording import FORMATS
@@ -63,7 +62,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    errors.quieten(FLAGS.logging)
+    tensorflow_import.quieten(FLAGS.logging)
     if FLAGS.version:
         print(f"{deepspeech_api.PACKAGE} {deepspeech_api.version()}")
         return

@@ -19,7 +19,7 @@ from speech.flags import decoder as decoder_flags
 from speech.flags import kinds
 from speech.flags.device import define_device_flags, device_from_flags
 from speech.networks.config import read_config
-from speech.system import command_line, storage
+from speech.system import command_line, storage, tensorflow_import
 from speech.tuning import contour, search, trials
 
 FLAGS = flags.FLAGS
@@ -74,7 +74,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    errors.quieten(FLAGS.logging)
+    tensorflow_import.quieten(FLAGS.logging)
     config = read_config(FLAGS.model_dir)
     scorer = read_scorer(FLAGS.scorer, config.alphabet)
     check_alphabet(scorer, config.alphabet, FLAGS.model_dir)

@@ -22,11 +22,10 @@ from speech.audio import reader
 from speech.corpora.formats import registry
 from speech.decoding.beam_search import BeamSettings
 from speech.decoding.scorer import read_matching_scorer
-from speech.engines import errors
 from speech.evaluation.error_rates import Errors, character_errors, word_errors
 from speech.export import loading
-from speech.export.loading import Floats, Samples
-from speech.system import command_line
+from speech.export.acoustic_model import Floats, Samples
+from speech.system import command_line, tensorflow_import
 from speech.transcription import acoustic_stream
 from speech.transcription.acoustic_stream import stream_of
 from speech.transcription.transcriber import Transcriber
@@ -95,7 +94,7 @@ def row(name: str, latency: str, texts: list[str], spoken: list[Spoken]) -> str:
 
 
 def main() -> None:
-    errors.quieten(FLAGS.logging)
+    tensorflow_import.quieten(FLAGS.logging)
     model = loading.load(FLAGS.model)
     alphabet = model.description.config.alphabet
     scorer = read_matching_scorer(FLAGS.scorer, alphabet, FLAGS.model)

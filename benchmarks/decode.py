@@ -69,7 +69,7 @@ from speech.evaluation import error_rates, recognition
 from speech.evaluation.recogniser import on_device
 from speech.flags import kinds
 from speech.networks.config import read_config
-from speech.system import command_line, storage
+from speech.system import command_line, storage, tensorflow_import
 from utils import Alphabet, UserError, lines_of
 
 FLAGS = flags.FLAGS
@@ -369,7 +369,7 @@ def table(rows: list[Row]) -> str:
 
 
 def main() -> None:
-    errors.quieten(FLAGS.logging)
+    tensorflow_import.quieten(FLAGS.logging)
     widths = [int(width) for width in FLAGS.beam_widths]
     with errors.explain_errors(FLAGS.model_dir):
         speech = recognised()

@@ -42,13 +42,12 @@ import tensorflow as tf
 from absl import flags, logging
 
 from model import model_fn_builder
-from speech.engines import errors
 from speech.features.front_end import FrontEnd
 from speech.flags import kinds
 from speech.layers.convolutions import convolutions
 from speech.layers.ctc_loss import ctc_loss
 from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig
-from speech.system import command_line
+from speech.system import command_line, tensorflow_import
 from utils import ENGLISH, UserError
 
 Array = npt.NDArray[Any]
@@ -422,7 +421,7 @@ def table(medians: dict[str, dict[str, float]]) -> str:
 
 
 def main() -> None:
-    errors.quieten(FLAGS.logging)
+    tensorflow_import.quieten(FLAGS.logging)
     batch = random_batch()
     with tempfile.TemporaryDirectory() as model_dir:
         this = this_step(batch, model_dir)

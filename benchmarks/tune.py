@@ -34,14 +34,14 @@ from absl import flags, logging
 import model
 from speech.decoding.beam_search import BeamSettings
 from speech.decoding.scorer import check_alphabet, read_scorer
-from speech.engines import checkpoints, devices, errors
+from speech.engines import checkpoints, devices
 from speech.engines.engine import RunSettings
 from speech.evaluation import recognition
 from speech.evaluation.recogniser import Recogniser, on_device
 from speech.flags import kinds
 from speech.networks.config import ModelConfig, NetworkConfig, read_config
 from speech.shards.shard_set import ShardSet
-from speech.system import command_line
+from speech.system import command_line, tensorflow_import
 from speech.tuning import search
 from speech.tuning.trials import Weights
 
@@ -96,7 +96,7 @@ def row(name: str, seconds: float, alone: float) -> str:
 
 
 def main() -> None:
-    errors.quieten(FLAGS.logging)
+    tensorflow_import.quieten(FLAGS.logging)
     config = read_config(FLAGS.model_dir)
     scorer = read_scorer(FLAGS.scorer)
     check_alphabet(scorer, config.alphabet, FLAGS.model_dir)

@@ -49,9 +49,3 @@ def _unreachable(error: tf.errors.OpError, model_dir: str) -> UserError:
 def first_line(message: str) -> str:
     """Returns TensorFlow's message without a bucket's whole answer and the graph's nodes."""
     return message.partition("\n")[0].partition(" with body")[0].strip().rstrip(".")
-
-
-def quieten(level: str) -> None:
-    """Limits TensorFlow's own messages to errors, unless the level is debug."""
-    tf.get_logger().setLevel("DEBUG" if level == "debug" else "ERROR")
-    tf.get_logger().propagate = False  # absl's handler would write each a second time

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings, greedy_decode
 from speech.evaluation import results as report
-from speech.export.loading import AcousticModel
+from speech.export.acoustic_model import AcousticModel
 from speech.input_pipeline.parsing import stored_features, transcripts
 from speech.shards.shard_set import ShardSet
 

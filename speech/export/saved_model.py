@@ -13,17 +13,13 @@ import tensorflow as tf
 from absl import logging
 
 from speech.export.acoustic_graph import AcousticGraph
+from speech.export.acoustic_model import FEATURES, SAMPLES, STREAM, state_name
 from speech.export.description import Description
 from speech.system import storage
 from utils import UserError
 
-FEATURES, SAMPLES, STREAM = "features", "samples", "stream"
-
 # In TensorFlow's folder for files of others.
 DESCRIPTION_FILE = "assets.extra/description.json"
-GRAPH_FILE = "saved_model.pb"
-
-STATE_PREFIX = "state_"
 
 
 def description_path(folder: str) -> str:
@@ -118,8 +114,3 @@ def streaming(
         tf.TensorSpec([2], tf.int32, "padding"),
         **states,
     )
-
-
-def state_name(number: int) -> str:
-    """Returns the name of one of the state's tensors in signatures."""
-    return f"{STATE_PREFIX}{number}"

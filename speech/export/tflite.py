@@ -21,11 +21,10 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from speech.export import saved_model
 from speech.export.acoustic_graph import AcousticGraph
+from speech.export.acoustic_model import FRONT_END, NETWORK, STREAM
 from speech.export.description import Description
 from speech.export.tflite_metadata import CHECKSUM_LINE, DESCRIPTION_NAME, IDENTIFIER, with_checksum
 from speech.features import graph as graph_features
-
-FRONT_END, NETWORK, STREAM = "front_end", "network", "stream"
 
 # Precision of the weights. With int8, products are computed in int8 too, and activations are
 # quantised at run time ("dynamic range").

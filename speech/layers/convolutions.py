@@ -13,6 +13,7 @@ import tensorflow as tf
 
 import constants
 from speech.layers.rnn import clipped_relu
+from speech.layers.windows import centred
 
 # A layer's kernel [context, frequencies, channels in, channels out] and bias [channels out].
 Weights = tuple[tf.Tensor, tf.Tensor]
@@ -62,14 +63,6 @@ def _padding(bins: int, frequencies: int) -> list[int]:
     reach = (strided(bins) - 1) * constants.FREQUENCY_STRIDE + frequencies
     zeros = max(reach - bins, 0)
     return [zeros // 2, zeros - zeros // 2]
-
-
-def centred(context: int) -> list[int]:
-    """Returns the numbers of zeros before and after the frames that centre outputs on frames.
-
-    With "SAME" the number before would depend on the parity of the frames.
-    """
-    return [(context - 1) // 2, context // 2]
 
 
 def zero_padding(values: tf.Tensor, length: tf.Tensor) -> tf.Tensor:

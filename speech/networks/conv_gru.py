@@ -8,9 +8,10 @@ Batch normalisation follows each convolution and each GRU.
 import tensorflow as tf
 
 from speech.layers.basic import NO_DROPOUT, BatchNorm, Dense, Dropout, variable
-from speech.layers.convolutions import centred, zero_padding
+from speech.layers.convolutions import zero_padding
 from speech.layers.cross_replica import ALONE, Replicas
 from speech.layers.rnn import gru
+from speech.layers.windows import centred
 from speech.networks.config import NetworkConfig
 from speech.networks.network import Network
 

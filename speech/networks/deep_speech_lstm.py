@@ -6,9 +6,10 @@ features -> dense layers, the first over a window of frames -> forward LSTM -> t
 import tensorflow as tf
 
 from speech.layers.basic import NO_DROPOUT, Dense, DenseStack, Dropout, variable
-from speech.layers.convolutions import centred, zero_padding
+from speech.layers.convolutions import zero_padding
 from speech.layers.cross_replica import ALONE, Replicas
 from speech.layers.rnn import lstm
+from speech.layers.windows import centred
 from speech.networks.config import NetworkConfig
 from speech.networks.network import Network
 
@@ -66,7 +67,7 @@ class DeepSpeechLstm(Network):
         `stride_size` frames later. A piece of n outputs therefore has context_size + (n - 1) *
         stride_size frames, and the next piece begins n * stride_size frames after its beginning.
         The caller puts zeros before an utterance's first piece and after its last one: as many as
-        centre the first window on the first frame (speech.layers.convolutions.centred).
+        centre the first window on the first frame (speech.layers.windows.centred).
 
         Args:
             features: float32 [batch, frames, bins], all real.

@@ -7,9 +7,10 @@ two dense layers
 import tensorflow as tf
 
 from speech.layers.basic import NO_DROPOUT, Dense, DenseStack, Dropout, variable
-from speech.layers.convolutions import centred, zero_padding
+from speech.layers.convolutions import zero_padding
 from speech.layers.cross_replica import ALONE, Replicas
 from speech.layers.rnn import bidirectional_rnn
+from speech.layers.windows import centred
 from speech.networks.config import NetworkConfig
 from speech.networks.network import Network
 

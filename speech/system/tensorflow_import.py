@@ -1,11 +1,13 @@
-"""TensorFlow's import without the notes that it writes to standard error.
+"""TensorFlow's and LiteRT's messages: an import without notes on standard error, and logging.
 
 TensorFlow 2.21 writes them in C++ while its libraries are loaded, before it reads
 TF_CPP_MIN_LOG_LEVEL. The note itself suggests to turn oneDNN off, which changes numbers and speed.
+LiteRT writes one when it prepares a model.
 """
 
 import contextlib
 import importlib.util
+import logging
 import os
 import subprocess
 import sys
@@ -14,11 +16,14 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 # Lines that aren't shown, as a regular expression of grep.
-NOTES = "^WARNING: All log messages before absl::InitializeLog|oneDNN custom operations are on"
+NOTES = (
+    "^WARNING: All log messages before absl::InitializeLog|oneDNN custom operations are on"
+    "|^INFO: Created TensorFlow Lite XNNPACK delegate"
+)
 
 
 class _Finder:
-    """Finds TensorFlow so that its import runs in `_without_notes`."""
+    """Finds TensorFlow so that its import runs in `without_notes`."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -33,11 +38,11 @@ class _Finder:
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
-            def execute_without_notes(module: ModuleType) -> None:
-                with _without_notes():
+            def executewithout_notes(module: ModuleType) -> None:
+                with without_notes():
                     execute(module)
 
-            spec.loader.exec_module = execute_without_notes  # type: ignore[method-assign]
+            spec.loader.exec_module = executewithout_notes  # type: ignore[method-assign]
         return spec
 
 
@@ -48,7 +53,7 @@ def hide_notes() -> None:
 
 
 @contextlib.contextmanager
-def _without_notes() -> Iterator[None]:
+def without_notes() -> Iterator[None]:
     """Passes what is written to standard error through grep.
 
     Another process, which also shows the last lines of an import that ends this one.
@@ -76,3 +81,10 @@ def _without_notes() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         grep.wait()
+
+
+def quieten(level: str) -> None:
+    """Limits TensorFlow's own messages to errors, unless the level is debug."""
+    logger = logging.getLogger("tensorflow")  # there before TensorFlow is imported
+    logger.setLevel("DEBUG" if level == "debug" else "ERROR")
+    logger.propagate = False  # absl's handler would write each a second time

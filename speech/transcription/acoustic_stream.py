@@ -11,11 +11,11 @@ from typing import Protocol
 
 import numpy as np
 
-from speech.export.loading import AcousticModel, Floats, Samples, State
+from speech.export.acoustic_model import AcousticModel, Floats, Samples, State
 from speech.features.front_end import DELTA_FRAMES, UTTERANCE
 from speech.features.normalisation import normalise
 from speech.features.stream import FeatureStream
-from speech.layers.convolutions import centred
+from speech.layers.windows import centred
 
 # Most samples that are processed at once, however many are fed: memory doesn't grow with a block,
 # nor the time that TensorFlow Lite takes to copy a loop's outputs at every step.

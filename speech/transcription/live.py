@@ -13,7 +13,7 @@ import numpy as np
 from speech.audio.segmentation import LONGEST_SECONDS
 from speech.decoding.beam_search import BeamStream
 from speech.decoding.scorer import SPACE
-from speech.export.loading import Floats, Samples
+from speech.export.acoustic_model import Floats, Samples
 from speech.transcription.acoustic_stream import is_exact, stream_of
 from speech.transcription.transcriber import TranscribedSegment, Transcriber
 

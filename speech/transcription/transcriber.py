@@ -14,7 +14,7 @@ from speech.decoding.alignment import TimedWord, word_times
 from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings, Hypothesis
 from speech.decoding.scorer import SPACE, Scorer
 from speech.decoding.types import LogProbs
-from speech.export.loading import AcousticModel, Samples
+from speech.export.acoustic_model import AcousticModel, Samples
 from speech.transcription.subtitles import Transcript
 
 

@@ -11,8 +11,8 @@ from tiny_models import STEP, noise, write_model
 from speech.decoding.beam_search import greedy_decode
 from speech.export import loading, saved_model, tflite
 from speech.export.acoustic_graph import restore
+from speech.export.acoustic_model import AcousticModel
 from speech.export.description import Description, Naming
-from speech.export.loading import AcousticModel
 from speech.features import front_end
 from speech.system import storage
 from speech.transcription.acoustic_stream import stream_of

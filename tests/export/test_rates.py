@@ -12,7 +12,7 @@ from speech.decoding.beam_search import BeamSearchDecoder, greedy_decode
 from speech.engines import checkpoints
 from speech.evaluation import results
 from speech.export import rates as export_rates
-from speech.export.loading import CheckpointModel
+from speech.export.tensorflow_models import CheckpointModel
 from speech.features.front_end import CORPUS, UTTERANCE
 from utils import ENGLISH
 

@@ -121,7 +121,7 @@ def run_here(door: ModuleType, *given: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(door, "FLAGS", parse_door_flags(door, *given))
         patch.setattr(
-            "speech.engines.errors.quieten", lambda level: None
+            "speech.system.tensorflow_import.quieten", lambda level: None
         )  # it would affect all tests
         door.main()
 

@@ -226,7 +226,7 @@ def make_saved_model(folder: Path) -> Path:
 
     config = tiny_config()
     saved_model.save(AcousticGraph(config), Description(config, 3), str(folder / "saved"))
-    return folder / "saved" / saved_model.GRAPH_FILE
+    return folder / "saved" / loading.GRAPH_FILE
 
 
 def load_model_of(path: Path) -> None:

@@ -16,7 +16,7 @@ from tiny_models import noise, write_model
 
 from speech.decoding.beam_search import BeamSearchDecoder
 from speech.export import loading
-from speech.export.loading import AcousticModel
+from speech.export.acoustic_model import AcousticModel
 from speech.features.front_end import CORPUS, NONE, UTTERANCE
 from speech.transcription import acoustic_stream
 from speech.transcription.acoustic_stream import is_exact, stream_of

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from speech.decoding.types import LogProbs
+from speech.export.acoustic_model import AcousticModel, Samples, State
 from speech.export.description import Description
-from speech.export.loading import AcousticModel, Samples, State
 from speech.features import front_end
 from speech.serving.errors import RequestError
 from speech.serving.types import Floats

@@ -12,7 +12,7 @@ from speech.decoding import scorer
 from speech.decoding.beam_search import BeamSettings
 from speech.decoding.scorer import Scorer
 from speech.export import loading
-from speech.export.loading import AcousticModel
+from speech.export.acoustic_model import AcousticModel
 from speech.serving.errors import RequestError
 from speech.serving.schemas.requests import TranscriptionOptions, format_value, settings_of
 from speech.serving.services.batching import BatchedModel, Batcher

@@ -10,7 +10,7 @@ import pytest
 from tiny_models import write_model
 
 from speech.export import loading
-from speech.export.loading import AcousticModel
+from speech.export.acoustic_model import AcousticModel
 from speech.serving.errors import RequestError
 from speech.serving.services.batching import BatchedModel, Batcher
 

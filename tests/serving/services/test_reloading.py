@@ -30,8 +30,8 @@ from websockets.sync.client import connect
 from speech.decoding.beam_search import BeamSettings
 from speech.export import tflite
 from speech.export.acoustic_graph import restore
+from speech.export.acoustic_model import AcousticModel
 from speech.export.description import Description
-from speech.export.loading import AcousticModel
 from speech.serving.schemas import requests
 from speech.serving.services import reloading
 from speech.serving.services.catalogue import open_catalogue
