@@ -1,5 +1,8 @@
 """A model's network for export: computes log-probabilities of features or of samples."""
 
+from collections.abc import Mapping
+
+import numpy as np
 import tensorflow as tf
 
 from speech.features import graph as graph_features
@@ -109,6 +112,14 @@ def restore(config: ModelConfig, checkpoint: str) -> AcousticGraph:
             f"The checkpoint {checkpoint} can't be read as a model of its config.json: {error}. "
             "Choose another one (--checkpoint)."
         ) from None
+    return graph
+
+
+def with_values(config: ModelConfig, values: Mapping[str, np.ndarray]) -> AcousticGraph:
+    """Returns the graph with these values of its variables, by their names in checkpoints."""
+    graph = AcousticGraph(config)
+    for variable in graph.network.variables:
+        variable.assign(values[_name(variable)])
     return graph
 
 

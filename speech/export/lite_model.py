@@ -24,6 +24,15 @@ from speech.system.tensorflow_import import without_notes
 from utils import UserError
 
 
+def refuse_bucket(path: str) -> None:
+    """Raises a UserError if a file is in a bucket."""
+    if storage.in_bucket(path):
+        raise UserError(
+            f"{path} is in a bucket, but a {LITE_SUFFIX} file is read from a local disk: copy it "
+            "to this machine (gsutil cp) and name the copy."
+        )
+
+
 class LiteModel:
     """A file that speech/export/tflite.py has written, read into memory."""
 
@@ -32,11 +41,7 @@ class LiteModel:
         Raises:
             UserError: it is in a bucket, can't be read, or export.py hasn't written it.
         """
-        if storage.in_bucket(path):
-            raise UserError(
-                f"{path} is in a bucket, but a {LITE_SUFFIX} file is read from a local disk: copy "
-                "it to this machine (gsutil cp) and name the copy."
-            )
+        refuse_bucket(path)
         # Read once, so that description and graph come from the same file.
         content = tflite_metadata.read_file(path)
         self.description = tflite_metadata.description_in(content, path)

@@ -7,21 +7,35 @@ take features piece by piece, for transcription/acoustic_stream.py.
 TensorFlow is imported only for the models that it computes: that takes seconds and 500 MB.
 """
 
+from speech.export import deepspeech_lite, tflite_metadata
 from speech.export.acoustic_model import LITE_SUFFIX, AcousticModel
-from speech.export.lite_model import LiteModel
+from speech.export.lite_model import LiteModel, refuse_bucket
+from speech.mozilla.lite_file import is_deepspeechs
 from speech.networks.config import config_path
 from speech.system import storage
 from utils import UserError
 
+# Of DeepSpeech's graphs.
+GRAPH_SUFFIXES = (".pb", ".pbmm")
+
 # The file of a SavedModel's graph.
 GRAPH_FILE = "saved_model.pb"
+
+
+def _load_lite(path: str) -> AcousticModel:
+    refuse_bucket(path)
+    content = tflite_metadata.read_file(path)
+    if tflite_metadata.DESCRIPTION_NAME.encode() not in content and is_deepspeechs(content):
+        return deepspeech_lite.DeepSpeechLiteModel(path)
+    return LiteModel(path)
 
 
 def load(path: str, checkpoint: str | None = None) -> AcousticModel:
     """Loads a model.
 
     Args:
-        path: a model directory or a SavedModel, also gs://, or a local file that ends with .tflite.
+        path: a model directory or a SavedModel, also gs://, a local file that ends with .tflite, or
+            one of DeepSpeech that ends with .tflite, .pb or .pbmm.
         checkpoint: of a model directory, see `checkpoints.find_checkpoint`.
 
     Raises:
@@ -33,7 +47,11 @@ def load(path: str, checkpoint: str | None = None) -> AcousticModel:
             f"a {LITE_SUFFIX} file of export.py."
         )
     if path.endswith(LITE_SUFFIX):
-        return LiteModel(path)
+        return _load_lite(path)
+    if path.endswith(GRAPH_SUFFIXES):
+        from speech.export import tensorflow_models
+
+        return tensorflow_models.DeepSpeechGraphModel(path)
     if storage.exists(storage.join(path, GRAPH_FILE)):
         from speech.export import tensorflow_models
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from speech.engines import checkpoints
 from speech.export import saved_model
-from speech.export.acoustic_graph import restore
+from speech.export.acoustic_graph import AcousticGraph, restore, with_values
 from speech.export.acoustic_model import (
     FEATURES,
     SAMPLES,
@@ -23,6 +23,7 @@ from speech.export.acoustic_model import (
 )
 from speech.export.description import Description
 from speech.features import front_end
+from speech.mozilla import conversion, importing
 from speech.networks.config import read_config
 from speech.system import storage
 from utils import UserError
@@ -83,21 +84,16 @@ class _TensorFlowModel(abc.ABC):
         return self._stream(features, padding, state)
 
 
-class CheckpointModel(_TensorFlowModel):
-    """A checkpoint of a model directory."""
+class _GraphModel(_TensorFlowModel):
+    """A network whose variables are in memory."""
 
-    def __init__(self, model_dir: str, checkpoint: str) -> None:
-        """
-        Raises:
-            UserError: there is no config, or the checkpoint can't be read.
-        """
-        config = read_config(model_dir)
-        self.description = Description(config, checkpoints.steps_of(checkpoint))
-        self._graph = graph = restore(config, checkpoint)
+    def __init__(self, graph: AcousticGraph, description: Description) -> None:
+        self.description = description
+        self._graph = graph
         self._of_features = tf.function(
             graph.of_features,
             [
-                tf.TensorSpec([None, None, config.front_end.bins], tf.float32),
+                tf.TensorSpec([None, None, description.config.front_end.bins], tf.float32),
                 tf.TensorSpec([None], tf.int32),
             ],
         )
@@ -115,6 +111,34 @@ class CheckpointModel(_TensorFlowModel):
 
     def _stream_function(self) -> tf.types.experimental.ConcreteFunction:
         return saved_model.streaming(self._graph, self.description, None)
+
+
+class CheckpointModel(_GraphModel):
+    """A checkpoint of a model directory."""
+
+    def __init__(self, model_dir: str, checkpoint: str) -> None:
+        """
+        Raises:
+            UserError: there is no config, or the checkpoint can't be read.
+        """
+        config = read_config(model_dir)
+        description = Description(config, checkpoints.steps_of(checkpoint))
+        super().__init__(restore(config, checkpoint), description)
+
+
+class DeepSpeechGraphModel(_GraphModel):
+    """A .pb or .pbmm file of DeepSpeech, whose variables are read into our network."""
+
+    def __init__(self, path: str) -> None:
+        """
+        Raises:
+            UserError: it can't be read, or isn't a model of DeepSpeech.
+        """
+        model = importing.read(path)
+        config = conversion.config_of(model, None)
+        super().__init__(
+            with_values(config, conversion.variables_of(model, config)), Description(config, 0)
+        )
 
 
 class SavedModel(_TensorFlowModel):

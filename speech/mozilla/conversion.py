@@ -5,12 +5,13 @@ and biases are taken as they are but for the LSTM's, whose gates have another or
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 import constants
 from speech.features.front_end import deepspeech
-from speech.mozilla.foreign_model import BYTES, ForeignModel
+from speech.mozilla.foreign_model import BYTES, ForeignModel, Frames
 from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig
 from utils import UTF_8, Alphabet, UserError
 
@@ -56,11 +57,26 @@ def config_of(model: ForeignModel, alphabet: Alphabet | None) -> ModelConfig:
             f"{model.path} has {classes} classes, but the alphabet gives {expected}, with the "
             "blank: give the --alphabet that it was trained with."
         )
-    units = model.values[LSTM_BIAS].shape[0] // 4
+    return config(
+        model.frames,
+        alphabet,
+        dense_units=model.values["layer_1/bias"].shape[0],
+        recurrent_units=model.values[LSTM_BIAS].shape[0] // 4,
+        layer_norm="layer_1/LayerNorm/gamma" in model.values,
+        layer_norm_epsilon=model.layer_norm_epsilon or LAYER_NORM_EPSILON,
+    )
+
+
+def config(
+    frames: Frames, alphabet: Alphabet, dense_units: int, recurrent_units: int, **norm: Any
+) -> ModelConfig:
+    """Returns the config of a model of DeepSpeech.
+
+    Args:
+        norm: the sizes layer_norm and layer_norm_epsilon.
+    """
     front_end = deepspeech(
-        model.frames.sample_rate,
-        model.frames.window_milliseconds / 1000,
-        model.frames.step_milliseconds / 1000,
+        frames.sample_rate, frames.window_milliseconds / 1000, frames.step_milliseconds / 1000
     )
     network = NetworkConfig.of(
         front_end.bins,
@@ -68,10 +84,9 @@ def config_of(model: ForeignModel, alphabet: Alphabet | None) -> ModelConfig:
         "deep_speech_lstm",
         context_size=CONTEXT_SIZE,
         stride_size=1,
-        dense_unit_size=model.values["layer_1/bias"].shape[0],
-        recurrent_unit_size=units,
-        layer_norm="layer_1/LayerNorm/gamma" in model.values,
-        layer_norm_epsilon=model.layer_norm_epsilon or LAYER_NORM_EPSILON,
+        dense_unit_size=dense_units,
+        recurrent_unit_size=recurrent_units,
+        **norm,
     )
     return ModelConfig(front_end, alphabet, network, TrainingConfig())
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from speech.mozilla.conversion import LAYERS, LSTM_BIAS, LSTM_KERNEL
 from speech.mozilla.foreign_model import ForeignModel, Frames, parse_alphabet
@@ -55,13 +55,23 @@ def read(path: str) -> ForeignModel:
         path,
         values,
         parse_alphabet(bytes(metadata[ALPHABET]), path),
-        Frames(
-            int(metadata["metadata_sample_rate"]),
-            int(metadata["metadata_feature_win_len"]),
-            int(metadata["metadata_feature_win_step"]),
-        ),
+        frames_of(metadata),
         relu_clip=max(clips, default=None),
         beam_width=int(metadata["metadata_beam_width"]),
+    )
+
+
+def is_deepspeechs(content: bytes) -> bool:
+    """Returns whether the content of a file may be a .tflite file of DeepSpeech."""
+    return ALPHABET.encode() in content
+
+
+def frames_of(metadata: dict[str, Any]) -> Frames:
+    """Returns the frames that the values of `read_metadata` state."""
+    return Frames(
+        int(metadata["metadata_sample_rate"]),
+        int(metadata["metadata_feature_win_len"]),
+        int(metadata["metadata_feature_win_step"]),
     )
 
 
@@ -72,7 +82,12 @@ def load(path: str) -> Any:
         UserError: it can't be loaded, or is none of DeepSpeech.
     """
     try:
-        interpreter = Interpreter(model_content=storage.read_bytes(path), num_threads=1)
+        # Without XNNPACK, whose products of 8 bits round otherwise than the clients' do.
+        interpreter = Interpreter(
+            model_content=storage.read_bytes(path),
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            num_threads=1,
+        )
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise UserError(

@@ -223,10 +223,11 @@ def make_saved_model(folder: Path) -> Path:
     from speech.export import saved_model
     from speech.export.acoustic_graph import AcousticGraph
     from speech.export.description import Description
+    from speech.export.loading import GRAPH_FILE
 
     config = tiny_config()
     saved_model.save(AcousticGraph(config), Description(config, 3), str(folder / "saved"))
-    return folder / "saved" / loading.GRAPH_FILE
+    return folder / "saved" / GRAPH_FILE
 
 
 def load_model_of(path: Path) -> None:
