@@ -9,7 +9,7 @@ from speech.mozilla import checkpoint_folder, conversion, graph_file, lite_file
 from speech.mozilla.foreign_model import ForeignModel
 from speech.networks.config import ModelConfig, config_path, save_config
 from speech.system import storage
-from utils import Alphabet, UserError
+from utils import Alphabet, UserError, lines_of
 
 GRAPH_SUFFIXES = (".pb", ".pbmm")
 LITE_SUFFIX = ".tflite"
@@ -57,7 +57,7 @@ def import_model(path: str, alphabet: Alphabet | None, model_dir: str) -> ModelC
     variables = conversion.variables_of(model, config)
     logging.info("%s", model.path)
     rows = conversion.table(model, variables)
-    for line in tabulate(rows, ("theirs", "here", "shape"), tablefmt="plain").splitlines():
+    for line in lines_of(tabulate(rows, ("theirs", "here", "shape"), tablefmt="plain")):
         logging.info("%s", line)
     checkpoints.check_writable(model_dir)
     checkpoints.save(model_dir, {**variables, "global_step": np.int64(0)}, keep=1)
