@@ -104,10 +104,17 @@ class Alphabet:
 
     def composed(self, text: str) -> str:
         """Returns a text in NFC, but with the alphabet's own characters where NFC splits them."""
-        text = unicodedata.normalize("NFC", text)
+        return self.joined(unicodedata.normalize("NFC", text))
+
+    def joined(self, text: str) -> str:
+        """Returns a text with the alphabet's own characters where NFC has split them."""
         for character, form in self._split.items():
             text = text.replace(form, character)
         return text
+
+    def written(self, character: str) -> str:
+        """Returns a character of the alphabet as texts have it, in NFC."""
+        return self._split.get(character, character)
 
     @cached_property
     def _label_of(self) -> dict[str, int]:
@@ -146,10 +153,9 @@ class Alphabet:
 
     def decode(self, labels: Iterable[int]) -> str:
         """Returns the text of `labels`. Blanks are dropped, repeats kept (see beam_search.py)."""
-        text = "".join(self.characters[label] for label in labels if label != self.blank)
-        for character, form in self._split.items():
-            text = text.replace(character, form)
-        return text
+        return "".join(
+            self.written(self.characters[label]) for label in labels if label != self.blank
+        )
 
     def __str__(self) -> str:
         """Returns the characters in label order, for messages."""

@@ -60,12 +60,13 @@ def character_outputs(log_probs: LogProbs, text: str, alphabet: Alphabet) -> Lon
     # Not Alphabet.encode, whose NFC would join a letter and an accent that are two labels.
     labels, ends = [], [0]  # of the characters so far
     unknown = set()
-    for character in text:
+    for character in alphabet.joined(text):
         try:
             labels += alphabet.labels_of(character)
         except (KeyError, UnicodeEncodeError):
             unknown.add(character)
-        ends.append(len(labels))
+        # What a letter of several characters has after the first one takes no time.
+        ends += [len(labels)] * len(alphabet.written(character))
     if unknown:
         raise UserError(
             f"The text {text!r} has {sorted(unknown)}, which the alphabet doesn't have: leave them "

@@ -79,6 +79,18 @@ def test_of_bytes_each_chinese_character_is_a_word() -> None:
     ]
 
 
+def test_a_letter_that_nfc_splits_has_the_time_of_its_label() -> None:
+    alphabet = Alphabet((" ", "\u0958", "\u0915"))
+    outputs = log_probs("_\u0958\u0958_\u0915_ \u0958_", alphabet)
+    text = alphabet.decode([1, 2, 0, 1])
+    assert text == "\u0915\u093c\u0915 \u0915\u093c"
+    assert word_times(outputs, text, alphabet) == [
+        TimedWord("\u0915\u093c\u0915", 1.0, 4.0),
+        TimedWord("\u0915\u093c", 7.0, 1.0),
+    ]
+    assert character_outputs(outputs, text, alphabet).tolist()[:3] == [[1, 3], [3, 3], [4, 5]]
+
+
 def test_bytes_that_are_no_character_take_no_time() -> None:
     labels = [0x61, 0xE4, 0x61, 0x20, 0xE4, 0x20, 0x62]
     text = UTF_8.decode(labels)
