@@ -127,7 +127,7 @@ lint: $(INSTALLED)
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports
-	$(RUN) -m codespell_lib *.md *.py Makefile setup.cfg docs speech tests examples benchmarks sagemaker
+	$(RUN) -m codespell_lib *.md *.py Makefile setup.cfg docs speech deepspeech stt tests examples benchmarks sagemaker
 	@if git rev-parse HEAD > /dev/null 2>&1; then $(RUN) -m md_dead_link_check; \
 		else echo 'Links are not checked: this folder is not a git repository.'; fi
 	$(RUN) docs/flags.py --check

@@ -83,6 +83,11 @@ def main() -> None:
     command.transcribe_all(transcriber, found, paths, printing)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Runs this door, also as the command deepspeech."""
     define_flags()
     command_line.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+import constants
 from speech.engines import checkpoints
 from speech.export import saved_model
 from speech.export.acoustic_graph import AcousticGraph, restore, with_values
@@ -135,6 +136,7 @@ class DeepSpeechGraphModel(_GraphModel):
             UserError: it can't be read, or isn't a model of DeepSpeech.
         """
         model = importing.read(path)
+        self.beam_width = model.beam_width or constants.BEAM_WIDTH  # that its clients use
         config = conversion.config_of(model, None)
         super().__init__(
             with_values(config, conversion.variables_of(model, config)), Description(config, 0)

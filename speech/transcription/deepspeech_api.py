@@ -89,7 +89,7 @@ class Model:
     def __init__(self, model_path: PathLike) -> None:
         """
         Args:
-            model_path: a model directory, a SavedModel, or a .tflite file.
+            model_path: a model directory, a SavedModel, a .tflite file, or one of DeepSpeech.
 
         Raises:
             UserError: it isn't a model, or can't be read.
@@ -97,7 +97,9 @@ class Model:
         self._path = os.fspath(model_path)
         self._model = loading.load(self._path)
         self._config = self._model.description.config
-        self._settings = BeamSettings(beam_width=constants.BEAM_WIDTH)
+        # DeepSpeech's own files have a beam width for their clients.
+        beam_width = getattr(self._model, "beam_width", constants.BEAM_WIDTH)
+        self._settings = BeamSettings(beam_width=beam_width)
         self._scorer: Scorer | None = None
         self._hot_words: dict[str, float] = {}
         self._decoder = BeamSearchDecoder(self._config.alphabet, self._settings)

@@ -1,0 +1,86 @@
+"""The modules deepspeech and stt, with genuine models."""
+
+import json
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import deepspeech
+import stt
+
+
+def audio(genuine: str, name: str = "LDC93S1.wav") -> np.ndarray:
+    with wave.open(f"{genuine}/wavs/{name}") as file:
+        return np.frombuffer(file.readframes(file.getnframes()), np.int16)
+
+
+@pytest.fixture
+def model(genuine: str) -> deepspeech.Model:
+    return deepspeech.Model(f"{genuine}/tiny64/output_graph.tflite")
+
+
+TEXT = "she had your dark suit in greasy wash water all year"
+
+
+def test_a_client_s_calls_work(genuine: str, model: deepspeech.Model) -> None:
+    assert (model.sampleRate(), model.beamWidth()) == (16000, 500)
+    assert model.setBeamWidth(100) == 0 and model.beamWidth() == 100
+    model.enableExternalScorer(f"{genuine}/scorers/pruned_lm.scorer")
+    assert model.setScorerAlphaBeta(0.75, 1.85) == 0
+    model.addHotWord("greasy", 1.5)
+    assert model.stt(audio(genuine)) == TEXT
+    model.eraseHotWord("greasy")
+    model.clearHotWords()
+    assert model.disableExternalScorer() == 0
+    assert isinstance(deepspeech.version(), str) and stt.Model is deepspeech.Model
+
+
+def test_metadata_are_those_of_the_real_client(genuine: str, model: deepspeech.Model) -> None:
+    clients = json.loads(Path(f"{genuine}/client_transcripts.json").read_text())
+    expected = clients["stt tiny64/output_graph.tflite beam 100"]["LDC93S1.wav"]
+    model.setBeamWidth(100)
+    (best, *others) = model.sttWithMetadata(audio(genuine), 3).transcripts
+    assert "".join(token.text for token in best.tokens) == expected["text"]
+    assert best.confidence == pytest.approx(expected["confidence"], abs=1e-3)
+    steps = [token.timestep for token in best.tokens]
+    assert np.abs(np.array(steps) - expected["timesteps"]).max() <= 1
+    assert len(others) == 2 and others[0].confidence < best.confidence
+    assert best.tokens[5].start_time == pytest.approx(steps[5] * 0.02)
+
+
+def test_a_stream_gives_the_text(genuine: str, model: deepspeech.Model) -> None:
+    stream = model.createStream()
+    samples = audio(genuine)
+    texts = []
+    for at in range(0, len(samples), 320):
+        stream.feedAudioContent(samples[at : at + 320])
+        texts.append(stream.intermediateDecode())
+    assert stream.finishStream() == TEXT
+    assert texts[0] == "" and TEXT.startswith(texts[70][:10])
+    with pytest.raises(RuntimeError, match="finished"):
+        stream.feedAudioContent(samples[:320])
+    freed = model.createStream()
+    freed.freeStream()
+    with pytest.raises(RuntimeError):
+        freed.intermediateDecodeWithMetadata(1)
+
+
+def test_errors_have_the_client_s_codes(
+    genuine: str, model: deepspeech.Model, tmp_path: Path
+) -> None:
+    with pytest.raises(RuntimeError, match=r"CreateModel failed with '.*' \(0x3007\)"):
+        deepspeech.Model(f"{tmp_path}/absent.tflite")
+    with pytest.raises(RuntimeError, match=r"EnableExternalScorer failed with .* \(0x2005\)"):
+        model.enableExternalScorer(f"{tmp_path}/absent.scorer")
+    (tmp_path / "no.scorer").write_text("no scorer")
+    with pytest.raises(RuntimeError, match=r"'Invalid scorer file.' \(0x2002\)"):
+        model.enableExternalScorer(tmp_path / "no.scorer")
+    assert model.disableExternalScorer() == model.setScorerAlphaBeta(1, 1) == 0x2004
+    with pytest.raises(RuntimeError, match=r"\(0x3010\)"):
+        model.eraseHotWord("absent")
+    with pytest.raises(RuntimeError, match="beam width"):
+        model.setBeamWidth(0)
+    with pytest.raises(RuntimeError, match="give int16"):
+        model.stt("text")
