@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
 
+from speech.system.deepspeech_flags import INSTEAD
 from utils import UserError
 
 
@@ -34,7 +35,24 @@ def run(main: Callable[..., None], *parameters: str) -> None:
     """
     _open_closed_streams()
     _list_flags_of_rooms()
-    app.run(lambda arguments: _status(main, parameters, arguments[1:]))
+    app.run(lambda arguments: _status(main, parameters, arguments[1:]), flags_parser=_parse)
+
+
+def _parse(arguments: list[str]) -> list[str]:
+    """Parses the flags; names what to give instead of a flag of DeepSpeech."""
+    try:
+        return flags.FLAGS(arguments)
+    except flags.UnrecognizedFlagError as error:
+        if error.flagname not in INSTEAD:
+            return app.parse_flags_with_usage(arguments)
+        print(
+            f"error: --{error.flagname} is a flag of DeepSpeech. Here it is "
+            f"{INSTEAD[error.flagname]}: see docs/deepspeech.md.",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+    except flags.Error:
+        return app.parse_flags_with_usage(arguments)
 
 
 def _open_closed_streams() -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from doors import DOORS, ROOT, run_door
 
+from speech.system.deepspeech_flags import INSTEAD
+
 DOOR = """
 import signal
 from absl import logging
@@ -52,6 +54,27 @@ def test_a_door_that_succeeds_exits_with_status_0() -> None:
 def test_a_user_error_is_one_line_and_status_1() -> None:
     outcome = run("raise UserError('a.flac is missing: copy it.')")
     assert (outcome.returncode, outcome.stderr) == (1, "error: a.flac is missing: copy it.\n")
+
+
+@pytest.mark.parametrize(
+    ("given", "instead"),
+    [
+        ("--epochs=3", "Here it is --max_epochs, which counts the epochs of all runs"),
+        ("--noepochs", "Unknown command line flag 'noepochs'"),
+        ("--n_hidden", "Here it is --dense_unit_size and --recurrent_unit_size"),
+        ("--epochz", "Unknown command line flag 'epochz'"),
+    ],
+)
+def test_flags_of_deepspeech_are_translated(given: str, instead: str) -> None:
+    outcome = run("print('done')", given)
+    assert outcome.returncode == 1 and instead in outcome.stderr + outcome.stdout
+    assert "done" not in outcome.stdout
+
+
+def test_what_replaces_a_flag_of_deepspeech_exists() -> None:
+    documented = set(re.findall(r"`--(?:\[no\])?(\w+)", (ROOT / "docs/flags.md").read_text()))
+    named = {flag for text in INSTEAD.values() for flag in re.findall(r"--(\w+)", text)}
+    assert named and named <= documented
 
 
 def test_full_standard_output_is_reported() -> None:
