@@ -23,8 +23,8 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "alphabet",
         None,
-        "Alphabet that the model was trained with, or utf-8 for --bytes_output_mode. Default: the "
-        "one that the model contains, or that its flags name.",
+        "Alphabet that a checkpoint was trained with, or utf-8 for --bytes_output_mode. Default: "
+        "the one that the model contains, or alphabet.txt beside a checkpoint.",
     )
     command_line.define_logging_flag()
 

@@ -26,7 +26,8 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "model",
         constants.MODEL_DIR,
-        "Model directory, or SavedModel or .tflite file of export.py.",
+        "Model directory, SavedModel or .tflite file of export.py, or .tflite, .pb or .pbmm file "
+        "of DeepSpeech.",
     )
     flags.DEFINE_multi_string(
         "audio",

@@ -30,7 +30,7 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "scorer",
         f"{constants.LM_DIR}/{constants.SCORER_FILE}",
-        "Scorer of build_lm.py, into which the best weights are written.",
+        "Scorer of build_lm.py or of DeepSpeech, into which the best weights are written.",
     )
     flags.DEFINE_string(
         "dev_data", constants.DEV_DATA, "Development shards, a glob or gs:// glob; never test data."

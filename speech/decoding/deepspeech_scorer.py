@@ -36,7 +36,7 @@ _ARC = np.dtype([("label", "<i4"), ("output", "<i4"), ("weight", "<f4"), ("next"
 
 # Labels of a word, far above any word's: a cyclic acceptor has endless ones.
 LONGEST_WORD = 1000
-SMALLEST_SHARE = 0.5  # of the vocabulary that the language model has, if the alphabet is right
+SMALLEST_SHARE = 0.95  # of the vocabulary that the language model has, if the alphabet is right
 
 
 class Contents(NamedTuple):
@@ -83,7 +83,7 @@ def read(data: bytes, alphabet: Alphabet, letters_dtype: np.dtype) -> Contents:
         )
     letters, nodes = _letters(acceptor, alphabet, letters_dtype)
     letters["word"][nodes] = numbers = model.numbers_of(_texts(letters, nodes, alphabet))
-    if np.count_nonzero(numbers) <= SMALLEST_SHARE * len(numbers):  # all UNKNOWN, or no words
+    if np.count_nonzero(numbers) < max(1, SMALLEST_SHARE * len(numbers)):
         raise ValueError("its words aren't those of its language model: it is of another alphabet")
     begin, end = model.numbers_of([BEGIN.encode(), END.encode()]).tolist()
     return Contents(model, characters, alpha, beta, begin, end, letters)
@@ -109,8 +109,8 @@ def _read_trailer(data: bytes, at: int) -> tuple[bool, float, float, _Acceptor]:
         if version != TRAILER_VERSION:
             raise ValueError(f"its vocabulary has the version {version}, not {TRAILER_VERSION}")
         return bool(characters), alpha, beta, _read_acceptor(data, at + _TRAILER.size)
-    except struct.error as error:
-        raise ValueError(f"its vocabulary is cut off: {error}") from None
+    except (struct.error, OverflowError, MemoryError) as error:
+        raise ValueError(f"its vocabulary is missing, damaged or cut off: {error}") from None
 
 
 def _read_acceptor(data: bytes, at: int) -> _Acceptor:

@@ -88,8 +88,8 @@ def read(data: bytes) -> KenlmModel:
         if has_words:
             for _ in range(counts[0]):
                 at = data.index(b"\0", at) + 1
-    except (struct.error, IndexError) as error:
-        raise ValueError(f"it is cut off: {error}") from None
+    except (struct.error, IndexError, OverflowError, MemoryError) as error:
+        raise ValueError(f"its language model is damaged or cut off: {error}") from None
     return KenlmModel(order, _trie(counts, unigrams, levels), hashes, at)
 
 

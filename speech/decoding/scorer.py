@@ -292,7 +292,10 @@ def _read_deepspeechs(path: str, alphabet: Alphabet | None) -> Scorer:
     except OSError as error:
         raise UserError(f"The scorer {path} can't be read: {error.strerror}.") from None
     except ValueError as error:
-        raise UserError(f"The scorer {path} can't be used: {error}.") from None
+        raise UserError(
+            f"The scorer {path} can't be used: {error}. Copy it again, or give the alphabet that "
+            "it was made for."
+        ) from None
     return scorer
 
 

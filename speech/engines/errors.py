@@ -22,8 +22,9 @@ def explain_errors(model_dir: str) -> Iterator[None]:
         if "not found in checkpoint" in error.message:
             raise UserError(
                 f"A checkpoint in {model_dir} has no value for a variable of this network: "
-                f"{first_line(error.message)}. Another version of this program saved it, or it is "
-                "of another network: train in another --model_dir."
+                f"{first_line(error.message)}. It was imported, is of another network, or another "
+                "version of this program saved it: train in another --model_dir, with this one as "
+                "--init_checkpoint."
             ) from None
         raise _unreachable(error, model_dir) from None
     except (

@@ -46,9 +46,9 @@ def load(path: str, checkpoint: str | None = None) -> AcousticModel:
             "The model's path is empty: name a model directory of training.py, or a SavedModel or "
             f"a {LITE_SUFFIX} file of export.py."
         )
-    if path.endswith(LITE_SUFFIX):
+    if path.lower().endswith(LITE_SUFFIX):
         return _load_lite(path)
-    if path.endswith(GRAPH_SUFFIXES):
+    if path.lower().endswith(GRAPH_SUFFIXES):
         from speech.export import tensorflow_models
 
         return tensorflow_models.DeepSpeechGraphModel(path)
@@ -61,6 +61,7 @@ def load(path: str, checkpoint: str | None = None) -> AcousticModel:
 
         return tensorflow_models.load_checkpoint(path, checkpoint)
     raise UserError(
-        f"{path} is not a model: name a model directory of training.py, or a SavedModel or a "
-        f"{LITE_SUFFIX} file of export.py."
+        f"{path} is not a model: name a model directory of training.py, a SavedModel or a "
+        f"{LITE_SUFFIX} file of export.py, or a .tflite, .pb or .pbmm file of DeepSpeech. "
+        "import_deepspeech.py makes a model directory of DeepSpeech's checkpoints."
     )

@@ -56,7 +56,7 @@ def _settings(description: Description) -> list[str]:
         ("Author", naming.author),
         ("License", naming.license),
         ("Network", f"{network.name}: {sizes}; {parameters:,} parameters"),
-        ("Trained for", f"{description.checkpoint_step:,} steps"),
+        ("Trained for", _steps(description.checkpoint_step)),
         ("Alphabet", f"`{config.alphabet}`, and the blank"),
         (
             "Audio",
@@ -89,6 +89,8 @@ def _training(description: Description, data: ShardSet | None) -> list[str]:
             f"`{data.pattern}`: {index.records:,} utterances{copies}, "
             f"{index.audio_seconds / 3600:.2f} hours."
         )
+    if not description.checkpoint_step:
+        return lines
     augment = ", ".join(f"`{each}`" for each in training.augment) or "none"
     lines.append(
         f"Batches of {training.train_batch_size}, learning rate {training.learning_rate:g} "
@@ -96,6 +98,10 @@ def _training(description: Description, data: ShardSet | None) -> list[str]:
         f"training: {augment}."
     )
     return lines
+
+
+def _steps(steps: int) -> str:
+    return f"{steps:,} steps" if steps else "unknown: it was imported, or not trained yet"
 
 
 def _rates(forms: Sequence[Form], test: ShardSet | None, rates: Mapping[str, Rates]) -> list[str]:

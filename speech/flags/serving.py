@@ -21,7 +21,7 @@ def define_serving_flags() -> None:
         "Model directories, SavedModels and .tflite files, comma-separated; the first is the "
         "default.",
     )
-    kinds.define_paths("scorers", [], "Language models of build_lm.py, comma-separated.")
+    kinds.define_paths("scorers", [], "Scorers of build_lm.py or of DeepSpeech, comma-separated.")
     flags.DEFINE_string(
         "host", "127.0.0.1", "Address to listen at; 0.0.0.0: every address of this machine."
     )

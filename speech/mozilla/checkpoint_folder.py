@@ -47,32 +47,38 @@ def read(path: str) -> ForeignModel:
         raise UserError(
             f"The checkpoint {checkpoint} can't be read ({error}): copy it again."
         ) from None
-    flags = read_flags(storage.join(folder, FLAGS_FILE))
+    flags_path = storage.join(folder, FLAGS_FILE)
+    try:
+        flags = read_flags(flags_path)
+        frames = Frames(
+            int(flags.get("audio_sample_rate", Frames.sample_rate)),
+            int(flags.get("feature_win_len", Frames.window_milliseconds)),
+            int(flags.get("feature_win_step", Frames.step_milliseconds)),
+        )
+        clip = float(flags["relu_clip"]) if "relu_clip" in flags else None
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{flags_path} can't be read ({error}): restore it, or remove it, if the model was "
+            "trained with DeepSpeech's defaults."
+        ) from None
     alphabet: Alphabet | None = None
     if flags.get("bytes_output_mode") in (True, "true"):
         alphabet = UTF_8
     elif storage.exists(storage.join(folder, ALPHABET_FILE)):
         alphabet = alphabets.read_alphabet(storage.join(folder, ALPHABET_FILE))
-    clip = flags.get("relu_clip")
-    return ForeignModel(
-        checkpoint,
-        values,
-        alphabet,
-        Frames(
-            int(flags.get("audio_sample_rate", Frames.sample_rate)),
-            int(flags.get("feature_win_len", Frames.window_milliseconds)),
-            int(flags.get("feature_win_step", Frames.step_milliseconds)),
-        ),
-        relu_clip=None if clip is None else float(clip),
-    )
+    return ForeignModel(checkpoint, values, alphabet, frames, relu_clip=clip)
 
 
 def _find(path: str) -> str:
+    path = path.removesuffix(".index")
     if storage.exists(f"{path}.index"):
         return path
     for name in STATE_FILES:
-        if found := tf.train.latest_checkpoint(path, latest_filename=name):
-            return str(found)
+        state = tf.train.get_checkpoint_state(path, name)
+        # The folder may have been moved: the state may have another one's path.
+        named = state.model_checkpoint_path.rpartition("/")[2] if state else ""
+        if named and storage.exists(storage.join(path, f"{named}.index")):
+            return storage.join(path, named)
     raise UserError(
         f"{path} has no checkpoint: name a folder with the file {STATE_FILES[1]}, a checkpoint "
         "without its ending, as in model/best_dev-1466475, or a .pb, .pbmm or .tflite file."

@@ -38,12 +38,16 @@ def config_of(model: ForeignModel, alphabet: Alphabet | None) -> ModelConfig:
     """Returns the config of the model directory for a model.
 
     Args:
-        alphabet: where the file has none.
+        alphabet: None: that of the file.
 
     Raises:
         UserError: the model has something that can't be imported; the message names it.
     """
     _check(model)
+    if alphabet is not None and model.alphabet not in (None, alphabet):
+        raise UserError(
+            f"{model.path} contains another alphabet than --alphabet: leave that flag out."
+        )
     alphabet = model.alphabet or alphabet
     if alphabet is None:
         raise UserError(

@@ -48,10 +48,12 @@ def import_model(path: str, alphabet: Alphabet | None, model_dir: str) -> ModelC
     Raises:
         UserError: the model can't be imported, or there is one in the folder.
     """
-    if storage.exists(config_path(model_dir)):
-        raise UserError(
-            f"--model_dir={model_dir} has a model already: name another folder, or remove it."
-        )
+    if not model_dir:
+        raise UserError("--model_dir= names no folder: give a new one, as in --model_dir=model.")
+    # DeepSpeech's checkpoints have the same file of their names, and would be removed as old ones.
+    occupied = (config_path(model_dir), storage.join(model_dir, checkpoints.STATE_FILE))
+    if any(storage.exists(path) for path in occupied):
+        raise UserError(f"--model_dir={model_dir} has a model already: name a folder without one.")
     model = read(path)
     config = conversion.config_of(model, alphabet)
     variables = conversion.variables_of(model, config)

@@ -285,7 +285,8 @@ def read_config(model_dir: str) -> ModelConfig:
     if not storage.exists(path):
         raise UserError(
             f"{model_dir} is not a model directory, it has no {CONFIG_FILE}: train a model with "
-            f"python training.py --model_dir={model_dir}"
+            f"python training.py --model_dir={model_dir}, or import one of DeepSpeech with python "
+            "import_deepspeech.py"
         )
     return ModelConfig.from_json(storage.read_text(path), path)
 

@@ -17,6 +17,7 @@ from speech.networks.config import (
     CONFIG_FILE,
     ModelConfig,
     NetworkConfig,
+    as_flag,
     config_path,
     differing_fields,
     read_config,
@@ -195,6 +196,13 @@ def _check_alike(source: Source, config: ModelConfig) -> None:
             f"{source.checkpoint} is a network {before}, --network={now} is another one, and "
             f"nothing can be loaded. Give --network={before}, or another --init_checkpoint."
         )
+    for size in ("layer_norm", "layer_norm_epsilon"):
+        there, here = getattr(source.config.network, size), getattr(config.network, size)
+        if there != here and source.config.network.layer_norm:
+            raise UserError(
+                f"{source.checkpoint} has --{size}={as_flag(there)}, and {as_flag(here)} was given "
+                "or is the default: give the model's."
+            )
 
 
 def _check_alphabet(source: Source, alphabet: Alphabet) -> None:

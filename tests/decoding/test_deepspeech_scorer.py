@@ -156,7 +156,8 @@ def test_new_weights_leave_it_a_scorer_of_deepspeech(
 def test_another_alphabet_is_refused(genuine: str) -> None:
     path = f"{genuine}/scorers/pruned_lm.scorer"
     shifted = Alphabet((*ENGLISH.characters[1:], ENGLISH.characters[0]))
-    for other in (shifted, Alphabet((" ", "a", "b"))):
+    swapped = Alphabet(tuple({"g": "k", "k": "g"}.get(each, each) for each in ENGLISH.characters))
+    for other in (shifted, swapped, Alphabet((" ", "a", "b"))):
         with pytest.raises(UserError, match=r"pruned_lm\.scorer can't be used: "):
             read_scorer(path, other)
     with pytest.raises(UserError, match=r"has no alphabet: convert it .*--input_scorer"):
@@ -171,6 +172,12 @@ def test_damage_is_reported(genuine: str, alphabet: Alphabet, tmp_path: Path) ->
         with pytest.raises(UserError, match=r"damaged\.scorer can't be used: "):
             read_scorer(str(path), alphabet)
     rng = np.random.default_rng(0)
+    for byte in range(51, 400):  # the numbers of all sizes are there
+        changed = bytearray(whole)
+        changed[byte] = 0xFF
+        path.write_bytes(changed)
+        with contextlib.suppress(UserError):
+            read_scorer(str(path), alphabet)
     for _ in range(300):  # other bytes give another model or a message, and no other exception
         changed = bytearray(whole)
         changed[rng.integers(51, len(whole))] = rng.integers(256)

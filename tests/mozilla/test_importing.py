@@ -1,5 +1,6 @@
 """Genuine models of DeepSpeech as model directories, against what the real graphs computed."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,54 @@ def test_a_folder_with_a_model_is_left_alone(genuine: str, tmp_path: Path) -> No
     with pytest.raises(UserError, match="has a model already"):
         import_model(path, None, str(tmp_path))
     assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before
+
+
+def test_a_folder_of_checkpoints_is_no_place_for_the_model(genuine: str, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(f"{genuine}/tiny64", folder)
+    before = sorted(each.name for each in folder.iterdir())
+    for path in (folder, folder / "output_graph.pb"):
+        with pytest.raises(UserError, match="has a model already"):
+            import_model(str(path), read_alphabet(f"{genuine}/alphabet.txt"), str(folder))
+    with pytest.raises(UserError, match="--model_dir= names no folder"):
+        import_model(str(folder), read_alphabet(f"{genuine}/alphabet.txt"), "")
+    assert sorted(each.name for each in folder.iterdir()) == before
+
+
+def test_a_moved_folder_and_an_index_file_name_the_checkpoint(genuine: str, tmp_path: Path) -> None:
+    folder = tmp_path / "moved"
+    shutil.copytree(f"{genuine}/tiny64", folder, copy_function=shutil.copyfile)
+    (folder / "checkpoint").write_text('model_checkpoint_path: "/elsewhere/train-400"\n')
+    for number, path in enumerate((folder, folder / "train-400.index")):
+        config = import_model(
+            str(path), read_alphabet(f"{genuine}/alphabet.txt"), f"{tmp_path}/{number}"
+        )
+        assert config.network.recurrent_unit_size == 64
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--relu_clip=", "flags.txt can't be read"),
+        ('{"relu_clip": 20.0,', "flags.txt can't be read"),
+        ("--relu_clip=6", "trained with --relu_clip=6: only 20"),
+        ('{"relu_clip": 6, "audio_sample_rate": 16000}', "trained with --relu_clip=6: only 20"),
+    ],
+)
+def test_flags_beside_a_checkpoint_are_read(
+    flags: str, message: str, genuine: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(f"{genuine}/tiny64", folder, copy_function=shutil.copyfile)
+    (folder / "flags.txt").unlink()
+    (folder / "flags.txt").write_text(flags)
+    with pytest.raises(UserError, match=message):
+        import_model(str(folder), read_alphabet(f"{genuine}/alphabet.txt"), f"{tmp_path}/model")
+
+
+def test_an_alphabet_beside_that_of_the_file_is_refused(genuine: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="contains another alphabet than --alphabet"):
+        import_model(f"{genuine}/tiny64/output_graph.pb", ENGLISH, str(tmp_path))
 
 
 @pytest.mark.parametrize("suffix", [".pb", ".pbmm", ".tflite"])

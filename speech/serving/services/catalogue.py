@@ -1,6 +1,5 @@
 """The models and scorers of a server, by name."""
 
-import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -181,28 +180,40 @@ def open_catalogue(
     names = short_names(scorers, "--scorers")
     alphabets = [each.description.config.alphabet for each in loaded.values()]
     read = {name: _read_scorer(path, alphabets) for name, path in names.items()}
-    for found in read.values():
-        if not any(_fits(found, each) for each in loaded.values()):
+    for versions in read.values():
+        if not any(_fits(found, each) for found in versions for each in loaded.values()):
             first = next(iter(loaded.values()))
-            scorer.check_alphabet(found, first.description.config.alphabet, models[0])
+            scorer.check_alphabet(versions[0], first.description.config.alphabet, models[0])
     served = [
         ServedModel(
             name,
             path,
             Batcher(loaded[name], batch_size, on_batch),
-            {each: found for each, found in read.items() if _fits(found, loaded[name])},
+            {
+                each: found
+                for each, versions in read.items()
+                for found in versions
+                if _fits(found, loaded[name])
+            },
         )
         for name, path in paths.items()
     ]
     return Catalogue(served, list(read), defaults)
 
 
-def _read_scorer(path: str, alphabets: Sequence[Alphabet]) -> Scorer:
-    """Reads a scorer; one of DeepSpeech gets the first alphabet that it fits."""
-    for alphabet in alphabets[:-1]:
-        with contextlib.suppress(UserError):
-            return scorer.read_scorer(path, alphabet)
-    return scorer.read_scorer(path, alphabets[-1])
+def _read_scorer(path: str, alphabets: Sequence[Alphabet]) -> list[Scorer]:
+    """Reads a scorer; one of DeepSpeech, which has no alphabet, for each that it fits."""
+    if not scorer.is_deepspeechs(path):
+        return [scorer.read_scorer(path)]
+    different = list(dict.fromkeys(alphabets))
+    found = []
+    for alphabet in different:
+        try:
+            found.append(scorer.read_scorer(path, alphabet))
+        except UserError:
+            if alphabet == different[-1] and not found:
+                raise
+    return found
 
 
 def _fits(found: Scorer, model: AcousticModel) -> bool:
