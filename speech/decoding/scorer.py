@@ -269,7 +269,7 @@ def _read_deepspeechs(path: str, alphabet: Alphabet | None) -> Scorer:
             f"{path} is a scorer of DeepSpeech, which has no alphabet: convert it with python "
             f"build_lm.py --input_scorer={path} --alphabet=alphabet.txt."
         )
-    try:
+    with _deepspeechs_errors_explained(path):
         with open(path, "rb") as file:
             found = deepspeech_scorer.read(file.read(), alphabet, LETTERS)
         scorer = Scorer(
@@ -289,6 +289,14 @@ def _read_deepspeechs(path: str, alphabet: Alphabet | None) -> Scorer:
         if not _are_weights(scorer.alpha, scorer.beta):
             raise ValueError(f"its alpha is {scorer.alpha}, its beta {scorer.beta}")
         _check(scorer)
+    return scorer
+
+
+@contextlib.contextmanager
+def _deepspeechs_errors_explained(path: str) -> Iterator[None]:
+    """Turns the errors of reading a scorer of DeepSpeech into a UserError that names it."""
+    try:
+        yield
     except OSError as error:
         raise UserError(f"The scorer {path} can't be read: {error.strerror}.") from None
     except ValueError as error:
@@ -296,7 +304,6 @@ def _read_deepspeechs(path: str, alphabet: Alphabet | None) -> Scorer:
             f"The scorer {path} can't be used: {error}. Copy it again, or give the alphabet that "
             "it was made for."
         ) from None
-    return scorer
 
 
 class _Head(NamedTuple):
@@ -441,7 +448,7 @@ def write_weights(path: str, alpha: float, beta: float) -> None:
     """
     check_weights(alpha, beta)
     if is_deepspeechs(path):
-        with open(path, "rb") as file:
+        with _deepspeechs_errors_explained(path), open(path, "rb") as file:
             changed = deepspeech_scorer.with_weights(file.read(), alpha, beta)
         with _replacing(os.path.realpath(path)) as partial, open(partial, "wb") as file:
             file.write(changed)

@@ -153,6 +153,14 @@ def test_new_weights_leave_it_a_scorer_of_deepspeech(
     assert sum(a != b for a, b in zip(before, path.read_bytes(), strict=True)) <= 16
 
 
+def test_weights_of_a_damaged_scorer_are_refused(genuine: str, tmp_path: Path) -> None:
+    path = tmp_path / "cut.scorer"
+    path.write_bytes(Path(f"{genuine}/scorers/demo.scorer").read_bytes()[:9000])
+    with pytest.raises(UserError, match=r"cut\.scorer can't be used: "):
+        write_weights(str(path), 0.5, 2.25)
+    assert path.stat().st_size == 9000
+
+
 def test_another_alphabet_is_refused(genuine: str) -> None:
     path = f"{genuine}/scorers/pruned_lm.scorer"
     shifted = Alphabet((*ENGLISH.characters[1:], ENGLISH.characters[0]))
