@@ -24,7 +24,7 @@ _TRAILER = struct.Struct("<4siBdd")
 TRAILER_MAGIC, TRAILER_VERSION = b"EIRT", 6
 
 FST_MAGIC = 2125659606
-_FST_TYPES = ("const", "standard")
+_FST_TYPES = [b"const", b"standard"]
 # Version, flags, properties, first state, number of states and of arcs.
 _FST_HEADER = struct.Struct("<iiQqqq")
 _ALIGNED = 4  # among the flags; files of version 1 are aligned, too
@@ -121,7 +121,7 @@ def _read_acceptor(data: bytes, at: int) -> _Acceptor:
         (length,) = struct.unpack_from("<i", data, at)
         names.append(data[at + 4 : at + 4 + max(length, 0)])
         at += 4 + max(length, 0)
-    if magic != FST_MAGIC or tuple(names) != tuple(name.encode() for name in _FST_TYPES):
+    if magic != FST_MAGIC or names != _FST_TYPES:
         raise ValueError("its vocabulary is no acceptor of OpenFst of the type const")
     version, flags, _, start, states, arcs = _FST_HEADER.unpack_from(data, at)
     at += _FST_HEADER.size

@@ -1,6 +1,6 @@
 """A model's network for export: computes log-probabilities of features or of samples."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -104,22 +104,23 @@ def restore(config: ModelConfig, checkpoint: str) -> AcousticGraph:
             name, wanted = _name(variable), variable.shape.as_list()
             if shapes.get(name) != wanted:
                 raise ValueError(f"{name} has the shape {shapes.get(name)} instead of {wanted}")
-        graph = AcousticGraph(config)
-        for variable in graph.network.variables:
-            variable.assign(reader.get_tensor(_name(variable)))
+        return with_values(config, reader.get_tensor)
     except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as error:
         raise UserError(
             f"The checkpoint {checkpoint} can't be read as a model of its config.json: {error}. "
             "Choose another one (--checkpoint)."
         ) from None
-    return graph
 
 
-def with_values(config: ModelConfig, values: Mapping[str, np.ndarray]) -> AcousticGraph:
-    """Returns the graph with these values of its variables, by their names in checkpoints."""
+def with_values(config: ModelConfig, value_of: Callable[[str], np.ndarray]) -> AcousticGraph:
+    """Returns the graph with other values of its variables.
+
+    Args:
+        value_of: returns the value of a variable, by its name in checkpoints.
+    """
     graph = AcousticGraph(config)
     for variable in graph.network.variables:
-        variable.assign(values[_name(variable)])
+        variable.assign(value_of(_name(variable)))
     return graph
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from speech.export.acoustic_model import Floats, Samples, State
 from speech.export.description import Description, Naming
 from speech.features import front_end
+from speech.layers.windows import centred
 from speech.mozilla import lite_file
 from speech.mozilla.conversion import CONTEXT_SIZE, IMPOSSIBLE, config
 from speech.mozilla.foreign_model import parse_alphabet
@@ -31,12 +32,15 @@ class DeepSpeechLiteModel:
 
     carries_state = True
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, content: bytes) -> None:
         """
+        Args:
+            path: for messages.
+
         Raises:
             UserError: it can't be loaded, or has other sizes than DeepSpeech's.
         """
-        self._interpreter = interpreter = lite_file.load(path)
+        self._interpreter = interpreter = lite_file.load(path, content)
         self._lock = threading.Lock()  # an interpreter has one set of tensors
         metadata = lite_file.read_metadata(interpreter)
         inputs = {each["name"]: each for each in interpreter.get_input_details()}
@@ -57,7 +61,7 @@ class DeepSpeechLiteModel:
         self.beam_width = int(metadata["metadata_beam_width"])  # that its clients use by default
 
     def of_features(self, features: Floats) -> Floats:
-        before, after = (CONTEXT_SIZE - 1) // 2, CONTEXT_SIZE // 2
+        before, after = centred(CONTEXT_SIZE)
         return self.stream(features, (before, after), None)[0]
 
     def of_samples(self, samples: Samples) -> Floats:

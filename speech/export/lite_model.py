@@ -11,7 +11,6 @@ from ai_edge_litert.interpreter import Interpreter
 from speech.export import tflite_metadata
 from speech.export.acoustic_model import (
     FRONT_END,
-    LITE_SUFFIX,
     NETWORK,
     STREAM,
     Floats,
@@ -19,31 +18,21 @@ from speech.export.acoustic_model import (
     State,
     StreamSignature,
 )
-from speech.system import storage
 from speech.system.tensorflow_import import without_notes
 from utils import UserError
 
 
-def refuse_bucket(path: str) -> None:
-    """Raises a UserError if a file is in a bucket."""
-    if storage.in_bucket(path):
-        raise UserError(
-            f"{path} is in a bucket, but a {LITE_SUFFIX} file is read from a local disk: copy it "
-            "to this machine (gsutil cp) and name the copy."
-        )
-
-
 class LiteModel:
-    """A file that speech/export/tflite.py has written, read into memory."""
+    """The content of a file that speech/export/tflite.py has written."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, content: bytes) -> None:
         """
+        Args:
+            path: for messages.
+
         Raises:
-            UserError: it is in a bucket, can't be read, or export.py hasn't written it.
+            UserError: it can't be loaded, or export.py hasn't written it.
         """
-        refuse_bucket(path)
-        # Read once, so that description and graph come from the same file.
-        content = tflite_metadata.read_file(path)
         self.description = tflite_metadata.description_in(content, path)
         self._lock = threading.Lock()  # an interpreter has one set of tensors
         try:

@@ -7,27 +7,31 @@ take features piece by piece, for transcription/acoustic_stream.py.
 TensorFlow is imported only for the models that it computes: that takes seconds and 500 MB.
 """
 
-from speech.export import deepspeech_lite, tflite_metadata
+from speech.export import tflite_metadata
 from speech.export.acoustic_model import LITE_SUFFIX, AcousticModel
-from speech.export.lite_model import LiteModel, refuse_bucket
+from speech.export.deepspeech_lite import DeepSpeechLiteModel
+from speech.export.lite_model import LiteModel
+from speech.mozilla.foreign_model import GRAPH_SUFFIXES
 from speech.mozilla.lite_file import is_deepspeechs
 from speech.networks.config import config_path
 from speech.system import storage
 from utils import UserError
-
-# Of DeepSpeech's graphs.
-GRAPH_SUFFIXES = (".pb", ".pbmm")
 
 # The file of a SavedModel's graph.
 GRAPH_FILE = "saved_model.pb"
 
 
 def _load_lite(path: str) -> AcousticModel:
-    refuse_bucket(path)
+    if storage.in_bucket(path):
+        raise UserError(
+            f"{path} is in a bucket, but a {LITE_SUFFIX} file is read from a local disk: copy it "
+            "to this machine (gsutil cp) and name the copy."
+        )
+    # Read once, so that description and graph come from the same file.
     content = tflite_metadata.read_file(path)
     if tflite_metadata.DESCRIPTION_NAME.encode() not in content and is_deepspeechs(content):
-        return deepspeech_lite.DeepSpeechLiteModel(path)
-    return LiteModel(path)
+        return DeepSpeechLiteModel(path, content)
+    return LiteModel(path, content)
 
 
 def load(path: str, checkpoint: str | None = None) -> AcousticModel:

@@ -138,9 +138,8 @@ class DeepSpeechGraphModel(_GraphModel):
         model = importing.read(path)
         self.beam_width = model.beam_width or constants.BEAM_WIDTH  # that its clients use
         config = conversion.config_of(model, None)
-        super().__init__(
-            with_values(config, conversion.variables_of(model, config)), Description(config, 0)
-        )
+        variables = conversion.variables_of(model, config)
+        super().__init__(with_values(config, variables.__getitem__), Description(config, 0))
 
 
 class SavedModel(_TensorFlowModel):

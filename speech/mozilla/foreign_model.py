@@ -8,6 +8,8 @@ import numpy as np
 
 from utils import UTF_8, Alphabet, UserError
 
+GRAPH_SUFFIXES = (".pb", ".pbmm")
+
 # Labels of --bytes_output_mode: the bytes from 1 on, since 0 ends a string in C++.
 BYTES = [bytes([byte]) for byte in range(1, 256)]
 

@@ -6,12 +6,11 @@ from tabulate import tabulate
 
 from speech.engines import checkpoints
 from speech.mozilla import checkpoint_folder, conversion, graph_file, lite_file
-from speech.mozilla.foreign_model import ForeignModel
+from speech.mozilla.foreign_model import GRAPH_SUFFIXES, ForeignModel
 from speech.networks.config import ModelConfig, config_path, save_config
 from speech.system import storage
 from utils import Alphabet, UserError, lines_of
 
-GRAPH_SUFFIXES = (".pb", ".pbmm")
 LITE_SUFFIX = ".tflite"
 
 

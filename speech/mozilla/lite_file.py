@@ -27,7 +27,7 @@ def read(path: str) -> ForeignModel:
     Raises:
         UserError: it can't be read, or has layers that aren't DeepSpeech's.
     """
-    interpreter = load(path)
+    interpreter = load(path, storage.read_bytes(path))
     metadata = read_metadata(interpreter)
     operations = interpreter._get_ops_details()
     if any(each["op_name"] in ("MEAN", "RSQRT") for each in operations):
@@ -75,8 +75,11 @@ def frames_of(metadata: dict[str, Any]) -> Frames:
     )
 
 
-def load(path: str) -> Any:
-    """Returns an interpreter of a .tflite file of DeepSpeech.
+def load(path: str, content: bytes) -> Any:
+    """Returns an interpreter of the content of a .tflite file of DeepSpeech.
+
+    Args:
+        path: for messages.
 
     Raises:
         UserError: it can't be loaded, or is none of DeepSpeech.
@@ -84,7 +87,7 @@ def load(path: str) -> Any:
     try:
         # Without XNNPACK, whose products of 8 bits round otherwise than the clients' do.
         interpreter = Interpreter(
-            model_content=storage.read_bytes(path),
+            model_content=content,
             experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
             num_threads=1,
         )
