@@ -1,11 +1,14 @@
-"""Checkpoint + shards -> word error rate.
+"""Model + test set -> word error rate.
 
   python eval.py
   python eval.py --model_dir=model --test_data=data/test.tfrecords.* --report_dir=report
   python eval.py --scorer=lm/kenlm.scorer --logits_cache=logits --compare=report/summary.json
+  python eval.py --model=export/model.tflite --test_files=test.csv
 
-The model directory has front end, alphabet and network, so none of them is a flag.
+The model has front end, alphabet and network, so none of them is a flag.
 """
+
+import contextlib
 
 from absl import flags, logging
 
@@ -16,28 +19,26 @@ from speech.decoding.beam_search import BeamSearchDecoder
 from speech.decoding.scorer import read_matching_scorer
 from speech.engines import devices, errors
 from speech.engines.engine import RunSettings
-from speech.evaluation import evaluate, results
-from speech.evaluation.recogniser import on_device
+from speech.evaluation import corpus_shards, evaluate, results
+from speech.evaluation.recogniser import Recogniser, on_device
+from speech.export import loading
+from speech.export.recogniser import ModelRecogniser
 from speech.flags import decoder as decoder_flags
+from speech.flags import evaluation as evaluation_flags
 from speech.flags import kinds
-from speech.flags.checkpoint import checkpoint_from_flags, define_checkpoint_flags
+from speech.flags.checkpoint import checkpoint_from_flags
 from speech.flags.device import define_device_flags, device_from_flags
 from speech.networks.config import read_config
 from speech.system import command_line, tensorflow_import
-from utils import UserError
 
 FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("model_dir", constants.MODEL_DIR, "Directory of the trained model.")
-    kinds.define_paths(
-        "test_data",
-        constants.TEST_DATA,
-        "Test shards: globs or gs:// globs, separated by commas.",
-    )
-    define_checkpoint_flags()
+    evaluation_flags.define_model_flags()
+    evaluation_flags.define_test_set_flags()
     kinds.define_batch_size("eval_batch_size", constants.EVAL_BATCH_SIZE)
+    kinds.define_alias("test_batch_size", "eval_batch_size")
     flags.DEFINE_string(
         "report_dir",
         constants.REPORT_DIR,
@@ -65,26 +66,37 @@ def define_flags() -> None:
 
 def main() -> None:
     tensorflow_import.quieten(FLAGS.logging)
+    evaluation_flags.check_evaluation_flags(FLAGS)
+    path, is_directory = evaluation_flags.model_from_flags(FLAGS)
+    corpus = evaluation_flags.corpus_from_flags(FLAGS)
     device = device_from_flags(FLAGS)
     devices.check_batch_sizes(device.tpu, eval_batch_size=FLAGS.eval_batch_size)
-    for pattern in FLAGS.test_data:
-        devices.check_paths(device.tpu, test_data=pattern, model_dir=FLAGS.model_dir)
-    if FLAGS.compare and len(FLAGS.test_data) > 1:
-        raise UserError("--compare compares one set: give --test_data one, the other's.")
+    if not corpus:
+        for pattern in FLAGS.test_data:
+            devices.check_paths(device.tpu, test_data=pattern, model_dir=path)
     beam_settings = decoder_flags.beam_settings_from_flags(FLAGS)
-    config = read_config(FLAGS.model_dir)
-    scorer = read_matching_scorer(FLAGS.scorer, config.alphabet, FLAGS.model_dir)
+    loaded = None if is_directory else loading.load(path)
+    config = loaded.description.config if loaded else read_config(path)
+    scorer = read_matching_scorer(FLAGS.scorer, config.alphabet, path)
     decoder = BeamSearchDecoder(config.alphabet, beam_settings, scorer)
-    test_sets = evaluate.find_test_sets(FLAGS.test_data, config, FLAGS.model_dir, FLAGS.report_dir)
     audio = recordings.find_audio(FLAGS.audio) if FLAGS.audio else None
     other = None
     if FLAGS.compare:
         other = evaluate.OtherRun(FLAGS.compare, results.read_results(FLAGS.compare))
-    with errors.explain_errors(FLAGS.model_dir):
-        checkpoint = checkpoint_from_flags(FLAGS).find(FLAGS.model_dir)
-        logging.info("%s", checkpoint)
-        run = RunSettings(FLAGS.model_dir, FLAGS.eval_batch_size)
-        recogniser = on_device(device, config, checkpoint, run, model.model_fn_builder)
+    with contextlib.ExitStack() as stack:
+        patterns = FLAGS.test_data
+        if corpus:
+            patterns = stack.enter_context(corpus_shards.prepared(corpus, config))
+        test_sets = evaluate.find_test_sets(patterns, config, path, FLAGS.report_dir)
+        stack.enter_context(errors.explain_errors(path))
+        recogniser: Recogniser
+        if loaded:
+            recogniser = ModelRecogniser(loaded, path, FLAGS.eval_batch_size)
+        else:
+            checkpoint = checkpoint_from_flags(FLAGS).find(path)
+            logging.info("%s", checkpoint)
+            run = RunSettings(path, FLAGS.eval_batch_size)
+            recogniser = on_device(device, config, checkpoint, run, model.model_fn_builder)
         evaluate.evaluate_sets(
             test_sets,
             recogniser,

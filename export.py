@@ -30,6 +30,7 @@ FORMATS = (forms.SAVED_MODEL, *forms.LITE_FORMS)
 
 def define_flags() -> None:
     flags.DEFINE_string("model_dir", constants.MODEL_DIR, "Model directory of training.py.")
+    kinds.define_alias("checkpoint_dir", "model_dir")
     define_checkpoint_flags()
     flags.DEFINE_string("export_dir", constants.EXPORT_DIR, "Folder to write into.")
     kinds.define_choices("formats", list(FORMATS), FORMATS, "Formats to write.")

@@ -11,6 +11,7 @@ is then like one of training.py: it is evaluated (eval.py --model_dir=model), ex
 from absl import flags
 
 import constants
+from speech.flags import kinds
 from speech.mozilla.importing import import_model
 from speech.system import command_line, tensorflow_import
 from speech.text import alphabets
@@ -26,6 +27,7 @@ def define_flags() -> None:
         "Alphabet that a checkpoint was trained with, or utf-8 for --bytes_output_mode. Default: "
         "the one that the model contains, or alphabet.txt beside a checkpoint.",
     )
+    kinds.define_alias("alphabet_config_path", "alphabet")
     command_line.define_logging_flag()
 
 

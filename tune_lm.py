@@ -27,11 +27,13 @@ FLAGS = flags.FLAGS
 
 def define_flags() -> None:
     flags.DEFINE_string("model_dir", constants.MODEL_DIR, "Directory of the trained model.")
+    kinds.define_alias("checkpoint_dir", "model_dir")
     flags.DEFINE_string(
         "scorer",
         f"{constants.LM_DIR}/{constants.SCORER_FILE}",
         "Scorer of build_lm.py or of DeepSpeech, into which the best weights are written.",
     )
+    kinds.define_alias("scorer_path", "scorer")
     flags.DEFINE_string(
         "dev_data", constants.DEV_DATA, "Development shards, a glob or gs:// glob; never test data."
     )

@@ -38,6 +38,7 @@ prints a door's flags with the bounds of numbers, `--helpfull` also those of abs
 # Defaults that depend on the machine.
 DEFAULTS = {"workers": "number of cores"}
 REPEATED = re.compile(r";\s+repeat this option to specify a list of values$")
+ALIAS = re.compile("Alias for --")  # absl's help
 VALUES = re.compile(r"^<(\S+)>: ")
 DOCUMENT = re.compile(r"\bdocs/(\w+)\.md\b")
 CODE = re.compile(r"`([^`]+)`|(?<![\w`-])--\w+(?:=(?:'[^']*'|[\w.:/*-]*\w))?")
@@ -94,7 +95,7 @@ def _row(flag: "flags.Flag[Any]") -> str:
 
 
 def _default(flag: "flags.Flag[Any]") -> str:
-    value = DEFAULTS.get(flag.name, flag.default)
+    value = None if ALIAS.match(flag.help or "") else DEFAULTS.get(flag.name, flag.default)
     if value is None or value == "" or value == []:
         return " "
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Evaluates a checkpoint on test sets: recognises them, prints their rates, writes reports."""
+"""Evaluates a model on test sets: recognises them, prints their rates, writes reports."""
 
 import time
 from collections.abc import Sequence
@@ -13,7 +13,6 @@ from speech.decoding.beam_search import (
     used_weights,
 )
 from speech.decoding.scorer import Scorer
-from speech.engines import checkpoints
 from speech.evaluation import comparison, logits_cache, report_page, results, sweeps
 from speech.evaluation.network_output import NetworkOutput
 from speech.evaluation.recogniser import Recogniser
@@ -137,17 +136,17 @@ def evaluate(
     """
     shards = test_set.shards
     started = time.monotonic()
-    outputs = logits_cache.read(settings.logits_cache, recogniser.checkpoint, shards)
+    outputs = logits_cache.read(settings.logits_cache, recogniser.path, shards)
     if outputs is None:
         outputs = recogniser.outputs_of(shards)
-        logits_cache.write(settings.logits_cache, recogniser.checkpoint, shards, outputs)
+        logits_cache.write(settings.logits_cache, recogniser.path, shards, outputs)
     found, greedy = decode_set(outputs, decoding.decoder)
     summary = results.summarise(
         found,
         greedy,
         time.monotonic() - started,
         shards.index.audio_seconds,
-        checkpoints.steps_of(recogniser.checkpoint),
+        recogniser.step,
         describe_settings(decoding.settings, decoding.scorer),
     )
     other = settings.other

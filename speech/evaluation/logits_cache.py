@@ -1,6 +1,6 @@
 """Keeps a network's outputs for a whole set in a file, so that decoders can be tried on them.
 
-A file is of one checkpoint and one set of shards: its name has a digest of both.
+A file is of one model and one set of shards: its name has a digest of both.
 """
 
 import hashlib
@@ -18,12 +18,12 @@ from speech.system import storage
 from utils import UserError
 
 
-def read(folder: str, checkpoint: str, shards: ShardSet) -> list[NetworkOutput] | None:
+def read(folder: str, model: str, shards: ShardSet) -> list[NetworkOutput] | None:
     """Reads the outputs for every utterance of a set.
 
     Args:
         folder: of the files; empty: there is no cache.
-        checkpoint: the path of the one that computed the outputs.
+        model: path of the checkpoint or exported model that computed the outputs.
 
     Returns:
         None if the folder hasn't got them.
@@ -33,32 +33,40 @@ def read(folder: str, checkpoint: str, shards: ShardSet) -> list[NetworkOutput] 
     """
     if not folder:
         return None
-    path = _path(folder, checkpoint, shards)
+    path = _path(folder, model, shards)
     if not storage.exists(path):
         return None
     logging.info("The network's output is in %s", path)
     return unpack(storage.read_bytes(path), path)
 
 
-def write(folder: str, checkpoint: str, shards: ShardSet, outputs: Sequence[NetworkOutput]) -> None:
+def write(folder: str, model: str, shards: ShardSet, outputs: Sequence[NetworkOutput]) -> None:
     """Writes the outputs for every utterance of a set; arguments are `read`'s.
 
     Raises:
         UserError: the file can't be written.
     """
     if folder:
-        path = _path(folder, checkpoint, shards)
+        path = _path(folder, model, shards)
         storage.write_bytes(path, pack(outputs))
         logging.info("Kept the network's output in %s", path)
 
 
-def _path(folder: str, checkpoint: str, shards: ShardSet) -> str:
+def _path(folder: str, model: str, shards: ShardSet) -> str:
     content = hashlib.sha256()
-    # A checkpoint's index has the checksums of its variables.
-    content.update(storage.read_bytes(f"{checkpoint}.index"))
+    for path in _identifying_files(model):
+        content.update(storage.read_bytes(path))
     content.update(repr(sorted(asdict(shards.index).items())).encode())
-    name = f"{posixpath.basename(checkpoint)}-{content.hexdigest()[:16]}.npz"
+    name = f"{posixpath.basename(model.rstrip('/'))}-{content.hexdigest()[:16]}.npz"
     return storage.join(folder, name)
+
+
+def _identifying_files(model: str) -> list[str]:
+    """Returns the files whose content tells a model from all others."""
+    index = f"{model}.index"
+    if storage.exists(index):
+        return [index]  # a checkpoint's: it has the checksums of its variables
+    return sorted(path for path, _ in storage.files_below(model)) or [model]
 
 
 def pack(outputs: Sequence[NetworkOutput]) -> bytes:

@@ -1,8 +1,9 @@
-"""A checkpoint on a device, ready to compute outputs for one set after another."""
+"""What computes outputs for one set after another: a checkpoint on a device, or another model."""
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
-from speech.engines import devices, errors
+from speech.engines import checkpoints, devices, errors
 from speech.engines.choice import ModelFnBuilder, make_predictor
 from speech.engines.engine import Predictor, RunSettings
 from speech.evaluation.network_output import NetworkOutput
@@ -14,26 +15,44 @@ from speech.shards.shard_set import ShardSet
 from utils import UserError
 
 
-@dataclass(frozen=True)
-class Recogniser:
-    """A checkpoint on a device, which computes outputs for one set after another."""
+class Recogniser(Protocol):
+    """A model that computes outputs for one set after another."""
 
-    config: ModelConfig
-    engine: Predictor
-    checkpoint: str
-    model_dir: str
-    batching: Batching
+    @property
+    def path(self) -> str:
+        """The path of the checkpoint, or of the exported model."""
+
+    @property
+    def step(self) -> int:
+        """Number of steps that it was trained for; 0: unknown."""
 
     def outputs_of(self, shards: ShardSet) -> list[NetworkOutput]:
         """Computes the output for every utterance of a set, in the corpus's order.
 
         Raises:
-            UserError: as `recognise`, or a file can't be read.
+            UserError: an output has NaN, or a file can't be read.
         """
+
+
+@dataclass(frozen=True)
+class CheckpointRecogniser:
+    """A checkpoint on a device, which computes outputs for one set after another."""
+
+    config: ModelConfig
+    engine: Predictor
+    path: str  # of the checkpoint
+    model_dir: str
+    batching: Batching
+
+    @property
+    def step(self) -> int:
+        return checkpoints.steps_of(self.path)
+
+    def outputs_of(self, shards: ShardSet) -> list[NetworkOutput]:
         with errors.explain_errors(self.model_dir):
             batches = recognise(
                 self.engine,
-                self.checkpoint,
+                self.path,
                 shards,
                 self.batching,
                 transcripts(shards),
@@ -53,7 +72,7 @@ def on_device(
     checkpoint: str,
     run: RunSettings,
     model_fn_builder: ModelFnBuilder,
-) -> Recogniser:
+) -> CheckpointRecogniser:
     """Finds the device and builds the model for it.
 
     Args:
@@ -70,4 +89,4 @@ def on_device(
         )
     engine = make_predictor(device, config, run, model_fn_builder)
     batching = device.batching(run.eval_batch_size)
-    return Recogniser(config, engine, checkpoint, run.model_dir, batching)
+    return CheckpointRecogniser(config, engine, checkpoint, run.model_dir, batching)

@@ -71,13 +71,14 @@ def recognise(
                     )
                 )
         for each in outputs:
-            _check_finite(each, shards)
+            check_finite(each, shards)
         np.add.at(times, numbers[numbers != FILLING], 1)
         yield outputs
     assert (times == 1).all(), "an utterance is missing in the network's outputs, or came twice"
 
 
-def _check_finite(output: NetworkOutput, shards: ShardSet) -> None:
+def check_finite(output: NetworkOutput, shards: ShardSet) -> None:
+    """Raises a UserError that names the utterance if the network's output for it has NaN."""
     if np.isnan(output.log_probs).any():
         raise UserError(
             f"The network's output for the utterance {output.utterance_id} of {shards.pattern} has "

@@ -4,8 +4,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings, greedy_decode
+from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings
 from speech.evaluation import results as report
+from speech.evaluation.evaluate import decode_set
+from speech.evaluation.network_output import NetworkOutput
 from speech.export.acoustic_model import AcousticModel
 from speech.input_pipeline.parsing import stored_features, transcripts
 from speech.shards.shard_set import ShardSet
@@ -36,23 +38,20 @@ def measure(
     Raises:
         UserError: a network's output isn't finite.
     """
-    alphabet = shards.index.settings.alphabet
-    decoder = BeamSearchDecoder(alphabet, BeamSettings(), None)
-    results: dict[str, list[report.Result]] = {name: [] for name in models}
-    greedy: dict[str, list[report.Result]] = {name: [] for name in models}
+    decoder = BeamSearchDecoder(shards.index.settings.alphabet, BeamSettings(), None)
+    outputs: dict[str, list[NetworkOutput]] = {name: [] for name in models}
     seconds = dict.fromkeys(models, 0.0)
     for known, features in zip(transcripts(shards), stored_features(shards), strict=True):
         for name, model in models.items():
             started = time.monotonic()
             log_probs = model.of_features(features)
             seconds[name] += time.monotonic() - started
-            results[name].append(report.compare(*known, decoder.decode(log_probs), None))
-            best_path = greedy_decode(log_probs, alphabet)
-            greedy[name].append(report.compare(*known, best_path, None))
+            outputs[name].append(NetworkOutput(*known, log_probs, None))
         progress(1)
-    first = next(iter(results.values()))
+    decoded = {name: decode_set(each, decoder) for name, each in outputs.items()}
+    first, _ = next(iter(decoded.values()))
     return {
-        name: _rates(results[name], greedy[name], first, seconds[name], shards.index.audio_seconds)
+        name: _rates(*decoded[name], first, seconds[name], shards.index.audio_seconds)
         for name in models
     }
 

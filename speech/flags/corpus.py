@@ -17,6 +17,7 @@ from speech.preparation.sets import SETS, CorpusSettings, Source
 from speech.shards.index import ShardSettings
 from speech.shards.paths import index_path
 from speech.system import storage
+from speech.system.bucket import BUCKET_PREFIX
 from utils import Alphabet, UserError
 
 
@@ -36,6 +37,21 @@ def define_corpus_flags() -> None:
         "Percentages of --files_path for training, development and test set, e.g. 70/20/10; the "
         "sets share no speaker.",
     )
+    define_reading_flags()
+    for name in SETS:
+        define_limit_flag(name)
+    flags.DEFINE_string(
+        "tfrecords_file", None, "Path that the shards' names begin with, for the set --files_path."
+    )
+    flags.DEFINE_string(
+        "tfrecords_dir",
+        constants.DATA_DIR,
+        f"Folder of the shards of several sets: {', '.join(SETS.values())}.",
+    )
+
+
+def define_reading_flags() -> None:
+    """Defines the flags of how a corpus is read, which `reading_from_flags` reads."""
     kinds.define_choice(
         "format", None, list(registry.FORMATS), "Format of the corpus. Default: detected."
     )
@@ -48,13 +64,15 @@ def define_corpus_flags() -> None:
         "Regular expression for the command id in the names of recordings: "
         f"(?P<id>...) and optionally (?P<speaker>...). Default: {commands.DEFAULT_PATTERN}",
     )
-    flags.DEFINE_string(
-        "tfrecords_file", None, "Path that the shards' names begin with, for the set --files_path."
-    )
-    flags.DEFINE_string(
-        "tfrecords_dir",
-        constants.DATA_DIR,
-        f"Folder of the shards of several sets: {', '.join(SETS.values())}.",
+
+
+def define_limit_flag(name: str) -> None:
+    """Defines the limit of a set, with DeepSpeech's name and default; name: of SETS."""
+    kinds.define_integer(
+        f"limit_{name}",
+        0,
+        f"Number of the {name} set's first utterances that are used, for trials; 0: all.",
+        lower_bound=0,
     )
 
 
@@ -134,6 +152,16 @@ def _corpus_rules(values: flags.FlagValues, named: list[str]) -> list[Rule]:
             values.spell_numbers and not values.language,
             "--spell_numbers requires a language: give --language.",
         ),
+        *(
+            (
+                values[f"limit_{name}"].value
+                and not values.split
+                and f"--{name}_files" not in named,
+                f"--limit_{name} limits the {name} set, and there is none: give --{name}_files, or "
+                "divide --files_path with --split.",
+            )
+            for name in SETS
+        ),
     ]
 
 
@@ -152,11 +180,55 @@ def corpus_from_flags(values: flags.FlagValues) -> CorpusSettings:
     return CorpusSettings(
         sources=tuple(sources),
         format_name=values.format,
-        reading=registry.Reading(values.audio_root, values.id_pattern, values.language),
+        reading=reading_from_flags(values),
         rules=rules_from_flags(values),
         shares=splits.parse_shares(values.split) if values.split else None,
         tfrecords_file=_tfrecords_file(values) if one_set else "",
         tfrecords_dir=values.tfrecords_dir,
+        limits={name: int(limit) for name in SETS if (limit := values[f"limit_{name}"].value)},
+    )
+
+
+def reading_from_flags(values: flags.FlagValues) -> registry.Reading:
+    """Returns how a corpus is read."""
+    return registry.Reading(values.audio_root, values.id_pattern, values.language)
+
+
+def test_corpus_from_flags(values: flags.FlagValues) -> CorpusSettings:
+    """Returns the corpus of --test_files, a set for each table or folder.
+
+    Raises:
+        UserError: one is named twice, or two sets would have the same name.
+    """
+    paths = values.test_files
+    registry.check_disjoint({"--test_files": paths})
+    names = _set_names(paths)
+    return CorpusSettings(
+        sources=tuple(
+            Source(name, "--test_files", [path]) for name, path in zip(names, paths, strict=True)
+        ),
+        format_name=values.format,
+        reading=reading_from_flags(values),
+        rules=rules_from_flags(values),
+        shares=None,
+        tfrecords_file="",
+        tfrecords_dir="",
+        limits=dict.fromkeys(names, values.limit_test) if values.limit_test else {},
+    )
+
+
+def _set_names(paths: list[str]) -> list[str]:
+    """Returns a name for each path: the file's, or the whole path where that isn't enough."""
+    whole = [path.removeprefix(BUCKET_PREFIX).strip("./") for path in paths]
+    for names in (
+        [os.path.splitext(os.path.basename(path))[0] for path in whole],
+        [path.replace("/", "_") for path in whole],
+    ):
+        if len(set(names)) == len(names):
+            return names
+    raise UserError(
+        f"--test_files={','.join(paths)} would have sets of the same name: evaluate them one after "
+        "the other."
     )
 
 

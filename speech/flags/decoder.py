@@ -14,6 +14,7 @@ from utils import UserError
 def define_decoder_flags() -> None:
     """Defines the flags of the scorer and of the search; names and defaults are DeepSpeech's."""
     flags.DEFINE_string("scorer", None, "Scorer of build_lm.py or of DeepSpeech; default: none.")
+    kinds.define_alias("scorer_path", "scorer")
     kinds.define_number(
         "lm_alpha", None, "Weight of the language model; default: the scorer's.", lower_bound=0
     )

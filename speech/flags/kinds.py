@@ -1,4 +1,4 @@
-"""Kinds of flags: choices, bounded numbers and paths; seed and batch size."""
+"""Kinds of flags: choices, bounded numbers, paths and aliases; seed and batch size."""
 
 import glob
 import math
@@ -105,6 +105,11 @@ def define_paths(name: str, default: str | list[str] | None, meaning: str, **mor
     flags.DEFINE(
         _PathsParser(), name, default, meaning, serializer=flags.CsvListSerializer(","), **more
     )
+
+
+def define_alias(name: str, original: str) -> None:
+    """Defines another name of a flag: DeepSpeech's, where it has the same meaning and unit."""
+    flags.DEFINE_alias(name, original)
 
 
 def define_batch_size(name: str, default: int) -> None:

@@ -51,6 +51,7 @@ def define_network_flags() -> None:
         lower_bound=0,
         upper_bound=0.95,
     )
+    kinds.define_alias("dropout_rate", "dropout")
     flags.DEFINE_bool(
         "bfloat16", False, "Matrix products in bfloat16; variables and loss stay float32."
     )

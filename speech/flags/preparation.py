@@ -73,6 +73,7 @@ def define_shard_flags() -> None:
         "File with one character per line, or utf-8 for the bytes of any text. Default: a-z, space "
         "and apostrophe.",
     )
+    kinds.define_alias("alphabet_config_path", "alphabet")
     flags.DEFINE_multi_string(
         "augment",
         [],
@@ -142,6 +143,7 @@ def define_front_end_flags() -> None:
         "samples, or Mozilla DeepSpeech's cepstral coefficients.",
     )
     kinds.define_integer("sample_rate", constants.SAMPLE_RATE, "Sample rate in Hz.")
+    kinds.define_alias("audio_sample_rate", "sample_rate")
     kinds.define_number(
         "winlen",
         constants.WINDOW_SECONDS,

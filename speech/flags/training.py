@@ -49,6 +49,7 @@ def _define_data_flags() -> None:
     flags.DEFINE_string(
         "model_dir", constants.MODEL_DIR, "Folder of checkpoints, config and curves."
     )
+    kinds.define_alias("checkpoint_dir", "model_dir")
     flags.DEFINE_multi_string(
         "augment",
         [],
@@ -180,6 +181,7 @@ def define_early_stopping_flags() -> None:
 def _define_run_flags() -> None:
     kinds.define_batch_size("train_batch_size", constants.TRAIN_BATCH_SIZE)
     kinds.define_batch_size("eval_batch_size", constants.EVAL_BATCH_SIZE)
+    kinds.define_alias("dev_batch_size", "eval_batch_size")
     kinds.define_integer(
         "iterations_per_loop",
         constants.ITERATIONS_PER_LOOP,
@@ -200,6 +202,7 @@ def _define_run_flags() -> None:
         lower_bound=1,
         upper_bound=constants.MOST_CHECKPOINTS,
     )
+    kinds.define_alias("max_to_keep", "keep_checkpoint_max")
 
 
 def _define_start_flags() -> None:
@@ -214,6 +217,7 @@ def _define_start_flags() -> None:
         "Number of last layers that aren't loaded from --init_checkpoint.",
         lower_bound=0,
     )
+    kinds.define_alias("drop_source_layers", "drop_layers")
 
 
 # --- Settings -------------------------------------------------------------------------------------

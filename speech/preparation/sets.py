@@ -1,7 +1,8 @@
 """Reads a corpus and divides it into the sets that become shards."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from absl import logging
 
@@ -35,7 +36,7 @@ class CorpusSet:
 class Source:
     """Tables or folders of one set, or of a whole corpus that is divided into SETS."""
 
-    name: str  # of SETS; "": --files_path
+    name: str  # of SETS, or of a set to evaluate with; "": --files_path
     flag: str  # flag that names them, for messages
     paths: list[str]  # local or gs://
 
@@ -44,13 +45,15 @@ class Source:
 class CorpusSettings:
     """Where a corpus is, how to read it, and where its shards go."""
 
-    sources: tuple[Source, ...]  # one for each of SETS, or --files_path alone
+    sources: tuple[Source, ...]  # one for each set, or --files_path alone
     format_name: str | None  # of registry.FORMATS; None: detected
     reading: registry.Reading
     rules: TranscriptRules
     shares: splits.Shares | None  # divide --files_path into SETS; None: one set
     tfrecords_file: str  # path that the shards' names of --files_path, as one set, begin with
     tfrecords_dir: str  # folder of the shards of SETS
+    # Set -> number of its first utterances, in the order of their ids, that are used.
+    limits: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_sets(corpus: CorpusSettings) -> list[CorpusSet]:
@@ -67,7 +70,12 @@ def read_sets(corpus: CorpusSettings) -> list[CorpusSet]:
         # Not --random_seed: another seed of the augmented copies must not change the test set.
         sets = splits.split(sets[""], corpus.shares, constants.RANDOM_SEED)
     return [
-        CorpusSet(name, storage.join(corpus.tfrecords_dir, SETS[name]), found, name != "train")
+        CorpusSet(
+            name,
+            storage.join(corpus.tfrecords_dir, SETS.get(name, name)),
+            found[: corpus.limits.get(name)],
+            name != "train",
+        )
         for name, found in sets.items()
         if found
     ]

@@ -77,12 +77,16 @@ def _open_closed_streams() -> None:
 def _list_flags_of_rooms() -> None:
     """Makes --help list the flags that modules of speech defined for the door.
 
-    By itself it lists those alone that the main module defined.
+    By itself it lists those alone that the main module defined. An alias has one line: default and
+    bounds are the original's.
     """
     for name in flags.FLAGS:
+        flag = flags.FLAGS[name]
         module = flags.FLAGS.find_module_defining_flag(name)
         if module and module.startswith("speech."):
-            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
+            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+        if (flag.help or "").startswith("Alias for --"):  # absl's words
+            flag.default_as_str, flag.parser = None, flags.ArgumentParser()
 
 
 def _status(main: Callable[..., None], parameters: Sequence[str], arguments: Sequence[str]) -> int:

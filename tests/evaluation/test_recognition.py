@@ -15,7 +15,7 @@ import model
 from speech.engines.devices import ESTIMATOR, DeviceSettings
 from speech.engines.engine import RunSettings
 from speech.evaluation import recognition
-from speech.evaluation.recogniser import Recogniser, on_device
+from speech.evaluation.recogniser import CheckpointRecogniser, on_device
 from speech.evaluation.recognition import recognise
 from speech.features.front_end import FrontEnd
 from speech.input_pipeline.batching import Batching
@@ -137,7 +137,7 @@ def test_outputs_of_a_set_are_no_views_into_batches(tmp_path: Path) -> None:
                 yield {**batch, "log_probs": log_probs[:size]}
 
     shards = write_shards(tmp_path, random_utterances([30] * 5, 4))
-    recogniser = Recogniser(config_of(4), Reusing(3), "", "model", Batching(2, False))
+    recogniser = CheckpointRecogniser(config_of(4), Reusing(3), "", "model", Batching(2, False))
     found = recogniser.outputs_of(shards)
     assert [each.log_probs[0, 0] for each in found] == [0, 1, 2, 3, 4]
     assert all(each.log_probs.base is None for each in found)
