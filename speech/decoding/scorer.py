@@ -26,7 +26,7 @@ import numpy as np
 from speech.decoding import deepspeech_scorer, kenlm_binary, ngrams, tries
 from speech.decoding.ngrams import NGrams
 from speech.decoding.tries import NONE, ROOT, Trie
-from speech.system import storage, typed_json
+from speech.system import mistaken_paths, storage, typed_json
 from utils import UTF_8, Alphabet, AlphabetError, UserError
 
 MAGIC = b"deep speech lm\r\n"
@@ -324,7 +324,8 @@ def _read_file(path: str) -> tuple[_Head, bytes, bytes]:
             start = file.read(len(MAGIC) + HEADER.size)
             if not start.startswith(MAGIC):
                 raise UserError(
-                    f"{path} is no scorer: make one with build_lm.py, or give one of DeepSpeech."
+                    mistaken_paths.explain_scorer(path)
+                    or f"{path} is no scorer: make one with build_lm.py, or give one of DeepSpeech."
                 )
             if len(start) < len(MAGIC) + HEADER.size:
                 raise _cut_off(path)

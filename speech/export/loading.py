@@ -14,7 +14,7 @@ from speech.export.lite_model import LiteModel
 from speech.mozilla.foreign_model import GRAPH_SUFFIXES
 from speech.mozilla.lite_file import is_deepspeechs
 from speech.networks.config import config_path
-from speech.system import storage
+from speech.system import mistaken_paths, storage
 from utils import UserError
 
 # The file of a SavedModel's graph.
@@ -65,7 +65,8 @@ def load(path: str, checkpoint: str | None = None) -> AcousticModel:
 
         return tensorflow_models.load_checkpoint(path, checkpoint)
     raise UserError(
-        f"{path} is not a model: name a model directory of training.py, a SavedModel or a "
+        mistaken_paths.explain_model(path)
+        or f"{path} is not a model: name a model directory of training.py, a SavedModel or a "
         f"{LITE_SUFFIX} file of export.py, or a .tflite, .pb or .pbmm file of DeepSpeech. "
         "import_deepspeech.py makes a model directory of DeepSpeech's checkpoints."
     )

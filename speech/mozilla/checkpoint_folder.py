@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from speech.mozilla.foreign_model import ForeignModel, Frames
-from speech.system import storage
+from speech.system import mistaken_paths, storage
 from speech.text import alphabets
 from utils import UTF_8, Alphabet, UserError, lines_of
 
@@ -79,6 +79,8 @@ def _find(path: str) -> str:
         named = state.model_checkpoint_path.rpartition("/")[2] if state else ""
         if named and storage.exists(storage.join(path, f"{named}.index")):
             return storage.join(path, named)
+    if path.lower().endswith(mistaken_paths.SCORER_SUFFIX):
+        raise UserError(mistaken_paths.explain_model(path))
     raise UserError(
         f"{path} has no checkpoint: name a folder with the file {STATE_FILES[1]}, a checkpoint "
         "without its ending, as in model/best_dev-1466475, or a .pb, .pbmm or .tflite file."

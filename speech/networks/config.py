@@ -12,7 +12,7 @@ from typing import Any
 import constants
 from speech.features.front_end import CORPUS, FrontEnd
 from speech.features.normalisation import Statistics
-from speech.system import storage, typed_json
+from speech.system import mistaken_paths, storage, typed_json
 from speech.system.typed_json import FieldError
 from utils import Alphabet, UserError
 
@@ -284,7 +284,8 @@ def read_config(model_dir: str) -> ModelConfig:
     path = config_path(model_dir)
     if not storage.exists(path):
         raise UserError(
-            f"{model_dir} is not a model directory, it has no {CONFIG_FILE}: train a model with "
+            mistaken_paths.explain_model(model_dir)
+            or f"{model_dir} is not a model directory, it has no {CONFIG_FILE}: train a model with "
             f"python training.py --model_dir={model_dir}, or import one of DeepSpeech with python "
             "import_deepspeech.py"
         )

@@ -16,9 +16,11 @@ from speech.networks import registry
 from speech.networks.config import (
     ModelConfig,
     check_same_front_end,
+    config_path,
     resume_config,
 )
 from speech.shards.shard_set import ShardSet, find_shards
+from speech.system import mistaken_paths, storage
 from speech.training import transfer
 from speech.training.settings import DataSettings, TrainingSettings
 from utils import UserError
@@ -107,6 +109,10 @@ def make_task(settings: TrainingSettings, data: Data, device: Device) -> Task:
         check_same_front_end(
             config, shards.front_end, shards.alphabet, settings.data.dev_data, model_dir
         )
+    if not storage.exists(config_path(model_dir)) and (
+        mistaken := mistaken_paths.explain_model(model_dir)
+    ):
+        raise UserError(mistaken)
     checkpoints.drop_damaged(model_dir)
     is_trained = checkpoints.latest_checkpoint(model_dir) is not None
     if is_trained:

@@ -22,7 +22,7 @@ from speech.networks.config import (
     differing_fields,
     read_config,
 )
-from speech.system import storage
+from speech.system import mistaken_paths, storage
 from utils import UTF_8, Alphabet, UserError
 
 Shape = tuple[int, ...]
@@ -117,7 +117,8 @@ def find_source(path: str) -> Source:
     checkpoint = next((each for each in latest if each), path)
     if not tf.io.gfile.exists(f"{checkpoint}.index"):
         raise UserError(
-            f"--init_checkpoint={path} holds no checkpoint and is none: give a folder in "
+            mistaken_paths.explain_model(path)
+            or f"--init_checkpoint={path} holds no checkpoint and is none: give a folder in "
             "which training.py has trained a model, or one of its checkpoints without the ending, "
             "as in model/model.ckpt-1000."
         )
@@ -126,8 +127,9 @@ def find_source(path: str) -> Source:
         if storage.exists(config_path(candidate)):
             return Source(checkpoint, read_config(candidate))
     raise UserError(
-        f"--init_checkpoint={path}: neither {folder} nor the folder it is in has a {CONFIG_FILE}, "
-        f"which describes the model of {checkpoint}. Copy the one that training.py wrote."
+        mistaken_paths.explain_model(path)
+        or f"--init_checkpoint={path}: neither {folder} nor the folder it is in has a "
+        f"{CONFIG_FILE}, which describes the model of {checkpoint}. Copy the one that training.py wrote."
     )
 
 

@@ -16,10 +16,17 @@ import faked_tpu
 import numpy as np
 import pytest
 import soundfile
-from doors import TINY_NETWORK, assert_error, run_door, run_here
+from doors import TINY_NETWORK, assert_error, parse_door_flags, run_door, run_here
 from scorers import pack_unigrams
+from tiny_models import STEP, noise, write_model
 from tiny_shards import random_utterances, write_shards
 
+from speech.evaluation import corpus_shards
+from speech.export import tflite
+from speech.export.acoustic_graph import restore
+from speech.export.description import Description
+from speech.flags import corpus
+from speech.networks.config import read_config
 from speech.shards.index import Skipped
 from speech.shards.paths import index_path
 from speech.shards.shard_set import ShardSet
@@ -428,3 +435,92 @@ def test_contradictory_flags_are_reported_before_recognition(
     with pytest.raises(UserError, match=message):
         evaluate(*common, f"--report_dir={report}", *flags)
     assert not report.exists()
+
+
+# --- Models of other kinds, and sets without shards -----------------------------------------------
+
+
+def test_a_table_gives_the_rates_of_its_shards_by_directory_and_by_exported_model(
+    tmp_path: Path, evaluate: Evaluate
+) -> None:
+    """Also the loss; the exported model recognises shards, too."""
+    write_model(tmp_path / "model", "deep_speech_lstm")
+    rows = ["wav_filename,wav_filesize,transcript"]
+    for number in range(3):
+        soundfile.write(tmp_path / f"{number}.wav", noise(9000 + 3000 * number), 16000)
+        rows.append(f"{number}.wav,1,ab cab")
+    (tmp_path / "mine.csv").write_text("\n".join([*rows, "no.wav,1,missing"]))
+    graph = restore(
+        read_config(str(tmp_path / "model")), str(tmp_path / f"model/model.ckpt-{STEP}")
+    )
+    description = Description(read_config(str(tmp_path / "model")), STEP)
+    exported = tmp_path / "model.tflite"
+    exported.write_bytes(tflite.convert(graph, description, tflite.FLOAT32))
+    table = f"--test_files={tmp_path}/mine.csv"
+    with corpus_shards.prepared(
+        corpus.test_corpus_from_flags(parse_door_flags(importlib.import_module("eval"), table)),
+        read_config(str(tmp_path / "model")),
+    ) as (pattern,):
+        given = [
+            (f"--model_dir={tmp_path}/model", f"--test_data={pattern}"),
+            (f"--model_dir={tmp_path}/model", table),
+            (f"--model={exported}", f"--test_data={pattern}"),
+            (f"--model={exported}", table),
+        ]
+        summaries = []
+        for number, arguments in enumerate(given):
+            evaluate(*arguments, f"--report_dir={tmp_path}/{number}", "--beam_width=8")
+            summaries.append(summary_of(tmp_path / str(number)))
+    first = summaries[0]
+    assert first["utterances"] == 3 and first["checkpoint_step"] == STEP and first["loss"] > 0
+    for other in summaries[1:]:
+        for key in ("wer", "cer", "greedy_wer", "utterances", "words", "checkpoint_step"):
+            assert other[key] == first[key]
+        assert other["loss"] == pytest.approx(first["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("file", ["output_graph.tflite", "output_graph.pbmm"])
+def test_genuine_models_know_the_sentence_that_they_learnt(
+    genuine: str, file: str, tmp_path: Path, evaluate: Evaluate
+) -> None:
+    """The other four wavs are the client's texts at most in a few letters, see docs/deepspeech.md."""
+    client = {"output_graph.tflite": "stt", "output_graph.pbmm": "deepspeech"}[file]
+    texts = json.loads(Path(genuine, "client_transcripts.json").read_text())
+    expected = texts[f"{client} tiny64/{file} beam 100"]
+    with open(tmp_path / "wavs.csv", "w", newline="", encoding="utf-8") as table:
+        rows = csv.writer(table)
+        rows.writerow(["wav_filename", "wav_filesize", "transcript"])
+        rows.writerows([f"{genuine}/wavs/{name}", 1, expected[name]["text"]] for name in expected)
+    logits = f"--logits_cache={tmp_path / 'logits'}"
+    flags = [f"--model={genuine}/tiny64/{file}", f"--test_files={tmp_path / 'wavs.csv'}", logits]
+    for _ in range(2):  # the second time from the cache
+        evaluate(*flags, f"--report_dir={tmp_path}")
+    with open(tmp_path / "utterances.csv", newline="", encoding="utf-8") as written:
+        found = {row["utterance_id"].rpartition("/")[2]: row for row in csv.DictReader(written)}
+    assert found["LDC93S1"]["hypothesis"] == expected["LDC93S1.wav"]["text"]
+    assert float(found["LDC93S1"]["loss"]) < 0.1
+    assert len(found) == 5 and summary_of(tmp_path)["cer"] < 0.03
+    assert len(os.listdir(tmp_path / "logits")) == 1
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--model_dir=tiny64", r"import_deepspeech\.py .*tiny64 --model_dir=NEW"),
+        ("--model=tiny64", r"import_deepspeech\.py .*tiny64 --model_dir=NEW"),
+        ("--model_dir=tiny64/output_graph.pb", r"eval\.py --model take the file"),
+        ("--model=scorers/demo.scorer", "is a scorer"),
+    ],
+)
+def test_genuine_files_at_the_wrong_flag_are_explained(
+    genuine: str, flag: str, message: str, evaluate: Evaluate
+) -> None:
+    name, _, path = flag.partition("=")
+    with pytest.raises(UserError, match=message):
+        evaluate(f"{name}={genuine}/{path}")
+
+
+def test_a_model_given_as_a_scorer_is_explained(genuine: str, evaluate: Evaluate) -> None:
+    model = f"{genuine}/tiny64/output_graph.tflite"
+    with pytest.raises(UserError, match="tflite is a model's file"):
+        evaluate(f"--model={model}", f"--scorer={model}")

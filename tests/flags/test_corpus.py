@@ -1,5 +1,6 @@
 """Flags of prepare_csv.py: settings of a corpus and refused combinations."""
 
+import importlib
 from functools import partial
 
 import pytest
@@ -58,12 +59,44 @@ def test_only_training_sets_have_limits_and_copies_by_default() -> None:
         (["--files_path=a", "--spell_numbers"], "--spell_numbers requires a language"),
         (["--files_path=a", "--split="], "--split= is empty"),
         (["--train_files=a", "--test_files=./a"], "sets must be disjoint"),
+        (["--files_path=a", "--limit_train=1"], "--limit_train limits the train set"),
+        (["--train_files=a", "--limit_test=1"], "give --test_files, or divide"),
         (["--files_path=gs://b/a.csv", "--tfrecords_file=t", "--stats"], "only local files"),
     ],
 )
 def test_contradictory_flags_are_refused(flags: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         corpus.check_corpus_flags(parse(*flags))
+
+
+def test_limits_are_those_of_the_sets() -> None:
+    settings = corpus.corpus_from_flags(
+        parse("--train_files=a.csv", "--dev_files=b.csv", "--limit_train=5", "--limit_dev=0")
+    )
+    assert settings.limits == {"train": 5}
+    corpus.check_corpus_flags(parse("--files_path=a.csv", "--split=80/10/10", "--limit_test=5"))
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        ("x/test.csv", ["test"]),
+        ("x/a.csv,x/b.tsv", ["a", "b"]),
+        ("ru/test.csv,es/test.csv", ["ru_test.csv", "es_test.csv"]),
+        ("gs://b/test.csv,b/test.csv", None),
+    ],
+)
+def test_each_of_several_files_is_a_set(files: str, names: list[str] | None) -> None:
+    values = parse_door_flags(importlib.import_module("eval"), f"--test_files={files}")
+    values.limit_test = 2
+    if names is None:
+        with pytest.raises(UserError, match="sets of the same name"):
+            corpus.test_corpus_from_flags(values)
+        return
+    settings = corpus.test_corpus_from_flags(values)
+    assert [each.name for each in settings.sources] == names
+    assert [each.paths for each in settings.sources] == [[each] for each in files.split(",")]
+    assert settings.limits == dict.fromkeys(names, 2)
 
 
 def test_prepared_sets_need_no_corpus() -> None:

@@ -21,8 +21,13 @@ def tables(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def settings(*sources: Source, shares: Shares | None = None, name: str = "") -> CorpusSettings:
-    return CorpusSettings(sources, None, Reading(), RULES, shares, name, "data")
+def settings(
+    *sources: Source,
+    shares: Shares | None = None,
+    name: str = "",
+    limits: dict[str, int] | None = None,
+) -> CorpusSettings:
+    return CorpusSettings(sources, None, Reading(), RULES, shares, name, "data", limits or {})
 
 
 def test_each_set_has_its_name_and_normalised_transcripts(tables: Path) -> None:
@@ -50,3 +55,20 @@ def test_a_divided_corpus_has_only_sets_with_a_share(tables: Path) -> None:
     source = Source("", "--files_path", [f"{tables}/train.csv"])
     found = read_sets(settings(source, shares=(80, 0, 20)))
     assert [(each.name, len(each.utterances)) for each in found] == [("train", 8), ("test", 2)]
+
+
+def test_limits_take_the_first_utterances_of_a_set_also_of_a_divided_one(tables: Path) -> None:
+    train = Source("train", "--train_files", [f"{tables}/train.csv"])
+    test = Source("test", "--test_files", [f"{tables}/test.csv"])
+    found = read_sets(settings(train, test, limits={"train": 3}))
+    assert [len(each.utterances) for each in found] == [3, 10]
+    (whole,) = read_sets(settings(train))
+    assert found[0].utterances == whole.utterances[:3]
+    divided = read_sets(
+        settings(
+            Source("", "--files_path", train.paths),
+            shares=(80, 0, 20),
+            limits={"train": 3, "dev": 9},
+        )
+    )
+    assert [(each.name, len(each.utterances)) for each in divided] == [("train", 3), ("test", 2)]

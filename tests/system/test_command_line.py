@@ -148,3 +148,9 @@ def test_help_of_a_door_lists_every_flag_of_the_door_and_no_library_s(door: str)
     text = run_door(f"{door}.py", "--help").stdout
     listed = set(re.findall(r"^  (?:-\w,)?--(?:\[no\])?(\w+):", text, re.MULTILINE))
     assert listed == documented_flags(door)
+
+
+def test_an_alias_has_one_line_of_help() -> None:
+    lines = run_door("training.py", "--help").stdout.splitlines()
+    at = lines.index("  --drop_source_layers: Alias for --drop_layers.")
+    assert lines[at + 1].startswith("  --")

@@ -324,3 +324,10 @@ def test_fine_tuning_to_another_alphabet(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "--init_checkpoint is not read again" in result.stderr
     assert "parameters:" not in result.stderr
+
+
+@pytest.mark.parametrize("path", ["tiny64", "tiny64/train-400", "tiny64/output_graph.pbmm"])
+def test_a_genuine_model_of_deepspeech_is_to_be_imported(genuine: str, path: str) -> None:
+    named = f"{genuine}/{path}"
+    with pytest.raises(UserError, match=rf"import_deepspeech\.py {named} --model_dir=NEW"):
+        transfer.find_source(named)
