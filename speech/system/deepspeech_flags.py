@@ -31,7 +31,7 @@ INSTEAD = {
     "max_to_keep": "training.py --keep_checkpoint_max",
     "n_hidden": "--dense_unit_size and --recurrent_unit_size",
     "one_shot_infer": "python transcribe.py --audio",
-    "proc": "nothing: all cores prepare and decode",
+    "proc": "nothing: preparation and decoding use all cores",
     "report_count": "eval.py --report_dir, whose report.html has the best and the worst",
     "save_checkpoint_dir": "--model_dir",
     "scorer_path": "eval.py --scorer",

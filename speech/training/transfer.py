@@ -129,7 +129,8 @@ def find_source(path: str) -> Source:
     raise UserError(
         mistaken_paths.explain_model(path)
         or f"--init_checkpoint={path}: neither {folder} nor the folder it is in has a "
-        f"{CONFIG_FILE}, which describes the model of {checkpoint}. Copy the one that training.py wrote."
+        f"{CONFIG_FILE}, which describes the model of {checkpoint}. Copy the one that training.py "
+        "wrote."
     )
 
 

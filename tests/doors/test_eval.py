@@ -483,7 +483,7 @@ def test_a_table_gives_the_rates_of_its_shards_by_directory_and_by_exported_mode
 def test_genuine_models_know_the_sentence_that_they_learnt(
     genuine: str, file: str, tmp_path: Path, evaluate: Evaluate
 ) -> None:
-    """The other four wavs are the client's texts at most in a few letters, see docs/deepspeech.md."""
+    """The texts of the other four wavs may differ from the client's in a few letters."""
     client = {"output_graph.tflite": "stt", "output_graph.pbmm": "deepspeech"}[file]
     texts = json.loads(Path(genuine, "client_transcripts.json").read_text())
     expected = texts[f"{client} tiny64/{file} beam 100"]
