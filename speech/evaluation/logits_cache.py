@@ -5,6 +5,7 @@ A file is of one model and one set of shards: its name has a digest of both.
 
 import hashlib
 import io
+import os
 import posixpath
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -66,6 +67,8 @@ def _identifying_files(model: str) -> list[str]:
     index = f"{model}.index"
     if storage.exists(index):
         return [index]  # a checkpoint's: it has the checksums of its variables
+    if os.path.isfile(model):
+        return [model]
     return sorted(path for path, _ in storage.files_below(model)) or [model]
 
 

@@ -156,3 +156,20 @@ def test_files_may_be_in_a_bucket(
     emulator.put(name, content[:-20])
     with pytest.raises(UserError, match=f"gs://{emulator.bucket}/{name} in --logits_cache is dam"):
         logits_cache.read(folder, checkpoint, shards)
+
+
+def test_exported_models_are_told_apart_by_their_content(tmp_path: Path, shards: ShardSet) -> None:
+    folder = str(tmp_path / "logits")
+    lite, other = tmp_path / "model.tflite", tmp_path / "other" / "model.tflite"
+    saved = tmp_path / "saved_model"
+    for number, path in enumerate(
+        (lite, other, saved / "saved_model.pb", saved / "variables/data")
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes([number]))
+    for seed, model in enumerate((lite, other, saved)):
+        assert logits_cache.read(folder, str(model), shards) is None
+        logits_cache.write(folder, str(model), shards, outputs_of(seed))
+        assert_same(logits_cache.read(folder, str(model), shards), outputs_of(seed))
+    (saved / "variables/data").write_bytes(b"changed")
+    assert logits_cache.read(folder, str(saved), shards) is None
