@@ -87,8 +87,8 @@ def test_limits_are_those_of_the_sets() -> None:
     ],
 )
 def test_each_of_several_files_is_a_set(files: str, names: list[str] | None) -> None:
-    values = parse_door_flags(importlib.import_module("eval"), f"--test_files={files}")
-    values.limit_test = 2
+    door = importlib.import_module("eval")
+    values = parse_door_flags(door, f"--test_files={files}", "--limit_test=2")
     if names is None:
         with pytest.raises(UserError, match="sets of the same name"):
             corpus.test_corpus_from_flags(values)
