@@ -9,6 +9,7 @@ import mmap
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,7 +45,7 @@ _MOST_BITS = 57  # of a field: with the 7 bits before it in its first byte, they
 
 Integers64 = npt.NDArray[np.uint64]
 # Makes numbers of their bits.
-_Decoder = Callable[[Integers64], npt.NDArray[np.float32]]
+_Decoder = Callable[[Integers64], Any]
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class KenlmModel:
 class _Level(NamedTuple):
     """Where the n-grams of one order above 1 are, and how many bits each of their fields has."""
 
-    count: int
+    ngrams: int
     word: int  # the last one, which is the most distant one
     back_off: int  # 0: of the highest order
     log10: int
@@ -201,7 +202,7 @@ def _trie(data: bytes, layout: _Layout) -> NGrams:
     own["first_child"] = unigrams["first_child"].astype(np.int64) + first
     _set(own, unigrams["log10"], unigrams["back_off"])
     for level, (log10, back_off) in zip(layout.levels, _decoders(data, layout), strict=True):
-        following = first + level.count
+        following = first + level.ngrams
         for start in range(first, following, tries.PIECE):  # pieces take little memory
             own = trie[start : min(start + tries.PIECE, following)]
             rows = np.arange(start - first, start - first + len(own))
@@ -230,8 +231,12 @@ def _decoders(data: bytes, layout: _Layout) -> list[list[_Decoder]]:
             if bits:
                 tables[number] = np.frombuffer(data, "<f4", 1 << bits, at)
                 at += tables[number].nbytes
-        decoders.append([table.__getitem__ for table in tables])
+        decoders.append([partial(_values, table) for table in tables])
     return decoders
+
+
+def _values(table: npt.NDArray[np.float32], bits: Integers64) -> npt.NDArray[np.float32]:
+    return np.asarray(table[bits])
 
 
 def _logarithms(bits: Integers64) -> npt.NDArray[np.float32]:
@@ -249,7 +254,7 @@ def _fields(
     record_bits = _record_bits(level)
     # [bytes], at each byte the number that the 8 bytes from there on are.
     windows: Integers64 = np.ndarray(
-        -(-(1 + level.count) * record_bits // 8) + 1, "<u8", data, level.records, strides=(1,)
+        -(-(1 + level.ngrams) * record_bits // 8) + 1, "<u8", data, level.records, strides=(1,)
     )
     middle = ("back_off", "log10") if quantised else ("log10", "back_off")
     found, at = {}, rows * record_bits
