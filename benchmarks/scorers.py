@@ -9,8 +9,8 @@ Each row loads a scorer in a process of its own, in every round of one run:
   as it is    the scorer of DeepSpeech
   converted   the same scorer after build_lm.py --input_scorer
 
-The memory is the peak of the resident memory during the loading less the memory before. The client
-maps the file, and reads its pages when they are needed; the times are those of a cached file.
+The memory is the peak of the resident memory during the loading less the memory before; here it
+includes the compiled code. The client only maps the file, and reads its pages when it decodes.
 """
 
 import os
@@ -34,16 +34,16 @@ from utils import UserError
 
 FLAGS = flags.FLAGS
 
-# A process prints seconds, and bytes at the peak above those before.
+# A process prints its CPU seconds, and bytes at the peak above those before.
 MEASURE = """
 import re, sys, time
 def resident(name):
-    return int(re.search(name + r":\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
+    return int(re.search(name + r":\\s+([0-9]+)", open("/proc/self/status").read())[1]) * 1024
 def measure(load):
     open("/proc/self/clear_refs", "w").write("5")  # the peak is now the present memory
-    before, started = resident("VmRSS"), time.perf_counter()
+    before, started = resident("VmRSS"), time.process_time()
     kept = load()
-    print(time.perf_counter() - started, resident("VmHWM") - before)
+    print(time.process_time() - started, resident("VmHWM") - before)
 """
 CLIENT = """
 import deepspeech
@@ -70,10 +70,11 @@ def define_flags() -> None:
 
 def measured(python: str, code: str, *arguments: str) -> list[float]:
     """Returns the seconds and bytes that loading takes in a process."""
-    path = str(Path(__file__).resolve().parent.parent) if code == THIS else ""
+    # -I: the client is the installed one, and not this repository's module of the same name.
+    options = ["-I"] if code == CLIENT else []
     ended = subprocess.run(
-        [python, "-c", MEASURE + code, *arguments],
-        env={**os.environ, "PYTHONPATH": path},
+        [python, *options, "-c", MEASURE + code, *arguments],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
         capture_output=True,
         text=True,
     )
@@ -102,7 +103,7 @@ def main() -> None:
             rows.append([name, os.path.getsize(loads[name][2]) / 1e6, seconds, memory / 1e6])
     print(f"{len(found.ngrams) - 2:,} n-grams, {found.words:,} words")
     table = [[*row, row[2] / rows[0][2], row[3] / rows[0][3]] for row in rows]
-    header = ["", "file, MB", "seconds", "memory, MB", "time ratio", "memory ratio"]
+    header = ["", "file, MB", "CPU seconds", "memory, MB", "time ratio", "memory ratio"]
     print(tabulate(table, header, "github", floatfmt=("", ".1f", ".3f", ".1f", ".2f", ".2f")))
 
 

@@ -224,7 +224,8 @@ def _decoders(data: bytes, layout: _Layout) -> list[list[_Decoder]]:
     """Returns what makes log10 and back-off weight of their bits, for each order above 1."""
     if layout.tables is None:
         return [[_logarithms, _floats] for _ in layout.levels]
-    decoders, at = [], layout.tables
+    decoders: list[list[_Decoder]] = []
+    at = layout.tables
     for level in layout.levels:
         tables = [np.zeros(1, np.float32)] * 2
         for number, bits in enumerate((level.log10, level.back_off)):
