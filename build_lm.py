@@ -4,6 +4,8 @@
       --exclude_txt=data/LibriSpeech/test-clean --output_dir=lm
   python build_lm.py --input_arpa=3-gram.pruned.1e-7.arpa.gz --output_dir=lm
   python build_lm.py --input_scorer=kenlm.scorer --alphabet=alphabet.txt --output_dir=lm
+  python build_lm.py --lm=lm.binary --vocab=vocab-500000.txt --alphabet=alphabet.txt
+  python build_lm.py --input_scorer=lm/kenlm.scorer --deepspeech_scorer=deepspeech.scorer
 
 Flags and defaults are those of DeepSpeech's generate_lm.py and generate_scorer_package. `make
 kenlm` compiles KenLM's programs; see docs/language_model.md.
@@ -44,13 +46,17 @@ def main() -> None:
     """Estimates a model from text, or packs an existing one."""
     language_model_flags.check_language_model_flags(FLAGS)
     signal.signal(signal.SIGTERM, exit_on_sigterm)
+    programs = kenlm_programs.find(FLAGS.kenlm_bins, constants.KENLM_BINS)
+    packing = language_model_flags.packing_from_flags(FLAGS)
     if FLAGS.input_scorer is not None:
         target = language_model_flags.target_from_flags(FLAGS)
         weights = language_model_flags.weights_from_flags(FLAGS)
-        print("\n".join(builder.convert(FLAGS.input_scorer, target, *weights)))
+        print("\n".join(builder.convert(FLAGS.input_scorer, packing, programs, target, *weights)))
         return
-    programs = kenlm_programs.find(FLAGS.kenlm_bins, constants.KENLM_BINS)
-    packing = language_model_flags.packing_from_flags(FLAGS)
+    if FLAGS.lm is not None:
+        target = language_model_flags.target_from_flags(FLAGS)
+        print("\n".join(builder.package_binary(FLAGS.lm, FLAGS.vocab, target)))
+        return
     if FLAGS.input_arpa is not None:
         target = language_model_flags.target_from_flags(FLAGS)
         built = builder.package(FLAGS.input_arpa, packing, programs, target)

@@ -92,6 +92,8 @@ class BeamSettings:
             raise UserError(
                 f"The penalty for unknown words is {self.unknown_penalty}: give 0 or more."
             )
+        if self.alpha is not None and self.alpha < 0:
+            raise UserError(f"alpha is {self.alpha}: give a weight from 0 to {LARGEST_GAIN}.")
         for name, gain in self._gains():
             if not abs(gain) <= LARGEST_GAIN:
                 raise UserError(

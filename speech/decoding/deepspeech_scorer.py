@@ -1,10 +1,11 @@
-"""Reads scorers of Mozilla DeepSpeech and Coqui STT.
+"""Reads and writes scorers of Mozilla DeepSpeech and Coqui STT.
 
 Such a file is a language model of KenLM and, after it, the vocabulary: native_client's
 ctcdecode/scorer.cpp. The vocabulary is a finite-state acceptor of OpenFst's type ConstFst, over the
 numbers of an alphabet's labels. The alphabet itself isn't in the file: it is the model's.
 """
 
+import mmap
 import struct
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,10 +22,13 @@ from utils import UTF_8, Alphabet
 
 # Magic number "TRIE", version, whether labels are bytes, alpha, beta.
 _TRAILER = struct.Struct("<4siBdd")
+WEIGHTS = struct.Struct("<dd")
 TRAILER_MAGIC, TRAILER_VERSION = b"EIRT", 6
 
 FST_MAGIC = 2125659606
 _FST_TYPES = [b"const", b"standard"]
+# Of an acceptor without weights, empty labels and cycles, whose states and arcs are in order.
+_FST_PROPERTIES = 0xA56A5A950001
 # Version, flags, properties, first state, number of states and of arcs.
 _FST_HEADER = struct.Struct("<iiQqqq")
 _ALIGNED = 4  # among the flags; files of version 1 are aligned, too
@@ -82,30 +86,101 @@ def read(data: bytes, alphabet: Alphabet, letters_dtype: np.dtype) -> Contents:
             f"model's alphabet is {'' if alphabet == UTF_8 else 'not '}utf-8"
         )
     letters, nodes = _letters(acceptor, alphabet, letters_dtype)
-    letters["word"][nodes] = numbers = model.numbers_of(_texts(letters, nodes, alphabet))
-    if np.count_nonzero(numbers) < max(1, SMALLEST_SHARE * len(numbers)):
+    letters["word"][nodes] = numbers = model.numbers_of(texts_of(letters, nodes, alphabet))
+    if not are_known(numbers):
         raise ValueError("its words aren't those of its language model: it is of another alphabet")
     begin, end = model.numbers_of([BEGIN.encode(), END.encode()]).tolist()
     return Contents(model, characters, alpha, beta, begin, end, letters)
 
 
-def with_weights(data: bytes, alpha: float, beta: float) -> bytes:
-    """Returns a scorer file with other weights.
+def are_known(numbers: npt.NDArray[np.int64]) -> bool:
+    """Returns whether nearly all words have a number in a language model."""
+    return bool(np.count_nonzero(numbers) >= max(1, SMALLEST_SHARE * len(numbers)))
+
+
+def weights_at(data: mmap.mmap) -> int:
+    """Returns the position of alpha and beta, WEIGHTS, in a scorer file.
 
     Raises:
         ValueError: it is damaged.
     """
-    at = kenlm_binary.read(data).end
-    characters, *_ = _read_trailer(data, at)
+    at = kenlm_binary.end_of(data)
+    _read_trailer(data, at)
+    return at + _TRAILER.size - WEIGHTS.size
+
+
+def packed(
+    binary: bytes, letters: Trie, alphabet: Alphabet, characters: bool, alpha: float, beta: float
+) -> list[bytes]:
+    """Returns the parts of a scorer file.
+
+    Args:
+        binary: content of a file that begins with the language model in KenLM's binary form.
+        letters: the vocabulary, as in speech/decoding/scorer.py.
+        characters: each character is a word.
+
+    Raises:
+        ValueError: DeepSpeech has no scorers of this kind, or the binary is damaged.
+    """
+    of_bytes = alphabet == UTF_8
+    if characters != of_bytes:
+        raise ValueError(
+            "DeepSpeech has scorers of words, and scorers of characters with --alphabet=utf-8"
+        )
+    space = alphabet.labels_of(" ")[0]
+    if characters and letters["word"][tries.find_child(letters, tries.ROOT, space)] != NONE:
+        raise ValueError("a scorer of characters has no space in DeepSpeech: use text without")
+    end = kenlm_binary.end_of(binary)
+    model = bytearray(binary[:end])
+    model[kenlm_binary.HAS_WORDS_AT] = False  # DeepSpeech looks for the vocabulary at `end`
     trailer = _TRAILER.pack(TRAILER_MAGIC, TRAILER_VERSION, characters, alpha, beta)
-    return data[:at] + trailer + data[at + _TRAILER.size :]
+    states, arcs = _smallest_acceptor(letters, 0 if of_bytes else 1, None if of_bytes else space)
+    head = trailer + struct.pack("<i", FST_MAGIC)
+    for name in _FST_TYPES:
+        head += struct.pack("<i", len(name)) + name
+    head += _FST_HEADER.pack(1, _ALIGNED, _FST_PROPERTIES, 0, len(states), len(arcs))
+    head += bytes(-(end + len(head)) % _ALIGNMENT)
+    padding = bytes(-(end + len(head) + states.nbytes) % _ALIGNMENT)
+    return [bytes(model), head, states.tobytes(), padding, arcs.tobytes()]
 
 
-def _read_trailer(data: bytes, at: int) -> tuple[bool, float, float, _Acceptor]:
+def _smallest_acceptor(
+    letters: Trie, first_label: int, space: int | None
+) -> tuple[Records, Records]:
+    """Returns the states and arcs of the smallest acceptor of the words, the start first.
+
+    Equal ends of words share their states. A word ends after a space, if there is one.
+    """
+    label = (letters["label"] + first_label).tolist()
+    children, is_word = letters["first_child"].tolist(), (letters["word"] != NONE).tolist()
+    state_of: dict[tuple[bool, tuple[tuple[int, int], ...]], int] = {(True, ()): 0}
+    node_states = [0] * (len(letters) - 1)
+    for node in reversed(range(len(node_states))):  # children first
+        below = range(children[node], children[node + 1])
+        leaving = [(label[each], node_states[each]) for each in below]
+        final = is_word[node]
+        if final and space is not None:
+            leaving, final = sorted([*leaving, (space + first_label, 0)]), False
+        node_states[node] = state_of.setdefault((final, tuple(leaving)), len(state_of))
+    states = np.zeros(len(state_of), _STATE)
+    following: list[tuple[int, int]] = []
+    for number, (final, sorted_arcs) in enumerate(reversed(state_of)):
+        states[number] = (0 if final else np.inf, len(following), len(sorted_arcs), 0, 0)
+        following += sorted_arcs
+    arcs = np.zeros(len(following), _ARC)
+    arcs["label"], targets = np.reshape(following, (-1, 2)).T
+    arcs["output"], arcs["next"] = arcs["label"], len(states) - 1 - targets
+    return states, arcs
+
+
+def _read_trailer(data: bytes | mmap.mmap, at: int) -> tuple[bool, float, float, _Acceptor]:
     try:
         magic, version, characters, alpha, beta = _TRAILER.unpack_from(data, at)
         if magic != TRAILER_MAGIC:
-            raise ValueError("it is a language model of KenLM without a vocabulary")
+            raise ValueError(
+                "it is a language model of KenLM without a vocabulary, and build_lm.py --lm "
+                "--vocab makes a scorer of both"
+            )
         if version != TRAILER_VERSION:
             raise ValueError(f"its vocabulary has the version {version}, not {TRAILER_VERSION}")
         return bool(characters), alpha, beta, _read_acceptor(data, at + _TRAILER.size)
@@ -113,7 +188,7 @@ def _read_trailer(data: bytes, at: int) -> tuple[bool, float, float, _Acceptor]:
         raise ValueError(f"its vocabulary is missing, damaged or cut off: {error}") from None
 
 
-def _read_acceptor(data: bytes, at: int) -> _Acceptor:
+def _read_acceptor(data: bytes | mmap.mmap, at: int) -> _Acceptor:
     (magic,) = struct.unpack_from("<i", data, at)
     at += 4
     names = []
@@ -182,7 +257,7 @@ def _letters(
     return trie, np.concatenate(ends)
 
 
-def _texts(letters: Trie, nodes: npt.NDArray[np.int64], alphabet: Alphabet) -> list[bytes]:
+def texts_of(letters: Trie, nodes: npt.NDArray[np.int64], alphabet: Alphabet) -> list[bytes]:
     """Returns the words that end in nodes, in UTF-8."""
     sequences, lengths = tries.sequences_of(letters, nodes.astype(np.int32))
     text = (

@@ -5,9 +5,11 @@ keeps n-grams backwards, the predicted word first, level by level, as `ngrams.NG
 level's bit-packed records become a part of the array, in their order. Words are there as hashes.
 """
 
+import mmap
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +18,6 @@ import numpy.typing as npt
 from speech.decoding import ngrams, tries
 from speech.decoding.compilation import compiled
 from speech.decoding.ngrams import NGrams
-from speech.decoding.types import Records
 
 MAGIC = b"mmap lm http://kheafield.com/code format version 5\n"
 
@@ -24,6 +25,8 @@ MAGIC = b"mmap lm http://kheafield.com/code format version 5\n"
 # follow as text, version of the search.
 _PARAMETERS = struct.Struct("<B3xfIB3xI")
 _PARAMETERS_AT = 88
+# Position of the byte that says whether the words follow.
+HAS_WORDS_AT = _PARAMETERS_AT + 12
 
 UNKNOWN = 0  # number of <unk>
 
@@ -32,9 +35,17 @@ _TRIES = (2, 3, 4, 5)
 _QUANTISED = (3, 5)
 _COMPRESSED = (4, 5)  # pointers without the bits that can be found by bisection
 
+_QUANTISATION_VERSION = 2
+
 _UNIGRAM = np.dtype([("log10", "<f4"), ("back_off", "<f4"), ("first_child", "<u8")])
 
+# Bits of numbers that aren't quantised; a logarithm's sign is known.
+_LOG10_BITS, _BACK_OFF_BITS = 31, 32
+_MOST_BITS = 57  # of a field: with the 7 bits before it in its first byte, they fit into 8 bytes
+
 Integers64 = npt.NDArray[np.uint64]
+# Makes numbers of their bits.
+_Decoder = Callable[[Integers64], Any]
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,7 @@ class KenlmModel:
     order: int
     ngrams: NGrams
     hashes: Integers64  # of the words from number 1 on, ascending; 0 is <unk>
-    end: int  # position after it in the file
+    end: int  # position after its n-grams in the file
 
     def numbers_of(self, words: Sequence[bytes]) -> npt.NDArray[np.int64]:
         """Returns the number of each word [words]; UNKNOWN for one that is not there."""
@@ -55,12 +66,28 @@ class KenlmModel:
 
 
 class _Level(NamedTuple):
-    """The n-grams of one order above 1; all arrays [n-grams]."""
+    """Where the n-grams of one order above 1 are, and how many bits each of their fields has."""
 
-    words: Integers64  # the last one of each, which is the most distant one
-    log10: npt.NDArray[np.float32]
-    back_off: npt.NDArray[np.float32] | None  # None: of the highest order
-    first_children: Integers64 | None  # [n-grams + 1], places in the next level
+    ngrams: int
+    word: int  # the last one, which is the most distant one
+    back_off: int  # 0: of the highest order
+    log10: int
+    pointer: int  # place of the first child in the next level
+    records: int  # position of the first record
+    offsets: int = 0  # position of the places where the pointers' upper bits rise
+    rises: int = 0  # number of these places; 0: pointers are complete
+
+
+class _Layout(NamedTuple):
+    """Where the parts of a model are, in bytes from the file's beginning."""
+
+    counts: tuple[int, ...]  # n-grams of each order
+    words: int  # number of hashes
+    hashes: int
+    tables: int | None  # of the values that quantised n-grams refer to; None: not quantised
+    unigrams: int
+    levels: list[_Level]
+    end: int  # of the n-grams, after which the words may follow as text
 
 
 def read(data: bytes) -> KenlmModel:
@@ -69,87 +96,84 @@ def read(data: bytes) -> KenlmModel:
     Raises:
         ValueError: it is damaged, or is no trie.
     """
-    if not data.startswith(MAGIC):
+    layout = _layout(data)
+    hashes = np.frombuffer(data, "<u8", layout.words, layout.hashes)
+    return KenlmModel(len(layout.counts), _trie(data, layout), hashes, layout.end)
+
+
+def end_of(data: bytes | mmap.mmap) -> int:
+    """Returns the position after the n-grams, from a few numbers at the beginning of each part.
+
+    Raises:
+        ValueError: the model is damaged, or is no trie.
+    """
+    return _layout(data).end
+
+
+def _layout(data: bytes | mmap.mmap) -> _Layout:
+    if data[: len(MAGIC)] != MAGIC:
         raise ValueError("it is no binary of KenLM of the format version 5")
     try:
-        order, _, kind, has_words, _ = _PARAMETERS.unpack_from(data, _PARAMETERS_AT)
+        order, _, kind, _, _ = _PARAMETERS.unpack_from(data, _PARAMETERS_AT)
         if kind not in _TRIES:
             raise ValueError(f"it has the type {kind} of KenLM: build_binary trie makes a trie")
         at = _PARAMETERS_AT + _PARAMETERS.size
         counts = struct.unpack_from(f"<{order}Q", data, at)
         at = _aligned(at + 8 * order)
         (words,) = struct.unpack_from("<Q", data, at)
-        hashes = np.frombuffer(data, "<u8", words, at + 8)
-        at += 8 + 8 * counts[0]
-        tables, at = _tables(data, at, order, kind in _QUANTISED)
-        unigrams = np.frombuffer(data, _UNIGRAM, counts[0] + 1, at)
+        hashes = at + 8
+        at = hashes + 8 * counts[0]
+        log10, back_off, tables = _LOG10_BITS, _BACK_OFF_BITS, None
+        if kind in _QUANTISED:
+            version, log10, back_off = struct.unpack_from("<3B", data, at)
+            if version != _QUANTISATION_VERSION or max(log10, back_off) > _MOST_BITS:
+                raise ValueError(
+                    f"its quantisation has the version {version}, {log10} and {back_off} bits"
+                )
+            tables = at + 8
+            at = tables + (order - 1) * (4 << log10) + (order - 2) * (4 << back_off)
+        unigrams = at
         at += _UNIGRAM.itemsize * (counts[0] + 2)
-        levels, at = _levels(data, at, counts, tables, kind in _COMPRESSED)
-        if has_words:
-            for _ in range(counts[0]):
-                at = data.index(b"\0", at) + 1
-    except (struct.error, IndexError, OverflowError, MemoryError) as error:
+        limit = data[at + 1] if kind in _COMPRESSED and order > 2 else None
+        levels, end = _levels(at, counts, log10, back_off, limit)
+    except (struct.error, IndexError, OverflowError) as error:
         raise ValueError(f"its language model is damaged or cut off: {error}") from None
-    return KenlmModel(order, _trie(counts, unigrams, levels), hashes, at)
+    if not 1 <= words <= counts[0] or end > len(data):
+        raise ValueError("its language model is damaged or cut off")
+    return _Layout(counts, words, hashes, tables, unigrams, levels, end)
 
 
 def _aligned(position: int) -> int:
     return -(-position // 8) * 8
 
 
-class _Tables(NamedTuple):
-    """The values that quantised n-grams refer to, for each order above 1."""
-
-    log10_bits: int
-    back_off_bits: int
-    log10: list[npt.NDArray[np.float32]]  # empty: not quantised
-    back_off: list[npt.NDArray[np.float32]]
-
-
-def _tables(data: bytes, at: int, order: int, quantised: bool) -> tuple[_Tables, int]:
-    if not quantised:
-        return _Tables(31, 32, [], []), at  # the sign of a logarithm is known
-    version, log10_bits, back_off_bits = data[at : at + 3]
-    if version != 2:
-        raise ValueError(f"its quantisation has the version {version}, not 2")
-    at += 8
-    tables = _Tables(log10_bits, back_off_bits, [], [])
-    for n in range(2, order + 1):
-        tables.log10.append(np.frombuffer(data, "<f4", 1 << log10_bits, at))
-        at += 4 << log10_bits
-        if n < order:
-            tables.back_off.append(np.frombuffer(data, "<f4", 1 << back_off_bits, at))
-            at += 4 << back_off_bits
-    return tables, at
-
-
 def _levels(
-    data: bytes, at: int, counts: Sequence[int], tables: _Tables, compressed: bool
+    at: int, counts: Sequence[int], log10: int, back_off: int, limit: int | None
 ) -> tuple[list[_Level], int]:
-    """Reads the n-grams of all orders above 1; returns them and the position after them."""
-    most_chopped = data[at + 1] if compressed and len(counts) > 2 else 0
-    word_bits = counts[0].bit_length()
+    """Returns the levels of all orders above 1, of which the first begins at `at`, and their end.
+
+    Args:
+        limit: most bits that are left out of pointers; None: pointers are complete.
+    """
     levels = []
-    for number, count in enumerate(counts[1:]):
-        last = number == len(counts) - 2
-        offsets = np.zeros(0, np.uint64)
-        pointer_bits = 0 if last else counts[number + 2].bit_length()
-        if compressed and not last:
-            chopped = _chopped_bits(count, counts[number + 2], most_chopped)
-            pointer_bits -= chopped
-            size = (counts[number + 2] >> pointer_bits) + 1
-            offsets = np.frombuffer(data, "<u8", size, _aligned(at) + 8)
-            at += 8 * (1 + size) + 7
-        widths = [word_bits, tables.log10_bits]
-        if not last:
-            widths = [word_bits, tables.back_off_bits, tables.log10_bits, pointer_bits]
-            if not tables.log10:
-                widths = [word_bits, tables.log10_bits, tables.back_off_bits, pointer_bits]
-        size = -(-(1 + count) * sum(widths) // 8) + 8
-        packed = np.frombuffer(data, np.uint8, size, at)
-        at += size
-        levels.append(_level(packed, count, widths, tables, number, offsets))
+    for count, following in zip(counts[1:], [*counts[2:], None], strict=True):
+        level = _Level(count, counts[0].bit_length(), 0, log10, 0, at)
+        if following is not None:
+            level = level._replace(back_off=back_off, pointer=following.bit_length())
+            if limit is not None:
+                pointer = level.pointer - _chopped_bits(count, following, limit)
+                rises = (following >> pointer) + 1
+                at += 8 * (1 + rises) + 7
+                level = level._replace(
+                    pointer=pointer, records=at, offsets=_aligned(level.records) + 8, rises=rises
+                )
+        at += -(-(1 + count) * _record_bits(level) // 8) + 8
+        levels.append(level)
     return levels, at
+
+
+def _record_bits(level: _Level) -> int:
+    return level.word + level.back_off + level.log10 + level.pointer
 
 
 def _chopped_bits(count: int, most: int, limit: int) -> int:
@@ -161,37 +185,63 @@ def _chopped_bits(count: int, most: int, limit: int) -> int:
     )
 
 
-def _level(
-    packed: npt.NDArray[np.uint8],
-    count: int,
-    widths: Sequence[int],
-    tables: _Tables,
-    number: int,
-    offsets: Integers64,
-) -> _Level:
-    last = len(widths) == 2
-    fields = list(_fields(packed, count + (not last), widths))
-    words = fields[0][:count]
-    if last:
-        return _Level(words, _log10(fields[1][:count], tables, number), None, None)
-    quantised = bool(tables.log10)
-    log10, back_off = (fields[2], fields[1]) if quantised else (fields[1], fields[2])
-    following = fields[3]
-    if len(offsets):
-        upper = np.searchsorted(offsets, np.arange(count + 1, dtype=np.uint64), "right") - 1
-        following = following | upper.astype(np.uint64) << np.uint64(widths[3])
-    return _Level(
-        words,
-        _log10(log10[:count], tables, number),
-        tables.back_off[number][back_off[:count]] if quantised else _floats(back_off[:count]),
-        following,
-    )
+def _trie(data: bytes, layout: _Layout) -> NGrams:
+    """Returns the n-grams of all orders as one trie, with natural logarithms."""
+    counts = layout.counts
+    nodes = sum(counts) + 1
+    if nodes >= 2**31:
+        raise ValueError(f"it has {nodes - 1:,} n-grams, more than can be used here")
+    trie = np.zeros(nodes + 1, ngrams.DTYPE)
+    trie["label"][[0, -1]] = tries.NONE
+    trie["first_child"][[0, -1]] = 1, nodes
+    trie["log_prob"][0] = np.nan
+    first = 1 + counts[0]  # node of the level's first n-gram
+    unigrams = np.frombuffer(data, _UNIGRAM, counts[0], layout.unigrams)
+    own = trie[1:first]
+    own["label"] = np.arange(counts[0])
+    own["first_child"] = unigrams["first_child"].astype(np.int64) + first
+    _set(own, unigrams["log10"], unigrams["back_off"])
+    for level, (log10, back_off) in zip(layout.levels, _decoders(data, layout), strict=True):
+        following = first + level.ngrams
+        for start in range(first, following, tries.PIECE):  # pieces take little memory
+            own = trie[start : min(start + tries.PIECE, following)]
+            rows = np.arange(start - first, start - first + len(own))
+            fields = _fields(data, level, layout.tables is not None, rows)
+            own["label"] = fields["word"]
+            own["first_child"] = following + fields["pointer"].astype(np.int64)
+            _set(own, log10(fields["log10"]), back_off(fields["back_off"]))
+        first = following
+    return trie
 
 
-def _log10(values: Integers64, tables: _Tables, number: int) -> npt.NDArray[np.float32]:
-    if tables.log10:
-        return tables.log10[number][values]
-    return _floats(values | np.uint64(1 << 31))
+def _set(nodes: NGrams, log10: Any, back_off: Any) -> None:
+    # <s> has no probability of its own; KenLM writes 0 or a positive number for it.
+    nodes["log_prob"] = np.minimum(log10, 0) * np.float32(ngrams.NATURAL)
+    nodes["back_off"] = back_off * np.float32(ngrams.NATURAL)
+
+
+def _decoders(data: bytes, layout: _Layout) -> list[list[_Decoder]]:
+    """Returns what makes log10 and back-off weight of their bits, for each order above 1."""
+    if layout.tables is None:
+        return [[_logarithms, _floats] for _ in layout.levels]
+    decoders: list[list[_Decoder]] = []
+    at = layout.tables
+    for level in layout.levels:
+        tables = [np.zeros(1, np.float32)] * 2
+        for number, bits in enumerate((level.log10, level.back_off)):
+            if bits:
+                tables[number] = np.frombuffer(data, "<f4", 1 << bits, at)
+                at += tables[number].nbytes
+        decoders.append([partial(_values, table) for table in tables])
+    return decoders
+
+
+def _values(table: npt.NDArray[np.float32], bits: Integers64) -> npt.NDArray[np.float32]:
+    return np.asarray(table[bits])
+
+
+def _logarithms(bits: Integers64) -> npt.NDArray[np.float32]:
+    return _floats(bits | np.uint64(1 << _LOG10_BITS))
 
 
 def _floats(bits: Integers64) -> npt.NDArray[np.float32]:
@@ -199,50 +249,26 @@ def _floats(bits: Integers64) -> npt.NDArray[np.float32]:
 
 
 def _fields(
-    packed: npt.NDArray[np.uint8], rows: int, widths: Sequence[int]
-) -> Iterator[Integers64]:
-    """Yields each field of bit-packed rows, little endian, [rows]; fields have up to 57 bits."""
-    total, offset = sum(widths), 0
-    for width in widths:
-        starts = np.arange(rows, dtype=np.int64) * total + offset
-        at = starts >> 3
-        values = np.zeros(rows, np.uint64)
-        for byte in range(-(-(width + 7) // 8)):
-            values |= packed[at + byte].astype(np.uint64) << np.uint64(8 * byte)
-        yield (values >> (starts & 7).astype(np.uint64)) & np.uint64((1 << width) - 1)
-        offset += width
-
-
-def _trie(counts: Sequence[int], unigrams: Records, levels: Sequence[_Level]) -> NGrams:
-    """Returns the n-grams of all orders as one trie, with natural logarithms."""
-    nodes = sum(counts) + 1
-    if nodes >= 2**31:
-        raise ValueError(f"it has {nodes - 1:,} n-grams, more than can be used here")
-    trie = np.zeros(nodes + 1, ngrams.DTYPE)
-    trie["label"][[0, -1]] = tries.NONE
-    trie["first_child"] = nodes  # of the highest order, which has no children
-    trie["first_child"][0] = 1
-    trie["log_prob"][0] = np.nan
-    starts = np.cumsum([1, *counts])  # each order's first node
-    first = slice(1, 1 + counts[0])
-    trie["label"][first] = np.arange(counts[0])
-    _set(trie, first, unigrams["log10"][:-1], unigrams["back_off"][:-1])
-    children: Any = unigrams["first_child"][:-1]
-    for number, level in enumerate(levels):
-        before = slice(starts[number], starts[number + 1])
-        trie["first_child"][before] = children[: counts[number]].astype(np.int64) + before.stop
-        own = slice(starts[number + 1], starts[number + 2])
-        trie["label"][own] = level.words
-        _set(trie, own, level.log10, level.back_off)
-        children = level.first_children
-    return trie
-
-
-def _set(trie: NGrams, nodes: slice, log10: Any, back_off: Any) -> None:
-    # <s> has no probability of its own; KenLM writes 0 or a positive number for it.
-    trie["log_prob"][nodes] = np.minimum(log10, 0) * np.float32(ngrams.NATURAL)
-    if back_off is not None:
-        trie["back_off"][nodes] = back_off * np.float32(ngrams.NATURAL)
+    data: bytes, level: _Level, quantised: bool, rows: npt.NDArray[np.int64]
+) -> dict[str, Integers64]:
+    """Returns the fields of some records, by their names in _Level; all arrays [rows]."""
+    record_bits = _record_bits(level)
+    # [bytes], at each byte the number that the 8 bytes from there on are.
+    windows: Integers64 = np.ndarray(
+        -(-(1 + level.ngrams) * record_bits // 8) + 1, "<u8", data, level.records, strides=(1,)
+    )
+    middle = ("back_off", "log10") if quantised else ("log10", "back_off")
+    found, at = {}, rows * record_bits
+    for name in ("word", *middle, "pointer"):
+        bits = getattr(level, name)
+        shifted = windows[at >> 3] >> (at & 7).astype(np.uint64)
+        found[name] = shifted & np.uint64((1 << bits) - 1)
+        at += bits
+    if level.rises:
+        places = np.frombuffer(data, "<u8", level.rises, level.offsets)
+        upper = np.searchsorted(places, rows.astype(np.uint64), "right") - 1
+        found["pointer"] |= upper.astype(np.uint64) << np.uint64(level.pointer)
+    return found
 
 
 # --- Words ----------------------------------------------------------------------------------------

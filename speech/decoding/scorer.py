@@ -14,6 +14,7 @@ it.
 
 import contextlib
 import json
+import mmap
 import os
 import shutil
 import struct
@@ -73,6 +74,21 @@ class Scorer:
     letters: Trie  # the words as sequences of labels, LETTERS
     unknown_penalty: float = UNKNOWN_PENALTY  # of a word outside the vocabulary, in nats
 
+    def spellings(self) -> list[str]:
+        """Returns the words by their numbers in the n-grams; empty: not in the vocabulary."""
+        nodes = np.flatnonzero(self.letters["word"] != NONE)
+        texts = deepspeech_scorer.texts_of(self.letters, nodes, self.alphabet)
+        found = [""] * (int(self.ngrams["first_child"][1]) - 1)
+        for number, text in zip(self.letters["word"][nodes], texts, strict=True):
+            found[number] = SPACE_WORD if text == SPACE.encode() else text.decode()
+        for number, mark in (
+            (self.begin, ngrams.BEGIN),
+            (self.end, ngrams.END),
+            (self.unknown, ngrams.UNKNOWN),
+        ):
+            found[number] = mark
+        return found
+
     @property
     def words(self) -> int:
         """Number of words in the vocabulary."""
@@ -90,13 +106,30 @@ def write_scorer(
 ) -> None:
     """Packs a language model, its vocabulary, alphabet and weights into a file, atomically.
 
+    The arguments and errors are those of from_arpa, and an error if the file can't be written.
+    """
+    save_scorer(from_arpa(path, arpa_path, words, alphabet, alpha, beta, characters))
+
+
+def from_arpa(
+    path: str,
+    arpa_path: str,
+    words: Sequence[str],
+    alphabet: Alphabet,
+    alpha: float,
+    beta: float,
+    characters: bool,
+) -> Scorer:
+    """Makes a scorer of a language model in ARPA's form, its vocabulary, alphabet and weights.
+
     Args:
+        path: of the scorer, which isn't written.
         arpa_path: of the language model, as plain text.
         words: the vocabulary; the characters of a language model of characters.
 
     Raises:
-        UserError: the ARPA file can't be read, a word has characters outside the alphabet, an
-            alphabet for words has no space, or the file can't be written.
+        UserError: the ARPA file can't be read, a word has characters outside the alphabet, or an
+            alphabet for words has no space.
     """
     if not characters and SPACE not in alphabet.characters:
         raise UserError(
@@ -105,20 +138,20 @@ def write_scorer(
         )
     model, order, model_words = ngrams.read_arpa(arpa_path)
     number_of = {word: number for number, word in enumerate(model_words)}
-    save_scorer(
-        Scorer(
-            path,
-            alphabet,
-            alpha,
-            beta,
-            characters,
-            order,
-            model,
-            number_of[ngrams.BEGIN],
-            number_of[ngrams.END],
-            number_of[ngrams.UNKNOWN],
-            _letters(words, alphabet, number_of),
-        )
+    unknown = number_of[ngrams.UNKNOWN]
+    numbers = [number_of.get(SPACE_WORD if word == SPACE else word, unknown) for word in words]
+    return Scorer(
+        path,
+        alphabet,
+        alpha,
+        beta,
+        characters,
+        order,
+        model,
+        number_of[ngrams.BEGIN],
+        number_of[ngrams.END],
+        unknown,
+        _letters(words, alphabet, numbers),
     )
 
 
@@ -184,16 +217,96 @@ def _replacing(path: str) -> Iterator[str]:
             os.remove(partial)
 
 
-def _letters(words: Sequence[str], alphabet: Alphabet, number_of: dict[str, int]) -> Trie:
-    """Returns the trie of the words' labels."""
+def _letters(words: Sequence[str], alphabet: Alphabet, numbers: Any) -> Trie:
+    """Returns the trie of the words' labels; numbers: of the words in the n-grams."""
     labels = tries.padded([alphabet.encode(word) for word in words])
     letters, nodes = tries.build(*labels, LETTERS)
     letters["word"] = NONE
-    unknown = number_of[ngrams.UNKNOWN]
-    letters["word"][nodes] = [
-        number_of.get(SPACE_WORD if word == SPACE else word, unknown) for word in words
-    ]
+    letters["word"][nodes] = numbers
     return letters
+
+
+def save_deepspeechs(scorer: Scorer, binary_path: str, path: str) -> None:
+    """Writes a scorer as DeepSpeech's clients read it, atomically.
+
+    Args:
+        scorer: of which the vocabulary, the alphabet and the weights count.
+        binary_path: file that begins with its language model in KenLM's binary form, of type trie.
+
+    Raises:
+        UserError: DeepSpeech has no scorers of this kind, or the file can't be written.
+    """
+    check_weights(scorer.alpha, scorer.beta)
+    try:
+        parts = deepspeech_scorer.packed(
+            _read(binary_path),
+            scorer.letters,
+            scorer.alphabet,
+            scorer.characters,
+            scorer.alpha,
+            scorer.beta,
+        )
+    except ValueError as error:
+        raise UserError(f"{path} can't be made of {binary_path}: {error}.") from None
+    with _replacing(path) as partial, open(partial, "wb") as file:
+        file.writelines(parts)
+
+
+def from_kenlm(
+    path: str, words: Sequence[str], alphabet: Alphabet, characters: bool
+) -> tuple[Scorer, list[str]]:
+    """Makes a scorer of a binary of KenLM and its words, used strictly as one of DeepSpeech.
+
+    Args:
+        path: of the binary, of type trie.
+        words: in the characters of the alphabet.
+        characters: each word is a character.
+
+    Returns:
+        the scorer, with weights of 0, and the words that the binary doesn't have.
+
+    Raises:
+        UserError: the file can't be read, or has other words.
+    """
+    try:
+        model = kenlm_binary.read(_read(path))
+        spelt = [SPACE_WORD if word == SPACE else word for word in words]
+        numbers = model.numbers_of([word.encode() for word in spelt])
+        if not deepspeech_scorer.are_known(numbers):
+            missing = len(numbers) - np.count_nonzero(numbers)
+            raise ValueError(f"it doesn't have {missing:,} of the {len(numbers):,} words")
+        known = numbers != kenlm_binary.UNKNOWN
+        begin, end = model.numbers_of([ngrams.BEGIN.encode(), ngrams.END.encode()]).tolist()
+        kept = [word for word, there in zip(words, known, strict=True) if there]
+        scorer = Scorer(
+            path,
+            alphabet,
+            0,
+            0,
+            characters,
+            model.order,
+            model.ngrams,
+            begin,
+            end,
+            kenlm_binary.UNKNOWN,
+            _letters(kept, alphabet, numbers[known]),
+            STRICT_PENALTY,
+        )
+        _check(scorer)
+    except ValueError as error:
+        raise UserError(
+            f"The language model {path} can't be used: {error}. Give a binary of the type trie "
+            "and the words that it was made with; an ARPA file is given with --input_arpa."
+        ) from None
+    return scorer, [word for word, there in zip(words, known, strict=True) if not there]
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror}.") from None
 
 
 def read_scorer(path: str, alphabet: Alphabet | None = None) -> Scorer:
@@ -449,20 +562,27 @@ def write_weights(path: str, alpha: float, beta: float) -> None:
     """
     check_weights(alpha, beta)
     if is_deepspeechs(path):
-        with _deepspeechs_errors_explained(path), open(path, "rb") as file:
-            changed = deepspeech_scorer.with_weights(file.read(), alpha, beta)
-        with _replacing(os.path.realpath(path)) as partial, open(partial, "wb") as file:
-            file.write(changed)
+        with (
+            _deepspeechs_errors_explained(path),
+            open(path, "rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
+            at = deepspeech_scorer.weights_at(data)
+        with _replacing(os.path.realpath(path)) as partial:
+            shutil.copy(path, partial)
+            with open(partial, "r+b") as changed:
+                changed.seek(at)
+                changed.write(deepspeech_scorer.WEIGHTS.pack(alpha, beta))
         return
     read_scorer(path)
     with _replacing(os.path.realpath(path)) as partial:
         shutil.copy(path, partial)
-        with open(partial, "r+b") as file:
+        with open(partial, "r+b") as changed:
             _, length, _, _, checksum, _ = HEADER.unpack(
-                file.read(len(MAGIC) + HEADER.size)[len(MAGIC) :]
+                changed.read(len(MAGIC) + HEADER.size)[len(MAGIC) :]
             )
-            file.seek(0)
-            file.write(_head(length, alpha, beta, checksum))
+            changed.seek(0)
+            changed.write(_head(length, alpha, beta, checksum))
 
 
 def check_weights(alpha: float, beta: float) -> None:

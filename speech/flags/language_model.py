@@ -13,7 +13,7 @@ from speech.language_model import builder, kenlm_programs
 from speech.language_model.kenlm_programs import Estimation, Packing
 from speech.system import storage
 
-# Flags of the estimation, which don't apply to --input_arpa and --input_scorer.
+# Flags of the estimation, which don't apply to an existing model.
 FLAGS_OF_ESTIMATION = (
     "input_txt",
     "exclude_txt",
@@ -50,8 +50,15 @@ def define_text_flags() -> None:
     flags.DEFINE_string(
         "input_scorer",
         None,
-        "Scorer of DeepSpeech or Coqui STT to convert instead; --alphabet is that of its model.",
+        "Existing scorer to convert instead; --alphabet is that of the model, if it is a scorer of "
+        "DeepSpeech or Coqui STT.",
     )
+    flags.DEFINE_string(
+        "lm",
+        None,
+        "Existing binary of KenLM, of the type trie, to make a scorer of instead, with --vocab.",
+    )
+    flags.DEFINE_string("vocab", None, "Words of --lm, separated by spaces or lines.")
     flags.DEFINE_string("output_dir", constants.LM_DIR, "Local folder of the model.")
     kinds.define_integer(
         "top_k", constants.LM_TOP_K, "Size of the vocabulary: the most frequent words."
@@ -124,7 +131,13 @@ def define_scorer_flags() -> None:
     flags.DEFINE_string(
         "package",
         None,
-        f"Path of the scorer file; empty: none. Default: {constants.SCORER_FILE} in --output_dir.",
+        f"Path of the scorer file; empty: none. Default: {constants.SCORER_FILE} in --output_dir, "
+        "or none with --deepspeech_scorer and an existing --input_scorer or --lm.",
+    )
+    flags.DEFINE_string(
+        "deepspeech_scorer",
+        None,
+        "Path of a scorer that the clients of DeepSpeech and Coqui STT read; default: none.",
     )
     kinds.define_number(
         "default_alpha", constants.LM_ALPHA, "Default weight of the language model in the scorer."
@@ -139,7 +152,7 @@ def check_language_model_flags(values: flags.FlagValues) -> None:
     given = [f"--{flag}" for flag in FLAGS_OF_ESTIMATION if values[flag].present]
     existing = [
         f"--{flag}={values[flag].value}"
-        for flag in ("input_arpa", "input_scorer")
+        for flag in ("input_arpa", "input_scorer", "lm")
         if values[flag].value is not None
     ]
     check_rules(
@@ -147,7 +160,7 @@ def check_language_model_flags(values: flags.FlagValues) -> None:
             (
                 not existing and not values.input_txt,
                 "There is no text: name files with --input_txt, or an existing model with "
-                "--input_arpa or --input_scorer.",
+                "--input_arpa, --input_scorer or --lm.",
             ),
             (
                 len(existing) > 1,
@@ -157,6 +170,14 @@ def check_language_model_flags(values: flags.FlagValues) -> None:
                 existing and given,
                 f"{given[0] if given else ''} applies to the estimation of a model, but "
                 f"{existing[0] if existing else ''} is estimated already: leave out one of them.",
+            ),
+            (
+                (values.lm is None) != (values.vocab is None),
+                "--lm and --vocab belong together: give KenLM's binary and its words.",
+            ),
+            (
+                values.deepspeech_scorer and values.binary_type != "trie",
+                f"DeepSpeech's scorers are tries: leave out --binary_type={values.binary_type}.",
             ),
             (
                 values.top_k < 1,
@@ -172,7 +193,7 @@ def check_language_model_flags(values: flags.FlagValues) -> None:
             f"--{flag}={values[flag].value} is in a bucket, where KenLM can't write: name a local "
             "path.",
         )
-        for flag in ("output_dir", "package")
+        for flag in ("output_dir", "package", "deepspeech_scorer")
     )
 
 
@@ -213,10 +234,13 @@ def target_from_flags(values: flags.FlagValues) -> builder.Target:
     """
     package = values.package
     if package is None:
+        existing = values.input_scorer is not None or values.lm is not None
         package = os.path.join(values.output_dir, constants.SCORER_FILE)
+        package = "" if existing and values.deepspeech_scorer else package
     return builder.Target(
         output_dir=values.output_dir,
         package=package,
+        deepspeech_scorer=values.deepspeech_scorer or "",
         alphabet=alphabet_from_flags(values),
         characters=values.characters,
         rules=rules_from_flags(values),

@@ -1,4 +1,4 @@
-"""Reads and rewrites ARPA files, the text form of n-gram models.
+"""Reads, rewrites and writes ARPA files, the text form of n-gram models.
 
 The form: https://cmusphinx.github.io/wiki/arpaformat
 """
@@ -8,6 +8,11 @@ import re
 import zlib
 from collections.abc import Generator, Iterator, Mapping
 
+import numpy as np
+
+from speech.decoding.ngrams import NATURAL
+from speech.decoding.scorer import Scorer
+from speech.decoding.tries import PIECE
 from speech.language_model.text_files import open_text, reason
 from utils import UserError
 
@@ -104,6 +109,48 @@ def rewrite(source: str, path: str, names: Mapping[str, str]) -> None:
             f"{path} can't be written: {error.strerror}. Free disk space, or choose another folder "
             "with --output_dir."
         ) from None
+
+
+def write(scorer: Scorer, path: str) -> None:
+    """Writes the n-grams of a scorer's words.
+
+    Raises:
+        UserError: the file can't be written.
+    """
+    names = np.array(scorer.spellings(), object)  # [words]
+    model = scorer.ngrams
+    counts, first = [0] * scorer.order, 1  # node of the order's first n-gram
+    texts, spelt = np.array([""], object), np.array([True])  # [n-grams], of the order before
+    children = np.array([len(names)])  # [n-grams], likewise
+    try:
+        with open(path, "w+b") as file:
+            file.write(_header(counts))
+            for order in range(1, scorer.order + 1):
+                nodes = model[first : first + int(children.sum()) + 1]
+                own, first = nodes[:-1], first + len(nodes) - 1
+                labels = own["label"]
+                spelt = np.repeat(spelt, children) & (names[labels] != "")
+                # The words of an n-gram are stored backwards.
+                texts = names[labels] + (" " if order > 1 else "") + np.repeat(texts, children)
+                children = np.diff(nodes["first_child"])
+                kept = np.flatnonzero(spelt & ~np.isnan(own["log_prob"]))
+                counts[order - 1] = len(kept)
+                file.write(f"\n\\{order}-grams:\n".encode())
+                log10 = own["log_prob"][kept] / NATURAL
+                back_off = own["back_off"][kept] / NATURAL
+                for start in range(0, len(kept), PIECE):
+                    piece = slice(start, start + PIECE)
+                    rows = zip(log10[piece], texts[kept[piece]], back_off[piece], strict=True)
+                    if order < scorer.order:
+                        lines = [f"{a:.7g}\t{text}\t{b:.7g}\n" for a, text, b in rows]
+                    else:
+                        lines = [f"{a:.7g}\t{text}\n" for a, text, _ in rows]
+                    file.write("".join(lines).encode())
+            file.write(f"\n{END}\n".encode())
+            file.seek(0)
+            file.write(_header(counts))
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error.strerror}. Free disk space.") from None
 
 
 def _header(counts: list[int]) -> bytes:

@@ -4,7 +4,9 @@ import contextlib
 import os
 import resource
 import shutil
+import tempfile
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,7 +16,7 @@ from speech.decoding import scorer
 from speech.language_model import arpa, embedded, kenlm_programs
 from speech.language_model import sentences as lm_text
 from speech.language_model.kenlm_programs import Estimation, Packing, Programs
-from speech.language_model.text_files import TextFile
+from speech.language_model.text_files import TextFile, open_text, reason
 from speech.system import lock, storage
 from speech.text.transcripts import TranscriptRules
 from utils import Alphabet, UserError, is_number
@@ -38,6 +40,11 @@ class Target:
     top_k: int  # maximum size of the vocabulary
     alpha: float  # default weights of the scorer
     beta: float
+    deepspeech_scorer: str = ""  # path of the scorer for DeepSpeech's clients; empty: none
+
+    @property
+    def tokens(self) -> str:
+        return "characters" if self.characters else "words"
 
     @property
     def vocabulary_file(self) -> str:
@@ -145,6 +152,8 @@ def build(
     """
     started = time.monotonic()
     normaliser = lm_text.Normaliser(target.alphabet, target.characters, target.rules)
+    if target.deepspeech_scorer:
+        _required(programs, target)
     if programs is None:
         embedded.check(estimation)
     with _workspace(target) as folder:
@@ -192,6 +201,13 @@ def package(path: str, packing: Packing, programs: Programs | None, target: Targ
             can't be written.
     """
     started = time.monotonic()
+    if scorer.is_deepspeechs(path):
+        raise UserError(
+            f"--input_arpa={path} is a binary of KenLM: give it with --lm and its words with "
+            "--vocab, or with --input_scorer if it is a scorer of DeepSpeech."
+        )
+    if target.deepspeech_scorer:
+        _required(programs, target)
     normaliser = lm_text.Normaliser(target.alphabet, target.characters)
     known = sorted(arpa.unigrams(path), key=lambda each: -each[1])
     names = _names([word for word, _ in known], normaliser, target.top_k)
@@ -209,11 +225,18 @@ def package(path: str, packing: Packing, programs: Programs | None, target: Targ
         return _finish(folder, words, None, packing, programs, target, started)
 
 
-def convert(path: str, target: Target, alpha: float | None, beta: float | None) -> list[str]:
-    """Converts a scorer of DeepSpeech into one of this program.
+def convert(
+    path: str,
+    packing: Packing,
+    programs: Programs | None,
+    target: Target,
+    alpha: float | None,
+    beta: float | None,
+) -> list[str]:
+    """Converts a scorer of DeepSpeech into one of this program, or one of either into the other.
 
     Args:
-        target: of which the path of the scorer and the alphabet count.
+        target: of which the paths of the scorers and the alphabet count.
         alpha: weight of the language model; None: the scorer's.
         beta: bonus of a word; None: the scorer's.
 
@@ -223,23 +246,98 @@ def convert(path: str, target: Target, alpha: float | None, beta: float | None) 
     Raises:
         UserError: it can't be read, is of another alphabet, or the new one can't be written.
     """
-    if not target.package:
-        raise UserError("--package= names no file: --input_scorer writes a scorer, give its path.")
     found = scorer.read_scorer(path, target.alphabet)
-    storage.make_folder(os.path.dirname(target.package))
-    converted = replace(
+    found = replace(
         found,
-        path=target.package,
         alpha=found.alpha if alpha is None else alpha,
         beta=found.beta if beta is None else beta,
     )
-    scorer.save_scorer(converted)
+    if not target.deepspeech_scorer or scorer.is_deepspeechs(path):
+        return _save(found, path, target)
+    with tempfile.TemporaryDirectory() as folder:
+        arpa_path, binary_path = (os.path.join(folder, name) for name in (ARPA_FILE, BINARY_FILE))
+        arpa.write(found, arpa_path)
+        kenlm_programs.pack(_required(programs, target), arpa_path, binary_path, packing)
+        return _save(found, binary_path, target)
+
+
+def package_binary(path: str, vocabulary_path: str, target: Target) -> list[str]:
+    """Makes a scorer of KenLM's binary and its words, as DeepSpeech's generate_scorer_package does.
+
+    Words that can't be written in the alphabet are left out.
+
+    Args:
+        path: of the binary.
+        vocabulary_path: of the words, separated by spaces or lines.
+
+    Returns:
+        lines about the result.
+
+    Raises:
+        UserError: a file can't be read, they don't fit each other, or the scorer can't be written.
+    """
+    words = list(dict.fromkeys(_read_vocabulary(vocabulary_path).split()))
+    written = [word for word in words if not target.alphabet.missing(word)]
+    if target.characters:
+        written = [word for word in written if len(word) == 1]
+    if not written:
+        raise UserError(
+            f"--vocab={vocabulary_path} has no {target.tokens} in the characters of the alphabet: "
+            "give the right --alphabet, or --characters for a character-based model."
+        )
+    found, unknown = scorer.from_kenlm(path, written, target.alphabet, target.characters)
+    left_out = [*sorted(set(words) - set(written)), *unknown]
+    report = _save(replace(found, alpha=target.alpha, beta=target.beta), path, target)
+    if left_out:
+        named = ", ".join(left_out[:NAMED_CHARACTERS])
+        report.insert(
+            0,
+            f"{len(left_out):,} of {len(words):,} words were left out, which the alphabet or the "
+            f"language model doesn't have: {named}{' ...' * (len(left_out) > NAMED_CHARACTERS)}",
+        )
+    return report
+
+
+def _read_vocabulary(path: str) -> str:
+    try:
+        with open_text(path) as file:
+            return file.read().decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"--vocab={path} isn't UTF-8 ({error.reason}): save it in UTF-8.") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"--vocab={path} can't be read: {reason(error)}.") from None
+
+
+def _save(found: scorer.Scorer, binary_path: str, target: Target) -> list[str]:
+    """Writes the scorers that are wanted; returns lines about them."""
+    wanted = [path for path in (target.package, target.deepspeech_scorer) if path]
+    if not wanted:
+        raise UserError("--package= names no file: give the path of the scorer.")
+    for path in wanted:
+        storage.make_folder(os.path.dirname(path))
+    if target.package:
+        scorer.save_scorer(replace(found, path=target.package))
+    if target.deepspeech_scorer:
+        scorer.save_deepspeechs(found, binary_path, target.deepspeech_scorer)
     return [
         f"{found.order}-grams: {len(found.ngrams) - 2:,}",
         f"vocabulary: {found.words:,} {'characters' if found.characters else 'words'}",
-        f"{target.package}: {os.path.getsize(target.package) / 1e6:.1f} MB, alpha "
-        f"{converted.alpha:g}, beta {converted.beta:g}",
+        *(
+            f"{path}: {os.path.getsize(path) / 1e6:.1f} MB, alpha {found.alpha:g}, "
+            f"beta {found.beta:g}"
+            for path in wanted
+        ),
     ]
+
+
+def _required(programs: Programs | None, target: Target) -> Programs:
+    """Returns KenLM's programs, which a scorer for DeepSpeech needs."""
+    if programs is None:
+        raise UserError(
+            f"--deepspeech_scorer={target.deepspeech_scorer} requires KenLM's build_binary: "
+            "compile it with make kenlm, or name its folder with --kenlm_bins."
+        )
+    return programs
 
 
 def _names(words: list[str], normaliser: lm_text.Normaliser, most: int) -> dict[str, str]:
@@ -261,15 +359,17 @@ def _names(words: list[str], normaliser: lm_text.Normaliser, most: int) -> dict[
 @contextlib.contextmanager
 def _workspace(target: Target) -> Iterator[str]:
     """Locks output_dir and makes a folder for incomplete files in it."""
-    for folder in (target.output_dir, os.path.dirname(target.package)):
-        storage.make_folder(folder or ".")
     names = (ARPA_FILE, BINARY_FILE, target.vocabulary_file)
-    if target.package in [os.path.join(target.output_dir, name) for name in names]:
-        raise UserError(
-            f"--package={target.package} is what another file is called: choose another name."
-        )
-    if os.path.isdir(target.package):
-        raise UserError(f"--package={target.package} is a folder: add the name of the scorer file.")
+    taken = [os.path.join(target.output_dir, name) for name in names]
+    storage.make_folder(target.output_dir or ".")
+    for flag in ("package", "deepspeech_scorer"):
+        path = getattr(target, flag)
+        storage.make_folder(os.path.dirname(path) or ".")
+        if path in taken:
+            raise UserError(f"--{flag}={path} is what another file is called: choose another name.")
+        if os.path.isdir(path):
+            raise UserError(f"--{flag}={path} is a folder: add the name of the scorer file.")
+        taken += [path] if path else []
     folder = os.path.join(target.output_dir, ".build_lm.partial")
     with lock.exclusive(f"{folder}.lock", "this language model", "--output_dir"):
         storage.remove_folder(folder)  # left by a killed run
@@ -304,8 +404,9 @@ def _finish(
         binary_path = os.path.join(folder, BINARY_FILE)
         kenlm_programs.pack(programs, arpa_path, binary_path, packing)
         kept[0] = BINARY_FILE
-    if target.package:
-        scorer.write_scorer(
+    packages = [path for path in (target.package, target.deepspeech_scorer) if path]
+    if packages:
+        made = scorer.from_arpa(
             target.package,
             arpa_path,
             [scorer.SPACE if word == scorer.SPACE_WORD else word for word in words],
@@ -314,6 +415,10 @@ def _finish(
             target.beta,
             target.characters,
         )
+    if target.package:
+        scorer.save_scorer(made)
+    if target.deepspeech_scorer:
+        scorer.save_deepspeechs(made, os.path.join(folder, BINARY_FILE), target.deepspeech_scorer)
     paths = [os.path.join(target.output_dir, name) for name in kept]
     try:
         for path in paths:
@@ -327,11 +432,11 @@ def _finish(
     storage.remove(
         os.path.join(target.output_dir, ARPA_FILE if kept[0] == BINARY_FILE else BINARY_FILE)
     )
-    paths += [target.package] if target.package else []
+    paths += packages
     estimator = "KenLM" if programs else "the embedded estimator" if counts else None
     return Built(
         counts,
-        "characters" if target.characters else "words",
+        target.tokens,
         len(words),
         ngrams,
         {path: os.path.getsize(path) for path in paths},

@@ -322,6 +322,7 @@ def test_beam_width_below_one_is_refused(beam_width: int) -> None:
         ({"cutoff_prob": "1"}, "'cutoff_prob' has '1', which is no number"),
         ({"unknown_penalty": "1"}, "'unknown_penalty' has '1'"),
         ({"alpha": "0.5"}, "'alpha' has '0.5'"),
+        ({"alpha": -0.5}, "alpha is -0.5: give a weight from 0"),
         ({"hot_words": (("the", "7.5"),)}, "'the' has '7.5'"),
         ({"hot_words": ((7, 7.5),)}, "hot word 7 is no text"),
     ],

@@ -3,17 +3,21 @@
 import contextlib
 import json
 import shutil
+import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from speech.decoding import ngrams
+from speech.decoding import kenlm_binary, ngrams
 from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings
 from speech.decoding.scorer import (
     STRICT_PENALTY,
     Scorer,
+    from_kenlm,
     read_scorer,
+    save_deepspeechs,
     save_scorer,
     write_weights,
 )
@@ -199,3 +203,64 @@ def test_a_language_model_without_a_vocabulary_is_no_scorer(
 ) -> None:
     with pytest.raises(UserError, match="vocabulary"):
         read_scorer(f"{genuine}/scorers/demo.lm.binary", alphabet)
+
+
+def fst_sizes(path: Path, states_at: int) -> tuple[int, int]:
+    """Returns the numbers of states and arcs of the acceptor, which follow its properties."""
+    return struct.unpack_from("<qq", path.read_bytes(), states_at)
+
+
+@pytest.mark.parametrize("name", ["pruned_lm.scorer", "pruned_lm.bytes.scorer"])
+def test_the_vocabulary_is_written_as_small_as_by_deepspeech(
+    name: str, genuine: str, alphabet: Alphabet, tmp_path: Path
+) -> None:
+    source, path = Path(f"{genuine}/scorers/{name}"), tmp_path / "a.scorer"
+    scorer = read_scorer(str(source), UTF_8 if "bytes" in name else alphabet)
+    save_deepspeechs(replace(scorer, alpha=0.5), str(source), str(path))
+    whole, written = source.read_bytes(), path.read_bytes()
+    assert len(written) == len(whole)
+    end = whole.index(b"EIRT")
+    assert written[:end] == whole[:end]
+    # Behind the weights, the kind of the acceptor, its version, flags, properties and start.
+    sizes_at = end + 25 + 4 + 9 + 12 + 24
+    assert fst_sizes(path, sizes_at) == fst_sizes(source, sizes_at)
+    again = read_scorer(str(path), scorer.alphabet)
+    assert (again.alpha, again.beta) == (0.5, scorer.beta)
+    assert again.ngrams.tobytes() == scorer.ngrams.tobytes()
+    assert again.letters.tobytes() == scorer.letters.tobytes()
+
+
+def test_a_binary_and_its_words_are_what_deepspeech_packed(
+    genuine: str, alphabet: Alphabet
+) -> None:
+    words = Path(f"{genuine}/scorers/demo.vocab.txt").read_text().split()
+    scorer, unknown = from_kenlm(
+        f"{genuine}/scorers/demo.lm.binary", [*words, "zyzzyva"], alphabet, False
+    )
+    packed = read_scorer(f"{genuine}/scorers/demo.scorer", alphabet)
+    assert unknown == ["zyzzyva"] and scorer.unknown_penalty == STRICT_PENALTY
+    assert scorer.ngrams.tobytes() == packed.ngrams.tobytes()
+    assert scorer.letters.tobytes() == packed.letters.tobytes()
+
+
+def test_words_of_another_binary_are_refused(genuine: str, alphabet: Alphabet) -> None:
+    with pytest.raises(UserError, match=r"demo\.lm\.binary can't be used: it doesn't have 2 of"):
+        from_kenlm(f"{genuine}/scorers/demo.lm.binary", ["the", "xx", "yy"], alphabet, False)
+
+
+def test_characters_of_another_alphabet_than_bytes_are_no_scorer_of_deepspeech(
+    genuine: str, pruned: Scorer, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.scorer"
+    with pytest.raises(UserError, match=r"--alphabet=utf-8"):
+        save_deepspeechs(replace(pruned, characters=True), pruned.path, str(path))
+    assert not path.exists()
+
+
+def test_weights_are_changed_without_reading_the_ngrams(
+    genuine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.scorer"
+    shutil.copyfile(f"{genuine}/scorers/pruned_lm.scorer", path)
+    monkeypatch.delattr(kenlm_binary, "_trie")
+    write_weights(str(path), 0.5, 2.25)

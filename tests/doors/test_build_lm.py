@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from arpa_models import WITHOUT_KENLM, needs_kenlm, read_model, sentences, write_lines
@@ -17,7 +18,7 @@ from sounds import write_sound
 import build_lm
 import prepare_csv
 import prepare_libri
-from speech.decoding.scorer import read_scorer
+from speech.decoding.scorer import is_deepspeechs, read_scorer
 from speech.shards.records import read_records
 
 DOOR = "build_lm.py"
@@ -179,6 +180,59 @@ def test_a_scorer_of_deepspeech_is_converted(tmp_path: Path, genuine: str) -> No
     assert "alpha 0.5, beta 1.85" in weighted.stdout
     for wrong in ("--input_arpa=lm.arpa", "--arpa_order=3"):
         assert_error(run_door(DOOR, *flags, wrong), "--input_scorer=", wrong.partition("=")[0])
+
+
+def test_a_binary_of_kenlm_and_its_words_are_packed(tmp_path: Path, genuine: str) -> None:
+    binary, alphabet = f"{genuine}/scorers/demo.lm.binary", f"--alphabet={genuine}/alphabet.txt"
+    vocabulary = write_lines(
+        tmp_path / "words", [Path(f"{genuine}/scorers/demo.vocab.txt").read_text(), "naïve"]
+    )
+    flags = (f"--lm={binary}", f"--vocab={vocabulary}", alphabet, f"--output_dir={tmp_path}/lm")
+    result = run_door(DOOR, *flags, environment=WITHOUT_KENLM)
+    assert result.returncode == 0, result.stderr
+    assert "1 of 79 words were left out" in result.stdout and "naïve" in result.stdout
+    assert read_scorer(f"{tmp_path}/lm/kenlm.scorer").words == 78
+    theirs = f"{tmp_path}/deepspeech.scorer"
+    flags = (f"--lm={binary}", f"--vocab={vocabulary}", alphabet, f"--output_dir={tmp_path}/other")
+    result = run_door(DOOR, *flags, f"--deepspeech_scorer={theirs}", environment=WITHOUT_KENLM)
+    assert result.returncode == 0, result.stderr
+    assert is_deepspeechs(theirs) and not (tmp_path / "other").exists()
+    assert_error(run_door(DOOR, f"--lm={binary}"), "--vocab")
+    assert_error(
+        run_door(DOOR, f"--input_arpa={binary}", f"--output_dir={tmp_path}/x"), "--lm", "--vocab"
+    )
+
+
+def test_deepspeechs_scorer_of_an_arpa_file_needs_kenlm(tmp_path: Path, genuine: str) -> None:
+    result = run_door(
+        DOOR,
+        f"--input_arpa={genuine}/scorers/demo.arpa",
+        f"--deepspeech_scorer={tmp_path}/d.scorer",
+        f"--output_dir={tmp_path}/lm",
+        environment=WITHOUT_KENLM,
+    )
+    assert_error(result, "--deepspeech_scorer=", "make kenlm")
+
+
+@needs_kenlm
+def test_a_scorer_for_deepspeech_has_the_scores_of_ours(tmp_path: Path, genuine: str) -> None:
+    alphabet = f"--alphabet={genuine}/alphabet.txt"
+    ours, theirs = f"{tmp_path}/lm/kenlm.scorer", f"{tmp_path}/theirs"
+    flags = (alphabet, "--binary_q_bits=16", f"--output_dir={tmp_path}/lm")
+    result = run_door(
+        DOOR,
+        *(f"--input_arpa={genuine}/scorers/demo.arpa", f"--deepspeech_scorer={theirs}1", *flags),
+    )
+    assert result.returncode == 0, result.stderr
+    result = run_door(DOOR, f"--input_scorer={ours}", f"--deepspeech_scorer={theirs}2", *flags)
+    assert result.returncode == 0, result.stderr
+    first, second = (
+        read_scorer(f"{theirs}{number}", read_scorer(ours).alphabet) for number in (1, 2)
+    )
+    assert first.words == read_scorer(ours).words == 78
+    assert first.letters.tobytes() == second.letters.tobytes()
+    for field in ("log_prob", "back_off"):
+        np.testing.assert_allclose(first.ngrams[field], second.ngrams[field], rtol=0, atol=1e-5)
 
 
 def test_a_terminated_run_leaves_neither_files_nor_an_estimator(tmp_path: Path) -> None:

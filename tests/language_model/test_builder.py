@@ -129,7 +129,7 @@ def test_a_failure_keeps_the_old_files_and_leaves_no_others(
     def fail(*_: object) -> None:
         raise UserError("on purpose")
 
-    monkeypatch.setattr(scorer, "write_scorer", fail)
+    monkeypatch.setattr(scorer, "save_scorer", fail)
     with pytest.raises(UserError, match="on purpose"):
         build(["three four"], target(folder))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
