@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 from utils import UserError, lines_of
 
-# What a refused client may send. Browsers ask people for the second one.
-CHALLENGE = 'Bearer, Basic realm="Deep Speech", charset="UTF-8"'
+# Makes browsers ask for a password. Chromium doesn't if the header names Bearer too.
+CHALLENGE = 'Basic realm="Deep Speech", charset="UTF-8"'
 
 
 class ApiKeys:
