@@ -32,11 +32,11 @@ def router(service: Service) -> APIRouter:
     absent: dict[int | str, dict[str, Any]] = {404: schemas.AUDIO_PROBLEMS[404]}
 
     @routes.get("/v1/models", summary="Models, as OpenAI lists them")
-    async def list_models() -> schemas.Models:
+    async def list_models() -> schemas.OpenAIModels:
         return openai.models(service.resources.current)
 
     @routes.get("/v1/models/{name:path}", summary="A model, as OpenAI has it", responses=absent)
-    async def get_model(name: str) -> schemas.Model:
+    async def get_model(name: str) -> schemas.OpenAIModel:
         return openai.model(name, service.resources.current)
 
     @routes.post(
@@ -141,7 +141,7 @@ class _Events:
 
 def _content() -> dict[str, Any]:
     """Returns the OpenAPI description of the forms of a transcript."""
-    either = TypeAdapter(schemas.Transcription | schemas.VerboseTranscription).json_schema()
+    either = TypeAdapter(schemas.OpenAITranscription | schemas.VerboseTranscription).json_schema()
     text = {"schema": {"type": "string"}}
     return {openai.JSON: {"schema": either}} | dict.fromkeys(
         (openai.TEXT, openai.WEBVTT, EVENTS), text

@@ -1,5 +1,7 @@
 """Requests and responses of OpenAI's audio API.
 
+Its classes that have namesakes in responses.py begin with OpenAI: /openapi.json has them by name.
+
 Source: https://platform.openai.com/docs/api-reference/audio and the types of its Python package.
 """
 
@@ -69,15 +71,15 @@ class ProblemDetails(BaseModel):
     code: str | None = Field(examples=["model_not_found"])
 
 
-class Problem(BaseModel):
+class OpenAIProblem(BaseModel):
     """The body of every response that isn't a success."""
 
     error: ProblemDetails
 
 
-def problem(error: RequestError) -> Problem:
+def problem(error: RequestError) -> OpenAIProblem:
     """Returns the body of a refusal."""
-    return Problem(
+    return OpenAIProblem(
         error=ProblemDetails(
             message=sendable(error.message),
             type="invalid_request_error" if error.status < 500 else "server_error",
@@ -88,34 +90,37 @@ def problem(error: RequestError) -> Problem:
 
 
 AUDIO_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    401: {"model": Problem, "description": "The server has keys, and the request has none."},
-    **{status: {**each, "model": Problem} for status, each in responses.AUDIO_PROBLEMS.items()},
+    401: {"model": OpenAIProblem, "description": "The server has keys, and the request has none."},
+    **{
+        status: {**each, "model": OpenAIProblem}
+        for status, each in responses.AUDIO_PROBLEMS.items()
+    },
 }
 
 
-class Model(BaseModel):
+class OpenAIModel(BaseModel):
     id: str
     object: Literal["model"] = "model"
     created: int = Field(description="When the server loaded it, in seconds since 1970.")
     owned_by: str = "deep-speech"
 
 
-class Models(BaseModel):
+class OpenAIModels(BaseModel):
     object: Literal["list"] = "list"
-    data: list[Model]
+    data: list[OpenAIModel]
 
 
-class Transcription(BaseModel):
+class OpenAITranscription(BaseModel):
     text: str
 
 
-class Word(BaseModel):
+class OpenAIWord(BaseModel):
     word: str
     start: float = Field(description="Seconds from the recording's start.")
     end: float
 
 
-class Segment(BaseModel):
+class OpenAISegment(BaseModel):
     id: int
     seek: int = Field(description="Its start in hundredths of a second.")
     start: float = Field(description="Seconds from the recording's start.")
@@ -133,8 +138,8 @@ class VerboseTranscription(BaseModel):
     language: str = Field(description="The model's; empty: unknown.")
     duration: float = Field(description="Of the recording, in seconds.")
     text: str
-    words: list[Word] | None = None
-    segments: list[Segment] | None = None
+    words: list[OpenAIWord] | None = None
+    segments: list[OpenAISegment] | None = None
 
 
 class Delta(BaseModel):

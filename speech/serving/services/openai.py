@@ -29,12 +29,12 @@ def served_name(name: str | None, served: Collection[str]) -> str | None:
     return name
 
 
-def models(resources: Resources) -> openai.Models:
+def models(resources: Resources) -> openai.OpenAIModels:
     """Returns the list of models."""
-    return openai.Models(data=[model(each, resources) for each in resources.catalogue.models])
+    return openai.OpenAIModels(data=[model(each, resources) for each in resources.catalogue.models])
 
 
-def model(name: str, resources: Resources) -> openai.Model:
+def model(name: str, resources: Resources) -> openai.OpenAIModel:
     """Returns a model, also by one of OpenAI's names.
 
     Raises:
@@ -42,7 +42,7 @@ def model(name: str, resources: Resources) -> openai.Model:
     """
     catalogue = resources.catalogue
     found = catalogue.served(served_name(name, catalogue.models))
-    return openai.Model(id=found.name, created=round(resources.loaded))
+    return openai.OpenAIModel(id=found.name, created=round(resources.loaded))
 
 
 def formatted(result: TranscriptionResult, choice: Choice, options: Options) -> tuple[str, str]:
@@ -56,7 +56,7 @@ def formatted(result: TranscriptionResult, choice: Choice, options: Options) -> 
     if options.response_format == "vtt":
         return subtitles.webvtt(words, separator), WEBVTT
     if options.response_format == "json":
-        return openai.Transcription(text=join_words(words, separator)).model_dump_json(), JSON
+        return openai.OpenAITranscription(text=join_words(words, separator)).model_dump_json(), JSON
     kinds = options.timestamp_granularities
     verbose = openai.VerboseTranscription(
         language=choice.served.model.description.naming.language,
@@ -79,15 +79,15 @@ def text_after(before: Sequence[TimedWord], words: Sequence[TimedWord], separato
     return join_words([*last, *words], separator)[len(join_words(last)) :]
 
 
-def _word(word: TimedWord) -> openai.Word:
+def _word(word: TimedWord) -> openai.OpenAIWord:
     start, end = word.start, word.start + word.duration
-    return openai.Word(word=word.text, start=round(start, DECIMALS), end=round(end, DECIMALS))
+    return openai.OpenAIWord(word=word.text, start=round(start, DECIMALS), end=round(end, DECIMALS))
 
 
 def _segments(
     segments: Sequence[TranscribedSegment], transcriber: Transcriber
-) -> list[openai.Segment]:
-    found: list[openai.Segment] = []
+) -> list[openai.OpenAISegment]:
+    found: list[openai.OpenAISegment] = []
     before: Sequence[TimedWord] = ()
     for each in segments:
         if words := each.transcript.words:
@@ -99,12 +99,12 @@ def _segments(
 
 def _segment(
     number: int, segment: TranscribedSegment, text: str, transcriber: Transcriber
-) -> openai.Segment:
+) -> openai.OpenAISegment:
     alphabet = transcriber.alphabet
     # Not Alphabet.encode, whose NFC would join a letter and an accent that are two labels.
     tokens = [label for each in alphabet.joined(text) for label in alphabet.labels_of(each)]
     encoded = text.encode()
-    return openai.Segment(
+    return openai.OpenAISegment(
         id=number,
         seek=round(segment.start * SEEK_RATE),
         start=round(segment.start, DECIMALS),
