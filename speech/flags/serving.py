@@ -34,6 +34,11 @@ def define_serving_flags() -> None:
     kinds.define_integer(
         "port", 8080, "Port to listen at; 0: any free port.", lower_bound=0, upper_bound=65535
     )
+    flags.DEFINE_string(
+        "api_key_file",
+        None,
+        "File with a key a line; requests must carry one of them. Default: requests need no key.",
+    )
     kinds.define_number("max_upload_mb", 100, "Largest recording, in MB.", lower_bound=0.001)
     kinds.define_number(
         "max_seconds", 3600, "Longest recording or stream, in seconds.", lower_bound=1
@@ -78,6 +83,7 @@ def server_settings_from_flags(values: flags.FlagValues) -> ServerSettings:
             values.cutoff_top_n,
             unknown_penalty=values.unknown_penalty,
         ),
+        api_key_file=values.api_key_file,
     )
 
 

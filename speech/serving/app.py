@@ -12,10 +12,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
-from speech.serving.errors import RequestError, sendable
-from speech.serving.http import Front
+from speech.serving.errors import RequestError
+from speech.serving.http import Front, problem
+from speech.serving.keys import ApiKeys
 from speech.serving.metrics import Metrics
-from speech.serving.routers import sagemaker, streams, test_sets, transcription
+from speech.serving.routers import openai, sagemaker, streams, test_sets, transcription
 from speech.serving.schemas import requests
 from speech.serving.service import Service
 from speech.serving.services.reloading import ReloadableResources
@@ -25,13 +26,14 @@ WEB = os.path.join(os.path.dirname(__file__), "web")
 
 
 def create_app(
-    resources: ReloadableResources, settings: ServerSettings, metrics: Metrics
+    resources: ReloadableResources, settings: ServerSettings, metrics: Metrics, keys: ApiKeys
 ) -> ASGIApp:
     """Returns the server's application.
 
     Args:
         resources: closed with the application.
         metrics: those that `resources` counts batches in.
+        keys: those that requests must carry.
     """
     service = Service(resources, settings.limits, settings.batch_size, metrics)
     app = FastAPI(
@@ -44,27 +46,22 @@ def create_app(
     )
     _handle_errors(app)
     _add_page(app)
-    for each in (transcription, test_sets, sagemaker, streams):
+    for each in (transcription, test_sets, sagemaker, streams, openai):
         app.include_router(each.router(service))
     _describe(app)
-    return Front(app, metrics, settings.host_names)
-
-
-def _problem(status: int, message: str, headers: Any = None) -> JSONResponse:
-    return JSONResponse({"error": sendable(message)}, status, headers)
+    return Front(app, metrics, settings.host_names, keys)
 
 
 def _handle_errors(app: FastAPI) -> None:
-    """Makes the body of every refusal {"error": sentence}."""
+    """Makes the body of every refusal what `problem` returns."""
 
     @app.exception_handler(RequestError)
     async def refuse(request: Request, error: RequestError) -> JSONResponse:
-        again = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-        return _problem(error.status, error.message, again)
+        return problem(request.scope, error)
 
     @app.exception_handler(RequestValidationError)
     async def refuse_values(request: Request, error: RequestValidationError) -> JSONResponse:
-        return _problem(400, requests.sentence(error.errors()))
+        return problem(request.scope, RequestError(400, requests.sentence(error.errors())))
 
     @app.exception_handler(HTTPException)
     async def refuse_route(request: Request, error: HTTPException) -> JSONResponse:
@@ -74,15 +71,17 @@ def _handle_errors(app: FastAPI) -> None:
             405: f"{path} does not support {request.method}. See /openapi.json for its methods.",
         }
         message = messages.get(error.status_code, f"{request.method} {path}: {error.detail}.")
-        return _problem(error.status_code, message, error.headers)
+        return problem(request.scope, RequestError(error.status_code, message), error.headers)
 
     @app.exception_handler(ClientDisconnect)
     async def end(request: Request, error: ClientDisconnect) -> JSONResponse:
-        return _problem(400, "The upload was cut off: send it whole.")  # nobody reads it
+        cut_off = RequestError(400, "The upload was cut off: send it whole.")
+        return problem(request.scope, cut_off)  # nobody reads it
 
     @app.exception_handler(Exception)
     async def fail(request: Request, error: Exception) -> JSONResponse:
-        return _problem(500, "The server failed. See its log for the reason.")
+        failed = RequestError(500, "The server failed. See its log for the reason.")
+        return problem(request.scope, failed)
 
 
 def _add_page(app: FastAPI) -> None:

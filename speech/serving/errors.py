@@ -14,13 +14,25 @@ def sendable(message: str) -> str:
 class RequestError(Exception):
     """A refusal. Its message says what is wrong, the value, and the remedy."""
 
-    def __init__(self, status: int, message: str, retry_after: int | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        retry_after: int | None = None,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+    ) -> None:
         """
         Args:
             status: HTTP's, 4xx, 503 or 507.
             retry_after: seconds that a client should wait before it tries again.
+            param: name of the refused option, for OpenAI's clients.
+            code: OpenAI's name of the error, likewise.
         """
         super().__init__(message)
         self.status = status
         self.message = message
         self.retry_after = retry_after
+        self.param = param
+        self.code = code

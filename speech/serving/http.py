@@ -1,4 +1,4 @@
-"""Applies to every request: allowed hosts and origins, headers, unread bodies, and metrics."""
+"""Applies to every request: allowed hosts, origins and keys, headers, unread bodies, metrics."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,10 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from speech.serving.errors import RequestError, sendable
+from speech.serving.keys import CHALLENGE, ApiKeys
 from speech.serving.metrics import Metrics
+from speech.serving.schemas import openai
 from speech.serving.schemas.requests import format_value
 
 # The path of the only WebSocket.
@@ -41,9 +44,16 @@ DRAIN_SECONDS = 10.0
 # been seen), so any is allowed there, unless a browser asks: browsers send Origin with every POST.
 ANY_HOST = ("/ping", "/invocations")
 
+# What watches over servers asks without a key.
+ANY_KEY = ("/ping", "/metrics")
+
 CROSS_SITE = (
     "A page of another site may not use this server: open the server's own page, or send the "
     "request without Origin. A proxy has to pass Host on."
+)
+NO_KEY = (
+    "The request has no key of this server, or a wrong one: send Authorization: Bearer KEY. In a "
+    "browser enter the key as the password, with any name."
 )
 STOPPED = "The server is stopping: send the request again when it has been restarted."
 
@@ -51,7 +61,9 @@ STOPPED = "The server is stopping: send the request again when it has been resta
 class Front:
     """An ASGI application around another one."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, hosts: Collection[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, hosts: Collection[str], keys: ApiKeys
+    ) -> None:
         """
         Args:
             hosts: names of this server, in lower case; IP addresses and localhost are always
@@ -60,13 +72,14 @@ class Front:
         self._app = app
         self._metrics = metrics
         self._hosts = frozenset(hosts)
+        self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             await self._respond(scope, receive, send)
         elif scope["type"] == "websocket":
             with contextlib.suppress(asyncio.CancelledError):  # the server is stopping
-                await (self._refuse(scope) or self._app)(scope, receive, send)
+                await self._answer(scope)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -85,37 +98,60 @@ class Front:
             await send(message)
 
         try:
-            await (self._refuse(scope) or self._app)(scope, body.receive, respond)
+            await self._answer(scope)(scope, body.receive, respond)
         except asyncio.CancelledError:  # the server is stopping, and has waited long enough
             if not begun:
                 body.over = True  # so that nothing more is read
-                await _refusal(503, STOPPED)(scope, body.receive, respond)
+                stopped = problem(scope, RequestError(503, STOPPED))
+                await stopped(scope, body.receive, respond)
         finally:
             route = _route_of(scope)
             self._metrics.requests.labels(route, status).inc()
             self._metrics.latency.labels(route).observe(time.monotonic() - started)
 
-    def _refuse(self, scope: Scope) -> ASGIApp | None:
-        """Returns the response to a request that isn't allowed; None if it is."""
+    def _answer(self, scope: Scope) -> ASGIApp:
+        """Returns what answers a request."""
+        error = self._refusal(scope)
+        return problem(scope, error) if error else self._app
+
+    def _refusal(self, scope: Scope) -> RequestError | None:
+        """Returns why a request isn't allowed; None if it is."""
         headers, path = Headers(scope=scope), scope["path"]
         host = headers.get("host")
         checked = path not in ANY_HOST or "origin" in headers
         if checked and host is not None and not is_own_host(host, self._hosts):
-            return _refusal(
+            return RequestError(
                 403,
                 f"{format_value(host)} is not a name of this server: use its IP address or "
                 "localhost, or add the name to --allowed_hosts of serve.py.",
             )
         socket = scope["type"] == "websocket"
         if (socket or scope["method"] == "POST") and not same_origin(headers):
-            return _refusal(403, CROSS_SITE)
+            return RequestError(403, CROSS_SITE)
+        if path not in ANY_KEY and not self._keys.allow(headers.get("authorization", "")):
+            return RequestError(401, NO_KEY, code="invalid_api_key")
         if socket and path != STREAM:
-            return _refusal(404, f"{format_value(path)} is not a WebSocket: open {STREAM}.")
+            return RequestError(404, f"{format_value(path)} is not a WebSocket: open {STREAM}.")
         return None
 
 
-def _refusal(status: int, message: str) -> ASGIApp:
-    return JSONResponse({"error": message}, status)
+def problem(
+    scope: Scope, error: RequestError, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """Returns the response to a request that is refused, in the form of the API it belongs to.
+
+    Args:
+        headers: further ones.
+    """
+    headers = dict(headers or {})
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
+    if error.status == 401:
+        headers["WWW-Authenticate"] = CHALLENGE
+    content: dict[str, Any] = {"error": sendable(error.message)}
+    if scope["path"].startswith(openai.PREFIX):
+        content = openai.problem(error).model_dump()
+    return JSONResponse(content, error.status, headers)
 
 
 class _Body:

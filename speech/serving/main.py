@@ -1,11 +1,14 @@
 """Loads models, scorers and test sets, and serves them until the process is stopped."""
 
 import contextlib
+import ipaddress
+import socket
 from collections.abc import Callable
 
 from absl import logging
 
 from speech.serving import app, server
+from speech.serving.keys import ApiKeys, read_keys
 from speech.serving.metrics import Metrics
 from speech.serving.services import catalogue, test_sets
 from speech.serving.services.reloading import ReloadableResources, Resources
@@ -16,13 +19,26 @@ def run(settings: ServerSettings) -> None:
     """Serves until SIGTERM or Ctrl-C.
 
     Raises:
-        UserError: the address can't be used, or something can't be loaded.
+        UserError: the address or the file of keys can't be used, or something can't be loaded.
     """
-    # First, so that a port that is in use is reported before models are loaded.
+    keys = read_keys(settings.api_key_file)
+    # Before models are loaded, so that a port that is in use is reported at once.
     bound = server.bind(settings.host, settings.port)
+    _warn_if_open(bound, keys)
     metrics = Metrics()
     resources = ReloadableResources(lambda: load(settings, metrics.batch_sizes.observe))
-    server.serve(app.create_app(resources, settings, metrics), bound)
+    server.serve(app.create_app(resources, settings, metrics, keys), bound)
+
+
+def _warn_if_open(bound: socket.socket, keys: ApiKeys) -> None:
+    """Warns if other machines may use the server without a key."""
+    address = bound.getsockname()[0]
+    if not keys and not ipaddress.ip_address(address).is_loopback:
+        logging.warning(
+            "Everyone who reaches this machine may use the server at %s: give it keys with "
+            "--api_key_file, or let only a proxy reach it (docs/serving.md).",
+            address,
+        )
 
 
 def load(settings: ServerSettings, on_batch: Callable[[int], object]) -> Resources:

@@ -5,8 +5,9 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
@@ -19,12 +20,19 @@ from speech.serving.schemas import invocations, requests, responses
 from speech.serving.schemas.invocations import RecordingRequest
 from speech.serving.schemas.requests import TranscriptionOptions
 from speech.serving.services import serialize
+from speech.serving.services.catalogue import Choice
 from speech.serving.services.reloading import ReloadableResources
-from speech.serving.services.transcription import Share, TranscriptionWorkers
+from speech.serving.services.transcription import (
+    Share,
+    TranscribedSegment,
+    TranscriptionResult,
+    TranscriptionWorkers,
+)
 from speech.serving.settings import RequestLimits
 from speech.serving.slots import Slots
 
 T = TypeVar("T")
+OnSegments = Callable[[Choice, list[TranscribedSegment]], Awaitable[None]]
 
 # Cores that the process may use, where the system says so.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -93,17 +101,36 @@ class Service:
 
         return self.workers.share(check_client)
 
+    async def recognise(
+        self,
+        share: Share,
+        path: str,
+        options: TranscriptionOptions,
+        on_segments: OnSegments | None = None,
+    ) -> tuple[TranscriptionResult, Choice]:
+        """Recognises a recording in a file. The request holds a slot.
+
+        Args:
+            on_segments: called with segments as they are transcribed, see TranscriptionWorkers.
+        """
+        with self.resources.use() as resources:
+            choice = await share.run(resources.catalogue.choose, options)
+            result = await self.workers.transcribe(
+                path,
+                choice,
+                options.candidates,
+                options.details,
+                share,
+                partial(on_segments, choice) if on_segments else None,
+            )
+        self.metrics.audio_seconds.inc(result.seconds)
+        return result, choice
+
     async def transcribe(
         self, share: Share, path: str, options: TranscriptionOptions
     ) -> responses.Transcription:
         """Transcribes a recording in a file. The request holds a slot."""
-        with self.resources.use() as resources:
-            choice = await share.run(resources.catalogue.choose, options)
-            result = await self.workers.transcribe(
-                path, choice, options.candidates, options.details, share
-            )
-        self.metrics.audio_seconds.inc(result.seconds)
-        return await share.run(serialize.transcription, result, choice)
+        return await share.run(serialize.transcription, *await self.recognise(share, path, options))
 
     async def transcribe_bytes(
         self, share: Share, content: bytes, options: TranscriptionOptions
@@ -157,15 +184,21 @@ class Service:
                     each.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
 
+    @contextlib.asynccontextmanager
+    async def received(self, request: Request) -> AsyncIterator[uploads.Upload]:
+        """Receives the recording in a request's body, and holds a slot while the block runs."""
+        self.slots.check()
+        with self.uploads.one():
+            async with uploads.received(request, self.folder, self.limits.upload_bytes) as upload:
+                with self.slots.one():
+                    yield upload
+
     async def transcribe_body(self, request: Request, *given: Any) -> responses.Transcription:
         """Transcribes the recording in a request's body.
 
         Args:
             given: options from elsewhere in the request; those of a form have priority.
         """
-        self.slots.check()
-        with self.uploads.one():
-            async with uploads.received(request, self.folder, self.limits.upload_bytes) as upload:
-                options = requests.read(*given, upload.fields)
-                with self.slots.one():
-                    return await self.transcribe(self.share(request), upload.path, options)
+        async with self.received(request) as upload:
+            options = requests.read(*given, upload.fields)
+            return await self.transcribe(self.share(request), upload.path, options)

@@ -28,3 +28,4 @@ class ServerSettings:
     limits: RequestLimits
     batch_size: int  # most utterances that a model computes at once
     search: BeamSettings  # defaults of the beam search
+    api_key_file: str | None = None  # path; None: requests need no key

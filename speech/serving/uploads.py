@@ -54,7 +54,8 @@ class Upload:
     """A recording that has been received."""
 
     path: str  # of a file that is removed with the request
-    fields: dict[str, str]  # the other fields of its form
+    # The other fields of its form; repeated ones whose name ends in [] are joined by commas.
+    fields: dict[str, str]
 
 
 @asynccontextmanager
@@ -291,7 +292,10 @@ class _Form:
 
     def _end_part(self) -> None:
         if self._name not in FIELDS:
-            self.fields[self._name] = self._text.decode(errors="replace")
+            text = self._text.decode(errors="replace")
+            if self._name.endswith("[]") and self._name in self.fields:
+                text = f"{self.fields[self._name]},{text}"
+            self.fields[self._name] = text
 
     def _end(self) -> None:
         self.ended = True

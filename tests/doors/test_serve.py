@@ -371,6 +371,7 @@ def test_openapi_document_describes_the_api(client: httpx.Client) -> None:
     assert set(described["paths"]) == {
         "/api/models", "/api/transcribe", "/api/sets", "/api/sets/{name}",
         "/api/sets/{name}/audio/{utterance_id}", "/ping", "/invocations", "/metrics",
+        "/v1/models", "/v1/models/{name}", "/v1/audio/transcriptions",
     }  # fmt: skip
     operation = described["paths"]["/api/transcribe"]["post"]
     names = {each["name"] for each in operation["parameters"]}

@@ -608,6 +608,28 @@ BUSY = {"Retry-After": "5", "Content-Type": "application/json"}
 
 
 @pytest.mark.slow
+def test_browser_that_is_given_the_key_uses_the_page_and_live_text(
+    open_page: Open, site: Site, tmp_path: Path
+) -> None:
+    (tmp_path / "keys").write_text("secret\n")
+    keyed = (*flags(site.folder), f"--api_key_file={tmp_path / 'keys'}")
+    with running(tmp_path / "temporary", *keyed) as server:
+        given = {"username": "any", "password": "secret"}
+        page = open_page(address=server.url, http_credentials=given)
+        upload(page, site.folder / "spoken.wav")
+        assert shown(page)
+        first = page.evaluate(
+            """() => new Promise((resolve) => {
+              const socket = new WebSocket(`ws://${location.host}/api/stream`);
+              socket.onopen = () => socket.send('{"sample_rate": 16000}');
+              socket.onmessage = ({ data }) => resolve(JSON.parse(data).type);
+              socket.onerror = () => resolve("refused");
+            })"""
+        )
+        assert first == "ready"
+
+
+@pytest.mark.slow
 def test_each_status_has_its_sentence_also_from_a_proxy_without_json(
     open_page: Open, site: Site
 ) -> None:
@@ -621,7 +643,7 @@ def test_each_status_has_its_sentence_also_from_a_proxy_without_json(
         (507, {}, '{"error": "Disk."}', "server's disk is full", "Disk.", True),
         (500, {}, '{"error": "Log."}', "The server failed", "Log.", True),
         (502, {}, "null", "The server failed", "HTTP status 502", True),
-        (401, {}, "", "The server refused this", "HTTP status 401", False),
+        (402, {}, "", "The server refused this", "HTTP status 402", False),
     ]
     upload(page, site.folder / "spoken.wav")
     for status, headers, body, sentence, details, again in answers:

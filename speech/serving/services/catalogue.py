@@ -79,6 +79,8 @@ class Catalogue:
             raise RequestError(
                 404,
                 f"There is no model {format_value(name)} here: choose among {_names(self.models)}.",
+                param="model",
+                code="model_not_found",
             )
         return self.models[name]
 

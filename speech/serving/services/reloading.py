@@ -9,6 +9,7 @@ import contextlib
 import gc
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -28,6 +29,7 @@ class Resources:
 
     catalogue: Catalogue
     sets: TestSets
+    loaded: float = field(default_factory=time.time, init=False)  # seconds since 1970
     users: int = field(default=0, init=False)  # requests under way that use them
 
 

@@ -32,6 +32,7 @@ from speech.transcription.transcriber import TranscribedSegment
 
 T = TypeVar("T")
 CheckClient = Callable[[], Awaitable[None]]
+OnSegments = Callable[[list[TranscribedSegment]], Awaitable[None]]
 
 # Longer recordings have no details: these are for the pictures of the page.
 DETAILED_SECONDS = 60.0
@@ -125,7 +126,13 @@ class TranscriptionWorkers:
         return list(await asyncio.gather(*submitted))
 
     async def transcribe(
-        self, path: str, choice: Choice, candidates: int, details: bool, share: Share
+        self,
+        path: str,
+        choice: Choice,
+        candidates: int,
+        details: bool,
+        share: Share,
+        on_segments: OnSegments | None = None,
     ) -> TranscriptionResult:
         """Transcribes a recording.
 
@@ -133,19 +140,24 @@ class TranscriptionWorkers:
             candidates: most candidates of each segment.
             details: whether to return the waveform and, for up to a minute, SegmentDetails.
             share: the request's.
+            on_segments: called with segments as they are transcribed, few at a time.
 
         Raises:
             RequestError: the file isn't audio, is damaged or empty (415), or too long (413).
         """
         started = time.monotonic()
         reading = _Reading(path, choice, self._most_seconds, details)
+        # No more than are searched at once: the first ones needn't wait for others.
+        group_size = min(self._thread_count if on_segments else self._group_size, self._group_size)
         segments: list[TranscribedSegment] = []
         kept: list[SegmentDetails] | None = [] if details else None
         try:
-            while group := await self._next_group(reading, share):
+            while group := await self._next_group(reading, group_size, share):
                 outputs = await self.log_probs(choice, [each.features for each in group])
                 found = await _search(group, outputs, choice, candidates, share)
                 segments += found
+                if on_segments:
+                    await on_segments(found)
                 if reading.seconds > DETAILED_SECONDS:
                     kept = None
                 if kept is not None:
@@ -170,10 +182,10 @@ class TranscriptionWorkers:
             reading.seconds, time.monotonic() - started, segments, reading.extremes, kept
         )
 
-    async def _next_group(self, reading: "_Reading", share: Share) -> list[_ReadSegment]:
-        """Returns the next segments; none at the recording's end."""
+    async def _next_group(self, reading: "_Reading", most: int, share: Share) -> list[_ReadSegment]:
+        """Returns the next segments, at most `most`; none at the recording's end."""
         group: list[_ReadSegment] = []
-        while len(group) < self._group_size and not reading.ended:
+        while len(group) < most and not reading.ended:
             async with self._turn_to_read(reading):
                 found = await share.run(reading.read_slice)
             if found:

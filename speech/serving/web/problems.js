@@ -28,6 +28,7 @@ const busy = ({ seconds }) =>
 const SENTENCES = {
   // Statuses of HTTP.
   400: ({ name }) => `The chosen model or scorer doesn't fit ${name}. Choose another one.`,
+  401: () => `The server needs its key. ${LOAD_AGAIN}`,
   403: () => "The server accepts requests only from its own page. Open the page at its address.",
   404: () => `The server doesn't have what this page requested. ${LOAD_AGAIN}`,
   408: () => "The upload was too slow. Try again, or choose a smaller file.",
