@@ -14,26 +14,16 @@ from starlette.types import ASGIApp
 
 from speech.serving.errors import RequestError, sendable
 from speech.serving.http import Front
-from speech.serving.metrics import Metrics
 from speech.serving.routers import sagemaker, streams, test_sets, transcription
 from speech.serving.schemas import requests
 from speech.serving.service import Service
-from speech.serving.services.reloading import ReloadableResources
 from speech.serving.settings import ServerSettings
 
 WEB = os.path.join(os.path.dirname(__file__), "web")
 
 
-def create_app(
-    resources: ReloadableResources, settings: ServerSettings, metrics: Metrics
-) -> ASGIApp:
-    """Returns the server's application.
-
-    Args:
-        resources: closed with the application.
-        metrics: those that `resources` counts batches in.
-    """
-    service = Service(resources, settings.limits, settings.batch_size, metrics)
+def create_app(service: Service, settings: ServerSettings) -> ASGIApp:
+    """Returns the server's application; `service` ends with it."""
     app = FastAPI(
         title="Deep Speech",
         version="1",
@@ -47,7 +37,7 @@ def create_app(
     for each in (transcription, test_sets, sagemaker, streams):
         app.include_router(each.router(service))
     _describe(app)
-    return Front(app, metrics, settings.host_names)
+    return Front(app, service.metrics, settings.host_names)
 
 
 def _problem(status: int, message: str, headers: Any = None) -> JSONResponse:

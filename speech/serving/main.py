@@ -7,9 +7,11 @@ from absl import logging
 
 from speech.serving import app, server
 from speech.serving.metrics import Metrics
+from speech.serving.service import Service
 from speech.serving.services import catalogue, test_sets
 from speech.serving.services.reloading import ReloadableResources, Resources
 from speech.serving.settings import ServerSettings
+from speech.serving.wyoming import WyomingServer
 
 
 def run(settings: ServerSettings) -> None:
@@ -20,9 +22,16 @@ def run(settings: ServerSettings) -> None:
     """
     # First, so that a port that is in use is reported before models are loaded.
     bound = server.bind(settings.host, settings.port)
+    wyoming_bound = None
+    if settings.wyoming_port is not None:
+        wyoming_bound = server.bind(settings.host, settings.wyoming_port, "--wyoming_port")
     metrics = Metrics()
     resources = ReloadableResources(lambda: load(settings, metrics.batch_sizes.observe))
-    server.serve(app.create_app(resources, settings, metrics), bound)
+    service = Service(resources, settings.limits, settings.batch_size, metrics)
+    also = None
+    if wyoming_bound:
+        also = WyomingServer(service, wyoming_bound, settings.wyoming_language)
+    server.serve(app.create_app(service, settings), bound, also)
 
 
 def load(settings: ServerSettings, on_batch: Callable[[int], object]) -> Resources:
