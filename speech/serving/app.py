@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from speech.serving.errors import RequestError, sendable
 from speech.serving.http import Front
-from speech.serving.routers import sagemaker, streams, test_sets, transcription
+from speech.serving.routers import sagemaker, streams, test_sets, transcription, vosk
 from speech.serving.schemas import requests
 from speech.serving.service import Service
 from speech.serving.settings import ServerSettings
@@ -34,7 +34,7 @@ def create_app(service: Service, settings: ServerSettings) -> ASGIApp:
     )
     _handle_errors(app)
     _add_page(app)
-    for each in (transcription, test_sets, sagemaker, streams):
+    for each in (transcription, test_sets, sagemaker, streams, vosk):
         app.include_router(each.router(service))
     _describe(app)
     return Front(app, service.metrics, settings.host_names)

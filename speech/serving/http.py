@@ -16,8 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from speech.serving.metrics import Metrics
 from speech.serving.schemas.requests import format_value
 
-# The path of the only WebSocket.
+# The paths of the WebSockets: this server's own, and vosk-server's, whose clients open the root.
 STREAM = "/api/stream"
+VOSK = ("/vosk", "/")
 
 # The page loads nothing from other servers, and no page of another site can embed it.
 HEADERS = {
@@ -109,7 +110,7 @@ class Front:
         socket = scope["type"] == "websocket"
         if (socket or scope["method"] == "POST") and not same_origin(headers):
             return _refusal(403, CROSS_SITE)
-        if socket and path != STREAM:
+        if socket and path not in (STREAM, *VOSK):
             return _refusal(404, f"{format_value(path)} is not a WebSocket: open {STREAM}.")
         return None
 

@@ -11,7 +11,7 @@ from speech.serving.service import Service
 from speech.serving.services import catalogue, test_sets
 from speech.serving.services.reloading import ReloadableResources, Resources
 from speech.serving.settings import ServerSettings
-from speech.serving.wyoming import WyomingServer
+from speech.serving.wyoming.server import WyomingServer
 
 
 def run(settings: ServerSettings) -> None:

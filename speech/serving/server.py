@@ -14,7 +14,7 @@ from absl import logging
 from starlette.types import ASGIApp
 
 from speech.serving import connections
-from speech.serving.wyoming import WyomingServer
+from speech.serving.wyoming.server import WyomingServer
 from utils import UserError
 
 # Time to finish for requests under way when the server stops. A few seconds more are for cancelling

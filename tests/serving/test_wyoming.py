@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -17,7 +18,7 @@ import numpy.typing as npt
 import pytest
 import soundfile
 from servers import Server, running
-from tiny_models import noise, write_model
+from tiny_models import noise, tiny_config, write_model
 from wyoming.asr import Transcribe, Transcript, TranscriptChunk
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.client import AsyncTcpClient
@@ -26,9 +27,14 @@ from wyoming.event import Event
 from wyoming.info import Describe, Info
 from wyoming.ping import Ping, Pong
 
+from speech.decoding.beam_search import BeamSettings
+from speech.export.description import Description, Naming
 from speech.serving import server as server_module
 from speech.serving.errors import RequestError
-from speech.serving.wyoming import MOST_DATA_BYTES, read_event
+from speech.serving.services.batching import Batcher
+from speech.serving.services.catalogue import Catalogue, ServedModel
+from speech.serving.wyoming.events import MOST_DATA_BYTES, read_event
+from speech.serving.wyoming.info import describe, model_name
 from utils import UserError
 
 SECONDS = 20
@@ -340,6 +346,30 @@ def test_data_of_an_event_may_be_in_its_line_and_after_it() -> None:
         asyncio.run(run(b"{}\n"))
 
 
+def test_language_chooses_the_model() -> None:
+    """Of a language and region, then of the language, then one whose language isn't known."""
+    config = tiny_config()
+
+    def served(name: str, language: str) -> ServedModel:
+        model: Any = SimpleNamespace(description=Description(config, 1, Naming(language=language)))
+        return ServedModel(name, name, Batcher(model, 1), {})
+
+    languages = {"a": "en-US", "b": "pt_BR", "c": "pt", "d": ""}
+    models = [served(*each) for each in languages.items()]
+    catalogue = Catalogue(models, [], BeamSettings())
+    for wanted, expected in {
+        "": None, "en": "a", "EN-gb": "a", "pt": "c", "pt-br": "b", "pt-PT": "b", "de": "d"
+    }.items():  # fmt: skip
+        assert model_name(catalogue, {"language": wanted}, "") == expected
+    assert model_name(catalogue, {"name": "b", "language": "en"}, "") == "b"
+    assert model_name(catalogue, {"language": "de-AT"}, "de") == "d"
+    with pytest.raises(RequestError, match="choose among en-US, pt_BR, pt, fr"):
+        model_name(catalogue, {"language": "de"}, "fr")
+    described = describe(catalogue, "").asr[0].models
+    assert [each.languages for each in described] == [["en-US"], ["pt_BR"], ["pt"], []]
+    catalogue.close()
+
+
 def test_more_streams_than_allowed_are_refused_as_busy(server: Server) -> None:
     """The limit holds for WebSockets and Wyoming together; descriptions are given nevertheless."""
 
@@ -377,7 +407,7 @@ def test_recording_under_way_is_finished_when_the_server_stops(tmp_path: Path) -
                 await received(client, "transcript-start")
                 own.process.terminate()
                 assert await idle.read_event() is None
-                with pytest.raises(OSError):
+                with pytest.raises(ConnectionRefusedError):
                     async with connected(own):
                         pass
                 await client.write_event(AudioChunk(audio=samples.tobytes(), **form).event())

@@ -1,16 +1,14 @@
-"""Serves Wyoming, the protocol of Home Assistant's voice assistants, over TCP.
+"""Serves Wyoming beside HTTP.
 
-An event is a line of JSON, {"type", "data", "data_length", "payload_length"}, more data as JSON,
-and a payload; https://github.com/OHF-voice/wyoming describes them. A client sends transcribe,
-audio-start, audio-chunk and audio-stop, of which the first two are optional. It receives
-transcript-start, a transcript-chunk after each pause in the speech, transcript, and
-transcript-stop; or error, after which the connection ends, because Home Assistant waits for either.
+A client sends transcribe, audio-start, audio-chunk and audio-stop, of which the first two are
+optional. It receives transcript-start, a transcript-chunk after each pause in the speech,
+transcript, and transcript-stop; or error, after which the connection ends, because Home Assistant
+waits for a transcript until then.
 """
 
 import asyncio
 import contextlib
 import ipaddress
-import json
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -22,7 +20,7 @@ from wyoming.asr import Transcribe, Transcript, TranscriptChunk, TranscriptStart
 from wyoming.audio import AudioStop
 from wyoming.error import Error
 from wyoming.event import Event, Eventable, async_write_event
-from wyoming.info import AsrModel, AsrProgram, Attribution, Describe, Info
+from wyoming.info import Describe
 from wyoming.ping import Ping, Pong
 
 from speech.decoding.alignment import TimedWord
@@ -30,21 +28,16 @@ from speech.serving import connections
 from speech.serving.errors import RequestError, sendable
 from speech.serving.http import STOPPED
 from speech.serving.schemas import requests
-from speech.serving.schemas.requests import format_value
 from speech.serving.service import Service
 from speech.serving.services.arriving import ArrivingRecording, PcmFormat
-from speech.serving.services.catalogue import Catalogue, ServedModel
 from speech.serving.slots import RETRY_SECONDS
+from speech.serving.wyoming.events import MOST_DATA_BYTES, format_of, read_event
+from speech.serving.wyoming.info import describe, language_of, model_name
 from speech.transcription.subtitles import join_words
 from speech.transcription.transcriber import TranscribedSegment
 from utils import UserError
 
 ROUTE = "wyoming"  # in the metrics
-
-# Bounds of an event: of its line and of its data, and of its payload.
-MOST_DATA_BYTES, MOST_PAYLOAD_BYTES = 2**16, 2**20
-# Bounds of a format: Hz, bytes of a sample, and channels.
-BOUNDS = {"rate": (4000, 384_000), "width": (1, 4), "channels": (1, 32)}
 
 # Types of a recording's events.
 AUDIO_TYPES = ("audio-start", "audio-chunk", "audio-stop")
@@ -56,9 +49,6 @@ SEND_SECONDS = 30.0
 # A client that is refused while it sends may see a lost connection instead of the error: for so
 # long what it still sends is read and dropped.
 DRAIN_SECONDS = 10.0
-
-PROGRAM, VERSION = "Deep Speech", "1"
-PAPER = Attribution("A. Hannun et al.", "https://arxiv.org/abs/1412.5567")
 
 
 class WyomingServer:
@@ -103,7 +93,7 @@ class WyomingServer:
                 port,
             )
         for served in self._service.resources.current.catalogue.models.values():
-            if not _language_of(served, self._language):
+            if not language_of(served, self._language):
                 logging.warning(
                     "%s has no language, so Home Assistant doesn't offer it: name its language "
                     "with --wyoming_language.",
@@ -184,7 +174,7 @@ class _Connection:
     async def _answer(self, event: Event) -> None:
         """Answers an event that isn't about a recording; ignores it if it is unknown."""
         if Describe.is_type(event.type):
-            await self._send(_info(self._service.resources.current.catalogue, self._language))
+            await self._send(describe(self._service.resources.current.catalogue, self._language))
         elif Ping.is_type(event.type):
             text = event.data.get("text")
             await self._send(Pong(sendable(text) if isinstance(text, str) else None))
@@ -208,17 +198,17 @@ class _Connection:
         finally:
             self._service.metrics.requests.labels(ROUTE, status).inc()
             self._service.metrics.latency.labels(ROUTE).observe(time.monotonic() - started)
-            host, port = self._writer.get_extra_info("peername")[:2]
+            host, port = (self._writer.get_extra_info("peername") or ("unknown", 0))[:2]
             logging.info('%s:%d - "Wyoming transcribe" %d', host, port, status)
 
     async def _transcribe(self, wanted: dict[str, Any], event: Event) -> None:
         """Receives a recording, whose first event is `event`, and sends its transcript."""
-        service, form = self._service, _format_of(event)
+        service, form = self._service, format_of(event)
         share = service.workers.share(self._check_client)
         with service.streams.one(), service.resources.use() as resources:
-            model = _model_name(resources.catalogue, wanted, self._language)
+            model = model_name(resources.catalogue, wanted, self._language)
             choice = await share.run(resources.catalogue.choose, requests.read({"model": model}))
-            language = _language_of(choice.served, self._language) or None
+            language = language_of(choice.served, self._language) or None
             recording = ArrivingRecording(
                 form, choice, service.workers, share, service.limits.seconds
             )
@@ -241,7 +231,7 @@ class _Connection:
     ) -> AsyncIterator[TranscribedSegment]:
         """Yields a recording's segments while it arrives, until audio-stop."""
         while not AudioStop.is_type(event.type):
-            if _format_of(event) != form:
+            if format_of(event) != form:
                 raise RequestError(400, "The audio's format changes: send audio-stop before.")
             for each in await recording.feed(event.payload or b""):
                 yield each
@@ -282,141 +272,10 @@ class _Connection:
 
     async def _fail(self, status: int, message: str) -> None:
         """Sends an error, if the client is still connected, and waits for it to disconnect."""
+        self._recording = False
         with contextlib.suppress(_GoneError, OSError):
             await self._send(Error(sendable(message), str(status)))
             self._writer.write_eof()
             async with asyncio.timeout(DRAIN_SECONDS):
                 while await self._reader.read(2**16):
                     pass
-
-
-async def read_event(reader: asyncio.StreamReader) -> Event:
-    """Reads an event. The package `wyoming` would read one of any size.
-
-    Raises:
-        RequestError: it is no event (400), or too large (413).
-        IncompleteReadError: the client has disconnected.
-    """
-    try:
-        head = _object_of(await reader.readuntil(b"\n"))
-    except asyncio.LimitOverrunError:
-        raise _too_large("line", MOST_DATA_BYTES) from None
-    data = head.get("data") or {}
-    if not isinstance(head.get("type"), str) or not isinstance(data, dict):
-        raise _not_an_event()
-    if length := _length_in(head, "data_length", MOST_DATA_BYTES):
-        data = {**data, **_object_of(await reader.readexactly(length))}
-    payload = await reader.readexactly(_length_in(head, "payload_length", MOST_PAYLOAD_BYTES))
-    return Event(head["type"], data, payload)
-
-
-def _object_of(content: bytes) -> dict[str, Any]:
-    with contextlib.suppress(ValueError, RecursionError):
-        found = json.loads(content)
-        if isinstance(found, dict):
-            return found
-    raise _not_an_event()
-
-
-def _length_in(head: dict[str, Any], name: str, most: int) -> int:
-    length = head.get(name) or 0
-    if type(length) is not int or length < 0:
-        raise _not_an_event()
-    if length > most:
-        raise _too_large(name, most)
-    return length
-
-
-def _not_an_event() -> RequestError:
-    return RequestError(
-        400, "This is no event of Wyoming: send a line of JSON with a type, then what it announces."
-    )
-
-
-def _too_large(what: str, most: int) -> RequestError:
-    return RequestError(413, f"An event's {what} is beyond {most} bytes: send smaller chunks.")
-
-
-def _format_of(event: Event) -> PcmFormat:
-    """Returns the format of audio-start or audio-chunk; raises RequestError (400)."""
-    for name, (lowest, highest) in BOUNDS.items():
-        value = event.data.get(name)
-        if type(value) is not int or not lowest <= value <= highest:
-            raise RequestError(
-                400,
-                f"The {name} of {event.type} is {format_value(value)}: send a whole number from "
-                f"{lowest} to {highest}.",
-            )
-    return PcmFormat(**{name: event.data[name] for name in BOUNDS})
-
-
-def _language_of(served: ServedModel, default: str) -> str:
-    return served.model.description.naming.language or default
-
-
-def _model_name(catalogue: Catalogue, wanted: dict[str, Any], default: str) -> str | None:
-    """Returns the model that transcribe names, or the first one of its language.
-
-    Args:
-        wanted: the data of transcribe.
-        default: language of models that name none; empty: they may have any.
-
-    Returns:
-        the model's name; None: the default model.
-
-    Raises:
-        RequestError: no model has the language (404).
-    """
-    name, language = wanted.get("name"), wanted.get("language")
-    if name or not language:
-        return name or None
-    languages = {each: _language_of(served, default) for each, served in catalogue.models.items()}
-    for same in (_whole, _primary):
-        for each, own in languages.items():
-            if own and same(own) == same(str(language)):
-                return each
-    unknown = [each for each, own in languages.items() if not own]
-    if not unknown:
-        raise RequestError(
-            404,
-            f"There is no model of the language {format_value(language)} here: choose among "
-            f"{', '.join(languages.values())}.",
-        )
-    return unknown[0]
-
-
-def _whole(language: str) -> str:
-    return language.lower().replace("_", "-")
-
-
-def _primary(language: str) -> str:
-    """Returns the language of a tag such as pt-BR without its region."""
-    return _whole(language).partition("-")[0]
-
-
-def _info(catalogue: Catalogue, language: str) -> Info:
-    """Returns the description of the server for its clients."""
-    models = []
-    for name, served in catalogue.models.items():
-        description = served.model.description
-        naming, own = description.naming, _language_of(served, language)
-        models.append(
-            AsrModel(
-                name=name,
-                attribution=Attribution(naming.author or PROGRAM, ""),
-                installed=True,
-                description=naming.description or naming.name or name,
-                version=naming.version or str(description.checkpoint_step),
-                languages=[own] if own else [],
-            )
-        )
-    program = AsrProgram(
-        name=PROGRAM,
-        attribution=PAPER,
-        installed=True,
-        description="Speech to text",
-        version=VERSION,
-        models=models,
-        supports_transcript_streaming=True,
-    )
-    return Info(asr=[program])
