@@ -414,16 +414,7 @@ def _piped(file: io.BufferedIOBase, start: bytes, sound: _Sound, name: str) -> I
         whole = len(content) // size * size
         start = content[whole:]
         if whole:
-            yield soundfile.read(
-                io.BytesIO(content[:whole]),
-                dtype="float32",
-                always_2d=True,
-                samplerate=sound.rate,
-                channels=sound.channels,
-                format="RAW",
-                subtype=sound.subtype,
-                endian="LITTLE",
-            )[0]
+            yield _decoded(content[:whole], sound)
         if ended:
             break
     if sound.size and left:
@@ -431,6 +422,66 @@ def _piped(file: io.BufferedIOBase, start: bytes, sound: _Sound, name: str) -> I
             f"{name} is cut short: its header promises {sound.size // size} samples, "
             f"{(sound.size - left) // size} are there."
         )
+
+
+def _decoded(content: bytes, sound: _Sound) -> Samples:
+    """Returns raw samples as float32 [samples, channels] at full scale 1."""
+    samples: Samples = soundfile.read(
+        io.BytesIO(content),
+        dtype="float32",
+        always_2d=True,
+        samplerate=sound.rate,
+        channels=sound.channels,
+        format="RAW",
+        subtype=sound.subtype,
+        endian="LITTLE",
+    )[0]
+    return samples
+
+
+class PcmConverter:
+    """Converts raw samples that arrive piece by piece.
+
+    Together the results equal those of `stream_file` for a wav with the same samples.
+    """
+
+    def __init__(self, width: int, channels: int, rate: int, wanted_rate: int, name: str) -> None:
+        """
+        Args:
+            width: bytes of a sample, 1 to 4, little endian; of one byte unsigned.
+            channels: interleaved, 1 to MOST_CHANNELS.
+            rate: Hz, of the pieces.
+            wanted_rate: Hz, of the results.
+            name: of the recording, for messages.
+        """
+        self._sound = _Sound(WAV_SUBTYPES[1, 8 * width], channels, rate, None)
+        self._content: bytes | None = b""  # not converted yet; None at the end
+        self._converted = _at_rate(self._blocks(), rate, wanted_rate, name)
+
+    def feed(self, content: bytes) -> Samples:
+        """Returns float32 [samples], mono, at int16 scale, as far as they are known.
+
+        Raises:
+            AudioError: no recording has such a rate.
+        """
+        self._content = (self._content or b"") + content
+        return next(self._converted)
+
+    def finish(self) -> Samples:
+        """Returns the last samples. Half a sample at the end is ignored.
+
+        Raises:
+            AudioError: the channels cancel each other out.
+        """
+        self._content = None
+        return np.concatenate([NO_SAMPLES, *self._converted])
+
+    def _blocks(self) -> Iterator[Samples]:
+        """Yields float32 [samples, channels]; none of them while `feed` is awaited."""
+        while self._content is not None:
+            whole = len(self._content) // self._sound.sample_bytes * self._sound.sample_bytes
+            content, self._content = self._content[:whole], self._content[whole:]
+            yield _decoded(content, self._sound)
 
 
 def _at_rate(

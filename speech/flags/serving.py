@@ -39,6 +39,20 @@ def define_serving_flags() -> None:
         None,
         "File with a key a line; requests must carry one of them. Default: requests need no key.",
     )
+    kinds.define_integer(
+        "wyoming_port",
+        None,
+        "Port of Wyoming, Home Assistant's voice protocol, at the same address, usually 10300; 0: "
+        "any free port.",
+        lower_bound=0,
+        upper_bound=65535,
+    )
+    flags.DEFINE_string(
+        "wyoming_language",
+        "",
+        "Language of models that name none, e.g. en, for Home Assistant. export.py "
+        "--export_language writes it into a model.",
+    )
     kinds.define_number("max_upload_mb", 100, "Largest recording, in MB.", lower_bound=0.001)
     kinds.define_number(
         "max_seconds", 3600, "Longest recording or stream, in seconds.", lower_bound=1
@@ -72,6 +86,8 @@ def server_settings_from_flags(values: flags.FlagValues) -> ServerSettings:
         audio=tuple(values.audio),
         host=values.host,
         port=values.port,
+        wyoming_port=values.wyoming_port,
+        wyoming_language=values.wyoming_language,
         host_names=_host_names(values.host, values.allowed_hosts),
         limits=RequestLimits(
             round(values.max_upload_mb * 1e6), values.max_seconds, values.max_waiting

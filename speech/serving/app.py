@@ -15,27 +15,20 @@ from starlette.types import ASGIApp
 from speech.serving.errors import RequestError
 from speech.serving.http import Front, problem
 from speech.serving.keys import ApiKeys
-from speech.serving.metrics import Metrics
-from speech.serving.routers import openai, sagemaker, streams, test_sets, transcription
+from speech.serving.routers import openai, sagemaker, streams, test_sets, transcription, vosk
 from speech.serving.schemas import requests
 from speech.serving.service import Service
-from speech.serving.services.reloading import ReloadableResources
 from speech.serving.settings import ServerSettings
 
 WEB = os.path.join(os.path.dirname(__file__), "web")
 
 
-def create_app(
-    resources: ReloadableResources, settings: ServerSettings, metrics: Metrics, keys: ApiKeys
-) -> ASGIApp:
-    """Returns the server's application.
+def create_app(service: Service, settings: ServerSettings, keys: ApiKeys) -> ASGIApp:
+    """Returns the server's application; `service` ends with it.
 
     Args:
-        resources: closed with the application.
-        metrics: those that `resources` counts batches in.
         keys: those that requests must carry.
     """
-    service = Service(resources, settings.limits, settings.batch_size, metrics)
     app = FastAPI(
         title="Deep Speech",
         version="1",
@@ -46,10 +39,10 @@ def create_app(
     )
     _handle_errors(app)
     _add_page(app)
-    for each in (transcription, test_sets, sagemaker, streams, openai):
+    for each in (transcription, test_sets, sagemaker, streams, openai, vosk):
         app.include_router(each.router(service))
     _describe(app)
-    return Front(app, metrics, settings.host_names, keys)
+    return Front(app, service.metrics, settings.host_names, keys)
 
 
 def _handle_errors(app: FastAPI) -> None:

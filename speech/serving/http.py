@@ -19,8 +19,9 @@ from speech.serving.metrics import Metrics
 from speech.serving.schemas import openai
 from speech.serving.schemas.requests import format_value
 
-# The path of the only WebSocket.
+# The paths of the WebSockets: this server's own, and vosk-server's, whose clients open the root.
 STREAM = "/api/stream"
+VOSK = ("/vosk", "/")
 
 # The page loads nothing from other servers, and no page of another site can embed it.
 HEADERS = {
@@ -130,7 +131,7 @@ class Front:
             return RequestError(403, CROSS_SITE)
         if path not in ANY_KEY and not self._keys.allow(headers.get("authorization", "")):
             return RequestError(401, NO_KEY, code="invalid_api_key")
-        if socket and path != STREAM:
+        if socket and path not in (STREAM, *VOSK):
             return RequestError(404, f"{format_value(path)} is not a WebSocket: open {STREAM}.")
         return None
 

@@ -10,9 +10,11 @@ from absl import logging
 from speech.serving import app, server
 from speech.serving.keys import ApiKeys, read_keys
 from speech.serving.metrics import Metrics
+from speech.serving.service import Service
 from speech.serving.services import catalogue, test_sets
 from speech.serving.services.reloading import ReloadableResources, Resources
 from speech.serving.settings import ServerSettings
+from speech.serving.wyoming.server import WyomingServer
 
 
 def run(settings: ServerSettings) -> None:
@@ -24,10 +26,17 @@ def run(settings: ServerSettings) -> None:
     keys = read_keys(settings.api_key_file)
     # Before models are loaded, so that a port that is in use is reported at once.
     bound = server.bind(settings.host, settings.port)
+    wyoming_bound = None
+    if settings.wyoming_port is not None:
+        wyoming_bound = server.bind(settings.host, settings.wyoming_port, "--wyoming_port")
     _warn_if_open(bound, keys)
     metrics = Metrics()
     resources = ReloadableResources(lambda: load(settings, metrics.batch_sizes.observe))
-    server.serve(app.create_app(resources, settings, metrics, keys), bound)
+    service = Service(resources, settings.limits, settings.batch_size, metrics)
+    also = None
+    if wyoming_bound:
+        also = WyomingServer(service, wyoming_bound, settings.wyoming_language)
+    server.serve(app.create_app(service, settings, keys), bound, also)
 
 
 def _warn_if_open(bound: socket.socket, keys: ApiKeys) -> None:

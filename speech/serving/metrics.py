@@ -51,7 +51,9 @@ class Metrics:
             "speech_uploading_requests", "Uploads that are coming in.", registry=self._registry
         )
         self.streams = Gauge(
-            "speech_streams", "WebSocket streams that are open.", registry=self._registry
+            "speech_streams",
+            "Streams of WebSockets and Wyoming that are open.",
+            registry=self._registry,
         )
 
     def text(self) -> bytes:

@@ -5,7 +5,7 @@ import importlib.util
 from utils import UserError
 
 # The packages that setup.cfg's extra adds to the base.
-NEEDED = ("fastapi", "prometheus_client", "python_multipart", "uvicorn", "websockets")
+NEEDED = ("fastapi", "prometheus_client", "python_multipart", "uvicorn", "websockets", "wyoming")
 
 
 def check() -> None:

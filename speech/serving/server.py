@@ -14,6 +14,7 @@ from absl import logging
 from starlette.types import ASGIApp
 
 from speech.serving import connections
+from speech.serving.wyoming.server import WyomingServer
 from utils import UserError
 
 # Time to finish for requests under way when the server stops. A few seconds more are for cancelling
@@ -27,8 +28,11 @@ LONGEST_STOP_SECONDS = 19.0
 BACKLOG = 1024
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, flag: str = "--port") -> socket.socket:
     """Returns a socket that is bound to an address.
+
+    Args:
+        flag: that names the port, for messages.
 
     Raises:
         UserError: the address can't be used.
@@ -43,7 +47,7 @@ def bind(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError) as error:  # UnicodeError: the host can't be a name
         reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise UserError(
-            f"--host={host} --port={port} can't be used: {reason}. Choose others; 0.0.0.0 is "
+            f"--host={host} {flag}={port} can't be used: {reason}. Choose others; 0.0.0.0 is "
             "every address of this machine."
         ) from None
     return bound
@@ -52,8 +56,9 @@ def bind(host: str, port: int) -> socket.socket:
 class _Server(uvicorn.Server):
     """A uvicorn server that logs its address once it accepts requests."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, also: WyomingServer | None) -> None:
         super().__init__(config)
+        self._also = also
         self.stopping = threading.Event()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -63,9 +68,12 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         try:
             await super().startup(sockets)
+            if self._also:
+                self.servers.append(await self._also.start(self.server_state))
         except OSError as error:  # another server, started at the same time, was first to listen
             raise UserError(
-                f"The port can't be used: {error.strerror}. Choose another one with --port."
+                f"The port can't be used: {error.strerror}. Choose another one with --port or "
+                "--wyoming_port."
             ) from None
         asyncio.get_running_loop().set_exception_handler(connections.handle_loop_error)
         for each in sockets or ():
@@ -84,8 +92,12 @@ def remove_queries(record: LogRecord) -> bool:
     return True
 
 
-def server_of(app: ASGIApp) -> _Server:
-    """Returns a server of an application; its `run` or `serve` starts it."""
+def server_of(app: ASGIApp, also: WyomingServer | None = None) -> _Server:
+    """Returns a server of an application; its `run` or `serve` starts it.
+
+    Args:
+        also: served in the same event loop.
+    """
     config = uvicorn.Config(
         app,
         http=connections.HttpConnection,
@@ -102,16 +114,20 @@ def server_of(app: ASGIApp) -> _Server:
         server_header=False,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
-    return _Server(config)
+    return _Server(config, also)
 
 
-def serve(app: ASGIApp, bound: socket.socket) -> None:
-    """Serves until SIGTERM or Ctrl-C; then refuses new requests, and finishes those under way."""
+def serve(app: ASGIApp, bound: socket.socket, also: WyomingServer | None = None) -> None:
+    """Serves until SIGTERM or Ctrl-C; then refuses new requests, and finishes those under way.
+
+    Args:
+        also: served in the same event loop.
+    """
     for name in ("uvicorn.access", "uvicorn.error"):  # the latter logs WebSockets
         getLogger(name).addFilter(remove_queries)
     # uvicorn raises the signal again when it has stopped.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
-    server = server_of(app)
+    server = server_of(app, also)
     threading.Thread(target=_exit_late, args=(server.stopping,), daemon=True).start()
     server.run([bound])
 

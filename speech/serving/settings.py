@@ -24,6 +24,8 @@ class ServerSettings:
     audio: tuple[str, ...]  # folders with the recordings of the test sets
     host: str  # address to listen at
     port: int  # 0: any free port
+    wyoming_port: int | None  # likewise; None: Wyoming isn't served
+    wyoming_language: str  # of models that name none; empty: unknown
     host_names: frozenset[str]  # names of the server in lower case, see http.Front
     limits: RequestLimits
     batch_size: int  # most utterances that a model computes at once

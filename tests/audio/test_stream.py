@@ -15,7 +15,7 @@ import soundfile
 from emulator import Emulator
 
 from speech.audio.reader import AudioError, TooMuchAudioError, read_audio
-from speech.audio.stream import stream_file, stream_input
+from speech.audio.stream import PcmConverter, stream_file, stream_input
 from utils import UserError
 
 
@@ -69,6 +69,34 @@ def test_blocks_of_a_file_make_what_is_read_at_once(
         soundfile.write(path, noise(3.3, rate, channels), rate, format=form, subtype=subtype)
         whole = read_audio(path, 16000)
         np.testing.assert_allclose(joined(stream_file(path, 16000)), whole, rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("subtype", "width"), [("PCM_U8", 1), ("PCM_16", 2), ("PCM_24", 3), ("PCM_32", 4)]
+)
+@pytest.mark.parametrize(("rate", "channels"), [(16000, 1), (44100, 2), (8000, 3)])
+def test_pieces_of_raw_samples_make_what_is_read_from_a_file(
+    tmp_path: Path, subtype: str, width: int, rate: int, channels: int
+) -> None:
+    path, raw = tmp_path / "a.wav", tmp_path / "a.raw"
+    samples = noise(1.7, rate, channels)
+    soundfile.write(path, samples, rate, subtype=subtype)
+    soundfile.write(raw, samples, rate, subtype=subtype, format="RAW")
+    content = raw.read_bytes() + b"x"  # less than a sample, of more than 8 bits or one channel
+    content = content if width * channels > 1 else content[:-1]
+    for size in (77, 2048, len(content)):
+        converter = PcmConverter(width, channels, rate, 16000, "x")
+        pieces = [content[start : start + size] for start in range(0, len(content), size)]
+        blocks = [*map(converter.feed, pieces), converter.finish()]
+        np.testing.assert_array_equal(joined(iter(blocks)), joined(stream_file(str(path), 16000)))
+
+
+def test_raw_samples_of_opposite_phase_are_refused() -> None:
+    converter = PcmConverter(2, 2, 16000, 16000, "The recording")
+    converter.feed(np.array([[1000, -1000]] * 100, np.int16).tobytes())
+    with pytest.raises(AudioError, match=r"The recording .* cancel each other out"):
+        converter.finish()
+    assert not len(PcmConverter(2, 1, 8000, 16000, "x").finish())
 
 
 def test_16_bit_samples_come_back_exactly(tmp_path: Path) -> None:

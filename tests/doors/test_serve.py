@@ -464,6 +464,41 @@ def read_to_the_end(connection: Connection) -> Iterator[str]:
             return
 
 
+@pytest.mark.parametrize("path", ["", "vosk"])
+def test_client_of_vosk_server_is_answered(server: Server, folder: Path, path: str) -> None:
+    samples = np.concatenate([noise(16000 * 3), np.zeros(16000 * 4, np.int16), noise(16000)])
+    answers = []
+    with connect(f"{server.url.replace('http', 'ws')}/{path}?model=carried&scorer=") as connection:
+        connection.send('{ "config" : { "sample_rate" : 16000 } }')
+        for start in range(0, len(samples), 3200):
+            connection.send(samples[start : start + 3200].tobytes())
+            answers.append(json.loads(connection.recv(timeout=30)))
+        connection.send('{"eof" : 1}')
+        answers.append(json.loads(connection.recv(timeout=30)))
+        with pytest.raises(ConnectionClosed):
+            connection.recv(timeout=30)
+    live = LiveTranscriber(Transcriber(loading.load(str(folder / "carried")), BeamSettings(8)))
+    wanted = [*live.feed(samples), *live.finish()]
+    ended = [each for each in wanted if isinstance(each, TranscribedSegment)]
+    results = [each for each in answers if "result" in each]
+    assert [each["text"] for each in results] == [join_words(e.transcript.words) for e in ended]
+    words = [word for each in ended for word in each.transcript.words]
+    found = [(word["word"], word["start"]) for each in results for word in each["result"]]
+    assert found == [(word.text, pytest.approx(word.start, abs=1e-4)) for word in words]
+    assert any(each.get("partial") for each in answers)
+
+
+@pytest.mark.parametrize(
+    "messages", [["[]"], ['{"config": 1}'], ['{"config": {"sample_rate": 1}}'], [b"\0\0", "{}"]]
+)
+def test_malformed_stream_of_vosk_is_refused(server: Server, messages: list[str | bytes]) -> None:
+    with connect(f"{server.url.replace('http', 'ws')}/vosk") as connection:
+        for each in messages:
+            connection.send(each)
+        message, code = refusal(connection)
+    assert "send" in message and code == 1008
+
+
 @pytest.mark.parametrize(
     ("options", "messages", "expected", "code"),
     [
@@ -548,7 +583,7 @@ def test_sagemaker_may_use_any_host_name(client: httpx.Client) -> None:
     assert answer.status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/api/streams", "/api/models", "/static/page.js", "/"])
+@pytest.mark.parametrize("path", ["/api/streams", "/api/models", "/static/page.js"])
 def test_unknown_websocket_is_not_found(server: Server, path: str) -> None:
     status, answer = handshake(server, path)
     assert (status, answer) == (

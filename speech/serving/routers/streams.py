@@ -7,7 +7,7 @@ messages, and {"end": true}. It receives ready, partial, final and done, or an e
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
@@ -49,19 +49,24 @@ SEND_SECONDS = 30.0
 def router(service: Service) -> APIRouter:
     """Returns the route /api/stream."""
     routes = APIRouter()
-    streams = Streams(
-        service.resources,
-        service.stream_threads,
-        service.streams,
-        service.limits.seconds,
-        service.metrics.audio_seconds.inc,
-    )
+    streams = streams_of(service)
 
     @routes.websocket(STREAM)
     async def stream(websocket: WebSocket) -> None:
         await streams.serve(websocket)
 
     return routes
+
+
+def streams_of(service: Service) -> "Streams":
+    """Returns the streams of a server."""
+    return Streams(
+        service.resources,
+        service.stream_threads,
+        service.streams,
+        service.limits.seconds,
+        service.metrics.audio_seconds.inc,
+    )
 
 
 class StreamError(Exception):
@@ -96,10 +101,14 @@ class Streams:
         self._most_seconds = most_seconds
         self._on_seconds = on_seconds
 
-    async def serve(self, websocket: WebSocket) -> None:
-        """Serves one client until its stream ends."""
+    async def serve(self, websocket: WebSocket, protocol: "type[Stream] | None" = None) -> None:
+        """Serves one client until its stream ends.
+
+        Args:
+            protocol: default: that of /api/stream.
+        """
         await websocket.accept()
-        stream = _Stream(websocket, self._threads, self._most_seconds)
+        stream = (protocol or Stream)(websocket, self._threads, self._most_seconds)
         try:
             with self._slots.one(), self._resources.use() as resources:
                 options = _options(websocket.query_params)
@@ -136,7 +145,7 @@ class _GoneError(Exception):
 _GONE = (WebSocketDisconnect, RuntimeError, OSError)
 
 
-class _Stream:
+class Stream:
     """The stream of one client."""
 
     def __init__(self, websocket: WebSocket, threads: Executor, most_seconds: float) -> None:
@@ -151,26 +160,34 @@ class _Stream:
 
     async def serve(self, transcriber: Transcriber, candidates: int) -> None:
         """Receives samples and sends their text until the client ends the stream."""
-        rate = _rate_of(await self._receive())
+        rate = _rate_of(await self.receive())
         live = await self.run(LiveTranscriber, transcriber, candidates)
-        resampler = _Resampler(rate, transcriber.sample_rate)
-        await self._send({"type": "ready", "exact": live.exact})
-        while (message := await self._receive()) is not None:
+        resampler = Resampler(rate, transcriber.sample_rate)
+        await self.send({"type": "ready", "exact": live.exact})
+        while (message := await self.receive()) is not None:
             if isinstance(message, str):
-                if _json(message) != {"end": True}:
+                if parse_json(message) != {"end": True}:
                     raise StreamError(
                         REFUSED,
                         f"The message {format_value(message)} is unknown: send samples or "
                         '{"end": true}.',
                     )
                 break
-            self._count(len(message), rate)
-            size = int(PIECE_SECONDS * rate) * 2  # bytes
-            for start in range(0, len(message), size):
-                piece = message[start : start + size]
-                await self._send_texts(await self.run(_feed, live, resampler, piece), transcriber)
-        await self._send_texts(await self.run(_finish, live, resampler), transcriber)
-        await self._send({"type": "done", "seconds": round(self.seconds, serialize.DECIMALS)})
+            for piece in self.pieces(message, rate):
+                await self._send_texts(await self.run(feed, live, resampler, piece), transcriber)
+        await self._send_texts(await self.run(finish, live, resampler), transcriber)
+        await self.send({"type": "done", "seconds": round(self.seconds, serialize.DECIMALS)})
+        await self.close()
+
+    def pieces(self, message: bytes, rate: int) -> Iterator[bytes]:
+        """Yields a message of samples in pieces; raises StreamError if it isn't allowed."""
+        self._count(len(message), rate)
+        size = int(PIECE_SECONDS * rate) * 2  # bytes
+        for start in range(0, len(message), size):
+            yield message[start : start + size]
+
+    async def close(self) -> None:
+        """Closes the stream at its end."""
         with contextlib.suppress(*_GONE):
             await asyncio.wait_for(self._websocket.close(), SEND_SECONDS)
 
@@ -190,7 +207,7 @@ class _Stream:
                 "allows: open a new one.",
             )
 
-    async def _receive(self) -> str | bytes:
+    async def receive(self) -> str | bytes:
         try:
             message = await asyncio.wait_for(self._websocket.receive(), IDLE_SECONDS)
         except TimeoutError:
@@ -202,7 +219,7 @@ class _Stream:
         text = message.get("text")
         return text if text is not None else message["bytes"]
 
-    async def _send(self, content: dict[str, Any]) -> None:
+    async def send(self, content: dict[str, Any]) -> None:
         try:
             text = json.dumps(content, ensure_ascii=False)
             await asyncio.wait_for(self._websocket.send_text(text), SEND_SECONDS)
@@ -215,9 +232,9 @@ class _Stream:
         for each in texts:
             if isinstance(each, TranscribedSegment):
                 segment = serialize.segment(each, transcriber.separator)
-                await self._send({"type": "final", **segment.model_dump()})
+                await self.send({"type": "final", **segment.model_dump()})
             else:
-                await self._send(
+                await self.send(
                     {
                         "type": "partial",
                         "start": round(each.start, serialize.DECIMALS),
@@ -229,13 +246,13 @@ class _Stream:
     async def fail(self, code: int, message: str) -> None:
         """Sends the client an error, if it is still connected, and closes the stream."""
         try:
-            await self._send({"type": "error", "error": message})
+            await self.send({"type": "error", "error": message})
             await asyncio.wait_for(self._websocket.close(code), SEND_SECONDS)
         except (_GoneError, *_GONE):
             pass
 
 
-class _Resampler:
+class Resampler:
     """Converts samples from the client's rate to the model's."""
 
     def __init__(self, rate: int, wanted_rate: int) -> None:
@@ -251,15 +268,15 @@ class _Resampler:
         return np.asarray(scaled * np.float32(INT16_SCALE))
 
 
-def _feed(
-    live: LiveTranscriber, resampler: _Resampler, message: bytes
+def feed(
+    live: LiveTranscriber, resampler: Resampler, message: bytes
 ) -> list[PartialTranscript | TranscribedSegment]:
     samples = resampler(message)
     return live.feed(samples) if len(samples) else []
 
 
-def _finish(
-    live: LiveTranscriber, resampler: _Resampler
+def finish(
+    live: LiveTranscriber, resampler: Resampler
 ) -> list[PartialTranscript | TranscribedSegment]:
     rest = resampler(b"", last=True)
     texts = live.feed(rest) if len(rest) else []
@@ -268,7 +285,7 @@ def _finish(
 
 def _rate_of(message: str | bytes) -> int:
     """Returns the sample rate in a stream's first message; raises StreamError if it has none."""
-    content = _json(message) if isinstance(message, str) else None
+    content = parse_json(message) if isinstance(message, str) else None
     rate = content.get("sample_rate") if isinstance(content, dict) else None
     if type(rate) is not int or not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise StreamError(
@@ -279,7 +296,7 @@ def _rate_of(message: str | bytes) -> int:
     return rate
 
 
-def _json(text: str) -> Any:
+def parse_json(text: str) -> Any:
     """Returns the content of a JSON text; None if it isn't JSON."""
     try:
         return json.loads(text)

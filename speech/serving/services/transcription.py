@@ -66,11 +66,20 @@ class TranscriptionResult:
 
 
 @dataclass(frozen=True)
-class _ReadSegment:
+class ReadSegment:
     """A segment of a recording, and its features."""
 
     segment: Segment
     features: Floats  # [frames, bins]
+
+
+def too_long(most_seconds: float) -> RequestError:
+    """Returns the refusal of a recording that is longer than `most_seconds`."""
+    return RequestError(
+        413,
+        f"The recording is longer than the {most_seconds:g} seconds that this server allows: send "
+        "it in parts.",
+    )
 
 
 class Share:
@@ -154,7 +163,7 @@ class TranscriptionWorkers:
         try:
             while group := await self._next_group(reading, group_size, share):
                 outputs = await self.log_probs(choice, [each.features for each in group])
-                found = await _search(group, outputs, choice, candidates, share)
+                found = await search(group, outputs, choice, candidates, share)
                 segments += found
                 if on_segments:
                     await on_segments(found)
@@ -182,9 +191,9 @@ class TranscriptionWorkers:
             reading.seconds, time.monotonic() - started, segments, reading.extremes, kept
         )
 
-    async def _next_group(self, reading: "_Reading", most: int, share: Share) -> list[_ReadSegment]:
+    async def _next_group(self, reading: "_Reading", most: int, share: Share) -> list[ReadSegment]:
         """Returns the next segments, at most `most`; none at the recording's end."""
-        group: list[_ReadSegment] = []
+        group: list[ReadSegment] = []
         while len(group) < most and not reading.ended:
             async with self._turn_to_read(reading):
                 found = await share.run(reading.read_slice)
@@ -198,8 +207,8 @@ class TranscriptionWorkers:
         return self._opening_large if slow else contextlib.nullcontext()
 
 
-async def _search(
-    group: list[_ReadSegment],
+async def search(
+    group: list[ReadSegment],
     outputs: list[LogProbs],
     choice: Choice,
     candidates: int,
@@ -242,7 +251,7 @@ class _Reading:
         """Seconds read so far."""
         return self._samples / self._front_end.sample_rate
 
-    def read_slice(self) -> _ReadSegment | None:
+    def read_slice(self) -> ReadSegment | None:
         """Reads for SLICE_SECONDS, or up to the next segment.
 
         Returns:
@@ -258,7 +267,7 @@ class _Reading:
                 for segment in self._segments:
                     if segment is not None:
                         features = front_end.extract(segment.samples, self._front_end)
-                        return _ReadSegment(segment, features)
+                        return ReadSegment(segment, features)
                     if time.monotonic() > deadline:
                         return None
             except TooMuchAudioError:
@@ -294,11 +303,7 @@ class _Reading:
         """Counts a block's samples; raises RequestError if they can't be accepted."""
         self._samples += len(block)
         if self.seconds > self._most_seconds:
-            raise RequestError(
-                413,
-                f"The recording is longer than the {self._most_seconds:g} seconds that this "
-                "server allows: send it in parts.",
-            )
+            raise too_long(self._most_seconds)
         if np.abs(block).max() > LOUDEST:
             raise RequestError(415, f"{UPLOAD} is damaged: it has samples far beyond full scale.")
         if self.extremes:

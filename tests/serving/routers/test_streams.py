@@ -36,5 +36,5 @@ def test_thread_is_free_for_others_after_each_second_of_a_message(tmp_path: Path
             while connection.receive_json()["type"] != "done":
                 pass
     catalogue.close()
-    assert threads.given.count("_feed") == 10
+    assert threads.given.count("feed") == 10
     assert seconds == [10.0]
