@@ -15,9 +15,11 @@ from starlette.types import ASGIApp
 from speech.serving.errors import RequestError, sendable
 from speech.serving.http import Front
 from speech.serving.metrics import Metrics
+from speech.serving.routers import recordings as recordings_routes
 from speech.serving.routers import sagemaker, streams, test_sets, transcription
 from speech.serving.schemas import requests
 from speech.serving.service import Service
+from speech.serving.services.recordings import Recordings
 from speech.serving.services.reloading import ReloadableResources
 from speech.serving.settings import ServerSettings
 
@@ -25,15 +27,19 @@ WEB = os.path.join(os.path.dirname(__file__), "web")
 
 
 def create_app(
-    resources: ReloadableResources, settings: ServerSettings, metrics: Metrics
+    resources: ReloadableResources,
+    settings: ServerSettings,
+    metrics: Metrics,
+    recordings: Recordings | None = None,
 ) -> ASGIApp:
     """Returns the server's application.
 
     Args:
         resources: closed with the application.
         metrics: those that `resources` counts batches in.
+        recordings: where takes are stored; None: nowhere.
     """
-    service = Service(resources, settings.limits, settings.batch_size, metrics)
+    service = Service(resources, settings.limits, settings.batch_size, metrics, recordings)
     app = FastAPI(
         title="Deep Speech",
         version="1",
@@ -46,6 +52,8 @@ def create_app(
     _add_page(app)
     for each in (transcription, test_sets, sagemaker, streams):
         app.include_router(each.router(service))
+    if recordings:
+        app.include_router(recordings_routes.router(service, recordings))
     _describe(app)
     return Front(app, metrics, settings.host_names)
 

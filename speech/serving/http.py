@@ -41,6 +41,9 @@ DRAIN_SECONDS = 10.0
 # been seen), so any is allowed there, unless a browser asks: browsers send Origin with every POST.
 ANY_HOST = ("/ping", "/invocations")
 
+# Methods that change something, or take time.
+CHANGING = ("POST", "PUT", "DELETE")
+
 CROSS_SITE = (
     "A page of another site may not use this server: open the server's own page, or send the "
     "request without Origin. A proxy has to pass Host on."
@@ -107,7 +110,7 @@ class Front:
                 "localhost, or add the name to --allowed_hosts of serve.py.",
             )
         socket = scope["type"] == "websocket"
-        if (socket or scope["method"] == "POST") and not same_origin(headers):
+        if (socket or scope["method"] in CHANGING) and not same_origin(headers):
             return _refusal(403, CROSS_SITE)
         if socket and path != STREAM:
             return _refusal(404, f"{format_value(path)} is not a WebSocket: open {STREAM}.")

@@ -7,7 +7,7 @@ from absl import logging
 
 from speech.serving import app, server
 from speech.serving.metrics import Metrics
-from speech.serving.services import catalogue, test_sets
+from speech.serving.services import catalogue, recordings, test_sets
 from speech.serving.services.reloading import ReloadableResources, Resources
 from speech.serving.settings import ServerSettings
 
@@ -21,8 +21,15 @@ def run(settings: ServerSettings) -> None:
     # First, so that a port that is in use is reported before models are loaded.
     bound = server.bind(settings.host, settings.port)
     metrics = Metrics()
-    resources = ReloadableResources(lambda: load(settings, metrics.batch_sizes.observe))
-    server.serve(app.create_app(resources, settings, metrics), bound)
+    with recordings.opened(settings.recordings) as recorded:
+
+        def load_all() -> Resources:
+            if recorded:
+                recorded.load_prompts()
+            return load(settings, metrics.batch_sizes.observe)
+
+        application = app.create_app(ReloadableResources(load_all), settings, metrics, recorded)
+        server.serve(application, bound)
 
 
 def load(settings: ServerSettings, on_batch: Callable[[int], object]) -> Resources:

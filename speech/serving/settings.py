@@ -15,6 +15,15 @@ class RequestLimits:
 
 
 @dataclass(frozen=True)
+class RecordingSettings:
+    """A corpus that visitors of the page record."""
+
+    folder: str
+    prompts: str  # path of the sentences; empty: only corrected transcripts are stored
+    consent: str  # text that a speaker has to agree to
+
+
+@dataclass(frozen=True)
 class ServerSettings:
     """What to serve, where, and within which limits."""
 
@@ -28,3 +37,4 @@ class ServerSettings:
     limits: RequestLimits
     batch_size: int  # most utterances that a model computes at once
     search: BeamSettings  # defaults of the beam search
+    recordings: RecordingSettings | None = None  # None: nothing is stored
