@@ -22,7 +22,8 @@ def read(path: str, reading: Reading) -> list[Utterance]:
     """
     if storage.in_bucket(path):
         raise UserError(
-            f"{path} is in a bucket, where no database can be read: copy the folder to this machine."
+            f"{path} is in a bucket, where no database can be read: copy the folder to this "
+            "machine."
         )
     return [_utterance(path, take) for take in read_usable_takes(path)]
 

@@ -326,6 +326,10 @@ function showView() {
     if (each === view) byId(`to-${each}`).setAttribute("aria-current", "page");
     else byId(`to-${each}`).removeAttribute("aria-current");
   }
+  // They mean nothing to who reads aloud, and a phone's screen is small.
+  ["lead", "pickers"].forEach((id) => {
+    byId(id).hidden = view === "corpus";
+  });
   document.querySelectorAll("audio").forEach((player) => player.pause());
   openView();
 }

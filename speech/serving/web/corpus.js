@@ -301,7 +301,7 @@ function drawWave(canvas, samples) {
       low = Math.min(low, samples[i]);
       high = Math.max(high, samples[i]);
     }
-    const scale = height / 2 / loudest;
+    const scale = (0.45 * height) / loudest;
     pen.fillRect(x, height / 2 - high * scale, 1, Math.max((high - low) * scale, ratio));
   }
 }
