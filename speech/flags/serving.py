@@ -5,11 +5,18 @@ import re
 from absl import flags
 
 import constants
+from speech.corpora.formats.reading import read_text
 from speech.decoding.beam_search import BeamSettings
 from speech.flags import decoder as decoder_flags
 from speech.flags import kinds
-from speech.serving.settings import RequestLimits, ServerSettings
+from speech.serving.settings import RecordingSettings, RequestLimits, ServerSettings
 from utils import UserError
+
+# What a speaker agrees to, without --consent.
+CONSENT = (
+    "My recordings, their texts and my name or pseudonym are stored on this server and used to "
+    "train and test speech recognition. I can delete all of them on this page at any time."
+)
 
 HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
@@ -70,7 +77,24 @@ def define_serving_flags() -> None:
         "Maximum number of requests in progress or waiting; further ones get status 503.",
         lower_bound=1,
     )
+    _define_recording_flags()
     decoder_flags.define_search_flags()
+
+
+def _define_recording_flags() -> None:
+    flags.DEFINE_string(
+        "recordings",
+        None,
+        "Folder of a corpus that visitors of the page record. Default: nothing is stored.",
+    )
+    flags.DEFINE_string(
+        "prompts",
+        None,
+        "Sentences to record: a text file with one on each line, or with id,text.",
+    )
+    flags.DEFINE_string(
+        "consent", None, "Text file that a speaker has to agree to. Default: a general text."
+    )
 
 
 def server_settings_from_flags(values: flags.FlagValues) -> ServerSettings:
@@ -93,6 +117,7 @@ def server_settings_from_flags(values: flags.FlagValues) -> ServerSettings:
             round(values.max_upload_mb * 1e6), values.max_seconds, values.max_waiting
         ),
         batch_size=values.batch_size,
+        recordings=_recording_settings(values),
         search=BeamSettings(
             values.beam_width,
             values.cutoff_prob,
@@ -101,6 +126,24 @@ def server_settings_from_flags(values: flags.FlagValues) -> ServerSettings:
         ),
         api_key_file=values.api_key_file,
     )
+
+
+def _recording_settings(values: flags.FlagValues) -> RecordingSettings | None:
+    """Returns the settings of --recordings; None without it.
+
+    Raises:
+        UserError: there are prompts or a consent and no folder, or the consent can't be read.
+    """
+    if not values.recordings:
+        for flag in ("prompts", "consent"):
+            if values[flag].value:
+                raise UserError(
+                    f"--{flag}={values[flag].value} needs a folder for what is recorded: name one "
+                    "with --recordings."
+                )
+        return None
+    consent = read_text(values.consent).strip() if values.consent else CONSENT
+    return RecordingSettings(values.recordings, values.prompts or "", consent)
 
 
 def _host_names(host: str, allowed: list[str]) -> frozenset[str]:

@@ -4,7 +4,6 @@ It fetches nothing and runs nothing. Everything of a corpus is escaped; `dir="au
 transcript its own direction.
 """
 
-import io
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +11,12 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from markupsafe import Markup
 
-from speech.audio import levels
+from speech.audio import flac, levels
 from speech.audio.levels import FULL_SCALE
 from speech.audio.media_type import data_uri
 from speech.audio.reader import AudioError, read_audio
-from speech.audio.types import RecordedSamples
 from speech.corpora.utterance import Utterance
 from speech.html import charts, page
 from speech.html.page import count, thousands
@@ -218,7 +215,7 @@ class _Recordings:
             return None
         sound = levels.measure(samples, rate)
         most = int(PLAYED_SECONDS * rate)
-        recording = _encode(samples[:most], rate)
+        recording = flac.encode(samples[:most], rate)
         player = ""
         if len(recording) <= self._left:
             self._left -= len(recording)
@@ -246,14 +243,6 @@ def _key(finding: Finding) -> tuple[str, str]:
 def _take_turns(lists: Sequence[Sequence[Finding]]) -> list[Finding]:
     """Returns the first of each list, then the second of each, and so on."""
     return [each[turn] for turn in range(WORST) for each in lists if turn < len(each)]
-
-
-def _encode(samples: RecordedSamples, rate: int) -> bytes:
-    """Encodes samples as flac, which every browser plays."""
-    file = io.BytesIO()
-    rounded = np.clip(np.rint(samples), -32768, 32767).astype(np.int16)
-    soundfile.write(file, rounded, rate, format="FLAC")
-    return file.getvalue()
 
 
 def _transcript(finding: Finding) -> list[_Piece]:

@@ -15,7 +15,15 @@ from starlette.types import ASGIApp
 from speech.serving.errors import RequestError
 from speech.serving.http import Front, problem
 from speech.serving.keys import ApiKeys
-from speech.serving.routers import openai, sagemaker, streams, test_sets, transcription, vosk
+from speech.serving.routers import (
+    openai,
+    recordings,
+    sagemaker,
+    streams,
+    test_sets,
+    transcription,
+    vosk,
+)
 from speech.serving.schemas import requests
 from speech.serving.service import Service
 from speech.serving.settings import ServerSettings
@@ -41,6 +49,8 @@ def create_app(service: Service, settings: ServerSettings, keys: ApiKeys) -> ASG
     _add_page(app)
     for each in (transcription, test_sets, sagemaker, streams, openai, vosk):
         app.include_router(each.router(service))
+    if service.recordings:
+        app.include_router(recordings.router(service, service.recordings))
     _describe(app)
     return Front(app, service.metrics, settings.host_names, keys)
 

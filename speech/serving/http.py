@@ -48,6 +48,9 @@ ANY_HOST = ("/ping", "/invocations")
 # What watches over servers asks without a key.
 ANY_KEY = ("/ping", "/metrics")
 
+# Methods that change something, or take time.
+CHANGING = ("POST", "PUT", "DELETE")
+
 CROSS_SITE = (
     "A page of another site may not use this server: open the server's own page, or send the "
     "request without Origin. A proxy has to pass Host on."
@@ -127,7 +130,7 @@ class Front:
                 "localhost, or add the name to --allowed_hosts of serve.py.",
             )
         socket = scope["type"] == "websocket"
-        if (socket or scope["method"] == "POST") and not same_origin(headers):
+        if (socket or scope["method"] in CHANGING) and not same_origin(headers):
             return RequestError(403, CROSS_SITE)
         if path not in ANY_KEY and not self._keys.allow(headers.get("authorization", "")):
             return RequestError(401, NO_KEY, code="invalid_api_key")

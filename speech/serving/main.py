@@ -11,7 +11,7 @@ from speech.serving import app, server
 from speech.serving.keys import ApiKeys, read_keys
 from speech.serving.metrics import Metrics
 from speech.serving.service import Service
-from speech.serving.services import catalogue, test_sets
+from speech.serving.services import catalogue, recordings, test_sets
 from speech.serving.services.reloading import ReloadableResources, Resources
 from speech.serving.settings import ServerSettings
 from speech.serving.wyoming.server import WyomingServer
@@ -31,12 +31,19 @@ def run(settings: ServerSettings) -> None:
         wyoming_bound = server.bind(settings.host, settings.wyoming_port, "--wyoming_port")
     _warn_if_open(bound, keys)
     metrics = Metrics()
-    resources = ReloadableResources(lambda: load(settings, metrics.batch_sizes.observe))
-    service = Service(resources, settings.limits, settings.batch_size, metrics)
-    also = None
-    if wyoming_bound:
-        also = WyomingServer(service, wyoming_bound, settings.wyoming_language)
-    server.serve(app.create_app(service, settings, keys), bound, also)
+    with recordings.opened(settings.recordings) as recorded:
+
+        def load_all() -> Resources:
+            if recorded:
+                recorded.load_prompts()
+            return load(settings, metrics.batch_sizes.observe)
+
+        resources = ReloadableResources(load_all)
+        service = Service(resources, settings.limits, settings.batch_size, metrics, recorded)
+        also = None
+        if wyoming_bound:
+            also = WyomingServer(service, wyoming_bound, settings.wyoming_language)
+        server.serve(app.create_app(service, settings, keys), bound, also)
 
 
 def _warn_if_open(bound: socket.socket, keys: ApiKeys) -> None:

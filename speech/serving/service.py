@@ -21,6 +21,7 @@ from speech.serving.schemas.invocations import RecordingRequest
 from speech.serving.schemas.requests import TranscriptionOptions
 from speech.serving.services import serialize
 from speech.serving.services.catalogue import Choice
+from speech.serving.services.recordings import Recordings
 from speech.serving.services.reloading import ReloadableResources
 from speech.serving.services.transcription import (
     Share,
@@ -56,15 +57,18 @@ class Service:
         limits: RequestLimits,
         batch_size: int,
         metrics: Metrics,
+        recordings: Recordings | None = None,
     ) -> None:
         """
         Args:
             resources: closed at the end of `lifespan`.
+            recordings: where takes are stored; None: nowhere.
             batch_size: most segments of one recording that are under way at once.
         """
         self.resources = resources
         self.limits = limits
         self.metrics = metrics
+        self.recordings = recordings
         self.threads = ThreadPoolExecutor(THREADS, "transcription")
         self.stream_threads = ThreadPoolExecutor(STREAM_THREADS, "stream")
         self.workers = TranscriptionWorkers(self.threads, THREADS, limits.seconds, batch_size)

@@ -15,6 +15,15 @@ class RequestLimits:
 
 
 @dataclass(frozen=True)
+class RecordingSettings:
+    """A corpus that visitors of the page record."""
+
+    folder: str
+    prompts: str  # path of the sentences; empty: only corrected transcripts are stored
+    consent: str  # text that a speaker has to agree to
+
+
+@dataclass(frozen=True)
 class ServerSettings:
     """What to serve, where, and within which limits."""
 
@@ -31,3 +40,4 @@ class ServerSettings:
     batch_size: int  # most utterances that a model computes at once
     search: BeamSettings  # defaults of the beam search
     api_key_file: str | None = None  # path; None: requests need no key
+    recordings: RecordingSettings | None = None  # None: nothing is stored

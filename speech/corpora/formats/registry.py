@@ -14,6 +14,7 @@ from speech.corpora.formats import (
     folders,
     json_lines,
     librispeech,
+    recordings,
     tables,
 )
 from speech.corpora.formats.librispeech import TRANSCRIPT_SUFFIX
@@ -35,6 +36,7 @@ FORMATS: dict[str, Reader] = {
     "json": json_lines.read,
     "commands": commands.read,
     "folder": folders.read,
+    "recordings": recordings.read,
 }
 
 JSON_SUFFIXES = (".json", ".jsonl", ".manifest")
@@ -47,7 +49,7 @@ USED_BY = {
 }
 # Formats of tables, and of folders; commands are named by either.
 OF_TABLES = ("csv", "common_voice", "json")
-OF_FOLDERS = ("librispeech", "folder")
+OF_FOLDERS = ("librispeech", "folder", "recordings")
 
 FILES_PATH = "--files_path"
 NAMED_TABLES = 10  # number of a folder's tables that a message names
@@ -154,6 +156,8 @@ def _beginning(path: str) -> str:
 def _detect_folder(path: str, flag: str) -> str:
     files = [found for found, _ in storage.files_below(path)]
     names = {os.path.relpath(found, path) for found in files}
+    if recordings.DATABASE in names:
+        return "recordings"
     if commands.TABLE in names:
         return "commands"
     if any(name.endswith(TRANSCRIPT_SUFFIX) for name in names):

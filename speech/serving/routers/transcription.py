@@ -22,7 +22,7 @@ def router(service: Service) -> APIRouter:
         limits = responses.Limits(
             upload_bytes=service.limits.upload_bytes, seconds=service.limits.seconds
         )
-        return _models(service.resources.current.catalogue, limits)
+        return _models(service.resources.current.catalogue, limits, service.recordings is not None)
 
     @routes.post(
         "/api/transcribe",
@@ -56,7 +56,7 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
-def _models(catalogue: Catalogue, limits: responses.Limits) -> responses.Models:
+def _models(catalogue: Catalogue, limits: responses.Limits, recordings: bool) -> responses.Models:
     default = catalogue.default_model
     return responses.Models(
         models=[_model(each) for each in catalogue.models.values()],
@@ -73,6 +73,7 @@ def _models(catalogue: Catalogue, limits: responses.Limits) -> responses.Models:
             scorer=catalogue.scorer_of(default, None),
             beam_width=catalogue.defaults.beam_width,
         ),
+        recordings=recordings,
     )
 
 

@@ -16,6 +16,7 @@ from utils import UserError
 LARGEST_BEAM_WIDTH = 1024
 MOST_CANDIDATES = 10
 MOST_HOT_WORDS = 100
+LONGEST_TEXT = 20_000  # characters of a corrected transcript
 SHOWN_CHARACTERS = 80  # of a value, in a message
 
 
@@ -54,6 +55,35 @@ class TranscriptionOptions(BaseModel):
         if not isinstance(given, Mapping):
             return given
         return {name: value for name, value in given.items() if value != "" or name == "scorer"}
+
+
+class SpeakerRequest(BaseModel):
+    """A person who wants to record."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    name: str = Field(min_length=1, max_length=80, description="A name or pseudonym.")
+    consent: str = Field(description="The text that the person agreed to.")
+
+
+class TakeForm(BaseModel):
+    """The fields of a take beside its sound: of a prompt, or of a corrected transcript."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    prompt_id: str | None = None
+    text: str | None = Field(None, min_length=1, max_length=LONGEST_TEXT)
+    heard: str | None = Field(None, max_length=LONGEST_TEXT, description="The hypothesis.")
+    model: str = ""
+    scorer: str = ""
+
+    @model_validator(mode="after")
+    def _is_one(self) -> "TakeForm":
+        if (self.prompt_id is None) == (self.text is None):
+            raise ValueError("give prompt_id, or text and heard")
+        if self.text is not None and self.heard is None:
+            raise ValueError("a corrected text needs heard, the hypothesis")
+        return self
 
 
 def read(*sources: Mapping[str, Any]) -> TranscriptionOptions:

@@ -66,6 +66,7 @@ class Models(BaseModel):
     scorers: list[NamedScorer]
     limits: Limits
     defaults: Defaults
+    recordings: bool = Field(description="Whether takes and corrections can be stored here.")
 
 
 class Word(BaseModel):
@@ -188,3 +189,33 @@ class Instance(BaseModel):
 
 class Predictions(BaseModel):
     predictions: list[Transcription]
+
+
+class Take(BaseModel):
+    """A recording of a sentence."""
+
+    take_id: str
+    seconds: float
+    problem: str = Field(description="What is wrong and what to do; empty: nothing.")
+    usable: bool = Field(description="Whether it is part of the corpus.")
+
+
+class OfferedPrompt(BaseModel):
+    prompt_id: str
+    text: str
+    others: int = Field(description="Usable takes of other speakers.")
+    take: Take | None = Field(description="The speaker's own.")
+
+
+class Recordings(BaseModel):
+    """What a speaker may record, and has recorded."""
+
+    consent: str = Field(description="The text that speakers have to agree to.")
+    name: str | None = Field(description="The speaker's; null: unknown.")
+    agreed: bool = Field(description="Whether the speaker agreed to this very text.")
+    corrections: int = Field(description="The speaker's corrected transcripts.")
+    prompts: list[OfferedPrompt] = Field(description="Those with the fewest takes first.")
+
+
+class SpeakerToken(BaseModel):
+    token: str = Field(description="For the header Speaker-Token of further requests.")

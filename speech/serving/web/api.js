@@ -75,3 +75,41 @@ export function openStream(chosen) {
   socket.binaryType = "arraybuffer";
   return socket;
 }
+
+// --- The corpus that visitors record. A speaker is known by a token that this browser keeps.
+
+const TOKEN = "speaker-token";
+export const hasSpeaker = () => localStorage.getItem(TOKEN) !== null;
+
+function asSpeaker(path, options = {}) {
+  const token = localStorage.getItem(TOKEN);
+  const headers = { ...options.headers, ...(token && { "Speaker-Token": token }) };
+  return ask(`api/recordings${path}`, { ...options, headers });
+}
+
+/** The consent, and the prompts with the speaker's takes. */
+export const recordings = async () => answered((await asSpeaker("")).json());
+
+export async function enter(name, consent) {
+  const body = JSON.stringify({ name, consent });
+  const headers = { "Content-Type": "application/json" };
+  const response = await asSpeaker("/speaker", { method: "POST", headers, body });
+  localStorage.setItem(TOKEN, (await answered(response.json())).token);
+}
+
+export async function removeSpeaker() {
+  await asSpeaker("/speaker", { method: "DELETE" });
+  localStorage.removeItem(TOKEN);
+}
+
+/** Stores a take; fields: prompt_id, or text, heard, model and scorer. May be repeated. */
+export async function storeTake(takeId, file, fields) {
+  const form = new FormData();
+  for (const [name, value] of Object.entries(fields)) form.append(name, value);
+  form.append("audio", file, "take");
+  return answered((await asSpeaker(`/takes/${takeId}`, { method: "PUT", body: form })).json());
+}
+
+export async function takeSound(takeId) {
+  return answered((await asSpeaker(`/takes/${takeId}/audio`)).blob());
+}

@@ -1,8 +1,11 @@
 // The page: shows a recording's words and pictures, and switches between the views.
 
 import * as api from "./api.js";
+import { Correction } from "./correction.js";
+import { Corpus } from "./corpus.js";
 import * as dom from "./dom.js";
 import { byId, clock, count, element, isolated, save } from "./dom.js";
+import { Outbox } from "./outbox.js";
 import { Pictures } from "./pictures.js";
 import { explain, microphoneProblem, Problem } from "./problems.js";
 import { Recorder } from "./recorder.js";
@@ -20,11 +23,14 @@ const timeline = new Timeline(byId("player"));
 const transcript = new Transcript(timeline);
 const pictures = new Pictures(timeline);
 const sets = new Sets(chosen, give);
+const outbox = new Outbox();
+const correction = new Correction(outbox);
+const corpus = new Corpus(outbox, () => server.limits);
 
 let server = null; // the response of GET /api/models
 let asking = null; // the AbortController of the recording that is being recognised
 let recorder = null;
-let inSets = null; // whether the test sets are shown instead of the recording; null: neither yet
+let view = null; // "recording", "sets" or "corpus"; null: none yet
 let recorded = null; // the last recording of the microphone: {file, full: at the server's limit}
 
 const status = (text) => {
@@ -55,11 +61,16 @@ async function begin() {
   const { upload_bytes: bytes, seconds } = server.limits;
   byId("limits").textContent =
     `Any sound file, up to ${megabytes(bytes)} and ${duration(seconds)}. ` +
-    "It is sent to this server only, and isn't stored.";
+    (server.recordings
+      ? "It is sent to this server only, and stored only if you correct its text and keep it."
+      : "It is sent to this server only, and isn't stored.");
   ["model", "scorer", "record", "choose", "sample"].forEach((id) => {
     byId(id).disabled = false;
   });
-  if (inSets) sets.open();
+  byId("to-corpus").hidden = !server.recordings;
+  byId("correcting").hidden = !server.recordings;
+  if (server.recordings) outbox.send();
+  openView();
 }
 
 const option = (value, textContent) => element("option", { value, textContent });
@@ -93,7 +104,7 @@ byId("pickers").addEventListener("change", ({ target }) => {
   if (target.id === "model") offerScorers();
   sets.forget();
   dom.clearError();
-  if (inSets) sets.open();
+  if (view === "sets") sets.open();
   else if (given) recognise(given);
 });
 
@@ -172,6 +183,7 @@ function show(answer, wanted, file, labels) {
     `${isolated(file.name)}, ${length(answer.seconds)}, recognised by ${recognisedBy(answer)}`;
   byId("result").hidden = false;
   pictures.show(answer, labels, file);
+  correction.show(answer, file);
   shown = wanted;
   const took = `Recognised ${length(answer.seconds)} in ${length(answer.inference_seconds)}`;
   const ended = recorded?.full && recorded.file === file;
@@ -301,37 +313,46 @@ function showMessage(message) {
 
 // --- The views
 
+const VIEWS = ["recording", "sets", "corpus"];
+
 function showView() {
-  const asked = location.hash === "#sets";
-  if (asked === inSets) return; // shown already, perhaps with an error
-  inSets = asked;
+  const asked = VIEWS.find((each) => location.hash === `#${each}`) || VIEWS[0];
+  if (asked === view) return; // shown already, perhaps with an error
+  view = asked;
   if (server) dom.clearError(); // else the error and its button apply to all views
   showGiving();
-  byId("recording-view").hidden = inSets;
-  byId("sets-view").hidden = !inSets;
-  for (const [id, current] of [
-    ["to-recording", !inSets],
-    ["to-sets", inSets],
-  ]) {
-    if (current) byId(id).setAttribute("aria-current", "page");
-    else byId(id).removeAttribute("aria-current");
+  for (const each of VIEWS) {
+    byId(`${each}-view`).hidden = each !== view;
+    if (each === view) byId(`to-${each}`).setAttribute("aria-current", "page");
+    else byId(`to-${each}`).removeAttribute("aria-current");
   }
+  // They mean nothing to who reads aloud, and a phone's screen is small.
+  ["lead", "pickers"].forEach((id) => {
+    byId(id).hidden = view === "corpus";
+  });
   document.querySelectorAll("audio").forEach((player) => player.pause());
-  if (inSets && server) sets.open();
+  openView();
+}
+
+/** Loads what the view shows, once the server is known. */
+function openView() {
+  if (!server) return;
+  if (view === "sets") sets.open();
+  if (view === "corpus" && server.recordings) corpus.open();
 }
 
 /** Goes to the recording's view at once: the hashchange event comes later. */
 function showRecording() {
-  if (inSets) location.hash = "#recording";
+  if (view !== "recording") location.hash = "#recording";
   showView();
 }
 
-/** A recording in progress is shown, and can be stopped, in both views. */
+/** A recording in progress is shown, and can be stopped, in all views. */
 function showGiving() {
-  byId("give").hidden = inSets && !recorder;
+  byId("give").hidden = view !== "recording" && !recorder;
 }
 
-// The link isn't followed: "back" would lead to it, and it is in both views.
+// The link isn't followed: "back" would lead to it, and it is in all views.
 byId("skip").addEventListener("click", (event) => {
   event.preventDefault();
   byId("main").focus();

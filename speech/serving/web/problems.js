@@ -32,6 +32,8 @@ const SENTENCES = {
   403: () => "The server accepts requests only from its own page. Open the page at its address.",
   404: () => `The server doesn't have what this page requested. ${LOAD_AGAIN}`,
   408: () => "The upload was too slow. Try again, or choose a smaller file.",
+  409: () => `Something was changed on the server meanwhile. ${LOAD_AGAIN}`,
+  410: () => "This server doesn't know you any more. Open Read aloud, and agree again.",
   413: ({ name }) =>
     `${name} is too large or too long for this server. Choose a shorter piece, or a compressed ` +
     "format such as FLAC or MP3.",

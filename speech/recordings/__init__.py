@@ -1,0 +1,1 @@
+"""Stores a corpus that people record in the web page: prompts, speakers, and takes."""

@@ -1,0 +1,152 @@
+"""The corpus that visitors of the page record: speakers, prompts, and takes as they arrive."""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+
+import soundfile
+
+from speech.audio import flac
+from speech.audio.reader import AudioError, audio_length, open_sound, read_audio
+from speech.audio.types import RecordedSamples
+from speech.corpora.prompts import read_prompts
+from speech.preflight.take import check_take
+from speech.recordings.store import Correction, Prompt, RecordingStore, Speaker, Take
+from speech.serving.errors import RequestError
+from speech.serving.schemas.requests import SpeakerRequest, TakeForm, format_value
+from speech.serving.settings import RecordingSettings
+from utils import UserError
+
+# Takes are stored at their own rate, at most at this one; those that only ffmpeg reads, at this.
+HIGHEST_RATE = 48_000
+
+
+class Recordings:
+    """What the routes do with the store. Methods may be called by any thread."""
+
+    def __init__(self, store: RecordingStore, settings: RecordingSettings) -> None:
+        self.store = store
+        self.consent = settings.consent
+        self._prompts = settings.prompts
+
+    def load_prompts(self) -> None:
+        """Offers the sentences of the prompts' file.
+
+        Raises:
+            UserError: it can't be used; then the earlier prompts are still offered.
+        """
+        self.store.set_prompts(read_prompts(self._prompts) if self._prompts else [])
+
+    def enter(self, token: str | None, request: SpeakerRequest) -> str:
+        """Adds a speaker, or renews the consent of a known one; returns the speaker's token.
+
+        Raises:
+            RequestError: the speaker agreed to another text than the server's (409).
+        """
+        if request.consent != self.consent:
+            raise RequestError(409, "The text of the consent was changed: load the page again.")
+        if token and self.store.find_speaker(token):
+            self.store.renew_consent(token, request.name, request.consent)
+            return token
+        return self.store.add_speaker(request.name, request.consent)
+
+    def speaker(self, token: str | None, agreed: bool = False) -> Speaker:
+        """Returns the speaker of a request.
+
+        Args:
+            agreed: whether the speaker must have agreed to the current text.
+
+        Raises:
+            RequestError: the speaker is unknown (410), or hasn't agreed (409).
+        """
+        speaker = self.store.find_speaker(token or "")
+        if speaker is None:
+            raise RequestError(
+                410,
+                "The speaker is unknown: send Speaker-Token, from POST /api/recordings/speaker.",
+            )
+        if agreed and speaker.consent != self.consent:
+            raise RequestError(409, "The text of the consent was changed: agree to it first.")
+        return speaker
+
+    def take(self, speaker: Speaker, take_id: str) -> Take:
+        """Returns a take of a speaker; raises RequestError (404) if there is none."""
+        take = self.store.find_take(speaker, take_id)
+        if take is None:
+            raise RequestError(404, f"There is no take {format_value(take_id)} of this speaker.")
+        return take
+
+    def said(self, form: TakeForm) -> Prompt | Correction:
+        """Returns what a take says; raises RequestError (404) if there is no such prompt."""
+        if form.text is not None:
+            return Correction(form.text, form.heard or "", form.model, form.scorer)
+        prompt = self.store.find_prompt(form.prompt_id or "")
+        if prompt is None:
+            raise RequestError(
+                404, f"There is no prompt {format_value(form.prompt_id)} here: load the page again."
+            )
+        return prompt
+
+    def add(
+        self, speaker: Speaker, take_id: str, path: str, form: TakeForm, most_seconds: float
+    ) -> Take:
+        """Stores the take in a sound file; once this returns it is on the disk.
+
+        Raises:
+            RequestError: there is no such prompt (404), the file is no sound (415) or too long
+                (413), the speaker was removed meanwhile (409), or the disk is full (507).
+        """
+        said = self.said(form)
+        samples, rate = _read(path, most_seconds)
+        check = check_take(samples, rate, said.text)
+        sound = flac.encode(samples, rate)
+        try:
+            with contextlib.suppress(sqlite3.IntegrityError):  # answered below
+                self.store.add_take(speaker, take_id, sound, len(samples) / rate, check, said)
+        except (UserError, sqlite3.OperationalError):
+            raise RequestError(
+                507, "The take can't be written: the server's disk is full. Try again later."
+            ) from None
+        stored = self.store.find_take(speaker, take_id)
+        if stored is None:
+            raise RequestError(
+                409, "The speaker was removed, or the take's id is another's: load the page again."
+            )
+        return stored
+
+
+@contextlib.contextmanager
+def opened(settings: RecordingSettings | None) -> Iterator[Recordings | None]:
+    """Opens the folder of recordings while the block runs; None if there are no settings.
+
+    Raises:
+        UserError: see RecordingStore.
+    """
+    if settings is None:
+        yield None
+        return
+    with contextlib.closing(RecordingStore(settings.folder)) as store:
+        yield Recordings(store, settings)
+
+
+def _read(path: str, most_seconds: float) -> tuple[RecordedSamples, int]:
+    """Returns samples, [samples] at int16 scale, and their rate in Hz."""
+    try:
+        rate = _rate_of(path)
+        if audio_length(path, rate) > most_seconds * rate:
+            raise RequestError(
+                413, f"The take is longer than {most_seconds:g} seconds: record a shorter one."
+            )
+        return read_audio(path, rate), rate
+    except AudioError:
+        raise RequestError(
+            415, "The take is no sound file that can be read: send wav, flac, ogg or mp3."
+        ) from None
+
+
+def _rate_of(path: str) -> int:
+    try:
+        with open_sound(path) as sound:
+            return min(int(sound.samplerate), HIGHEST_RATE)
+    except soundfile.SoundFileError:
+        return HIGHEST_RATE
