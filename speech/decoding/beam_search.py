@@ -76,7 +76,8 @@ class BeamSettings:
     hot_words: HotWords = ()
     # With a scorer, hot words and the sentence's end count as in DeepSpeech's decoder: a boost is
     # multiplied by alpha, counts for every n-gram that holds the word, and not at the end of the
-    # text; words outside the vocabulary have none; the probability of </s> doesn't count.
+    # text; words outside the vocabulary have none; the probability of </s> doesn't count, and a
+    # space after the last word makes another text.
     as_deepspeech: bool = False
 
     def __post_init__(self) -> None:

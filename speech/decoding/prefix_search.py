@@ -103,7 +103,7 @@ class Words(NamedTuple):
     # further letters.
     unknown_penalty: float
     largest_boost: float  # of hot words at the end of a word, in nats
-    # Of the n-grams' words, in nats, float64 [words]: one for each time that a word is in an n-gram.
+    # Of the n-grams' words, in nats, float64 [words], each time that a word is in an n-gram.
     # Empty: none.
     boosts: Doubles
 
@@ -540,7 +540,8 @@ def finish(search: Search, words: Words) -> tuple[Integers, Doubles, Doubles]:
     """Returns the beam as if the utterance ended here; the search can continue.
 
     Returns:
-        nodes: int32 [prefixes], without a space at their ends if words are scored.
+        nodes: int32 [prefixes], without a space at their ends if words and the sentence's end are
+            scored.
         scores: float64 [prefixes], natural log of probability times the language model's factor.
         gains: float64 [prefixes], natural log of that factor alone.
     """
@@ -556,7 +557,7 @@ def finish(search: Search, words: Words) -> tuple[Integers, Doubles, Doubles]:
             last = _last_gain(search, words, node, context)
             gains[i] += last
             scores[i] += last
-            if node != ROOT and search.tree[node].label == words.space:
+            if words.end != NONE and node != ROOT and search.tree[node].label == words.space:
                 nodes[i] = search.tree[node].parent
     return nodes, scores, gains
 
