@@ -128,8 +128,8 @@ def test_hot_words_are_those_of_ds_ctcdecoder(
     expected = cases[case]
     scorer = read_scorer(f"{genuine}/scorers/{expected['scorer']}", alphabet)
     hot_words = tuple(expected["hot_words"].items())
-    weights = {"alpha": 0.931289039105002, "beta": 1.1834137581510284}
-    settings = BeamSettings(100, hot_words=hot_words, as_deepspeech=True, **weights)
+    alpha, beta = 0.931289039105002, 1.1834137581510284
+    settings = BeamSettings(100, alpha=alpha, beta=beta, hot_words=hot_words, as_deepspeech=True)
     decoder = BeamSearchDecoder(alphabet, settings, scorer)
     log_probs = np.load(f"{genuine}/decoder/ds256_log_probs.npz")
     errors = []
