@@ -8,6 +8,8 @@
 The text goes to standard output, everything else to standard error.
 """
 
+from dataclasses import replace
+
 from absl import flags
 
 import constants
@@ -59,6 +61,12 @@ def define_flags() -> None:
     )
     flags.DEFINE_bool("version", False, "Version of this program, printed instead of transcribing.")
     decoder_flags.define_decoder_flags()
+    flags.DEFINE_bool(
+        "as_deepspeech",
+        False,
+        "Search of DeepSpeech's client: the model's own beam width, hot words in its scale, and no "
+        "end of the sentence; default of the command deepspeech: true.",
+    )
     command_line.define_logging_flag()
 
 
@@ -74,19 +82,33 @@ def main() -> None:
     if FLAGS.output_dir:
         paths = sources.output_paths(found, FLAGS.output_dir, FLAGS.formats)
     settings = decoder_flags.beam_settings_from_flags(FLAGS)
+    settings = replace(settings, as_deepspeech=FLAGS.as_deepspeech)
+    if FLAGS.as_deepspeech and FLAGS.hot_words and not FLAGS.scorer:
+        raise UserError(
+            "Hot words of DeepSpeech boost the words of a scorer: give --scorer too, or "
+            "--noas_deepspeech."
+        )
     printing = Printing(
         as_json=FLAGS.json and not FLAGS.extended,  # DeepSpeech's order of the two
         candidates=FLAGS.candidate_transcripts,
         block_samples=FLAGS.stream,
         formats=tuple(FLAGS.formats),
     )
-    transcriber = command.load(FLAGS.model, FLAGS.scorer, settings)
+    own_beam_width = FLAGS.as_deepspeech and not FLAGS["beam_width"].present
+    transcriber = command.load(FLAGS.model, FLAGS.scorer, settings, own_beam_width)
     command.transcribe_all(transcriber, found, paths, printing)
 
 
 def run() -> None:
-    """Runs this door, also as the command deepspeech."""
+    """Runs this door."""
     define_flags()
+    command_line.run(main)
+
+
+def run_as_deepspeech() -> None:
+    """Runs this door as the command deepspeech."""
+    define_flags()
+    FLAGS.set_default("as_deepspeech", True)
     command_line.run(main)
 
 

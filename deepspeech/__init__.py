@@ -14,8 +14,10 @@ DeepSpeech's and all that this project writes. docs/deepspeech.md has the differ
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+from speech.decoding.scorer import LARGEST_GAIN
 from speech.transcription import deepspeech_api
 from speech.transcription.deepspeech_api import (
     PACKAGE,
@@ -99,6 +101,16 @@ class Stream:
         found: Metadata = _checked(self._stream.intermediate_decode_with_metadata, num_results)
         return found
 
+    def intermediateDecodeFlushBuffers(self) -> str:
+        """Returns the text so far, with the samples that wait for more; the stream is unchanged."""
+        return str(_checked(self._stream.intermediate_decode_flush_buffers))
+
+    def intermediateDecodeWithMetadataFlushBuffers(self, num_results: int = 1) -> Metadata:
+        """Returns up to `num_results` such texts, with times."""
+        function = self._stream.intermediate_decode_with_metadata_flush_buffers
+        found: Metadata = _checked(function, num_results)
+        return found
+
     def finishStream(self) -> str:
         """Ends the stream and returns the text of the recording."""
         return str(_checked(self._stream.finish_stream))
@@ -122,6 +134,7 @@ class Model(deepspeech_api.Model):
             RuntimeError: it isn't a model, or can't be read.
         """
         _call("CreateModel", FAIL_CREATE_MODEL, super().__init__, model_path)
+        self._change(replace(self._settings, as_deepspeech=True), None)
 
     def beamWidth(self) -> int:
         """Returns the number of prefixes that the beam search keeps."""
@@ -160,16 +173,41 @@ class Model(deepspeech_api.Model):
         return OK
 
     def addHotWord(self, word: str, boost: float) -> None:
-        """Makes a word more probable, by `boost` nats."""
+        """Makes a word of the scorer's vocabulary more probable, or less; others are ignored.
+
+        Args:
+            boost: nats, which are multiplied by alpha and count for every n-gram of the scorer that
+                holds the word. The last word's n-gram doesn't count.
+
+        Raises:
+            RuntimeError: there is no scorer, or it is a hot word already.
+        """
+        self._require_scorer_for("AddHotWord")
+        # A boost of more nats hides everything else too.
+        boost = min(max(boost, -LARGEST_GAIN), LARGEST_GAIN)
         _call("AddHotWord", FAIL_INSERT_HOT_WORD, self.add_hot_word, word, boost)
 
     def eraseHotWord(self, word: str) -> None:
-        """Removes a hot word."""
+        """Removes a hot word.
+
+        Raises:
+            RuntimeError: there is no scorer, or it isn't a hot word.
+        """
+        self._require_scorer_for("EraseHotWord")
         _call("EraseHotWord", FAIL_ERASE_HOT_WORD, self.erase_hot_word, word)
 
     def clearHotWords(self) -> None:
-        """Removes all hot words."""
+        """Removes all hot words.
+
+        Raises:
+            RuntimeError: there is no scorer.
+        """
+        self._require_scorer_for("ClearHotWords")
         _call("ClearHotWords", FAIL_CLEAR_HOT_WORD, self.clear_hot_words)
+
+    def _require_scorer_for(self, name: str) -> None:
+        """Raises RuntimeError if there is no scorer."""
+        _call(name, SCORER_NOT_ENABLED, self._require_scorer)
 
     def stt(self, audio_buffer: AudioBuffer) -> str:
         """Returns the text of a recording, int16 [samples] at `sampleRate`."""

@@ -37,6 +37,57 @@ def test_a_client_s_calls_work(genuine: str, model: deepspeech.Model) -> None:
     assert isinstance(deepspeech.version(), str) and stt.Model is deepspeech.Model
 
 
+@pytest.mark.parametrize(
+    ("hot_words", "changed", "confidence"),  # those of the client stt 1.4.0, with a beam of 100
+    [
+        ({}, ("", ""), -0.7562203),
+        ({"year": 10}, ("", ""), -0.7562203),  # the last word
+        ({"dark": -20}, ("dark", "ars"), -25.1546879),
+        ({"suit": 5, "greasy": 5}, ("", ""), 29.2437782),
+        ({"water": -15}, ("water", "waters"), -22.9842987),
+        ({"had": 8, "as": -3.5, "nowhere": 9, "dark suit": 40}, ("", ""), 23.2437916),
+    ],
+)
+def test_hot_words_count_as_in_the_real_client(
+    genuine: str,
+    model: deepspeech.Model,
+    hot_words: dict[str, float],
+    changed: tuple[str, str],
+    confidence: float,
+) -> None:
+    model.setBeamWidth(100)
+    model.enableExternalScorer(f"{genuine}/scorers/pruned_lm.scorer")
+    for word, boost in hot_words.items():
+        model.addHotWord(word, boost)
+    (best,) = model.sttWithMetadata(audio(genuine)).transcripts
+    text = "".join(token.text for token in best.tokens)
+    assert text == TEXT.replace(*changed)
+    assert best.confidence == pytest.approx(confidence, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("samples", "text"),  # of stt 1.4.0's native function
+    [
+        (4000, "sh"),
+        (9009, "she had you"),
+        (19027, "she had your dark sui"),
+        (29045, "she had your dark suit in greas"),
+        (44072, "she had your dark suit in greasy wash water al"),
+    ],
+)
+def test_samples_that_wait_can_be_decoded(
+    genuine: str, model: deepspeech.Model, samples: int, text: str
+) -> None:
+    model.setBeamWidth(100)
+    stream = model.createStream()
+    stream.feedAudioContent(audio(genuine)[:samples])
+    assert stream.intermediateDecodeFlushBuffers() == text
+    (best, _) = stream.intermediateDecodeWithMetadataFlushBuffers(2).transcripts
+    assert "".join(token.text for token in best.tokens) == text
+    stream.feedAudioContent(audio(genuine)[samples:])
+    assert stream.finishStream() == TEXT  # the stream wasn't changed
+
+
 def test_metadata_are_those_of_the_real_client(genuine: str, model: deepspeech.Model) -> None:
     clients = json.loads(Path(f"{genuine}/client_transcripts.json").read_text())
     expected = clients["stt tiny64/output_graph.tflite beam 100"]["LDC93S1.wav"]
@@ -78,6 +129,17 @@ def test_errors_have_the_client_s_codes(
     with pytest.raises(RuntimeError, match=r"'Invalid scorer file.' \(0x2002\)"):
         model.enableExternalScorer(tmp_path / "no.scorer")
     assert model.disableExternalScorer() == model.setScorerAlphaBeta(1, 1) == 0x2004
+    for call in (
+        lambda: model.addHotWord("a", 1),
+        lambda: model.eraseHotWord("a"),
+        model.clearHotWords,
+    ):
+        with pytest.raises(RuntimeError, match=r"HotWords? failed with .* \(0x2004\)"):
+            call()
+    model.enableExternalScorer(f"{genuine}/scorers/pruned_lm.scorer")
+    model.addHotWord("twice", 1000)
+    with pytest.raises(RuntimeError, match=r"\(0x3008\)"):
+        model.addHotWord("twice", 1)
     with pytest.raises(RuntimeError, match=r"\(0x3010\)"):
         model.eraseHotWord("absent")
     with pytest.raises(RuntimeError, match="beam width"):

@@ -9,6 +9,7 @@ Sources: best path, Graves et al., "Connectionist Temporal Classification" (ICML
 beam search, speech/decoding/prefix_search.py; its flags and their defaults, Mozilla DeepSpeech 0.9.
 """
 
+import copy
 import math
 import os
 from collections.abc import Iterable
@@ -73,6 +74,11 @@ class BeamSettings:
     # Of a word outside the scorer's vocabulary, in nats; None: the scorer's.
     unknown_penalty: float | None = None
     hot_words: HotWords = ()
+    # With a scorer, hot words and the sentence's end count as in DeepSpeech's decoder: a boost is
+    # multiplied by alpha, counts for every n-gram that holds the word, and not at the end of the
+    # text; words outside the vocabulary have none; the probability of </s> doesn't count, and a
+    # space after the last word makes another text.
+    as_deepspeech: bool = False
 
     def __post_init__(self) -> None:
         self._require_types()
@@ -266,6 +272,12 @@ class BeamStream:
         """Returns the best texts, as if the utterance ended here; the search can continue."""
         return _best(self._search, self._words, self._alphabet, n)
 
+    def copy(self) -> "BeamStream":
+        """Returns a search that continues by itself from here."""
+        new = copy.copy(self)
+        new._search = prefix_search.compacted(self._search, self._room)
+        return new
+
 
 def _advance(
     search: Search, words: Words, settings: BeamSettings, probabilities: Probabilities
@@ -276,6 +288,8 @@ def _advance(
 
 
 def _best(search: Search, words: Words, alphabet: Alphabet, n: int) -> list[Hypothesis]:
+    # Words that may follow have no boosts: DeepSpeech's count in the n-grams before alone.
+    words = words._replace(boosts=prefix_search.NO_BOOSTS)
     nodes, scores, gains = _join_same(*prefix_search.finish(search, words))
     whole = np.logaddexp.reduce(scores)
     return [
@@ -306,19 +320,24 @@ def _join_same(
 
 def _words(alphabet: Alphabet, settings: BeamSettings, scorer: Scorer | None) -> Words:
     """Returns the search's data about words."""
+    hot_words = () if settings.as_deepspeech else settings.hot_words
     if not scorer:
-        return _hot_words_alone(alphabet, settings.hot_words)
+        return _hot_words_alone(alphabet, hot_words)
     letters = scorer.letters
-    if settings.hot_words:
-        letters = _with_hot_words(alphabet, settings.hot_words, scorer)
+    if hot_words:
+        letters = _with_hot_words(alphabet, hot_words, scorer)
     alpha, beta = used_weights(settings, scorer)
+    largest_boost, boosts = _largest_boost(hot_words), prefix_search.NO_BOOSTS
+    if settings.as_deepspeech and settings.hot_words:
+        boosts = _boosts(alphabet, settings.hot_words, scorer, float(alpha))
+        largest_boost = scorer.order * boosts.max()
     return Words(
         True,
         letters,
         scorer.ngrams,
         scorer.order,
         scorer.begin,
-        scorer.end,
+        tries.NONE if settings.as_deepspeech else scorer.end,
         scorer.unknown,
         tries.NONE if scorer.characters else alphabet.characters.index(SPACE),
         prefix_search.CONTINUATION_BYTES if alphabet == UTF_8 else prefix_search.NO_LABELS,
@@ -326,8 +345,24 @@ def _words(alphabet: Alphabet, settings: BeamSettings, scorer: Scorer | None) ->
         float(alpha),
         float(beta),
         float(used_penalty(settings, scorer)),
-        _largest_boost(settings.hot_words),
+        float(largest_boost),
+        boosts,
     )
+
+
+def _boosts(alphabet: Alphabet, hot_words: HotWords, scorer: Scorer, alpha: float) -> Doubles:
+    """Returns DeepSpeech's boosts of the n-grams' words, in nats, float64 [words]."""
+    most = max(scorer.letters["word"].max(), scorer.begin, scorer.end, scorer.unknown)
+    boosts = np.zeros(most + 1)
+    for word, boost in hot_words:
+        node = tries.NONE
+        if not alphabet.missing(word):
+            node = tries.node_of(scorer.letters, alphabet.encode(word))
+        # The record after the last node, which NONE finds, ends no word.
+        number = scorer.letters["word"][node]
+        if number not in (tries.NONE, scorer.unknown):
+            boosts[number] = np.clip(boost * alpha, -LARGEST_GAIN, LARGEST_GAIN)
+    return prefix_search.read_only(boosts)
 
 
 def _largest_boost(hot_words: HotWords) -> float:

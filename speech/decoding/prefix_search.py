@@ -92,7 +92,7 @@ class Words(NamedTuple):
     ngrams: NGrams
     order: int
     begin: int  # numbers of <s>, </s> and <unk> in the n-grams
-    end: int
+    end: int  # NONE: the end of the sentence isn't scored
     unknown: int
     space: int  # the label between words; NONE: every character is a word
     # Labels from the first to the second begin no character; see CONTINUATION_BYTES.
@@ -102,7 +102,10 @@ class Words(NamedTuple):
     # Penalty in nats of the first letter that leaves the vocabulary, and of every UNKNOWN_LETTERS
     # further letters.
     unknown_penalty: float
-    largest_boost: float  # of a hot word, in nats
+    largest_boost: float  # of hot words at the end of a word, in nats
+    # Of the n-grams' words, in nats, float64 [words], each time that a word is in an n-gram.
+    # Empty: none.
+    boosts: Doubles
 
 
 class Search(NamedTuple):
@@ -518,13 +521,18 @@ def _word_gain(search: Search, words: Words, letters: int, history: int, context
 
 @without_arrays
 def _log_factor(search: Search, words: Words, word: int, history: int, context: Integers) -> Any:
-    """Returns the weighted natural log of a word's probability after a history."""
+    """Returns the weighted natural log of a word's probability after a history, with boosts."""
     length = 0
     while length < words.order - 1 and history != NONE:
         context[length] = search.histories[history].word
         history = search.histories[history].earlier
         length += 1
-    return words.alpha * log_probability(words.ngrams, word, context, length)
+    gain = words.alpha * log_probability(words.ngrams, word, context, length)
+    if len(words.boosts):
+        gain += words.boosts[word]
+        for i in range(length):
+            gain += words.boosts[context[i]]
+    return gain
 
 
 @compiled()
@@ -532,7 +540,8 @@ def finish(search: Search, words: Words) -> tuple[Integers, Doubles, Doubles]:
     """Returns the beam as if the utterance ended here; the search can continue.
 
     Returns:
-        nodes: int32 [prefixes], without a space at their ends if words are scored.
+        nodes: int32 [prefixes], without a space at their ends if words and the sentence's end are
+            scored.
         scores: float64 [prefixes], natural log of probability times the language model's factor.
         gains: float64 [prefixes], natural log of that factor alone.
     """
@@ -548,7 +557,7 @@ def finish(search: Search, words: Words) -> tuple[Integers, Doubles, Doubles]:
             last = _last_gain(search, words, node, context)
             gains[i] += last
             scores[i] += last
-            if node != ROOT and search.tree[node].label == words.space:
+            if words.end != NONE and node != ROOT and search.tree[node].label == words.space:
                 nodes[i] = search.tree[node].parent
     return nodes, scores, gains
 
@@ -566,6 +575,8 @@ def _last_gain(search: Search, words: Words, node: int, context: Integers) -> An
         search.histories[new].word = _known_word(words, letters)
         search.histories[new].earlier = history
         history = new
+    if words.end == NONE:
+        return gain
     return gain + _log_factor(search, words, words.end, history, context)
 
 
@@ -680,6 +691,7 @@ def no_words() -> Words:
         beta=0.0,
         unknown_penalty=0.0,
         largest_boost=0.0,
+        boosts=NO_BOOSTS,
     )
 
 
@@ -687,3 +699,6 @@ def read_only(array: Records) -> Records:
     """Returns the array as read-only, like a file's, for which the search is compiled."""
     array.flags.writeable = False
     return array
+
+
+NO_BOOSTS = read_only(np.zeros(0))

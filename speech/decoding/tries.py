@@ -100,6 +100,17 @@ def sequences_of(trie: Trie, nodes: Integers) -> tuple[Integers, LongIntegers]:
     return np.take_along_axis(backwards, places, axis=1).astype(np.int32), lengths
 
 
+def node_of(trie: Trie, sequence: Sequence[int]) -> int:
+    """Returns the node in which a sequence ends, or NONE."""
+    node = ROOT
+    for label in sequence:
+        first, last = trie["first_child"][node : node + 2].tolist()
+        node = first + int(np.searchsorted(trie["label"][first:last], label))
+        if node == last or trie["label"][node] != label:
+            return NONE
+    return node
+
+
 def check(trie: Trie, labels: int) -> None:
     """Checks all values in a trie from a file that `find_child` and `sequences_of` follow.
 

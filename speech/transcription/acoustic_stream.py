@@ -6,8 +6,9 @@ the whole (`_CarriedStream`). All other networks need the whole utterance: they 
 chunks, each with its surroundings, which is nearly the same, and later (`_ChunkStream`).
 """
 
+import copy
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -55,6 +56,13 @@ class AcousticStream(Protocol):
     def finish(self) -> Floats:
         """Returns the last outputs, none of a recording without samples. Ends the stream."""
 
+    def preview(self) -> Floats:
+        """Returns the outputs of the samples so far that `feed` holds back; nothing changes.
+
+        The last frame is padded with zeros. A carried stream leaves out the outputs whose
+        surroundings aren't there yet.
+        """
+
 
 def is_exact(model: AcousticModel) -> bool:
     """Returns whether the output of a model's stream is its output of the whole recording."""
@@ -92,6 +100,12 @@ class _FeatureBuffer:
     def finish(self) -> None:
         """Adds the last frames."""
         self._add(self._stream.finish())
+
+    def copy(self) -> Self:
+        """Returns a buffer that continues by itself from here; arrays are never changed."""
+        new = copy.copy(self)
+        new._stream = copy.copy(self._stream)
+        return new
 
     def drop_before(self, frame: int) -> None:
         """Drops the frames before one of the recording's frames."""
@@ -143,15 +157,25 @@ class _CarriedStream:
     def feed(self, samples: Samples) -> Floats:
         found = [self._features.no_outputs]
         for _ in self._features.feed(samples):
-            ready = (self._features.end - 1 - self._after) // self._features.network.stride_size + 1
-            if ready - self._out >= self._shortest:
-                found.append(self._piece(ready - self._out))
+            found.append(self._ready(self._shortest))
         return np.concatenate(found)
 
     def finish(self) -> Floats:
         self._features.finish()
         outputs = self._features.network.output_frames(self._features.end) - self._out
         return self._piece(outputs) if outputs else self._features.no_outputs
+
+    def preview(self) -> Floats:
+        new = copy.copy(self)
+        new._features = self._features.copy()
+        new._features.finish()
+        return new._ready(1)
+
+    def _ready(self, least: int) -> Floats:
+        """Computes the outputs whose surroundings are there, if there are `least` or more."""
+        ready = (self._features.end - 1 - self._after) // self._features.network.stride_size + 1
+        outputs = ready - self._out
+        return self._piece(outputs) if outputs >= least else self._features.no_outputs
 
     def _piece(self, outputs: int) -> Floats:
         """Computes the next outputs, [outputs, classes]."""
@@ -193,6 +217,11 @@ class _ChunkStream:
         self._features.finish()
         outputs = self._features.network.output_frames(self._features.end)
         return self._until(outputs) if outputs else self._features.no_outputs
+
+    def preview(self) -> Floats:
+        new = copy.copy(self)
+        new._features = self._features.copy()
+        return new.finish()
 
     def _until(self, outputs: int) -> Floats:
         """Computes the next outputs, up to number `outputs`, from the frames so far."""

@@ -6,7 +6,7 @@ Text goes to standard output, everything else to standard error, as with DeepSpe
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from absl import logging
 
@@ -36,8 +36,13 @@ class Printing:
     formats: tuple[str, ...]  # of the files, if any are written
 
 
-def load(model_path: str, scorer_path: str | None, settings: BeamSettings) -> Transcriber:
+def load(
+    model_path: str, scorer_path: str | None, settings: BeamSettings, own_beam_width: bool = False
+) -> Transcriber:
     """Loads a model and a scorer, and prints how long it took.
+
+    Args:
+        own_beam_width: whether to use the beam width that a model of DeepSpeech has for its client.
 
     Raises:
         UserError: one can't be loaded, or they have different alphabets.
@@ -45,6 +50,9 @@ def load(model_path: str, scorer_path: str | None, settings: BeamSettings) -> Tr
     print_note(f"Loading model from {model_path}")
     started = time.monotonic()
     model = loading.load(model_path)
+    if own_beam_width:
+        beam_width = getattr(model, "beam_width", settings.beam_width)
+        settings = replace(settings, beam_width=beam_width)
     print_note(f"Loaded model in {time.monotonic() - started:.3g}s.")
     scorer = None
     if scorer_path:

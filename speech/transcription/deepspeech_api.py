@@ -282,6 +282,14 @@ class Stream:
         self._open_network("decode")
         return self._metadata(self._all_log_probs(), self._search.n_best(num_results))
 
+    def intermediate_decode_flush_buffers(self) -> str:
+        """Returns the text so far, with the samples that wait for more; the stream is unchanged."""
+        return self._flushed().intermediate_decode()
+
+    def intermediate_decode_with_metadata_flush_buffers(self, num_results: int = 1) -> Metadata:
+        """Returns up to `num_results` such texts, with times."""
+        return self._flushed().intermediate_decode_with_metadata(num_results)
+
     def finish_stream(self) -> str:
         """Ends the stream and returns the text of the recording."""
         self._finish()
@@ -298,6 +306,14 @@ class Stream:
         self._open_network("free")
         self._network = None
         self._log_probs.clear()
+
+    def _flushed(self) -> "Stream":
+        """Returns a stream to decode, with the outputs of the samples that wait for more."""
+        network = self._open_network("decode")
+        new = Stream(network, self._search.copy(), self._metadata)
+        new._log_probs = self._log_probs.copy()
+        new._take(network.preview())
+        return new
 
     def _open_network(self, action: str) -> AcousticStream:
         """Returns the network's stream; raises UserError if this stream has ended."""

@@ -123,6 +123,29 @@ def test_texts_are_those_of_ds_ctcdecoder(
     assert sum(equal) >= least
 
 
+@pytest.mark.parametrize(("case", "least"), [(0, 40), (1, 38)])
+def test_hot_words_are_those_of_ds_ctcdecoder(
+    genuine: str, alphabet: Alphabet, case: int, least: int
+) -> None:
+    """Texts and confidences; where the texts differ, ours has the larger score."""
+    cases = json.loads(Path(__file__).with_name("ds_ctcdecoder_hot_words.json").read_text())
+    expected = cases[case]
+    scorer = read_scorer(f"{genuine}/scorers/{expected['scorer']}", alphabet)
+    hot_words = tuple(expected["hot_words"].items())
+    alpha, beta = 0.931289039105002, 1.1834137581510284
+    settings = BeamSettings(100, alpha=alpha, beta=beta, hot_words=hot_words, as_deepspeech=True)
+    decoder = BeamSearchDecoder(alphabet, settings, scorer)
+    log_probs = np.load(f"{genuine}/decoder/ds256_log_probs.npz")
+    errors = []
+    for name, (text, confidence) in expected["texts"].items():
+        best = decoder.n_best(log_probs[name], 1)[0]
+        if best.text == text:
+            errors.append(abs(best.score - confidence))
+        else:
+            assert best.score > confidence
+    assert len(errors) >= least and np.median(errors) < 1e-3
+
+
 def test_a_scorer_of_bytes_fits_the_alphabet_of_bytes(genuine: str, alphabet: Alphabet) -> None:
     path = f"{genuine}/scorers/pruned_lm.bytes.scorer"
     scorer = read_scorer(path, UTF_8)

@@ -69,11 +69,13 @@ def gain(
     vocabulary: tuple[str, ...],
 ) -> float:
     """Nats that a language model, words and hot words add to a text."""
-    boosts = dict(settings.hot_words)
+    boosts = {} if settings.as_deepspeech else dict(settings.hot_words)
     total = 0.0
     context: tuple[str, ...] = ("<s>",)
     for word in [*words, "</s>"]:
         known = word if (word,) in model else "<unk>"
+        if word == "</s>" and settings.as_deepspeech:
+            return total
         total += (settings.alpha or 0) * math.log(10) * back_off(model, (*context, known))
         context = (*context, known)[-2:]
         if word == "</s>":
@@ -81,6 +83,15 @@ def gain(
         total += (settings.beta or 0) + boosts.get(word, 0)
         total -= (settings.unknown_penalty or 0) * unknown_share(word, (*vocabulary, *boosts))
     raise AssertionError("unreachable")
+
+
+def deepspeech_boost(
+    words: list[str], settings: BeamSettings, vocabulary: tuple[str, ...]
+) -> float:
+    """Nats that hot words add to complete words in DeepSpeech: for each n-gram that has them."""
+    boosts = {word: boost for word, boost in settings.hot_words if word in vocabulary}
+    windows = [words[max(i - 2, 0) : i + 1] for i in range(len(words))]  # the model is of order 3
+    return (settings.alpha or 0) * sum(boosts.get(word, 0) for each in windows for word in each)
 
 
 def unknown_share(word: str, vocabulary: tuple[str, ...]) -> float:
@@ -111,15 +122,16 @@ def expected_scores(
     sums: dict[str, float] = defaultdict(float)
     for text, probability in acoustic_probabilities(log_probs, alphabet).items():
         if characters or not (text.startswith(" ") or "  " in text):
-            sums[text.removesuffix(" ")] += probability
-    return {
-        text: (
-            math.log(probability)
-            + gain(model, list(text) if characters else text.split(), settings, vocabulary),
-            math.log(probability),
-        )
-        for text, probability in sums.items()
-    }
+            sums[text if settings.as_deepspeech else text.removesuffix(" ")] += probability
+    found = {}
+    for text, probability in sums.items():
+        words = list(text) if characters else text.split()
+        score = math.log(probability) + gain(model, words, settings, vocabulary)
+        if settings.as_deepspeech:
+            complete = words if characters or text.endswith(" ") else words[:-1]
+            score += deepspeech_boost(complete, settings, vocabulary)
+        found[text] = score, math.log(probability)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -161,14 +173,20 @@ def assert_best(found: list[Hypothesis], expected: dict[str, tuple[float, float]
     seed=st.integers(0, 2**32 - 1),
     alpha=st.floats(0, 3),
     beta=st.floats(-1, 4),
-    hot=st.sampled_from([(), (("ba", 3.0),), (("bb", 2.5), ("a", 1.0))]),
+    hot=st.sampled_from([(), (("ba", 3.0),), (("bb", 2.5), ("a", 1.0)), (("a", -4.0), ("b", 2.0))]),
+    as_deepspeech=st.booleans(),
 )
 def test_best_texts_and_their_scores_are_those_of_all_texts(
-    scorers: dict[bool, Scorer], characters: bool, frames: int, hot: Any, **drawn: Any
+    scorers: dict[bool, Scorer],
+    characters: bool,
+    frames: int,
+    hot: Any,
+    as_deepspeech: bool,
+    **drawn: Any,
 ) -> None:
-    hot_words = () if characters else hot
+    hot_words = () if characters and not as_deepspeech else hot
     weights = {"alpha": drawn["alpha"], "beta": drawn["beta"], "unknown_penalty": PENALTY}
-    settings_ = BeamSettings(1000, hot_words=hot_words, **weights)
+    settings_ = BeamSettings(1000, hot_words=hot_words, as_deepspeech=as_deepspeech, **weights)
     log_probs = random_log_probs(frames, drawn["scale"], drawn["seed"])
     scorer = scorers[characters]
     decoder = BeamSearchDecoder(scorer.alphabet, settings_, scorer)
