@@ -1,0 +1,314 @@
+"""DeepSpeech.py's run: prepares, trains, tests, exports and transcribes, each by its door.
+
+Every door is a process of its own: flags and TensorFlow's state are global. What doors print goes
+to standard error; standard output has DeepSpeech's lines.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from speech.corpora.formats import registry
+from speech.corpora.utterance import Utterance
+from speech.input_pipeline.batching import Batching, steps_per_epoch
+from speech.mozilla import test_report
+from speech.mozilla.door_process import run_door
+from speech.mozilla.epoch_lines import EpochLines
+from speech.mozilla.model_folder import ModelFolder
+from speech.shards.shard_set import find_shards
+from speech.system import storage
+from utils import UserError
+
+# The step at which a training began that hasn't ended, in the model directory.
+UNFINISHED_FILE = "unfinished_run.json"
+
+# Utterances of any length are kept, as by DeepSpeech.
+_LIMITS = ("--max_sequence_length=1000000", "--max_label_length=100000")
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Folders of a run."""
+
+    load: str  # of the model that is loaded; may be a checkpoint of DeepSpeech
+    save: str  # of the model that is trained
+    shards: str
+
+
+@dataclass(frozen=True)
+class Doors:
+    """Arguments of the doors that don't depend on what is in the folders."""
+
+    preparation: tuple[str, ...]  # of every set
+    copies: tuple[str, ...]  # of the training set besides
+    alphabet: str  # file or utf-8; empty: English
+    training: tuple[str, ...]
+    evaluation: tuple[str, ...]
+    transcription: tuple[str, ...]
+    export: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is reported of a test."""
+
+    samples: int  # of the best, the median and the worst
+    by_characters: bool  # samples are ranked by CER instead of WER
+    output_file: str  # JSON of all samples; empty: none
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What is run."""
+
+    files: Mapping[str, tuple[str, ...]]  # train, dev, test -> CSV files
+    limits: Mapping[str, int]  # likewise -> rows; 0: all
+    folders: Folders
+    doors: Doors
+    report: Report
+    epochs: int
+    train_batch_size: int
+    early_stop: bool
+    es_epochs: int
+    n_hidden: int
+    layer_norm: bool
+    load_train: str  # auto, best, last or init
+    load_evaluate: str  # auto, best or last
+    drop_layers: int
+    export_dir: str  # empty: no export
+    export_file_name: str
+    one_shot_infer: str  # recording; empty: none
+    show_progress: bool
+    logging: str  # level of the doors
+
+
+@dataclass(frozen=True)
+class PreparedSet:
+    """A set of shards, and where its recordings are."""
+
+    pattern: str
+    folder: str
+    recordings: Mapping[str, str]  # utterance id -> path
+
+
+def run(settings: RunSettings) -> None:
+    """Runs what the settings ask for.
+
+    Raises:
+        UserError: the settings contradict what the folders have, or a door fails.
+    """
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    trains = bool(settings.files["train"]) and settings.epochs > 0
+    source = _source(settings, trains)
+    _check_outputs(settings)
+    if trains:
+        _train(settings, source)
+        source = ModelFolder(settings.folders.save)
+    if not source.has_model:
+        raise UserError(
+            f"There is no model in {source.path}: give --train_files to train one, or the folder "
+            "of one with --checkpoint_dir."
+        )
+    if settings.files["test"]:
+        _test(settings, source)
+    if settings.export_dir:
+        _export(settings, source)
+    if settings.one_shot_infer:
+        arguments = (f"--model={source.path}", f"--audio={settings.one_shot_infer}")
+        more = settings.doors.transcription
+        run_door("transcribe", (*arguments, *more, "--logging=warning"), sys.stdout)
+
+
+def _check_outputs(settings: RunSettings) -> None:
+    """Raises UserError if a file that comes last can't be written, before hours of training."""
+    if settings.export_dir:
+        storage.make_folder(settings.export_dir)
+    if settings.report.output_file:
+        storage.make_folder(os.path.dirname(settings.report.output_file))
+
+
+def _source(settings: RunSettings, trains: bool) -> ModelFolder:
+    """Returns the model that is loaded; a checkpoint of DeepSpeech is imported first.
+
+    Raises:
+        UserError: the model would be replaced, or isn't one that these settings continue.
+    """
+    load, save = ModelFolder(settings.folders.load), ModelFolder(settings.folders.save)
+    if trains and save.is_deepspeechs:
+        raise UserError(
+            f"{save.path} has a checkpoint of DeepSpeech, which training would replace: give it as "
+            "--load_checkpoint_dir, and another folder as --save_checkpoint_dir."
+        )
+    if load.is_deepspeechs:
+        load = _import(settings, load)
+    if not trains:
+        return load
+    begins = not storage.exists(storage.join(save.path, UNFINISHED_FILE))
+    elsewhere = load.path != save.path
+    for broken, message in (
+        (
+            settings.drop_layers and not elsewhere,
+            f"--drop_source_layers={settings.drop_layers} changes a model: give its folder as "
+            "--load_checkpoint_dir, and another as --save_checkpoint_dir.",
+        ),
+        (
+            begins and save.has_model and (elsewhere or settings.load_train in ("init", "best")),
+            f"--save_checkpoint_dir={save.path} has a trained model: name a new folder, or give "
+            "it alone, as --checkpoint_dir, to train it for more epochs.",
+        ),
+        (
+            settings.load_train in ("best", "last") and not load.has_model and begins,
+            f"--load_train={settings.load_train}: there is no model in {load.path}. Leave it out "
+            "to train from the beginning.",
+        ),
+    ):
+        if broken:
+            raise UserError(message)
+    for folder in (load, save):
+        folder.check_network(settings.n_hidden, settings.layer_norm)
+    return load
+
+
+def _import(settings: RunSettings, folder: ModelFolder) -> ModelFolder:
+    """Imports a checkpoint of DeepSpeech, unless that was done before."""
+    known = hashlib.sha256(f"{folder.identity}{settings.doors.alphabet}".encode()).hexdigest()
+    imported = ModelFolder(storage.join(settings.folders.shards, f"imported-{known[:16]}"))
+    if not imported.has_model:
+        alphabet = [f"--alphabet={each}" for each in (settings.doors.alphabet,) if each]
+        more = (f"--model_dir={imported.path}", f"--logging={settings.logging}")
+        run_door("import_deepspeech", (folder.path, *alphabet, *more))
+    print(f"I Imported the checkpoint of DeepSpeech in {folder.path} to {imported.path}")
+    return imported
+
+
+def _prepare(settings: RunSettings, name: str, files: tuple[str, ...]) -> PreparedSet:
+    """Writes the shards of a set that aren't there yet.
+
+    Their folder is named by all that they depend on, so they are used again by every run with the
+    same files and the same front end.
+    """
+    flag = f"--{name}_files"
+    utterances = registry.read(list(files), "csv", registry.Reading(), flag)
+    alphabet = settings.doors.alphabet
+    arguments = [f"{flag}={','.join(files)}", *settings.doors.preparation, *_LIMITS]
+    arguments += [f"--alphabet={alphabet}"] if alphabet else []
+    arguments += settings.doors.copies if name == "train" else ()
+    if settings.limits[name]:
+        arguments.append(f"--limit_{name}={settings.limits[name]}")
+    known = hashlib.sha256("\n".join(arguments).encode())
+    if os.path.isfile(alphabet):
+        known.update(Path(alphabet).read_bytes())
+    for each in utterances:
+        known.update(repr((each, _modified(each))).encode())
+    folder = storage.join(settings.folders.shards, f"{name}-{known.hexdigest()[:16]}")
+    more = ("--recipe=deepspeech", "--nopad", "--strict", f"--logging={settings.logging}")
+    run_door("prepare_csv", (*arguments, f"--tfrecords_dir={folder}", *more))
+    recordings = {each.utterance_id: each.audio_path or "" for each in utterances}
+    return PreparedSet(storage.join(folder, f"{name}.tfrecords.*"), folder, recordings)
+
+
+def _modified(utterance: Utterance) -> float | None:
+    """Returns when a local recording was changed last."""
+    path = utterance.audio_path
+    return os.path.getmtime(path) if path and os.path.exists(path) else None
+
+
+def _train(settings: RunSettings, source: ModelFolder) -> None:
+    """Trains for the run's epochs, or for what is left of them in a run that was stopped."""
+    save = ModelFolder(settings.folders.save)
+    shards = _prepare(settings, "train", settings.files["train"])
+    dev_files = settings.files["dev"]
+    dev = _prepare(settings, "dev", dev_files).pattern if dev_files else ""
+    per_epoch = steps_per_epoch(
+        find_shards(shards.pattern).index, Batching(settings.train_batch_size, static=False)
+    )
+    unfinished = storage.join(save.path, UNFINISHED_FILE)
+    if storage.exists(unfinished):
+        first_step = json.loads(storage.read_text(unfinished))["first_step"]
+    else:
+        first_step = save.step
+        storage.make_folder(save.path)
+        storage.write_text(unfinished, json.dumps({"first_step": first_step}) + "\n")
+    first_epoch = -(-first_step // per_epoch)  # of epochs of this size, whatever they were before
+    last_step = (first_epoch + settings.epochs) * per_epoch
+    start = () if save.has_model else _start(settings, source)
+    lines = EpochLines(
+        save.path, first_epoch, per_epoch, save.step, ",".join(dev_files), settings.show_progress
+    )
+    print("I STARTING Optimization", flush=True)
+    began = time.monotonic()
+    run_door(
+        "training",
+        (
+            *("--recipe=deepspeech", f"--train_data={shards.pattern}", f"--dev_data={dev}"),
+            *(f"--model_dir={save.path}", f"--train_steps={last_step}", "--best_by=loss"),
+            *(*settings.doors.training, *start, f"--logging={settings.logging}"),
+        ),
+        watch=lines.report,
+    )
+    if save.step < last_step:
+        if not settings.early_stop:
+            raise UserError(f"Training ended at step {save.step} of {last_step}: run it again.")
+        waited = settings.es_epochs
+        print(f"I Early stop triggered as the loss did not improve the last {waited} epochs")
+    print(f"I FINISHED optimization in {timedelta(seconds=time.monotonic() - began)}", flush=True)
+    storage.remove(unfinished)
+
+
+def _start(settings: RunSettings, source: ModelFolder) -> tuple[str, ...]:
+    """Returns the arguments of a new model's start."""
+    if not source.has_model or settings.load_train == "init":
+        print("I Initializing all variables.")
+        return ()
+    path = source.latest if settings.load_train == "last" else source.path
+    print(f"I Loading variables from checkpoint: {path}")
+    return (f"--init_checkpoint={path}", f"--drop_layers={settings.drop_layers}")
+
+
+def _checkpoint(settings: RunSettings) -> tuple[str, ...]:
+    """Returns the arguments that choose the checkpoint to test and export."""
+    chosen = {"best": "best", "last": "latest"}.get(settings.load_evaluate)
+    return (f"--checkpoint={chosen}",) if chosen else ()
+
+
+def _test(settings: RunSettings, source: ModelFolder) -> None:
+    """Tests on one CSV file after another."""
+    samples = []
+    for path in settings.files["test"]:
+        prepared = _prepare(settings, "test", (path,))
+        print(f"Testing model on {path}", flush=True)
+        report = storage.join(prepared.folder, "report")
+        chosen = (f"--model_dir={source.path}", *_checkpoint(settings))
+        data = (f"--test_data={prepared.pattern}", f"--report_dir={report}")
+        more = (*settings.doors.evaluation, f"--logging={settings.logging}")
+        run_door("eval", (*chosen, *data, *more))
+        found = test_report.read_samples(report, prepared.recordings, settings.report.by_characters)
+        test_report.print_report(path, report, found, settings.report.samples)
+        samples += found
+    if settings.report.output_file:
+        test_report.write_json(settings.report.output_file, samples)
+
+
+def _export(settings: RunSettings, source: ModelFolder) -> None:
+    """Exports the model, and gives its file the name that it has there."""
+    folder = settings.export_dir
+    print("I Exporting the model...", flush=True)
+    chosen = (f"--model_dir={source.path}", *_checkpoint(settings), f"--export_dir={folder}")
+    run_door("export", (*chosen, *settings.doors.export, f"--logging={settings.logging}"))
+    name = "model-int8.tflite" if "--formats=tflite_int8" in settings.doors.export else ""
+    written = storage.join(folder, name or "model.tflite")
+    if not storage.in_bucket(folder):
+        named = os.path.join(folder, f"{settings.export_file_name}.tflite")
+        shutil.copyfile(written, named)
+        written = named
+    print(f"I Models exported at {folder}: {written}", flush=True)
+
+
