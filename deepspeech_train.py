@@ -12,8 +12,8 @@ import sys
 
 from absl import flags
 
+from speech.deepspeech_training import run as training_run
 from speech.flags import deepspeech as deepspeech_flags
-from speech.mozilla import training_run
 from speech.system import command_line
 
 FLAGS = flags.FLAGS

@@ -5,21 +5,25 @@ DeepSpeech 0.9.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import flags, logging
 
 from speech.augmentation.grammar import SIGNAL_KINDS, parse_features, parse_signal
+from speech.deepspeech_training.settings import Doors, Folders, Report, RunSettings
 from speech.features import front_end
 from speech.flags import kinds
 from speech.flags.rules import check_rules
-from speech.mozilla.training_run import Doors, Folders, Report, RunSettings
 from utils import UTF8_NAME, UserError
 
 # The alphabet that DeepSpeech.py reads if none is named.
 DEFAULT_ALPHABET = "data/alphabet.txt"
 
-_BOOLEAN, _INTEGER, _NUMBER = flags.DEFINE_bool, kinds.define_integer, kinds.define_number
+_Define = Callable[[str, Any, str], None]
+_BOOLEAN: _Define = flags.DEFINE_bool
+_INTEGER: _Define = kinds.define_integer
+_NUMBER: _Define = kinds.define_number
 
 # Flag -> its kind and default, and the flags of each door that get its value.
 _TRAINING = {
@@ -111,9 +115,9 @@ REFUSED: dict[str, tuple[bool | float | str, str]] = {
         False,
         "continue in another folder, with --load_checkpoint_dir and --save_checkpoint_dir",
     ),
-    "n_steps": (16.0, "an exported model takes any number of frames"),
-    "export_batch_size": (1.0, "an exported model takes any batch"),
-    "export_beam_width": (500.0, "give --beam_width to the program that uses the model"),
+    "n_steps": (16, "an exported model takes any number of frames"),
+    "export_batch_size": (1, "an exported model takes any batch"),
+    "export_beam_width": (500, "give --beam_width to the program that uses the model"),
     "export_zip": (False, "give --export_tflite, and zip --export_dir with the scorer"),
 }
 _OWN_RATES = ("dropout_rate2", "dropout_rate3", "dropout_rate6")  # -1: as dropout_rate
@@ -140,7 +144,9 @@ def define_flags() -> None:
     kinds.define_integer("drop_source_layers", 0, "Last layers that are not loaded.", lower_bound=0)
     kinds.define_integer("report_count", 5, "Samples of each kind that a test prints.")
     kinds.define_integer("log_level", 1, "Lowest level of messages.", 0, len(LOGGING) - 1)
-    kinds.define_choice("load_train", "auto", ("auto", "best", "last", "init"), "Model to continue.")
+    kinds.define_choice(
+        "load_train", "auto", ("auto", "best", "last", "init"), "Model to continue."
+    )
     kinds.define_choice("load_evaluate", "auto", ("auto", "best", "last"), "Model to test, export.")
     flags.DEFINE_multi_string("augment", [], "Augmentation, see docs/augmentation.md.")
     flags.DEFINE_bool("bytes_output_mode", False, "The bytes of UTF-8 as alphabet.")
@@ -162,6 +168,8 @@ def _define_others() -> None:
         meaning = f"Only the default: {remedy}."
         if isinstance(only, bool):
             flags.DEFINE_bool(name, only, meaning)
+        elif isinstance(only, int):
+            kinds.define_integer(name, only, meaning)
         elif isinstance(only, float):
             kinds.define_number(name, only, meaning)
         else:
@@ -182,8 +190,8 @@ def join_booleans(arguments: Sequence[str], values: flags.FlagValues) -> list[st
     return joined
 
 
-def run_from_flags(values: flags.FlagValues) -> RunSettings:
-    """Returns what to run; logs a line for each flag that has no effect.
+def run_from_flags(values: Any) -> RunSettings:
+    """Returns what to run; logs a line for each flag that has no effect; values: absl's FLAGS.
 
     Raises:
         UserError: a flag can't be honoured, or flags contradict each other.
@@ -295,7 +303,7 @@ def _doors(values: flags.FlagValues) -> Doors:
     )
 
 
-def _preparation(values: flags.FlagValues) -> list[str]:
+def _preparation(values: Any) -> list[str]:
     """Returns the front end's arguments."""
     given = [_argument("sample_rate", values.audio_sample_rate)]
     for name, (milliseconds, ours) in _MILLISECONDS.items():

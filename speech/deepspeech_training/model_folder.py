@@ -1,4 +1,4 @@
-"""Tells what a folder of checkpoints has, without TensorFlow: a model directory, or DeepSpeech's."""
+"""Tells what a folder of checkpoints has, without TensorFlow."""
 
 import re
 from dataclasses import dataclass

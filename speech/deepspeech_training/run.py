@@ -11,92 +11,22 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 
-from speech.corpora.formats import registry
-from speech.corpora.utterance import Utterance
+from speech.deepspeech_training import report
+from speech.deepspeech_training.door_process import run_door
+from speech.deepspeech_training.epoch_lines import EpochLines
+from speech.deepspeech_training.model_folder import ModelFolder
+from speech.deepspeech_training.settings import RunSettings
+from speech.deepspeech_training.shard_cache import CachedSet, find_set
 from speech.input_pipeline.batching import Batching, steps_per_epoch
-from speech.mozilla import test_report
-from speech.mozilla.door_process import run_door
-from speech.mozilla.epoch_lines import EpochLines
-from speech.mozilla.model_folder import ModelFolder
 from speech.shards.shard_set import find_shards
 from speech.system import storage
 from utils import UserError
 
 # The step at which a training began that hasn't ended, in the model directory.
 UNFINISHED_FILE = "unfinished_run.json"
-
-# Utterances of any length are kept, as by DeepSpeech.
-_LIMITS = ("--max_sequence_length=1000000", "--max_label_length=100000")
-
-
-@dataclass(frozen=True)
-class Folders:
-    """Folders of a run."""
-
-    load: str  # of the model that is loaded; may be a checkpoint of DeepSpeech
-    save: str  # of the model that is trained
-    shards: str
-
-
-@dataclass(frozen=True)
-class Doors:
-    """Arguments of the doors that don't depend on what is in the folders."""
-
-    preparation: tuple[str, ...]  # of every set
-    copies: tuple[str, ...]  # of the training set besides
-    alphabet: str  # file or utf-8; empty: English
-    training: tuple[str, ...]
-    evaluation: tuple[str, ...]
-    transcription: tuple[str, ...]
-    export: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Report:
-    """What is reported of a test."""
-
-    samples: int  # of the best, the median and the worst
-    by_characters: bool  # samples are ranked by CER instead of WER
-    output_file: str  # JSON of all samples; empty: none
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """What is run."""
-
-    files: Mapping[str, tuple[str, ...]]  # train, dev, test -> CSV files
-    limits: Mapping[str, int]  # likewise -> rows; 0: all
-    folders: Folders
-    doors: Doors
-    report: Report
-    epochs: int
-    train_batch_size: int
-    early_stop: bool
-    es_epochs: int
-    n_hidden: int
-    layer_norm: bool
-    load_train: str  # auto, best, last or init
-    load_evaluate: str  # auto, best or last
-    drop_layers: int
-    export_dir: str  # empty: no export
-    export_file_name: str
-    one_shot_infer: str  # recording; empty: none
-    show_progress: bool
-    logging: str  # level of the doors
-
-
-@dataclass(frozen=True)
-class PreparedSet:
-    """A set of shards, and where its recordings are."""
-
-    pattern: str
-    folder: str
-    recordings: Mapping[str, str]  # utterance id -> path
 
 
 def run(settings: RunSettings) -> None:
@@ -108,17 +38,23 @@ def run(settings: RunSettings) -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     trains = bool(settings.files["train"]) and settings.epochs > 0
     source = _source(settings, trains)
-    _check_outputs(settings)
-    if trains:
-        _train(settings, source)
-        source = ModelFolder(settings.folders.save)
-    if not source.has_model:
+    if not trains and not source.has_model:
         raise UserError(
             f"There is no model in {source.path}: give --train_files to train one, or the folder "
             "of one with --checkpoint_dir."
         )
-    if settings.files["test"]:
-        _test(settings, source)
+    _check_outputs(settings)
+    # Of all sets, so that what is wrong with one is known before hours of training.
+    wanted = [(name, settings.files[name]) for name in ("train", "dev") if trains]
+    sets = {name: _find_set(settings, name, files) for name, files in wanted if files}
+    tests = [_find_set(settings, "test", (path,)) for path in settings.files["test"]]
+    for each in (*sets.values(), *tests):
+        each.prepare(settings.logging)
+    if trains:
+        _train(settings, source, sets["train"], sets.get("dev"))
+        source = ModelFolder(settings.folders.save)
+    if tests:
+        _test(settings, source, tests)
     if settings.export_dir:
         _export(settings, source)
     if settings.one_shot_infer:
@@ -189,47 +125,22 @@ def _import(settings: RunSettings, folder: ModelFolder) -> ModelFolder:
     return imported
 
 
-def _prepare(settings: RunSettings, name: str, files: tuple[str, ...]) -> PreparedSet:
-    """Writes the shards of a set that aren't there yet.
-
-    Their folder is named by all that they depend on, so they are used again by every run with the
-    same files and the same front end.
-    """
-    flag = f"--{name}_files"
-    utterances = registry.read(list(files), "csv", registry.Reading(), flag)
-    alphabet = settings.doors.alphabet
-    arguments = [f"{flag}={','.join(files)}", *settings.doors.preparation, *_LIMITS]
-    arguments += [f"--alphabet={alphabet}"] if alphabet else []
-    arguments += settings.doors.copies if name == "train" else ()
-    if settings.limits[name]:
-        arguments.append(f"--limit_{name}={settings.limits[name]}")
-    known = hashlib.sha256("\n".join(arguments).encode())
-    if os.path.isfile(alphabet):
-        known.update(Path(alphabet).read_bytes())
-    for each in utterances:
-        known.update(repr((each, _modified(each))).encode())
-    folder = storage.join(settings.folders.shards, f"{name}-{known.hexdigest()[:16]}")
-    more = ("--recipe=deepspeech", "--nopad", "--strict", f"--logging={settings.logging}")
-    run_door("prepare_csv", (*arguments, f"--tfrecords_dir={folder}", *more))
-    recordings = {each.utterance_id: each.audio_path or "" for each in utterances}
-    return PreparedSet(storage.join(folder, f"{name}.tfrecords.*"), folder, recordings)
+def _find_set(settings: RunSettings, name: str, files: tuple[str, ...]) -> CachedSet:
+    """Reads the CSV files of a set."""
+    doors, limit = settings.doors, settings.limits[name]
+    arguments = [*doors.preparation, *(doors.copies if name == "train" else ())]
+    if limit:
+        arguments.append(f"--limit_{name}={limit}")
+    return find_set(name, files, arguments, doors.alphabet, settings.folders.shards)
 
 
-def _modified(utterance: Utterance) -> float | None:
-    """Returns when a local recording was changed last."""
-    path = utterance.audio_path
-    return os.path.getmtime(path) if path and os.path.exists(path) else None
-
-
-def _train(settings: RunSettings, source: ModelFolder) -> None:
+def _train(
+    settings: RunSettings, source: ModelFolder, train: CachedSet, dev: CachedSet | None
+) -> None:
     """Trains for the run's epochs, or for what is left of them in a run that was stopped."""
     save = ModelFolder(settings.folders.save)
-    shards = _prepare(settings, "train", settings.files["train"])
-    dev_files = settings.files["dev"]
-    dev = _prepare(settings, "dev", dev_files).pattern if dev_files else ""
-    per_epoch = steps_per_epoch(
-        find_shards(shards.pattern).index, Batching(settings.train_batch_size, static=False)
-    )
+    batching = Batching(settings.train_batch_size, static=False)
+    per_epoch = steps_per_epoch(find_shards(train.pattern).index, batching)
     unfinished = storage.join(save.path, UNFINISHED_FILE)
     if storage.exists(unfinished):
         first_step = json.loads(storage.read_text(unfinished))["first_step"]
@@ -240,15 +151,16 @@ def _train(settings: RunSettings, source: ModelFolder) -> None:
     first_epoch = -(-first_step // per_epoch)  # of epochs of this size, whatever they were before
     last_step = (first_epoch + settings.epochs) * per_epoch
     start = () if save.has_model else _start(settings, source)
+    dev_data, dev_files = (dev.pattern, ",".join(dev.files)) if dev else ("", "")
     lines = EpochLines(
-        save.path, first_epoch, per_epoch, save.step, ",".join(dev_files), settings.show_progress
+        save.path, first_epoch, per_epoch, save.step, dev_files, settings.show_progress
     )
     print("I STARTING Optimization", flush=True)
     began = time.monotonic()
     run_door(
         "training",
         (
-            *("--recipe=deepspeech", f"--train_data={shards.pattern}", f"--dev_data={dev}"),
+            *("--recipe=deepspeech", f"--train_data={train.pattern}", f"--dev_data={dev_data}"),
             *(f"--model_dir={save.path}", f"--train_steps={last_step}", "--best_by=loss"),
             *(*settings.doors.training, *start, f"--logging={settings.logging}"),
         ),
@@ -279,22 +191,21 @@ def _checkpoint(settings: RunSettings) -> tuple[str, ...]:
     return (f"--checkpoint={chosen}",) if chosen else ()
 
 
-def _test(settings: RunSettings, source: ModelFolder) -> None:
+def _test(settings: RunSettings, source: ModelFolder, tests: Sequence[CachedSet]) -> None:
     """Tests on one CSV file after another."""
     samples = []
-    for path in settings.files["test"]:
-        prepared = _prepare(settings, "test", (path,))
-        print(f"Testing model on {path}", flush=True)
-        report = storage.join(prepared.folder, "report")
+    for each in tests:
+        print(f"Testing model on {each.files[0]}", flush=True)
+        folder = storage.join(each.folder, "report")
         chosen = (f"--model_dir={source.path}", *_checkpoint(settings))
-        data = (f"--test_data={prepared.pattern}", f"--report_dir={report}")
+        data = (f"--test_data={each.pattern}", f"--report_dir={folder}")
         more = (*settings.doors.evaluation, f"--logging={settings.logging}")
         run_door("eval", (*chosen, *data, *more))
-        found = test_report.read_samples(report, prepared.recordings, settings.report.by_characters)
-        test_report.print_report(path, report, found, settings.report.samples)
+        found = report.read_samples(folder, each.recordings, settings.report.by_characters)
+        report.print_report(each.files[0], folder, found, settings.report.samples)
         samples += found
     if settings.report.output_file:
-        test_report.write_json(settings.report.output_file, samples)
+        report.write_json(settings.report.output_file, samples)
 
 
 def _export(settings: RunSettings, source: ModelFolder) -> None:
@@ -310,5 +221,3 @@ def _export(settings: RunSettings, source: ModelFolder) -> None:
         shutil.copyfile(written, named)
         written = named
     print(f"I Models exported at {folder}: {written}", flush=True)
-
-
