@@ -115,12 +115,20 @@ def _source(settings: RunSettings, trains: bool) -> ModelFolder:
 
 def _import(settings: RunSettings, folder: ModelFolder) -> ModelFolder:
     """Imports a checkpoint of DeepSpeech, unless that was done before."""
-    known = hashlib.sha256(f"{folder.identity}{settings.doors.alphabet}".encode()).hexdigest()
+    # Without its last layer it may be of another alphabet than the one that is given.
+    alphabet = "" if settings.drop_layers else settings.doors.alphabet
+    known = hashlib.sha256(f"{folder.path}{folder.identity}{alphabet}".encode()).hexdigest()
     imported = ModelFolder(storage.join(settings.folders.shards, f"imported-{known[:16]}"))
     if not imported.has_model:
-        alphabet = [f"--alphabet={each}" for each in (settings.doors.alphabet,) if each]
+        named = (f"--alphabet={alphabet}",) if alphabet else ()
         more = (f"--model_dir={imported.path}", f"--logging={settings.logging}")
-        run_door("import_deepspeech", (folder.path, *alphabet, *more))
+        try:
+            run_door("import_deepspeech", (folder.path, *named, *more))
+        except UserError as error:
+            raise UserError(
+                f"{error} An alphabet is given as --alphabet_config_path, or if "
+                f"--drop_source_layers leaves out the last layer, as alphabet.txt in {folder.path}."
+            ) from None
     print(f"I Imported the checkpoint of DeepSpeech in {folder.path} to {imported.path}")
     return imported
 

@@ -20,8 +20,13 @@ from utils import UTF8_NAME, UserError
 # The alphabet that DeepSpeech.py reads if none is named.
 DEFAULT_ALPHABET = "data/alphabet.txt"
 
+
+def _define_boolean(name: str, default: bool, meaning: str) -> None:
+    flags.DEFINE_bool(name, default, meaning)
+
+
 _Define = Callable[[str, Any, str], None]
-_BOOLEAN: _Define = flags.DEFINE_bool
+_BOOLEAN: _Define = _define_boolean
 _INTEGER: _Define = kinds.define_integer
 _NUMBER: _Define = kinds.define_number
 

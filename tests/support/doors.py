@@ -108,7 +108,7 @@ def parse_flags(define: Callable[[], object], *given: str) -> flags.FlagValues:
     """
     values = flags.FlagValues()
     with pytest.MonkeyPatch.context() as patch:
-        kinds = ("integer", "float", "string", "bool", "enum", "list", "multi_string")
+        kinds = ("integer", "float", "string", "bool", "enum", "list", "multi_string", "alias")
         for name in ("DEFINE", *(f"DEFINE_{kind}" for kind in kinds)):
             patch.setattr(flags, name, functools.partial(getattr(flags, name), flag_values=values))
         define()
