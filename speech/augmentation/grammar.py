@@ -133,12 +133,14 @@ SIGNAL_KINDS: dict[str, Parameters] = {
 }
 
 # Kinds that a front end has no use for, and why.
-_COEFFICIENTS = "the coefficients of mfcc are not frequencies"
+_CEPSTRAL = ("mfcc", "deepspeech")
+_COEFFICIENTS = "cepstral coefficients are not frequencies"
 _SAMPLES = "a frame of waveform has samples, not frequencies"
 _MEANINGLESS: dict[str, dict[str, str]] = {
     "fbank": {},
     "spectrogram": {},
     "mfcc": {"frequency_mask": _COEFFICIENTS, "pitch": _COEFFICIENTS},
+    "deepspeech": {"frequency_mask": _COEFFICIENTS, "pitch": _COEFFICIENTS},
     "waveform": {
         "frequency_mask": _SAMPLES,
         "pitch": _SAMPLES,
@@ -151,6 +153,7 @@ _DOMAINS = {
     "fbank": ("spectrogram", "features"),
     "spectrogram": ("spectrogram", "features"),
     "mfcc": ("features",),
+    "deepspeech": ("features",),
     "waveform": ("signal", "features"),
 }
 
@@ -184,7 +187,7 @@ def parse_features(texts: Sequence[str], front_end: str) -> tuple[Specification,
     """Parses augmentations of features; presets are replaced by their parts.
 
     Args:
-        front_end: the kind of the features: fbank, mfcc, spectrogram or waveform.
+        front_end: the kind of the features, of front_end.FEATURES.
 
     Raises:
         UserError: an augmentation can't be parsed or doesn't suit these features.
@@ -214,11 +217,11 @@ def check_front_end(specification: Specification, front_end: str) -> None:
     """Raises UserError if an augmentation doesn't suit the features of a front end.
 
     Args:
-        front_end: its kind: fbank, mfcc, spectrogram or waveform.
+        front_end: its kind, of front_end.FEATURES.
     """
     kind, text = specification.kind, specification.text
     why = _MEANINGLESS[front_end].get(kind)
-    if not why and kind == "warp" and front_end == "mfcc" and specification.ranges["wf"].largest:
+    if kind == "warp" and front_end in _CEPSTRAL and specification.ranges["wf"].largest:
         why = f"{_COEFFICIENTS}, wf must be 0"
     if why:
         raise UserError(f"--augment={text} can't be applied to {front_end} features: {why}.")

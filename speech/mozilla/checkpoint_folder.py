@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from speech.mozilla.foreign_model import ForeignModel, Frames
+from speech.mozilla.foreign_model import STATE_FILES, ForeignModel, Frames
 from speech.system import mistaken_paths, storage
 from speech.text import alphabets
 from utils import UTF_8, Alphabet, UserError, lines_of
@@ -16,10 +16,6 @@ FLAGS_FILE = "flags.txt"
 
 # The alphabet that Coqui STT writes beside its checkpoints.
 ALPHABET_FILE = "alphabet.txt"
-
-# Files that name the checkpoints of a folder: of the best one and of the last, as `--load_evaluate
-# auto` takes them.
-STATE_FILES = ("best_dev_checkpoint", "checkpoint")
 
 # Variables of the optimizer, and counters.
 _OF_TRAINING = ("/Adam", "/Adam_1", "beta1_power", "beta2_power", "learning_rate", "global_step")

@@ -99,6 +99,23 @@ def _parse(line: str) -> TrainingPoint | DevResult:
     return typed_json.read(TrainingPoint, content, kind, finite=False)
 
 
+def records_after(model_dir: str, step: int) -> list[TrainingPoint | DevResult]:
+    """Returns the records after a step, in their order; also of a training that is running.
+
+    Only these are parsed: the file may have a million lines.
+
+    Raises:
+        ValueError: one can't be read.
+    """
+    records: list[TrainingPoint | DevResult] = []
+    for line in reversed(lines_of(storage.read_text(storage.join(model_dir, HISTORY_FILE)))):
+        record = _parse(line)
+        if record.step <= step:
+            break
+        records.append(record)
+    return records[::-1]
+
+
 def best_of(results: Sequence[DevResult]) -> DevResult | None:
     """Returns the last result that was the best so far; None without any."""
     return next((each for each in reversed(results) if each.best), None)

@@ -144,6 +144,8 @@ def test_preset_is_written_out() -> None:
         ("mfcc", "pitch", "can't be applied to mfcc features"),
         ("mfcc", "frequency_mask", "can't be applied to mfcc features"),
         ("mfcc", "specaugment", "frequency_mask"),
+        ("deepspeech", "pitch", "can't be applied to deepspeech features"),
+        ("deepspeech", "warp[wf=0.1]", "wf must be 0"),
         ("mfcc", "warp[wf=0.1]", "wf must be 0"),
         ("mfcc", "time_mask[domain=spectrogram]", "whose domain is features, not spectrogram"),
         ("waveform", "frequency_mask", "can't be applied to waveform features"),
@@ -167,6 +169,7 @@ def test_augmentation_that_does_not_suit_a_front_end_is_refused(
         ("fbank", ["time_mask[domain=spectrogram]", "add[domain=features]", *FEATURE_KINDS]),
         ("spectrogram", ["time_mask[domain=spectrogram]", *FEATURE_KINDS]),
         ("mfcc", ["time_mask", "tempo", "warp", "dropout", "add[domain=features]", "multiply"]),
+        ("deepspeech", ["time_mask", "tempo", "warp", "dropout", "add", "multiply"]),
         ("waveform", ["time_mask[domain=signal]", "dropout", "add[domain=signal]", "multiply"]),
     ],
 )
