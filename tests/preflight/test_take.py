@@ -1,18 +1,25 @@
 """The checks of a take: what a person is told right after speaking."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
+from speech.audio.reader import read_audio
 from speech.audio.types import RecordedSamples
+from speech.corpora.formats import registry
 from speech.preflight import take
 from speech.preflight.take import check_take
 from speech.recordings.store import Check
+
+Int16 = npt.NDArray[np.int16]
 
 RATE = 16000
 TEXT = "turn on the light in the kitchen"
 
 
-def speech(seconds: float = 2.5, before: float = 0.5, after: float = 0.5, level: float = 0.2):
+def speech(
+    seconds: float = 2.5, before: float = 0.5, after: float = 0.5, level: float = 0.2
+) -> Int16:
     """Returns noise that rises and falls as syllables do, between near silence."""
     random = np.random.default_rng(1)
     time = np.arange(round(seconds * RATE)) / RATE
@@ -48,10 +55,10 @@ def test_quiet_or_fast_take_is_usable_with_advice() -> None:
 
 
 def test_genuine_recordings_pass(librispeech_mini: str) -> None:
-    from speech.audio.reader import read_audio
-    from speech.corpora.formats import registry
-
     found = registry.read([f"{librispeech_mini}/dev"], None, registry.Reading())
-    checks = [check_take(read_audio(u.audio_path, RATE), RATE, u.transcript) for u in found]
+    checks = [
+        check_take(read_audio(str(each.audio_path), RATE), RATE, str(each.transcript))
+        for each in found
+    ]
     assert len(found) > 10
     assert np.mean([not each.usable for each in checks]) < 0.1
