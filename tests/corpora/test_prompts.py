@@ -15,12 +15,10 @@ def prompts(tmp_path: Path, text: str) -> list[tuple[str, str]]:
 
 
 def test_each_line_is_a_sentence_with_an_id_that_stays_when_lines_move(tmp_path: Path) -> None:
-    first = dict(
-        map(reversed, prompts(tmp_path, "Hello, world\n\n  good   night \nHello, world\n"))
-    )
-    second = dict(map(reversed, prompts(tmp_path, "good night\nnew\nHello, world\n")))
-    assert list(first) == ["Hello, world", "good night"]
-    assert first["good night"] == second["good night"]
+    first = prompts(tmp_path, "Hello, world\n\n  good   night \nHello, world\n")
+    second = prompts(tmp_path, "good night\nnew\nHello, world\n")
+    assert [text for _, text in first] == ["Hello, world", "good night"]
+    assert first == [second[2], second[0]]
 
 
 def test_ids_are_taken_if_every_line_has_one(tmp_path: Path) -> None:
