@@ -19,7 +19,7 @@ class Doors:
 
     preparation: tuple[str, ...]  # of every set
     copies: tuple[str, ...]  # of the training set besides
-    alphabet: str  # file or utf-8; empty: English
+    alphabet: str  # file or utf-8; empty: DeepSpeech's own
     training: tuple[str, ...]
     evaluation: tuple[str, ...]
     transcription: tuple[str, ...]

@@ -24,6 +24,9 @@ _LIKE_DEEPSPEECH = (
     "--strict",
 )
 
+# DeepSpeech's own alphabet, in the order by which its scorers number the characters.
+_ALPHABET = " abcdefghijklmnopqrstuvwxyz'"
+
 
 @dataclass(frozen=True)
 class CachedSet:
@@ -33,6 +36,7 @@ class CachedSet:
     files: tuple[str, ...]
     arguments: tuple[str, ...]  # of prepare_csv.py
     folder: str
+    default_alphabet: str  # file to write DeepSpeech's alphabet into; empty: another is given
     recordings: Mapping[str, str]  # utterance id -> path
 
     @property
@@ -48,6 +52,9 @@ class CachedSet:
         Raises:
             UserError: the set can't be prepared.
         """
+        if self.default_alphabet:
+            storage.make_folder(os.path.dirname(self.default_alphabet))
+            storage.write_text(self.default_alphabet, "".join(f"{each}\n" for each in _ALPHABET))
         folder = f"--tfrecords_dir={self.folder}"
         run_door("prepare_csv", (*self.arguments, folder, f"--logging={logging}"))
 
@@ -60,7 +67,7 @@ def find_set(
     Args:
         name: train, dev or test.
         arguments: of prepare_csv.py, for the front end, copies and limits.
-        alphabet: file, utf-8, or empty for the English one.
+        alphabet: file, utf-8, or empty for DeepSpeech's.
         cache: folder of all sets.
 
     Raises:
@@ -75,8 +82,9 @@ def find_set(
             f"recordings). Correct {', '.join(files)}: paths are absolute, or relative to its "
             "folder."
         )
-    named = [f"--alphabet={alphabet}"] if alphabet else []
-    given = (f"{flag}={','.join(files)}", *_LIKE_DEEPSPEECH, *arguments, *named)
+    default = "" if alphabet else storage.join(cache, "alphabet.txt")
+    named = f"--alphabet={alphabet or default}"
+    given = (f"{flag}={','.join(files)}", *_LIKE_DEEPSPEECH, *arguments, named)
     known = hashlib.sha256("\n".join(given).encode())
     if os.path.isfile(alphabet):
         known.update(Path(alphabet).read_bytes())
@@ -84,7 +92,7 @@ def find_set(
         known.update(repr((each, _modified(each))).encode())
     folder = storage.join(cache, f"{name}-{known.hexdigest()[:16]}")
     recordings = {each.utterance_id: each.audio_path or "" for each in utterances}
-    return CachedSet(name, files, given, folder, recordings)
+    return CachedSet(name, files, given, folder, default, recordings)
 
 
 def _modified(utterance: Utterance) -> float | None:

@@ -69,7 +69,10 @@ _NAMING = {
 }
 _STRINGS = {
     "feature_cache": ("", "Folder of the shards. Default: shards in --save_checkpoint_dir."),
-    "alphabet_config_path": ("", f"Alphabet. Default: {DEFAULT_ALPHABET}, else English."),
+    "alphabet_config_path": (
+        "",
+        f"Alphabet. Default: {DEFAULT_ALPHABET}, else DeepSpeech's English.",
+    ),
     "scorer_path": ("", "Scorer that the test uses; empty for none."),
     "checkpoint_dir": ("", "Folder that a model is loaded from and saved in."),
     "load_checkpoint_dir": ("", "Folder to load from, DeepSpeech's own too, if it is another."),
@@ -318,7 +321,7 @@ def _preparation(values: Any) -> list[str]:
 
 
 def _alphabet(values: flags.FlagValues) -> str:
-    """Returns the alphabet's file, or utf-8; empty: the English one."""
+    """Returns the alphabet's file, or utf-8; empty: DeepSpeech's own."""
     if values.bytes_output_mode:
         return UTF8_NAME
     is_there = os.path.isfile(DEFAULT_ALPHABET)

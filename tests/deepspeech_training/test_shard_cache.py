@@ -7,6 +7,7 @@ import pytest
 from sounds import write_sound
 
 from speech.deepspeech_training.shard_cache import CachedSet, find_set
+from speech.shards.index import read_index
 from utils import UserError
 
 
@@ -46,3 +47,11 @@ def test_a_missing_recording_is_named_with_its_row(tmp_path: Path) -> None:
     write_csv(tmp_path, "a.wav", "gone.wav")
     with pytest.raises(UserError, match=r"set\.csv:3: there is no .*gone\.wav \(of 1 missing"):
         find(tmp_path)
+
+
+def test_the_default_alphabet_is_in_deepspeechs_order(tmp_path: Path) -> None:
+    write_sound(tmp_path / "a.wav", seconds=0.5)
+    found = find_set("train", (write_csv(tmp_path, "a.wav"),), (), "", str(tmp_path / "cache"))
+    found.prepare("warning")
+    index = read_index(found.pattern.removesuffix(".*"))
+    assert index and "".join(index.settings.alphabet.characters) == " abcdefghijklmnopqrstuvwxyz'"
