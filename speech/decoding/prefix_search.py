@@ -31,7 +31,7 @@ from speech.decoding.compilation import compiled
 from speech.decoding.ngrams import DTYPE as NGRAMS
 from speech.decoding.ngrams import NGrams, log_probability
 from speech.decoding.scorer import LETTERS
-from speech.decoding.tries import NONE, ROOT, Trie, find_child, without_arrays
+from speech.decoding.tries import NONE, ROOT, Trie, find_child
 from speech.decoding.types import (
     Bools,
     Doubles,
@@ -116,6 +116,18 @@ class Search(NamedTuple):
     beam: Records
 
 
+class Room(NamedTuple):
+    """What `_advance` writes to while it computes; its values don't last."""
+
+    has_child: Bools  # [2 beam width, characters]
+    candidates: Records  # [beam width * (characters + 2)], CANDIDATE
+    total: Doubles  # likewise, each candidate's probability
+    scratch: Doubles
+    chosen: Integers  # [2 beam width]
+    taken: Bools
+    nodes: Integers
+
+
 def begin(words: Words, width: int, nodes: int) -> Search:
     """Returns a search before the first output, with room for `nodes` prefixes."""
     search = Search(
@@ -146,40 +158,62 @@ def advance(
         cutoff_prob: an output's most probable classes are tried until they sum up to it.
         cutoff_top_n: maximum number of classes that are tried.
     """
-    order = np.argsort(-probabilities[:, :-1], axis=1, kind="stable").astype(np.int32)
-    _advance(search, words, probabilities, order[:, :cutoff_top_n], cutoff_prob)
+    order = np.argsort(-probabilities[:, :-1], axis=1, kind="stable")[:, :cutoff_top_n]
+    width, characters = len(search.beam) // 2, probabilities.shape[1] - 1  # without the blank
+    candidates = np.empty(width * (characters + 2), CANDIDATE)
+    room = Room(
+        np.empty((2 * width, characters), np.bool_),
+        candidates,
+        np.empty(len(candidates)),
+        np.empty(len(candidates)),
+        np.empty(2 * width, np.int32),
+        np.empty(2 * width, np.bool_),
+        np.empty(2 * width, np.int32),
+    )
+    _advance(
+        search,
+        words,
+        np.ascontiguousarray(probabilities),
+        np.ascontiguousarray(order, np.int32),
+        cutoff_prob,
+        room,
+        _room_for_context(words),
+    )
 
 
-@compiled()
+def _room_for_context(words: Words) -> Integers:
+    return np.empty(max(words.order - 1, 1), np.int32)
+
+
+@compiled
 def _advance(
-    search: Search, words: Words, probabilities: Probabilities, order: Integers, cutoff_prob: float
+    search: Search,
+    words: Words,
+    probabilities: Probabilities,
+    order: Integers,
+    cutoff_prob: float,
+    room: Room,
+    context: Integers,
 ) -> None:
     """Advances the search output by output.
 
     Args:
         order: int32 [outputs, classes to try], each output's most probable class first.
     """
-    width, characters = len(search.beam) // 2, probabilities.shape[1] - 1  # without the blank
-    has_child = np.empty((2 * width, characters), np.bool_)
-    candidates = np.empty(width * (characters + 2), CANDIDATE)
-    total = np.empty(len(candidates))
-    scratch = np.empty(len(candidates))
-    chosen = np.empty(2 * width, np.int32)
-    taken = np.empty(2 * width, np.bool_)
-    nodes = np.empty(2 * width, np.int32)
-    context = np.empty(max(words.order - 1, 1), np.int32)
+    width = len(search.beam) // 2
+    has_child, candidates, total, chosen = room.has_child, room.candidates, room.total, room.chosen
     for i in range(len(probabilities)):
         output = probabilities[i]
         tried = order[i, : _tried(output, order[i], cutoff_prob)]
         count = _stay(search, output, has_child, candidates, total)
         count = _extend(search, words, output, tried, has_child, context, candidates, total, count)
-        limit = _largest_but(total[:count], width, scratch)
+        limit = _largest_but(total[:count], width, room.scratch)
         best = _choose_best(total[:count], limit, width, chosen)
-        held = _hold_parents(search, candidates, chosen, best, taken)
-        _renew(search, words, context, candidates, total, chosen, best, held, nodes)
+        held = _hold_parents(search, candidates, chosen, best, room.taken)
+        _renew(search, words, context, candidates, total, chosen, best, held, room.nodes)
 
 
-@without_arrays
+@compiled
 def _tried(output: Probabilities, order: Integers, cutoff_prob: float) -> Any:
     """Returns how many classes of the order to try; the blank counts, and is always tried."""
     if cutoff_prob == 1.0:
@@ -196,7 +230,7 @@ def _tried(output: Probabilities, order: Integers, cutoff_prob: float) -> Any:
     return len(order)
 
 
-@without_arrays
+@compiled
 def _stay(
     search: Search, output: Probabilities, has_child: Bools, candidates: Records, total: Doubles
 ) -> Any:
@@ -223,7 +257,7 @@ def _stay(
     return count
 
 
-@without_arrays
+@compiled
 def _source(search: Search, i: int, label: int) -> Any:
     """Returns the probability of the alignments of the prefix at i that a label can extend."""
     here = search.beam[i]
@@ -232,7 +266,7 @@ def _source(search: Search, i: int, label: int) -> Any:
     return here.blank + here.spoken
 
 
-@without_arrays
+@compiled
 def _extend(
     search: Search,
     words: Words,
@@ -277,7 +311,7 @@ def _extend(
     return count
 
 
-@without_arrays
+@compiled
 def _largest_but(total: Doubles, width: int, scratch: Doubles) -> Any:
     """Returns the candidates' total of rank `width`, the largest first; 0 if there are fewer.
 
@@ -310,8 +344,8 @@ def _largest_but(total: Doubles, width: int, scratch: Doubles) -> Any:
     return scratch[rank]
 
 
-@without_arrays
-def _choose_best(total: Doubles, limit: float, width: int, chosen: Integers) -> Any:
+@compiled
+def _choose_best(total: Doubles, limit: float, width: int, chosen: Integers) -> int:
     """Puts the most probable candidates' indices into `chosen`; returns their number.
 
     Args:
@@ -333,7 +367,7 @@ def _choose_best(total: Doubles, limit: float, width: int, chosen: Integers) -> 
     return best
 
 
-@without_arrays
+@compiled
 def _hold_parents(
     search: Search, candidates: Records, chosen: Integers, best: int, taken: Bools
 ) -> Any:
@@ -355,7 +389,7 @@ def _hold_parents(
     return held
 
 
-@without_arrays
+@compiled
 def _renew(
     search: Search,
     words: Words,
@@ -386,7 +420,7 @@ def _renew(
     search.counts[BEAM], search.counts[HELD] = best, held
 
 
-@without_arrays
+@compiled
 def _child(search: Search, words: Words, node: int, label: int, context: Integers) -> Any:
     """Returns the prefix that is longer by `label`; makes it if it doesn't exist."""
     child = search.tree[node].first_child
@@ -409,7 +443,7 @@ def _child(search: Search, words: Words, node: int, label: int, context: Integer
     return child
 
 
-@without_arrays
+@compiled
 def _follow_words(search: Search, words: Words, node: int) -> None:
     """Updates a new node's current word and history, which are its parent's so far."""
     letters, label = search.tree[node].letters, search.tree[node].label
@@ -432,7 +466,7 @@ def _follow_words(search: Search, words: Words, node: int) -> None:
         search.tree[node].letters = find_child(words.letters, letters, label)
 
 
-@without_arrays
+@compiled
 def _so_far(words: Words, letters: int, label: int) -> Any:
     """Returns the node of the character that a label continues, where characters are words.
 
@@ -441,13 +475,13 @@ def _so_far(words: Words, letters: int, label: int) -> Any:
     return ROOT if letters == NONE and not _goes_on(words, label) else letters
 
 
-@without_arrays
+@compiled
 def _goes_on(words: Words, label: int) -> Any:
     """Says whether a label continues a character and never begins one."""
     return words.inner[0] <= label <= words.inner[1]
 
 
-@without_arrays
+@compiled
 def _begin_word(search: Search, node: int, word: int) -> None:
     """Begins a new word after this prefix; `word` is the word before it."""
     history = search.counts[HISTORIES]
@@ -457,7 +491,7 @@ def _begin_word(search: Search, node: int, word: int) -> None:
     search.tree[node].history, search.tree[node].letters = history, ROOT
 
 
-@without_arrays
+@compiled
 def _known_word(words: Words, letters: int) -> Any:
     """Returns the language model's number of the word whose letters end in this node."""
     if letters > ROOT and words.letters[letters].word != NONE:
@@ -465,7 +499,7 @@ def _known_word(words: Words, letters: int) -> Any:
     return words.unknown
 
 
-@without_arrays
+@compiled
 def _factor(search: Search, words: Words, node: int, label: int, context: Integers) -> Any:
     """Returns the language model's factor for a label after a prefix; words are known."""
     here = search.tree[node]
@@ -490,7 +524,7 @@ def _factor(search: Search, words: Words, node: int, label: int, context: Intege
     return here.strange_factor
 
 
-@without_arrays
+@compiled
 def _character_factor(
     search: Search, words: Words, node: int, label: int, context: Integers
 ) -> Any:
@@ -505,7 +539,7 @@ def _character_factor(
     return np.exp(_word_gain(search, words, letters, here.history, context))
 
 
-@without_arrays
+@compiled
 def _word_gain(search: Search, words: Words, letters: int, history: int, context: Integers) -> Any:
     """Returns the nats that a prefix gains at the end of the word with this node."""
     if letters == NONE and words.space != NONE:
@@ -516,7 +550,7 @@ def _word_gain(search: Search, words: Words, letters: int, history: int, context
     return gain + words.letters[letters].boost
 
 
-@without_arrays
+@compiled
 def _log_factor(search: Search, words: Words, word: int, history: int, context: Integers) -> Any:
     """Returns the weighted natural log of a word's probability after a history."""
     length = 0
@@ -527,7 +561,6 @@ def _log_factor(search: Search, words: Words, word: int, history: int, context: 
     return words.alpha * log_probability(words.ngrams, word, context, length)
 
 
-@compiled()
 def finish(search: Search, words: Words) -> tuple[Integers, Doubles, Doubles]:
     """Returns the beam as if the utterance ended here; the search can continue.
 
@@ -538,8 +571,21 @@ def finish(search: Search, words: Words) -> tuple[Integers, Doubles, Doubles]:
     """
     count = search.counts[BEAM]
     nodes, scores, gains = np.empty(count, np.int32), np.empty(count), np.empty(count)
-    context = np.empty(max(words.order - 1, 1), np.int32)
-    for i in range(count):
+    _finish(search, words, nodes, scores, gains, _room_for_context(words))
+    return nodes, scores, gains
+
+
+@compiled
+def _finish(
+    search: Search,
+    words: Words,
+    nodes: Integers,
+    scores: Doubles,
+    gains: Doubles,
+    context: Integers,
+) -> None:
+    """Sets what `finish` returns."""
+    for i in range(len(nodes)):
         node = search.beam[i].node
         nodes[i], gains[i] = node, search.tree[node].gain
         total = search.beam[i].blank + search.beam[i].spoken
@@ -550,10 +596,9 @@ def finish(search: Search, words: Words) -> tuple[Integers, Doubles, Doubles]:
             scores[i] += last
             if node != ROOT and search.tree[node].label == words.space:
                 nodes[i] = search.tree[node].parent
-    return nodes, scores, gains
 
 
-@without_arrays
+@compiled
 def _last_gain(search: Search, words: Words, node: int, context: Integers) -> Any:
     """Returns the nats that a prefix gains at the end of its current word and the sentence."""
     letters, history = search.tree[node].letters, search.tree[node].history
@@ -569,7 +614,6 @@ def _last_gain(search: Search, words: Words, node: int, context: Integers) -> An
     return gain + _log_factor(search, words, words.end, history, context)
 
 
-@compiled()
 def compacted(search: Search, more: int) -> Search:
     """Returns a copy of the search without prefixes that the beam doesn't need.
 
@@ -583,8 +627,7 @@ def compacted(search: Search, more: int) -> Search:
     # New numbers; NONE: left out. Parents keep smaller numbers than their children.
     node_numbers = np.full(search.counts[NODES], NONE, np.int32)
     history_numbers = np.full(search.counts[HISTORIES], NONE, np.int32)
-    for i in range(search.counts[HELD]):
-        _mark(search, search.beam[i].node, node_numbers, history_numbers)
+    _mark_needed(search, node_numbers, history_numbers)
     nodes, histories = _number(node_numbers), _number(history_numbers)
     room = nodes + max(more, nodes)
     new = Search(
@@ -599,7 +642,14 @@ def compacted(search: Search, more: int) -> Search:
     return new
 
 
-@without_arrays
+@compiled
+def _mark_needed(search: Search, node_numbers: Integers, history_numbers: Integers) -> None:
+    """Marks the prefixes in the beam and the held ones, with all that lead to them."""
+    for i in range(search.counts[HELD]):
+        _mark(search, search.beam[i].node, node_numbers, history_numbers)
+
+
+@compiled
 def _mark(search: Search, node: int, node_numbers: Integers, history_numbers: Integers) -> None:
     """Marks a prefix, its ancestors and their histories by a 0."""
     while node != NONE and node_numbers[node] == NONE:
@@ -611,18 +661,14 @@ def _mark(search: Search, node: int, node_numbers: Integers, history_numbers: In
         node = search.tree[node].parent
 
 
-@without_arrays
-def _number(marks: Integers) -> Any:
+def _number(marks: Integers) -> int:
     """Numbers the marked entries in their order; returns how many there are."""
-    count = 0
-    for i in range(len(marks)):
-        if marks[i] != NONE:
-            marks[i] = count
-            count += 1
-    return count
+    marked = np.flatnonzero(marks != NONE)
+    marks[marked] = np.arange(len(marked))
+    return len(marked)
 
 
-@without_arrays
+@compiled
 def _copy(search: Search, new: Search, node_numbers: Integers, history_numbers: Integers) -> None:
     """Copies numbered prefixes and histories to another search, and numbers its beam."""
     for old in range(len(history_numbers)):
@@ -647,18 +693,28 @@ def _copy(search: Search, new: Search, node_numbers: Integers, history_numbers: 
         new.beam[i].node = node_numbers[new.beam[i].node]
 
 
-@compiled()
 def labels_of(search: Search, node: int) -> Integers:
     """Returns the labels of a prefix, int32 [labels]."""
-    length, each = 0, node
-    while each != ROOT:
-        each = search.tree[each].parent
+    labels = np.empty(_length(search, node), np.int32)
+    _set_labels(search, node, labels)
+    return labels
+
+
+@compiled
+def _length(search: Search, node: int) -> int:
+    length = 0
+    while node != ROOT:
+        node = search.tree[node].parent
         length += 1
-    labels = np.empty(length, np.int32)
-    for i in range(length - 1, -1, -1):
+    return length
+
+
+@compiled
+def _set_labels(search: Search, node: int, labels: Integers) -> None:
+    """Sets the labels of a prefix."""
+    for i in range(len(labels) - 1, -1, -1):
         labels[i] = search.tree[node].label
         node = search.tree[node].parent
-    return labels
 
 
 def no_words() -> Words:
