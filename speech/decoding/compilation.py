@@ -35,8 +35,8 @@ _C_TYPES = {
 ENTRY = "entry"  # name of the function in an object file
 DIGEST_BYTES = hashlib.sha256().digest_size
 
-# Declarations of numba's own functions, for errors and memory. What makes a compiled function one of
-# C refers to them, though compiled functions have neither.
+# Declarations of numba's own functions, for errors and memory. An object file's part that C
+# calls refers to them, though compiled functions have neither.
 _NUMBAS = re.compile(r"^declare (.* @(?:numba|NRT)_\w+\(.*?\)).*$", re.MULTILINE)
 
 _lock = threading.Lock()
@@ -79,7 +79,8 @@ class Compiled:
 
         # Without counting references to arrays: counting each argument's at every call would take
         # longer than the work. Without exceptions: a division by 0 is infinite.
-        return numba.njit(_nrt=False, error_model="numpy")(self._function)
+        options: dict[str, Any] = {"_nrt": False, "error_model": "numpy"}
+        return numba.njit(**options)(self._function)
 
     def _prepare(self, arguments: tuple[Any, ...], kinds: tuple[Any, ...]) -> Callable[..., Any]:
         """Returns the machine code for arguments of some kinds."""
