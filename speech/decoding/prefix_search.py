@@ -740,6 +740,6 @@ def no_words() -> Words:
 
 
 def read_only(array: Records) -> Records:
-    """Returns the array as read-only, like a file's, for which the search is compiled."""
+    """Returns the array as read-only, like a file's."""
     array.flags.writeable = False
     return array
