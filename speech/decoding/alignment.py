@@ -6,6 +6,7 @@ Viterbi's algorithm over CTC's states (Graves et al., "Connectionist Temporal Cl
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -119,8 +120,83 @@ def label_outputs(log_probs: LogProbs, labels: LongIntegers) -> LongIntegers:
     return np.stack([begins, ends - 1], axis=1)
 
 
-@compiled()
-def _advance(best: Doubles, log_probs: LogProbs, labels: LongIntegers, step: Bytes) -> None:
+class _Room(NamedTuple):
+    """What `_advance` writes to while it computes; its values don't last."""
+
+    barrier: Doubles  # [labels]
+    blanks: Doubles  # [labels + 1]
+    letters: Doubles  # [labels]
+    before: Doubles  # [labels + 1]
+    spoken: LogProbs  # [labels]
+    blank_step: Bytes  # [labels + 1]
+    letter_step: Bytes  # [labels]
+
+
+def _best_path(log_probs: LogProbs, labels: LongIntegers) -> LongIntegers:
+    """Returns the state of each output, int64 [outputs]: blanks are even, label i is 2i + 1.
+
+    A table of all steps would grow with outputs times labels, to gigabytes for half an hour of
+    speech. So only the scores at the beginning of each stretch are kept, and the steps of one
+    stretch at a time are computed again from them.
+    """
+    outputs, count, states = len(log_probs), len(labels), 2 * len(labels) + 1
+    # At this length all stretches' scores, 8 bytes each, take as much memory as one's steps.
+    length = int(np.sqrt(8 * outputs)) + 1
+    stretches = (outputs - 1 + length - 1) // length  # of the outputs after the first one
+    room = _Room(
+        np.empty(count),
+        np.empty(count + 1),
+        np.empty(count),
+        np.empty(count + 1),
+        np.empty(count, np.float32),
+        np.empty(count + 1, np.int8),
+        np.empty(count, np.int8),
+    )
+    path = np.empty(outputs, np.int64)
+    begins = np.empty((stretches + 1, states))
+    _find_path(log_probs, labels, path, begins, np.empty((length, states), np.int8), room)
+    return path
+
+
+@compiled
+def _find_path(
+    log_probs: LogProbs,
+    labels: LongIntegers,
+    path: LongIntegers,
+    begins: Doubles,
+    step: Bytes,
+    room: _Room,
+) -> None:
+    """Sets the path that `_best_path` returns.
+
+    Args:
+        begins: float64 [stretches + 1, states], for the scores before each stretch and at the end.
+        step: int8 [outputs of a stretch, states], for the steps of one.
+    """
+    blank, states, length = log_probs.shape[1] - 1, begins.shape[1], len(step)
+    begins[0] = -np.inf
+    begins[0, 0], begins[0, 1] = log_probs[0, blank], log_probs[0, labels[0]]
+    for stretch in range(len(begins) - 1):
+        for i in range(states):
+            begins[stretch + 1, i] = begins[stretch, i]
+        first = 1 + stretch * length
+        _advance(begins[stretch + 1], log_probs[first : first + length], labels, step, room)
+    best = begins[-1]
+    state = states - 1 if best[states - 1] > best[states - 2] else states - 2
+    for stretch in range(len(begins) - 2, -1, -1):
+        first = 1 + stretch * length
+        here = log_probs[first : first + length]
+        _advance(begins[stretch], here, labels, step, room)
+        for t in range(len(here) - 1, -1, -1):
+            path[first + t] = state
+            state -= step[t, state]
+    path[0] = state
+
+
+@compiled
+def _advance(
+    best: Doubles, log_probs: LogProbs, labels: LongIntegers, step: Bytes, room: _Room
+) -> None:
     """Advances the states' scores by some outputs.
 
     Blanks and letters have separate arrays, and loops have no branches, so that the processor
@@ -130,17 +206,19 @@ def _advance(best: Doubles, log_probs: LogProbs, labels: LongIntegers, step: Byt
         best: float64 [states], natural logarithms; changed in place.
         step: int8 [outputs, states], set to the number of states by which each was reached.
     """
+    barrier, blanks, letters, before, spoken, blank_step, letter_step = room
     count = len(labels)
-    # A blank may be left out, except between two equal labels.
-    barrier = np.zeros(count)
-    barrier[0] = -np.inf
-    barrier[1:][labels[1:] == labels[:-1]] = -np.inf
-    blanks, letters = best[::2].copy(), best[1::2].copy()  # [labels + 1], [labels]
-    before = np.full(count + 1, -np.inf)  # of each blank the letter before, one output ago
-    blank_step, letter_step = np.empty(count + 1, np.int8), np.empty(count, np.int8)
+    for i in range(count):
+        # A blank may be left out, except between two equal labels.
+        barrier[i] = -np.inf if i == 0 or labels[i] == labels[i - 1] else 0.0
+        blanks[i], letters[i] = best[2 * i], best[2 * i + 1]
+    blanks[count] = best[2 * count]
+    before[0] = -np.inf  # of each blank the letter before, one output ago
     for t in range(len(log_probs)):
-        blank, spoken = log_probs[t, -1], log_probs[t][labels]
-        before[1:] = letters
+        blank = log_probs[t, -1]
+        for i in range(count):
+            spoken[i] = log_probs[t, labels[i]]
+            before[i + 1] = letters[i]
         for i in range(count):
             stays, enters, skips = letters[i], blanks[i], before[i] + barrier[i]
             value = enters if enters > stays else stays
@@ -150,38 +228,9 @@ def _advance(best: Doubles, log_probs: LogProbs, labels: LongIntegers, step: Byt
             stays, enters = blanks[i], before[i]
             blank_step[i] = np.int8(enters > stays)
             blanks[i] = (enters if enters > stays else stays) + blank
-        step[t, ::2], step[t, 1::2] = blank_step, letter_step
-    best[::2], best[1::2] = blanks, letters
-
-
-@compiled()
-def _best_path(log_probs: LogProbs, labels: LongIntegers) -> LongIntegers:
-    """Returns the state of each output, int64 [outputs]: blanks are even, label i is 2i + 1.
-
-    A table of all steps would grow with outputs times labels, to gigabytes for half an hour of
-    speech. So only the scores at the beginning of each stretch are kept, and the steps of one
-    stretch at a time are computed again from them.
-    """
-    outputs, blank, states = len(log_probs), log_probs.shape[1] - 1, 2 * len(labels) + 1
-    # At this length all stretches' scores, 8 bytes each, take as much memory as one's steps.
-    length = int(np.sqrt(8 * outputs)) + 1
-    stretches = (outputs - 1 + length - 1) // length  # of the outputs after the first one
-    step = np.empty((length, states), np.int8)
-    best = np.full(states, -np.inf)
-    best[0], best[1] = log_probs[0, blank], log_probs[0, labels[0]]
-    begins = np.empty((stretches, states))
-    for stretch in range(stretches):
-        begins[stretch] = best
-        first = 1 + stretch * length
-        _advance(best, log_probs[first : first + length], labels, step)
-    state = states - 1 if best[states - 1] > best[states - 2] else states - 2
-    path = np.empty(outputs, np.int64)
-    for stretch in range(stretches - 1, -1, -1):
-        first = 1 + stretch * length
-        here = log_probs[first : first + length]
-        _advance(begins[stretch], here, labels, step)
-        for t in range(len(here) - 1, -1, -1):
-            path[first + t] = state
-            state -= step[t, state]
-    path[0] = state
-    return path
+        for i in range(count):
+            step[t, 2 * i], step[t, 2 * i + 1] = blank_step[i], letter_step[i]
+        step[t, 2 * count] = blank_step[count]
+    for i in range(count):
+        best[2 * i], best[2 * i + 1] = blanks[i], letters[i]
+    best[2 * count] = blanks[count]

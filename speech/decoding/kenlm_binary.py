@@ -283,7 +283,7 @@ def murmur_hashes(words: Sequence[bytes]) -> Integers64:
     return hashes
 
 
-@compiled()
+@compiled
 def _hash_all(
     text: npt.NDArray[np.uint8],
     starts: npt.NDArray[np.int64],

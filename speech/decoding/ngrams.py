@@ -9,12 +9,13 @@ weights of the longer contexts.
 import array
 import math
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
 from speech.decoding import tries
-from speech.decoding.tries import ROOT, find_child, without_arrays
+from speech.decoding.compilation import compiled
+from speech.decoding.tries import ROOT, find_child
 from speech.decoding.types import Integers, Records
 from utils import UserError, is_number
 
@@ -44,8 +45,8 @@ NGrams = Records  # [nodes + 1]
 DTYPE = np.dtype([*tries.FIELDS, ("log_prob", "<f4"), ("back_off", "<f4")])
 
 
-@without_arrays
-def log_probability(ngrams: NGrams, word: int, context: Integers, length: int) -> Any:
+@compiled
+def log_probability(ngrams: NGrams, word: int, context: Integers, length: int) -> float:
     """Returns the natural log of a word's probability, float64.
 
     Args:

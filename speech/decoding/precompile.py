@@ -5,12 +5,12 @@ python -m speech.decoding.precompile
 
 import numpy as np
 
-from speech.decoding import prefix_search
+from speech.decoding import kenlm_binary, prefix_search
 from speech.decoding.alignment import label_outputs
 
 
 def main() -> None:
-    """Searches and aligns one output; the compiled code serves all alphabets and scorers."""
+    """Calls all compiled functions; the compiled code serves all alphabets and scorers."""
     words = prefix_search.no_words()
     search = prefix_search.begin(words, width=1, nodes=2)
     probabilities = np.full((1, 2), 0.5, np.float32)  # [outputs, classes]
@@ -18,6 +18,7 @@ def main() -> None:
     search = prefix_search.compacted(search, 1)
     nodes, _, _ = prefix_search.finish(search, words)
     prefix_search.labels_of(search, nodes[0])
+    kenlm_binary.murmur_hashes([b"word"])
     label_outputs(np.log(probabilities), np.zeros(1, np.int64))
 
 

@@ -31,7 +31,7 @@ from speech.decoding.compilation import compiled
 from speech.decoding.ngrams import DTYPE as NGRAMS
 from speech.decoding.ngrams import NGrams, log_probability
 from speech.decoding.scorer import LETTERS
-from speech.decoding.tries import NONE, ROOT, Trie, find_child, without_arrays
+from speech.decoding.tries import NONE, ROOT, Trie, find_child
 from speech.decoding.types import (
     Bools,
     Doubles,
@@ -119,6 +119,18 @@ class Search(NamedTuple):
     beam: Records
 
 
+class Room(NamedTuple):
+    """What `_advance` writes to while it computes; its values don't last."""
+
+    has_child: Bools  # [2 beam width, characters]
+    candidates: Records  # [beam width * (characters + 2)], CANDIDATE
+    total: Doubles  # likewise, each candidate's probability
+    scratch: Doubles
+    chosen: Integers  # [2 beam width]
+    taken: Bools
+    nodes: Integers
+
+
 def begin(words: Words, width: int, nodes: int) -> Search:
     """Returns a search before the first output, with room for `nodes` prefixes."""
     search = Search(
@@ -149,40 +161,62 @@ def advance(
         cutoff_prob: an output's most probable classes are tried until they sum up to it.
         cutoff_top_n: maximum number of classes that are tried.
     """
-    order = np.argsort(-probabilities[:, :-1], axis=1, kind="stable").astype(np.int32)
-    _advance(search, words, probabilities, order[:, :cutoff_top_n], cutoff_prob)
+    order = np.argsort(-probabilities[:, :-1], axis=1, kind="stable")[:, :cutoff_top_n]
+    width, characters = len(search.beam) // 2, probabilities.shape[1] - 1  # without the blank
+    candidates = np.empty(width * (characters + 2), CANDIDATE)
+    room = Room(
+        np.empty((2 * width, characters), np.bool_),
+        candidates,
+        np.empty(len(candidates)),
+        np.empty(len(candidates)),
+        np.empty(2 * width, np.int32),
+        np.empty(2 * width, np.bool_),
+        np.empty(2 * width, np.int32),
+    )
+    _advance(
+        search,
+        words,
+        np.ascontiguousarray(probabilities),
+        np.ascontiguousarray(order, np.int32),
+        cutoff_prob,
+        room,
+        _room_for_context(words),
+    )
 
 
-@compiled()
+def _room_for_context(words: Words) -> Integers:
+    return np.empty(max(words.order - 1, 1), np.int32)
+
+
+@compiled
 def _advance(
-    search: Search, words: Words, probabilities: Probabilities, order: Integers, cutoff_prob: float
+    search: Search,
+    words: Words,
+    probabilities: Probabilities,
+    order: Integers,
+    cutoff_prob: float,
+    room: Room,
+    context: Integers,
 ) -> None:
     """Advances the search output by output.
 
     Args:
         order: int32 [outputs, classes to try], each output's most probable class first.
     """
-    width, characters = len(search.beam) // 2, probabilities.shape[1] - 1  # without the blank
-    has_child = np.empty((2 * width, characters), np.bool_)
-    candidates = np.empty(width * (characters + 2), CANDIDATE)
-    total = np.empty(len(candidates))
-    scratch = np.empty(len(candidates))
-    chosen = np.empty(2 * width, np.int32)
-    taken = np.empty(2 * width, np.bool_)
-    nodes = np.empty(2 * width, np.int32)
-    context = np.empty(max(words.order - 1, 1), np.int32)
+    width = len(search.beam) // 2
+    has_child, candidates, total, chosen = room.has_child, room.candidates, room.total, room.chosen
     for i in range(len(probabilities)):
         output = probabilities[i]
         tried = order[i, : _tried(output, order[i], cutoff_prob)]
         count = _stay(search, output, has_child, candidates, total)
         count = _extend(search, words, output, tried, has_child, context, candidates, total, count)
-        limit = _largest_but(total[:count], width, scratch)
+        limit = _largest_but(total[:count], width, room.scratch)
         best = _choose_best(total[:count], limit, width, chosen)
-        held = _hold_parents(search, candidates, chosen, best, taken)
-        _renew(search, words, context, candidates, total, chosen, best, held, nodes)
+        held = _hold_parents(search, candidates, chosen, best, room.taken)
+        _renew(search, words, context, candidates, total, chosen, best, held, room.nodes)
 
 
-@without_arrays
+@compiled
 def _tried(output: Probabilities, order: Integers, cutoff_prob: float) -> Any:
     """Returns how many classes of the order to try; the blank counts, and is always tried."""
     if cutoff_prob == 1.0:
@@ -199,7 +233,7 @@ def _tried(output: Probabilities, order: Integers, cutoff_prob: float) -> Any:
     return len(order)
 
 
-@without_arrays
+@compiled
 def _stay(
     search: Search, output: Probabilities, has_child: Bools, candidates: Records, total: Doubles
 ) -> Any:
@@ -226,7 +260,7 @@ def _stay(
     return count
 
 
-@without_arrays
+@compiled
 def _source(search: Search, i: int, label: int) -> Any:
     """Returns the probability of the alignments of the prefix at i that a label can extend."""
     here = search.beam[i]
@@ -235,7 +269,7 @@ def _source(search: Search, i: int, label: int) -> Any:
     return here.blank + here.spoken
 
 
-@without_arrays
+@compiled
 def _extend(
     search: Search,
     words: Words,
@@ -280,7 +314,7 @@ def _extend(
     return count
 
 
-@without_arrays
+@compiled
 def _largest_but(total: Doubles, width: int, scratch: Doubles) -> Any:
     """Returns the candidates' total of rank `width`, the largest first; 0 if there are fewer.
 
@@ -313,8 +347,8 @@ def _largest_but(total: Doubles, width: int, scratch: Doubles) -> Any:
     return scratch[rank]
 
 
-@without_arrays
-def _choose_best(total: Doubles, limit: float, width: int, chosen: Integers) -> Any:
+@compiled
+def _choose_best(total: Doubles, limit: float, width: int, chosen: Integers) -> int:
     """Puts the most probable candidates' indices into `chosen`; returns their number.
 
     Args:
@@ -336,7 +370,7 @@ def _choose_best(total: Doubles, limit: float, width: int, chosen: Integers) -> 
     return best
 
 
-@without_arrays
+@compiled
 def _hold_parents(
     search: Search, candidates: Records, chosen: Integers, best: int, taken: Bools
 ) -> Any:
@@ -358,7 +392,7 @@ def _hold_parents(
     return held
 
 
-@without_arrays
+@compiled
 def _renew(
     search: Search,
     words: Words,
@@ -389,7 +423,7 @@ def _renew(
     search.counts[BEAM], search.counts[HELD] = best, held
 
 
-@without_arrays
+@compiled
 def _child(search: Search, words: Words, node: int, label: int, context: Integers) -> Any:
     """Returns the prefix that is longer by `label`; makes it if it doesn't exist."""
     child = search.tree[node].first_child
@@ -412,7 +446,7 @@ def _child(search: Search, words: Words, node: int, label: int, context: Integer
     return child
 
 
-@without_arrays
+@compiled
 def _follow_words(search: Search, words: Words, node: int) -> None:
     """Updates a new node's current word and history, which are its parent's so far."""
     letters, label = search.tree[node].letters, search.tree[node].label
@@ -435,7 +469,7 @@ def _follow_words(search: Search, words: Words, node: int) -> None:
         search.tree[node].letters = find_child(words.letters, letters, label)
 
 
-@without_arrays
+@compiled
 def _so_far(words: Words, letters: int, label: int) -> Any:
     """Returns the node of the character that a label continues, where characters are words.
 
@@ -444,13 +478,13 @@ def _so_far(words: Words, letters: int, label: int) -> Any:
     return ROOT if letters == NONE and not _goes_on(words, label) else letters
 
 
-@without_arrays
+@compiled
 def _goes_on(words: Words, label: int) -> Any:
     """Says whether a label continues a character and never begins one."""
     return words.inner[0] <= label <= words.inner[1]
 
 
-@without_arrays
+@compiled
 def _begin_word(search: Search, node: int, word: int) -> None:
     """Begins a new word after this prefix; `word` is the word before it."""
     history = search.counts[HISTORIES]
@@ -460,7 +494,7 @@ def _begin_word(search: Search, node: int, word: int) -> None:
     search.tree[node].history, search.tree[node].letters = history, ROOT
 
 
-@without_arrays
+@compiled
 def _known_word(words: Words, letters: int) -> Any:
     """Returns the language model's number of the word whose letters end in this node."""
     if letters > ROOT and words.letters[letters].word != NONE:
@@ -468,7 +502,7 @@ def _known_word(words: Words, letters: int) -> Any:
     return words.unknown
 
 
-@without_arrays
+@compiled
 def _factor(search: Search, words: Words, node: int, label: int, context: Integers) -> Any:
     """Returns the language model's factor for a label after a prefix; words are known."""
     here = search.tree[node]
@@ -493,7 +527,7 @@ def _factor(search: Search, words: Words, node: int, label: int, context: Intege
     return here.strange_factor
 
 
-@without_arrays
+@compiled
 def _character_factor(
     search: Search, words: Words, node: int, label: int, context: Integers
 ) -> Any:
@@ -508,7 +542,7 @@ def _character_factor(
     return np.exp(_word_gain(search, words, letters, here.history, context))
 
 
-@without_arrays
+@compiled
 def _word_gain(search: Search, words: Words, letters: int, history: int, context: Integers) -> Any:
     """Returns the nats that a prefix gains at the end of the word with this node."""
     if letters == NONE and words.space != NONE:
@@ -519,7 +553,7 @@ def _word_gain(search: Search, words: Words, letters: int, history: int, context
     return gain + words.letters[letters].boost
 
 
-@without_arrays
+@compiled
 def _log_factor(search: Search, words: Words, word: int, history: int, context: Integers) -> Any:
     """Returns the weighted natural log of a word's probability after a history, with boosts."""
     length = 0
@@ -535,7 +569,6 @@ def _log_factor(search: Search, words: Words, word: int, history: int, context: 
     return gain
 
 
-@compiled()
 def finish(search: Search, words: Words) -> tuple[Integers, Doubles, Doubles]:
     """Returns the beam as if the utterance ended here; the search can continue.
 
@@ -547,8 +580,21 @@ def finish(search: Search, words: Words) -> tuple[Integers, Doubles, Doubles]:
     """
     count = search.counts[BEAM]
     nodes, scores, gains = np.empty(count, np.int32), np.empty(count), np.empty(count)
-    context = np.empty(max(words.order - 1, 1), np.int32)
-    for i in range(count):
+    _finish(search, words, nodes, scores, gains, _room_for_context(words))
+    return nodes, scores, gains
+
+
+@compiled
+def _finish(
+    search: Search,
+    words: Words,
+    nodes: Integers,
+    scores: Doubles,
+    gains: Doubles,
+    context: Integers,
+) -> None:
+    """Sets what `finish` returns."""
+    for i in range(len(nodes)):
         node = search.beam[i].node
         nodes[i], gains[i] = node, search.tree[node].gain
         total = search.beam[i].blank + search.beam[i].spoken
@@ -559,10 +605,9 @@ def finish(search: Search, words: Words) -> tuple[Integers, Doubles, Doubles]:
             scores[i] += last
             if words.end != NONE and node != ROOT and search.tree[node].label == words.space:
                 nodes[i] = search.tree[node].parent
-    return nodes, scores, gains
 
 
-@without_arrays
+@compiled
 def _last_gain(search: Search, words: Words, node: int, context: Integers) -> Any:
     """Returns the nats that a prefix gains at the end of its current word and the sentence."""
     letters, history = search.tree[node].letters, search.tree[node].history
@@ -580,7 +625,6 @@ def _last_gain(search: Search, words: Words, node: int, context: Integers) -> An
     return gain + _log_factor(search, words, words.end, history, context)
 
 
-@compiled()
 def compacted(search: Search, more: int) -> Search:
     """Returns a copy of the search without prefixes that the beam doesn't need.
 
@@ -594,8 +638,7 @@ def compacted(search: Search, more: int) -> Search:
     # New numbers; NONE: left out. Parents keep smaller numbers than their children.
     node_numbers = np.full(search.counts[NODES], NONE, np.int32)
     history_numbers = np.full(search.counts[HISTORIES], NONE, np.int32)
-    for i in range(search.counts[HELD]):
-        _mark(search, search.beam[i].node, node_numbers, history_numbers)
+    _mark_needed(search, node_numbers, history_numbers)
     nodes, histories = _number(node_numbers), _number(history_numbers)
     room = nodes + max(more, nodes)
     new = Search(
@@ -610,7 +653,14 @@ def compacted(search: Search, more: int) -> Search:
     return new
 
 
-@without_arrays
+@compiled
+def _mark_needed(search: Search, node_numbers: Integers, history_numbers: Integers) -> None:
+    """Marks the prefixes in the beam and the held ones, with all that lead to them."""
+    for i in range(search.counts[HELD]):
+        _mark(search, search.beam[i].node, node_numbers, history_numbers)
+
+
+@compiled
 def _mark(search: Search, node: int, node_numbers: Integers, history_numbers: Integers) -> None:
     """Marks a prefix, its ancestors and their histories by a 0."""
     while node != NONE and node_numbers[node] == NONE:
@@ -622,18 +672,14 @@ def _mark(search: Search, node: int, node_numbers: Integers, history_numbers: In
         node = search.tree[node].parent
 
 
-@without_arrays
-def _number(marks: Integers) -> Any:
+def _number(marks: Integers) -> int:
     """Numbers the marked entries in their order; returns how many there are."""
-    count = 0
-    for i in range(len(marks)):
-        if marks[i] != NONE:
-            marks[i] = count
-            count += 1
-    return count
+    marked = np.flatnonzero(marks != NONE)
+    marks[marked] = np.arange(len(marked))
+    return len(marked)
 
 
-@without_arrays
+@compiled
 def _copy(search: Search, new: Search, node_numbers: Integers, history_numbers: Integers) -> None:
     """Copies numbered prefixes and histories to another search, and numbers its beam."""
     for old in range(len(history_numbers)):
@@ -658,18 +704,28 @@ def _copy(search: Search, new: Search, node_numbers: Integers, history_numbers: 
         new.beam[i].node = node_numbers[new.beam[i].node]
 
 
-@compiled()
 def labels_of(search: Search, node: int) -> Integers:
     """Returns the labels of a prefix, int32 [labels]."""
-    length, each = 0, node
-    while each != ROOT:
-        each = search.tree[each].parent
+    labels = np.empty(_length(search, node), np.int32)
+    _set_labels(search, node, labels)
+    return labels
+
+
+@compiled
+def _length(search: Search, node: int) -> int:
+    length = 0
+    while node != ROOT:
+        node = search.tree[node].parent
         length += 1
-    labels = np.empty(length, np.int32)
-    for i in range(length - 1, -1, -1):
+    return length
+
+
+@compiled
+def _set_labels(search: Search, node: int, labels: Integers) -> None:
+    """Sets the labels of a prefix."""
+    for i in range(len(labels) - 1, -1, -1):
         labels[i] = search.tree[node].label
         node = search.tree[node].parent
-    return labels
 
 
 def no_words() -> Words:
@@ -696,7 +752,7 @@ def no_words() -> Words:
 
 
 def read_only(array: Records) -> Records:
-    """Returns the array as read-only, like a file's, for which the search is compiled."""
+    """Returns the array as read-only, like a file's."""
     array.flags.writeable = False
     return array
 

@@ -26,10 +26,6 @@ ROOT = 0
 # Records that are checked at a time; so many stay in the processor's cache.
 PIECE = 1 << 16
 
-# Compiles functions that allocate no arrays. numba needn't count references to arrays in them
-# (_nrt): counting each argument's at every call would take longer than the work.
-without_arrays = compiled(_nrt=False)
-
 
 def build(
     sequences: Integers, lengths: LongIntegers, dtype: npt.DTypeLike
@@ -135,7 +131,7 @@ def check(trie: Trie, labels: int) -> None:
             raise ValueError(f"a trie has labels that are not below {labels}")
 
 
-@without_arrays
+@compiled
 def find_child(trie: Trie, node: int, label: int) -> int:
     """Returns the child of `node` by `label`, or NONE."""
     low, high = trie[node].first_child, trie[node + 1].first_child

@@ -7,6 +7,8 @@ take features piece by piece, for transcription/acoustic_stream.py.
 TensorFlow is imported only for the models that it computes: that takes seconds and 500 MB.
 """
 
+from types import ModuleType
+
 from speech.export import tflite_metadata
 from speech.export.acoustic_model import LITE_SUFFIX, AcousticModel
 from speech.export.deepspeech_lite import DeepSpeechLiteModel
@@ -34,6 +36,20 @@ def _load_lite(path: str) -> AcousticModel:
     return LiteModel(path, content)
 
 
+def _tensorflow_models(path: str) -> ModuleType:
+    """Imports what loads the models that TensorFlow computes; path: of one, for messages."""
+    try:
+        from speech.export import tensorflow_models
+    except ModuleNotFoundError as error:
+        if error.name != "tensorflow":
+            raise
+        raise UserError(
+            f"{path} needs TensorFlow, which isn't installed: pip install -e '.[cpu]', with an "
+            f"Nvidia GPU '.[gpu]', or use a {LITE_SUFFIX} file, which needs none."
+        ) from None
+    return tensorflow_models
+
+
 def load(path: str, checkpoint: str | None = None) -> AcousticModel:
     """Loads a model.
 
@@ -53,17 +69,11 @@ def load(path: str, checkpoint: str | None = None) -> AcousticModel:
     if path.lower().endswith(LITE_SUFFIX):
         return _load_lite(path)
     if path.lower().endswith(GRAPH_SUFFIXES):
-        from speech.export import tensorflow_models
-
-        return tensorflow_models.DeepSpeechGraphModel(path)
+        return _tensorflow_models(path).DeepSpeechGraphModel(path)
     if storage.exists(storage.join(path, GRAPH_FILE)):
-        from speech.export import tensorflow_models
-
-        return tensorflow_models.load_saved_model(path)
+        return _tensorflow_models(path).load_saved_model(path)
     if storage.exists(config_path(path)):
-        from speech.export import tensorflow_models
-
-        return tensorflow_models.load_checkpoint(path, checkpoint)
+        return _tensorflow_models(path).load_checkpoint(path, checkpoint)
     raise UserError(
         mistaken_paths.explain_model(path)
         or f"{path} is not a model: name a model directory of training.py, a SavedModel or a "

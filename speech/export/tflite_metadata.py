@@ -105,7 +105,7 @@ def _errors_named(path: str) -> Iterator[None]:
     except (struct.error, IndexError):  # an offset or number that points outside the file
         raise UserError(
             f"{path} is not a TensorFlow Lite model, or is damaged: copy it again, or export it "
-            "again."
+            "again if it is of export.py."
         ) from None
     except ValueError as error:
         raise UserError(
@@ -150,8 +150,9 @@ def description_in(content: bytes, path: str) -> Description:
         start, end = _description_span(_model(content))
         if start == end:
             raise UserError(
-                f"{path} doesn't contain alphabet and front end: export.py didn't write it, or an "
-                "older version did. Export it again."
+                f"{path} doesn't contain alphabet and front end: it is damaged, or neither of "
+                "export.py nor of DeepSpeech. Copy it again, or export it again if it is of an "
+                "older export.py."
             )
         text = content[start:end]
         # If the line itself is damaged, from_json refuses it as an unknown field.

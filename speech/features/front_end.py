@@ -16,9 +16,6 @@ from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
-import scipy.fft
-import scipy.sparse
-from python_speech_features.base import get_filterbanks
 
 import constants
 from speech.audio.reader import INT16_SCALE, round_half_up
@@ -281,7 +278,7 @@ def cepstra(samples: RecordedSamples, front_end: FrontEnd) -> Features:
 
     energies = _energies(samples, front_end, 1 + front_end.mel_filters, total_and_filtered)
     logarithms = np.log(energies, dtype=np.float64)  # [1 + mel filters, frames]
-    transformed = scipy.fft.dct(logarithms[1:], axis=0, norm="ortho")[: front_end.coefficients]
+    transformed = _transformed(logarithms[1:], front_end)
     number = np.arange(front_end.coefficients)[:, np.newaxis]
     transformed *= 1 + LIFTER / 2 * np.sin(np.pi * number / LIFTER)
     transformed[0] = logarithms[0]
@@ -321,9 +318,7 @@ def deepspeech_cepstra(samples: RecordedSamples, front_end: FrontEnd) -> Feature
         samples, front_end, front_end.mel_filters, lambda power: filters @ np.sqrt(power).T
     )
     logarithms = np.log(energies, dtype=np.float64)  # [mel filters, frames]
-    transformed = scipy.fft.dct(logarithms, axis=0)[: front_end.coefficients]
-    # mfcc_dct.cc scales all rows alike; norm="ortho" has another factor for the first.
-    return (transformed * np.sqrt(0.5 / front_end.mel_filters)).astype(np.float32)
+    return _transformed(logarithms, front_end).astype(np.float32)
 
 
 _EXTRACTORS = {
@@ -381,10 +376,16 @@ def _energies(
         chunk = min(CHUNK_FRAMES, frames - start)
         framed = _frames(samples, start, chunk, front_end, front_end.pre_emphasis)
         np.multiply(framed, weights, out=windowed[:chunk, : front_end.window_samples])
-        spectrum = scipy.fft.rfft(windowed[:chunk])  # [chunk, frequencies], complex
+        spectrum = np.fft.rfft(windowed[:chunk])  # [chunk, frequencies], complex
         power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
         energies[:, start : start + chunk] = of_power(power)
     return np.maximum(energies, np.float32(front_end.energy_floor), out=energies)
+
+
+def _transformed(logarithms: np.ndarray, front_end: FrontEnd) -> np.ndarray:
+    """Returns cepstral coefficients [coefficients, frames] of [mel filters, frames]."""
+    # Not @, for the reason that mel_filters gives.
+    return np.einsum("cm,mf->cf", cosines(front_end), logarithms)
 
 
 def empty_filters(front_end: FrontEnd) -> int:
@@ -427,6 +428,21 @@ def window_weights(front_end: FrontEnd) -> np.ndarray:
 
 
 @lru_cache(maxsize=4)
+def cosines(front_end: FrontEnd) -> np.ndarray:
+    """Returns the discrete cosine transform of type 2, float64 [coefficients, mel filters].
+
+    Its rows have the length 1, but for the first one of DeepSpeech's features: TensorFlow's
+    mfcc_dct.cc scales all rows alike.
+    """
+    count = front_end.mel_filters
+    rows = np.arange(front_end.coefficients)[:, np.newaxis]
+    matrix = np.sqrt(2 / count) * np.cos(np.pi / count * rows * (np.arange(count) + 0.5))
+    if front_end.features != DEEPSPEECH:
+        matrix[0] /= np.sqrt(2)
+    return matrix
+
+
+@lru_cache(maxsize=4)
 def mel_filters(front_end: FrontEnd) -> Any:
     """Returns python_speech_features' mel filters [mel filters, frequencies] as a sparse matrix.
 
@@ -435,6 +451,8 @@ def mel_filters(front_end: FrontEnd) -> Any:
     A dense product would be slower, and BLAS sums in another order for every number of threads: the
     same command would write other bytes with other --workers.
     """
+    from python_speech_features.base import get_filterbanks  # only now: it imports most of scipy
+
     filters: Any = get_filterbanks(
         front_end.mel_filters,
         front_end.fft_size,
@@ -442,7 +460,7 @@ def mel_filters(front_end: FrontEnd) -> Any:
         front_end.lowest_frequency,
         front_end.highest_frequency,
     )
-    return scipy.sparse.csr_matrix(filters / front_end.fft_size, dtype=np.float32)
+    return _sparse((filters / front_end.fft_size).astype(np.float32))
 
 
 @lru_cache(maxsize=4)
@@ -473,4 +491,10 @@ def deepspeech_filters(front_end: FrontEnd) -> Any:
             filters[below - 1, frequency] = share
         if below < count:
             filters[below, frequency] = 1 - share
-    return scipy.sparse.csr_matrix(filters / INT16_SCALE)
+    return _sparse(filters / INT16_SCALE)
+
+
+def _sparse(matrix: np.ndarray) -> Any:
+    from scipy import sparse  # only now: a model that computes its own features needs none
+
+    return sparse.csr_matrix(matrix)

@@ -8,7 +8,6 @@ of quiet bins next to loud ones are equal.
 """
 
 import numpy as np
-import scipy.fft
 import tensorflow as tf
 
 from speech.audio.reader import INT16_SCALE
@@ -21,6 +20,7 @@ from speech.features.front_end import (
     UTTERANCE,
     WAVEFORM,
     FrontEnd,
+    cosines,
     deepspeech_filters,
     mel_filters,
     window_weights,
@@ -136,8 +136,7 @@ def _deepspeech_cepstra(magnitudes: tf.Tensor, front_end: FrontEnd, dtype: tf.DT
     """Turns [batch, frames, frequencies] into Mozilla's features [batch, frames, coefficients]."""
     filters = tf.constant(deepspeech_filters(front_end).toarray().T, dtype)
     logarithms = _floored_log(tf.tensordot(tf.cast(magnitudes, dtype), filters, 1), front_end)
-    cosines = scipy.fft.dct(np.eye(front_end.mel_filters), axis=0)[: front_end.coefficients].T
-    transform = tf.constant(cosines * np.sqrt(0.5 / front_end.mel_filters), dtype)
+    transform = tf.constant(cosines(front_end).T, dtype)  # [mel filters, coefficients]
     return tf.cast(tf.tensordot(logarithms, transform, 1), tf.float32)
 
 
@@ -147,10 +146,9 @@ def _floored_log(energies: tf.Tensor, front_end: FrontEnd) -> tf.Tensor:
 
 def _cepstral_transform(front_end: FrontEnd) -> np.ndarray:
     """Returns the DCT and the lifter as one matrix, float64 [mel filters, coefficients]."""
-    cosines = scipy.fft.dct(np.eye(front_end.mel_filters), axis=0, norm="ortho")
     number = np.arange(front_end.coefficients)
     lifter = 1 + LIFTER / 2 * np.sin(np.pi * number / LIFTER)
-    return cosines[: front_end.coefficients].T * lifter
+    return cosines(front_end).T * lifter
 
 
 def _slope(values: tf.Tensor, frame_length: tf.Tensor) -> tf.Tensor:

@@ -13,5 +13,5 @@ def check() -> None:
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         raise UserError(
             f"serve.py needs {', '.join(missing)}: pip install -e '.[serve]' (beside the extra "
-            "cpu or gpu, which brings TensorFlow)."
+            "cpu or gpu, which brings TensorFlow, or recognise, for .tflite models alone)."
         )

@@ -12,12 +12,12 @@ from doors import ROOT
 MODULE = """
 from speech.decoding.compilation import compiled
 
-@compiled(_nrt=False)
+@compiled
 def double(number):
     return 2 * number
 
-@compiled()
-def double_twice(number):
+@compiled
+def double_twice(number: int) -> int:
     return double(double(number))
 
 def main():
@@ -76,20 +76,33 @@ def test_the_first_start_says_that_it_compiles_and_the_second_reads_the_cache(
 ) -> None:
     (line,) = run(folder)
     assert "Compiling the decoder" in line
-    assert len(list(folder.glob("__pycache__/*.nbc"))) == 2
+    assert len(list(folder.glob("__pycache__/*.o"))) == 1
     assert run(folder) == []
 
 
-@pytest.mark.parametrize(("kind", "kept_bytes"), [("nbi", 0), ("nbi", 30), ("nbc", 0), ("nbc", 99)])
-def test_files_that_a_crash_cut_short_are_replaced(
-    folder: Path, kind: str, kept_bytes: int
-) -> None:
+@pytest.mark.parametrize("kept_bytes", [0, 30, 99])
+def test_a_file_that_a_crash_cut_short_is_replaced(folder: Path, kept_bytes: int) -> None:
     run(folder)
-    for path in folder.glob(f"__pycache__/*.{kind}"):
+    for path in folder.glob("__pycache__/*.o"):
         path.write_bytes(path.read_bytes()[:kept_bytes])
     lines = run(folder)
     assert len([line for line in lines if "is damaged" in line]) == 1, lines
     assert run(folder) == []
+
+
+def test_code_is_compiled_again_after_a_change_of_any_file_beside_it(folder: Path) -> None:
+    run(folder)
+    (folder / "other.py").write_text("CONSTANT = 1\n")
+    (line,) = run(folder)
+    assert "Compiling the decoder" in line
+    assert len(list(folder.glob("__pycache__/*.o"))) == 1
+
+
+def test_what_was_compiled_before_runs_without_numba(folder: Path) -> None:
+    run(folder)
+    program = "import sys, module; module.main(); assert 'numba' not in sys.modules"
+    environment = {**os.environ, "PYTHONPATH": f"{folder}:{ROOT}"}
+    subprocess.run([sys.executable, "-c", program], cwd=folder, env=environment, check=True)
 
 
 def test_compiled_code_is_read_where_it_cannot_be_written(folder: Path) -> None:

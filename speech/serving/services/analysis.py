@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import scipy.fft
 
 from speech.audio.reader import INT16_SCALE
 from speech.audio.segmentation import Segment
@@ -128,7 +127,7 @@ def spectrogram(samples: Floats, front_end: FrontEnd) -> Shades:
     windows = np.lib.stride_tricks.sliding_window_view(padded, length)[::step][:frames]
     window = np.hanning(length).astype(np.float32)
     window /= max(float(window.sum()) / 2, 1e-6)  # so that a full sine wave has 0 dB
-    power = np.abs(scipy.fft.rfft(windows * window, size, axis=1)[:, 1:]) ** 2  # [frames, size / 2]
+    power = np.abs(np.fft.rfft(windows * window, size, axis=1)[:, 1:]) ** 2  # [frames, size / 2]
     rows = min(FREQUENCIES, power.shape[1])
     power = power[:, : power.shape[1] // rows * rows].reshape(frames, rows, -1).mean(axis=2)
     decibels = 10 * np.log10(power.T + SILENCE)  # [frequencies, frames]

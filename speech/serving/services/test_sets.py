@@ -7,6 +7,7 @@ recognised once, and error rates cover all pages recognised so far.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
 
 from speech.corpora import recordings
 from speech.corpora.recordings import Audio
@@ -14,7 +15,6 @@ from speech.evaluation import error_analysis
 from speech.evaluation import results as report
 from speech.evaluation.error_rates import Errors
 from speech.evaluation.results import Result
-from speech.input_pipeline.parsing import stored_features, transcripts
 from speech.networks.config import check_same_front_end
 from speech.serving.errors import RequestError
 from speech.serving.schemas.requests import format_value
@@ -25,6 +25,20 @@ from speech.shards.shard_set import ShardSet, find_shards
 from utils import UserError
 
 SIGNS = {"equal": "=", "substitute": "s", "insert": "i", "delete": "d"}
+
+
+def _parsing() -> ModuleType:
+    """Imports what reads shards, only where there are any: it imports TensorFlow."""
+    try:
+        from speech.input_pipeline import parsing
+    except ModuleNotFoundError as error:
+        if error.name != "tensorflow":
+            raise
+        raise UserError(
+            "--test_data needs TensorFlow, which isn't installed: pip install -e '.[cpu]', with an "
+            "Nvidia GPU '.[gpu]', or leave the flag out."
+        ) from None
+    return parsing
 
 
 @dataclass(frozen=True)
@@ -52,7 +66,7 @@ class TestSet:
         self.name = shards.name
         self.shards = shards
         self.audio = audio
-        self.utterances = [SetUtterance(*each) for each in transcripts(shards)]
+        self.utterances = [SetUtterance(*each) for each in _parsing().transcripts(shards)]
         self._ids = {each.utterance_id for each in self.utterances}
         # (model, scorer) -> number of the utterance -> its result
         self._recognised: dict[tuple[str, str], dict[int, RecognisedUtterance]] = {}
@@ -106,7 +120,7 @@ class TestSet:
 
     def _features(self, offset: int, count: int) -> list[Floats]:
         """Returns features as they are stored, [frames, bins]; models normalise them."""
-        return list(stored_features(self.shards, offset, count))
+        return list(_parsing().stored_features(self.shards, offset, count))
 
 
 def rates(results: Sequence[RecognisedUtterance]) -> tuple[Errors, Errors]:
