@@ -13,6 +13,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     # Mozilla DeepSpeech 0.9's training/deepspeech_training/util/flags.py.
     "deepspeech": {
         "features": front_end.DEEPSPEECH,
+        "pad": False,
         "network": "deep_speech_lstm",
         "layer_norm_epsilon": 1e-12,
         "learning_rate": 1e-3,
