@@ -1,5 +1,6 @@
 """Flags of training, and the settings that they give."""
 
+from dataclasses import replace
 from typing import Any
 
 from absl import flags
@@ -233,7 +234,7 @@ def training_from_flags(values: Any) -> TrainingSettings:
         data=DataSettings(
             values.train_data, values.dev_data, values.shuffle_buffer_size, values.sorta_grad
         ),
-        network=network_from_flags(values),
+        network=replace(network_from_flags(values), is_default=not values["network"].present),
         optimisation=TrainingConfig(
             train_batch_size=values.train_batch_size,
             learning_rate=values.learning_rate,

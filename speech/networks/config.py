@@ -124,10 +124,19 @@ class NetworkChoice:
 
     name: str = constants.NETWORK
     sizes: Mapping[str, Any] = field(default_factory=dict)  # None: the network's default
+    is_default: bool = False  # nobody has chosen the network
 
     def config(self, front_end: FrontEnd, alphabet: Alphabet) -> NetworkConfig:
         """Returns the network's config for certain data; errors are those of NetworkConfig.of."""
         return NetworkConfig.of(front_end.bins, alphabet.size, self.name, **self.sizes)
+
+    def like(self, model: NetworkConfig) -> "NetworkChoice":
+        """Returns the choice with a model's network and sizes, where none are chosen."""
+        if self.name != model.name and not self.is_default:
+            return self
+        sizes = {size: getattr(model, size) for size in constants.NETWORK_SIZES[model.name]}
+        chosen = {size: value for size, value in self.sizes.items() if value is not None}
+        return NetworkChoice(model.name, {**sizes, **chosen})
 
 
 def _check_epsilon(size: str, value: float) -> None:

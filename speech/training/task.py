@@ -17,6 +17,7 @@ from speech.networks.config import (
     ModelConfig,
     check_same_front_end,
     config_path,
+    read_config,
     resume_config,
 )
 from speech.shards.shard_set import ShardSet, find_shards
@@ -102,8 +103,9 @@ def make_task(settings: TrainingSettings, data: Data, device: Device) -> Task:
         UserError: settings and data don't fit together, or don't fit the model that is resumed.
     """
     batching = device.training_batching(settings.optimisation.train_batch_size)
-    config = model_config(settings, data.train, batching)
     model_dir = settings.run.model_dir
+    settings = with_known_network(settings)
+    config = model_config(settings, data.train, batching)
     if data.dev:
         shards = data.dev.index.settings
         check_same_front_end(
@@ -129,6 +131,21 @@ def make_task(settings: TrainingSettings, data: Data, device: Device) -> Task:
         device.batching(settings.run.eval_batch_size),
         source.initial_values() if source else None,
     )
+
+
+def with_known_network(settings: TrainingSettings) -> TrainingSettings:
+    """Returns the settings with the network and the sizes of --init_checkpoint, unless given.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    if not settings.start.init_checkpoint:
+        return settings
+    if storage.exists(config_path(settings.run.model_dir)):  # it is resumed
+        known = read_config(settings.run.model_dir)
+    else:
+        known = transfer.find_source(settings.start.init_checkpoint).config
+    return replace(settings, network=settings.network.like(known.network))
 
 
 def model_config(settings: TrainingSettings, train: ShardSet, batching: Batching) -> ModelConfig:

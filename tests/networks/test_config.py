@@ -17,6 +17,7 @@ from speech.networks.config import (
     CONFIG_FORMAT,
     SIZES,
     ModelConfig,
+    NetworkChoice,
     NetworkConfig,
     TrainingConfig,
     check_same_front_end,
@@ -303,3 +304,11 @@ def test_different_shards_name_both_values_and_the_files() -> None:
 def test_sizes_that_another_network_has_are_refused_without_defaults_too() -> None:
     text = message(lambda: replace(NetworkConfig.of(80, 29), dense_unit_size=64))
     assert "--dense_unit_size=64 is no size of --network=deep_speech_1" in text
+
+
+def test_choice_takes_a_models_network_and_sizes_where_none_are_chosen() -> None:
+    model = NetworkConfig.of(80, 29, "conv_gru", conv_channels=(4, 5), recurrent_unit_size=6)
+    like = NetworkChoice(sizes={"recurrent_unit_size": 7, "stride_size": None}, is_default=True)
+    assert like.like(model).config(FrontEnd(), ENGLISH) == replace(model, recurrent_unit_size=7)
+    chosen = NetworkChoice("deep_speech_lstm")
+    assert chosen.like(model) == chosen
