@@ -50,6 +50,7 @@ def define_flags() -> None:
     flags.DEFINE_string("voice", "en+f3", "Voice of eSpeak NG.")
     flags.DEFINE_integer("rate", 150, "Words per minute.")
     flags.DEFINE_integer("pitch", 50, "Pitch, from 0 to 99.")
+    command_line.define_logging_flag()
 
 
 def wav_of(samples: np.ndarray) -> bytes:

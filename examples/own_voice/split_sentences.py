@@ -26,6 +26,7 @@ SETS = {"test": 10, "dev": 20, "train": 100}
 def define_flags() -> None:
     flags.DEFINE_string("csv_file", None, "CSV of prepare_csv.py --write_csv.", required=True)
     flags.DEFINE_string("output_dir", None, "Folder of the three sets.", required=True)
+    command_line.define_logging_flag()
 
 
 def set_of(sentence: str) -> str:

@@ -43,9 +43,16 @@ def _with_ids(path: str, lines: list[tuple[int, str]]) -> list[Prompt]:
     found: dict[str, Prompt] = {}
     problems = []
     for number, line in lines:
-        prompt_id, *rest = next(csv.reader([line]))
+        try:
+            prompt_id, *rest = next(csv.reader([line]))
+        except csv.Error as error:
+            problems.append(f"line {number}: {error}")
+            continue
+        text = " ".join(",".join(rest).split())
         if prompt_id in found:
             problems.append(f"line {number}: the id {prompt_id} is on an earlier line, too")
-        found[prompt_id] = Prompt(prompt_id, " ".join(",".join(rest).split()))
+        if not text:
+            problems.append(f"line {number}: {prompt_id} has no text")
+        found[prompt_id] = Prompt(prompt_id, text)
     refuse_problems(path, problems)
     return list(found.values())

@@ -1,8 +1,8 @@
 """Stores recorded takes: a SQLite database and, beside it, a flac file for each recording.
 
 A file is named by the SHA-256 of its content, and written before the row that names it. A row is
-removed before its file. So whenever a process is killed, every row has its file; a file without a
-row is removed when the folder is opened again.
+removed before its file. So whenever a process is killed, every row has its file. The database also
+lists the files that may be without a row, which are removed when the folder is opened again.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import os
 import secrets
 import sqlite3
 import threading
+import urllib.parse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,9 @@ from utils import UserError
 
 DATABASE, AUDIO, SUFFIX = "recordings.sqlite", "audio", ".flac"
 _LOCK = ".recordings.lock"
+
+# Most seconds that a writer waits for a reader in another process.
+_WAIT_SECONDS = 2.0
 
 # Version of the tables, in the database's user_version.
 _VERSION = 1
@@ -55,6 +59,7 @@ CREATE TABLE takes (
     UNIQUE (speaker_id, prompt_id)
 );
 CREATE INDEX takes_of_audio ON takes (audio);
+CREATE TABLE doubtful_files (audio TEXT PRIMARY KEY);  -- being written, or to be removed
 """
 
 
@@ -138,7 +143,7 @@ class RecordingStore:
                 exclusive(os.path.join(folder, _LOCK), "these recordings", "--recordings")
             )
             self._connection = opened.enter_context(contextlib.closing(_open(folder)))
-            self._remove_unnamed_files()
+            self._forget()
             self._opened = opened.pop_all()
 
     def close(self) -> None:
@@ -186,20 +191,15 @@ class RecordingStore:
 
     def remove_speaker(self, speaker: Speaker) -> None:
         """Removes a speaker with all takes, so that neither sound nor text is left in the files."""
-        with self._writing() as database:
-            audio = database.execute(
-                "SELECT DISTINCT audio FROM takes WHERE speaker_id = ?", (speaker.speaker_id,)
-            ).fetchall()
-            database.execute("DELETE FROM speakers WHERE speaker_id = ?", (speaker.speaker_id,))
-        self._forget([name for (name,) in audio])
+        with self._lock:
+            with self._writing() as database:
+                _doubt(database, "speaker_id = ?", speaker.speaker_id)
+                database.execute("DELETE FROM speakers WHERE speaker_id = ?", (speaker.speaker_id,))
+            self._forget()
 
-    def find_prompt(self, prompt_id: str) -> Prompt | None:
-        """Returns an offered prompt; None if there is none."""
-        row = self._row(
-            "SELECT prompt_id, text FROM prompts WHERE prompt_id = ? AND position IS NOT NULL",
-            prompt_id,
-        )
-        return Prompt(*row) if row else None
+    def has_prompt(self, prompt_id: str) -> bool:
+        """Returns whether a prompt is or was offered."""
+        return bool(self._row("SELECT 1 FROM prompts WHERE prompt_id = ?", prompt_id))
 
     def offered_prompts(self, speaker: Speaker) -> list[OfferedPrompt]:
         """Returns the prompts, those with the fewest usable takes of others first."""
@@ -246,54 +246,45 @@ class RecordingStore:
         seconds: float,
         check: Check,
         said: Prompt | Correction,
-    ) -> None:
+    ) -> Take:
         """Stores a take; once this returns it is on the disk.
 
-        It replaces the speaker's take of the same prompt, and one of the same id.
+        It replaces the speaker's take of the same prompt, and one of the same id. But one that
+        isn't usable replaces no usable take of the same text: then nothing is stored.
 
         Raises:
             UserError: it can't be written.
-            sqlite3.IntegrityError: the speaker was removed meanwhile.
+            sqlite3.IntegrityError: the speaker was removed, or the id is another speaker's.
         """
         name = hashlib.sha256(flac).hexdigest()
         prompt_id = said.prompt_id if isinstance(said, Prompt) else None
-        correction = said if isinstance(said, Correction) else None
+        take = Take(take_id, speaker.speaker_id, said.text, name, seconds, check, prompt_id)
         with self._lock:
-            self._write_audio(name, flac)
-            unused = [name]
+            if not check.usable and self._has_usable(take):
+                return take
+            with self._writing() as database:
+                database.execute("INSERT OR IGNORE INTO doubtful_files VALUES (?)", (name,))
             try:
+                self._write_audio(name, flac)
                 with self._writing() as database:
-                    replaced = database.execute(
-                        "DELETE FROM takes WHERE speaker_id = ? AND (take_id = ? OR prompt_id = ?) "
-                        "RETURNING audio",
-                        (speaker.speaker_id, take_id, prompt_id),
-                    ).fetchall()
-                    database.execute(
-                        "INSERT INTO takes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                        (
-                            take_id,
-                            speaker.speaker_id,
-                            prompt_id,
-                            said.text,
-                            name,
-                            seconds,
-                            check.problem,
-                            check.usable,
-                            correction and correction.heard,
-                            correction and correction.model,
-                            correction and correction.scorer,
-                            _now(),
-                        ),
+                    _doubt(
+                        database,
+                        "speaker_id = ? AND (take_id = ? OR prompt_id = ?)",
+                        speaker.speaker_id,
+                        take_id,
+                        prompt_id,
                     )
-                unused = [audio for (audio,) in replaced]
+                    _insert(database, take, said if isinstance(said, Correction) else None)
             finally:
-                self._remove_unused(unused)
+                self._remove_doubtful_files()
+        return take
 
     def remove_take(self, take: Take) -> None:
         """Removes a take and its recording."""
-        with self._writing() as database:
-            database.execute("DELETE FROM takes WHERE take_id = ?", (take.take_id,))
-        self._forget([take.audio])
+        with self._lock:
+            with self._writing() as database:
+                _doubt(database, "take_id = ?", take.take_id)
+            self._forget()
 
     def audio_path(self, name: str) -> str:
         """Returns the path of a take's recording."""
@@ -321,24 +312,37 @@ class RecordingStore:
             storage.write_bytes(path, flac)
             _sync_folder(os.path.dirname(path))
 
-    def _forget(self, audio: Sequence[str]) -> None:
-        """Removes recordings, and what the database's log still holds of removed rows."""
-        with self._lock:
-            self._remove_unused(audio)
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    def _has_usable(self, take: Take) -> bool:
+        """Returns whether the speaker has a usable take of the same prompt and text."""
+        return bool(
+            self._row(
+                "SELECT 1 FROM takes "
+                "WHERE speaker_id = ? AND prompt_id = ? AND text = ? AND usable",
+                take.speaker_id,
+                take.prompt_id,
+                take.text,
+            )
+        )
 
-    def _remove_unused(self, audio: Sequence[str]) -> None:
-        for name in audio:
+    def _forget(self) -> None:
+        """Removes files without a row, and what the database's log still has of removed rows.
+
+        While another process reads, the log stays; it is emptied the next time.
+        """
+        self._remove_doubtful_files()
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _remove_doubtful_files(self) -> None:
+        names = self._connection.execute("SELECT audio FROM doubtful_files").fetchall()
+        for (name,) in names:
             if not self._row("SELECT 1 FROM takes WHERE audio = ?", name):
-                with contextlib.suppress(FileNotFoundError):
-                    os.remove(self.audio_path(name))
-
-    def _remove_unnamed_files(self) -> None:
-        """Removes files without a row, of takes that came in when a server was killed."""
-        named = {name for (name,) in self._connection.execute("SELECT audio FROM takes")}
-        for path, _ in storage.files_below(os.path.join(self.folder, AUDIO)):
-            if os.path.basename(path).removesuffix(SUFFIX) not in named:
-                os.remove(path)
+                path = self.audio_path(name)
+                for each in (path, storage.partial_path(path)):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.remove(each)
+        if names:
+            with self._writing() as database:
+                database.execute("DELETE FROM doubtful_files")
 
 
 def audio_path(folder: str, name: str) -> str:
@@ -357,8 +361,12 @@ def read_usable_takes(folder: str) -> list[Take]:
         raise UserError(
             f"{folder} has no {DATABASE}: name the folder that serve.py --recordings writes."
         )
-    with contextlib.closing(_open(folder)) as connection:
-        return _takes(connection, "WHERE usable ORDER BY recorded_at, take_id")
+    address = f"file:{urllib.parse.quote(os.path.abspath(path))}?mode=ro"
+    try:
+        with contextlib.closing(sqlite3.connect(address, timeout=60, uri=True)) as connection:
+            return _takes(connection, "WHERE usable ORDER BY recorded_at, take_id")
+    except sqlite3.Error as error:
+        raise _unopenable(path, error) from None
 
 
 def _open(folder: str) -> sqlite3.Connection:
@@ -367,7 +375,7 @@ def _open(folder: str) -> sqlite3.Connection:
     try:
         # Without isolation level: transactions are begun explicitly.
         connection = sqlite3.connect(
-            path, timeout=60, isolation_level=None, check_same_thread=False
+            path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
         )
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # a committed row survives a power cut
@@ -382,10 +390,45 @@ def _open(folder: str) -> sqlite3.Connection:
                 "another folder."
             )
     except sqlite3.Error as error:
-        raise UserError(
-            f"{path} can't be opened: {error}. Restore it from a copy, or name another folder."
-        ) from None
+        raise _unopenable(path, error) from None
+    os.chmod(path, 0o600)  # tokens and names are private
     return connection
+
+
+def _unopenable(path: str, error: sqlite3.Error) -> UserError:
+    return UserError(
+        f"{path} can't be opened: {error}. Check its permissions, restore it from a copy, or name "
+        "another folder."
+    )
+
+
+def _doubt(database: sqlite3.Connection, condition: str, *values: object) -> None:
+    """Removes takes, and lists their files as doubtful."""
+    database.execute(
+        f"INSERT OR IGNORE INTO doubtful_files SELECT audio FROM takes WHERE {condition}", values
+    )
+    database.execute(f"DELETE FROM takes WHERE {condition}", values)
+
+
+def _insert(database: sqlite3.Connection, take: Take, correction: Correction | None) -> None:
+    of_correction: tuple[str | None, ...] = (None, None, None)
+    if correction:
+        of_correction = (correction.heard, correction.model, correction.scorer)
+    database.execute(
+        "INSERT INTO takes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            take.take_id,
+            take.speaker_id,
+            take.prompt_id,
+            take.text,
+            take.audio,
+            take.seconds,
+            take.check.problem,
+            take.check.usable,
+            *of_correction,
+            _now(),
+        ),
+    )
 
 
 def _takes(connection: sqlite3.Connection, condition: str, *values: object) -> list[Take]:

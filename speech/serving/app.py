@@ -1,6 +1,7 @@
 """The application: page, API, error responses, and the OpenAPI document."""
 
 import os
+import sqlite3
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -26,6 +27,7 @@ from speech.serving.routers import (
 )
 from speech.serving.schemas import requests
 from speech.serving.service import Service
+from speech.serving.services.recordings import DATABASE_FAILED
 from speech.serving.settings import ServerSettings
 
 WEB = os.path.join(os.path.dirname(__file__), "web")
@@ -80,6 +82,10 @@ def _handle_errors(app: FastAPI) -> None:
     async def end(request: Request, error: ClientDisconnect) -> JSONResponse:
         cut_off = RequestError(400, "The upload was cut off: send it whole.")
         return problem(request.scope, cut_off)  # nobody reads it
+
+    @app.exception_handler(sqlite3.OperationalError)
+    async def refuse_writing(request: Request, error: sqlite3.OperationalError) -> JSONResponse:
+        return problem(request.scope, RequestError(507, DATABASE_FAILED))
 
     @app.exception_handler(Exception)
     async def fail(request: Request, error: Exception) -> JSONResponse:

@@ -34,9 +34,11 @@ def run(settings: ServerSettings) -> None:
     with recordings.opened(settings.recordings) as recorded:
 
         def load_all() -> Resources:
-            if recorded:
-                recorded.load_prompts()
-            return load(settings, metrics.batch_sizes.observe)
+            prompts = recorded.read_prompts() if recorded else []
+            loaded = load(settings, metrics.batch_sizes.observe)
+            if recorded:  # now that nothing else can fail
+                recorded.store.set_prompts(prompts)
+            return loaded
 
         resources = ReloadableResources(load_all)
         service = Service(resources, settings.limits, settings.batch_size, metrics, recorded)

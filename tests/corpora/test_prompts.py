@@ -28,7 +28,12 @@ def test_ids_are_taken_if_every_line_has_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("\n \n", "no sentences"), ("1,a\n1,b\n", "line 2: the id 1"), ("", "is empty")],
+    [
+        ("\n \n", "no sentences"),
+        ("1,a\n1,b\n", "line 2: the id 1"),
+        ("", "is empty"),
+        ('1,""\n', "line 1: 1 has no text"),
+    ],
 )
 def test_bad_file_is_explained(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):

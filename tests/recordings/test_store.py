@@ -109,7 +109,7 @@ def test_prompt_whose_text_was_changed_is_to_be_read_again(store: RecordingStore
     add(store, anna, "one", PROMPTS[0])
     store.set_prompts([Prompt("1", "turn on the lamp"), PROMPTS[1]])
     assert [each.take for each in store.offered_prompts(anna)] == [None, None]
-    assert store.find_prompt("3") is None
+    assert store.has_prompt("3") and not store.has_prompt("4")
     assert [each.text for each in store.takes_of(anna)] == ["turn on the light"]
 
 
@@ -163,16 +163,52 @@ def test_database_of_a_later_version_is_refused(tmp_path: Path) -> None:
         RecordingStore(str(tmp_path))
 
 
-def test_file_of_a_take_that_was_cut_off_by_a_kill_is_removed(store: RecordingStore) -> None:
+def test_only_files_of_takes_are_ever_removed(store: RecordingStore) -> None:
     anna = speaker_of(store)
-    add(store, anna, "whole")
-    folder = store.folder
+    add(store, anna, "take")
+    folder = Path(store.folder)
+    others = [folder / "audio" / name for name in ("song.mp3", "ff/thesis.wav", "ff/00.flac")]
+    (folder / "audio" / "ff").mkdir(exist_ok=True)
+    for each in others:
+        each.write_bytes(b"another's")
+    store.remove_speaker(anna)
     store.close()
-    for name in ("ff.flac", ".ff.flac.partial"):
-        Path(folder, "audio", name).write_bytes(b"cut off")
-    with contextlib.closing(RecordingStore(folder)) as opened:
-        assert files(opened) == [b"sound"]
-        assert len(list(Path(folder, "audio").rglob("*.*"))) == 1
+    RecordingStore(str(folder)).close()
+    assert all(each.read_bytes() == b"another's" for each in others)
+    # Nor those of a database that is gone: it may be restored.
+    with contextlib.closing(RecordingStore(str(folder))) as opened:
+        add(opened, speaker_of(opened), "kept", Correction("a", "b", "model", ""))
+    for each in folder.glob(f"{DATABASE}*"):
+        each.unlink()
+    with contextlib.closing(RecordingStore(str(folder))) as opened:
+        assert b"sound" in files(opened)
+
+
+def test_bad_take_doesnt_replace_a_good_one_of_the_same_text(store: RecordingStore) -> None:
+    anna = speaker_of(store)
+    bad = Check("Nothing was heard.", usable=False)
+    add(store, anna, "first", check=bad)
+    add(store, anna, "good")
+    add(store, anna, "bad", sound=b"silence", check=bad)
+    assert [each.take_id for each in store.takes_of(anna)] == ["good"]
+    assert files(store) == [b"sound"]
+    add(store, anna, "other text", Prompt("1", "turn on the lamp"), b"silence", bad)
+    assert [each.take_id for each in store.takes_of(anna)] == ["other text"]
+
+
+def test_deletion_doesnt_wait_for_a_reader_and_is_completed_later(store: RecordingStore) -> None:
+    anna = speaker_of(store)
+    add(store, anna, "take", Correction("secret words", "heard", "model", ""))
+    log = Path(store.folder, f"{DATABASE}-wal")
+    with contextlib.closing(sqlite3.connect(Path(store.folder, DATABASE))) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM takes").fetchall()
+        store.remove_speaker(anna)
+        assert files(store) == []
+    store.close()
+    RecordingStore(store.folder).close()
+    assert not log.exists() or not log.read_bytes()
+    assert b"secret words" not in Path(store.folder, DATABASE).read_bytes()
 
 
 def test_many_speakers_store_takes_at_once(store: RecordingStore) -> None:

@@ -74,7 +74,11 @@ def router(service: Service, recordings: Recordings) -> APIRouter:
     async def audio(take_id: TakeId, token: Token = None) -> FileResponse:
         speaker = await run_in_threadpool(recordings.speaker, token)
         take = await run_in_threadpool(recordings.take, speaker, take_id)
-        return FileResponse(recordings.store.audio_path(take.audio), media_type="audio/flac")
+        return FileResponse(
+            recordings.store.audio_path(take.audio),
+            media_type="audio/flac",
+            headers={"cache-control": "no-store"},  # a deleted voice isn't kept
+        )
 
     @routes.delete("/takes/{take_id}", summary="Removes a take", status_code=204)
     async def remove_take(take_id: TakeId, token: Token = None) -> None:

@@ -60,7 +60,7 @@ class TranscriptionOptions(BaseModel):
 class SpeakerRequest(BaseModel):
     """A person who wants to record."""
 
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+    model_config = ConfigDict(extra="ignore", str_strip_whitespace=True)
 
     name: str = Field(min_length=1, max_length=80, description="A name or pseudonym.")
     consent: str = Field(description="The text that the person agreed to.")
@@ -69,20 +69,20 @@ class SpeakerRequest(BaseModel):
 class TakeForm(BaseModel):
     """The fields of a take beside its sound: of a prompt, or of a corrected transcript."""
 
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+    model_config = ConfigDict(extra="ignore", str_strip_whitespace=True)
 
-    prompt_id: str | None = None
-    text: str | None = Field(None, min_length=1, max_length=LONGEST_TEXT)
-    heard: str | None = Field(None, max_length=LONGEST_TEXT, description="The hypothesis.")
+    text: str = Field(min_length=1, max_length=LONGEST_TEXT, description="What was said.")
+    prompt_id: str | None = Field(None, description="Of the sentence that was read.")
+    heard: str | None = Field(
+        None, max_length=LONGEST_TEXT, description="The hypothesis that text corrects."
+    )
     model: str = ""
     scorer: str = ""
 
     @model_validator(mode="after")
     def _is_one(self) -> "TakeForm":
-        if (self.prompt_id is None) == (self.text is None):
-            raise ValueError("give prompt_id, or text and heard")
-        if self.text is not None and self.heard is None:
-            raise ValueError("a corrected text needs heard, the hypothesis")
+        if (self.prompt_id is None) == (self.heard is None):
+            raise ValueError("give prompt_id for a sentence, or heard for a correction")
         return self
 
 
@@ -112,6 +112,8 @@ def _problem(problem: Mapping[str, Any]) -> str:
         known = ", ".join(TranscriptionOptions.model_fields)
         return f"{name} is not an option: give some of {known}."
     message = problem["msg"][:1].lower() + problem["msg"][1:]
+    if not places:
+        return f"The request is not complete: {message}."
     return f"{name} is {format_value(problem.get('input'))}: {message}."
 
 

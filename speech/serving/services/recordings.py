@@ -4,21 +4,31 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator
 
+import numpy as np
 import soundfile
 
 from speech.audio import flac
-from speech.audio.reader import AudioError, audio_length, open_sound, read_audio
+from speech.audio.reader import AudioError, TooMuchAudioError, open_sound
+from speech.audio.stream import stream_file
 from speech.audio.types import RecordedSamples
 from speech.corpora.prompts import read_prompts
 from speech.preflight.take import check_take
 from speech.recordings.store import Correction, Prompt, RecordingStore, Speaker, Take
 from speech.serving.errors import RequestError
 from speech.serving.schemas.requests import SpeakerRequest, TakeForm, format_value
+from speech.serving.services.transcription import DECODED_RATE
 from speech.serving.settings import RecordingSettings
 from utils import UserError
 
 # Takes are stored at their own rate, at most at this one; those that only ffmpeg reads, at this.
 HIGHEST_RATE = 48_000
+# Of a take or a corrected recording: a training reads far shorter ones.
+LONGEST_SECONDS = 300.0
+
+DATABASE_FAILED = (
+    "The recordings can't be written: the server's disk is full, or its database is locked. Try "
+    "again later."
+)
 
 
 class Recordings:
@@ -29,13 +39,9 @@ class Recordings:
         self.consent = settings.consent
         self._prompts = settings.prompts
 
-    def load_prompts(self) -> None:
-        """Offers the sentences of the prompts' file.
-
-        Raises:
-            UserError: it can't be used; then the earlier prompts are still offered.
-        """
-        self.store.set_prompts(read_prompts(self._prompts) if self._prompts else [])
+    def read_prompts(self) -> list[Prompt]:
+        """Reads the sentences of the prompts' file; raises UserError if it can't be used."""
+        return read_prompts(self._prompts) if self._prompts else []
 
     def enter(self, token: str | None, request: SpeakerRequest) -> str:
         """Adds a speaker, or renews the consent of a known one; returns the speaker's token.
@@ -77,15 +83,14 @@ class Recordings:
         return take
 
     def said(self, form: TakeForm) -> Prompt | Correction:
-        """Returns what a take says; raises RequestError (404) if there is no such prompt."""
-        if form.text is not None:
+        """Returns what a take says; raises RequestError (404) if there never was such a prompt."""
+        if form.prompt_id is None:
             return Correction(form.text, form.heard or "", form.model, form.scorer)
-        prompt = self.store.find_prompt(form.prompt_id or "")
-        if prompt is None:
+        if not self.store.has_prompt(form.prompt_id):
             raise RequestError(
                 404, f"There is no prompt {format_value(form.prompt_id)} here: load the page again."
             )
-        return prompt
+        return Prompt(form.prompt_id, form.text)
 
     def add(
         self, speaker: Speaker, take_id: str, path: str, form: TakeForm, most_seconds: float
@@ -97,22 +102,17 @@ class Recordings:
                 (413), the speaker was removed meanwhile (409), or the disk is full (507).
         """
         said = self.said(form)
-        samples, rate = _read(path, most_seconds)
+        samples, rate = _read(path, min(most_seconds, LONGEST_SECONDS))
         check = check_take(samples, rate, said.text)
         sound = flac.encode(samples, rate)
         try:
-            with contextlib.suppress(sqlite3.IntegrityError):  # answered below
-                self.store.add_take(speaker, take_id, sound, len(samples) / rate, check, said)
-        except (UserError, sqlite3.OperationalError):
-            raise RequestError(
-                507, "The take can't be written: the server's disk is full. Try again later."
-            ) from None
-        stored = self.store.find_take(speaker, take_id)
-        if stored is None:
+            return self.store.add_take(speaker, take_id, sound, len(samples) / rate, check, said)
+        except sqlite3.IntegrityError:
             raise RequestError(
                 409, "The speaker was removed, or the take's id is another's: load the page again."
-            )
-        return stored
+            ) from None
+        except UserError:
+            raise RequestError(507, DATABASE_FAILED) from None
 
 
 @contextlib.contextmanager
@@ -131,17 +131,28 @@ def opened(settings: RecordingSettings | None) -> Iterator[Recordings | None]:
 
 def _read(path: str, most_seconds: float) -> tuple[RecordedSamples, int]:
     """Returns samples, [samples] at int16 scale, and their rate in Hz."""
+    blocks = []
     try:
         rate = _rate_of(path)
-        if audio_length(path, rate) > most_seconds * rate:
-            raise RequestError(
-                413, f"The take is longer than {most_seconds:g} seconds: record a shorter one."
-            )
-        return read_audio(path, rate), rate
+        left = most_seconds * rate
+        for block in stream_file(path, rate, int(DECODED_RATE * most_seconds)):
+            left -= len(block)
+            if left < 0:
+                raise _too_long(most_seconds)
+            blocks.append(block)
+    except TooMuchAudioError:
+        raise _too_long(most_seconds) from None
     except AudioError:
         raise RequestError(
             415, "The take is no sound file that can be read: send wav, flac, ogg or mp3."
         ) from None
+    return np.concatenate([np.zeros(0, np.float32), *blocks]), rate
+
+
+def _too_long(most_seconds: float) -> RequestError:
+    return RequestError(
+        413, f"The take is longer than {most_seconds:g} seconds: record a shorter one."
+    )
 
 
 def _rate_of(path: str) -> int:

@@ -79,10 +79,10 @@ export function openStream(chosen) {
 // --- The corpus that visitors record. A speaker is known by a token that this browser keeps.
 
 const TOKEN = "speaker-token";
-export const hasSpeaker = () => localStorage.getItem(TOKEN) !== null;
+export const speakerToken = () => localStorage.getItem(TOKEN);
 
 function asSpeaker(path, options = {}) {
-  const token = localStorage.getItem(TOKEN);
+  const token = speakerToken();
   const headers = { ...options.headers, ...(token && { "Speaker-Token": token }) };
   return ask(`api/recordings${path}`, { ...options, headers });
 }
@@ -98,11 +98,13 @@ export async function enter(name, consent) {
 }
 
 export async function removeSpeaker() {
-  await asSpeaker("/speaker", { method: "DELETE" });
+  await asSpeaker("/speaker", { method: "DELETE" }).catch((error) => {
+    if (error.kind !== 410) throw error; // 410: it is deleted already
+  });
   localStorage.removeItem(TOKEN);
 }
 
-/** Stores a take; fields: prompt_id, or text, heard, model and scorer. May be repeated. */
+/** Stores a take; fields: text, and prompt_id, or heard, model and scorer. May be repeated. */
 export async function storeTake(takeId, file, fields) {
   const form = new FormData();
   for (const [name, value] of Object.entries(fields)) form.append(name, value);

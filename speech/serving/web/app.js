@@ -319,6 +319,7 @@ function showView() {
   const asked = VIEWS.find((each) => location.hash === `#${each}`) || VIEWS[0];
   if (asked === view) return; // shown already, perhaps with an error
   view = asked;
+  corpus.leave();
   if (server) dom.clearError(); // else the error and its button apply to all views
   showGiving();
   for (const each of VIEWS) {

@@ -24,6 +24,9 @@ export class Corpus {
     this.sound = null; // a Blob of the shown take, if it is at hand
     byId("consent-form").addEventListener("submit", (event) => this.enter(event));
     byId("take").addEventListener("click", () => this.act());
+    byId("take").addEventListener("keydown", (event) => {
+      if (event.repeat) event.preventDefault(); // a key that is held down presses it once
+    });
     byId("take-again").addEventListener("click", () => this.start());
     byId("take-back").addEventListener("click", () => this.go(this.at - 1));
     byId("take-skip").addEventListener("click", () => this.go(this.at + 1));
@@ -33,14 +36,15 @@ export class Corpus {
     byId("forget-yes").addEventListener("click", () => this.forget());
     outbox.addEventListener("stored", ({ detail }) => this.stored(detail));
     outbox.addEventListener("refused", ({ detail }) => this.refused(detail));
-    outbox.addEventListener("waiting", () => this.show());
+    outbox.addEventListener("waiting", ({ detail }) => this.wait(detail));
     addEventListener("beforeunload", (event) => {
-      if (this.microphone) event.preventDefault();
+      if (this.microphone || outbox.atRisk) event.preventDefault();
     });
   }
 
   /** Shows what the server has. */
   async open() {
+    if (this.microphone) return;
     try {
       const found = await api.recordings();
       this.consent = found.consent;
@@ -56,6 +60,20 @@ export class Corpus {
     } catch (error) {
       this.fail(error, () => this.open());
     }
+  }
+
+  /** Drops a recording in progress, as its Stop button is out of sight. */
+  leave() {
+    this.microphone?.release();
+    this.microphone = null;
+  }
+
+  /** Says that takes wait; asks for the consent if they wait for that. */
+  wait({ problem, asks }) {
+    this.show();
+    if (!asks || byId("corpus-view").hidden || !byId("consent-form").hidden) return;
+    this.fail(problem);
+    this.open();
   }
 
   fail(error, tryAgain) {
@@ -123,8 +141,13 @@ export class Corpus {
     );
     try {
       await microphone.start();
-      this.microphone = microphone;
-      this.sound = null;
+      if (byId("corpus-view").hidden) {
+        microphone.release(); // the view was left meanwhile
+      } else {
+        this.microphone = microphone;
+        this.reading = this.prompt;
+        this.sound = null;
+      }
     } catch (error) {
       showError(explain(microphoneProblem(error)));
     }
@@ -142,18 +165,17 @@ export class Corpus {
   async stop() {
     if (this.busy) return;
     this.busy = true;
+    const { microphone } = this;
     await passed(LAST_SOUND);
-    const file = await this.microphone.stop("take.wav");
-    const { samples } = this.microphone;
+    const file = await microphone.stop("take.wav");
+    const dropped = this.microphone !== microphone; // see leave
     this.microphone = null;
     this.busy = false;
-    if (samples) {
+    if (dropped) return;
+    if (microphone.samples) {
       this.sound = file;
-      await this.outbox.add({
-        takeId: newTakeId(),
-        file,
-        fields: { prompt_id: this.prompt.prompt_id },
-      });
+      const { prompt_id, text } = this.reading;
+      await this.outbox.add({ takeId: newTakeId(), file, fields: { prompt_id, text } });
     } else {
       showError(explain(new Problem("nothing recorded")));
     }
@@ -219,7 +241,7 @@ export class Corpus {
     byId("progress-text").textContent = `${done} of ${count(this.prompts.length, "sentence")}: ${wanted}`;
     const waiting = this.outbox.takes.size;
     byId("outbox-note").textContent = waiting
-      ? `${count(waiting, "recording")} not sent yet. This browser keeps and sends ${waiting === 1 ? "it" : "them"}.`
+      ? `${count(waiting, "recording")} not sent yet. ${this.outbox.atRisk ? "Keep this page open: it" : "This browser"} keeps and sends ${waiting === 1 ? "it" : "them"}.`
       : "";
   }
 
@@ -270,6 +292,7 @@ export class Corpus {
   }
 
   async forget() {
+    this.leave();
     try {
       await this.outbox.clear();
       await api.removeSpeaker();

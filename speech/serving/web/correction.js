@@ -4,6 +4,8 @@ import * as api from "./api.js";
 import { byId } from "./dom.js";
 import { newTakeId } from "./outbox.js";
 
+const LONGEST = 300; // seconds that the server takes as a correction
+
 export class Correction {
   /** outbox: where corrections are sent from */
   constructor(outbox) {
@@ -14,7 +16,10 @@ export class Correction {
     outbox.addEventListener("stored", ({ detail }) => {
       if (!detail.fields.prompt_id) this.note("The correction is stored.");
     });
-    outbox.addEventListener("waiting", () => this.note("Waiting for the server …"));
+    outbox.addEventListener("waiting", ({ detail }) => {
+      const agree = "It is stored once you have agreed again, under Read aloud.";
+      this.note(detail.asks ? agree : "Waiting for the server …");
+    });
     outbox.addEventListener("refused", ({ detail }) => this.note(detail.problem.message));
   }
 
@@ -22,6 +27,7 @@ export class Correction {
   show(answer, file) {
     this.answer = answer;
     this.file = file;
+    byId("correct").disabled = answer.seconds > LONGEST; // no training reads it
     this.note("");
     this.open(false, false);
   }
@@ -30,7 +36,7 @@ export class Correction {
     byId("correction").hidden = !on;
     byId("correct").hidden = on;
     if (on) byId("correction-text").value = this.answer.text;
-    const agreed = api.hasSpeaker();
+    const agreed = api.speakerToken() !== null;
     byId("correction-consent").hidden = agreed;
     byId("correction-yes").disabled = !agreed;
     if (focus) byId(on ? "correction-text" : "correct").focus();

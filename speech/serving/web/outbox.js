@@ -1,7 +1,7 @@
 // Takes on their way to the server. The browser's database keeps each until the server has stored
 // it, so that a lost connection or a closed page loses none.
 
-import { storeTake } from "./api.js";
+import { speakerToken, storeTake } from "./api.js";
 
 const AGAIN = 5000; // milliseconds until takes are sent again
 const WAITS = [401, 408, 409, 410, 429, "lost"]; // and 5xx: the same take may be accepted later
@@ -26,14 +26,26 @@ export function newTakeId() {
 }
 
 export class Outbox extends EventTarget {
-  /** Events: "stored" with detail {take, fields}, "refused" with {problem, fields}, "waiting". */
+  /**
+   * Events: "stored" with detail {take, fields}, "refused" with {problem, fields}, and "waiting"
+   * with {problem, asks}; asks: whether the speaker has to do something.
+   */
   constructor() {
     super();
     this.takes = new Map(); // takeId -> {takeId, file, fields}
     this.sending = null;
-    this.database = openDatabase().catch(() => null); // a private window may have none
+    this.inMemory = false;
+    this.database = openDatabase().catch(() => {
+      this.inMemory = true; // a private window may have none
+      return null;
+    });
     this.loaded = this.load();
     addEventListener("online", () => this.send());
+  }
+
+  /** Whether takes would be lost with the page. */
+  get atRisk() {
+    return this.inMemory && this.takes.size > 0;
   }
 
   async load() {
@@ -54,9 +66,14 @@ export class Outbox extends EventTarget {
       const replaced = fields.prompt_id && fields.prompt_id === take.fields.prompt_id;
       if (replaced) await this.remove(takeId);
     }
-    this.takes.set(take.takeId, take);
+    const mine = { ...take, token: speakerToken() };
+    this.takes.set(take.takeId, mine);
     const store = await this.store("readwrite");
-    if (store) await asked(store.put(take)).catch(() => {}); // no room: it is kept in memory
+    if (store) {
+      await asked(store.put(mine)).catch(() => {
+        this.inMemory = true; // no room
+      });
+    }
     this.send();
   }
 
@@ -88,15 +105,20 @@ export class Outbox extends EventTarget {
     await this.loaded;
     clearTimeout(this.timer);
     while (this.takes.size) {
-      const [{ takeId, file, fields }] = this.takes.values();
+      const [{ takeId, file, fields, token }] = this.takes.values();
+      if (token !== speakerToken()) {
+        await this.remove(takeId); // of a speaker who was deleted in another tab
+        continue;
+      }
       try {
         const take = await storeTake(takeId, file, fields);
         await this.remove(takeId);
         this.announce("stored", { take, fields });
       } catch (problem) {
         if (WAITS.includes(problem.kind) || problem.kind >= 500) {
-          this.announce("waiting", { problem });
-          if (!ASKS.includes(problem.kind)) this.timer = setTimeout(() => this.send(), AGAIN);
+          const asks = ASKS.includes(problem.kind);
+          this.announce("waiting", { problem, asks });
+          if (!asks) this.timer = setTimeout(() => this.send(), AGAIN);
           return;
         }
         await this.remove(takeId);
