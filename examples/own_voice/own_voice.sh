@@ -13,7 +13,7 @@ test -n "$there" || { echo 'usage: own_voice.sh RECORDINGS MODEL FOLDER' >&2; ex
 # 1. The usable takes as a CSV, then three sets that share no sentence: with few speakers, none of
 #    them can be left to one set.
 python prepare_csv.py --format=recordings --files_path="$recordings" --write_csv="$there/csv"
-python examples/own_voice/split_sentences.py --csv_file="$there"/csv/*.csv --output_dir="$there/sets"
+python examples/own_voice/split_sentences.py --csv_file="$there/csv/$(basename "$recordings").csv" --output_dir="$there/sets"
 
 # 2. Shards.
 python prepare_csv.py --train_files="$there/sets/train.csv" --dev_files="$there/sets/dev.csv" \

@@ -175,12 +175,12 @@ def _smallest_acceptor(
 
 def _read_trailer(data: bytes | mmap.mmap, at: int) -> tuple[bool, float, float, _Acceptor]:
     try:
-        magic, version, characters, alpha, beta = _TRAILER.unpack_from(data, at)
-        if magic != TRAILER_MAGIC:
+        if data[at : at + len(TRAILER_MAGIC)] != TRAILER_MAGIC:
             raise ValueError(
                 "it is a language model of KenLM without a vocabulary, and build_lm.py --lm "
                 "--vocab makes a scorer of both"
             )
+        _, version, characters, alpha, beta = _TRAILER.unpack_from(data, at)
         if version != TRAILER_VERSION:
             raise ValueError(f"its vocabulary has the version {version}, not {TRAILER_VERSION}")
         return bool(characters), alpha, beta, _read_acceptor(data, at + _TRAILER.size)

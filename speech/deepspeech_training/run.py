@@ -61,6 +61,8 @@ def run(settings: RunSettings) -> None:
         arguments = (f"--model={source.path}", f"--audio={settings.one_shot_infer}")
         more = settings.doors.transcription
         run_door("transcribe", (*arguments, *more, "--logging=warning"), sys.stdout)
+    if trains:  # only now: else the same words would train again instead of testing and exporting
+        storage.remove(storage.join(settings.folders.save, UNFINISHED_FILE))
 
 
 def _check_outputs(settings: RunSettings) -> None:
@@ -117,7 +119,8 @@ def _import(settings: RunSettings, folder: ModelFolder) -> ModelFolder:
     """Imports a checkpoint of DeepSpeech, unless that was done before."""
     # Without its last layer it may be of another alphabet than the one that is given.
     alphabet = "" if settings.drop_layers else settings.doors.alphabet
-    known = hashlib.sha256(f"{folder.path}{folder.identity}{alphabet}".encode()).hexdigest()
+    letters = storage.read_bytes(alphabet) if os.path.isfile(alphabet) else alphabet.encode()
+    known = hashlib.sha256(f"{folder.path}{folder.identity}".encode() + letters).hexdigest()
     imported = ModelFolder(storage.join(settings.folders.shards, f"imported-{known[:16]}"))
     if not imported.has_model:
         named = (f"--alphabet={alphabet}",) if alphabet else ()
@@ -180,7 +183,6 @@ def _train(
         waited = settings.es_epochs
         print(f"I Early stop triggered as the loss did not improve the last {waited} epochs")
     print(f"I FINISHED optimization in {timedelta(seconds=time.monotonic() - began)}", flush=True)
-    storage.remove(unfinished)
 
 
 def _start(settings: RunSettings, source: ModelFolder) -> tuple[str, ...]:

@@ -42,6 +42,8 @@ _TRAINING = {
     "random_seed": (_INTEGER, 4568, ("random_seed",), "Seed of weights, order and dropout."),
     "automatic_mixed_precision": (_BOOLEAN, False, ("bfloat16",), "Products in bfloat16."),
 }
+# Flags that may also be 0, and those that may be any number.
+_FROM_ZERO, _ANY = ("random_seed", "dropout_rate", "lm_alpha", "es_min_delta"), ("lm_beta",)
 _WAITING = {
     "early_stop": (_BOOLEAN, False, "End of training when the loss on --dev_files stops falling."),
     "es_epochs": (_INTEGER, 25, "Epochs without a better loss after which training ends."),
@@ -132,6 +134,15 @@ _OWN_RATES = ("dropout_rate2", "dropout_rate3", "dropout_rate6")  # -1: as dropo
 LOGGING = ("debug", "info", "warning", "error")  # by --log_level
 
 
+def _bounds(name: str, define: Callable[..., None]) -> dict[str, float]:
+    """Returns the bounds of a flag, so that a wrong value isn't found after hours of training."""
+    if define is _BOOLEAN or name in _ANY:
+        return {}
+    if name in _FROM_ZERO:
+        return {"lower_bound": 0}
+    return {"lower_bound": 1 if define is _INTEGER else 1e-12}
+
+
 def define_flags() -> None:
     """Defines the flags of DeepSpeech.py."""
     for name in _SETS:
@@ -140,15 +151,17 @@ def define_flags() -> None:
     for name, (default, meaning) in {**_STRINGS, **_NAMING}.items():
         flags.DEFINE_string(name, default, meaning)
     flags.DEFINE_alias("scorer", "scorer_path")
-    for name, (define, number, _, meaning) in _TRAINING.items():
-        define(name, number, meaning)
-    for name, (define, number, meaning) in {**_WAITING, **_SEARCH, **_WEIGHTS}.items():
-        define(name, number, meaning)
+    of_training = {
+        name: (kind, number, text) for name, (kind, number, _, text) in _TRAINING.items()
+    }
+    tables = {**of_training, **_WAITING, **_SEARCH, **_WEIGHTS}
+    for name, (define, number, meaning) in tables.items():
+        define(name, number, meaning, **_bounds(name, define))
     for name, (milliseconds, _) in _MILLISECONDS.items():
         kinds.define_integer(name, milliseconds, "Milliseconds of a frame, or between two.")
     kinds.define_integer("audio_sample_rate", 16000, "Sample rate of the model in Hz.")
     kinds.define_integer("epochs", 75, "Number of epochs of this run.", lower_bound=0)
-    kinds.define_integer("test_batch_size", 1, "Utterances in a batch of --test_files.")
+    kinds.define_integer("test_batch_size", 1, "Utterances in a batch of --test_files.", 1)
     kinds.define_integer("drop_source_layers", 0, "Last layers that are not loaded.", lower_bound=0)
     kinds.define_integer("report_count", 5, "Samples of each kind that a test prints.")
     kinds.define_integer("log_level", 1, "Lowest level of messages.", 0, len(LOGGING) - 1)
