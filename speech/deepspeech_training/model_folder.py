@@ -1,11 +1,11 @@
-"""Tells what a folder of checkpoints has, without TensorFlow."""
+"""Reads which model a folder of checkpoints has, without TensorFlow."""
 
 import re
 from dataclasses import dataclass
 
-from speech.mozilla.foreign_model import STATE_FILES
 from speech.networks.config import config_path, read_config
 from speech.system import storage
+from speech.system.mistaken_paths import STATE_FILES
 from utils import UserError
 
 _NAMED = re.compile(r'^model_checkpoint_path: "(?:.*/)?([^"/]+-([0-9]+))"', re.MULTILINE)

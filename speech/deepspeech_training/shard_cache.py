@@ -20,7 +20,6 @@ _LIKE_DEEPSPEECH = (
     "--recipe=deepspeech",
     "--max_sequence_length=1000000",
     "--max_label_length=100000",
-    "--nopad",
     "--strict",
 )
 

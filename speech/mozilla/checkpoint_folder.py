@@ -6,13 +6,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from speech.mozilla.foreign_model import STATE_FILES, ForeignModel, Frames
+from speech.mozilla.foreign_model import ForeignModel, Frames
 from speech.system import mistaken_paths, storage
+from speech.system.mistaken_paths import FLAGS_FILE, STATE_FILES
 from speech.text import alphabets
 from utils import UTF_8, Alphabet, UserError, lines_of
-
-# The file of flags: absl's --name=value lines of DeepSpeech, or JSON of Coqui STT.
-FLAGS_FILE = "flags.txt"
 
 # The alphabet that Coqui STT writes beside its checkpoints.
 ALPHABET_FILE = "alphabet.txt"

@@ -8,10 +8,6 @@ import numpy as np
 
 from utils import UTF_8, Alphabet, UserError
 
-# Files that name the checkpoints of a folder: of the best one and of the last, as `--load_evaluate
-# auto` takes them.
-STATE_FILES = ("best_dev_checkpoint", "checkpoint")
-
 GRAPH_SUFFIXES = (".pb", ".pbmm")
 
 # Labels of --bytes_output_mode: the bytes from 1 on, since 0 ends a string in C++.

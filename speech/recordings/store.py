@@ -201,19 +201,23 @@ class RecordingStore:
         """Returns whether a prompt is or was offered."""
         return bool(self._row("SELECT 1 FROM prompts WHERE prompt_id = ?", prompt_id))
 
-    def offered_prompts(self, speaker: Speaker) -> list[OfferedPrompt]:
-        """Returns the prompts, those with the fewest usable takes of others first."""
+    def offered_prompts(self, speaker: Speaker, takes: Sequence[Take]) -> list[OfferedPrompt]:
+        """Returns the prompts, those with the fewest usable takes of others first.
+
+        Args:
+            takes: the speaker's.
+        """
         with self._lock:
             rows = self._connection.execute(
-                "SELECT prompts.prompt_id, prompts.text, position, count(others.take_id) "
+                "SELECT prompts.prompt_id, prompts.text, count(others.take_id) "
                 "FROM prompts LEFT JOIN takes AS others ON others.prompt_id = prompts.prompt_id "
                 "AND others.usable AND others.speaker_id != ? WHERE position IS NOT NULL "
                 "GROUP BY prompts.prompt_id ORDER BY count(others.take_id), position",
                 (speaker.speaker_id,),
             ).fetchall()
-        taken = {each.prompt_id: each for each in self.takes_of(speaker)}
+        taken = {each.prompt_id: each for each in takes}
         offered = []
-        for prompt_id, text, _, others in rows:
+        for prompt_id, text, others in rows:
             take = taken.get(prompt_id)
             # A prompt whose text was changed since is to be read again.
             same = take if take and take.text == text else None

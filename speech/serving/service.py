@@ -62,8 +62,8 @@ class Service:
         """
         Args:
             resources: closed at the end of `lifespan`.
-            recordings: where takes are stored; None: nowhere.
             batch_size: most segments of one recording that are under way at once.
+            recordings: where takes are stored; None: nowhere.
         """
         self.resources = resources
         self.limits = limits

@@ -7,9 +7,12 @@ from speech.system import storage
 MODEL_SUFFIXES = (".pb", ".pbmm", ".tflite")
 SCORER_SUFFIX = ".scorer"
 
-# Files of a folder of DeepSpeech's checkpoints, and what only our checkpoints are called.
-_STATE_FILE = "checkpoint"
-_DEEPSPEECHS_FILES = ("best_dev_checkpoint", "flags.txt")
+# Files of DeepSpeech that name the checkpoints of a folder: of the best one and of the last, as
+# `--load_evaluate auto` takes them.
+STATE_FILES = ("best_dev_checkpoint", "checkpoint")
+# The file of its flags: absl's --name=value lines of DeepSpeech, or JSON of Coqui STT.
+FLAGS_FILE = "flags.txt"
+# What only our checkpoints are called.
 _OUR_NAME = "model.ckpt"
 
 
@@ -46,9 +49,9 @@ def explain_scorer(path: str) -> str:
 def _has_deepspeechs_checkpoints(path: str) -> bool:
     if storage.exists(f"{path.removesuffix('.index')}.index"):
         return _OUR_NAME not in path.rpartition("/")[2]
-    if any(storage.exists(storage.join(path, name)) for name in _DEEPSPEECHS_FILES):
+    if any(storage.exists(storage.join(path, name)) for name in (STATE_FILES[0], FLAGS_FILE)):
         return True
-    state = storage.join(path, _STATE_FILE)
+    state = storage.join(path, STATE_FILES[-1])
     return (
         bool(storage.size(state))
         and not os.path.isdir(state)

@@ -58,6 +58,12 @@ def join_words(words: Sequence[TimedWord], separator: str = SPACE) -> str:
     return text
 
 
+def text_after(before: Sequence[TimedWord], words: Sequence[TimedWord], separator: str) -> str:
+    """Returns what words add to the text of those before, with the space between the two."""
+    last = before[-1:]
+    return join_words([*last, *words], separator)[len(join_words(last)) :]
+
+
 def cues(words: Sequence[TimedWord], separator: str = SPACE) -> list[Cue]:
     """Splits words into subtitles of at most two lines of 42 characters and 7 seconds.
 

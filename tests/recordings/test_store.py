@@ -96,7 +96,7 @@ def test_prompts_that_others_read_least_come_first(store: RecordingStore) -> Non
     anna, ben = speaker_of(store), speaker_of(store, "ben")
     add(store, ben, "one", PROMPTS[0])
     add(store, ben, "two", PROMPTS[1], check=Check("Nothing was heard.", usable=False))
-    offered = store.offered_prompts(anna)
+    offered = store.offered_prompts(anna, store.takes_of(anna))
     assert [(each.prompt.prompt_id, each.others) for each in offered] == [
         ("2", 0),
         ("3", 0),
@@ -108,7 +108,7 @@ def test_prompt_whose_text_was_changed_is_to_be_read_again(store: RecordingStore
     anna = speaker_of(store)
     add(store, anna, "one", PROMPTS[0])
     store.set_prompts([Prompt("1", "turn on the lamp"), PROMPTS[1]])
-    assert [each.take for each in store.offered_prompts(anna)] == [None, None]
+    assert [each.take for each in store.offered_prompts(anna, store.takes_of(anna))] == [None, None]
     assert store.has_prompt("3") and not store.has_prompt("4")
     assert [each.text for each in store.takes_of(anna)] == ["turn on the light"]
 

@@ -4,8 +4,7 @@ import os
 
 from speech.corpora.formats.reading import Reading
 from speech.corpora.utterance import Utterance, transcript_of
-from speech.recordings import store
-from speech.recordings.store import DATABASE, audio_path, read_usable_takes
+from speech.recordings.store import DATABASE, Take, audio_path, read_usable_takes
 from speech.system import storage
 from utils import UserError
 
@@ -28,7 +27,7 @@ def read(path: str, reading: Reading) -> list[Utterance]:
     return [_utterance(path, take) for take in read_usable_takes(path)]
 
 
-def _utterance(folder: str, take: store.Take) -> Utterance:
+def _utterance(folder: str, take: Take) -> Utterance:
     speaker = f"speaker{take.speaker_id}"
     recording = audio_path(folder, take.audio)
     return Utterance(

@@ -19,6 +19,7 @@ from speech.serving.service import Service
 from speech.serving.services import openai
 from speech.serving.services.catalogue import Choice
 from speech.serving.uploads import Upload
+from speech.transcription.subtitles import text_after
 from speech.transcription.transcriber import TranscribedSegment
 
 EVENTS = "text/event-stream"
@@ -119,7 +120,7 @@ class _Events:
     async def add(self, choice: Choice, segments: Sequence[TranscribedSegment]) -> None:
         for each in segments:
             if words := each.transcript.words:
-                text = openai.text_after(self._last, words, choice.transcriber.separator)
+                text = text_after(self._last, words, choice.transcriber.separator)
                 self._last = words
                 self._text += text
                 await self.send(schemas.Delta(delta=text))

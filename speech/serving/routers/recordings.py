@@ -4,12 +4,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Request
 from fastapi.responses import FileResponse, Response
-from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from speech.recordings.store import OfferedPrompt, Take
 from speech.serving import uploads
-from speech.serving.errors import RequestError
 from speech.serving.schemas import requests, responses
 from speech.serving.schemas.requests import SpeakerRequest, TakeForm
 from speech.serving.service import Service
@@ -65,7 +63,7 @@ def router(service: Service, recordings: Recordings) -> APIRouter:
                     speaker,
                     take_id,
                     upload.path,
-                    _read_form(upload.fields),
+                    requests.validated(TakeForm, upload.fields),
                     service.limits.seconds,
                 )
         return _take(take)
@@ -101,7 +99,7 @@ def _overview(recordings: Recordings, token: str | None) -> responses.Recordings
         name=speaker.name,
         agreed=speaker.consent == recordings.consent,
         corrections=sum(each.prompt_id is None for each in takes),
-        prompts=[_prompt(each) for each in recordings.store.offered_prompts(speaker)],
+        prompts=[_prompt(each) for each in recordings.store.offered_prompts(speaker, takes)],
     )
 
 
@@ -121,13 +119,6 @@ def _take(take: Take) -> responses.Take:
         problem=take.check.problem,
         usable=take.check.usable,
     )
-
-
-def _read_form(fields: dict[str, str]) -> TakeForm:
-    try:
-        return TakeForm.model_validate(fields)
-    except ValidationError as error:
-        raise RequestError(400, requests.sentence(error.errors())) from None
 
 
 def _schema() -> dict[str, Any]:

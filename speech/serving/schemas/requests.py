@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -16,6 +16,8 @@ from utils import UserError
 LARGEST_BEAM_WIDTH = 1024
 MOST_CANDIDATES = 10
 MOST_HOT_WORDS = 100
+Schema = TypeVar("Schema", bound=BaseModel)
+
 LONGEST_TEXT = 20_000  # characters of a corrected transcript
 SHOWN_CHARACTERS = 80  # of a value, in a message
 
@@ -60,7 +62,7 @@ class TranscriptionOptions(BaseModel):
 class SpeakerRequest(BaseModel):
     """A person who wants to record."""
 
-    model_config = ConfigDict(extra="ignore", str_strip_whitespace=True)
+    model_config = ConfigDict(str_strip_whitespace=True)
 
     name: str = Field(min_length=1, max_length=80, description="A name or pseudonym.")
     consent: str = Field(description="The text that the person agreed to.")
@@ -69,7 +71,7 @@ class SpeakerRequest(BaseModel):
 class TakeForm(BaseModel):
     """The fields of a take beside its sound: of a prompt, or of a corrected transcript."""
 
-    model_config = ConfigDict(extra="ignore", str_strip_whitespace=True)
+    model_config = ConfigDict(str_strip_whitespace=True)
 
     text: str = Field(min_length=1, max_length=LONGEST_TEXT, description="What was said.")
     prompt_id: str | None = Field(None, description="Of the sentence that was read.")
@@ -93,8 +95,17 @@ def read(*sources: Mapping[str, Any]) -> TranscriptionOptions:
         RequestError: an option isn't known, or its value isn't valid (400).
     """
     given = {name: value for source in sources for name, value in source.items()}
+    return validated(TranscriptionOptions, given)
+
+
+def validated(schema: type[Schema], given: Mapping[str, Any]) -> Schema:
+    """Returns the values of a request as `schema` describes them.
+
+    Raises:
+        RequestError: a value isn't valid (400).
+    """
     try:
-        return TranscriptionOptions.model_validate(given)
+        return schema.model_validate(given)
     except ValidationError as error:
         raise RequestError(400, sentence(error.errors())) from None
 

@@ -11,7 +11,7 @@ from speech.serving.services.catalogue import Choice
 from speech.serving.services.reloading import Resources
 from speech.serving.services.transcription import TranscriptionResult
 from speech.transcription import subtitles
-from speech.transcription.subtitles import DECIMALS, join_words
+from speech.transcription.subtitles import DECIMALS, join_words, text_after
 from speech.transcription.transcriber import TranscribedSegment, Transcriber
 
 JSON, TEXT, WEBVTT = "application/json", "text/plain", "text/vtt"
@@ -71,12 +71,6 @@ def formatted(result: TranscriptionResult, choice: Choice, options: Options) -> 
 def words_of(segments: Sequence[TranscribedSegment]) -> list[TimedWord]:
     """Returns the words of segments, in order."""
     return [word for each in segments for word in each.transcript.words]
-
-
-def text_after(before: Sequence[TimedWord], words: Sequence[TimedWord], separator: str) -> str:
-    """Returns what words add to the text of those before, with the space between the two."""
-    last = before[-1:]
-    return join_words([*last, *words], separator)[len(join_words(last)) :]
 
 
 def _word(word: TimedWord) -> openai.OpenAIWord:

@@ -3,7 +3,7 @@
 
 import * as api from "./api.js";
 import { byId, clearError, clock, count, element, isolated, showError } from "./dom.js";
-import { colours } from "./drawing.js";
+import { colours, extremes } from "./drawing.js";
 import { Microphone, passed } from "./microphone.js";
 import { newTakeId } from "./outbox.js";
 import { explain, microphoneProblem, Problem } from "./problems.js";
@@ -317,13 +317,8 @@ function drawWave(canvas, samples) {
   pen.fillStyle = colours().accent;
   const loudest = samples.reduce((most, each) => Math.max(most, Math.abs(each)), 0.05);
   for (let x = 0; x < width; x += 1) {
-    const from = Math.floor((x * samples.length) / width);
-    const to = Math.max(Math.floor(((x + 1) * samples.length) / width), from + 1);
-    let [low, high] = [0, 0];
-    for (let i = from; i < to && i < samples.length; i += 1) {
-      low = Math.min(low, samples[i]);
-      high = Math.max(high, samples[i]);
-    }
+    const [from, to] = [x, x + 1].map((each) => (each * samples.length) / width);
+    const [low, high] = extremes(samples, samples, from, to);
     const scale = (0.45 * height) / loudest;
     pen.fillRect(x, height / 2 - high * scale, 1, Math.max((high - low) * scale, ratio));
   }

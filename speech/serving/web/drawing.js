@@ -33,6 +33,18 @@ export function ramp(colour, gamma = 1) {
 /** base64 -> Uint8Array. */
 export const decode = (data) => Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
 
+/** The smallest of `low` and the largest of `high` between two positions, of at least one each. */
+export function extremes(low, high, from, to) {
+  const first = Math.min(Math.max(Math.floor(from), 0), low.length - 1);
+  const last = Math.min(Math.max(Math.ceil(to), first + 1), low.length);
+  let [smallest, largest] = [low[first], high[first]];
+  for (let i = first + 1; i < last; i += 1) {
+    smallest = Math.min(smallest, low[i]);
+    largest = Math.max(largest, high[i]);
+  }
+  return [smallest || 0, largest || 0];
+}
+
 /**
  * Draws a matrix to a canvas.
  *

@@ -4,7 +4,7 @@
 // describe(time, row): the value at this time, of this row if it isn't null.
 
 import { isolated } from "./dom.js";
-import { AXIS, FONT, GUTTER, matrixImage, ramp } from "./drawing.js";
+import { AXIS, extremes, FONT, GUTTER, matrixImage, ramp } from "./drawing.js";
 
 const WORDS = 20; // pixels for the words above the waveform
 const LETTERS = 20; // pixels for the letters above their probabilities
@@ -66,11 +66,11 @@ export class WaveView {
   extremes(start, end) {
     if (this.samples) {
       const rate = this.samples.length / this.recognition.answer.seconds;
-      return range(this.samples, this.samples, start * rate, end * rate);
+      return extremes(this.samples, this.samples, start * rate, end * rate);
     }
     const { lowest, highest } = this.recognition.answer.waveform;
     const rate = lowest.length / this.recognition.answer.seconds;
-    return range(lowest, highest, start * rate, end * rate);
+    return extremes(lowest, highest, start * rate, end * rate);
   }
 
   /** Draws each word above its sound, where it fits. */
@@ -103,18 +103,6 @@ export class WaveView {
     const level = Math.max(high, -low);
     return `level ${level.toFixed(2)}`;
   }
-}
-
-/** The smallest of `low` and the largest of `high` between two positions, of at least one each. */
-function range(low, high, from, to) {
-  const first = Math.min(Math.max(Math.floor(from), 0), low.length - 1);
-  const last = Math.min(Math.max(Math.ceil(to), first + 1), low.length);
-  let [smallest, largest] = [low[first], high[first]];
-  for (let i = first + 1; i < last; i += 1) {
-    smallest = Math.min(smallest, low[i]);
-    largest = Math.max(largest, high[i]);
-  }
-  return [smallest || 0, largest || 0];
 }
 
 /** A stored value of 0..255 in the matrix's unit. */

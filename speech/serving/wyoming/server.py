@@ -11,7 +11,7 @@ import contextlib
 import ipaddress
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 from absl import logging
@@ -26,14 +26,14 @@ from wyoming.ping import Ping, Pong
 from speech.decoding.alignment import TimedWord
 from speech.serving import connections
 from speech.serving.errors import RequestError, sendable
-from speech.serving.http import STOPPED
+from speech.serving.http import DRAIN_SECONDS, STOPPED
 from speech.serving.schemas import requests
 from speech.serving.service import Service
 from speech.serving.services.arriving import ArrivingRecording, PcmFormat
 from speech.serving.slots import RETRY_SECONDS
 from speech.serving.wyoming.events import MOST_DATA_BYTES, format_of, read_event
 from speech.serving.wyoming.info import describe, language_of, model_name
-from speech.transcription.subtitles import join_words
+from speech.transcription.subtitles import text_after
 from speech.transcription.transcriber import TranscribedSegment
 from utils import UserError
 
@@ -46,9 +46,6 @@ AUDIO_TYPES = ("audio-start", "audio-chunk", "audio-stop")
 IDLE_SECONDS, QUIET_SECONDS = 30.0, 300.0
 # A client that doesn't receive an event for so long counts as gone.
 SEND_SECONDS = 30.0
-# A client that is refused while it sends may see a lost connection instead of the error: for so
-# long what it still sends is read and dropped.
-DRAIN_SECONDS = 10.0
 
 
 class WyomingServer:
@@ -213,14 +210,15 @@ class _Connection:
                 form, choice, service.workers, share, service.limits.seconds
             )
             await self._send(TranscriptStart(language=language))
-            words: list[TimedWord] = []
+            last: Sequence[TimedWord] = ()  # the words of the segment before, if it had any
             text = ""
             try:
                 async for segment in self._segments(recording, form, event):
-                    words += segment.transcript.words
-                    before, text = text, join_words(words, choice.transcriber.separator)
-                    if text != before:
-                        await self._send(TranscriptChunk(text[len(before) :]))
+                    if words := segment.transcript.words:
+                        added = text_after(last, words, choice.transcriber.separator)
+                        last = words
+                        text += added
+                        await self._send(TranscriptChunk(added))
             finally:
                 service.metrics.audio_seconds.inc(recording.seconds)
             await self._send(Transcript(text, language=language))
