@@ -53,5 +53,6 @@ def test_losses_are_those_of_tpu_estimator(tmp_path: Path, network: str, kind: s
     train(tmp_path / "model", shards, 20, training, on_step, static=True, kind=kind, config=config)
     expected = json.loads((STORED / network / stored).read_text())
     assert len(expected) == 20 and expected[-1] < 0.8 * expected[0]
-    # The recurrent layers add up in another order than then.
-    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    # Each processor adds up in an order of its own, and training multiplies the difference.
+    np.testing.assert_allclose(losses[:10], expected[:10], rtol=1e-5)
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)
