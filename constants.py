@@ -101,6 +101,8 @@ STRIDE_SIZE = 2  # frames between two outputs; preparation checks that there are
 #   recurrent_unit_size  units of each direction of a recurrent layer
 #   layer_norm           whether the outputs of the dense layers are normalised
 #   layer_norm_epsilon   what is added to their variance
+#   blocks               number of Conformer blocks
+#   attention_heads      heads of each block's self-attention
 NETWORK_SIZES: dict[str, dict[str, Any]] = {
     "deep_speech_1": {
         "conv_channels": (32, 32, 96),
@@ -135,6 +137,14 @@ NETWORK_SIZES: dict[str, dict[str, Any]] = {
         "stride_size": 1,
         "recurrent_layers": 2,
         "recurrent_unit_size": 200,
+    },
+    "conformer": {
+        "conv_channels": (32, 32),
+        "context_size": 15,
+        "stride_size": 4,
+        "dense_unit_size": 192,
+        "blocks": 8,
+        "attention_heads": 4,
     },
 }
 

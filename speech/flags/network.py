@@ -42,6 +42,8 @@ def define_network_flags() -> None:
             "layer_norm_epsilon",
             "Number that layer normalisation adds to the variance.",
         ),
+        (kinds.define_integer, "blocks", "Number of Conformer blocks."),
+        (kinds.define_integer, "attention_heads", "Heads of each block's self-attention."),
     ):
         define(size, None, f"{meaning} Default: {_defaults(size)}.")
     kinds.define_number(

@@ -120,7 +120,7 @@ class Dense(tf.Module):
             initializer: initializer of the kernel; the bias is zero.
             context: frames of a window.
         """
-        super().__init__(name)
+        super().__init__()
         self._context = context
         self.kernel = variable(f"{name}/kernel", [context * inputs, units], initializer)
         self.bias = variable(f"{name}/bias", [units], tf.zeros)
@@ -193,7 +193,7 @@ class LayerNorm(tf.Module):
     """Layer normalisation (arXiv 1607.06450): each frame is normalised over its units."""
 
     def __init__(self, name: str, units: int, epsilon: float) -> None:
-        super().__init__(name)
+        super().__init__()
         self._epsilon = epsilon
         self.scale = variable(f"{name}/scale", [units], tf.ones)
         self.offset = variable(f"{name}/offset", [units], tf.zeros)
@@ -212,7 +212,7 @@ class BatchNorm(tf.Module):
     """Batch normalisation (arXiv 1502.03167) over the real frames of a batch of all replicas."""
 
     def __init__(self, name: str, units: int, replicas: Replicas) -> None:
-        super().__init__(name)
+        super().__init__()
         self._replicas = replicas
         self.scale = variable(f"{name}/scale", [units], tf.ones)
         self.offset = variable(f"{name}/offset", [units], tf.zeros)

@@ -49,6 +49,8 @@ class NetworkConfig:
     recurrent_unit_size: int = 0
     layer_norm: bool = False
     layer_norm_epsilon: float = 0.0
+    blocks: int = 0
+    attention_heads: int = 0
 
     def __post_init__(self) -> None:
         for size, value in self.sizes.items():
@@ -62,6 +64,8 @@ class NetworkConfig:
         for size in set(SIZES) - self.sizes.keys():
             if value := getattr(self, size):
                 raise UserError(_foreign_size(size, value, self.name))
+        if self.attention_heads:
+            _check_heads(self)
 
     @classmethod
     def of(
@@ -146,8 +150,16 @@ def _check_epsilon(size: str, value: float) -> None:
 
 def _is_possible(size: str, value: int | tuple[int, ...]) -> bool:
     sizes = value if isinstance(value, tuple) else (value,)
-    layers = value if isinstance(value, int) and size == "recurrent_layers" else len(sizes)
+    layers = sizes[0] if size in ("recurrent_layers", "blocks") else len(sizes)
     return 1 <= layers <= MOST_LAYERS and min(sizes) >= 1 and max(sizes) <= LARGEST_SIZE
+
+
+def _check_heads(config: NetworkConfig) -> None:
+    if config.dense_unit_size % (2 * config.attention_heads):
+        raise UserError(
+            f"--dense_unit_size={config.dense_unit_size} must be a multiple of twice "
+            f"--attention_heads={config.attention_heads}."
+        )
 
 
 def as_flag(value: Any) -> str:
@@ -251,6 +263,8 @@ class _NetworkFile:
     recurrent_unit_size: int | None = None
     layer_norm: bool | None = None
     layer_norm_epsilon: float | None = None
+    blocks: int | None = None
+    attention_heads: int | None = None
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,13 @@ class Network(tf.Module):
         layers: names of the layers, first to last; each is the prefix of its variables' names.
         moving_updates: pairs of a moving average and its new value, which a call with training=True
             computes. The caller has to assign them.
+        intermediate_logits: logits of layers before the last, float32 [batch, outputs, classes]
+            each, which a call sets. Training also lowers their loss.
     """
 
     # tf.Module walks all attributes for variables; a call must not change what it finds.
     _TF_MODULE_IGNORED_PROPERTIES = frozenset(
-        {*tf.Module._TF_MODULE_IGNORED_PROPERTIES, "moving_updates"}
+        {*tf.Module._TF_MODULE_IGNORED_PROPERTIES, "moving_updates", "intermediate_logits"}
     )
 
     def __init__(
@@ -40,6 +42,7 @@ class Network(tf.Module):
         self.config = config
         self.layers: list[str] = []
         self.moving_updates: list[tuple[tf.Variable, tf.Tensor]] = []
+        self.intermediate_logits: list[tf.Tensor] = []
         self._on_tpu = on_tpu
         self._initializers = Initializers(random_seed)
 

@@ -9,6 +9,7 @@ from tabulate import tabulate
 import constants
 from speech.layers.cross_replica import ALONE, Replicas
 from speech.networks.config import NetworkConfig
+from speech.networks.conformer import Conformer
 from speech.networks.conv_gru import ConvGru, ConvGruDilated
 from speech.networks.deep_speech_1 import DeepSpeech1
 from speech.networks.deep_speech_lstm import DeepSpeechLstm
@@ -23,6 +24,7 @@ NETWORKS: dict[str, type[Network]] = {
     "deep_speech_lstm": DeepSpeechLstm,
     "conv_gru": ConvGru,
     "conv_gru_dilated": ConvGruDilated,
+    "conformer": Conformer,
 }
 
 

@@ -19,6 +19,8 @@ from speech.optimisation.state import TrainingState
 
 Tensors = dict[str, tf.Tensor]
 
+INTERMEDIATE_LOSS = 0.3  # weight of a loss of intermediate logits (arXiv 2102.03216, section 4.2)
+
 
 @dataclass(frozen=True)
 class Step:
@@ -63,7 +65,7 @@ def training_step(
         compute_dtype=tf.bfloat16 if config.bfloat16 else tf.float32,
         training=True,
     )
-    loss, unaligned = batch_loss(logits, output_length, labels, replicas)
+    loss, unaligned = network_loss(network, logits, output_length, labels, replicas)
     trained = state.optimiser.trained
     *gradients, loss = replicas.mean([*tf.gradients(loss, trained), loss])
     named = {name_of(each): gradient for each, gradient in zip(trained, gradients, strict=True)}
@@ -87,6 +89,24 @@ def training_step(
         "unalignable_utterances": unaligned,
     }
     return Step(number, curves, update, named, logits, output_length)
+
+
+def network_loss(
+    network: Network,
+    logits: tf.Tensor,
+    output_length: tf.Tensor,
+    labels: Tensors,
+    replicas: Replicas,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Computes the loss that training lowers: a mean of that of `logits` and intermediate ones.
+
+    Args and returned tensors: see `batch_loss`; network: its call returned the logits.
+    """
+    loss, unaligned = batch_loss(logits, output_length, labels, replicas)
+    for intermediate in network.intermediate_logits:
+        other, _ = batch_loss(intermediate, output_length, labels, replicas)
+        loss += INTERMEDIATE_LOSS * (other - loss)
+    return loss, unaligned
 
 
 def batch_loss(

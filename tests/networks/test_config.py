@@ -228,7 +228,7 @@ def test_size_that_is_not_given_is_the_networks_own(name: str) -> None:
     written = json.loads(replace(CONFIG, network=config).to_json())["network"]
     assert [written[size] is None for size in SIZES] == [size not in own for size in SIZES]
     assert config == NetworkConfig.of(80, 29, name, **own)
-    assert replace(config, recurrent_unit_size=7).recurrent_unit_size == 7
+    assert replace(config, context_size=7).context_size == 7
 
 
 def test_size_that_the_network_does_not_have_is_refused_naming_its_sizes() -> None:

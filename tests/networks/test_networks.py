@@ -41,6 +41,13 @@ TINY: dict[str, dict[str, Any]] = {
     "deep_speech_lstm": {"context_size": 5, "dense_unit_size": 12, "recurrent_unit_size": 8},
     "conv_gru": {"conv_channels": (6,), "context_size": 5, "recurrent_unit_size": 8},
     "conv_gru_dilated": {"conv_channels": (6, 5, 4), "context_size": 3, "recurrent_unit_size": 8},
+    "conformer": {
+        "conv_channels": (3, 4),
+        "context_size": 5,
+        "dense_unit_size": 8,
+        "blocks": 2,
+        "attention_heads": 2,
+    },
 }
 
 

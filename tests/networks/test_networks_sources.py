@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pytest
 import tensorflow as tf
 
+from speech.layers.basic import NO_DROPOUT
 from speech.layers.convolutions import centred
 from speech.networks import registry
 from speech.networks.config import NetworkConfig
@@ -292,3 +293,79 @@ def test_conv_gru_equals_keras_in_training(name: str) -> None:
         np.testing.assert_allclose(
             moved[f"{layer}/moving_variance"], norm.moving_variance, atol=1e-6
         )
+
+
+# --- conformer ------------------------------------------------------------------------------------
+
+
+def test_conformer_has_the_parameters_of_the_sources_layers() -> None:
+    """Counted by arXiv 2005.08100, section 2, for its small model's width, 16 blocks and kernel.
+
+    The source states 10.3 million with a decoder, and with positions that have parameters.
+    """
+    width, blocks, kernel = 144, 16, 31
+    norm = 2 * width
+    feed_forward = norm + (width + 1) * 4 * width + (4 * width + 1) * width
+    attention = norm + (width + 1) * 3 * width + (width + 1) * width
+    convolution = 2 * norm + (width + 1) * 2 * width + kernel * width + (width + 1) * width
+    block = 2 * feed_forward + attention + convolution + norm
+    front = 10 * 32 + (9 * 32 + 1) * 32 + (20 * 32 + 1) * width + norm
+    classes = (width + 1) * 29 + (29 + 1) * width
+    assert parameters_of("conformer", 80, blocks=blocks, context_size=kernel) == (
+        blocks * block + front + classes,
+        0,
+    )
+
+
+def test_conformer_computes_its_layers() -> None:
+    sizes = {"conv_channels": (3, 4), "dense_unit_size": 8, "attention_heads": 2}
+    config = NetworkConfig.of(6, 5, "conformer", blocks=2, context_size=5, **sizes)
+    network = shake(registry.build(config))
+    v = by_name(network)
+
+    def dense(name: str, x: Array) -> Array:
+        return x @ v[f"{name}/kernel"] + v[f"{name}/bias"]
+
+    def norm(name: str, x: Array) -> Array:
+        shifted = x - x.mean(-1, keepdims=True)
+        deviation = np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+        return shifted / deviation * v[f"{name}/scale"] + v[f"{name}/offset"]
+
+    def feed_forward(name: str, x: Array) -> Array:
+        wide = dense(f"{name}/wide", norm(f"{name}/norm", x))
+        return dense(f"{name}/narrow", wide * sigmoid(wide))
+
+    def convolution(name: str, x: Array) -> Array:
+        gated = dense(f"{name}/gated", norm(f"{name}/norm", x))
+        layer = layers.DepthwiseConv1D(5, padding="same", use_bias=False)
+        layer.build([1, None, 8])
+        layer.set_weights([v[f"{name}/kernel"].reshape(5, 8, 1)])
+        x = layer((gated[:, :8] * sigmoid(gated[:, 8:]))[np.newaxis])[0].numpy()
+        x = norm(f"{name}/inner_norm", x)
+        return dense(f"{name}/outputs", x * sigmoid(x))
+
+    x = random_features(19, 6)[..., np.newaxis]
+    for number, channels in enumerate(config.conv_channels):
+        layer = layers.Conv2D(channels, 3, 2, activation="relu")
+        x = np.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
+        layer.build(x.shape)
+        layer.set_weights([v[f"front/conv_{number}/{part}"] for part in ("kernel", "bias")])
+        x = layer(x).numpy()
+    x = norm("front/norm", dense("front/dense", x[0].reshape(len(x[0]), -1)))
+    for number, block in enumerate(network.blocks):
+        name = f"block_{number}"
+        x = x + 0.5 * feed_forward(f"{name}/feed_forward_0", x)
+        attended = norm(f"{name}/attention/norm", x)[np.newaxis]
+        # tests/layers/test_attention.py has its equations.
+        x = x + block.attention(attended, [len(x)], NO_DROPOUT, tf.float32)[0].numpy()
+        x = x + convolution(f"{name}/convolution", x)
+        x = norm(f"{name}/norm", x + 0.5 * feed_forward(f"{name}/feed_forward_1", x))
+        if number == 0:  # the middle one
+            intermediate = tf.nn.softmax(dense("output", x)).numpy()
+            x = x + dense("condition", intermediate)
+    expected = dense("output", x)
+    np.testing.assert_allclose(logits_of(network, random_features(19, 6))[0], expected, atol=1e-3)
+
+
+def sigmoid(values: Array) -> Array:
+    return 1.0 / (1.0 + np.exp(-values))

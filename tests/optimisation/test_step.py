@@ -1,8 +1,13 @@
 """The training step's own parts; tests/test_model.py and tests/engines run it whole."""
 
+import numpy as np
 import tensorflow as tf
 
-from speech.optimisation.step import dropout_seed
+from speech.layers.cross_replica import ALONE
+from speech.layers.ctc_loss import ctc_loss
+from speech.networks import registry
+from speech.networks.config import NetworkConfig
+from speech.optimisation.step import dropout_seed, network_loss
 
 
 def test_dropout_of_other_steps_seeds_and_batches_is_another() -> None:
@@ -21,3 +26,20 @@ def test_dropout_of_other_steps_seeds_and_batches_is_another() -> None:
 
     assert seeds(0) == seeds(0)
     assert len(seeds(0)) == len(seeds(1)) == 2 * len(lengths) and not seeds(0) & seeds(1)
+
+
+def test_loss_is_a_mean_of_those_of_last_and_intermediate_logits() -> None:
+    sizes = {"dense_unit_size": 4, "attention_heads": 1, "blocks": 2}
+    network = registry.build(NetworkConfig.of(4, 5, "conformer", **sizes))
+    features = tf.random.stateless_normal([2, 20, 4], [1, 2])
+    logits, length = network(features, tf.constant([20, 17]))
+    label, label_length = tf.constant([[0, 1, 3], [2, 2, 0]]), tf.constant([3, 2])
+    labels = {"label": label, "label_length": label_length, "weight": tf.ones([2])}
+    (intermediate,) = network.intermediate_logits
+    found, _ = network_loss(network, logits, length, labels, ALONE)
+    last, middle = (
+        tf.reduce_mean(ctc_loss(each, length, label, label_length))
+        for each in (logits, intermediate)
+    )
+    assert abs(last - middle) > 0.1
+    np.testing.assert_allclose(found, 0.7 * last + 0.3 * middle, rtol=1e-5)
