@@ -889,7 +889,7 @@ def test_rows_without_errors_are_folded_or_hidden(
     page = open_page("/#sets")
     page.wait_for_selector("#utterances article")
     right = sum(number < 10 for number in RIGHT)
-    assert page.locator("details:not([open])").count() == right
+    assert page.locator("#utterances details:not([open])").count() == right
     assert page.get_by_role("button", name=re.compile("Listen: ")).count() == 10 - right
     page.locator("#errors-only").press("Space")
     assert page.locator("#utterances article:visible").count() == 10 - right
