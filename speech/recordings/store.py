@@ -63,6 +63,16 @@ CREATE TABLE doubtful_files (audio TEXT PRIMARY KEY);  -- being written, or to b
 """
 
 
+class DatabaseGoneError(UserError):
+    """The database was deleted or replaced while it is open."""
+
+    def __init__(self) -> None:
+        super().__init__(  # clients read it as well: no path
+            f"{DATABASE} in the folder of --recordings was deleted or replaced while the server "
+            "runs, so nothing can be stored: move it back, or restart the server."
+        )
+
+
 @dataclass(frozen=True)
 class Prompt:
     """A sentence to read."""
@@ -143,6 +153,7 @@ class RecordingStore:
                 exclusive(os.path.join(folder, _LOCK), "these recordings", "--recordings")
             )
             self._connection = opened.enter_context(contextlib.closing(_open(folder)))
+            self._files = _identities(folder)
             self._forget()
             self._opened = opened.pop_all()
 
@@ -257,6 +268,7 @@ class RecordingStore:
         isn't usable replaces no usable take of the same text: then nothing is stored.
 
         Raises:
+            DatabaseGoneError: the database was deleted meanwhile.
             UserError: it can't be written.
             sqlite3.IntegrityError: the speaker was removed, or the id is another speaker's.
         """
@@ -296,7 +308,12 @@ class RecordingStore:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """Makes the block one transaction, which is on the disk afterwards."""
+        """Makes the block one transaction, which is on the disk afterwards.
+
+        Raises:
+            DatabaseGoneError: the file has no name any more, so that nobody would find what was
+                written.
+        """
         with self._lock:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -305,6 +322,8 @@ class RecordingStore:
                 self._connection.rollback()
                 raise
             self._connection.commit()
+            if _identities(self.folder) != self._files:
+                raise DatabaseGoneError
 
     def _row(self, query: str, *values: object) -> Any:
         with self._lock:
@@ -397,6 +416,18 @@ def _open(folder: str) -> sqlite3.Connection:
         raise _unopenable(path, error) from None
     os.chmod(path, 0o600)  # tokens and names are private
     return connection
+
+
+def _identities(folder: str) -> list[tuple[int, int] | None]:
+    """Returns which files have the names of the database and its log; None: there is none."""
+    found: list[tuple[int, int] | None] = []
+    for name in (DATABASE, f"{DATABASE}-wal"):
+        try:
+            status = os.stat(os.path.join(folder, name))
+            found.append((status.st_dev, status.st_ino))
+        except FileNotFoundError:
+            found.append(None)
+    return found
 
 
 def _unopenable(path: str, error: sqlite3.Error) -> UserError:

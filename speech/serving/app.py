@@ -4,6 +4,7 @@ import os
 import sqlite3
 from typing import Any
 
+from absl import logging
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
@@ -13,6 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
+from speech.recordings.store import DatabaseGoneError
+from speech.serving.connections import LOG_SECONDS
 from speech.serving.errors import RequestError
 from speech.serving.http import Front, problem
 from speech.serving.keys import ApiKeys
@@ -86,6 +89,11 @@ def _handle_errors(app: FastAPI) -> None:
     @app.exception_handler(sqlite3.OperationalError)
     async def refuse_writing(request: Request, error: sqlite3.OperationalError) -> JSONResponse:
         return problem(request.scope, RequestError(507, DATABASE_FAILED))
+
+    @app.exception_handler(DatabaseGoneError)
+    async def refuse_storing(request: Request, error: DatabaseGoneError) -> JSONResponse:
+        logging.log_every_n_seconds(logging.ERROR, "%s", LOG_SECONDS, error)
+        return problem(request.scope, RequestError(500, str(error)))
 
     @app.exception_handler(Exception)
     async def fail(request: Request, error: Exception) -> JSONResponse:

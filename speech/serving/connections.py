@@ -8,6 +8,8 @@ import asyncio
 import contextlib
 import resource
 import socket
+from collections.abc import Collection
+from typing import Any, Protocol
 
 import h11
 from absl import logging
@@ -45,6 +47,46 @@ def most_connections() -> int:
     if files == resource.RLIM_INFINITY:
         return MOST_CONNECTIONS
     return min(MOST_CONNECTIONS, int(files * SHARE_OF_FILES))
+
+
+class Connection(Protocol):
+    """A connection of any protocol, as the limit of their number sees it."""
+
+    @property
+    def waiting(self) -> tuple[bool, float] | None:
+        """Whether the client has sent anything, and since when nothing of it is under way.
+
+        None: something is under way, or the connection is closed already.
+        """
+
+    def abort(self) -> None:
+        """Closes the connection at once."""
+
+
+def make_room(connections: Collection[Any], newest: Connection) -> bool:
+    """Closes the connection that has waited longest, if a new one makes them too many.
+
+    Those whose clients sent nothing are closed first.
+
+    Args:
+        connections: uvicorn's, among them the new one; of the classes here, or like `Connection`.
+
+    Returns:
+        whether there is room: False if something is under way on all others.
+    """
+    if len(connections) <= most_connections():
+        return True
+    logging.log_every_n_seconds(
+        logging.WARNING,
+        "There are %d connections, the most that this server allows: those without a request "
+        "are closed. Raise ulimit -n to allow more.",
+        LOG_SECONDS,
+        most_connections(),
+    )
+    others = [each for each in connections if each is not newest and each.waiting]
+    if others:
+        min(others, key=lambda each: each.waiting).abort()
+    return bool(others)
 
 
 class _Sending(asyncio.Protocol):
@@ -92,29 +134,18 @@ class HttpConnection(_Sending, H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._watch_head()
-        if len(self.connections) > most_connections():
-            self._make_room()
+        if not make_room(self.connections, self):
+            self.abort()
 
-    def _make_room(self) -> None:
-        """Closes the oldest other connection that waits for a head, those that sent nothing first.
+    @property
+    def waiting(self) -> tuple[bool, float] | None:
+        if not self._head_timer:
+            return None
+        return self._received, self._head_timer.when() - HEAD_SECONDS
 
-        If all others have requests under way, closes this one.
-        """
-        waiting = [
-            (each._received, each._head_timer.when(), each)
-            for each in self.connections
-            if isinstance(each, HttpConnection) and each._head_timer and each is not self
-        ]
-        *_, ended = min(waiting, key=lambda each: each[:2], default=(self,))
-        ended.transport.abort()
-        ended._watch_head()
-        logging.log_every_n_seconds(
-            logging.WARNING,
-            "There are %d connections, the most that this server allows: those without a request "
-            "are closed. Raise ulimit -n to allow more.",
-            LOG_SECONDS,
-            most_connections(),
-        )
+    def abort(self) -> None:
+        self.transport.abort()
+        self._watch_head()
 
     def data_received(self, data: bytes) -> None:
         self._received = True
@@ -185,6 +216,16 @@ class HttpConnection(_Sending, H11Protocol):
 
 class WebSocketConnection(_Sending, WebSocketsSansIOProtocol):
     """A connection of a WebSocket."""
+
+    @property
+    def waiting(self) -> tuple[bool, float] | None:
+        """See `Connection`: once it is closed, until the client has closed its side."""
+        if not self.close_timer or self.transport.is_closing():
+            return None
+        return True, self.close_timer.when() - self.close_timeout
+
+    def abort(self) -> None:
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)

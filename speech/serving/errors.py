@@ -25,7 +25,7 @@ class RequestError(Exception):
     ) -> None:
         """
         Args:
-            status: HTTP's, 4xx, 503 or 507.
+            status: HTTP's, 4xx, 500, 503 or 507.
             retry_after: seconds that a client should wait before it tries again.
             param: name of the refused option, for OpenAI's clients.
             code: OpenAI's name of the error, likewise.

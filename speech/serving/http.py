@@ -153,7 +153,7 @@ def problem(
     if error.status == 401:
         headers["WWW-Authenticate"] = CHALLENGE
     content: dict[str, Any] = {"error": sendable(error.message)}
-    if scope["path"].startswith(openai.PREFIX):
+    if f"{scope['path']}/".startswith(openai.PREFIX):
         content = openai.problem(error).model_dump()
     return JSONResponse(content, error.status, headers)
 

@@ -36,6 +36,8 @@ RAW_TYPES = (
 # Fields of a form that are the recording; OpenAI's clients send the second one.
 FIELDS = ("audio", "file")
 NAMED_FIELDS = " or ".join(FIELDS)
+# Fields that are lists also without [] at the end: not all of OpenAI's clients write it.
+LISTS = ("timestamp_granularities",)
 
 # A client that sends nothing for so long counts as gone.
 IDLE_SECONDS = 20.0
@@ -54,7 +56,7 @@ class Upload:
     """A recording that has been received."""
 
     path: str  # of a file that is removed with the request
-    # The other fields of its form; repeated ones whose name ends in [] are joined by commas.
+    # The other fields of its form; repeated ones of a list are joined by commas.
     fields: dict[str, str]
 
 
@@ -293,7 +295,8 @@ class _Form:
     def _end_part(self) -> None:
         if self._name not in FIELDS:
             text = self._text.decode(errors="replace")
-            if self._name.endswith("[]") and self._name in self.fields:
+            is_list = self._name.endswith("[]") or self._name in LISTS
+            if is_list and self._name in self.fields:
                 text = f"{self.fields[self._name]},{text}"
             self.fields[self._name] = text
 

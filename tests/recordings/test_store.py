@@ -17,6 +17,7 @@ from speech.recordings.store import (
     DATABASE,
     Check,
     Correction,
+    DatabaseGoneError,
     Prompt,
     RecordingStore,
     Speaker,
@@ -234,6 +235,19 @@ for number in range(100000):
     store.add_take(speaker, f"take-{number}", b"sound %d" % number, 1.0, Check(), prompt)
     print(number, flush=True)
 """
+
+
+@pytest.mark.parametrize("lost", [DATABASE, f"{DATABASE}-wal", "."])
+def test_nothing_is_confirmed_once_the_database_was_moved(store: RecordingStore, lost: str) -> None:
+    anna, path = speaker_of(store), Path(store.folder, lost).resolve()
+    add(store, anna, "before")
+    path.rename(path.with_name("moved"))
+    with pytest.raises(DatabaseGoneError, match="was deleted or replaced while the server runs"):
+        add(store, anna, "lost", PROMPTS[1], b"lost")
+    assert not Path(store.folder).exists() or files(store) == [b"sound"]
+    path.with_name("moved").rename(path)
+    add(store, anna, "after", PROMPTS[2], b"after")
+    assert [each.take_id for each in read_usable_takes(store.folder)] == ["before", "after"]
 
 
 def test_killed_writer_loses_no_take_that_was_reported_as_stored(tmp_path: Path) -> None:

@@ -46,6 +46,11 @@ class Served:
                 while True:
                     await websocket.send_text(await websocket.receive_text())
 
+        @self.app.websocket("/refusing")
+        async def refuse(websocket: WebSocket) -> None:
+            await websocket.accept()
+            await websocket.close()
+
     def connect(self) -> socket.socket:
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=30)
         connection.settimeout(30)
@@ -197,6 +202,28 @@ def test_request_is_answered_although_all_connections_are_in_use(
         for each in busy:
             assert each.recv(100).startswith(b"HTTP/1.1 200")
     assert sum("the most that this server allows" in each.message for each in caplog.records) <= 1
+
+
+def test_refused_websockets_whose_clients_stay_make_room(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 8)
+    with contextlib.ExitStack() as opened:
+        talking = opened.enter_context(served.connect())
+        talking.sendall(UPGRADE)
+        assert talking.recv(1000).startswith(b"HTTP/1.1 101")
+        refused = [opened.enter_context(served.connect()) for _ in range(7)]
+        for each in refused:
+            each.sendall(UPGRADE.replace(b"/socket", b"/refusing"))
+            received = b""
+            while not received.endswith(b"\x88\x02\x03\xe8"):  # closed normally
+                received += each.recv(1000)
+        with served.connect() as connection:
+            connection.sendall(head("GET", "/x"))
+            assert connection.recv(100).startswith(b"HTTP/1.1 404")
+        assert everything(refused[0]) == b""
+        talking.sendall(b"\x81\x82\0\0\0\0hi")
+        assert talking.recv(4) == b"\x81\x02hi"
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,13 @@ Screenshots are written to the folder that PAGE_SCREENSHOTS names, by default to
 """
 
 import configparser
+import contextlib
+import functools
 import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
@@ -21,9 +24,10 @@ import pytest
 import soundfile
 from doors import ROOT
 from page_site import INSECURE_HOST, RIGHT, SILENT, UTTERANCES, Site, flags, write_site
-from servers import running
+from servers import Server, running
 
 from speech.decoding.alignment import TimedWord
+from speech.recordings.store import DATABASE, Take, read_usable_takes
 from speech.transcription import subtitles
 
 WEB = ROOT / "speech" / "serving" / "web"
@@ -123,23 +127,29 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="module")
-def browser(site: Site) -> Iterator[Any]:
+def launch(site: Site) -> Iterator[Callable[[str], Any]]:
+    """Returns the browser whose microphone plays a file of the site."""
     sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(
-            executable_path=_chromium(),
-            args=[
-                "--no-sandbox",
-                "--autoplay-policy=no-user-gesture-required",
-                # The microphone plays this file; each test decides whether a page may use it.
-                "--use-fake-device-for-media-stream",
-                f"--use-file-for-fake-audio-capture={site.folder / 'spoken.wav'}",
-                # A host name that the browser doesn't take for this machine's.
-                f"--host-resolver-rules=MAP {INSECURE_HOST} 127.0.0.1",
-            ],
-        )
-        yield running
-        running.close()
+    with sync_api.sync_playwright() as playwright, contextlib.ExitStack() as closing:
+
+        @functools.cache
+        def launch(microphone: str) -> Any:
+            launched = playwright.chromium.launch(
+                executable_path=_chromium(),
+                args=[
+                    "--no-sandbox",
+                    "--autoplay-policy=no-user-gesture-required",
+                    # Each test decides whether a page may use it.
+                    "--use-fake-device-for-media-stream",
+                    f"--use-file-for-fake-audio-capture={site.folder / microphone}",
+                    # A host name that the browser doesn't take for this machine's.
+                    f"--host-resolver-rules=MAP {INSECURE_HOST} 127.0.0.1",
+                ],
+            )
+            closing.callback(launched.close)
+            return launched
+
+        yield launch
 
 
 def _chromium() -> str:
@@ -154,13 +164,19 @@ Open = Callable[..., Any]
 
 
 @pytest.fixture
-def open_page(browser: Any, site: Site) -> Iterator[Open]:
+def open_page(launch: Callable[[str], Any], site: Site) -> Iterator[Open]:
     """Opens the page; at the end checks that it used no other server and logged no errors."""
     complaints: list[str] = []
     contexts = []
 
-    def open_page(path: str = "/", address: str = site.address, **context: Any) -> Any:
-        opened = browser.new_context(**{"viewport": {"width": 1100, "height": 800}, **context})
+    def open_page(
+        path: str = "/",
+        address: str = site.address,
+        microphone: str = "spoken.wav",
+        **context: Any,
+    ) -> Any:
+        screen = {"viewport": {"width": 1100, "height": 800}}
+        opened = launch(microphone).new_context(**{**screen, **context})
         opened.set_default_timeout(20000)
         contexts.append(opened)
         page = opened.new_page()
@@ -873,7 +889,7 @@ def test_rows_without_errors_are_folded_or_hidden(
     page = open_page("/#sets")
     page.wait_for_selector("#utterances article")
     right = sum(number < 10 for number in RIGHT)
-    assert page.locator("details:not([open])").count() == right
+    assert page.locator("#utterances details:not([open])").count() == right
     assert page.get_by_role("button", name=re.compile("Listen: ")).count() == 10 - right
     page.locator("#errors-only").press("Space")
     assert page.locator("#utterances article:visible").count() == 10 - right
@@ -1091,3 +1107,209 @@ def test_transcript_can_be_saved_and_copied(open_page: Open, site: Site) -> None
     page.click("#copy")
     until(page, "document.getElementById('status').innerText.includes('copied')")
     assert page.evaluate("navigator.clipboard.readText()").split() == text.split()
+
+
+# --- Reading aloud
+
+SENTENCES = ["turn it on", "turn it off"]
+ALL_SENT = "document.getElementById('outbox-note').innerText === ''"
+
+
+@contextlib.contextmanager
+def recording(site: Site, folder: Path, *more: str) -> Iterator[Server]:
+    """Starts a server that records into a folder of `folder`."""
+    folder.mkdir(exist_ok=True)
+    (folder / "prompts.txt").write_text("\n".join(SENTENCES))
+    with running(
+        folder / f"temporary-{time.monotonic_ns()}",
+        f"--models={site.folder / 'tiny'}",
+        f"--recordings={folder / 'takes'}",
+        f"--prompts={folder / 'prompts.txt'}",
+        *more,
+    ) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def recorder(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with recording(site, tmp_path_factory.mktemp("recorder")) as server:
+        yield server
+
+
+def takes_on(server: Server) -> list[Take]:
+    return read_usable_takes(str(server.temporary.parent / "takes"))
+
+
+def open_as_speaker(open_page: Open, server: Server, name: str) -> Any:
+    """Opens the page, and enters as a new speaker."""
+    page = open_page("/#corpus", server.url, microphone="sentence.wav", permissions=["microphone"])
+    page.fill("#speaker-name", name)
+    agree(page)
+    return page
+
+
+def agree(page: Any) -> None:
+    page.wait_for_selector("#consent-form:not([hidden])")
+    assert not page.is_checked("#consent-agree")
+    page.check("#consent-agree")
+    page.click("#consent-form button")
+    page.wait_for_selector("#reading:not([hidden])")
+
+
+def speak(page: Any) -> None:
+    """Presses Record, and waits until the sentence was spoken."""
+    page.click("#take")
+    until(page, "document.getElementById('take-clock').innerText >= '0:02.0'")
+
+
+def record_take(page: Any) -> None:
+    speak(page)
+    page.click("#take")
+
+
+def verdict(page: Any) -> str:
+    """Waits for what the server says about a take, and returns it."""
+    page.wait_for_selector("#take-check:not(:empty):not(:text('Waiting'))")
+    return page.inner_text("#take-check")
+
+
+def wait_in_browser(page: Any) -> None:
+    """Waits until the page says that a take isn't sent."""
+    until(page, "document.getElementById('outbox-note').innerText.includes('1 recording not')")
+    assert "Waiting for the server" in page.inner_text("#take-check")
+
+
+@pytest.mark.slow
+def test_speaker_records_one_sentence_after_another(
+    open_page: Open, recorder: Server, screenshot: Callable[[Any], None]
+) -> None:
+    page = open_as_speaker(open_page, recorder, "anna")
+    for number, sentence in enumerate(SENTENCES):
+        assert page.inner_text("#prompt") == sentence
+        assert f"{number} of 2 sentences" in page.inner_text("#progress-text")
+        record_take(page)
+        assert verdict(page) == "Good."
+        assert page.inner_text("#take") == "Next"
+        screenshot(page)
+        page.click("#take")
+    assert "All sentences are recorded" in page.inner_text("#progress-text")
+    page.click("#take-listen")
+    until(page, "document.getElementById('take-player').currentTime > 0")
+    takes = takes_on(recorder)
+    assert [each.text for each in takes] == SENTENCES
+    assert all(2 <= each.seconds < 5 for each in takes)
+
+
+@pytest.mark.slow
+def test_leaving_the_view_stops_the_microphone_but_loses_no_finished_take(
+    open_page: Open, recorder: Server
+) -> None:
+    page = open_as_speaker(open_page, recorder, "leaving")
+    page.evaluate(
+        """() => {
+          const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+          navigator.mediaDevices.getUserMedia = async (wanted) => {
+            window.opened = await open(wanted);
+            return window.opened;
+          };
+        }"""
+    )
+    ended = "window.opened.getTracks().every((track) => track.readyState === 'ended')"
+    before = len(takes_on(recorder))
+    speak(page)
+    page.click("#take")  # Stop, and away before the recording has ended
+    page.click("#to-recording")
+    until(page, ended)
+    page.click("#to-corpus")
+    until(page, f"document.getElementById('progress').value === 1 && {ALL_SENT}")
+    assert len(takes_on(recorder)) == before + 1
+    speak(page)
+    page.click("#to-recording")
+    until(page, ended)
+    page.click("#to-corpus")
+    page.wait_for_selector("#take:text('Record')")
+    assert "1 of 2 sentences" in page.inner_text("#progress-text")
+    assert len(takes_on(recorder)) == before + 1
+
+
+@pytest.mark.slow
+def test_take_waits_in_the_browser_while_it_is_offline(open_page: Open, recorder: Server) -> None:
+    page = open_as_speaker(open_page, recorder, "offline")
+    before = len(takes_on(recorder))
+    page.context.set_offline(True)
+    record_take(page)
+    wait_in_browser(page)
+    assert page.inner_text("#take") == "Next"
+    page.context.set_offline(False)
+    assert verdict(page) == "Good."
+    assert not page.inner_text("#outbox-note")
+    assert len(takes_on(recorder)) == before + 1
+
+
+@pytest.mark.slow
+def test_changed_consent_is_asked_for_before_a_waiting_take_is_sent(
+    open_page: Open, site: Site, tmp_path: Path
+) -> None:
+    (tmp_path / "consent.txt").write_text("You may use my voice on Mars.")
+    with recording(site, tmp_path) as first:
+        page = open_as_speaker(open_page, first, "anna")
+        speak(page)
+        first.process.kill()
+    page.click("#take")  # Stop
+    wait_in_browser(page)
+    port = first.url.rpartition(":")[2]
+    consent = f"--consent={tmp_path / 'consent.txt'}"
+    with recording(site, tmp_path, f"--port={port}", consent) as second:
+        page.wait_for_selector("#consent-text:text('on Mars')")
+        assert not takes_on(second)
+        assert page.input_value("#speaker-name") == "anna"
+        agree(page)
+        until(page, ALL_SENT)
+        assert [each.text for each in takes_on(second)] == [SENTENCES[0]]
+
+
+@pytest.mark.slow
+def test_take_outlives_the_servers_database(open_page: Open, site: Site, tmp_path: Path) -> None:
+    with recording(site, tmp_path) as first:
+        page = open_as_speaker(open_page, first, "anna")
+        for each in (tmp_path / "takes").glob(f"{DATABASE}*"):
+            each.unlink()
+        with page.expect_response("**/takes/*") as refused:
+            record_take(page)
+        wait_in_browser(page)
+        assert refused.value.status == 500
+    port = first.url.rpartition(":")[2]
+    with recording(site, tmp_path, f"--port={port}") as second:
+        agree(page)  # the new database knows nobody
+        until(page, ALL_SENT)
+        assert [each.text for each in takes_on(second)] == [SENTENCES[0]]
+
+
+@pytest.mark.slow
+def test_speaker_deletes_everything(open_page: Open, recorder: Server) -> None:
+    def stored() -> tuple[set[Path], list[int], bytes]:
+        """Returns the recordings, the numbers of speakers and takes, and all other files."""
+        folder = recorder.temporary.parent / "takes"
+        found = [each for each in folder.rglob("*") if each.is_file()]
+        audio = {each for each in found if each.suffix == ".flac"}
+        with contextlib.closing(sqlite3.connect(folder / DATABASE)) as database:
+            counts = [
+                database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+                for table in ("speakers", "takes")
+            ]
+        return audio, counts, b"".join(each.read_bytes() for each in found if each not in audio)
+
+    audio, counts, _ = stored()
+    page = open_as_speaker(open_page, recorder, "annabella")
+    record_take(page)
+    assert verdict(page) == "Good."
+    more_audio, more, others = stored()
+    assert more == [each + 1 for each in counts] and more_audio > audio and b"annabella" in others
+    page.click("#speaker-data summary")
+    page.click("#forget")
+    assert "Delete 1 recording, 0 corrected transcripts" in page.inner_text("#forget-text")
+    page.click("#forget-yes")
+    page.wait_for_selector("#consent-form:not([hidden])")
+    assert "deleted" in page.inner_text("#status") and not page.input_value("#speaker-name")
+    left_audio, left, others = stored()
+    assert (left_audio, left) == (audio, counts) and b"annabella" not in others

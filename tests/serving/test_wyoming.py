@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import re
+import resource
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -389,6 +390,28 @@ def test_more_streams_than_allowed_are_refused_as_busy(server: Server) -> None:
     assert error.code == "503"
     assert "12 streams are open, the most that this server allows: try again" in error.text
     wait_until(lambda: metric(server, "speech_streams ") == 0)
+
+
+def test_idle_connections_make_room_for_requests_and_recordings(server: Server) -> None:
+    async def run() -> None:
+        async with contextlib.AsyncExitStack() as opened:
+            busy = await opened.enter_async_context(connected(server))
+            await busy.write_event(AudioStart(16000, 2, 1).event())
+            await received(busy, "transcript-start")
+            idle = [await opened.enter_async_context(connected(server)) for _ in range(120)]
+            assert httpx.get(f"{server.url}/api/models").status_code == 200
+            assert await idle[0].read_event() is None
+            await idle[-1].write_event(Ping("x").event())
+            await received(idle[-1], "pong")
+            await busy.write_event(AudioStop().event())
+            await received(busy, "transcript-stop")
+
+    kept = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (200, kept[1]))
+    try:
+        asyncio.run(run())
+    finally:
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, kept)
 
 
 def test_recording_under_way_is_finished_when_the_server_stops(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import soundfile
 from tiny_models import noise, write_model
 from tiny_scorer import write_tiny_scorer
@@ -73,9 +74,21 @@ def write_site(folder: Path) -> None:
     soundfile.write(folder / "several.wav", noise(16000 * 25), 16000)
     soundfile.write(folder / "too-long.wav", noise(8000 * (SECONDS + 5)), 8000)
     soundfile.write(folder / "too-large.wav", noise(16000 * 60), 16000)
+    soundfile.write(folder / "sentence.wav", _sentence(), 16000)
     soundfile.write(folder / "silence.wav", np.zeros(48000, np.int16), 16000)
     soundfile.write(folder / "empty.wav", np.zeros(0, np.int16), 16000)
     (folder / "notes.txt").write_text("No sound, but words. " * 40)
+
+
+def _sentence() -> npt.NDArray[np.int16]:
+    """Returns a second of syllables between silences, which browsers take for speech."""
+    time = np.arange(16000) / 16000
+    pitch = np.repeat(np.tile([150, 190, 170, 220], 2), 2000)
+    syllables = 1500 * np.sin(np.pi * time * 8) ** 2
+    voice = syllables * (np.sin(2 * np.pi * pitch * time) + np.sin(2 * np.pi * 900 * time) / 2)
+    room = noise(16000 * 30) / 10_000  # the microphone plays the file again after its end
+    room[8000:24000] += voice
+    return room.astype(np.int16)
 
 
 def _hypotheses(folder: Path, utterances: Sequence[TinyUtterance]) -> list[str]:

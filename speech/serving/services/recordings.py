@@ -13,7 +13,14 @@ from speech.audio.stream import stream_file
 from speech.audio.types import RecordedSamples
 from speech.corpora.prompts import read_prompts
 from speech.preflight.take import check_take
-from speech.recordings.store import Correction, Prompt, RecordingStore, Speaker, Take
+from speech.recordings.store import (
+    Correction,
+    DatabaseGoneError,
+    Prompt,
+    RecordingStore,
+    Speaker,
+    Take,
+)
 from speech.serving.errors import RequestError
 from speech.serving.schemas.requests import SpeakerRequest, TakeForm, format_value
 from speech.serving.services.transcription import DECODED_RATE
@@ -100,6 +107,7 @@ class Recordings:
         Raises:
             RequestError: there is no such prompt (404), the file is no sound (415) or too long
                 (413), the speaker was removed meanwhile (409), or the disk is full (507).
+            DatabaseGoneError: the database was deleted.
         """
         said = self.said(form)
         samples, rate = _read(path, min(most_seconds, LONGEST_SECONDS))
@@ -111,6 +119,8 @@ class Recordings:
             raise RequestError(
                 409, "The speaker was removed, or the take's id is another's: load the page again."
             ) from None
+        except DatabaseGoneError:
+            raise
         except UserError:
             raise RequestError(507, DATABASE_FAILED) from None
 

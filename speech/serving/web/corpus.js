@@ -62,8 +62,12 @@ export class Corpus {
     }
   }
 
-  /** Drops a recording in progress, as its Stop button is out of sight. */
+  /** Drops a recording in progress, as its Stop button is out of sight; keeps one that ends. */
   leave() {
+    if (!this.busy) this.drop();
+  }
+
+  drop() {
     this.microphone?.release();
     this.microphone = null;
   }
@@ -91,7 +95,10 @@ export class Corpus {
     event.preventDefault();
     clearError();
     try {
+      const before = api.speakerToken();
       await api.enter(byId("speaker-name").value, this.consent);
+      await this.outbox.hand(before); // a server that lost its database gives a new token
+      byId("consent-agree").checked = false; // another text needs another tick
       await this.open();
       byId("take").focus();
     } catch (error) {
@@ -133,6 +140,7 @@ export class Corpus {
     if (this.microphone || this.busy) return;
     clearError();
     byId("take-player").pause();
+    this.heard(0, 0);
     this.busy = true;
     const microphone = new Microphone(
       this.limits(),
@@ -168,7 +176,7 @@ export class Corpus {
     const { microphone } = this;
     await passed(LAST_SOUND);
     const file = await microphone.stop("take.wav");
-    const dropped = this.microphone !== microphone; // see leave
+    const dropped = this.microphone !== microphone;
     this.microphone = null;
     this.busy = false;
     if (dropped) return;
@@ -292,12 +300,11 @@ export class Corpus {
   }
 
   async forget() {
-    this.leave();
+    this.drop();
     try {
       await this.outbox.clear();
       await api.removeSpeaker();
       byId("speaker-name").value = "";
-      byId("consent-agree").checked = false;
       this.askToForget(false);
       await this.open();
       byId("corpus-title").focus();

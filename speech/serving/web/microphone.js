@@ -69,7 +69,7 @@ export class Microphone {
 
   release() {
     this.stream.getTracks().forEach((track) => track.stop());
-    this.context?.close();
+    if (this.context?.state !== "closed") this.context?.close();
   }
 
   /** Stops, and returns the recording as a wav file. */

@@ -66,6 +66,11 @@ export class Outbox extends EventTarget {
       const replaced = fields.prompt_id && fields.prompt_id === take.fields.prompt_id;
       if (replaced) await this.remove(takeId);
     }
+    await this.keep(take);
+    this.send();
+  }
+
+  async keep(take) {
     const mine = { ...take, token: speakerToken() };
     this.takes.set(take.takeId, mine);
     const store = await this.store("readwrite");
@@ -74,7 +79,13 @@ export class Outbox extends EventTarget {
         this.inMemory = true; // no room
       });
     }
-    this.send();
+  }
+
+  /** Hands the takes of a former token of this speaker's to the present one. */
+  async hand(before) {
+    await this.loaded;
+    const former = [...this.takes.values()].filter(({ token }) => token === before);
+    await Promise.all(former.map((take) => this.keep(take)));
   }
 
   async remove(takeId) {

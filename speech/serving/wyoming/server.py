@@ -30,7 +30,6 @@ from speech.serving.http import DRAIN_SECONDS, STOPPED
 from speech.serving.schemas import requests
 from speech.serving.service import Service
 from speech.serving.services.arriving import ArrivingRecording, PcmFormat
-from speech.serving.slots import RETRY_SECONDS
 from speech.serving.wyoming.events import MOST_DATA_BYTES, format_of, read_event
 from speech.serving.wyoming.info import describe, language_of, model_name
 from speech.transcription.subtitles import text_after
@@ -74,8 +73,9 @@ class WyomingServer:
         def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             connection: Any = _Connection(self._service, self._language, reader, writer)
             state.connections.add(connection)
-            full = len(state.connections) > connections.most_connections()
-            connection.task = asyncio.create_task(connection.serve(full))
+            if not connections.make_room(state.connections, connection):
+                connection.abort()
+            connection.task = asyncio.create_task(connection.serve())
             state.tasks.add(connection.task)
             connection.task.add_done_callback(state.tasks.discard)
             connection.task.add_done_callback(lambda task: state.connections.discard(connection))
@@ -121,6 +121,20 @@ class _Connection:
         self._writer = writer
         self._recording = False  # whether one is under way
         self._stopping = False
+        self._received = False  # whether the client has sent anything
+        # When the connection last had nothing to do; None: it has.
+        self._idle_since: float | None = asyncio.get_running_loop().time()
+
+    @property
+    def waiting(self) -> tuple[bool, float] | None:
+        """See `connections.Connection`."""
+        if self._idle_since is None or self._writer.is_closing():
+            return None
+        return self._received, self._idle_since
+
+    def abort(self) -> None:
+        """Closes the connection at once, after which `serve` ends."""
+        self._writer.transport.abort()
 
     def shutdown(self) -> None:
         """Ends the connection after the recording under way. uvicorn calls it as it stops."""
@@ -128,16 +142,9 @@ class _Connection:
         if not self._recording:
             self.task.cancel()
 
-    async def serve(self, full: bool) -> None:
-        """Serves the client until it disconnects.
-
-        Args:
-            full: whether there are too many connections.
-        """
+    async def serve(self) -> None:
+        """Serves the client until it disconnects."""
         try:
-            if full:
-                again = f"There are too many connections: try again in {RETRY_SECONDS} seconds."
-                raise RequestError(503, again)
             await self._answer_all()
         except _GoneError:
             pass
@@ -157,7 +164,7 @@ class _Connection:
     async def _answer_all(self) -> None:
         wanted: dict[str, Any] = {}  # the data of transcribe
         while not self._stopping:
-            event = await self._receive(QUIET_SECONDS)
+            event = await self._receive_next()
             if Transcribe.is_type(event.type):
                 wanted = event.data
             elif event.type in AUDIO_TYPES[:2]:
@@ -167,6 +174,13 @@ class _Connection:
                 self._recording, wanted = False, {}
             else:
                 await self._answer(event)
+
+    async def _receive_next(self) -> Event:
+        """Returns the next event outside of a recording."""
+        self._idle_since = asyncio.get_running_loop().time()
+        event = await self._receive(QUIET_SECONDS)
+        self._idle_since, self._received = None, True
+        return event
 
     async def _answer(self, event: Event) -> None:
         """Answers an event that isn't about a recording; ignores it if it is unknown."""
@@ -271,6 +285,7 @@ class _Connection:
     async def _fail(self, status: int, message: str) -> None:
         """Sends an error, if the client is still connected, and waits for it to disconnect."""
         self._recording = False
+        self._idle_since = asyncio.get_running_loop().time()
         with contextlib.suppress(_GoneError, OSError):
             await self._send(Error(sendable(message), str(status)))
             self._writer.write_eof()

@@ -120,6 +120,18 @@ def test_verbose_json_has_the_words_where_they_were_spoken(client: OpenAI) -> No
         assert word.end == pytest.approx(end, abs=0.05)
 
 
+@pytest.mark.parametrize("name", ["timestamp_granularities", "timestamp_granularities[]"])
+def test_granularities_are_a_list_with_and_without_brackets(server: Server, name: str) -> None:
+    answer = httpx.post(
+        f"{server.url}/v1/audio/transcriptions",
+        auth=("", KEY),
+        data={"response_format": "verbose_json", name: ["word", "segment"]},
+        files={"file": ("x.wav", wav_of(SAMPLES))},
+        timeout=60,
+    )
+    assert {"words", "segments"} <= answer.json().keys()
+
+
 def test_stream_sends_the_text_segment_by_segment(client: OpenAI) -> None:
     *deltas, done = transcribed(client, stream=True)
     assert [each.type for each in deltas] == ["transcript.text.delta"] * 2
@@ -181,6 +193,15 @@ def test_unknown_model_is_not_found(client: OpenAI) -> None:
             ask()
         assert (raised.value.param, raised.value.code) == ("model", "model_not_found")
         assert raised.value.type == "invalid_request_error"
+
+
+def test_unknown_path_is_not_found(server: Server, client: OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="'/v1/chat/completions' does not") as raised:
+        client.chat.completions.create(model="whisper-1", messages=[])
+    assert raised.value.type == "invalid_request_error"
+    for path in ("/v1", "/v1/", "/v1/x"):
+        answer = httpx.get(f"{server.url}{path}", auth=("", KEY))
+        assert (answer.status_code, type(answer.json()["error"])) == (404, dict)
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -176,6 +176,19 @@ def test_removed_speaker_leaves_nothing(server: Server, client: Client, folder: 
     assert client.get("/recordings").json()["name"] is None
 
 
+def test_take_is_refused_once_the_database_was_deleted(folder: Path) -> None:
+    with serving(folder, "deleting", "deleted") as server, Client(server) as client:
+        client.enter()
+        prompt = client.prompts()[0]
+        for each in (folder / "deleted").glob(f"{DATABASE}*"):
+            each.unlink()
+        answer = client.store(new_id(), sound(), prompt_id=prompt["prompt_id"], text=prompt["text"])
+        assert answer.status_code == 500
+        assert "was deleted or replaced while the server runs" in answer.json()["error"]
+        assert not list((folder / "deleted").rglob("*.flac"))
+        assert answer.json()["error"] in "".join(server.log)
+
+
 def test_server_without_recordings_has_no_such_route(folder: Path) -> None:
     with running(folder / "plain", f"--models={folder / 'model'}") as plain:
         assert httpx.get(f"{plain.url}/api/models").json()["recordings"] is False
