@@ -11,6 +11,7 @@ from typing import Any
 from absl import flags, logging
 
 import constants
+from speech.audio.reader import LOWEST_RATE
 from speech.augmentation.grammar import SIGNAL_KINDS, parse_features, parse_signal
 from speech.decoding.scorer import LARGEST_GAIN
 from speech.deepspeech_training.settings import Doors, Folders, Report, RunSettings
@@ -174,8 +175,20 @@ def define_flags() -> None:
     for name, (define, number, meaning) in tables.items():
         define(name, number, meaning, **_bounds(name, define))
     for name, (milliseconds, _) in _MILLISECONDS.items():
-        kinds.define_integer(name, milliseconds, "Milliseconds of a frame, or between two.")
-    kinds.define_integer("audio_sample_rate", 16000, "Sample rate of the model in Hz.")
+        kinds.define_integer(
+            name,
+            milliseconds,
+            "Milliseconds of a frame, or between two.",
+            lower_bound=1,
+            upper_bound=int(1000 * front_end.LONGEST_STEP),
+        )
+    kinds.define_integer(
+        "audio_sample_rate",
+        16000,
+        "Sample rate of the model in Hz.",
+        lower_bound=LOWEST_RATE,
+        upper_bound=front_end.HIGHEST_RATE,
+    )
     kinds.define_integer("epochs", 75, "Number of epochs of this run.", lower_bound=0)
     kinds.define_integer(
         "test_batch_size",

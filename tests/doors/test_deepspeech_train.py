@@ -127,3 +127,11 @@ def test_a_letter_outside_the_alphabet_is_named(corpus: Path, tmp_path: Path) ->
     )
     assert result.returncode == 1 and "Traceback" not in result.stderr
     assert "Characters of the transcripts are missing from the alphabet" in result.stderr
+    assert "or give another --alphabet_config_path;" in result.stderr
+
+
+def test_messages_of_doors_name_the_flags_of_this_one(corpus: Path, tmp_path: Path) -> None:
+    given = (f"--train_files={corpus / 'train.csv'}", f"--checkpoint_dir={tmp_path / 'model'}")
+    result = run_door("deepspeech_train.py", *given, "--feature_win_len=60000", folder=tmp_path)
+    assert result.returncode == 1
+    assert "see --nfft, --feature_win_len and --audio_sample_rate." in result.stderr

@@ -153,6 +153,9 @@ def test_what_cannot_be_honoured_is_refused(given: str, message: str) -> None:
         ("--cutoff_prob=1.1", "1]"),
         ("--lm_alpha=101", "[0, 100]"),
         ("--lm_beta=-101", "[-100, 100]"),
+        ("--feature_win_len=0", "[1, 60000]"),
+        ("--feature_win_step=60001", "[1, 60000]"),
+        ("--audio_sample_rate=16", "[1000, 1048576]"),
     ],
 )
 def test_what_a_door_would_refuse_after_training_is_refused(given: str, message: str) -> None:
