@@ -21,12 +21,12 @@ from speech.deepspeech_training.door_process import run_door
 from speech.deepspeech_training.epoch_lines import EpochLines
 from speech.deepspeech_training.model_folder import ModelFolder
 from speech.deepspeech_training.settings import RunSettings
-from speech.deepspeech_training.shard_cache import DEFAULT_ALPHABET, CachedSet, find_set
+from speech.deepspeech_training.shard_cache import CachedSet, find_set
 from speech.input_pipeline.batching import Batching, steps_per_epoch
 from speech.shards.shard_set import find_shards
 from speech.system import storage
 from speech.text import alphabets
-from utils import UserError
+from utils import DEEPSPEECH_ENGLISH, UserError
 
 # The step at which a training began that hasn't ended, in the model directory.
 UNFINISHED_FILE = "unfinished_run.json"
@@ -74,7 +74,7 @@ def _check_last_files(settings: RunSettings, trains: bool) -> None:
     """Raises UserError if a file that comes last can't be used, before hours of training."""
     if settings.scorer and (trains or settings.files["test"]):
         alphabet = settings.doors.alphabet
-        known = alphabets.read_alphabet(alphabet) if alphabet else DEFAULT_ALPHABET
+        known = alphabets.read_alphabet(alphabet) if alphabet else DEEPSPEECH_ENGLISH
         read_matching_scorer(settings.scorer, known, settings.folders.save)
     if settings.one_shot_infer:
         audio_length(settings.one_shot_infer, constants.SAMPLE_RATE)

@@ -13,7 +13,7 @@ from speech.corpora.formats import registry
 from speech.corpora.utterance import Utterance
 from speech.deepspeech_training.door_process import run_door
 from speech.system import storage
-from utils import Alphabet, UserError
+from utils import DEEPSPEECH_ENGLISH, UserError
 
 # Utterances of any length are kept, and an unusable one is an error, as in DeepSpeech.
 _LIKE_DEEPSPEECH = (
@@ -22,9 +22,6 @@ _LIKE_DEEPSPEECH = (
     "--max_label_length=100000",
     "--strict",
 )
-
-# DeepSpeech's own alphabet, in the order by which its scorers number the characters.
-DEFAULT_ALPHABET = Alphabet(tuple(" abcdefghijklmnopqrstuvwxyz'"))
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ class CachedSet:
         """
         if self.default_alphabet:
             storage.make_folder(os.path.dirname(self.default_alphabet))
-            lines = "".join(f"{each}\n" for each in DEFAULT_ALPHABET.characters)
+            lines = "".join(f"{each}\n" for each in DEEPSPEECH_ENGLISH.characters)
             storage.write_text(self.default_alphabet, lines)
         folder = f"--tfrecords_dir={self.folder}"
         run_door("prepare_csv", (*self.arguments, folder, f"--logging={logging}"))
