@@ -51,7 +51,9 @@ def main() -> None:
     if FLAGS.input_scorer is not None:
         target = language_model_flags.target_from_flags(FLAGS)
         weights = language_model_flags.weights_from_flags(FLAGS)
-        print("\n".join(builder.convert(FLAGS.input_scorer, packing, programs, target, *weights)))
+        alphabets = language_model_flags.scorer_alphabets_from_flags(FLAGS)
+        found = builder.read_scorer(FLAGS.input_scorer, alphabets, *weights)
+        print("\n".join(builder.convert(found, packing, programs, target)))
         return
     if FLAGS.lm is not None:
         target = language_model_flags.target_from_flags(FLAGS)

@@ -14,7 +14,7 @@ from absl import flags
 
 from speech.deepspeech_training import run as training_run
 from speech.flags import deepspeech as deepspeech_flags
-from speech.system import command_line
+from speech.system import command_line, tensorflow_import
 
 FLAGS = flags.FLAGS
 
@@ -25,7 +25,9 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    training_run.run(deepspeech_flags.run_from_flags(FLAGS))
+    settings = deepspeech_flags.run_from_flags(FLAGS)
+    tensorflow_import.require()  # now, not after minutes of preparation, which needs none
+    training_run.run(settings)
 
 
 def run() -> None:

@@ -84,9 +84,10 @@ def main() -> None:
     if FLAGS.compare:
         other = evaluate.OtherRun(FLAGS.compare, results.read_results(FLAGS.compare))
     with contextlib.ExitStack() as stack:
-        patterns = FLAGS.test_data
         if corpus:
             patterns = stack.enter_context(corpus_shards.prepared(corpus, config))
+        else:
+            patterns = evaluation_flags.test_data_from_flags(FLAGS)
         test_sets = evaluate.find_test_sets(patterns, config, path, FLAGS.report_dir)
         stack.enter_context(errors.explain_errors(path))
         recogniser: Recogniser

@@ -6,15 +6,12 @@ It wraps the training step of speech/optimisation/step.py, which the other engin
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import speech  # noqa: F401 - prepares the import of TensorFlow
+from speech.system import tensorflow_import
 
 try:
     import tensorflow as tf
 except ModuleNotFoundError:
-    raise SystemExit(
-        "error: TensorFlow is not installed. On a CPU: pip install -e '.[cpu]', with an Nvidia "
-        "GPU: pip install -e '.[gpu]'; a TPU VM has its own."
-    ) from None
+    raise SystemExit(f"error: {tensorflow_import.MISSING}") from None
 
 from speech.layers.cross_replica import ALONE, TpuCores
 from speech.layers.ctc_loss import alignable, ctc_loss

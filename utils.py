@@ -293,3 +293,6 @@ UTF_8 = Utf8Alphabet()
 
 # 26 letters, space, apostrophe: 29 classes with the blank.
 ENGLISH = Alphabet(tuple("abcdefghijklmnopqrstuvwxyz '"))
+
+# DeepSpeech's order of the same characters, by which its scorers number them.
+DEEPSPEECH_ENGLISH = Alphabet(tuple(" abcdefghijklmnopqrstuvwxyz'"))

@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 from speech.decoding.scorer import LARGEST_GAIN
@@ -78,6 +79,13 @@ def _checked(function: Callable[..., Any], *arguments: Any) -> Any:
         raise RuntimeError(str(error)) from None
 
 
+def _require(kind: Any, remedy: str, **arguments: Any) -> None:
+    """Raises TypeError, as the client does, if an argument isn't of a kind; remedy: the kind."""
+    for name, value in arguments.items():
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} is {value!r}: give {remedy}.")
+
+
 class Stream:
     """A recording that arrives in blocks; see Model.createStream. For one thread at a time."""
 
@@ -132,7 +140,9 @@ class Model(deepspeech_api.Model):
         """
         Raises:
             RuntimeError: it isn't a model, or can't be read.
+            TypeError: it is no path; other methods raise it for other arguments of a wrong kind.
         """
+        _require((str, os.PathLike), "a path", model_path=model_path)
         _call("CreateModel", FAIL_CREATE_MODEL, super().__init__, model_path)
         self._change(replace(self._settings, as_deepspeech=True), None)
 
@@ -155,6 +165,7 @@ class Model(deepspeech_api.Model):
         Raises:
             RuntimeError: it can't be read, isn't a scorer, or has another alphabet.
         """
+        _require((str, os.PathLike), "a path", scorer_path=scorer_path)
         code = INVALID_SCORER if os.path.isfile(scorer_path) else SCORER_UNREADABLE
         _call("EnableExternalScorer", code, self.enable_external_scorer, scorer_path)
 
@@ -167,6 +178,7 @@ class Model(deepspeech_api.Model):
 
     def setScorerAlphaBeta(self, alpha: float, beta: float) -> int:
         """Sets the language model's weights; returns 0, or SCORER_NOT_ENABLED if there is none."""
+        _require(Real, "a number", alpha=alpha, beta=beta)
         if not self._scorer:
             return SCORER_NOT_ENABLED
         _checked(self.set_scorer_alpha_beta, alpha, beta)
@@ -182,6 +194,8 @@ class Model(deepspeech_api.Model):
         Raises:
             RuntimeError: there is no scorer, or it is a hot word already.
         """
+        _require(str, "a text", word=word)
+        _require(Real, "a number", boost=boost)
         self._require_scorer_for("AddHotWord")
         # A boost of more nats hides everything else too.
         boost = min(max(boost, -LARGEST_GAIN), LARGEST_GAIN)
@@ -193,6 +207,7 @@ class Model(deepspeech_api.Model):
         Raises:
             RuntimeError: there is no scorer, or it isn't a hot word.
         """
+        _require(str, "a text", word=word)
         self._require_scorer_for("EraseHotWord")
         _call("EraseHotWord", FAIL_ERASE_HOT_WORD, self.erase_hot_word, word)
 

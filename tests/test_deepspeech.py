@@ -2,7 +2,9 @@
 
 import json
 import wave
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,6 +118,44 @@ def test_a_stream_gives_the_text(genuine: str, model: deepspeech.Model) -> None:
     freed.freeStream()
     with pytest.raises(RuntimeError):
         freed.intermediateDecodeWithMetadata(1)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda model: type(model)(None), "model_path is None: give a path."),
+        (lambda model: type(model)(b"x"), "model_path is b'x': give a path."),
+        (lambda model: model.enableExternalScorer(None), "scorer_path is None: give a path."),
+        (lambda model: model.setScorerAlphaBeta("x", 1), "alpha is 'x': give a number."),
+        (lambda model: model.setScorerAlphaBeta(1, None), "beta is None: give a number."),
+        (lambda model: model.addHotWord("suit", "3"), "boost is '3': give a number."),
+        (lambda model: model.addHotWord(["suit"], 3), "word is ['suit']: give a text."),
+        (lambda model: model.eraseHotWord(["suit"]), "word is ['suit']: give a text."),
+    ],
+)
+def test_an_argument_of_a_wrong_kind_is_named(
+    model: deepspeech.Model, call: Callable[[Any], object], message: str
+) -> None:
+    with pytest.raises(TypeError) as error:
+        call(model)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [None, "abc", b"odd", [0.5], [[1], [1, 2]], np.zeros(0), np.zeros((3, 2), np.int16), [70000]],
+    ids=repr,
+)
+def test_what_is_no_audio_is_refused_in_a_line(model: deepspeech.Model, samples: Any) -> None:
+    for call in (model.stt, model.sttWithMetadata, model.createStream().feedAudioContent):
+        with pytest.raises(RuntimeError, match=r"^The audio .*: give int16 numbers"):
+            call(samples)
+
+
+@pytest.mark.parametrize("samples", [[], b"", np.zeros(0, np.int16)])
+def test_no_samples_have_no_text(model: deepspeech.Model, samples: Any) -> None:
+    assert model.stt(samples) == ""
+    assert len(model.sttWithMetadata(samples).transcripts) == 1
 
 
 def test_errors_have_the_client_s_codes(

@@ -1,4 +1,4 @@
-"""Completes headers of sound files that have no length.
+"""Completes headers of sound files that have no length, and finds wavs that are cut short.
 
 A program writes the length when it closes the file. After a crash, or in a pipe, the header keeps a
 placeholder although samples follow. libsndfile reads a wav or au file with such a header as empty,
@@ -9,6 +9,7 @@ import io
 import os
 import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
 # Bytes at the beginning of a file that are searched for its chunk of samples.
 HEAD_BYTES = 2**20
@@ -17,9 +18,44 @@ RIFF_MAGICS, RF64_MAGIC, AU_MAGIC, CAF_MAGIC = (b"RIFF", b"RF64"), b"RF64", b".s
 # Placeholders of lengths.
 AU_PLACEHOLDERS = (0, 0x7FFFFFFF, 0xFFFFFFFF)
 CAF_PLACEHOLDERS = (0, -1)
+# Least length of a wav that means an unknown one: programs that write a wav into a pipe put 0 in
+# its header, or about the largest number that fits.
+NO_LENGTH = 0x7FFF0000
+CUT_SLACK = 8  # bytes: some writers count the padding of a chunk but don't write it
 
 # A field of a header: its offset in the file, and the bytes that it should have.
 Field = tuple[int, bytes]
+
+
+class CutWav(NamedTuple):
+    """The bytes of a wav that is cut short."""
+
+    promised: int  # up to the end of its samples, by its header
+    there: int
+
+    def __str__(self) -> str:
+        return f"the wav's header promises {self.promised} bytes, the file has {self.there}"
+
+
+def find_cut(path: str) -> CutWav | None:
+    """Finds out whether a local file is a wav that is cut short.
+
+    libsndfile reads the rest of one without an error.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(12)
+            if head[:4] not in RIFF_MAGICS or head[8:] != b"WAVE":
+                return None
+            head += file.read(HEAD_BYTES)
+            size = file.seek(0, os.SEEK_END)
+    except OSError:
+        return None
+    for kind, start, length in _chunks(head, 12, "<4sI"):
+        if kind == b"data":
+            is_cut = length < NO_LENGTH and start + length > size + CUT_SLACK
+            return CutWav(start + length, size) if is_cut else None
+    return None
 
 
 class CompletedFile(io.BufferedReader):

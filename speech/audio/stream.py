@@ -22,6 +22,7 @@ import soundfile
 import soxr
 
 from speech.audio import reader
+from speech.audio.headers import NO_LENGTH
 from speech.audio.reader import AudioError
 from speech.audio.types import Samples
 from speech.system import storage
@@ -53,9 +54,6 @@ WAV_SUBTYPES = {
     (6, 8): "ALAW",
     (7, 8): "ULAW",
 }
-# Least length that means an unknown one: programs that write a wav into a pipe put 0 in its header,
-# or about the largest number that fits.
-NO_LENGTH = 0x7FFF0000
 MOST_CHANNELS = 255  # of a wav in a pipe: with more the header is damaged
 
 # How files begin that would be noise if they were read as raw samples. Wavs are detected before.

@@ -1,6 +1,7 @@
 """Runs a door as a process that ends with this one."""
 
 import ctypes
+import json
 import os
 import signal
 import subprocess
@@ -9,10 +10,27 @@ from collections.abc import Callable, Sequence
 from typing import TextIO
 
 import utils
+from speech.system.command_line import FLAGS_OF_CALLER
 from utils import UserError
 
 # Seconds between two looks at what a door has written.
 INTERVAL = 1.0
+
+# Flags that messages of doors name -> those of deepspeech-train.
+_FLAGS = {
+    "--alphabet": "--alphabet_config_path",
+    "--sample_rate": "--audio_sample_rate",
+    "--winlen": "--feature_win_len",
+    "--winstep": "--feature_win_step",
+    "--tfrecords_file": "--feature_cache",
+    "--model_dir": "--checkpoint_dir",
+    "--init_checkpoint": "--load_checkpoint_dir",
+    "--drop_layers": "--drop_source_layers",
+    "--train_data": "--train_files",
+    "--dev_data": "--dev_files",
+    "--eval_batch_size": "--dev_batch_size or --test_batch_size",
+    "--scorer": "--scorer_path",
+}
 
 # The option of Linux's prctl that sends a signal when the parent has ended.
 _PR_SET_PDEATHSIG = 1
@@ -40,6 +58,7 @@ def run_door(
     process = subprocess.Popen(
         [sys.executable, script, *arguments],
         stdout=output or sys.stderr,
+        env={**os.environ, FLAGS_OF_CALLER: json.dumps(_FLAGS)},
         process_group=0,  # Ctrl-C reaches this process alone, which passes it on, once
         preexec_fn=_end_with_parent,
     )
@@ -51,10 +70,7 @@ def run_door(
         process.wait()
         raise
     if status:
-        raise UserError(
-            f"{door}.py ended with status {status}: see its message above, and docs/deepspeech.md "
-            "for its flags."
-        )
+        raise UserError(f"{door}.py ended with status {status}: see its message above.")
 
 
 def _wait(process: "subprocess.Popen[bytes]", watch: Callable[[], None] | None) -> int:

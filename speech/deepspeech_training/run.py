@@ -7,13 +7,15 @@ to standard error; standard output has DeepSpeech's lines.
 import hashlib
 import json
 import os
-import shutil
 import signal
 import sys
 import time
 from collections.abc import Sequence
 from datetime import timedelta
 
+import constants
+from speech.audio.reader import audio_length
+from speech.decoding.scorer import read_matching_scorer
 from speech.deepspeech_training import report
 from speech.deepspeech_training.door_process import run_door
 from speech.deepspeech_training.epoch_lines import EpochLines
@@ -23,7 +25,8 @@ from speech.deepspeech_training.shard_cache import CachedSet, find_set
 from speech.input_pipeline.batching import Batching, steps_per_epoch
 from speech.shards.shard_set import find_shards
 from speech.system import storage
-from utils import UserError
+from speech.text import alphabets
+from utils import DEEPSPEECH_ENGLISH, UserError
 
 # The step at which a training began that hasn't ended, in the model directory.
 UNFINISHED_FILE = "unfinished_run.json"
@@ -37,17 +40,19 @@ def run(settings: RunSettings) -> None:
     """
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     trains = bool(settings.files["train"]) and settings.epochs > 0
+    _check_last_files(settings, trains)
     source = _source(settings, trains)
     if not trains and not source.has_model:
         raise UserError(
             f"There is no model in {source.path}: give --train_files to train one, or the folder "
             "of one with --checkpoint_dir."
         )
-    _check_outputs(settings)
     # Of all sets, so that what is wrong with one is known before hours of training.
     wanted = [(name, settings.files[name]) for name in ("train", "dev") if trains]
     sets = {name: _find_set(settings, name, files) for name, files in wanted if files}
     tests = [_find_set(settings, "test", (path,)) for path in settings.files["test"]]
+    if trains:
+        storage.make_folder(settings.folders.save)
     for each in (*sets.values(), *tests):
         each.prepare(settings.logging)
     if trains:
@@ -65,12 +70,26 @@ def run(settings: RunSettings) -> None:
         storage.remove(storage.join(settings.folders.save, UNFINISHED_FILE))
 
 
-def _check_outputs(settings: RunSettings) -> None:
-    """Raises UserError if a file that comes last can't be written, before hours of training."""
-    if settings.export_dir:
-        storage.make_folder(settings.export_dir)
-    if settings.report.output_file:
-        storage.make_folder(os.path.dirname(settings.report.output_file))
+def _check_last_files(settings: RunSettings, trains: bool) -> None:
+    """Raises UserError if a file that comes last can't be used, before hours of training."""
+    if settings.scorer and (trains or settings.files["test"]):
+        alphabet = settings.doors.alphabet
+        known = alphabets.read_alphabet(alphabet) if alphabet else DEEPSPEECH_ENGLISH
+        read_matching_scorer(settings.scorer, known, settings.folders.save)
+    if settings.one_shot_infer:
+        audio_length(settings.one_shot_infer, constants.SAMPLE_RATE)
+    for path in (settings.report.output_file, _exported_file(settings)):
+        if path:
+            storage.make_folder(os.path.dirname(path))
+            storage.refuse_device(path)
+            if os.path.isdir(path):
+                raise UserError(f"{path} is a folder, and a file is written there: name another.")
+
+
+def _exported_file(settings: RunSettings) -> str:
+    """Returns the path that DeepSpeech.py's export has; empty: there is no export."""
+    folder = settings.export_dir
+    return folder and storage.join(folder, f"{settings.export_file_name}.tflite")
 
 
 def _source(settings: RunSettings, trains: bool) -> ModelFolder:
@@ -157,7 +176,6 @@ def _train(
         first_step = json.loads(storage.read_text(unfinished))["first_step"]
     else:
         first_step = save.step
-        storage.make_folder(save.path)
         storage.write_text(unfinished, json.dumps({"first_step": first_step}) + "\n")
     first_epoch = -(-first_step // per_epoch)  # of epochs of this size, whatever they were before
     last_step = (first_epoch + settings.epochs) * per_epoch
@@ -226,8 +244,6 @@ def _export(settings: RunSettings, source: ModelFolder) -> None:
     run_door("export", (*chosen, *settings.doors.export, f"--logging={settings.logging}"))
     name = "model-int8.tflite" if "--formats=tflite_int8" in settings.doors.export else ""
     written = storage.join(folder, name or "model.tflite")
-    if not storage.in_bucket(folder):
-        named = os.path.join(folder, f"{settings.export_file_name}.tflite")
-        shutil.copyfile(written, named)
-        written = named
-    print(f"I Models exported at {folder}: {written}", flush=True)
+    named = _exported_file(settings)
+    storage.write_bytes(named, storage.read_bytes(written))
+    print(f"I Models exported at {folder}: {named}", flush=True)

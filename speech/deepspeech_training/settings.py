@@ -56,5 +56,6 @@ class RunSettings:
     export_dir: str  # empty: no export
     export_file_name: str
     one_shot_infer: str  # recording; empty: none
+    scorer: str  # of the test and of the recording; empty: none
     show_progress: bool
     logging: str  # level of the doors

@@ -13,7 +13,7 @@ from speech.corpora.formats import registry
 from speech.corpora.utterance import Utterance
 from speech.deepspeech_training.door_process import run_door
 from speech.system import storage
-from utils import UserError
+from utils import DEEPSPEECH_ENGLISH, UserError
 
 # Utterances of any length are kept, and an unusable one is an error, as in DeepSpeech.
 _LIKE_DEEPSPEECH = (
@@ -22,9 +22,6 @@ _LIKE_DEEPSPEECH = (
     "--max_label_length=100000",
     "--strict",
 )
-
-# DeepSpeech's own alphabet, in the order by which its scorers number the characters.
-_ALPHABET = " abcdefghijklmnopqrstuvwxyz'"
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,8 @@ class CachedSet:
         """
         if self.default_alphabet:
             storage.make_folder(os.path.dirname(self.default_alphabet))
-            storage.write_text(self.default_alphabet, "".join(f"{each}\n" for each in _ALPHABET))
+            lines = "".join(f"{each}\n" for each in DEEPSPEECH_ENGLISH.characters)
+            storage.write_text(self.default_alphabet, lines)
         folder = f"--tfrecords_dir={self.folder}"
         run_door("prepare_csv", (*self.arguments, folder, f"--logging={logging}"))
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from absl import logging
 
 import constants
+from speech.audio.headers import find_cut
 from speech.augmentation.waveform import NO_COPIES
 from speech.networks.config import ModelConfig
 from speech.preparation import write_shards
@@ -18,8 +19,8 @@ from speech.shards.index import ShardSettings, Skipped
 from speech.shards.paths import shard_pattern
 from utils import UserError
 
-# Number of skipped utterances that are named; the others are counted.
-NAMED_SKIPPED = 10
+# Number of skipped utterances, or recordings cut short, that are named; the others are counted.
+NAMED = 10
 
 
 @contextlib.contextmanager
@@ -68,6 +69,10 @@ def _prepare(corpus_set: CorpusSet, folder: str, settings: ShardSettings) -> str
         if not index.records:
             raise UserError(f"No utterance can be used. {message}")
         logging.warning("%s", message)
+    recordings = {each.audio_path for each in corpus_set.utterances if each.audio_path}
+    if cut := [f"{path}: {found}" for path in sorted(recordings) if (found := find_cut(path))]:
+        message = f"{len(cut)} recordings are cut short, and evaluated as far as they go"
+        logging.warning("%s: %s: %s.", name, message, _first(cut))
     return shard_pattern(tfrecords_file)
 
 
@@ -76,7 +81,11 @@ def _describe(skipped: Sequence[Skipped]) -> str:
     reasons = Counter(each.reason for each in skipped)
     counts = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
     hint = " (see --language)" if UNKNOWN_CHARACTER in reasons else ""
-    named = "; ".join(each.detail or each.utterance_id for each in skipped[:NAMED_SKIPPED])
-    more = len(skipped) - NAMED_SKIPPED
-    others = f"; and {more} more" if more > 0 else ""
-    return f"{len(skipped)} utterances are skipped, {counts}{hint}: {named}{others}."
+    named = _first([each.detail or each.utterance_id for each in skipped])
+    return f"{len(skipped)} utterances are skipped, {counts}{hint}: {named}."
+
+
+def _first(details: Sequence[str]) -> str:
+    """Joins the first details, and counts the others."""
+    more = len(details) - NAMED
+    return "; ".join(details[:NAMED]) + (f"; and {more} more" if more > 0 else "")

@@ -10,7 +10,10 @@ from typing import Any
 
 from absl import flags, logging
 
+import constants
+from speech.audio.reader import LOWEST_RATE
 from speech.augmentation.grammar import SIGNAL_KINDS, parse_features, parse_signal
+from speech.decoding.scorer import LARGEST_GAIN
 from speech.deepspeech_training.settings import Doors, Folders, Report, RunSettings
 from speech.features import front_end
 from speech.flags import kinds
@@ -42,8 +45,20 @@ _TRAINING = {
     "random_seed": (_INTEGER, 4568, ("random_seed",), "Seed of weights, order and dropout."),
     "automatic_mixed_precision": (_BOOLEAN, False, ("bfloat16",), "Products in bfloat16."),
 }
-# Flags that may also be 0, and those that may be any number.
-_FROM_ZERO, _ANY = ("random_seed", "dropout_rate", "lm_alpha", "es_min_delta"), ("lm_beta",)
+# Flags that may also be 0.
+_FROM_ZERO = ("random_seed", "dropout_rate", "lm_alpha", "es_min_delta")
+# Upper bounds, those of the doors.
+_MOST = {
+    "dropout_rate": 0.95,
+    "train_batch_size": constants.LARGEST_BATCH_SIZE,
+    "dev_batch_size": constants.LARGEST_BATCH_SIZE,
+    "max_to_keep": constants.MOST_CHECKPOINTS,
+    "plateau_reduction": 1,
+    "beam_width": constants.LARGEST_BEAM_WIDTH,
+    "cutoff_prob": 1,
+    "lm_alpha": LARGEST_GAIN,
+    "lm_beta": LARGEST_GAIN,
+}
 _WAITING = {
     "early_stop": (_BOOLEAN, False, "End of training when the loss on --dev_files stops falling."),
     "es_epochs": (_INTEGER, 25, "Epochs without a better loss after which training ends."),
@@ -136,11 +151,13 @@ LOGGING = ("debug", "info", "warning", "error")  # by --log_level
 
 def _bounds(name: str, define: Callable[..., None]) -> dict[str, float]:
     """Returns the bounds of a flag, so that a wrong value isn't found after hours of training."""
-    if define is _BOOLEAN or name in _ANY:
+    if define is _BOOLEAN:
         return {}
-    if name in _FROM_ZERO:
-        return {"lower_bound": 0}
-    return {"lower_bound": 1 if define is _INTEGER else 1e-12}
+    least = 0 if name in _FROM_ZERO else 1 if define is _INTEGER else 1e-12
+    if name == "lm_beta":
+        least = -LARGEST_GAIN
+    most = _MOST.get(name)
+    return {"lower_bound": least, **({} if most is None else {"upper_bound": most})}
 
 
 def define_flags() -> None:
@@ -158,10 +175,28 @@ def define_flags() -> None:
     for name, (define, number, meaning) in tables.items():
         define(name, number, meaning, **_bounds(name, define))
     for name, (milliseconds, _) in _MILLISECONDS.items():
-        kinds.define_integer(name, milliseconds, "Milliseconds of a frame, or between two.")
-    kinds.define_integer("audio_sample_rate", 16000, "Sample rate of the model in Hz.")
+        kinds.define_integer(
+            name,
+            milliseconds,
+            "Milliseconds of a frame, or between two.",
+            lower_bound=1,
+            upper_bound=int(1000 * front_end.LONGEST_STEP),
+        )
+    kinds.define_integer(
+        "audio_sample_rate",
+        16000,
+        "Sample rate of the model in Hz.",
+        lower_bound=LOWEST_RATE,
+        upper_bound=front_end.HIGHEST_RATE,
+    )
     kinds.define_integer("epochs", 75, "Number of epochs of this run.", lower_bound=0)
-    kinds.define_integer("test_batch_size", 1, "Utterances in a batch of --test_files.", 1)
+    kinds.define_integer(
+        "test_batch_size",
+        1,
+        "Utterances in a batch of --test_files.",
+        lower_bound=1,
+        upper_bound=constants.LARGEST_BATCH_SIZE,
+    )
     kinds.define_integer("drop_source_layers", 0, "Last layers that are not loaded.", lower_bound=0)
     kinds.define_integer("report_count", 5, "Samples of each kind that a test prints.")
     kinds.define_integer("log_level", 1, "Lowest level of messages.", 0, len(LOGGING) - 1)
@@ -244,6 +279,7 @@ def run_from_flags(values: Any) -> RunSettings:
         export_dir=values.export_dir,
         export_file_name=values.export_file_name,
         one_shot_infer=values.one_shot_infer,
+        scorer=values.scorer_path,
         show_progress=values.show_progressbar,
         logging=level,
     )

@@ -11,6 +11,7 @@ from speech.flags.rules import check_rules
 from speech.networks.config import config_path
 from speech.preparation.sets import CorpusSettings
 from speech.system import storage
+from utils import UserError
 
 
 def define_model_flags() -> None:
@@ -106,3 +107,19 @@ def corpus_from_flags(values: Any) -> CorpusSettings | None:
         UserError: a value is invalid.
     """
     return corpus.test_corpus_from_flags(values) if values.test_files else None
+
+
+def test_data_from_flags(values: Any) -> list[str]:
+    """Returns the globs of the test shards.
+
+    Raises:
+        UserError: none is given, and the default has no shards.
+    """
+    patterns: list[str] = values.test_data
+    if not values["test_data"].present and not any(map(storage.sizes, patterns)):
+        raise UserError(
+            f"There is no test set: no shards match {', '.join(patterns)}. Give tables or folders "
+            "of recordings with --test_files, or shards of prepare_csv.py or prepare_libri.py with "
+            "--test_data."
+        )
+    return patterns

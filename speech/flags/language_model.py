@@ -12,6 +12,7 @@ from speech.flags.transcripts import alphabet_from_flags, rules_from_flags
 from speech.language_model import builder, kenlm_programs
 from speech.language_model.kenlm_programs import Estimation, Packing
 from speech.system import storage
+from utils import DEEPSPEECH_ENGLISH, ENGLISH, UTF_8, Alphabet
 
 # Flags of the estimation, which don't apply to an existing model.
 FLAGS_OF_ESTIMATION = (
@@ -51,7 +52,7 @@ def define_text_flags() -> None:
         "input_scorer",
         None,
         "Existing scorer to convert instead; --alphabet is that of the model, if it is a scorer of "
-        "DeepSpeech or Coqui STT.",
+        "DeepSpeech or Coqui STT, neither English nor of bytes.",
     )
     flags.DEFINE_string(
         "lm",
@@ -219,6 +220,17 @@ def weights_from_flags(values: flags.FlagValues) -> tuple[float | None, float | 
         for flag in ("default_alpha", "default_beta")
     )
     return alpha, beta
+
+
+def scorer_alphabets_from_flags(values: flags.FlagValues) -> list[Alphabet]:
+    """Returns the alphabets that --input_scorer may have if it is DeepSpeech's: one, if given.
+
+    Raises:
+        UserError: the given one can't be read.
+    """
+    if values.alphabet:
+        return [alphabet_from_flags(values)]
+    return [DEEPSPEECH_ENGLISH, ENGLISH, UTF_8]
 
 
 def packing_from_flags(values: flags.FlagValues) -> Packing:

@@ -225,35 +225,50 @@ def package(path: str, packing: Packing, programs: Programs | None, target: Targ
         return _finish(folder, words, None, packing, programs, target, started)
 
 
+def read_scorer(
+    path: str, alphabets: Sequence[Alphabet], alpha: float | None, beta: float | None
+) -> scorer.Scorer:
+    """Reads a scorer, with the alphabet of several that the words of one of DeepSpeech fit.
+
+    Args:
+        alpha: weight of the language model; None: the scorer's.
+        beta: bonus of a word; None: the scorer's.
+
+    Raises:
+        UserError: it can't be read, or is of another alphabet.
+    """
+    refusals = []
+    for alphabet in alphabets if scorer.is_deepspeechs(path) else alphabets[:1]:
+        try:
+            found = scorer.read_scorer(path, alphabet)
+        except UserError as error:
+            refusals.append(str(error))
+            continue
+        return replace(
+            found,
+            alpha=found.alpha if alpha is None else alpha,
+            beta=found.beta if beta is None else beta,
+        )
+    hint = " It is given with --alphabet." if len(refusals) > 1 else ""
+    raise UserError(f"{refusals[0]}{hint}")
+
+
 def convert(
-    path: str,
-    packing: Packing,
-    programs: Programs | None,
-    target: Target,
-    alpha: float | None,
-    beta: float | None,
+    found: scorer.Scorer, packing: Packing, programs: Programs | None, target: Target
 ) -> list[str]:
     """Converts a scorer of DeepSpeech into one of this program, or one of either into the other.
 
     Args:
-        target: of which the paths of the scorers and the alphabet count.
-        alpha: weight of the language model; None: the scorer's.
-        beta: bonus of a word; None: the scorer's.
+        target: of which the paths of the scorers count.
 
     Returns:
         lines about the result.
 
     Raises:
-        UserError: it can't be read, is of another alphabet, or the new one can't be written.
+        UserError: the new one can't be written.
     """
-    found = scorer.read_scorer(path, target.alphabet)
-    found = replace(
-        found,
-        alpha=found.alpha if alpha is None else alpha,
-        beta=found.beta if beta is None else beta,
-    )
-    if not target.deepspeech_scorer or scorer.is_deepspeechs(path):
-        return _save(found, path, target)
+    if not target.deepspeech_scorer or scorer.is_deepspeechs(found.path):
+        return _save(found, found.path, target)
     with tempfile.TemporaryDirectory() as folder:
         arpa_path, binary_path = (os.path.join(folder, name) for name in (ARPA_FILE, BINARY_FILE))
         arpa.write(found, arpa_path)

@@ -1,7 +1,6 @@
 """Examines one utterance: transcript, file size, length and sound."""
 
 import hashlib
-import struct
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -9,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from speech.audio import levels
+from speech.audio.headers import find_cut
 from speech.audio.levels import Sound
 from speech.audio.reader import AudioError, read_audio
 from speech.audio.types import RecordedSamples
@@ -45,10 +45,6 @@ SHORTEST_SECONDS = 0.1
 # Unknown characters of one transcript that a finding names: without the alphabet of its language,
 # all of them are unknown.
 NAMED_CHARACTERS = 3
-
-# Lengths in a wav header from this one on mean that the length is unknown, as in a pipe.
-UNKNOWN_RIFF_BYTES = 0x7FFFF000
-RIFF_SLACK = 8  # bytes: some writers count the padding of a chunk but don't write it
 
 
 @dataclass(frozen=True)
@@ -135,31 +131,12 @@ def _size(utterance: Utterance) -> int | None:
 
 
 def _flaws_of_bytes(utterance: Utterance, size: int) -> Iterator[Flaw]:
-    """Compares the size with the corpus and with the wav header.
-
-    libsndfile reads the rest of a wav that was cut short without an error.
-    """
-    stated, promised = utterance.stated_bytes, _riff_bytes(utterance.audio_path or "")
+    """Compares the size with the corpus and with the wav header."""
+    stated = utterance.stated_bytes
     if stated is not None and stated != size:
         yield _other_than_stated(f"{stated} bytes", f"{size}", stated, size)
-    elif promised is not None and promised > size + RIFF_SLACK:
-        detail = f"cut short: the wav's header promises {promised} bytes, the file has {size}"
-        yield Flaw(Kind.WRONG_SIZE, Severity.ERROR, detail, promised / max(size, 1))
-
-
-def _riff_bytes(path: str) -> int | None:
-    """Returns the size in the header of a local wav; None if there is none."""
-    if storage.in_bucket(path):
-        return None  # it would take another request for each file
-    try:
-        with open(path, "rb") as file:
-            head = file.read(12)
-    except OSError:
-        return None
-    if len(head) < 12 or (head[:4], head[8:]) != (b"RIFF", b"WAVE"):
-        return None
-    promised = int(struct.unpack("<I", head[4:8])[0])
-    return promised + 8 if 0 < promised < UNKNOWN_RIFF_BYTES else None
+    elif cut := find_cut(utterance.audio_path or ""):
+        yield Flaw(Kind.WRONG_SIZE, Severity.ERROR, f"cut short: {cut}", cut.promised / cut.there)
 
 
 def _other_than_stated(stated: str, there: str, expected: float, actual: float) -> Flaw:

@@ -86,7 +86,8 @@ def _report_unknown_characters(sets: Sequence[CorpusSet], alphabet: Alphabet, st
     message = (
         "Characters of the transcripts are missing from the alphabet:\n"
         f"{unknown.text()}\n"
-        "See --language, --strip_diacritics, --spell_numbers, and --make_alphabet."
+        "Correct them, or give another --alphabet; prepare_csv.py also has --language, "
+        "--strip_diacritics, --spell_numbers, and --make_alphabet."
     )
     if strict or unknown.everything:
         raise UserError(message)

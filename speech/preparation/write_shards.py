@@ -167,7 +167,7 @@ def _refuse_if(strict: bool, utterance: Utterance, prepared: PreparedUtterance) 
     if strict:
         raise UserError(
             f"{utterance.utterance_id}: {prepared.reason} ({prepared.detail}). Correct it, or "
-            "leave out --strict to skip such utterances."
+            "leave it out of the corpus."
         )
 
 

@@ -2,8 +2,10 @@
 
 import errno
 import io
+import json
 import logging as python_logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +14,9 @@ from absl import app, flags, logging
 
 from speech.system.deepspeech_flags import INSTEAD
 from utils import UserError
+
+# Environment variable: JSON of a door's flags -> those of the program that has started the door.
+FLAGS_OF_CALLER = "DEEP_SPEECH_FLAGS_OF_CALLER"
 
 
 def define_logging_flag() -> None:
@@ -106,7 +111,7 @@ def _status(main: Callable[..., None], parameters: Sequence[str], arguments: Seq
         _discard_standard_output()  # its reader has ended, as head does
         return 128 + signal.SIGPIPE
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_as_caller_names_flags(str(error))}", file=sys.stderr)
         return 1
     except OSError as error:
         # An error of a file names it; a stream has no name.
@@ -119,6 +124,12 @@ def _status(main: Callable[..., None], parameters: Sequence[str], arguments: Seq
         print("stopped", file=sys.stderr)
         return 130
     return 0
+
+
+def _as_caller_names_flags(message: str) -> str:
+    """Returns a message with the flags that the user of FLAGS_OF_CALLER's program can give."""
+    names = json.loads(os.environ.get(FLAGS_OF_CALLER, "{}"))
+    return re.sub(r"--[a-z0-9_]+", lambda flag: str(names.get(flag[0], flag[0])), message)
 
 
 def _set_up_logging() -> None:

@@ -1,4 +1,4 @@
-"""TensorFlow's and LiteRT's messages: an import without notes on standard error, and logging.
+"""The import of TensorFlow, and its and LiteRT's messages: no notes on standard error, logging.
 
 TensorFlow 2.21 writes them in C++ while its libraries are loaded, before it reads
 TF_CPP_MIN_LOG_LEVEL. The note itself suggests to turn oneDNN off, which changes numbers and speed.
@@ -15,10 +15,17 @@ from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
+from utils import UserError
+
 # Lines that aren't shown, as a regular expression of grep.
 NOTES = (
     "^WARNING: All log messages before absl::InitializeLog|oneDNN custom operations are on"
     "|^INFO: Created TensorFlow Lite XNNPACK delegate"
+)
+
+MISSING = (
+    "TensorFlow is not installed. On a CPU: pip install -e '.[cpu]', with an Nvidia GPU: pip "
+    "install -e '.[gpu]'; a TPU VM has its own."
 )
 
 
@@ -44,6 +51,12 @@ class _Finder:
 
             spec.loader.exec_module = executewithout_notes  # type: ignore[method-assign]
         return spec
+
+
+def require() -> None:
+    """Raises UserError if TensorFlow isn't installed, without the seconds of its import."""
+    if importlib.util.find_spec("tensorflow") is None:
+        raise UserError(MISSING)
 
 
 def hide_notes() -> None:

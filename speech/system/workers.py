@@ -8,10 +8,12 @@ is the one that killed it.
 import contextlib
 import os
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
+from types import ModuleType
 from typing import Generic, TypeVar, cast
 
 Item = TypeVar("Item")
@@ -55,7 +57,7 @@ def map_in_processes(
     Close the iterator (contextlib.closing) to end its processes early.
 
     Args:
-        function: picklable, with picklable items and results.
+        function: picklable, with picklable items and results; not of the main module.
         workers: number of processes, at least 1.
 
     Raises:
@@ -110,7 +112,8 @@ class _Worker(Generic[Item, Result]):
         resource_tracker.ensure_running()
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            self._process.start()
+            with _main_hidden():
+                self._process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         theirs.close()
@@ -135,6 +138,17 @@ class _Worker(Generic[Item, Result]):
         self.connection.close()
         self._process.terminate()
         self._process.join()
+
+
+@contextlib.contextmanager
+def _main_hidden() -> Iterator[None]:
+    """Hides the main module from a new process, which would import it, TensorFlow and all."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _serve(function: Callable[[Item], Result], connection: Connection) -> None:

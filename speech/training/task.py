@@ -103,8 +103,10 @@ def make_task(settings: TrainingSettings, data: Data, device: Device) -> Task:
         UserError: settings and data don't fit together, or don't fit the model that is resumed.
     """
     batching = device.training_batching(settings.optimisation.train_batch_size)
-    model_dir = settings.run.model_dir
-    settings = with_known_network(settings)
+    model_dir, start = settings.run.model_dir, settings.start.init_checkpoint
+    is_trained = checkpoints.latest_checkpoint(model_dir) is not None
+    source = transfer.find_source(start) if start and not is_trained else None
+    settings = with_known_network(settings, source)
     config = model_config(settings, data.train, batching)
     if data.dev:
         shards = data.dev.index.settings
@@ -116,35 +118,36 @@ def make_task(settings: TrainingSettings, data: Data, device: Device) -> Task:
     ):
         raise UserError(mistaken)
     checkpoints.drop_damaged(model_dir)
-    is_trained = checkpoints.latest_checkpoint(model_dir) is not None
     if is_trained:
         config = resume_config(model_dir, config)
-    source = plan_transfer(settings, config, is_trained)
-    if source:
+    planned = plan_transfer(settings, config, source)
+    if planned:
         # Its first layers have learnt to read features that are normalised so.
-        config = replace(config, statistics=source.source.config.statistics)
+        config = replace(config, statistics=planned.source.config.statistics)
     return Task(
         settings,
         config,
         data,
         batching,
         device.batching(settings.run.eval_batch_size),
-        source.initial_values() if source else None,
+        planned.initial_values() if planned else None,
     )
 
 
-def with_known_network(settings: TrainingSettings) -> TrainingSettings:
+def with_known_network(
+    settings: TrainingSettings, source: transfer.Source | None
+) -> TrainingSettings:
     """Returns the settings with the network and the sizes of --init_checkpoint, unless given.
 
+    Args:
+        source: the model of --init_checkpoint; None: there is none, or training is resumed.
+
     Raises:
-        UserError: there is no such model.
+        UserError: there is no config of the model that is resumed.
     """
     if not settings.start.init_checkpoint:
         return settings
-    if storage.exists(config_path(settings.run.model_dir)):  # it is resumed
-        known = read_config(settings.run.model_dir)
-    else:
-        known = transfer.find_source(settings.start.init_checkpoint).config
+    known = source.config if source else read_config(settings.run.model_dir)
     return replace(settings, network=settings.network.like(known.network))
 
 
@@ -173,28 +176,27 @@ def model_config(settings: TrainingSettings, train: ShardSet, batching: Batching
 
 
 def plan_transfer(
-    settings: TrainingSettings, config: ModelConfig, is_trained: bool
+    settings: TrainingSettings, config: ModelConfig, source: transfer.Source | None
 ) -> transfer.Transfer | None:
     """Plans and logs what a new model takes from --init_checkpoint; None without one.
 
     Args:
-        is_trained: whether training is resumed, where nothing is taken.
+        source: see `with_known_network`.
 
     Raises:
-        UserError: there is no such model, or it doesn't fit.
+        UserError: the model doesn't fit.
     """
     start = settings.start
     if not start.init_checkpoint:
         if start.drop_layers:
             raise UserError(f"--drop_layers={start.drop_layers} requires --init_checkpoint.")
         return None
-    if is_trained:
+    if source is None:
         logging.info(
             "Training in %s is resumed, and --init_checkpoint is not read again.",
             settings.run.model_dir,
         )
         return None
-    source = transfer.find_source(start.init_checkpoint)
     planned = transfer.plan(source, config, start.drop_layers)
     logging.info("From %s:\n%s", source.checkpoint, planned.table())
     return planned

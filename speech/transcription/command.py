@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from absl import logging
 
+from speech.audio.headers import find_cut
 from speech.audio.types import Samples
 from speech.decoding.beam_search import BeamSettings
 from speech.decoding.scorer import read_matching_scorer
@@ -125,6 +126,12 @@ def transcribe(
         print(prefix, flush=True)  # an empty line, as DeepSpeech prints
     if not recording.seconds:
         logging.warning("%s contains no samples: record it again.", source.name)
+    elif cut := find_cut(source.name):
+        logging.warning(
+            "%s is cut short: %s. What is there was transcribed: copy or record it again.",
+            source.name,
+            cut,
+        )
     took = time.monotonic() - started
     print_note(f"Inference took {took:.3f}s for {recording.seconds:.3f}s audio file.")
     return recording

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from speech.audio.headers import CompletedFile
+from speech.audio.headers import CompletedFile, find_cut
 from speech.audio.reader import audio_length, read_audio
 from speech.audio.stream import stream_file
 
@@ -108,6 +108,21 @@ def test_a_length_that_is_there_is_kept(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "half"
     path.write_bytes(content)
     assert len(read_audio(str(path), RATE)) == HALF
+
+
+@pytest.mark.parametrize("lost", [0, 8, 9, 1000])
+def test_a_wav_is_cut_if_more_than_padding_is_missing(tmp_path: Path, lost: int) -> None:
+    path = tmp_path / "x.wav"
+    whole = encoded("WAV")
+    path.write_bytes(whole[: len(whole) - lost])
+    assert find_cut(str(path)) == ((len(whole), len(whole) - lost) if lost > 8 else None)
+
+
+@pytest.mark.parametrize("content", [*PLACEHOLDERS.values(), encoded("WAV") + b"more", b"RIFF"])
+def test_a_file_without_its_length_or_with_more_is_not_cut(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.wav"
+    path.write_bytes(content)
+    assert find_cut(str(path)) is None
 
 
 def test_a_completed_file_differs_in_its_field_alone(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ import prepare_csv
 import prepare_libri
 from speech.decoding.scorer import is_deepspeechs, read_scorer
 from speech.shards.records import read_records
+from speech.text.alphabets import read_alphabet
+from utils import UTF_8
 
 DOOR = "build_lm.py"
 
@@ -180,6 +182,26 @@ def test_a_scorer_of_deepspeech_is_converted(tmp_path: Path, genuine: str) -> No
     assert "alpha 0.5, beta 1.85" in weighted.stdout
     for wrong in ("--input_arpa=lm.arpa", "--arpa_order=3"):
         assert_error(run_door(DOOR, *flags, wrong), "--input_scorer=", wrong.partition("=")[0])
+
+
+@pytest.mark.parametrize("name", ["pruned_lm.scorer", "pruned_lm.bytes.scorer"])
+def test_an_english_scorer_of_deepspeech_and_one_of_bytes_need_no_alphabet(
+    tmp_path: Path, genuine: str, name: str
+) -> None:
+    result = run_door(DOOR, f"--input_scorer={genuine}/scorers/{name}", f"--output_dir={tmp_path}")
+    assert result.returncode == 0, result.stderr
+    alphabet = UTF_8 if "bytes" in name else read_alphabet(f"{genuine}/alphabet.txt")
+    assert read_scorer(f"{tmp_path}/kenlm.scorer").alphabet == alphabet
+
+
+def test_a_scorer_of_another_alphabet_needs_it(tmp_path: Path, genuine: str) -> None:
+    scorer = f"{tmp_path}/other.scorer"
+    alphabet = write_lines(tmp_path / "alphabet.txt", list("'zyxwvutsrqponmlkjihgfedcba "))
+    model = (f"--lm={genuine}/scorers/demo.lm.binary", f"--vocab={genuine}/scorers/demo.vocab.txt")
+    made = run_door(DOOR, *model, f"--alphabet={alphabet}", f"--deepspeech_scorer={scorer}")
+    assert made.returncode == 0, made.stderr
+    refused = run_door(DOOR, f"--input_scorer={scorer}", f"--output_dir={tmp_path}")
+    assert_error(refused, "it is of another alphabet", "given with --alphabet.")
 
 
 def test_a_binary_of_kenlm_and_its_words_are_packed(tmp_path: Path, genuine: str) -> None:

@@ -2,12 +2,15 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
-from doors import assert_error, run_door
+from doors import assert_error, assert_refused, run_door
+from scorers import pack_unigrams
 from sounds import write_sound
 
+import deepspeech_train
 from speech.deepspeech_training.model_folder import ModelFolder
 from speech.deepspeech_training.run import UNFINISHED_FILE
 
@@ -79,6 +82,10 @@ def test_one_command_trains_tests_and_exports(corpus: Path, tmp_path: Path) -> N
     [
         (["--train_files=none.csv"], "none.csv doesn't exist"),
         (["--train_files=train.csv", "--export_dir=train.csv/x"], "The folder train.csv/x can't"),
+        (["--train_files=train.csv", "--test_output_file=."], ". is a folder, and a file is "),
+        (["--train_files=train.csv", "--one_shot_infer=train.csv"], "train.csv can't be read as"),
+        (["--train_files=train.csv", "--scorer=train.csv"], "train.csv is no scorer"),
+        (["--train_files=train.csv", "--scorer=gs://none/x"], "gs://none/x is in a bucket"),
         (["--test_files=test.csv"], "There is no model in"),
     ],
 )
@@ -87,6 +94,26 @@ def test_mistakes_are_named_before_anything_is_done(
 ) -> None:
     folder = f"--checkpoint_dir={tmp_path / 'model'}"
     assert_error(run_door("deepspeech_train.py", *given, folder, folder=corpus), message)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_scorer_of_another_alphabet_is_refused_before_anything_is_done(
+    corpus: Path, tmp_path: Path
+) -> None:
+    scorer = pack_unigrams(tmp_path, {"cat": -1.0})  # of our English, in another order
+    given = ("--train_files=train.csv", f"--scorer_path={scorer}")
+    folder = f"--checkpoint_dir={tmp_path / 'model'}"
+    result = run_door("deepspeech_train.py", *given, folder, folder=corpus)
+    assert_error(result, f"The scorer {scorer} is of another alphabet", "in another order")
+    assert not (tmp_path / "model").exists()
+
+
+def test_without_tensorflow_nothing_is_prepared(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow", None)  # as if it weren't installed
+    given = (f"--train_files={corpus / 'train.csv'}", f"--checkpoint_dir={tmp_path / 'model'}")
+    assert_refused(deepspeech_train, *given, parts=["TensorFlow is not installed", "'.[cpu]'"])
     assert not (tmp_path / "model").exists()
 
 
@@ -100,3 +127,11 @@ def test_a_letter_outside_the_alphabet_is_named(corpus: Path, tmp_path: Path) ->
     )
     assert result.returncode == 1 and "Traceback" not in result.stderr
     assert "Characters of the transcripts are missing from the alphabet" in result.stderr
+    assert "or give another --alphabet_config_path;" in result.stderr
+
+
+def test_messages_of_doors_name_the_flags_of_this_one(corpus: Path, tmp_path: Path) -> None:
+    given = (f"--train_files={corpus / 'train.csv'}", f"--checkpoint_dir={tmp_path / 'model'}")
+    result = run_door("deepspeech_train.py", *given, "--feature_win_len=60000", folder=tmp_path)
+    assert result.returncode == 1
+    assert "see --nfft, --feature_win_len and --audio_sample_rate." in result.stderr

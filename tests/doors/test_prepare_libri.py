@@ -612,7 +612,7 @@ def test_the_skipped_are_counted_by_reason_and_nothing_else_is_missing(faulty: P
 
 def test_strict_stops_at_the_first_unusable_utterance(faulty: Path) -> None:
     message = refusal(faulty, FLAGS[0], "--tfrecords_file=strict", "--strict")
-    assert "3-1-0000: unreadable audio" in message and "--strict" in message
+    assert "3-1-0000: unreadable audio" in message and "leave it out" in message
     assert not list(faulty.glob("strict*")) and not list(faulty.glob(".strict*"))
 
 

@@ -109,6 +109,19 @@ def test_file_that_is_not_audio_is_refused_with_the_reason(model: Path, tmp_path
     )
 
 
+def test_a_wav_that_is_cut_short_is_transcribed_and_named(
+    model: Path, recordings: Path, tmp_path: Path
+) -> None:
+    cut = tmp_path / "cut.wav"
+    cut.write_bytes((recordings / "one.wav").read_bytes()[: 44 + 2 * 12000])
+    result = run_door("transcribe.py", f"--model={model}", f"--audio={cut}")
+    assert (result.returncode, result.stdout) == (0, text_of(model, 12000) + "\n")
+    assert (
+        f"{cut} is cut short: the wav's header promises 32044 bytes, the file has 24044. What is "
+        "there was transcribed"
+    ) in result.stderr
+
+
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [

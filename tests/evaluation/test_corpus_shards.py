@@ -58,6 +58,20 @@ def test_utterances_get_the_models_features_and_are_removed_afterwards(
         assert part in warning
 
 
+def test_recordings_that_are_cut_short_are_evaluated_and_named(
+    table: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cut = table.parent / "a.wav"
+    cut.write_bytes(cut.read_bytes()[:16044])
+    with corpus_shards.prepared(corpus_of(table), CONFIG) as patterns:
+        assert find_shards(patterns[0]).index.records == 2
+    (warning,) = (each.getMessage() for each in caplog.records if "cut short" in each.getMessage())
+    assert warning == (
+        "mine: 1 recordings are cut short, and evaluated as far as they go: "
+        f"{cut}: the wav's header promises 32044 bytes, the file has 16044."
+    )
+
+
 def test_a_limit_takes_the_first_utterances(table: Path) -> None:
     with corpus_shards.prepared(corpus_of(table, 1), CONFIG) as patterns:
         assert find_shards(patterns[0]).index.corpus_utterances == 1

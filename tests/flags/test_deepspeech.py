@@ -140,6 +140,29 @@ def test_what_cannot_be_honoured_is_refused(given: str, message: str) -> None:
         run_of(given)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("--dropout_rate=0.96", "[0, 0.95]"),
+        ("--train_batch_size=65537", "[1, 65536]"),
+        ("--dev_batch_size=65537", "[1, 65536]"),
+        ("--test_batch_size=65537", "[1, 65536]"),
+        ("--max_to_keep=100000", "[1, "),
+        ("--plateau_reduction=1.5", "1]"),
+        ("--beam_width=10001", "[1, 10000]"),
+        ("--cutoff_prob=1.1", "1]"),
+        ("--lm_alpha=101", "[0, 100]"),
+        ("--lm_beta=-101", "[-100, 100]"),
+        ("--feature_win_len=0", "[1, 60000]"),
+        ("--feature_win_step=60001", "[1, 60000]"),
+        ("--audio_sample_rate=16", "[1000, 1048576]"),
+    ],
+)
+def test_what_a_door_would_refuse_after_training_is_refused(given: str, message: str) -> None:
+    with pytest.raises(flags.IllegalFlagValueError, match=re.escape(message)):
+        parse(given)
+
+
 def test_a_run_needs_a_task() -> None:
     with pytest.raises(UserError, match="nothing to do"):
         deepspeech.run_from_flags(parse("--dev_files=dev.csv"))

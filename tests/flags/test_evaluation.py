@@ -42,5 +42,14 @@ def test_a_model_directory_may_be_named_by_either_flag(tmp_path: Path) -> None:
     assert evaluation.model_from_flags(parse("--model=x.pb")) == ("x.pb", False)
 
 
+def test_without_any_test_set_the_flags_for_one_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # without data/
+    with pytest.raises(UserError, match=r"no test set.*with --test_files, .*with --test_data"):
+        evaluation.test_data_from_flags(parse())
+    assert evaluation.test_data_from_flags(parse("--test_data=a.*,b.*")) == ["a.*", "b.*"]
+
+
 def test_without_test_files_there_is_no_corpus() -> None:
     assert evaluation.corpus_from_flags(parse()) is None

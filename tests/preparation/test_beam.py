@@ -456,7 +456,7 @@ def test_the_door_prepares_with_beam_in_several_processes(
         *("--runner=DirectRunner", "--runner_options=direct_runner_bundle_repeat=0"),
     ]
     strict = run_door("prepare_libri.py", *flags, "--strict")
-    assert_error(strict, "1-1-0004: unknown character", "leave out --strict")
+    assert_error(strict, "1-1-0004: unknown character", "leave it out of the corpus")
     outcome = run_door("prepare_libri.py", *flags, "--workers=2")
     assert outcome.returncode == 0, outcome.stderr
     assert "7 of 8" in outcome.stdout and "unknown character" in outcome.stdout

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from doors import DOORS, ROOT, run_door
 
+from speech.system.command_line import FLAGS_OF_CALLER
 from speech.system.deepspeech_flags import INSTEAD
 
 DOOR = """
@@ -54,6 +55,14 @@ def test_a_door_that_succeeds_exits_with_status_0() -> None:
 def test_a_user_error_is_one_line_and_status_1() -> None:
     outcome = run("raise UserError('a.flac is missing: copy it.')")
     assert (outcome.returncode, outcome.stderr) == (1, "error: a.flac is missing: copy it.\n")
+
+
+def test_a_user_error_names_the_flags_of_the_program_that_has_started_the_door(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(FLAGS_OF_CALLER, '{"--alphabet": "--letters"}')
+    outcome = run("raise UserError('--alphabet=x and --alphabet_of_mine are empty.')")
+    assert outcome.stderr == "error: --letters=x and --alphabet_of_mine are empty.\n"
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,10 @@ def process_id(_: int) -> int:
     return os.getpid()
 
 
+def has_colorsys(_: int) -> bool:
+    return "colorsys" in sys.modules
+
+
 def die_at_seven(number: int) -> int:
     if number == 7:
         signal.raise_signal(signal.SIGKILL)
@@ -146,6 +150,20 @@ def test_ctrl_c_while_the_workers_start_is_handled_by_their_parent(seconds: floa
     os.killpg(parent.pid, signal.SIGINT)
     stdout, stderr = parent.communicate(timeout=60)
     assert (stdout, stderr, parent.returncode) == ("stopped\n", "", 0)
+
+
+def test_what_the_main_module_imports_is_not_imported_by_the_workers(tmp_path: Path) -> None:
+    """The doors import TensorFlow, which takes seconds in each process."""
+    door = tmp_path / "door.py"
+    door.write_text(
+        "import colorsys\n"
+        "from test_workers import has_colorsys\n"
+        "from speech.system.workers import map_in_order\n"
+        "if __name__ == '__main__':\n"
+        "  print(has_colorsys(0), *map_in_order(has_colorsys, range(2), 2))"
+    )
+    parent = start(f"import runpy; runpy.run_path({str(door)!r}, run_name='__main__')")
+    assert parent.communicate(timeout=60) == ("True False False\n", "")
 
 
 def test_few_results_are_computed_ahead(tmp_path: Path) -> None:

@@ -4,20 +4,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 from tiny_shards import random_utterances, write_shards
 
 from speech.engines.devices import Device, DeviceSettings
 from speech.engines.engine import RunSettings
 from speech.input_pipeline.batching import Batching
-from speech.networks.config import NetworkChoice, TrainingConfig, save_config
+from speech.networks.config import ModelConfig, NetworkChoice, TrainingConfig, save_config
 from speech.shards.shard_set import ShardSet
+from speech.training import transfer
 from speech.training.settings import (
     DataSettings,
     LoopSettings,
     StartSettings,
     TrainingSettings,
 )
-from speech.training.task import Data, find_data, make_task, model_config, plan_transfer
+from speech.training.task import Data, find_data, make_task, model_config
 from utils import UserError
 
 BINS = 4
@@ -39,6 +41,15 @@ def settings_of(shards: ShardSet, folder: Path) -> TrainingSettings:
         run=RunSettings(str(folder), 4, 4),
         device=DeviceSettings(),
     )
+
+
+def save_model(folder: Path, config: ModelConfig) -> str:
+    """Writes a model directory whose checkpoint has only a step; returns the checkpoint's path."""
+    save_config(str(folder), config)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        step = tf.compat.v1.train.get_or_create_global_step()
+        session.run(step.initializer)
+        return str(tf.compat.v1.train.Saver().save(session, str(folder / "model.ckpt"), step))
 
 
 def test_steps_follow_from_epochs_and_shards(shards: ShardSet, tmp_path: Path) -> None:
@@ -98,7 +109,27 @@ def test_dropping_layers_without_a_source_is_refused(shards: ShardSet, tmp_path:
 
 def test_source_is_not_read_when_training_is_resumed(shards: ShardSet, tmp_path: Path) -> None:
     settings = replace(settings_of(shards, tmp_path), start=StartSettings("/no/such/model"))
-    config = model_config(settings, shards, Batching(4, static=False))
-    assert plan_transfer(settings, config, is_trained=True) is None
     with pytest.raises(UserError, match="--init_checkpoint=/no/such/model"):
-        plan_transfer(settings, config, is_trained=False)
+        make_task(settings, Data(shards, None), Device())
+    save_model(tmp_path, model_config(settings, shards, Batching(4, static=False)))
+    assert make_task(settings, Data(shards, None), Device()).initial_values is None
+
+
+def test_a_source_is_looked_for_once(
+    shards: ShardSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of(shards, tmp_path / "new")
+    config = model_config(settings, shards, Batching(4, static=False))
+    checkpoint = save_model(tmp_path / "source", config)
+    looked_for: list[str] = []
+    find = transfer.find_source
+
+    def count(path: str) -> transfer.Source:
+        looked_for.append(path)
+        return find(path)
+
+    monkeypatch.setattr(transfer, "find_source", count)
+    given = replace(settings, start=StartSettings(str(tmp_path / "source")))
+    initial = make_task(given, Data(shards, None), Device()).initial_values
+    assert initial and initial.checkpoint == checkpoint
+    assert looked_for == [str(tmp_path / "source")]
