@@ -311,7 +311,8 @@ def test_conformer_has_the_parameters_of_the_sources_layers() -> None:
     block = 2 * feed_forward + attention + convolution + norm
     front = 10 * 32 + (9 * 32 + 1) * 32 + (20 * 32 + 1) * width + norm
     classes = (width + 1) * 29 + (29 + 1) * width
-    assert parameters_of("conformer", 80, blocks=blocks, context_size=kernel) == (
+    sizes = {"blocks": blocks, "dense_unit_size": width, "context_size": kernel}
+    assert parameters_of("conformer", 80, **sizes) == (
         blocks * block + front + classes,
         0,
     )
