@@ -4,6 +4,7 @@ A replica computes the step of its part of a batch; sums over the replicas make 
 the whole batch.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -65,7 +66,9 @@ def training_step(
         compute_dtype=tf.bfloat16 if config.bfloat16 else tf.float32,
         training=True,
     )
-    loss, unaligned = network_loss(network, logits, output_length, labels, replicas)
+    loss, unaligned = batch_loss(
+        logits, network.intermediate_logits, output_length, labels, replicas
+    )
     trained = state.optimiser.trained
     *gradients, loss = replicas.mean([*tf.gradients(loss, trained), loss])
     named = {name_of(each): gradient for each, gradient in zip(trained, gradients, strict=True)}
@@ -91,31 +94,18 @@ def training_step(
     return Step(number, curves, update, named, logits, output_length)
 
 
-def network_loss(
-    network: Network,
+def batch_loss(
     logits: tf.Tensor,
+    intermediate_logits: Sequence[tf.Tensor],
     output_length: tf.Tensor,
     labels: Tensors,
     replicas: Replicas,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Computes the loss that training lowers: a mean of that of `logits` and intermediate ones.
-
-    Args and returned tensors: see `batch_loss`; network: its call returned the logits.
-    """
-    loss, unaligned = batch_loss(logits, output_length, labels, replicas)
-    for intermediate in network.intermediate_logits:
-        other, _ = batch_loss(intermediate, output_length, labels, replicas)
-        loss += INTERMEDIATE_LOSS * (other - loss)
-    return loss, unaligned
-
-
-def batch_loss(
-    logits: tf.Tensor, output_length: tf.Tensor, labels: Tensors, replicas: Replicas
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Computes the mean CTC loss of a batch's utterances.
 
     Args:
         logits: float32 [batch, outputs, classes], of this replica's part of the batch.
+        intermediate_logits: of layers before the last, with the same shape each.
         output_length: int32 [batch].
         labels: see `training_step`.
 
@@ -127,6 +117,9 @@ def batch_loss(
     label, label_length, weight = labels["label"], labels["label_length"], labels["weight"]
     with tf.name_scope("loss"):
         losses = ctc_loss(logits, output_length, label, label_length)  # [batch]
+        for intermediate in intermediate_logits:
+            others = ctc_loss(intermediate, output_length, label, label_length)
+            losses += INTERMEDIATE_LOSS * (others - losses)
     aligned = tf.cast(alignable(label, label_length, output_length), tf.float32)  # [batch]
     utterances, unaligned = replicas.total(
         [tf.reduce_sum(weight), tf.reduce_sum((1.0 - aligned) * weight)]

@@ -7,7 +7,7 @@ from speech.layers.cross_replica import ALONE
 from speech.layers.ctc_loss import ctc_loss
 from speech.networks import registry
 from speech.networks.config import NetworkConfig
-from speech.optimisation.step import dropout_seed, network_loss
+from speech.optimisation.step import batch_loss, dropout_seed
 
 
 def test_dropout_of_other_steps_seeds_and_batches_is_another() -> None:
@@ -36,7 +36,7 @@ def test_loss_is_a_mean_of_those_of_last_and_intermediate_logits() -> None:
     label, label_length = tf.constant([[0, 1, 3], [2, 2, 0]]), tf.constant([3, 2])
     labels = {"label": label, "label_length": label_length, "weight": tf.ones([2])}
     (intermediate,) = network.intermediate_logits
-    found, _ = network_loss(network, logits, length, labels, ALONE)
+    found, _ = batch_loss(logits, [intermediate], length, labels, ALONE)
     last, middle = (
         tf.reduce_mean(ctc_loss(each, length, label, label_length))
         for each in (logits, intermediate)
