@@ -68,6 +68,7 @@ from speech.engines.engine import RunSettings
 from speech.evaluation import error_rates, recognition
 from speech.evaluation.recogniser import on_device
 from speech.flags import kinds
+from speech.language_model import text_files
 from speech.networks.config import read_config
 from speech.system import command_line, storage, tensorflow_import
 from utils import Alphabet, UserError, lines_of
@@ -76,7 +77,6 @@ FLAGS = flags.FLAGS
 
 ORDER = 5
 
-TRANSCRIPTS = ".trans.txt"
 
 # torchaudio's defaults; the second one excludes words outside the lexicon.
 FLASHLIGHT_THRESHOLD = 50.0
@@ -99,7 +99,7 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "input_txt",
         None,
-        "Without --arpa: a glob of text to estimate one from, a sentence a line; of LibriSpeech's "
+        "Without --arpa: a file, folder or glob of text to estimate one from; of LibriSpeech's "
         "transcripts (*.trans.txt) without the ids.",
     )
     kinds.define_number("alpha", 0.9, "Weight of the language model.", lower_bound=0)
@@ -176,13 +176,12 @@ def language_model(alphabet: Alphabet, folder: str) -> Language:
 def estimated(pattern: str, folder: str) -> str:
     """Estimates a language model from the text; returns the path of its ARPA file."""
     counts, sentences = NgramCounts(ORDER), 0
-    for path in sorted(glob.glob(storage.resolve_pattern(pattern), recursive=True)):
-        for line in lines_of(Path(path).read_text(encoding="utf-8").lower()):
-            words = line.split()[path.endswith(TRANSCRIPTS) :]
-            counts.add_raw_counts_from_line(" ".join(words))
-            sentences += 1
-    if not sentences:
-        raise UserError(f"--input_txt={pattern} matches no text: check the pattern.")
+    paths = sorted(glob.glob(storage.resolve_pattern(pattern), recursive=True))
+    for file in text_files.find_text(paths or [pattern], "--input_txt"):
+        for block in text_files.read_blocks(file):
+            for line in lines_of(block.lower()):
+                counts.add_raw_counts_from_line(line)
+                sentences += 1
     # As if it had occurred once, or else the model gives it no probability.
     counts.add_count((), UNKNOWN, UNKNOWN, 1)
     counts.cal_discounting_constants()
