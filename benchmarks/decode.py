@@ -177,8 +177,8 @@ def estimated(pattern: str, folder: str) -> str:
     """Estimates a language model from the text; returns the path of its ARPA file."""
     counts, sentences = NgramCounts(ORDER), 0
     paths = sorted(glob.glob(storage.resolve_pattern(pattern), recursive=True))
-    for file in text_files.find_text(paths or [pattern], "--input_txt"):
-        for block in text_files.read_blocks(file):
+    for text in text_files.find_text(paths or [pattern], "--input_txt"):
+        for block in text_files.read_blocks(text):
             for line in lines_of(block.lower()):
                 counts.add_raw_counts_from_line(line)
                 sentences += 1
