@@ -13,6 +13,7 @@ from dataclasses import replace
 from absl import flags
 
 import constants
+from speech.export import english
 from speech.flags import decoder as decoder_flags
 from speech.flags import kinds
 from speech.system import command_line, tensorflow_import
@@ -27,9 +28,10 @@ FLAGS = flags.FLAGS
 def define_flags() -> None:
     flags.DEFINE_string(
         "model",
-        constants.MODEL_DIR,
+        None,
         "Model directory, SavedModel or .tflite file of export.py, or .tflite, .pb or .pbmm file "
-        "of DeepSpeech.",
+        f"of DeepSpeech. Default: {constants.MODEL_DIR} if there is such a model, else the English "
+        "one in models/ with its scorer.",
     )
     flags.DEFINE_multi_string(
         "audio",
@@ -81,6 +83,10 @@ def main() -> None:
     paths = {}
     if FLAGS.output_dir:
         paths = sources.output_paths(found, FLAGS.output_dir, FLAGS.formats)
+    if FLAGS.model is None:
+        model, scorer = english.default_model()
+        FLAGS["model"].value = model
+        FLAGS["scorer"].value = scorer if FLAGS.scorer is None else FLAGS.scorer
     settings = decoder_flags.beam_settings_from_flags(FLAGS)
     settings = replace(settings, as_deepspeech=FLAGS.as_deepspeech)
     if FLAGS.as_deepspeech and FLAGS.hot_words and not FLAGS.scorer:

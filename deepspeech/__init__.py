@@ -136,15 +136,19 @@ class Stream:
 class Model(deepspeech_api.Model):
     """A loaded model. Changed settings apply to recordings and streams that begin afterwards."""
 
-    def __init__(self, model_path: PathLike) -> None:
+    def __init__(self, model_path: PathLike | None = None) -> None:
         """
+        Args:
+            model_path: None: the English model that comes with this project, with its scorer.
+
         Raises:
             RuntimeError: it isn't a model, or can't be read.
             TypeError: it is no path; other methods raise it for other arguments of a wrong kind.
         """
-        _require((str, os.PathLike), "a path", model_path=model_path)
+        if model_path is not None:
+            _require((str, os.PathLike), "a path", model_path=model_path)
         _call("CreateModel", FAIL_CREATE_MODEL, super().__init__, model_path)
-        self._change(replace(self._settings, as_deepspeech=True), None)
+        self._change(replace(self._settings, as_deepspeech=True), self._scorer)
 
     def beamWidth(self) -> int:
         """Returns the number of prefixes that the beam search keeps."""

@@ -55,6 +55,14 @@ def asterisk_ru() -> str:
     return folder
 
 
+@pytest.fixture
+def librispeech_5h() -> str:
+    folder = os.path.join(CORPORA, "librispeech-5h")
+    if not os.path.isdir(folder):
+        pytest.skip(f"no real speech at {folder}")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def genuine() -> str:
     """Returns the folder of models, scorers and outputs that Mozilla's own programs wrote."""

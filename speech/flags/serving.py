@@ -7,6 +7,7 @@ from absl import flags
 import constants
 from speech.corpora.formats.reading import read_text
 from speech.decoding.beam_search import BeamSettings
+from speech.export import english
 from speech.flags import decoder as decoder_flags
 from speech.flags import kinds
 from speech.serving.settings import RecordingSettings, RequestLimits, ServerSettings
@@ -24,9 +25,10 @@ HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 def define_serving_flags() -> None:
     kinds.define_paths(
         "models",
-        [constants.MODEL_DIR],
-        "Model directories, SavedModels and .tflite files, comma-separated; the first is the "
-        "default.",
+        [],
+        "Model directories, SavedModels and .tflite files, comma-separated; the first is the one "
+        f"that requests without a model use. Default: {constants.MODEL_DIR} if there is such a "
+        "model, else the English one in models/ with its scorer.",
     )
     kinds.define_paths("scorers", [], "Scorers of build_lm.py or of DeepSpeech, comma-separated.")
     flags.DEFINE_string(
@@ -101,11 +103,15 @@ def server_settings_from_flags(values: flags.FlagValues) -> ServerSettings:
     """Returns the settings that the flags give.
 
     Raises:
-        UserError: a name of --allowed_hosts isn't a host name.
+        UserError: a name of --allowed_hosts isn't a host name, or there is no model.
     """
+    models, scorers = tuple(values.models), tuple(values.scorers)
+    if not models:
+        model, scorer = english.default_model()
+        models, scorers = (model,), scorers or ((scorer,) if scorer else ())
     return ServerSettings(
-        models=tuple(values.models),
-        scorers=tuple(values.scorers),
+        models=models,
+        scorers=scorers,
         test_data=tuple(values.test_data),
         audio=tuple(values.audio),
         host=values.host,

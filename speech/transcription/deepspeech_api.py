@@ -31,7 +31,7 @@ from speech.decoding.alignment import character_outputs
 from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings, BeamStream, Hypothesis
 from speech.decoding.scorer import Scorer, check_alphabet, read_scorer
 from speech.decoding.types import LogProbs
-from speech.export import loading
+from speech.export import english, loading
 from speech.transcription.acoustic_stream import AcousticStream, stream_of
 from utils import Alphabet, UserError
 
@@ -86,14 +86,18 @@ class Metadata:
 class Model:
     """A loaded model. Changed settings apply to recordings and streams that begin afterwards."""
 
-    def __init__(self, model_path: PathLike) -> None:
+    def __init__(self, model_path: PathLike | None = None) -> None:
         """
         Args:
-            model_path: a model directory, a SavedModel, a .tflite file, or one of DeepSpeech.
+            model_path: a model directory, a SavedModel, a .tflite file, or one of DeepSpeech; None:
+                the English model that comes with this project, with its scorer.
 
         Raises:
             UserError: it isn't a model, or can't be read.
         """
+        scorer = None
+        if model_path is None:
+            model_path, scorer = english.english_model()
         self._path = os.fspath(model_path)
         self._model = loading.load(self._path)
         self._config = self._model.description.config
@@ -103,6 +107,8 @@ class Model:
         self._scorer: Scorer | None = None
         self._hot_words: dict[str, float] = {}
         self._decoder = BeamSearchDecoder(self._config.alphabet, self._settings)
+        if scorer:
+            self.enable_external_scorer(scorer)
 
     def beam_width(self) -> int:
         """Returns the number of prefixes that the beam search keeps."""

@@ -133,7 +133,7 @@ def test_a_wav_that_is_cut_short_is_transcribed_and_named(
             "--formats=doc: value should be some of <txt|srt|vtt|json>",
         ),
         (["--audio=-", "--model=nowhere"], "nowhere is not a model"),
-        (["--audio=-", "--lm_alpha=1"], "give --scorer too"),
+        (["--audio=-", "--model=nowhere", "--lm_alpha=1"], "give --scorer too"),
         (["--audio=-", "--formats=srt"], "give --output_dir too"),
     ],
 )
