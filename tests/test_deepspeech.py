@@ -123,7 +123,6 @@ def test_a_stream_gives_the_text(genuine: str, model: deepspeech.Model) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda model: type(model)(None), "model_path is None: give a path."),
         (lambda model: type(model)(b"x"), "model_path is b'x': give a path."),
         (lambda model: model.enableExternalScorer(None), "scorer_path is None: give a path."),
         (lambda model: model.setScorerAlphaBeta("x", 1), "alpha is 'x': give a number."),
