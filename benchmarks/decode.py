@@ -77,7 +77,6 @@ FLAGS = flags.FLAGS
 
 ORDER = 5
 
-
 # torchaudio's defaults; the second one excludes words outside the lexicon.
 FLASHLIGHT_THRESHOLD = 50.0
 FLASHLIGHT_UNKNOWN = -math.inf

@@ -31,36 +31,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip("this TensorFlow has no tf.estimator"))
 
 
-@pytest.fixture
-def librispeech_mini() -> str:
-    folder = os.path.join(CORPORA, "librispeech-mini")
+def corpus(name: str) -> str:
+    """Returns the folder of real speech; skips the test where there is none."""
+    folder = os.path.join(CORPORA, name)
     if not os.path.isdir(folder):
         pytest.skip(f"no real speech at {folder}")
     return folder
+
+
+@pytest.fixture
+def librispeech_mini() -> str:
+    return corpus("librispeech-mini")
 
 
 @pytest.fixture
 def asterisk_en() -> str:
-    folder = os.path.join(CORPORA, "asterisk-en")
-    if not os.path.isdir(folder):
-        pytest.skip(f"no real speech at {folder}")
-    return folder
+    return corpus("asterisk-en")
 
 
 @pytest.fixture
 def asterisk_ru() -> str:
-    folder = os.path.join(CORPORA, "asterisk-ru")
-    if not os.path.isdir(folder):
-        pytest.skip(f"no real speech at {folder}")
-    return folder
+    return corpus("asterisk-ru")
 
 
 @pytest.fixture
 def librispeech_5h() -> str:
-    folder = os.path.join(CORPORA, "librispeech-5h")
-    if not os.path.isdir(folder):
-        pytest.skip(f"no real speech at {folder}")
-    return folder
+    return corpus("librispeech-5h")
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import os
 import sys
 
 import constants
+from speech.networks.config import config_path
 from speech.system import storage
 from utils import UserError
 
@@ -43,6 +44,6 @@ def default_model() -> tuple[str, str | None]:
     Raises:
         UserError: there is neither.
     """
-    if storage.exists(storage.join(constants.MODEL_DIR, "config.json")):
+    if storage.exists(config_path(constants.MODEL_DIR)):
         return constants.MODEL_DIR, None
     return english_model()

@@ -45,9 +45,11 @@ _TRAINING = {
     "random_seed": (_INTEGER, 4568, ("random_seed",), "Seed of weights, order and dropout."),
     "automatic_mixed_precision": (_BOOLEAN, False, ("bfloat16",), "Products in bfloat16."),
 }
-# Flags that may also be 0.
-_FROM_ZERO = ("random_seed", "dropout_rate", "lm_alpha", "es_min_delta")
-# Upper bounds, those of the doors.
+# Lower bounds other than 1 or just above 0, and upper bounds, those of the doors.
+_LEAST = {
+    **dict.fromkeys(("random_seed", "dropout_rate", "lm_alpha", "es_min_delta"), 0),
+    "lm_beta": -LARGEST_GAIN,
+}
 _MOST = {
     "dropout_rate": 0.95,
     "train_batch_size": constants.LARGEST_BATCH_SIZE,
@@ -153,11 +155,8 @@ def _bounds(name: str, define: Callable[..., None]) -> dict[str, float]:
     """Returns the bounds of a flag, so that a wrong value isn't found after hours of training."""
     if define is _BOOLEAN:
         return {}
-    least = 0 if name in _FROM_ZERO else 1 if define is _INTEGER else 1e-12
-    if name == "lm_beta":
-        least = -LARGEST_GAIN
-    most = _MOST.get(name)
-    return {"lower_bound": least, **({} if most is None else {"upper_bound": most})}
+    bounds = {"lower_bound": _LEAST.get(name, 1 if define is _INTEGER else 1e-12)}
+    return {**bounds, "upper_bound": _MOST[name]} if name in _MOST else bounds
 
 
 def define_flags() -> None:

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from speech.layers.basic import Dense, Dropout, Initializers
+from speech.layers.basic import Dense, Initializers
 
 # Base of the rotary positions' wavelengths (arXiv 2104.09864, section 3.2.2).
 WAVELENGTHS = 10000.0
@@ -32,15 +32,12 @@ class SelfAttention(tf.Module):
         self.inputs = Dense(f"{name}/inputs", units, 3 * units, draw.glorot())
         self.outputs = Dense(f"{name}/outputs", units, units, draw.glorot())
 
-    def __call__(
-        self, values: tf.Tensor, length: tf.Tensor, dropout: Dropout, compute_dtype: tf.DType
-    ) -> tf.Tensor:
+    def __call__(self, values: tf.Tensor, length: tf.Tensor, compute_dtype: tf.DType) -> tf.Tensor:
         """Attends from every frame to the real frames of its utterance.
 
         Args:
             values: float [batch, frames, units].
             length: int32 [batch], real frames.
-            dropout: of the attention's weights.
             compute_dtype: type of the matrix products; the softmax is computed in float32.
 
         Returns:
@@ -56,8 +53,9 @@ class SelfAttention(tf.Module):
         # scores: [batch, heads, frames, frames]
         absent = 1.0 - tf.sequence_mask(length, frames, tf.float32)[:, tf.newaxis, tf.newaxis]
         weights = tf.nn.softmax(scores * self._size**-0.5 + FAR_BELOW * absent)
-        weights = tf.cast(dropout(weights), compute_dtype)
-        attended = tf.matmul(weights, contents)  # [batch, heads, frames, size]
+        attended = tf.matmul(
+            tf.cast(weights, compute_dtype), contents
+        )  # [batch, heads, frames, size]
         joined = tf.reshape(
             tf.transpose(attended, [0, 2, 1, 3]), [batch, frames, self._heads * self._size]
         )

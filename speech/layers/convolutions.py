@@ -66,9 +66,9 @@ def _padding(bins: int, frequencies: int) -> list[int]:
 
 
 def zero_padding(values: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
-    """Zeroes float [batch, frames, channels] after each utterance's length, int32 [batch]."""
+    """Zeroes float [batch, frames, ...] after each utterance's length, int32 [batch]."""
     real = tf.sequence_mask(length, tf.shape(values)[1], values.dtype)  # [batch, frames]
-    return values * real[:, :, tf.newaxis]
+    return values * real[(..., *[tf.newaxis] * (len(values.shape) - 2))]
 
 
 # --- For a CPU ------------------------------------------------------------------------------------

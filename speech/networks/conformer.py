@@ -6,9 +6,10 @@ and convolution over time -> dense layer
 
 import tensorflow as tf
 
+import constants
 from speech.layers.attention import SelfAttention
 from speech.layers.basic import NO_DROPOUT, Dense, Dropout, Initializers, LayerNorm, variable
-from speech.layers.convolutions import zero_padding
+from speech.layers.convolutions import strided, zero_padding
 from speech.layers.cross_replica import ALONE, Replicas
 from speech.layers.windows import centred
 from speech.networks.config import NetworkConfig
@@ -58,18 +59,13 @@ class Conformer(Network):
         for number, block in enumerate(self.blocks):
             with tf.name_scope("blocks"):
                 hidden = block(hidden, output_length, dropout, compute_dtype)
-            if number + 1 in self._read_after:
+            if number + 1 == len(self.blocks) // 2:
                 with tf.name_scope("output"):
                     logits = self._logits(hidden, compute_dtype)
                     hidden += self.condition(tf.nn.softmax(logits), compute_dtype)
                 self.intermediate_logits.append(logits)
         with tf.name_scope("output"):
             return self._logits(hidden, compute_dtype), output_length
-
-    @property
-    def _read_after(self) -> list[int]:
-        """The numbers of blocks after which the logits are read."""
-        return [len(self.blocks) // 2] if len(self.blocks) > 1 else []
 
     def _logits(self, hidden: tf.Tensor, compute_dtype: tf.DType) -> tf.Tensor:
         """[batch, outputs, units] -> float32 [batch, outputs, classes]."""
@@ -93,7 +89,7 @@ class Front(tf.Module):
                     variable(f"{name}/conv_{number}/bias", [channels], tf.zeros),
                 )
             )
-            inputs, bins = channels, -(-bins // 2)
+            inputs, bins = channels, strided(bins)
         self.dense = Dense(f"{name}/dense", bins * inputs, config.dense_unit_size, draw.glorot())
         self.norm = LayerNorm(f"{name}/norm", config.dense_unit_size, NORM_EPSILON)
 
@@ -104,12 +100,11 @@ class Front(tf.Module):
         hidden = tf.cast(zero_padding(features, length), compute_dtype)[..., tf.newaxis]
         for (kernel, bias), stride in zip(self.convolutions, self._strides, strict=True):
             zeros = [[0, 0], centred(kernel.shape[0]), centred(KERNEL), [0, 0]]
-            kernel = tf.cast(kernel, compute_dtype)
-            hidden = tf.nn.conv2d(tf.pad(hidden, zeros), kernel, [stride, 2], "VALID")
+            kernel, strides = tf.cast(kernel, compute_dtype), [stride, constants.FREQUENCY_STRIDE]
+            hidden = tf.nn.conv2d(tf.pad(hidden, zeros), kernel, strides, "VALID")
             hidden = tf.nn.relu(hidden + tf.cast(bias, compute_dtype))
             length = (length + stride - 1) // stride
-            real = tf.sequence_mask(length, tf.shape(hidden)[1], hidden.dtype)
-            hidden *= real[:, :, tf.newaxis, tf.newaxis]  # [batch, outputs, bins, channels]
+            hidden = zero_padding(hidden, length)  # [batch, outputs, bins, channels]
         shape = tf.shape(hidden)
         joined = tf.reshape(hidden, [shape[0], shape[1], hidden.shape[2] * hidden.shape[3]])
         return self.norm(self.dense(joined, compute_dtype))
@@ -142,7 +137,7 @@ class Block(tf.Module):
     ) -> tf.Tensor:
         """compute_dtype [batch, frames, units] -> the same shape and type."""
         values += 0.5 * self.first(values, dropout, compute_dtype)
-        attended = self.attention(self.attention_norm(values), length, NO_DROPOUT, compute_dtype)
+        attended = self.attention(self.attention_norm(values), length, compute_dtype)
         values += dropout(attended)
         values += dropout(self.convolution(values, length, compute_dtype))
         values += 0.5 * self.second(values, dropout, compute_dtype)

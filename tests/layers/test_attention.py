@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speech.layers.attention import SelfAttention, rotate
-from speech.layers.basic import NO_DROPOUT, Initializers
+from speech.layers.basic import Initializers
 
 Array = npt.NDArray[np.float32]
 
@@ -47,7 +47,7 @@ def test_attention_computes_its_equations() -> None:
     for number, variable in enumerate(attention.trainable_variables):
         variable.assign(random(number, *variable.shape))
     values, length = random(9, 2, 6, 12), [6, 4]
-    found = attention(tf.constant(values), tf.constant(length), NO_DROPOUT, tf.float32).numpy()
+    found = attention(tf.constant(values), tf.constant(length), tf.float32).numpy()
     for row, frames in enumerate(length):
         real = values[row, :frames]
         projected = real @ attention.inputs.kernel.numpy() + attention.inputs.bias.numpy()

@@ -7,7 +7,6 @@ import numpy.typing as npt
 import pytest
 import tensorflow as tf
 
-from speech.layers.basic import NO_DROPOUT
 from speech.layers.convolutions import centred
 from speech.networks import registry
 from speech.networks.config import NetworkConfig
@@ -358,7 +357,7 @@ def test_conformer_computes_its_layers() -> None:
         x = x + 0.5 * feed_forward(f"{name}/feed_forward_0", x)
         attended = norm(f"{name}/attention/norm", x)[np.newaxis]
         # tests/layers/test_attention.py has its equations.
-        x = x + block.attention(attended, [len(x)], NO_DROPOUT, tf.float32)[0].numpy()
+        x = x + block.attention(attended, [len(x)], tf.float32)[0].numpy()
         x = x + convolution(f"{name}/convolution", x)
         x = norm(f"{name}/norm", x + 0.5 * feed_forward(f"{name}/feed_forward_1", x))
         if number == 0:  # the middle one
