@@ -301,6 +301,11 @@ def test_different_shards_name_both_values_and_the_files() -> None:
     assert repr("".join(FINNISH.characters)) in text
 
 
+def test_units_that_the_heads_cannot_share_in_pairs_are_refused() -> None:
+    text = message(lambda: NetworkConfig.of(80, 29, "conformer", dense_unit_size=20))
+    assert "--dense_unit_size=20 must be a multiple of twice --attention_heads=4" in text
+
+
 def test_sizes_that_another_network_has_are_refused_without_defaults_too() -> None:
     text = message(lambda: replace(NetworkConfig.of(80, 29), dense_unit_size=64))
     assert "--dense_unit_size=64 is no size of --network=deep_speech_1" in text
