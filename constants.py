@@ -102,6 +102,7 @@ STRIDE_SIZE = 2  # frames between two outputs; preparation checks that there are
 #   layer_norm           whether the outputs of the dense layers are normalised
 #   layer_norm_epsilon   what is added to their variance
 #   blocks               number of Conformer blocks
+#   half_rate_blocks     number of those in the middle that see one of two outputs
 #   attention_heads      heads of each block's self-attention
 NETWORK_SIZES: dict[str, dict[str, Any]] = {
     "deep_speech_1": {
@@ -144,6 +145,7 @@ NETWORK_SIZES: dict[str, dict[str, Any]] = {
         "stride_size": 4,
         "dense_unit_size": 192,
         "blocks": 8,
+        "half_rate_blocks": 4,
         "attention_heads": 4,
     },
 }

@@ -57,6 +57,12 @@ def _define_data_flags() -> None:
         "Augmentation of features, e.g. time_mask[p=0.5,n=2,size=100~50] or specaugment; "
         "see docs/augmentation.md.",
     )
+    flags.DEFINE_string(
+        "lexicon",
+        None,
+        "File of pronunciations: a word and its phones on each line, as in CMUdict. The middle "
+        "block of --network=conformer learns the phones.",
+    )
     flags.DEFINE_bool(
         "sorta_grad", False, "Short utterances first in the first epoch (arXiv 1512.02595)."
     )
@@ -232,7 +238,11 @@ def training_from_flags(values: Any) -> TrainingSettings:
     """
     return TrainingSettings(
         data=DataSettings(
-            values.train_data, values.dev_data, values.shuffle_buffer_size, values.sorta_grad
+            values.train_data,
+            values.dev_data,
+            values.shuffle_buffer_size,
+            values.sorta_grad,
+            values.lexicon,
         ),
         network=replace(network_from_flags(values), is_default=not values["network"].present),
         optimisation=TrainingConfig(

@@ -26,8 +26,10 @@ from speech.input_pipeline.batching import (
     steps_per_epoch,
 )
 from speech.input_pipeline.parsing import Batch
+from speech.input_pipeline.phone_labels import phone_labels
 from speech.shards.index import Index
 from speech.shards.shard_set import ShardSet
+from speech.text.lexicon import Lexicon
 
 # (frames as they were recorded, the utterance, of which augmentation may have made more or fewer)
 _Recorded = tuple[tf.Tensor, Batch]
@@ -52,6 +54,7 @@ class TrainingInput:
     train_steps: int | None = None
     stride: int | None = None  # frames per output of the network; None: that of the shards
     statistics: Statistics | None = None  # of the model, if it has any
+    lexicon: Lexicon | None = None  # whose phones the labels have, too
 
     def parse_augmentations(self) -> tuple[Specification, ...]:
         """Returns the parsed augmentations.
@@ -120,6 +123,9 @@ class _HostInput:
             batches = batches.enumerate().map(_pad_first_to(self._longest()))
         if batching.replicas > 1:
             batches = batches.map(_cut_for_replicas(batching), tf.data.AUTOTUNE).unbatch()
+        if settings.lexicon:
+            add_phones = phone_labels(settings.lexicon, self._index.settings.alphabet)
+            batches = batches.map(add_phones, tf.data.AUTOTUNE)
         return batches.map(parsing.split_labels).prefetch(tf.data.AUTOTUNE)
 
     def _epoch(self, epoch: tf.Tensor, by_length: bool = False) -> tf.data.Dataset:

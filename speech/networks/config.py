@@ -50,7 +50,10 @@ class NetworkConfig:
     layer_norm: bool = False
     layer_norm_epsilon: float = 0.0
     blocks: int = 0
+    half_rate_blocks: int = 0
     attention_heads: int = 0
+    # Classes of the softmax of the middle block, where that is over phones; 0: there is none.
+    phones: int = 0
 
     def __post_init__(self) -> None:
         for size, value in self.sizes.items():
@@ -65,11 +68,16 @@ class NetworkConfig:
             if value := getattr(self, size):
                 raise UserError(_foreign_size(size, value, self.name))
         if self.attention_heads:
-            _check_heads(self)
+            _check_blocks(self)
+        elif self.phones:
+            raise UserError(
+                f"--lexicon: --network={self.name} has no layer for phones: leave it out, or "
+                "choose --network=conformer."
+            )
 
     @classmethod
     def of(
-        cls, bins: int, labels: int, name: str = constants.NETWORK, **sizes: Any
+        cls, bins: int, labels: int, name: str = constants.NETWORK, phones: int = 0, **sizes: Any
     ) -> "NetworkConfig":
         """Makes the config of a network.
 
@@ -85,7 +93,7 @@ class NetworkConfig:
         for size, value in given.items():
             if size not in defaults:
                 raise UserError(_foreign_size(size, value, name))
-        return cls(bins, labels, name, **{**defaults, **given})
+        return cls(bins, labels, name, phones=phones, **{**defaults, **given})
 
     @property
     def sizes(self) -> dict[str, Any]:
@@ -129,10 +137,12 @@ class NetworkChoice:
     name: str = constants.NETWORK
     sizes: Mapping[str, Any] = field(default_factory=dict)  # None: the network's default
     is_default: bool = False  # nobody has chosen the network
+    phones: int = 0  # classes of a lexicon's phones; 0: there is no lexicon
 
     def config(self, front_end: FrontEnd, alphabet: Alphabet) -> NetworkConfig:
         """Returns the network's config for certain data; errors are those of NetworkConfig.of."""
-        return NetworkConfig.of(front_end.bins, alphabet.size, self.name, **self.sizes)
+        sizes = {"phones": self.phones, **self.sizes}
+        return NetworkConfig.of(front_end.bins, alphabet.size, self.name, **sizes)
 
     def like(self, model: NetworkConfig) -> "NetworkChoice":
         """Returns the choice with a model's network and sizes, where none are chosen."""
@@ -140,7 +150,8 @@ class NetworkChoice:
             return self
         sizes = {size: getattr(model, size) for size in constants.NETWORK_SIZES[model.name]}
         chosen = {size: value for size, value in self.sizes.items() if value is not None}
-        return NetworkChoice(model.name, {**sizes, **chosen})
+        phones = self.phones or model.phones
+        return NetworkChoice(model.name, {**sizes, **chosen}, phones=phones)
 
 
 def _check_epsilon(size: str, value: float) -> None:
@@ -150,11 +161,18 @@ def _check_epsilon(size: str, value: float) -> None:
 
 def _is_possible(size: str, value: int | tuple[int, ...]) -> bool:
     sizes = value if isinstance(value, tuple) else (value,)
+    if size == "half_rate_blocks":
+        return 0 <= sizes[0] <= MOST_LAYERS
     layers = sizes[0] if size in ("recurrent_layers", "blocks") else len(sizes)
     return 1 <= layers <= MOST_LAYERS and min(sizes) >= 1 and max(sizes) <= LARGEST_SIZE
 
 
-def _check_heads(config: NetworkConfig) -> None:
+def _check_blocks(config: NetworkConfig) -> None:
+    if config.half_rate_blocks > config.blocks:
+        raise UserError(
+            f"--half_rate_blocks={config.half_rate_blocks} must be at most "
+            f"--blocks={config.blocks}."
+        )
     if config.dense_unit_size % (2 * config.attention_heads):
         raise UserError(
             f"--dense_unit_size={config.dense_unit_size} must be a multiple of twice "
@@ -264,7 +282,9 @@ class _NetworkFile:
     layer_norm: bool | None = None
     layer_norm_epsilon: float | None = None
     blocks: int | None = None
+    half_rate_blocks: int | None = None
     attention_heads: int | None = None
+    phones: int = 0
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,10 @@ class Conformer(Network):
     Differences from the source: positions are rotary, and the convolution is followed by layer
     normalisation, so that an utterance's logits are the same in every batch. The logits of the
     middle block are trained too, and the next block sees what they are (arXiv 2102.03216 and
-    2104.02724).
+    2104.02724). With a lexicon they are of phones (arXiv 1807.06234). Blocks in the middle see
+    half of the frames (arXiv 2206.00888), and those of the middle output all of them again. ReLUs
+    instead of swishes and dropout masks for all frames of an utterance (arXiv 2310.11230) save
+    time in feed-forward layers.
     """
 
     def __init__(
@@ -39,9 +42,19 @@ class Conformer(Network):
         self.blocks = [
             Block(name, units, config.attention_heads, config.context_size, draw) for name in names
         ]
+        first, last = half_rate(config)
+        self._halved = range(first, last)
+        self._middle = last - 1  # the block before the middle output
+        if self._halved:
+            self.halve = Dense("halve", units, units, draw.glorot(), context=2)
         self.output = Dense("output", units, config.labels, draw.glorot())
-        self.condition = Dense("condition", config.labels, units, draw.glorot())
-        self.layers = ["front", *names, "condition", "output"]
+        self.middle_output = self.output
+        if config.phones:
+            self.middle_output = Dense("phones", units, config.phones, draw.glorot())
+        middle_classes = config.phones or config.labels
+        self.condition = Dense("condition", middle_classes, units, draw.glorot())
+        extra = [*["halve"] * bool(self._halved), *["phones"] * bool(config.phones)]
+        self.layers = ["front", *names, *extra, "condition", "output"]
 
     def __call__(
         self,
@@ -56,20 +69,50 @@ class Conformer(Network):
         with tf.name_scope("front"):
             hidden = dropout(self.front(features, feature_length, compute_dtype))
             # hidden: [batch, outputs, units]
+        length, skipped = output_length, hidden
         for number, block in enumerate(self.blocks):
             with tf.name_scope("blocks"):
-                hidden = block(hidden, output_length, dropout, compute_dtype)
-            if number + 1 == len(self.blocks) // 2:
+                if self._halved and number == self._halved[0]:
+                    skipped = hidden
+                    hidden = self._half(hidden, length, compute_dtype)
+                    length = (length + 1) // 2
+                hidden = block(hidden, length, dropout, compute_dtype)
+                if self._halved and number == self._halved[-1]:
+                    hidden = skipped + doubled(hidden, tf.shape(skipped)[1])
+                    length = output_length
+            if number == self._middle:
                 with tf.name_scope("output"):
-                    logits = self._logits(hidden, compute_dtype)
+                    logits = _logits(self.middle_output, hidden, compute_dtype)
                     hidden += self.condition(tf.nn.softmax(logits), compute_dtype)
                 self.intermediate_logits.append(logits)
         with tf.name_scope("output"):
-            return self._logits(hidden, compute_dtype), output_length
+            return _logits(self.output, hidden, compute_dtype), output_length
 
-    def _logits(self, hidden: tf.Tensor, compute_dtype: tf.DType) -> tf.Tensor:
-        """[batch, outputs, units] -> float32 [batch, outputs, classes]."""
-        return tf.cast(self.output(hidden, compute_dtype), tf.float32)
+    def _half(self, hidden: tf.Tensor, length: tf.Tensor, compute_dtype: tf.DType) -> tf.Tensor:
+        """[batch, frames, units] -> [batch, (frames + 1) // 2, units], one for two frames."""
+        hidden = tf.pad(zero_padding(hidden, length), [[0, 0], [0, 1], [0, 0]])
+        return self.halve(hidden, compute_dtype, stride=2)
+
+
+def half_rate(config: NetworkConfig) -> tuple[int, int]:
+    """Returns the first of the blocks with half of the frames, and the one after the last.
+
+    The middle output follows the latter, or half of the blocks if all have all frames.
+    """
+    last = (config.blocks + config.half_rate_blocks) // 2
+    return last - config.half_rate_blocks, last
+
+
+def doubled(values: tf.Tensor, frames: tf.Tensor) -> tf.Tensor:
+    """[batch, (frames + 1) // 2, units] -> [batch, frames, units], each frame twice."""
+    shape = tf.shape(values)
+    twice = tf.tile(values[:, :, tf.newaxis], [1, 1, 2, 1])
+    return tf.reshape(twice, [shape[0], 2 * shape[1], values.shape[2]])[:, :frames]
+
+
+def _logits(output: Dense, hidden: tf.Tensor, compute_dtype: tf.DType) -> tf.Tensor:
+    """[batch, outputs, units] -> float32 [batch, outputs, classes]."""
+    return tf.cast(output(hidden, compute_dtype), tf.float32)
 
 
 class Front(tf.Module):
@@ -145,7 +188,7 @@ class Block(tf.Module):
 
 
 class FeedForward(tf.Module):
-    """Two dense layers with a swish between them (section 2.3)."""
+    """Two dense layers with a ReLU between them (section 2.3)."""
 
     def __init__(self, name: str, units: int, draw: Initializers) -> None:
         super().__init__()
@@ -155,8 +198,8 @@ class FeedForward(tf.Module):
 
     def __call__(self, values: tf.Tensor, dropout: Dropout, compute_dtype: tf.DType) -> tf.Tensor:
         """compute_dtype [batch, frames, units] -> the same shape and type."""
-        wide = tf.nn.silu(self.wide(self.norm(values), compute_dtype))
-        return dropout(self.narrow(dropout(wide), compute_dtype))
+        wide = tf.nn.relu(self.wide(self.norm(values), compute_dtype))
+        return dropout(self.narrow(dropout(wide, shared_axis=1), compute_dtype))
 
 
 class Convolution(tf.Module):

@@ -19,7 +19,8 @@ class Network(tf.Module):
         moving_updates: pairs of a moving average and its new value, which a call with training=True
             computes. The caller has to assign them.
         intermediate_logits: logits of layers before the last, float32 [batch, outputs, classes]
-            each, which a call sets. Training also lowers their loss.
+            each, which a call sets. Training also lowers their loss. Their classes are phones if
+            `config.phones` isn't 0.
     """
 
     # tf.Module walks all attributes for variables; a call must not change what it finds.

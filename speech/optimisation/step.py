@@ -54,7 +54,8 @@ def training_step(
     Args:
         features: "features" float32 [batch, frames, bins], "feature_length" int32 [batch].
         labels: "label" int32 [batch, labels], "label_length" int32 [batch], "weight" float32
-            [batch], 0 for an utterance that only fills up a batch.
+            [batch], 0 for an utterance that only fills up a batch; with a lexicon also "phone"
+            int32 [batch, labels] and "phone_length" int32 [batch].
         learning_rate_scale: factor on the schedule's learning rate.
         replicas: those that take the step together, each with its part of the batch.
     """
@@ -67,7 +68,7 @@ def training_step(
         training=True,
     )
     loss, unaligned = batch_loss(
-        logits, network.intermediate_logits, output_length, labels, replicas
+        logits, intermediate_logits(network, labels), output_length, labels, replicas
     )
     trained = state.optimiser.trained
     *gradients, loss = replicas.mean([*tf.gradients(loss, trained), loss])
@@ -94,9 +95,16 @@ def training_step(
     return Step(number, curves, update, named, logits, output_length)
 
 
+def intermediate_logits(network: Network, labels: Tensors) -> list[tf.Tensor]:
+    """Returns the intermediate logits whose classes the labels have."""
+    if network.config.phones and "phone" not in labels:  # tuned without a lexicon
+        return []
+    return network.intermediate_logits
+
+
 def batch_loss(
     logits: tf.Tensor,
-    intermediate_logits: Sequence[tf.Tensor],
+    intermediate: Sequence[tf.Tensor],
     output_length: tf.Tensor,
     labels: Tensors,
     replicas: Replicas,
@@ -105,7 +113,7 @@ def batch_loss(
 
     Args:
         logits: float32 [batch, outputs, classes], of this replica's part of the batch.
-        intermediate_logits: of layers before the last, with the same shape each.
+        intermediate: logits of layers before the last, of the phones if the labels have them.
         output_length: int32 [batch].
         labels: see `training_step`.
 
@@ -117,9 +125,12 @@ def batch_loss(
     label, label_length, weight = labels["label"], labels["label_length"], labels["weight"]
     with tf.name_scope("loss"):
         losses = ctc_loss(logits, output_length, label, label_length)  # [batch]
-        for intermediate in intermediate_logits:
-            others = ctc_loss(intermediate, output_length, label, label_length)
-            losses += INTERMEDIATE_LOSS * (others - losses)
+        middle, middle_length = label, label_length
+        if "phone" in labels:
+            middle, middle_length = labels["phone"], labels["phone_length"]
+        for others in intermediate:
+            of_others = ctc_loss(others, output_length, middle, middle_length)
+            losses += INTERMEDIATE_LOSS * (of_others - losses)
     aligned = tf.cast(alignable(label, label_length, output_length), tf.float32)  # [batch]
     utterances, unaligned = replicas.total(
         [tf.reduce_sum(weight), tf.reduce_sum((1.0 - aligned) * weight)]

@@ -16,6 +16,7 @@ class DataSettings:
     dev_data: str = ""  # a glob; empty for no development set
     shuffle_buffer_size: int | None = None  # utterances; None: as many as fit into memory
     sorta_grad: bool = False  # short utterances first in the first epoch
+    lexicon: str | None = None  # a file of pronunciations; None: the network learns no phones
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from speech.networks.config import (
 )
 from speech.shards.shard_set import ShardSet, find_shards
 from speech.system import mistaken_paths, storage
+from speech.text.lexicon import Lexicon, read_lexicon
 from speech.training import transfer
 from speech.training.settings import DataSettings, TrainingSettings
 from utils import UserError
@@ -33,6 +34,7 @@ class Data:
 
     train: ShardSet
     dev: ShardSet | None  # None: there is no development set
+    lexicon: Lexicon | None = None  # whose phones the network learns
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Task:
             train_steps=self.config.training.train_steps,
             stride=self.config.network.stride_size,
             statistics=self.config.statistics,
+            lexicon=None if with_ids else self.data.lexicon,
         )
         return training_input_fn(settings)
 
@@ -89,9 +92,10 @@ class Task:
 
 
 def find_data(settings: DataSettings) -> Data:
-    """Finds the shards; raises a UserError if there are none."""
+    """Finds the shards and reads the lexicon; raises a UserError if there are none."""
     train = find_shards(settings.train_data)
-    return Data(train, find_shards(settings.dev_data) if settings.dev_data else None)
+    dev = find_shards(settings.dev_data) if settings.dev_data else None
+    return Data(train, dev, read_lexicon(settings.lexicon) if settings.lexicon else None)
 
 
 def make_task(settings: TrainingSettings, data: Data, device: Device) -> Task:
@@ -106,6 +110,9 @@ def make_task(settings: TrainingSettings, data: Data, device: Device) -> Task:
     model_dir, start = settings.run.model_dir, settings.start.init_checkpoint
     is_trained = checkpoints.latest_checkpoint(model_dir) is not None
     source = transfer.find_source(start) if start and not is_trained else None
+    if data.lexicon:
+        network = replace(settings.network, phones=data.lexicon.classes)
+        settings = replace(settings, network=network)
     settings = with_known_network(settings, source)
     config = model_config(settings, data.train, batching)
     if data.dev:

@@ -45,7 +45,8 @@ TINY: dict[str, dict[str, Any]] = {
         "conv_channels": (3, 4),
         "context_size": 5,
         "dense_unit_size": 8,
-        "blocks": 2,
+        "blocks": 3,
+        "half_rate_blocks": 1,
         "attention_heads": 2,
     },
 }

@@ -311,6 +311,7 @@ def test_conformer_has_the_parameters_of_the_sources_layers() -> None:
     front = 10 * 32 + (9 * 32 + 1) * 32 + (20 * 32 + 1) * width + norm
     classes = (width + 1) * 29 + (29 + 1) * width
     sizes = {"blocks": blocks, "dense_unit_size": width, "context_size": kernel}
+    sizes["half_rate_blocks"] = 0
     assert parameters_of("conformer", 80, **sizes) == (
         blocks * block + front + classes,
         0,
@@ -319,7 +320,8 @@ def test_conformer_has_the_parameters_of_the_sources_layers() -> None:
 
 def test_conformer_computes_its_layers() -> None:
     sizes = {"conv_channels": (3, 4), "dense_unit_size": 8, "attention_heads": 2}
-    config = NetworkConfig.of(6, 5, "conformer", blocks=2, context_size=5, **sizes)
+    blocks = {"blocks": 3, "half_rate_blocks": 1, "context_size": 5}
+    config = NetworkConfig.of(6, 5, "conformer", phones=7, **blocks, **sizes)
     network = shake(registry.build(config))
     v = by_name(network)
 
@@ -333,7 +335,7 @@ def test_conformer_computes_its_layers() -> None:
 
     def feed_forward(name: str, x: Array) -> Array:
         wide = dense(f"{name}/wide", norm(f"{name}/norm", x))
-        return dense(f"{name}/narrow", wide * sigmoid(wide))
+        return dense(f"{name}/narrow", np.maximum(wide, 0))
 
     def convolution(name: str, x: Array) -> Array:
         gated = dense(f"{name}/gated", norm(f"{name}/norm", x))
@@ -354,14 +356,19 @@ def test_conformer_computes_its_layers() -> None:
     x = norm("front/norm", dense("front/dense", x[0].reshape(len(x[0]), -1)))
     for number, block in enumerate(network.blocks):
         name = f"block_{number}"
+        if number == 1:  # the middle one
+            every, frames = x, len(x)
+            pairs = np.pad(x, [[0, frames % 2], [0, 0]]).reshape(-1, 16)
+            x = dense("halve", pairs)
         x = x + 0.5 * feed_forward(f"{name}/feed_forward_0", x)
         attended = norm(f"{name}/attention/norm", x)[np.newaxis]
         # tests/layers/test_attention.py has its equations.
         x = x + block.attention(attended, [len(x)], tf.float32)[0].numpy()
         x = x + convolution(f"{name}/convolution", x)
         x = norm(f"{name}/norm", x + 0.5 * feed_forward(f"{name}/feed_forward_1", x))
-        if number == 0:  # the middle one
-            intermediate = tf.nn.softmax(dense("output", x)).numpy()
+        if number == 1:
+            x = every + np.repeat(x, 2, axis=0)[:frames]
+            intermediate = tf.nn.softmax(dense("phones", x)).numpy()
             x = x + dense("condition", intermediate)
     expected = dense("output", x)
     np.testing.assert_allclose(logits_of(network, random_features(19, 6))[0], expected, atol=1e-3)

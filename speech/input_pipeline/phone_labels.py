@@ -1,0 +1,47 @@
+"""Labels of letters -> labels of phones, in the input of training."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from speech.input_pipeline.parsing import Batch
+from speech.text.lexicon import Lexicon
+from utils import Alphabet
+
+
+def phone_labels(lexicon: Lexicon, alphabet: Alphabet) -> Callable[[Batch], Batch]:
+    """Returns a function that adds the phones of a batch's labels to it.
+
+    A word that isn't in the lexicon has the one label of unknown words.
+
+    Returns:
+        a function of a batch with "label", int32 [batch, labels], and "label_length", int32
+        [batch]; it adds "phone", int32 of the same shape as the labels, in which further phones
+        are lost, and "phone_length", int32 [batch].
+    """
+    words = list(lexicon.pronunciations)
+    pronunciations = [*lexicon.pronunciations.values(), (lexicon.unknown,)]
+
+    def add_phones(batch: Batch) -> Batch:
+        rows = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(words, tf.range(len(words))), len(words)
+        )
+        label = batch["label"]
+        spoken = tf.gather(tf.constant(alphabet.characters), label)
+        inside = tf.sequence_mask(batch["label_length"], tf.shape(label)[1])
+        text = tf.strings.reduce_join(tf.where(inside, spoken, ""), axis=1)  # [batch]
+        found = tf.strings.split(tf.strings.lower(text, "utf-8"))  # [batch, (words)]
+        found = found.with_flat_values(rows.lookup(found.flat_values))
+        phones = tf.gather(tf.ragged.constant(pronunciations, dtype=tf.int32), found)
+        phones = phones.merge_dims(1, 2)  # [batch, (phones)]
+        width = tf.shape(label)[1]
+        dense = phones.to_tensor(shape=[None, None])[:, :width]
+        dense = tf.pad(dense, [[0, 0], [0, width - tf.shape(dense)[1]]])
+        length = tf.minimum(tf.cast(phones.row_lengths(), tf.int32), width)
+        return {
+            **batch,
+            "phone": tf.ensure_shape(dense, label.shape),
+            "phone_length": tf.ensure_shape(length, label.shape[:1]),
+        }
+
+    return add_phones
