@@ -46,7 +46,7 @@ def define_network_flags() -> None:
         (
             kinds.define_integer,
             "half_rate_blocks",
-            "Number of middle blocks at half of the frames.",
+            "Number of middle blocks at half the rate.",
         ),
         (kinds.define_integer, "attention_heads", "Heads of each block's self-attention."),
     ):
