@@ -53,7 +53,8 @@ SHARDS_DIR = f"{BUCKET}/data" if BUCKET else DATA_DIR
 TRAIN_DATA = _location("TRAIN_DATA", f"{SHARDS_DIR}/{TRAIN_SET}.*")
 DEV_DATA = _location("DEV_DATA", f"{SHARDS_DIR}/{DEV_SET}.*")
 TEST_DATA = _location("TEST_DATA", f"{SHARDS_DIR}/{TEST_SET}.*")
-MODEL_DIR = _location("MODEL_DIR", f"{BUCKET}/model" if BUCKET else "model")
+LOCAL_MODEL_DIR = "model"
+MODEL_DIR = _location("MODEL_DIR", f"{BUCKET}/model" if BUCKET else LOCAL_MODEL_DIR)
 
 REPORT_DIR = _location("REPORT_DIR", "report")
 EXPORT_DIR = _location("EXPORT_DIR", "export")

@@ -7,8 +7,6 @@ import os
 import sys
 
 import constants
-from speech.networks.config import config_path
-from speech.system import storage
 from utils import UserError
 
 # Beside constants.py in a checkout; where pip puts setup.cfg's data_files if it is installed.
@@ -39,11 +37,14 @@ def english_model() -> tuple[str, str]:
 def default_model() -> tuple[str, str | None]:
     """Returns the model for a program that is given none, and a scorer if it has one.
 
-    That is the model directory of training.py's default, if there is one, else the English model.
+    That is training.py's default folder, if it exists or the environment names it, else the English
+    model.
 
     Raises:
         UserError: there is neither.
     """
-    if storage.exists(config_path(constants.MODEL_DIR)):
+    # Whoever names a place wants no other model than the one there: loading says if it has none.
+    is_named = constants.MODEL_DIR != constants.LOCAL_MODEL_DIR
+    if is_named or os.path.isdir(constants.MODEL_DIR):
         return constants.MODEL_DIR, None
     return english_model()

@@ -19,10 +19,17 @@ from utils import UserError
 def test_model_that_training_wrote_comes_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(constants, "MODEL_DIR", str(tmp_path / "model"))
+    monkeypatch.chdir(tmp_path)
     assert english.default_model() == english.english_model()
     write_model(tmp_path / "model")
-    assert english.default_model() == (str(tmp_path / "model"), None)
+    assert english.default_model() == ("model", None)
+
+
+def test_place_that_the_environment_names_is_never_replaced_by_the_english_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "MODEL_DIR", str(tmp_path / "elsewhere"))
+    assert english.default_model() == (str(tmp_path / "elsewhere"), None)
 
 
 def test_installed_files_are_found_and_missing_ones_named(
