@@ -13,7 +13,7 @@ from utils import UserError, lines_of
 
 COMMENTS = (";;;", "#")
 # Of a word's second pronunciation and further ones, as in READ(2).
-VARIANT = re.compile(r"\(\d+\)$")
+VARIANT = re.compile(r"\([0-9]+\)$")
 
 
 @dataclass(frozen=True)
