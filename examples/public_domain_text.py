@@ -184,7 +184,9 @@ if __name__ == "__main__":
     flags.DEFINE_string("output", "data/prose.txt.gz", "Path of the gzipped text.")
     flags.DEFINE_list("sources", list(SOURCES), "Names of the texts, separated by commas.")
     flags.register_validator(
-        "sources", lambda names: set(names) <= set(SOURCES), f"The texts are {', '.join(SOURCES)}."
+        "sources",
+        lambda names: names and set(names) <= set(SOURCES),
+        f"The texts are {', '.join(SOURCES)}.",
     )
     command_line.define_logging_flag()
     command_line.run(main)

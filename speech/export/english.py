@@ -7,6 +7,8 @@ import os
 import sys
 
 import constants
+from speech.export.loading import GRAPH_FILE
+from speech.networks.config import CONFIG_FILE
 from utils import UserError
 
 # Beside constants.py in a checkout; where pip puts setup.cfg's data_files if it is installed.
@@ -37,14 +39,15 @@ def english_model() -> tuple[str, str]:
 def default_model() -> tuple[str, str | None]:
     """Returns the model for a program that is given none, and a scorer if it has one.
 
-    That is training.py's default folder, if it exists or the environment names it, else the English
-    model.
+    That is training.py's default folder, if it has a model or the environment names it, else the
+    English model.
 
     Raises:
         UserError: there is neither.
     """
     # Whoever names a place wants no other model than the one there: loading says if it has none.
     is_named = constants.MODEL_DIR != constants.LOCAL_MODEL_DIR
-    if is_named or os.path.isdir(constants.MODEL_DIR):
+    files = (os.path.join(constants.MODEL_DIR, name) for name in (CONFIG_FILE, GRAPH_FILE))
+    if is_named or any(map(os.path.exists, files)):
         return constants.MODEL_DIR, None
     return english_model()

@@ -100,16 +100,21 @@ def stored_features(
     yield from features.as_numpy_iterator()
 
 
-def transcripts(shards: ShardSet) -> list[tuple[str, str]]:
+def transcripts(shards: ShardSet, count: int = -1) -> list[tuple[str, str]]:
     """Returns (utterance id, transcript) of every utterance; the place is the utterance's number.
 
     They are read on their own because strings can't go to a TPU with the features;
     `evaluation_input_fn` gives the numbers that join both.
+
+    Args:
+        count: maximum number of utterances, the set's first; -1: all.
     """
     keys = ("utterance_id", "transcript")
     specification = {key: tf.io.FixedLenFeature([], tf.string) for key in keys}
-    examples = record_dataset(shards.files, streams=1).map(
-        lambda record: tf.io.parse_single_example(record, specification), tf.data.AUTOTUNE
+    examples = (
+        record_dataset(shards.files, streams=1)
+        .take(count)
+        .map(lambda record: tf.io.parse_single_example(record, specification), tf.data.AUTOTUNE)
     )
     return [
         (example["utterance_id"].decode(), example["transcript"].decode())

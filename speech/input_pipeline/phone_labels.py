@@ -1,7 +1,9 @@
 """Labels of letters -> labels of phones, in the input of training."""
 
 from collections.abc import Callable
+from itertools import chain
 
+import numpy as np
 import tensorflow as tf
 
 from speech.input_pipeline.parsing import Batch
@@ -19,8 +21,10 @@ def phone_labels(lexicon: Lexicon, alphabet: Alphabet) -> Callable[[Batch], Batc
         [batch]; it adds "phone", int32 of the same shape as the labels, in which further phones
         are lost, and "phone_length", int32 [batch].
     """
-    words = list(lexicon.pronunciations)
-    pronunciations = [*lexicon.pronunciations.values(), (lexicon.unknown,)]
+    words = np.array([*lexicon.pronunciations], object)
+    spoken_words = [*lexicon.pronunciations.values(), (lexicon.unknown,)]
+    phones_of_words = np.array(list(chain.from_iterable(spoken_words)), np.int32)
+    lengths = np.array([len(each) for each in spoken_words])
 
     def add_phones(batch: Batch) -> Batch:
         rows = tf.lookup.StaticHashTable(
@@ -32,8 +36,8 @@ def phone_labels(lexicon: Lexicon, alphabet: Alphabet) -> Callable[[Batch], Batc
         text = tf.strings.reduce_join(tf.where(inside, spoken, ""), axis=1)  # [batch]
         found = tf.strings.split(tf.strings.lower(text, "utf-8"))  # [batch, (words)]
         found = found.with_flat_values(rows.lookup(found.flat_values))
-        phones = tf.gather(tf.ragged.constant(pronunciations, dtype=tf.int32), found)
-        phones = phones.merge_dims(1, 2)  # [batch, (phones)]
+        pronunciations = tf.RaggedTensor.from_row_lengths(phones_of_words, lengths, validate=False)
+        phones = tf.gather(pronunciations, found).merge_dims(1, 2)  # [batch, (phones)]
         width = tf.shape(label)[1]
         dense = phones.to_tensor(shape=[None, None])[:, :width]
         dense = tf.pad(dense, [[0, 0], [0, width - tf.shape(dense)[1]]])

@@ -52,8 +52,8 @@ class NetworkConfig:
     blocks: int = 0
     half_rate_blocks: int = 0
     attention_heads: int = 0
-    # Classes of the softmax of the middle block, where that is over phones; 0: there is none.
-    phones: int = 0
+    # What the middle output is of, with the unknown word and the blank; (): it is of the labels.
+    phones: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for size, value in self.sizes.items():
@@ -71,17 +71,23 @@ class NetworkConfig:
             _check_blocks(self)
         elif self.phones:
             raise UserError(
-                f"--lexicon: --network={self.name} has no layer for phones: leave it out, or "
-                "choose --network=conformer."
+                f"--lexicon: --network={self.name} has no layer for phones: leave out --lexicon, "
+                "or choose --network=conformer."
             )
 
     @classmethod
     def of(
-        cls, bins: int, labels: int, name: str = constants.NETWORK, phones: int = 0, **sizes: Any
+        cls,
+        bins: int,
+        labels: int,
+        name: str = constants.NETWORK,
+        phones: tuple[str, ...] | None = None,
+        **sizes: Any,
     ) -> "NetworkConfig":
         """Makes the config of a network.
 
         Args:
+            phones: of a lexicon; None: there is none.
             sizes: those that differ from the network's defaults; None stands for the default.
 
         Raises:
@@ -93,7 +99,15 @@ class NetworkConfig:
         for size, value in given.items():
             if size not in defaults:
                 raise UserError(_foreign_size(size, value, name))
-        return cls(bins, labels, name, phones=phones, **{**defaults, **given})
+        if "blocks" in given:
+            fewer = min(defaults["half_rate_blocks"], given["blocks"] // 2)
+            defaults = {**defaults, "half_rate_blocks": fewer}
+        return cls(bins, labels, name, phones=phones or (), **{**defaults, **given})
+
+    @property
+    def middle_classes(self) -> int:
+        """Number of classes of the middle output."""
+        return len(self.phones) + 2 if self.phones else self.labels
 
     @property
     def sizes(self) -> dict[str, Any]:
@@ -107,7 +121,7 @@ class NetworkConfig:
     def to_json(self) -> dict[str, Any]:
         """Returns the JSON object of the config, in which a size that it doesn't have is null."""
         absent = dict.fromkeys(set(SIZES) - self.sizes.keys())
-        return {**asdict(self), **absent}
+        return {**asdict(self), **absent, "phones": self.phones or None}
 
 
 def default_sizes(name: str) -> dict[str, Any]:
@@ -137,7 +151,7 @@ class NetworkChoice:
     name: str = constants.NETWORK
     sizes: Mapping[str, Any] = field(default_factory=dict)  # None: the network's default
     is_default: bool = False  # nobody has chosen the network
-    phones: int = 0  # classes of a lexicon's phones; 0: there is no lexicon
+    phones: tuple[str, ...] = ()  # of a lexicon, if there is one
 
     def config(self, front_end: FrontEnd, alphabet: Alphabet) -> NetworkConfig:
         """Returns the network's config for certain data; errors are those of NetworkConfig.of."""
@@ -162,15 +176,15 @@ def _check_epsilon(size: str, value: float) -> None:
 def _is_possible(size: str, value: int | tuple[int, ...]) -> bool:
     sizes = value if isinstance(value, tuple) else (value,)
     if size == "half_rate_blocks":
-        return 0 <= sizes[0] <= MOST_LAYERS
+        return True  # see _check_blocks
     layers = sizes[0] if size in ("recurrent_layers", "blocks") else len(sizes)
     return 1 <= layers <= MOST_LAYERS and min(sizes) >= 1 and max(sizes) <= LARGEST_SIZE
 
 
 def _check_blocks(config: NetworkConfig) -> None:
-    if config.half_rate_blocks > config.blocks:
+    if not 0 <= config.half_rate_blocks <= config.blocks:
         raise UserError(
-            f"--half_rate_blocks={config.half_rate_blocks} must be at most "
+            f"--half_rate_blocks={config.half_rate_blocks} must be from 0 to "
             f"--blocks={config.blocks}."
         )
     if config.dense_unit_size % (2 * config.attention_heads):
@@ -284,7 +298,7 @@ class _NetworkFile:
     blocks: int | None = None
     half_rate_blocks: int | None = None
     attention_heads: int | None = None
-    phones: int = 0
+    phones: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -355,9 +369,11 @@ def resume_config(model_dir: str, config: ModelConfig) -> ModelConfig:
 
 def check_same_model(saved: ModelConfig, given: ModelConfig, model_dir: str) -> None:
     """Raises a UserError that names what differs in front end, alphabet or network."""
+    network = replace(given.network, phones=saved.network.phones)
     differences = [
         *differing_fields(saved.front_end, given.front_end, "given", "front_end."),
-        *differing_fields(saved.network, given.network, "given", "network."),
+        *differing_fields(saved.network, network, "given", "network."),
+        *_differing_phones(saved.network.phones, given.network.phones),
         *_differing_alphabets(saved.alphabet, given.alphabet, "given"),
     ]
     if differences:
@@ -394,6 +410,13 @@ def differing_fields(saved: Any, other: Any, where: str, prefix: str = "") -> li
         for key in now
         if before[key] != now[key]
     ]
+
+
+def _differing_phones(saved: tuple[str, ...], given: tuple[str, ...]) -> list[str]:
+    if saved == given:
+        return []
+    here = f"those of --lexicon are {' '.join(given)}" if given else "there is no --lexicon"
+    return [f"the model's phones are {' '.join(saved) or 'none'}, {here}"]
 
 
 def _differing_alphabets(saved: Alphabet, other: Alphabet, where: str) -> list[str]:

@@ -26,10 +26,10 @@ class Conformer(Network):
     Differences from the source: positions are rotary, and the convolution is followed by layer
     normalisation, so that an utterance's logits are the same in every batch. The logits of the
     middle block are trained too, and the next block sees what they are (arXiv 2102.03216 and
-    2104.02724). With a lexicon they are of phones (arXiv 1807.06234). Blocks in the middle see
-    half of the frames (arXiv 2206.00888), and those of the middle output all of them again. ReLUs
-    instead of swishes and dropout masks for all frames of an utterance (arXiv 2310.11230) save
-    time in feed-forward layers.
+    2104.02724). With a lexicon they are of phones (arXiv 1807.06234). The blocks before see one of
+    two frames, and what they compute is repeated for the other (arXiv 2206.00888). Feed-forward
+    layers save time with ReLUs instead of swishes, and with dropout masks that all frames of an
+    utterance share (arXiv 2310.11230).
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class Conformer(Network):
         self.output = Dense("output", units, config.labels, draw.glorot())
         self.middle_output = self.output
         if config.phones:
-            self.middle_output = Dense("phones", units, config.phones, draw.glorot())
-        middle_classes = config.phones or config.labels
-        self.condition = Dense("condition", middle_classes, units, draw.glorot())
-        extra = [*["halve"] * bool(self._halved), *["phones"] * bool(config.phones)]
-        self.layers = ["front", *names, *extra, "condition", "output"]
+            self.middle_output = Dense("phones", units, config.middle_classes, draw.glorot())
+        self.condition = Dense("condition", config.middle_classes, units, draw.glorot())
+        halve, phones = ["halve"] * bool(self._halved), ["phones"] * bool(config.phones)
+        blocks = [*names[:first], *halve, *names[first:]]
+        self.layers = ["front", *blocks, *phones, "condition", "output"]
 
     def __call__(
         self,
@@ -87,6 +87,14 @@ class Conformer(Network):
                 self.intermediate_logits.append(logits)
         with tf.name_scope("output"):
             return _logits(self.output, hidden, compute_dtype), output_length
+
+    def forward_flops(self, outputs: int) -> float:
+        halved = [each for number in self._halved for each in self.blocks[number].variables]
+        if self._halved:
+            halved += self.halve.variables
+        kernels = [each for each in halved if "kernel" in each.name]
+        saved = sum(each.shape.num_elements() for each in kernels)
+        return super().forward_flops(outputs) - 2.0 * (outputs // 2) * saved
 
     def _half(self, hidden: tf.Tensor, length: tf.Tensor, compute_dtype: tf.DType) -> tf.Tensor:
         """[batch, frames, units] -> [batch, (frames + 1) // 2, units], one for two frames."""

@@ -20,7 +20,7 @@ class Network(tf.Module):
             computes. The caller has to assign them.
         intermediate_logits: logits of layers before the last, float32 [batch, outputs, classes]
             each, which a call sets. Training also lowers their loss. Their classes are phones if
-            `config.phones` isn't 0.
+            `config.phones` has any.
     """
 
     # tf.Module walks all attributes for variables; a call must not change what it finds.

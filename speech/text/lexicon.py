@@ -4,7 +4,9 @@ Letters say little about an English word's sounds. A network that learns the sou
 learns from less speech.
 """
 
+import hashlib
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +14,9 @@ from speech.system import storage
 from utils import UserError, lines_of
 
 COMMENTS = (";;;", "#")
+MOST_PHONES = 1000  # of any language, with tones and stress
+# A probability of lexiconp.txt, as in 0.25.
+PROBABILITY = re.compile(r"[0-9.]+")
 # Of a word's second pronunciation and further ones, as in READ(2).
 VARIANT = re.compile(r"\([0-9]+\)$")
 
@@ -25,13 +30,14 @@ class Lexicon:
 
     @property
     def unknown(self) -> int:
-        """The label of a word without a pronunciation."""
+        """The label of a word without a pronunciation; the blank follows."""
         return len(self.phones)
 
     @property
-    def classes(self) -> int:
-        """Number of classes of a softmax over the phones: they, the unknown word and the blank."""
-        return len(self.phones) + 2
+    def digest(self) -> str:
+        """A checksum of the content."""
+        content = repr((self.phones, sorted(self.pronunciations.items())))
+        return hashlib.sha256(content.encode()).hexdigest()
 
 
 def read_lexicon(path: str) -> Lexicon:
@@ -40,22 +46,28 @@ def read_lexicon(path: str) -> Lexicon:
     A word's first pronunciation is the one that counts.
 
     Raises:
-        UserError: there is no such file, a word has no phones, or there is no word.
+        UserError: there is no such file, a line has no phones, there is no word, or the phones are
+            none.
     """
     spoken: dict[str, list[str]] = {}
-    for number, line in enumerate(lines_of(storage.read_text(path)), 1):
+    text = unicodedata.normalize("NFC", storage.read_text(path)).removeprefix("\ufeff")
+    for number, line in enumerate(lines_of(text), 1):
         if line.startswith(COMMENTS) or not line.strip():
             continue
         word, *phones = line.partition(" #")[0].split()
-        if not phones:
+        if not phones or PROBABILITY.fullmatch(phones[0]):
+            found = f"{phones[0]!r} is no phone" if phones else "there is no pronunciation"
             raise UserError(
-                f"{path}, line {number}: {word!r} has no pronunciation: write a word and its "
-                "phones on each line, as in: cat K AE T"
+                f"{path}, line {number}, word {word!r}: {found}: write a word and its phones on "
+                "each line, as in: cat K AE T"
             )
         spoken.setdefault(VARIANT.sub("", word).lower(), phones)
-    if not spoken:
-        raise UserError(f"{path} has no words: a line has a word and its phones: cat K AE T")
     names = tuple(sorted({phone for phones in spoken.values() for phone in phones}))
+    if not 0 < len(names) <= MOST_PHONES:
+        raise UserError(
+            f"{path} is no lexicon: it has {len(spoken)} words and {len(names)} phones. A line has "
+            "a word and its phones, as in: cat K AE T"
+        )
     label = {name: number for number, name in enumerate(names)}
     return Lexicon(
         names, {word: tuple(label[each] for each in phones) for word, phones in spoken.items()}

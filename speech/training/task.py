@@ -11,6 +11,7 @@ from speech.engines import checkpoints
 from speech.engines.devices import Device
 from speech.engines.engine import InitialValues, InputFn
 from speech.input_pipeline.batching import Batching, log_reading, steps_per_epoch
+from speech.input_pipeline.parsing import transcripts
 from speech.input_pipeline.training_input import TrainingInput, training_input_fn, utterance_ids
 from speech.networks import registry
 from speech.networks.config import (
@@ -25,7 +26,9 @@ from speech.system import mistaken_paths, storage
 from speech.text.lexicon import Lexicon, read_lexicon
 from speech.training import transfer
 from speech.training.settings import DataSettings, TrainingSettings
-from utils import UserError
+from utils import UserError, Utf8Alphabet
+
+FIRST_UTTERANCES = 1000  # that a lexicon is compared with
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class Task:
             **asdict(self.config.training),
             "shuffle_buffer_size": self.settings.data.shuffle_buffer_size,
             "sorta_grad": self.settings.data.sorta_grad,
+            "lexicon": self.data.lexicon and self.data.lexicon.digest,
         }
 
 
@@ -111,7 +115,8 @@ def make_task(settings: TrainingSettings, data: Data, device: Device) -> Task:
     is_trained = checkpoints.latest_checkpoint(model_dir) is not None
     source = transfer.find_source(start) if start and not is_trained else None
     if data.lexicon:
-        network = replace(settings.network, phones=data.lexicon.classes)
+        check_lexicon(data.lexicon, data.train, settings.data.lexicon or "")
+        network = replace(settings.network, phones=data.lexicon.phones)
         settings = replace(settings, network=network)
     settings = with_known_network(settings, source)
     config = model_config(settings, data.train, batching)
@@ -138,6 +143,32 @@ def make_task(settings: TrainingSettings, data: Data, device: Device) -> Task:
         batching,
         device.batching(settings.run.eval_batch_size),
         planned.initial_values() if planned else None,
+    )
+
+
+def check_lexicon(lexicon: Lexicon, train: ShardSet, path: str) -> None:
+    """Logs how many words of the first utterances the lexicon has.
+
+    Raises:
+        UserError: it has none of them, or the alphabet can't write words.
+    """
+    alphabet = train.index.settings.alphabet
+    if " " not in alphabet.characters or isinstance(alphabet, Utf8Alphabet):
+        raise UserError(
+            "--lexicon requires words: an alphabet of characters with a space. Leave out --lexicon."
+        )
+    texts = transcripts(train, FIRST_UTTERANCES)
+    words = [word for _, text in texts for word in text.lower().split()]
+    known = sum(word in lexicon.pronunciations for word in words)
+    if not known:
+        raise UserError(
+            f"--lexicon={path} has none of the first {len(words)} words of the training data: "
+            "name a lexicon of their language."
+        )
+    logging.info(
+        "%s: %d words, %d phones; it has %.1f%% of the first %d words of the training data",
+        *(path, len(lexicon.pronunciations), len(lexicon.phones)),
+        *(100 * known / len(words), len(words)),
     )
 
 

@@ -221,7 +221,7 @@ def test_training_continues_and_stops_early_by_its_history(folder: Path) -> None
         *("--es_min_delta=1000", "--reduce_lr_on_plateau", "--plateau_epochs=1"),
     )
     newer_sizes = dict.fromkeys(
-        ("layer_norm_epsilon", "blocks", "half_rate_blocks", "attention_heads")
+        ("layer_norm_epsilon", "blocks", "half_rate_blocks", "attention_heads", "phones")
     )
     wanted = {
         **config,

@@ -17,6 +17,7 @@ import pytest
 import tensorflow as tf
 from tiny_models import tiny_config
 from tiny_training import (
+    BINS,
     TRAINING,
     batches,
     checkpointed,
@@ -36,12 +37,13 @@ from speech.engines.pjrt import IN_FLIGHT, InputContext, PjrtEngine
 from speech.engines.stopping import Stopping
 from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.training_input import TrainingInput, training_input_fn
-from speech.networks.config import ModelConfig
+from speech.networks.config import ModelConfig, NetworkConfig
 from speech.shards.shard_set import ShardSet
+from speech.text.lexicon import Lexicon
 from speech.tpu.cores import described_cores
 from speech.tpu.program import Program
 from speech.tpu.step_program import StepProgram, core_batch
-from utils import UserError
+from utils import ENGLISH, UserError
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
 
@@ -91,6 +93,20 @@ def test_any_number_of_cores_trains_as_one_device_of_tensorflow(
         for name, value in wanted.items():
             assert variables[name].dtype == value.dtype and variables[name].shape == value.shape
             np.testing.assert_allclose(variables[name], value, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+def test_cores_train_the_phones_of_a_lexicon_as_one_device_of_tensorflow(
+    tmp_path: Path, shards: ShardSet
+) -> None:
+    lexicon = Lexicon(("A", "B", "C"), {"a": (0,), "bb": (1, 1), "cab": (2, 0, 1), "c": (2,)})
+    sizes = {"conv_channels": (2, 2), "dense_unit_size": 8, "attention_heads": 2, "blocks": 2}
+    network = NetworkConfig.of(BINS, ENGLISH.size, "conformer", lexicon.phones, **sizes)
+    config = replace(model_config(FOUR), network=network)
+    expected = losses_of(tmp_path / "eager", shards, 6, config=config, lexicon=lexicon)
+    found = losses_of(tmp_path / "2", shards, 6, kind=PJRT, cores=2, config=config, lexicon=lexicon)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    without = losses_of(tmp_path / "without", shards, 1, config=config)
+    assert abs(without[0] - expected[0]) > 0.1
 
 
 def test_a_training_moves_between_engines_and_numbers_of_cores(

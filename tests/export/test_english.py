@@ -20,7 +20,9 @@ def test_model_that_training_wrote_comes_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
     assert english.default_model() == english.english_model()
+    (tmp_path / "model").rmdir()
     write_model(tmp_path / "model")
     assert english.default_model() == ("model", None)
 

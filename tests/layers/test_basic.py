@@ -8,7 +8,14 @@ import pytest
 import tensorflow as tf
 from doors import ROOT
 
-from speech.layers.basic import NO_DROPOUT, BatchNorm, DenseStack, Dropout, Initializers
+from speech.layers.basic import (
+    NO_DROPOUT,
+    BatchNorm,
+    DenseStack,
+    Dropout,
+    Initializers,
+    LayerNorm,
+)
 from speech.layers.cross_replica import ALONE
 
 # --- Dropout --------------------------------------------------------------------------------------
@@ -78,12 +85,50 @@ def test_dense_stack_drops_out_after_each_layer() -> None:
     calls = []
 
     class Counted(Dropout):
-        def __call__(self, values: tf.Tensor) -> tf.Tensor:
+        def __call__(self, values: tf.Tensor, shared_axis: int | None = None) -> tf.Tensor:
             calls.append(values.shape)
             return values
 
     stack(tf.ones([2, 5, 3]), Counted(0.5), tf.float32)
     assert calls == [(2, 5, 4), (2, 5, 4)]
+
+
+def test_shared_dropout_is_the_same_along_an_axis() -> None:
+    dropped = Dropout(0.5, tf.constant([1, 2]))(tf.ones([3, 7, 50]), shared_axis=1).numpy()
+    assert (dropped == dropped[:, :1]).all()
+    assert 0.3 < (dropped == 0).mean() < 0.7 and set(np.unique(dropped)) == {0.0, 2.0}
+
+
+# --- Layer normalisation --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(tf.float32, 1e-5), (tf.bfloat16, 2e-2)])
+def test_layer_norm_has_the_gradient_that_tensorflow_derives(
+    dtype: tf.DType, tolerance: float
+) -> None:
+    norm = LayerNorm("norm", 6, 1e-3)
+    rng = np.random.default_rng(0)
+    norm.scale.assign(rng.normal(size=6))
+    norm.offset.assign(rng.normal(size=6))
+    values = tf.cast(rng.normal(2, 3, [2, 5, 6]), dtype)
+    weights = tf.cast(rng.normal(size=[2, 5, 6]), tf.float32)
+
+    def derived(values: tf.Tensor) -> tf.Tensor:
+        mean, variance = tf.nn.moments(values, [-1], keepdims=True)
+        return tf.nn.batch_normalization(values, mean, variance, norm.offset, norm.scale, 1e-3)
+
+    results = []
+    for function, inputs in ((norm, values), (derived, tf.cast(values, tf.float32))):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = tf.cast(function(inputs), tf.float32)
+            total = tf.reduce_sum(weights * outputs)
+        sources = [inputs, norm.scale, norm.offset]
+        results.append(
+            [outputs, *(tf.cast(each, tf.float32) for each in tape.gradient(total, sources))]
+        )
+    for found, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
 
 
 # --- Batch normalisation --------------------------------------------------------------------------

@@ -321,7 +321,7 @@ def test_conformer_has_the_parameters_of_the_sources_layers() -> None:
 def test_conformer_computes_its_layers() -> None:
     sizes = {"conv_channels": (3, 4), "dense_unit_size": 8, "attention_heads": 2}
     blocks = {"blocks": 3, "half_rate_blocks": 1, "context_size": 5}
-    config = NetworkConfig.of(6, 5, "conformer", phones=7, **blocks, **sizes)
+    config = NetworkConfig.of(6, 5, "conformer", phones=tuple("abcde"), **blocks, **sizes)
     network = shake(registry.build(config))
     v = by_name(network)
 

@@ -30,6 +30,7 @@ from speech.input_pipeline.evaluation_input import evaluation_input_fn
 from speech.input_pipeline.training_input import TrainingInput, training_input_fn
 from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig
 from speech.shards.shard_set import ShardSet
+from speech.text.lexicon import Lexicon
 from utils import ENGLISH
 
 # The engines, for tests over all of them.
@@ -98,11 +99,15 @@ def engine_in(
 
 
 def batches(
-    shards: ShardSet, training: TrainingConfig = TRAINING, static: bool = False, start_step: int = 0
+    shards: ShardSet,
+    training: TrainingConfig = TRAINING,
+    static: bool = False,
+    start_step: int = 0,
+    lexicon: Lexicon | None = None,
 ) -> InputFn:
     batching = Batching(training.train_batch_size, static)
     return training_input_fn(
-        TrainingInput(shards, batching, 1, shuffle_buffer_size=8, start_step=start_step)
+        TrainingInput(shards, batching, 1, start_step, shuffle_buffer_size=8, lexicon=lexicon)
     )
 
 
@@ -113,6 +118,7 @@ def train(
     training: TrainingConfig = TRAINING,
     on_step: Callable[[StepState], None] = lambda state: None,
     static: bool | None = None,
+    lexicon: Lexicon | None = None,
     **settings: Any,
 ) -> Engine:
     """Trains up to step `steps`; returns the engine.
@@ -127,6 +133,7 @@ def train(
         training,
         settings.get("kind") == PJRT if static is None else static,
         checkpoints.latest_step(str(folder)),
+        lexicon,
     )
     trained.train(input_fn, steps, 1.0, Callbacks(Stopping(), on_step))
     return trained

@@ -27,17 +27,26 @@ def test_cmudict_and_kaldi_have_their_comments_capitals_and_white_space(tmp_path
     assert lexicon.pronunciations == {"ahmadi": (0, 1), "abbe": (0,), "aalto": (0, 1)}
 
 
-def test_classes_are_the_phones_the_unknown_word_and_the_blank(tmp_path: Path) -> None:
-    lexicon = lexicon_of(tmp_path, "ja j a\nnei n e\n")
-    assert (lexicon.unknown, lexicon.classes) == (4, 6)
+def test_words_are_composed_and_a_byte_order_mark_is_none_of_them(tmp_path: Path) -> None:
+    lexicon = lexicon_of(tmp_path, "\ufeffcafe\u0301 K AE\n")
+    assert lexicon.pronunciations == {"caf\u00e9": (1, 0)}
+    assert lexicon.unknown == 2
+
+
+def test_digest_changes_with_a_pronunciation(tmp_path: Path) -> None:
+    digests = {
+        lexicon_of(tmp_path, f"cat K {vowel} T\nat AE T\na AH\n").digest for vowel in ("AE", "AH")
+    }
+    assert len(digests) == 2
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("cat K AE T\ndog\n", r"lexicon.txt, line 2: 'dog' has no pronunciation: write a word"),
-        ("# nothing\n", "lexicon.txt has no words"),
-        ("", "lexicon.txt has no words"),
+        ("cat K AE T\ndog\n", "lexicon.txt, line 2, word 'dog': there is no pronunciation: "),
+        ("cat 0.5 K AE T\n", r"lexicon.txt, line 1, word 'cat': '0.5' is no phone: write a word"),
+        ("# nothing\n", "lexicon.txt is no lexicon: it has 0 words"),
+        ("\n".join(f"utterance-{n} word{n}" for n in range(1001)), "1001 words and 1001 phones"),
     ],
 )
 def test_file_that_is_no_lexicon_is_refused(tmp_path: Path, text: str, message: str) -> None:

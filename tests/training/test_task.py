@@ -1,5 +1,6 @@
 """A training's task: what settings and shards give, and what is refused."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from speech.engines.engine import RunSettings
 from speech.input_pipeline.batching import Batching
 from speech.networks.config import ModelConfig, NetworkChoice, TrainingConfig, save_config
 from speech.shards.shard_set import ShardSet
+from speech.text.lexicon import Lexicon
 from speech.training import transfer
 from speech.training.settings import (
     DataSettings,
@@ -99,6 +101,66 @@ def test_damaged_checkpoints_are_refused(shards: ShardSet, tmp_path: Path) -> No
     (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-3"')
     with pytest.raises(UserError, match=r"No checkpoint in .* can be read"):
         make_task(settings, Data(shards, None), Device())
+
+
+def conformer_of(shards: ShardSet, folder: Path, lexicon: str) -> TrainingSettings:
+    """Returns settings of a small Conformer with a lexicon."""
+    (folder / "lexicon.txt").write_text(lexicon)
+    sizes = {"conv_channels": (2, 2), "dense_unit_size": 8, "attention_heads": 2, "blocks": 2}
+    return replace(
+        settings_of(shards, folder / "model"),
+        data=DataSettings(shards.pattern, lexicon=str(folder / "lexicon.txt")),
+        network=NetworkChoice("conformer", sizes),
+    )
+
+
+# Every word of three letters at most.
+LETTERS = ["".join(each) for n in (1, 2, 3) for each in itertools.product("abc", repeat=n)]
+
+
+def test_lexicon_gives_the_network_its_phones(shards: ShardSet, tmp_path: Path) -> None:
+    lexicon = "\n".join(f"{word} {' '.join(word)}" for word in LETTERS)
+    settings = conformer_of(shards, tmp_path, lexicon)
+    data = find_data(settings.data)
+    task = make_task(settings, data, Device())
+    assert task.config.network.phones == ("a", "b", "c")
+    _, labels = next(iter(task.batches_from(0)({"batch_size": 4})))
+    assert labels["phone"].shape == labels["label"].shape
+    without = make_task(settings, replace(data, lexicon=None), Device()).shared_settings()
+    shared = task.shared_settings()
+    assert {key for key in shared if shared[key] != without[key]} == {"lexicon", "phones"}
+
+
+@pytest.mark.parametrize(
+    ("network", "lexicon", "message"),
+    [
+        ("conformer", "dog d o g", r"lexicon.txt has none of the first \d+ words"),
+        ("deep_speech_1", "a a\nb b\nc c", "has no layer for phones: leave out --lexicon"),
+    ],
+)
+def test_lexicon_that_teaches_nothing_is_refused(
+    shards: ShardSet, tmp_path: Path, network: str, lexicon: str, message: str
+) -> None:
+    if network == "deep_speech_1":
+        lexicon = "\n".join(f"{word} {' '.join(word)}" for word in LETTERS)
+    settings = conformer_of(shards, tmp_path, lexicon)
+    if network != "conformer":
+        settings = replace(settings, network=NetworkChoice(network))
+    with pytest.raises(UserError, match=message):
+        make_task(settings, find_data(settings.data), Device())
+
+
+def test_training_is_not_resumed_with_other_phones(shards: ShardSet, tmp_path: Path) -> None:
+    settings = conformer_of(shards, tmp_path, "\n".join(f"{word} x" for word in LETTERS))
+    data = find_data(settings.data)
+    save_model(tmp_path / "model", make_task(settings, data, Device()).config)
+    make_task(settings, data, Device())
+    for lexicon, message in (
+        (None, "the model's phones are x, there is no --lexicon"),
+        (Lexicon(("y",), dict.fromkeys(LETTERS, (0,))), "phones are x, those of --lexicon are y"),
+    ):
+        with pytest.raises(UserError, match=message):
+            make_task(settings, replace(data, lexicon=lexicon), Device())
 
 
 def test_dropping_layers_without_a_source_is_refused(shards: ShardSet, tmp_path: Path) -> None:
