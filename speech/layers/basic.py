@@ -32,22 +32,15 @@ class Dropout:
         self._seed = seed
         self._calls = 0
 
-    def __call__(self, values: tf.Tensor, shared_axis: int | None = None) -> tf.Tensor:
-        """Zeros a share of float values of any shape and divides the others by 1 - rate.
-
-        Args:
-            shared_axis: axis along which the mask is the same; None: each value has its own.
-        """
+    def __call__(self, values: tf.Tensor) -> tf.Tensor:
+        """Zeros a share of float values of any shape and divides the others by 1 - rate."""
         if not self._rate:
             return values
-        shape = tf.unstack(tf.shape(values))
-        if shared_axis is not None:
-            shape[shared_axis] = 1
         seed = self._seed + tf.constant([self._calls * SEED_STRIDE % 2**31, 0])
         self._calls += 1
         # Drawn in float32 whatever the type of the values: bfloat16 has 128 numbers between 0.5 and
         # 1, which would turn a rate of 0.05 into 0.055.
-        kept = tf.random.stateless_uniform(tf.stack(shape), seed) >= self._rate
+        kept = tf.random.stateless_uniform(tf.shape(values), seed) >= self._rate
         return tf.where(kept, values / (1.0 - self._rate), tf.zeros([], values.dtype))
 
 

@@ -99,9 +99,6 @@ class NetworkConfig:
         for size, value in given.items():
             if size not in defaults:
                 raise UserError(_foreign_size(size, value, name))
-        if "blocks" in given:
-            fewer = min(defaults["half_rate_blocks"], given["blocks"] // 2)
-            defaults = {**defaults, "half_rate_blocks": fewer}
         return cls(bins, labels, name, phones=phones or (), **{**defaults, **given})
 
     @property

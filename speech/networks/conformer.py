@@ -26,10 +26,8 @@ class Conformer(Network):
     Differences from the source: positions are rotary, and the convolution is followed by layer
     normalisation, so that an utterance's logits are the same in every batch. The logits of the
     middle block are trained too, and the next block sees what they are (arXiv 2102.03216 and
-    2104.02724). With a lexicon they are of phones (arXiv 1807.06234). The blocks before see one of
-    two frames, and what they compute is repeated for the other (arXiv 2206.00888). Feed-forward
-    layers save time with ReLUs instead of swishes, and with dropout masks that all frames of an
-    utterance share (arXiv 2310.11230).
+    2104.02724). With a lexicon they are of phones (arXiv 1807.06234). Some of the blocks before
+    may see one of two frames, what they compute is repeated for the other (arXiv 2206.00888).
     """
 
     def __init__(
@@ -196,7 +194,7 @@ class Block(tf.Module):
 
 
 class FeedForward(tf.Module):
-    """Two dense layers with a ReLU between them (section 2.3)."""
+    """Two dense layers with a swish between them (section 2.3)."""
 
     def __init__(self, name: str, units: int, draw: Initializers) -> None:
         super().__init__()
@@ -206,8 +204,8 @@ class FeedForward(tf.Module):
 
     def __call__(self, values: tf.Tensor, dropout: Dropout, compute_dtype: tf.DType) -> tf.Tensor:
         """compute_dtype [batch, frames, units] -> the same shape and type."""
-        wide = tf.nn.relu(self.wide(self.norm(values), compute_dtype))
-        return dropout(self.narrow(dropout(wide, shared_axis=1), compute_dtype))
+        wide = tf.nn.silu(self.wide(self.norm(values), compute_dtype))
+        return dropout(self.narrow(dropout(wide), compute_dtype))
 
 
 class Convolution(tf.Module):

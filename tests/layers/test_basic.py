@@ -85,18 +85,12 @@ def test_dense_stack_drops_out_after_each_layer() -> None:
     calls = []
 
     class Counted(Dropout):
-        def __call__(self, values: tf.Tensor, shared_axis: int | None = None) -> tf.Tensor:
+        def __call__(self, values: tf.Tensor) -> tf.Tensor:
             calls.append(values.shape)
             return values
 
     stack(tf.ones([2, 5, 3]), Counted(0.5), tf.float32)
     assert calls == [(2, 5, 4), (2, 5, 4)]
-
-
-def test_shared_dropout_is_the_same_along_an_axis() -> None:
-    dropped = Dropout(0.5, tf.constant([1, 2]))(tf.ones([3, 7, 50]), shared_axis=1).numpy()
-    assert (dropped == dropped[:, :1]).all()
-    assert 0.3 < (dropped == 0).mean() < 0.7 and set(np.unique(dropped)) == {0.0, 2.0}
 
 
 # --- Layer normalisation --------------------------------------------------------------------------

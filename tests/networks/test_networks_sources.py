@@ -311,7 +311,6 @@ def test_conformer_has_the_parameters_of_the_sources_layers() -> None:
     front = 10 * 32 + (9 * 32 + 1) * 32 + (20 * 32 + 1) * width + norm
     classes = (width + 1) * 29 + (29 + 1) * width
     sizes = {"blocks": blocks, "dense_unit_size": width, "context_size": kernel}
-    sizes["half_rate_blocks"] = 0
     assert parameters_of("conformer", 80, **sizes) == (
         blocks * block + front + classes,
         0,
@@ -335,7 +334,7 @@ def test_conformer_computes_its_layers() -> None:
 
     def feed_forward(name: str, x: Array) -> Array:
         wide = dense(f"{name}/wide", norm(f"{name}/norm", x))
-        return dense(f"{name}/narrow", np.maximum(wide, 0))
+        return dense(f"{name}/narrow", wide * sigmoid(wide))
 
     def convolution(name: str, x: Array) -> Array:
         gated = dense(f"{name}/gated", norm(f"{name}/norm", x))

@@ -31,7 +31,7 @@ def test_dropout_of_other_steps_seeds_and_batches_is_another() -> None:
 
 
 def small_conformer(phones: tuple[str, ...] = ()) -> Network:
-    sizes = {"dense_unit_size": 4, "attention_heads": 1, "blocks": 2, "half_rate_blocks": 0}
+    sizes = {"dense_unit_size": 4, "attention_heads": 1, "blocks": 2}
     return registry.build(NetworkConfig.of(4, 5, "conformer", phones=phones, **sizes))
 
 
