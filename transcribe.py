@@ -30,7 +30,7 @@ def define_flags() -> None:
         "model",
         None,
         "Model directory, SavedModel or .tflite file of export.py, or .tflite, .pb or .pbmm file "
-        f"of DeepSpeech. Default: {constants.MODEL_DIR} if there is such a folder, else the "
+        f"of DeepSpeech. Default: {constants.MODEL_DIR} if there is such a model, else the "
         "English one in models/ with its scorer.",
     )
     flags.DEFINE_multi_string(

@@ -28,7 +28,7 @@ def define_serving_flags() -> None:
         [],
         "Model directories, SavedModels and .tflite files, comma-separated; the first is the one "
         f"that requests without a model use. Default: {constants.MODEL_DIR} if there is such a "
-        "folder, else the English one in models/ with its scorer.",
+        "model, else the English one in models/ with its scorer.",
     )
     kinds.define_paths("scorers", [], "Scorers of build_lm.py or of DeepSpeech, comma-separated.")
     flags.DEFINE_string(

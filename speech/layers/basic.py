@@ -207,7 +207,7 @@ class LayerNorm(tf.Module):
 def _layer_norm(
     values: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, epsilon: float
 ) -> tf.Tensor:
-    """Computes `LayerNorm`; its gradient reads the values half as often as TensorFlow's would."""
+    """Computes `LayerNorm`, with a gradient of fewer operations than TensorFlow derives."""
 
     @tf.custom_gradient
     def normalise(

@@ -27,7 +27,7 @@ class Conformer(Network):
     normalisation, so that an utterance's logits are the same in every batch. The logits of the
     middle block are trained too, and the next block sees what they are (arXiv 2102.03216 and
     2104.02724). With a lexicon they are of phones (arXiv 1807.06234). Some of the blocks before
-    may see one of two frames, what they compute is repeated for the other (arXiv 2206.00888).
+    may see one of two frames; what they compute is repeated for the other (arXiv 2206.00888).
     """
 
     def __init__(
@@ -41,16 +41,16 @@ class Conformer(Network):
             Block(name, units, config.attention_heads, config.context_size, draw) for name in names
         ]
         first, last = half_rate(config)
-        self._halved = range(first, last)
-        self._middle = last - 1  # the block before the middle output
-        if self._halved:
+        # Blocks before those with half of the frames, these, and those after the middle output.
+        self._parts = self.blocks[:first], self.blocks[first:last], self.blocks[last:]
+        if config.half_rate_blocks:
             self.halve = Dense("halve", units, units, draw.glorot(), context=2)
         self.output = Dense("output", units, config.labels, draw.glorot())
         self.middle_output = self.output
         if config.phones:
             self.middle_output = Dense("phones", units, config.middle_classes, draw.glorot())
         self.condition = Dense("condition", config.middle_classes, units, draw.glorot())
-        halve, phones = ["halve"] * bool(self._halved), ["phones"] * bool(config.phones)
+        halve, phones = ["halve"] * (first < last), ["phones"] * bool(config.phones)
         blocks = [*names[:first], *halve, *names[first:]]
         self.layers = ["front", *blocks, *phones, "condition", "output"]
 
@@ -63,34 +63,37 @@ class Conformer(Network):
         training: bool = False,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         output_length = self.config.output_frames(feature_length)  # [batch]
-        self.intermediate_logits = []
         with tf.name_scope("front"):
             hidden = dropout(self.front(features, feature_length, compute_dtype))
             # hidden: [batch, outputs, units]
-        length, skipped = output_length, hidden
-        for number, block in enumerate(self.blocks):
-            with tf.name_scope("blocks"):
-                if self._halved and number == self._halved[0]:
-                    skipped = hidden
-                    hidden = self._half(hidden, length, compute_dtype)
-                    length = (length + 1) // 2
+
+        def compute(blocks: list[Block], hidden: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+            for block in blocks:
                 hidden = block(hidden, length, dropout, compute_dtype)
-                if self._halved and number == self._halved[-1]:
-                    hidden = skipped + doubled(hidden, tf.shape(skipped)[1])
-                    length = output_length
-            if number == self._middle:
-                with tf.name_scope("output"):
-                    logits = _logits(self.middle_output, hidden, compute_dtype)
-                    hidden += self.condition(tf.nn.softmax(logits), compute_dtype)
-                self.intermediate_logits.append(logits)
+            return hidden
+
+        before, halved, after = self._parts
+        with tf.name_scope("blocks"):
+            hidden = compute(before, hidden, output_length)
+            if halved:
+                half = self._half(hidden, output_length, compute_dtype)
+                half = compute(halved, half, (output_length + 1) // 2)
+                hidden += doubled(half, tf.shape(hidden)[1])
+        with tf.name_scope("output"):
+            logits = _logits(self.middle_output, hidden, compute_dtype)
+            hidden += self.condition(tf.nn.softmax(logits), compute_dtype)
+            self.intermediate_logits = [logits]
+        with tf.name_scope("blocks"):
+            hidden = compute(after, hidden, output_length)
         with tf.name_scope("output"):
             return _logits(self.output, hidden, compute_dtype), output_length
 
     def forward_flops(self, outputs: int) -> float:
-        halved = [each for number in self._halved for each in self.blocks[number].variables]
-        if self._halved:
-            halved += self.halve.variables
-        kernels = [each for each in halved if "kernel" in each.name]
+        if not self.config.half_rate_blocks:
+            return super().forward_flops(outputs)
+        halved: list[tf.Module] = [self.halve, *self._parts[1]]
+        variables = [each for module in halved for each in module.variables]
+        kernels = [each for each in variables if "kernel" in each.name]
         saved = sum(each.shape.num_elements() for each in kernels)
         return super().forward_flops(outputs) - 2.0 * (outputs // 2) * saved
 

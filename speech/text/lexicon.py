@@ -1,8 +1,4 @@
-"""A lexicon: the pronunciations of words, as the files of CMUdict and Kaldi have them.
-
-Letters say little about an English word's sounds. A network that learns the sounds (phones) too
-learns from less speech.
-"""
+"""Lexicons: the pronunciations of words, as the files of CMUdict and Kaldi have them."""
 
 import hashlib
 import re
@@ -46,8 +42,8 @@ def read_lexicon(path: str) -> Lexicon:
     A word's first pronunciation is the one that counts.
 
     Raises:
-        UserError: there is no such file, a line has no phones, there is no word, or the phones are
-            none.
+        UserError: there is no such file, a line has no phones, there is no word, or there are more
+            phones than a language has.
     """
     spoken: dict[str, list[str]] = {}
     text = unicodedata.normalize("NFC", storage.read_text(path)).removeprefix("\ufeff")

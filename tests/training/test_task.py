@@ -116,11 +116,11 @@ def conformer_of(shards: ShardSet, folder: Path, lexicon: str) -> TrainingSettin
 
 # Every word of three letters at most.
 LETTERS = ["".join(each) for n in (1, 2, 3) for each in itertools.product("abc", repeat=n)]
+SPELLED = "\n".join(f"{word} {' '.join(word)}" for word in LETTERS)
 
 
 def test_lexicon_gives_the_network_its_phones(shards: ShardSet, tmp_path: Path) -> None:
-    lexicon = "\n".join(f"{word} {' '.join(word)}" for word in LETTERS)
-    settings = conformer_of(shards, tmp_path, lexicon)
+    settings = conformer_of(shards, tmp_path, SPELLED)
     data = find_data(settings.data)
     task = make_task(settings, data, Device())
     assert task.config.network.phones == ("a", "b", "c")
@@ -135,14 +135,12 @@ def test_lexicon_gives_the_network_its_phones(shards: ShardSet, tmp_path: Path) 
     ("network", "lexicon", "message"),
     [
         ("conformer", "dog d o g", r"lexicon.txt has none of the first \d+ words"),
-        ("deep_speech_1", "a a\nb b\nc c", "has no layer for phones: leave out --lexicon"),
+        ("deep_speech_1", SPELLED, "has no layer for phones: leave out --lexicon"),
     ],
 )
 def test_lexicon_that_teaches_nothing_is_refused(
     shards: ShardSet, tmp_path: Path, network: str, lexicon: str, message: str
 ) -> None:
-    if network == "deep_speech_1":
-        lexicon = "\n".join(f"{word} {' '.join(word)}" for word in LETTERS)
     settings = conformer_of(shards, tmp_path, lexicon)
     if network != "conformer":
         settings = replace(settings, network=NetworkChoice(network))
