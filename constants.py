@@ -103,7 +103,6 @@ STRIDE_SIZE = 2  # frames between two outputs; preparation checks that there are
 #   layer_norm           whether the outputs of the dense layers are normalised
 #   layer_norm_epsilon   what is added to their variance
 #   blocks               number of Conformer blocks
-#   half_rate_blocks     number of those in the middle that see one of two outputs
 #   attention_heads      heads of each block's self-attention
 NETWORK_SIZES: dict[str, dict[str, Any]] = {
     "deep_speech_1": {
@@ -146,7 +145,6 @@ NETWORK_SIZES: dict[str, dict[str, Any]] = {
         "stride_size": 4,
         "dense_unit_size": 192,
         "blocks": 8,
-        "half_rate_blocks": 0,
         "attention_heads": 4,
     },
 }

@@ -9,6 +9,7 @@ from speech.features import graph as graph_features
 from speech.layers import recurrence
 from speech.networks import registry
 from speech.networks.config import ModelConfig
+from speech.networks.network import log_probabilities
 from utils import UserError
 
 Tensors = tuple[tf.Tensor, ...]
@@ -40,7 +41,7 @@ class AcousticGraph(tf.Module):
         """
         with recurrence.forward_only():
             logits, output_length = self.network(self._normalise(features), feature_length)
-        return tf.nn.log_softmax(logits), output_length
+        return log_probabilities(logits, self.network.config.labels), output_length
 
     def of_samples(self, samples: tf.Tensor, sample_length: tf.Tensor) -> Tensors:
         """Computes the log-probabilities of a batch of samples.

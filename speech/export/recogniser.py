@@ -80,7 +80,8 @@ class _Losses:
             outputs: float32 [outputs, classes] each.
         """
         labels = [np.array(self._alphabet.encode(each), np.int32) for each in references]
-        losses, aligned = self._compute(*_padded(outputs), *_padded(labels))
+        letters = [each[:, : self._alphabet.size] for each in outputs]
+        losses, aligned = self._compute(*_padded(letters), *_padded(labels))
         return [
             float(loss) if is_aligned else None
             for loss, is_aligned in zip(losses.numpy(), aligned.numpy(), strict=True)

@@ -43,11 +43,6 @@ def define_network_flags() -> None:
             "Number that layer normalisation adds to the variance.",
         ),
         (kinds.define_integer, "blocks", "Number of Conformer blocks."),
-        (
-            kinds.define_integer,
-            "half_rate_blocks",
-            "Number of middle blocks at half the rate.",
-        ),
         (kinds.define_integer, "attention_heads", "Heads of each block's self-attention."),
     ):
         define(size, None, f"{meaning} Default: {_defaults(size)}.")

@@ -60,8 +60,8 @@ def _define_data_flags() -> None:
     flags.DEFINE_string(
         "lexicon",
         None,
-        "File of pronunciations: a word and its phones on each line, as in CMUdict. The middle "
-        "block of --network=conformer learns the phones.",
+        "File of pronunciations: a word and its phones on each line, as in CMUdict. "
+        "--network=conformer writes them, too, for scorers of build_lm.py --lexicon.",
     )
     flags.DEFINE_bool(
         "sorta_grad", False, "Short utterances first in the first epoch (arXiv 1512.02595)."

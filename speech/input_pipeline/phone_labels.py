@@ -7,22 +7,25 @@ import numpy as np
 import tensorflow as tf
 
 from speech.input_pipeline.parsing import Batch
-from speech.text.lexicon import Lexicon
+from speech.text.lexicon import SPACE, UNKNOWN, Lexicon
 from utils import Alphabet
+
+ROOM = 2  # places for phones, for each place for letters
 
 
 def phone_labels(lexicon: Lexicon, alphabet: Alphabet) -> Callable[[Batch], Batch]:
     """Returns a function that adds the phones of a batch's labels to it.
 
-    A word that isn't in the lexicon has the one label of unknown words.
+    A space is between words. A word that isn't in the lexicon has the one label of unknown words.
 
     Returns:
         a function of a batch with "label", int32 [batch, labels], and "label_length", int32
-        [batch]; it adds "phone", int32 of the same shape as the labels, in which further phones
-        are lost, and "phone_length", int32 [batch].
+        [batch]; it adds "phone", int32 [batch, ROOM * labels], in which further phones are lost,
+        and "phone_length", int32 [batch].
     """
     words = np.array([*lexicon.pronunciations], object)
-    spoken_words = [*lexicon.pronunciations.values(), (lexicon.unknown,)]
+    spellings = [*(each[0] for each in lexicon.pronunciations.values()), UNKNOWN]
+    spoken_words = [lexicon.alphabet.encode(SPACE + each) for each in spellings]
     phones_of_words = np.array(list(chain.from_iterable(spoken_words)), np.int32)
     lengths = np.array([len(each) for each in spoken_words])
 
@@ -38,13 +41,15 @@ def phone_labels(lexicon: Lexicon, alphabet: Alphabet) -> Callable[[Batch], Batc
         found = found.with_flat_values(rows.lookup(found.flat_values))
         pronunciations = tf.RaggedTensor.from_row_lengths(phones_of_words, lengths, validate=False)
         phones = tf.gather(pronunciations, found).merge_dims(1, 2)  # [batch, (phones)]
-        width = tf.shape(label)[1]
+        phones = phones[:, 1:]  # without the first word's space
+        width = ROOM * tf.shape(label)[1]
         dense = phones.to_tensor(shape=[None, None])[:, :width]
         dense = tf.pad(dense, [[0, 0], [0, width - tf.shape(dense)[1]]])
         length = tf.minimum(tf.cast(phones.row_lengths(), tf.int32), width)
+        columns = label.shape[1] and ROOM * label.shape[1]
         return {
             **batch,
-            "phone": tf.ensure_shape(dense, label.shape),
+            "phone": tf.ensure_shape(dense, [label.shape[0], columns]),
             "phone_length": tf.ensure_shape(length, label.shape[:1]),
         }
 

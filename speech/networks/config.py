@@ -50,9 +50,8 @@ class NetworkConfig:
     layer_norm: bool = False
     layer_norm_epsilon: float = 0.0
     blocks: int = 0
-    half_rate_blocks: int = 0
     attention_heads: int = 0
-    # What the middle output is of, with the unknown word and the blank; (): it is of the labels.
+    # The characters of a lexicon's pronunciations, which have a softmax of their own; (): none.
     phones: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -71,7 +70,7 @@ class NetworkConfig:
             _check_blocks(self)
         elif self.phones:
             raise UserError(
-                f"--lexicon: --network={self.name} has no layer for phones: leave out --lexicon, "
+                f"--lexicon: --network={self.name} has no output of phones: leave out --lexicon, "
                 "or choose --network=conformer."
             )
 
@@ -102,9 +101,9 @@ class NetworkConfig:
         return cls(bins, labels, name, phones=phones or (), **{**defaults, **given})
 
     @property
-    def middle_classes(self) -> int:
-        """Number of classes of the middle output."""
-        return len(self.phones) + 2 if self.phones else self.labels
+    def classes(self) -> int:
+        """Number of classes of the output: those of the labels, then those of the phones."""
+        return self.labels + (len(self.phones) + 1 if self.phones else 0)
 
     @property
     def sizes(self) -> dict[str, Any]:
@@ -172,18 +171,11 @@ def _check_epsilon(size: str, value: float) -> None:
 
 def _is_possible(size: str, value: int | tuple[int, ...]) -> bool:
     sizes = value if isinstance(value, tuple) else (value,)
-    if size == "half_rate_blocks":
-        return True  # see _check_blocks
     layers = sizes[0] if size in ("recurrent_layers", "blocks") else len(sizes)
     return 1 <= layers <= MOST_LAYERS and min(sizes) >= 1 and max(sizes) <= LARGEST_SIZE
 
 
 def _check_blocks(config: NetworkConfig) -> None:
-    if not 0 <= config.half_rate_blocks <= config.blocks:
-        raise UserError(
-            f"--half_rate_blocks={config.half_rate_blocks} must be from 0 to "
-            f"--blocks={config.blocks}."
-        )
     if config.dense_unit_size % (2 * config.attention_heads):
         raise UserError(
             f"--dense_unit_size={config.dense_unit_size} must be a multiple of twice "
@@ -232,6 +224,11 @@ class ModelConfig:
     # Of the shards that it was first trained on, by which all its data is normalised; None unless
     # the front end normalises over the corpus.
     statistics: Statistics | None = None
+
+    @property
+    def phonetic_alphabet(self) -> Alphabet | None:
+        """The alphabet of pronunciations; None if the network writes none."""
+        return Alphabet(self.network.phones) if self.network.phones else None
 
     @property
     def output_seconds(self) -> float:
@@ -293,7 +290,6 @@ class _NetworkFile:
     layer_norm: bool | None = None
     layer_norm_epsilon: float | None = None
     blocks: int | None = None
-    half_rate_blocks: int | None = None
     attention_heads: int | None = None
     phones: tuple[str, ...] | None = None
 
@@ -412,8 +408,8 @@ def differing_fields(saved: Any, other: Any, where: str, prefix: str = "") -> li
 def _differing_phones(saved: tuple[str, ...], given: tuple[str, ...]) -> list[str]:
     if saved == given:
         return []
-    here = f"those of --lexicon are {' '.join(given)}" if given else "there is no --lexicon"
-    return [f"the model's phones are {' '.join(saved) or 'none'}, {here}"]
+    here = f"those of --lexicon are {' '.join(given[1:-1])}" if given else "there is no --lexicon"
+    return [f"the model's phones are {' '.join(saved[1:-1]) or 'none'}, {here}"]
 
 
 def _differing_alphabets(saved: Alphabet, other: Alphabet, where: str) -> list[str]:

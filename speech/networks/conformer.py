@@ -13,7 +13,7 @@ from speech.layers.convolutions import strided, zero_padding
 from speech.layers.cross_replica import ALONE, Replicas
 from speech.layers.windows import centred
 from speech.networks.config import NetworkConfig
-from speech.networks.network import Network
+from speech.networks.network import Network, log_probabilities
 
 EXPANSION = 4  # units of a feed-forward layer, in units of a frame's
 NORM_EPSILON = 1e-5
@@ -26,8 +26,7 @@ class Conformer(Network):
     Differences from the source: positions are rotary, and the convolution is followed by layer
     normalisation, so that an utterance's logits are the same in every batch. The logits of the
     middle block are trained too, and the next block sees what they are (arXiv 2102.03216 and
-    2104.02724). With a lexicon they are of phones (arXiv 1807.06234). Some of the blocks before
-    may see one of two frames; what they compute is repeated for the other (arXiv 2206.00888).
+    2104.02724). With a lexicon there are logits of phones after those of the letters.
     """
 
     def __init__(
@@ -40,19 +39,13 @@ class Conformer(Network):
         self.blocks = [
             Block(name, units, config.attention_heads, config.context_size, draw) for name in names
         ]
-        first, last = half_rate(config)
-        # Blocks before those with half of the frames, these, and those after the middle output.
-        self._parts = self.blocks[:first], self.blocks[first:last], self.blocks[last:]
-        if config.half_rate_blocks:
-            self.halve = Dense("halve", units, units, draw.glorot(), context=2)
-        self.output = Dense("output", units, config.labels, draw.glorot())
-        self.middle_output = self.output
+        self.outputs = [Dense("output", units, config.labels, draw.glorot())]
         if config.phones:
-            self.middle_output = Dense("phones", units, config.middle_classes, draw.glorot())
-        self.condition = Dense("condition", config.middle_classes, units, draw.glorot())
-        halve, phones = ["halve"] * (first < last), ["phones"] * bool(config.phones)
-        blocks = [*names[:first], *halve, *names[first:]]
-        self.layers = ["front", *blocks, *phones, "condition", "output"]
+            classes = config.classes - config.labels
+            self.outputs.append(Dense("phones", units, classes, draw.glorot()))
+        self.condition = Dense("condition", config.classes, units, draw.glorot())
+        phones = ["phones"] * bool(config.phones)
+        self.layers = ["front", *names, "output", *phones, "condition"]
 
     def __call__(
         self,
@@ -72,56 +65,23 @@ class Conformer(Network):
                 hidden = block(hidden, length, dropout, compute_dtype)
             return hidden
 
-        before, halved, after = self._parts
+        middle = len(self.blocks) // 2
         with tf.name_scope("blocks"):
-            hidden = compute(before, hidden, output_length)
-            if halved:
-                half = self._half(hidden, output_length, compute_dtype)
-                half = compute(halved, half, (output_length + 1) // 2)
-                hidden += doubled(half, tf.shape(hidden)[1])
+            hidden = compute(self.blocks[:middle], hidden, output_length)
         with tf.name_scope("output"):
-            logits = _logits(self.middle_output, hidden, compute_dtype)
-            hidden += self.condition(tf.nn.softmax(logits), compute_dtype)
+            logits = self._logits(hidden, compute_dtype)
+            found = tf.exp(log_probabilities(logits, self.config.labels))
+            hidden += self.condition(found, compute_dtype)
             self.intermediate_logits = [logits]
         with tf.name_scope("blocks"):
-            hidden = compute(after, hidden, output_length)
+            hidden = compute(self.blocks[middle:], hidden, output_length)
         with tf.name_scope("output"):
-            return _logits(self.output, hidden, compute_dtype), output_length
+            return self._logits(hidden, compute_dtype), output_length
 
-    def forward_flops(self, outputs: int) -> float:
-        if not self.config.half_rate_blocks:
-            return super().forward_flops(outputs)
-        halved: list[tf.Module] = [self.halve, *self._parts[1]]
-        variables = [each for module in halved for each in module.variables]
-        kernels = [each for each in variables if "kernel" in each.name]
-        saved = sum(each.shape.num_elements() for each in kernels)
-        return super().forward_flops(outputs) - 2.0 * (outputs // 2) * saved
-
-    def _half(self, hidden: tf.Tensor, length: tf.Tensor, compute_dtype: tf.DType) -> tf.Tensor:
-        """[batch, frames, units] -> [batch, (frames + 1) // 2, units], one for two frames."""
-        hidden = tf.pad(zero_padding(hidden, length), [[0, 0], [0, 1], [0, 0]])
-        return self.halve(hidden, compute_dtype, stride=2)
-
-
-def half_rate(config: NetworkConfig) -> tuple[int, int]:
-    """Returns the first of the blocks with half of the frames, and the one after the last.
-
-    The middle output follows the latter, or half of the blocks if all have all frames.
-    """
-    last = (config.blocks + config.half_rate_blocks) // 2
-    return last - config.half_rate_blocks, last
-
-
-def doubled(values: tf.Tensor, frames: tf.Tensor) -> tf.Tensor:
-    """[batch, (frames + 1) // 2, units] -> [batch, frames, units], each frame twice."""
-    shape = tf.shape(values)
-    twice = tf.tile(values[:, :, tf.newaxis], [1, 1, 2, 1])
-    return tf.reshape(twice, [shape[0], 2 * shape[1], values.shape[2]])[:, :frames]
-
-
-def _logits(output: Dense, hidden: tf.Tensor, compute_dtype: tf.DType) -> tf.Tensor:
-    """[batch, outputs, units] -> float32 [batch, outputs, classes]."""
-    return tf.cast(output(hidden, compute_dtype), tf.float32)
+    def _logits(self, hidden: tf.Tensor, compute_dtype: tf.DType) -> tf.Tensor:
+        """[batch, outputs, units] -> float32 [batch, outputs, classes]."""
+        logits = [output(hidden, compute_dtype) for output in self.outputs]
+        return tf.cast(tf.concat(logits, axis=2), tf.float32)
 
 
 class Front(tf.Module):

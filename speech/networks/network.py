@@ -19,8 +19,7 @@ class Network(tf.Module):
         moving_updates: pairs of a moving average and its new value, which a call with training=True
             computes. The caller has to assign them.
         intermediate_logits: logits of layers before the last, float32 [batch, outputs, classes]
-            each, which a call sets. Training also lowers their loss. Their classes are phones if
-            `config.phones` has any.
+            each, which a call sets. Training also lowers their loss.
     """
 
     # tf.Module walks all attributes for variables; a call must not change what it finds.
@@ -65,7 +64,8 @@ class Network(tf.Module):
             training: whether to normalise by the batch's statistics and set `moving_updates`.
 
         Returns:
-            Logits, float32 [batch, outputs, classes], and their lengths, int32 [batch].
+            Logits, float32 [batch, outputs, classes], and their lengths, int32 [batch]. The classes
+            are the labels, then the phones; see `log_probabilities`.
         """
         raise NotImplementedError
 
@@ -76,3 +76,20 @@ class Network(tf.Module):
         """
         kernels = [each for each in self.trainable_variables if "kernel" in each.name]
         return 2.0 * outputs * sum(each.shape.num_elements() for each in kernels)
+
+
+def log_probabilities(logits: tf.Tensor, labels: int) -> tf.Tensor:
+    """Returns the log-probabilities of a network's logits.
+
+    Args:
+        logits: float32 [batch, outputs, classes].
+        labels: number of classes of the labels; the phones' follow, if there are any, and have a
+            softmax of their own.
+
+    Returns:
+        natural logarithms, float32 [batch, outputs, classes].
+    """
+    if logits.shape[-1] == labels:
+        return tf.nn.log_softmax(logits)
+    parts = logits[..., :labels], logits[..., labels:]
+    return tf.concat([tf.nn.log_softmax(part) for part in parts], axis=-1)

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from speech.layers.ctc_loss import alignable, ctc_loss
-from speech.networks.network import Network
+from speech.networks.network import Network, log_probabilities
 
 
 def predict(network: Network, batch: dict[str, tf.Tensor], bfloat16: bool) -> dict[str, tf.Tensor]:
@@ -23,11 +23,11 @@ def predict(network: Network, batch: dict[str, tf.Tensor], bfloat16: bool) -> di
         batch["feature_length"],
         compute_dtype=tf.bfloat16 if bfloat16 else tf.float32,
     )
-    label, label_length = batch["label"], batch["label_length"]
+    label, label_length, labels = batch["label"], batch["label_length"], network.config.labels
     with tf.name_scope("loss"):
-        losses = ctc_loss(logits, output_length, label, label_length)
+        losses = ctc_loss(logits[..., :labels], output_length, label, label_length)
     return {
-        "log_probs": tf.nn.log_softmax(logits),
+        "log_probs": log_probabilities(logits, labels),
         "output_length": output_length,
         "ctc_loss": losses,
         "aligned": tf.cast(alignable(label, label_length, output_length), tf.float32),

@@ -55,7 +55,7 @@ def training_step(
         features: "features" float32 [batch, frames, bins], "feature_length" int32 [batch].
         labels: "label" int32 [batch, labels], "label_length" int32 [batch], "weight" float32
             [batch], 0 for an utterance that only fills up a batch; with a lexicon also "phone"
-            int32 [batch, labels] and "phone_length" int32 [batch].
+            int32 [batch, phones] and "phone_length" int32 [batch].
         learning_rate_scale: factor on the schedule's learning rate.
         replicas: those that take the step together, each with its part of the batch.
     """
@@ -68,7 +68,7 @@ def training_step(
         training=True,
     )
     loss, unaligned = batch_loss(
-        logits, intermediate_logits(network, labels), output_length, labels, replicas
+        logits, network.intermediate_logits, output_length, labels, network.config.labels, replicas
     )
     trained = state.optimiser.trained
     *gradients, loss = replicas.mean([*tf.gradients(loss, trained), loss])
@@ -95,27 +95,22 @@ def training_step(
     return Step(number, curves, update, named, logits, output_length)
 
 
-def intermediate_logits(network: Network, labels: Tensors) -> list[tf.Tensor]:
-    """Returns the intermediate logits whose classes the labels have."""
-    if network.config.phones and "phone" not in labels:  # tuned without a lexicon
-        return []
-    return network.intermediate_logits
-
-
 def batch_loss(
     logits: tf.Tensor,
     intermediate: Sequence[tf.Tensor],
     output_length: tf.Tensor,
     labels: Tensors,
+    label_classes: int,
     replicas: Replicas,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Computes the mean CTC loss of a batch's utterances.
 
     Args:
         logits: float32 [batch, outputs, classes], of this replica's part of the batch.
-        intermediate: logits of layers before the last, of the phones if the labels have them.
+        intermediate: logits of layers before the last.
         output_length: int32 [batch].
         labels: see `training_step`.
+        label_classes: number of classes of the labels; those of the phones follow.
 
     Returns:
         float32 scalar, whose mean over the replicas is the loss of the whole batch, also if their
@@ -124,12 +119,9 @@ def batch_loss(
     """
     label, label_length, weight = labels["label"], labels["label_length"], labels["weight"]
     with tf.name_scope("loss"):
-        losses = ctc_loss(logits, output_length, label, label_length)  # [batch]
-        middle, middle_length = label, label_length
-        if "phone" in labels:
-            middle, middle_length = labels["phone"], labels["phone_length"]
+        losses = output_loss(logits, output_length, labels, label_classes)  # [batch]
         for others in intermediate:
-            of_others = ctc_loss(others, output_length, middle, middle_length)
+            of_others = output_loss(others, output_length, labels, label_classes)
             losses += INTERMEDIATE_LOSS * (of_others - losses)
     aligned = tf.cast(alignable(label, label_length, output_length), tf.float32)  # [batch]
     utterances, unaligned = replicas.total(
@@ -137,6 +129,22 @@ def batch_loss(
     )
     summed = tf.reduce_sum(losses * weight) * replicas.count
     return tf.math.divide_no_nan(summed, utterances), tf.cast(unaligned, tf.int32)
+
+
+def output_loss(
+    logits: tf.Tensor, output_length: tf.Tensor, labels: Tensors, label_classes: int
+) -> tf.Tensor:
+    """Returns the CTC loss of each utterance, float32 [batch]: the mean over letters and phones.
+
+    The arguments are those of `batch_loss`. Without a lexicon only the letters count.
+    """
+    letters = logits[..., :label_classes]
+    losses = ctc_loss(letters, output_length, labels["label"], labels["label_length"])
+    if "phone" not in labels:
+        return losses
+    phones = logits[..., label_classes:]
+    of_phones = ctc_loss(phones, output_length, labels["phone"], labels["phone_length"])
+    return (losses + of_phones) / 2
 
 
 def dropout_seed(random_seed: int, step: tf.Tensor, features: Tensors) -> tf.Tensor:

@@ -112,7 +112,7 @@ class DevEvaluator:
                 reference=each.reference,
                 greedy=greedy,
                 beam=beam,
-                log_probs=each.log_probs,
+                log_probs=each.log_probs[:, : self._alphabet.size],
                 output_seconds=self._output_seconds,
             )
             for (each, greedy), beam in zip(sampled, beams, strict=True)

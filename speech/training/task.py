@@ -116,7 +116,7 @@ def make_task(settings: TrainingSettings, data: Data, device: Device) -> Task:
     source = transfer.find_source(start) if start and not is_trained else None
     if data.lexicon:
         check_lexicon(data.lexicon, data.train, settings.data.lexicon or "")
-        network = replace(settings.network, phones=data.lexicon.phones)
+        network = replace(settings.network, phones=data.lexicon.alphabet.characters)
         settings = replace(settings, network=network)
     settings = with_known_network(settings, source)
     config = model_config(settings, data.train, batching)
@@ -167,7 +167,7 @@ def check_lexicon(lexicon: Lexicon, train: ShardSet, path: str) -> None:
         )
     logging.info(
         "%s: %d words, %d phones; it has %.1f%% of the first %d words of the training data",
-        *(path, len(lexicon.pronunciations), len(lexicon.phones)),
+        *(path, len(lexicon.pronunciations), len(lexicon.alphabet.characters) - 2),
         *(100 * known / len(words), len(words)),
     )
 

@@ -220,9 +220,7 @@ def test_training_continues_and_stops_early_by_its_history(folder: Path) -> None
         *("--average_checkpoints=2", "--best_by=loss", "--early_stop", "--es_epochs=2"),
         *("--es_min_delta=1000", "--reduce_lr_on_plateau", "--plateau_epochs=1"),
     )
-    newer_sizes = dict.fromkeys(
-        ("layer_norm_epsilon", "blocks", "half_rate_blocks", "attention_heads", "phones")
-    )
+    newer_sizes = dict.fromkeys(("layer_norm_epsilon", "blocks", "attention_heads", "phones"))
     wanted = {
         **config,
         "network": {**config["network"], **newer_sizes},

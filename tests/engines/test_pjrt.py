@@ -39,11 +39,11 @@ from speech.input_pipeline.batching import Batching
 from speech.input_pipeline.training_input import TrainingInput, training_input_fn
 from speech.networks.config import ModelConfig, NetworkConfig
 from speech.shards.shard_set import ShardSet
-from speech.text.lexicon import Lexicon
+from speech.text.lexicon import SPACE, UNKNOWN, Lexicon
 from speech.tpu.cores import described_cores
 from speech.tpu.program import Program
 from speech.tpu.step_program import StepProgram, core_batch
-from utils import ENGLISH, UserError
+from utils import ENGLISH, Alphabet, UserError
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
 
@@ -98,9 +98,11 @@ def test_any_number_of_cores_trains_as_one_device_of_tensorflow(
 def test_cores_train_the_phones_of_a_lexicon_as_one_device_of_tensorflow(
     tmp_path: Path, shards: ShardSet
 ) -> None:
-    lexicon = Lexicon(("A", "B", "C"), {"a": (0,), "bb": (1, 1), "cab": (2, 0, 1), "c": (2,)})
+    spoken = {"a": ("A",), "bb": ("BB",), "cab": ("CAB", "CB"), "c": ("C",)}
+    lexicon = Lexicon(Alphabet((SPACE, *"ABC", UNKNOWN)), spoken)
     sizes = {"conv_channels": (2, 2), "dense_unit_size": 8, "attention_heads": 2, "blocks": 2}
-    network = NetworkConfig.of(BINS, ENGLISH.size, "conformer", lexicon.phones, **sizes)
+    phones = lexicon.alphabet.characters
+    network = NetworkConfig.of(BINS, ENGLISH.size, "conformer", phones, **sizes)
     config = replace(model_config(FOUR), network=network)
     expected = losses_of(tmp_path / "eager", shards, 6, config=config, lexicon=lexicon)
     found = losses_of(tmp_path / "2", shards, 6, kind=PJRT, cores=2, config=config, lexicon=lexicon)

@@ -259,6 +259,16 @@ def test_every_network_comes_back_from_its_json(name: str) -> None:
     assert ModelConfig.from_json(config.to_json(), "config.json") == config
 
 
+def test_phones_come_back_as_an_alphabet_whose_classes_follow_the_letters() -> None:
+    phones = (" ", *"aʃ\u0303", "\N{REPLACEMENT CHARACTER}")
+    config = replace(CONFIG, network=NetworkConfig.of(80, 29, "conformer", phones))
+    again = ModelConfig.from_json(config.to_json(), "config.json")
+    assert again == config and again.phonetic_alphabet == Alphabet(phones)
+    assert (config.network.labels, config.network.classes) == (29, 29 + 6)
+    without = replace(CONFIG, network=NetworkConfig.of(80, 29, "conformer"))
+    assert without.phonetic_alphabet is None and without.network.classes == 29
+
+
 @pytest.mark.parametrize(
     ("frames", "stride", "outputs"), [(1, 2, 1), (2, 2, 1), (3, 2, 2), (1729, 2, 865), (7, 3, 3)]
 )

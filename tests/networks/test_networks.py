@@ -27,7 +27,9 @@ from speech.layers.basic import Dropout
 from speech.layers.ctc_loss import ctc_loss
 from speech.networks import registry
 from speech.networks.config import ModelConfig, NetworkConfig, TrainingConfig
+from speech.networks.prediction import predict
 from speech.optimisation import state
+from speech.text.lexicon import SPACE, UNKNOWN
 from speech.tpu.lowering import lowers_sums
 from speech.tpu.step_program import StepProgram, core_batch
 from utils import ENGLISH
@@ -46,7 +48,6 @@ TINY: dict[str, dict[str, Any]] = {
         "context_size": 5,
         "dense_unit_size": 8,
         "blocks": 3,
-        "half_rate_blocks": 1,
         "attention_heads": 2,
     },
 }
@@ -58,6 +59,7 @@ def tiny(name: str, **sizes: Any) -> NetworkConfig:
 
 CONFIGS = {name: tiny(name) for name in TINY}
 CONFIGS["deep_speech_lstm with layer norm"] = tiny("deep_speech_lstm", layer_norm=True)
+CONFIGS["conformer with phones"] = tiny("conformer", phones=(SPACE, *"abc", UNKNOWN))
 
 every_network = pytest.mark.parametrize("config", CONFIGS.values(), ids=list(CONFIGS))
 every_type = pytest.mark.parametrize(
@@ -101,7 +103,9 @@ def test_layers_name_every_variable_first_to_last(config: NetworkConfig) -> None
     network = registry.sketch(config)
     prefixes = {variable.name.partition("/")[0] for variable in network.variables}
     assert prefixes == set(network.layers) and len(network.layers) == len(prefixes)
-    assert network.layers[-1] == "output"
+    phones = ["phones"] if config.phones else []
+    after_output = [*phones, "condition"] if config.name == "conformer" else []
+    assert network.layers[network.layers.index("output") :] == ["output", *after_output]
 
 
 @every_network
@@ -225,6 +229,46 @@ def test_dropout_changes_logits_only_if_it_is_passed(
     assert not np.allclose(plain, dropped) and not np.allclose(dropped, other)
 
 
+# --- Letters and phones ---------------------------------------------------------------------------
+
+
+@every_network
+def test_predicted_letters_and_phones_are_each_certain_together(
+    config: NetworkConfig, utterances: list[Array]
+) -> None:
+    """And the loss is that of the letters."""
+    network = build(config)
+    features, length = batch_of(utterances, 30, 0.0)
+    label = tf.constant([[3, 9, 3], [8, 1, 0], [4, 0, 0], [2, 2, 0]])
+    batch = {
+        "features": features,
+        "feature_length": length,
+        "label": label,
+        "label_length": tf.constant([3, 2, 1, 2]),
+        "utterance_number": tf.range(4),
+    }
+    outputs = predict(network, batch, bfloat16=False)
+    probabilities = np.exp(outputs["log_probs"])
+    assert config.classes == ENGLISH.size + (6 if config.phones else 0)
+    assert probabilities.shape[2] == config.classes
+    letters, phones = np.split(probabilities, [ENGLISH.size], axis=2)
+    np.testing.assert_allclose(letters.sum(axis=2), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(phones.sum(axis=2), 1.0 if config.phones else 0.0, rtol=1e-5)
+    losses = ctc_loss(np.log(letters), outputs["output_length"], label, batch["label_length"])
+    np.testing.assert_allclose(outputs["ctc_loss"], losses, rtol=1e-5)
+
+
+@every_network
+def test_intermediate_logits_have_the_classes_of_the_last(
+    config: NetworkConfig, utterances: list[Array]
+) -> None:
+    network = build(config)
+    logits, _ = network(*batch_of(utterances, 30, 0.0))
+    assert [each.shape for each in network.intermediate_logits] == (
+        [logits.shape] if config.name == "conformer" else []
+    )
+
+
 # --- Gradients and learning -----------------------------------------------------------------------
 
 
@@ -250,8 +294,9 @@ def test_every_variable_has_a_finite_gradient(
     dropout = Dropout(0.2, tf.constant([1, 2]))
     with tf.GradientTape() as tape:
         logits, length = network(*batch, dropout, compute_dtype, training=True)
-        loss = tf.reduce_sum(ctc_loss(logits, length, labels, tf.constant([3, 2, 1])))
-    assert logits.dtype == tf.float32
+        letters = logits[..., : config.labels]
+        loss = tf.reduce_sum(ctc_loss(letters, length, labels, tf.constant([3, 2, 1])))
+    assert logits.dtype == tf.float32 and logits.shape[2] == config.classes
     with skipped_without_gradients():
         gradients = tape.gradient(loss, network.trainable_variables)
     for variable, gradient in zip(network.trainable_variables, gradients, strict=True):
@@ -283,27 +328,28 @@ def test_two_utterances_can_be_memorised(
     optimizer = tf.keras.optimizers.Adam(0.005)
     optimizer.build(network.trainable_variables)
 
+    def losses(training: bool = False) -> tf.Tensor:
+        logits, length = network(*batch, training=training)
+        return ctc_loss(logits[..., : config.labels], length, label, label_length)
+
     @tf.function
     def train(steps: int) -> None:
         for _ in tf.range(steps):
             with tf.GradientTape() as tape:
-                logits, length = network(*batch, training=True)
-                loss = ctc_loss(logits, length, label, label_length)
+                loss = losses(training=True)
             gradients = tape.gradient(loss, network.trainable_variables)
             gradients, _ = tf.clip_by_global_norm(gradients, 10.0)
             optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
             for moving, value in network.moving_updates:
                 moving.assign(value)
 
-    def losses() -> npt.NDArray[np.float32]:
-        return ctc_loss(*network(*batch), label, label_length).numpy()
-
-    before = losses()
+    before = losses().numpy()
     with skipped_without_gradients():
         train(200)
-    assert np.all(losses() < 0.1 * before)
+    assert np.all(losses().numpy() < 0.1 * before)
     logits, length = network(*batch)
-    (best,), _ = tf.nn.ctc_greedy_decoder(tf.transpose(logits, [1, 0, 2]), length)
+    letters = tf.transpose(logits[..., : config.labels], [1, 0, 2])
+    (best,), _ = tf.nn.ctc_greedy_decoder(letters, length)
     assert tf.sparse.to_dense(best, default_value=-1).numpy().tolist() == [[3, 9, 3], [8, 1, -1]]
 
 
@@ -398,7 +444,11 @@ def test_step_lowers_to_a_program_for_a_tpus_compiler(config: NetworkConfig) -> 
     """As check_tpu.py compiles it."""
     cores = 4 if lowers_sums() else 1
     step = StepProgram(model_config(config, batch=2), cores, on_tpu=True)
-    assert step.lower(*core_batch(2, 40, BINS, 12)).hlo.module
+    features, labels = core_batch(2, 40, BINS, 12)
+    if config.phones:
+        labels["phone"] = tf.TensorSpec([2, 24], tf.int32)
+        labels["phone_length"] = tf.TensorSpec([2], tf.int32)
+    assert step.lower(features, labels).hlo.module
 
 
 # --- In training ----------------------------------------------------------------------------------

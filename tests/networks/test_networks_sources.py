@@ -10,6 +10,7 @@ import tensorflow as tf
 from speech.layers.convolutions import centred
 from speech.networks import registry
 from speech.networks.config import NetworkConfig
+from speech.text.lexicon import SPACE, UNKNOWN
 
 Array = npt.NDArray[Any]
 layers = tf.keras.layers
@@ -297,7 +298,8 @@ def test_conv_gru_equals_keras_in_training(name: str) -> None:
 # --- conformer ------------------------------------------------------------------------------------
 
 
-def test_conformer_has_the_parameters_of_the_sources_layers() -> None:
+@pytest.mark.parametrize("phones", [(), (SPACE, *"abcde", UNKNOWN)])
+def test_conformer_has_the_parameters_of_the_sources_layers(phones: tuple[str, ...]) -> None:
     """Counted by arXiv 2005.08100, section 2, for its small model's width, 16 blocks and kernel.
 
     The source states 10.3 million with a decoder, and with positions that have parameters.
@@ -309,18 +311,20 @@ def test_conformer_has_the_parameters_of_the_sources_layers() -> None:
     convolution = 2 * norm + (width + 1) * 2 * width + kernel * width + (width + 1) * width
     block = 2 * feed_forward + attention + convolution + norm
     front = 10 * 32 + (9 * 32 + 1) * 32 + (20 * 32 + 1) * width + norm
-    classes = (width + 1) * 29 + (29 + 1) * width
-    sizes = {"blocks": blocks, "dense_unit_size": width, "context_size": kernel}
+    classes = 29 + 8 if phones else 29  # with the blank of the phones
+    outputs = (width + 1) * classes + (classes + 1) * width
+    sizes = {"phones": phones, "blocks": blocks, "dense_unit_size": width, "context_size": kernel}
     assert parameters_of("conformer", 80, **sizes) == (
-        blocks * block + front + classes,
+        blocks * block + front + outputs,
         0,
     )
 
 
-def test_conformer_computes_its_layers() -> None:
-    sizes = {"conv_channels": (3, 4), "dense_unit_size": 8, "attention_heads": 2}
-    blocks = {"blocks": 3, "half_rate_blocks": 1, "context_size": 5}
-    config = NetworkConfig.of(6, 5, "conformer", phones=tuple("abcde"), **blocks, **sizes)
+@pytest.mark.parametrize("phones", [(), (SPACE, *"abcde", UNKNOWN)])
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_conformer_computes_its_layers(blocks: int, phones: tuple[str, ...]) -> None:
+    sizes: dict[str, Any] = {"conv_channels": (3, 4), "dense_unit_size": 8, "attention_heads": 2}
+    config = NetworkConfig.of(6, 5, "conformer", phones, blocks=blocks, context_size=5, **sizes)
     network = shake(registry.build(config))
     v = by_name(network)
 
@@ -345,6 +349,11 @@ def test_conformer_computes_its_layers() -> None:
         x = norm(f"{name}/inner_norm", x)
         return dense(f"{name}/outputs", x * sigmoid(x))
 
+    outputs = ["output", "phones"] if phones else ["output"]
+
+    def logits(x: Array) -> list[Array]:
+        return [dense(name, x) for name in outputs]
+
     x = random_features(19, 6)[..., np.newaxis]
     for number, channels in enumerate(config.conv_channels):
         layer = layers.Conv2D(channels, 3, 2, activation="relu")
@@ -355,22 +364,21 @@ def test_conformer_computes_its_layers() -> None:
     x = norm("front/norm", dense("front/dense", x[0].reshape(len(x[0]), -1)))
     for number, block in enumerate(network.blocks):
         name = f"block_{number}"
-        if number == 1:  # the middle one
-            every, frames = x, len(x)
-            pairs = np.pad(x, [[0, frames % 2], [0, 0]]).reshape(-1, 16)
-            x = dense("halve", pairs)
+        if number == blocks // 2:
+            middle = logits(x)
+            found = [tf.nn.softmax(each).numpy() for each in middle]
+            x = x + dense("condition", np.concatenate(found, axis=1))
         x = x + 0.5 * feed_forward(f"{name}/feed_forward_0", x)
         attended = norm(f"{name}/attention/norm", x)[np.newaxis]
         # tests/layers/test_attention.py has its equations.
         x = x + block.attention(attended, [len(x)], tf.float32)[0].numpy()
         x = x + convolution(f"{name}/convolution", x)
         x = norm(f"{name}/norm", x + 0.5 * feed_forward(f"{name}/feed_forward_1", x))
-        if number == 1:
-            x = every + np.repeat(x, 2, axis=0)[:frames]
-            intermediate = tf.nn.softmax(dense("phones", x)).numpy()
-            x = x + dense("condition", intermediate)
-    expected = dense("output", x)
-    np.testing.assert_allclose(logits_of(network, random_features(19, 6))[0], expected, atol=1e-3)
+    found = logits_of(network, random_features(19, 6))[0]
+    assert found.shape[1] == config.classes
+    np.testing.assert_allclose(found, np.concatenate(logits(x), axis=1), atol=1e-3)
+    (intermediate,) = network.intermediate_logits
+    np.testing.assert_allclose(intermediate[0], np.concatenate(middle, axis=1), atol=1e-3)
 
 
 def sigmoid(values: Array) -> Array:

@@ -11,9 +11,10 @@ from tiny_shards import random_utterances, write_shards
 from speech.engines.devices import Device, DeviceSettings
 from speech.engines.engine import RunSettings
 from speech.input_pipeline.batching import Batching
+from speech.input_pipeline.phone_labels import ROOM
 from speech.networks.config import ModelConfig, NetworkChoice, TrainingConfig, save_config
 from speech.shards.shard_set import ShardSet
-from speech.text.lexicon import Lexicon
+from speech.text.lexicon import SPACE, UNKNOWN, Lexicon
 from speech.training import transfer
 from speech.training.settings import (
     DataSettings,
@@ -22,7 +23,7 @@ from speech.training.settings import (
     TrainingSettings,
 )
 from speech.training.task import Data, find_data, make_task, model_config
-from utils import UserError
+from utils import Alphabet, UserError
 
 BINS = 4
 
@@ -123,9 +124,12 @@ def test_lexicon_gives_the_network_its_phones(shards: ShardSet, tmp_path: Path) 
     settings = conformer_of(shards, tmp_path, SPELLED)
     data = find_data(settings.data)
     task = make_task(settings, data, Device())
-    assert task.config.network.phones == ("a", "b", "c")
+    assert task.config.network.phones == (SPACE, "a", "b", "c", UNKNOWN)
+    assert data.lexicon and task.config.phonetic_alphabet == data.lexicon.alphabet
+    assert task.config.network.classes == shards.index.settings.alphabet.size + 6
     _, labels = next(iter(task.batches_from(0)({"batch_size": 4})))
-    assert labels["phone"].shape == labels["label"].shape
+    utterances, width = labels["label"].shape
+    assert labels["phone"].shape == [utterances, ROOM * width]
     without = make_task(settings, replace(data, lexicon=None), Device()).shared_settings()
     shared = task.shared_settings()
     assert {key for key in shared if shared[key] != without[key]} == {"lexicon", "phones"}
@@ -135,7 +139,7 @@ def test_lexicon_gives_the_network_its_phones(shards: ShardSet, tmp_path: Path) 
     ("network", "lexicon", "message"),
     [
         ("conformer", "dog d o g", r"lexicon.txt has none of the first \d+ words"),
-        ("deep_speech_1", SPELLED, "has no layer for phones: leave out --lexicon"),
+        ("deep_speech_1", SPELLED, "has no output of phones: leave out --lexicon"),
     ],
 )
 def test_lexicon_that_teaches_nothing_is_refused(
@@ -153,9 +157,10 @@ def test_training_is_not_resumed_with_other_phones(shards: ShardSet, tmp_path: P
     data = find_data(settings.data)
     save_model(tmp_path / "model", make_task(settings, data, Device()).config)
     make_task(settings, data, Device())
+    other = Lexicon(Alphabet((SPACE, "y", UNKNOWN)), dict.fromkeys(LETTERS, ("y",)))
     for lexicon, message in (
         (None, "the model's phones are x, there is no --lexicon"),
-        (Lexicon(("y",), dict.fromkeys(LETTERS, (0,))), "phones are x, those of --lexicon are y"),
+        (other, "the model's phones are x, those of --lexicon are y"),
     ):
         with pytest.raises(UserError, match=message):
             make_task(settings, replace(data, lexicon=lexicon), Device())
