@@ -3,6 +3,7 @@
   python build_lm.py --input_txt=books.txt.gz,data/LibriSpeech/train-clean-100 \\
       --exclude_txt=data/LibriSpeech/test-clean --output_dir=lm
   python build_lm.py --input_arpa=3-gram.pruned.1e-7.arpa.gz --output_dir=lm
+  python build_lm.py --input_txt=books.txt.gz --lexicon=cmudict.dict --output_dir=lm
   python build_lm.py --input_scorer=kenlm.scorer --alphabet=alphabet.txt --output_dir=lm
   python build_lm.py --lm=lm.binary --vocab=vocab-500000.txt --alphabet=alphabet.txt
   python build_lm.py --input_scorer=lm/kenlm.scorer --deepspeech_scorer=deepspeech.scorer
@@ -32,6 +33,7 @@ def define_flags() -> None:
     """Defines the flags of this door."""
     language_model_flags.define_text_flags()
     define_transcript_flags()
+    language_model_flags.define_lexicon_flag()
     language_model_flags.define_kenlm_flags()
     language_model_flags.define_scorer_flags()
     command_line.define_logging_flag()

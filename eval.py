@@ -77,7 +77,7 @@ def main() -> None:
     beam_settings = decoder_flags.beam_settings_from_flags(FLAGS)
     loaded = None if is_directory else loading.load(path)
     config = loaded.description.config if loaded else read_config(path)
-    scorer = read_matching_scorer(FLAGS.scorer, config.alphabet, path)
+    scorer = read_matching_scorer(FLAGS.scorer, config.alphabet, path, config.phonetic_alphabet)
     decoder = BeamSearchDecoder(config.alphabet, beam_settings, scorer)
     audio = recordings.find_audio(FLAGS.audio) if FLAGS.audio else None
     other = None

@@ -79,7 +79,7 @@ def main() -> None:
     tensorflow_import.quieten(FLAGS.logging)
     config = read_config(FLAGS.model_dir)
     scorer = read_scorer(FLAGS.scorer, config.alphabet)
-    check_alphabet(scorer, config.alphabet, FLAGS.model_dir)
+    check_alphabet(scorer, config.alphabet, FLAGS.model_dir, config.phonetic_alphabet)
     metric = FLAGS.metric or (search.CER if scorer.characters else search.WER)
     beam_settings = decoder_flags.search_settings_from_flags(FLAGS)
     search_settings = search.SearchSettings(

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from speech.decoding.beam_search import Hypothesis
 from speech.decoding.compilation import compiled
 from speech.decoding.scorer import SPACE
 from speech.decoding.types import Bytes, Doubles, LogProbs, LongIntegers
@@ -51,6 +52,52 @@ def word_times(
             TimedWord(text[start:end], first * output_seconds, (last_end - first) * output_seconds)
         )
     return words
+
+
+def hypothesis_times(
+    log_probs: LogProbs,
+    found: Hypothesis,
+    alphabet: Alphabet,
+    phones: Alphabet | None,
+    output_seconds: float = 1.0,
+) -> list[TimedWord]:
+    """Returns the words of a beam search's hypothesis with their times, in the text's order.
+
+    Args:
+        log_probs: float32 [outputs, classes]: those of the alphabet, then those of the phones.
+        phones: ModelConfig.phonetic_alphabet.
+        output_seconds: length of an output; 1 gives times in outputs.
+    """
+    if not phones or not found.pronunciation:
+        return word_times(log_probs[:, : alphabet.size], found.text, alphabet, output_seconds)
+    labels = np.array(found.pronunciation, np.int64)
+    outputs = label_outputs(log_probs[:, -phones.size :], labels)  # [labels, 2]
+    spaces = np.flatnonzero(labels == phones.characters.index(SPACE)).tolist()
+    words = zip(found.text.split(SPACE), [-1, *spaces], [*spaces, len(labels)], strict=True)
+    timed = []
+    for word, before, after in words:
+        start, end = outputs[before + 1, 0], outputs[after - 1, 1] + 1
+        timed.append(TimedWord(word, start * output_seconds, (end - start) * output_seconds))
+    return timed
+
+
+def first_outputs(
+    log_probs: LogProbs, found: Hypothesis, alphabet: Alphabet, phones: Alphabet | None
+) -> list[int]:
+    """Returns the output at which each character of a hypothesis begins.
+
+    The characters of a word that is pronounced share its outputs evenly. The arguments are those of
+    `hypothesis_times`.
+    """
+    if not phones or not found.pronunciation:
+        letters = log_probs[:, : alphabet.size]
+        return list(map(int, character_outputs(letters, found.text, alphabet)[:, 0]))
+    firsts: list[int] = []
+    for word in hypothesis_times(log_probs, found, alphabet, phones):
+        firsts += [int(word.start)] * bool(firsts)  # the space before it
+        length = len(word.text)
+        firsts += [int(word.start + word.duration * i / length) for i in range(length)]
+    return firsts
 
 
 def character_outputs(log_probs: LogProbs, text: str, alphabet: Alphabet) -> LongIntegers:

@@ -12,7 +12,7 @@ beam search, speech/decoding/prefix_search.py; its flags and their defaults, Moz
 import copy
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
@@ -25,7 +25,7 @@ import numpy.typing as npt
 import constants
 from speech.decoding import prefix_search, tries
 from speech.decoding.prefix_search import Search, Words
-from speech.decoding.scorer import LARGEST_GAIN, LETTERS, SPACE, Scorer
+from speech.decoding.scorer import LARGEST_GAIN, LETTERS, SPACE, Scorer, first_homophone
 from speech.decoding.types import Doubles, Integers, LogProbs, LongIntegers, Probabilities
 from utils import INVISIBLE, UTF_8, Alphabet, UserError
 
@@ -168,6 +168,8 @@ class Hypothesis:
     score: float  # natural log of the text's probability times the language model's factor
     acoustic_score: float  # natural log of the text's probability, over the alignments searched
     confidence: float  # this text's share of the probability in the beam, 0 to 1
+    # Of a scorer of pronunciations: the labels of the words as they are pronounced.
+    pronunciation: tuple[int, ...] = ()
 
 
 def greedy_decode(log_probs: LogProbs, alphabet: Alphabet) -> str:
@@ -181,9 +183,77 @@ def greedy_decode(log_probs: LogProbs, alphabet: Alphabet) -> str:
     Raises:
         UserError: `log_probs` has the wrong shape, NaN, or outputs that don't sum to 1.
     """
-    probabilities = _checked_probabilities(log_probs, alphabet)  # [outputs, classes]
+    probabilities = Output(alphabet).probabilities(log_probs)  # [outputs, classes]
     best_path = probabilities.argmax(axis=1).tolist()  # [outputs]
     return alphabet.decode(label for label, _ in groupby(best_path))
+
+
+class Output:
+    """The part of a network's output that a search reads, and how it becomes text.
+
+    A network with a lexicon has the classes of its alphabet first, then those of its phones; see
+    speech/networks/network.py.
+    """
+
+    def __init__(self, alphabet: Alphabet, scorer: Scorer | None = None) -> None:
+        """
+        Args:
+            alphabet: of the letters, which count unless the scorer is one of pronunciations.
+        """
+        self._texts = scorer.texts if scorer else ()
+        self.alphabet = scorer.alphabet if scorer and scorer.texts else alphabet
+
+    def probabilities(self, log_probs: LogProbs) -> Probabilities:
+        """Checks log-probabilities and returns their probabilities, float32 [outputs, classes].
+
+        Raises:
+            UserError: the shape is wrong, there is NaN, or an output doesn't sum to 1.
+        """
+        size = self.alphabet.size
+        if log_probs.ndim != 2 or log_probs.shape[1] < size:
+            raise UserError(
+                f"The log-probabilities have the shape {list(log_probs.shape)}, not "
+                f"[outputs, {size}] for the alphabet's {self.alphabet.blank} characters "
+                "and the blank: decode with the alphabet that the network was trained with."
+            )
+        part = log_probs[:, -size:] if self._texts else log_probs[:, :size]
+        # Logits may overflow here; _require_normalised reports them.
+        with np.errstate(over="ignore"):
+            probabilities = np.exp(part, dtype=np.float32)  # [outputs, classes]
+            sums = probabilities.sum(axis=1)  # [outputs]
+        _require_numbers(sums)
+        _require_normalised(sums)
+        return probabilities
+
+    def keys(self, search: Search, nodes: Integers, last: Integers) -> list[Any]:
+        """Returns a key of each prefix, the same for prefixes of the same text.
+
+        These are a prefix and the prefix with a space after it, which are the same node, and with a
+        scorer of pronunciations the same words in several pronunciations.
+        """
+        if not self._texts:
+            return list(map(int, nodes))
+        return [self.text(search, *each) for each in zip(nodes, last, strict=True)]
+
+    def text(self, search: Search, node: int, last: int) -> str:
+        """Returns a prefix's text.
+
+        Args:
+            last: the language model's number of the word that hasn't ended yet, or NONE.
+        """
+        if not self._texts:
+            return self.alphabet.decode(prefix_search.labels_of(search, node).tolist())
+        numbers = prefix_search.words_of(search, node).tolist()
+        ended = [self._texts[number] for number in numbers]
+        return SPACE.join([*ended, self._texts[last]] if last != tries.NONE else ended)
+
+    def pronunciation(self, search: Search, node: int) -> tuple[int, ...]:
+        """Returns the labels of a prefix's phones and spaces, with a scorer of pronunciations."""
+        if not self._texts:
+            return ()
+        labels, space = prefix_search.labels_of(search, node), self.alphabet.characters.index(SPACE)
+        spoken = np.where(labels > self.alphabet.blank, space, labels).tolist()
+        return tuple(spoken[:-1] if spoken and spoken[-1] == space else spoken)
 
 
 class BeamSearchDecoder:
@@ -197,14 +267,15 @@ class BeamSearchDecoder:
     ) -> None:
         """
         Args:
-            scorer: of the same alphabet, see scorer.check_alphabet.
+            scorer: of the same alphabet, or of the network's phones, see scorer.check_alphabet.
 
         Raises:
             UserError: a hot word can't be written with the alphabet.
         """
         self.alphabet = alphabet
         self._settings = settings or BeamSettings()
-        self._words = _words(alphabet, self._settings, scorer)
+        self._output = Output(alphabet, scorer)
+        self._words = _words(self._output.alphabet, self._settings, scorer)
 
     def decode(self, log_probs: LogProbs) -> str:
         """Returns the best text.
@@ -223,15 +294,15 @@ class BeamSearchDecoder:
 
         Args and errors are `decode`'s.
         """
-        probabilities = _checked_probabilities(log_probs, self.alphabet)  # [outputs, classes]
+        probabilities = self._output.probabilities(log_probs)  # [outputs, classes]
         width = self._settings.beam_width
         search = prefix_search.begin(self._words, width, 1 + len(probabilities) * width)
         _advance(search, self._words, self._settings, probabilities)
-        return _best(search, self._words, self.alphabet, n)
+        return _best(search, self._words, self._output, n)
 
     def stream(self) -> "BeamStream":
         """Begins a search that takes an utterance in pieces."""
-        return BeamStream(self._words, self._settings, self.alphabet)
+        return BeamStream(self._words, self._settings, self._output)
 
     def decode_batch(self, batch: Iterable[LogProbs]) -> list[str]:
         """Returns `decode` of each utterance in `batch`, in its order, computed on all cores.
@@ -251,16 +322,16 @@ class BeamStream:
     with time: some 10 MB for an hour of speech. Threads may not share one.
     """
 
-    def __init__(self, words: Words, settings: BeamSettings, alphabet: Alphabet) -> None:
+    def __init__(self, words: Words, settings: BeamSettings, output: "Output") -> None:
         self._words = words
         self._settings = settings
-        self._alphabet = alphabet
+        self._output = output
         self._room = settings.beam_width * ROOM_OUTPUTS
         self._search = prefix_search.begin(words, settings.beam_width, 1 + self._room)
 
     def advance(self, log_probs: LogProbs) -> None:
         """Continues the search with more outputs; `log_probs` and errors are `decode`'s."""
-        probabilities = _checked_probabilities(log_probs, self._alphabet)  # [outputs, classes]
+        probabilities = self._output.probabilities(log_probs)  # [outputs, classes]
         for start in range(0, len(probabilities), ROOM_OUTPUTS):
             piece = probabilities[start : start + ROOM_OUTPUTS]  # [outputs, classes]
             free = len(self._search.tree) - self._search.counts[prefix_search.NODES]
@@ -270,7 +341,7 @@ class BeamStream:
 
     def n_best(self, n: int) -> list[Hypothesis]:
         """Returns the best texts, as if the utterance ended here; the search can continue."""
-        return _best(self._search, self._words, self._alphabet, n)
+        return _best(self._search, self._words, self._output, n)
 
     def copy(self) -> "BeamStream":
         """Returns a search that continues by itself from here."""
@@ -287,35 +358,38 @@ def _advance(
     )
 
 
-def _best(search: Search, words: Words, alphabet: Alphabet, n: int) -> list[Hypothesis]:
+def _best(search: Search, words: Words, output: Output, n: int) -> list[Hypothesis]:
     # Words that may follow have no boosts: DeepSpeech's count in the n-grams before alone.
     words = words._replace(boosts=prefix_search.NO_BOOSTS)
-    nodes, scores, gains = _join_same(*prefix_search.finish(search, words))
+    nodes, last, scores, gains = prefix_search.finish(search, words)
+    chosen, joined = _join_same(output.keys(search, nodes, last), scores)
     whole = np.logaddexp.reduce(scores)
+    best = np.argsort(-joined, kind="stable")[:n]
     return [
         Hypothesis(
-            alphabet.decode(prefix_search.labels_of(search, nodes[i]).tolist()),
-            float(scores[i]),
-            float(scores[i] - gains[i]),
-            float(np.exp(scores[i] - whole)),
+            output.text(search, nodes[chosen[i]], last[chosen[i]]),
+            float(joined[i]),
+            float(joined[i] - gains[chosen[i]]),
+            float(np.exp(joined[i] - whole)),
+            output.pronunciation(search, nodes[chosen[i]]),
         )
-        for i in np.argsort(-scores, kind="stable")[:n]
+        for i in best
     ]
 
 
-def _join_same(
-    nodes: Integers, scores: Doubles, gains: Doubles
-) -> tuple[Integers, Doubles, Doubles]:
-    """Adds up the scores of the same text: a prefix, and the prefix with a space after it.
+def _join_same(keys: Sequence[Any], scores: Doubles) -> tuple[LongIntegers, Doubles]:
+    """Adds up the scores of prefixes that have the same key.
 
-    They stay in the beam's order, which, unlike nodes' numbers, doesn't depend on compactions.
+    Returns:
+        the index of each key's best prefix, int64 [keys], in the beam's order, and its score,
+        float64 [keys].
     """
-    _, first, which = np.unique(nodes, return_index=True, return_inverse=True)
-    joined = np.full(len(first), -np.inf)
+    place = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+    which = np.array([place[key] for key in keys], np.int64)  # [prefixes]
+    joined = np.full(len(place), -np.inf)
     np.logaddexp.at(joined, which, scores)
-    order = np.argsort(first)
-    first = first[order]
-    return nodes[first], joined[order], gains[first]
+    order = np.argsort(-scores, kind="stable")
+    return order[np.unique(which[order], return_index=True)[1]], joined
 
 
 def _words(alphabet: Alphabet, settings: BeamSettings, scorer: Scorer | None) -> Words:
@@ -341,6 +415,8 @@ def _words(alphabet: Alphabet, settings: BeamSettings, scorer: Scorer | None) ->
         scorer.unknown,
         tries.NONE if scorer.characters else alphabet.characters.index(SPACE),
         prefix_search.CONTINUATION_BYTES if alphabet == UTF_8 else prefix_search.NO_LABELS,
+        first_homophone(alphabet) if scorer.texts else prefix_search.NO_HOMOPHONE,
+        scorer.homophones,
         # Floats: for other types the search would be compiled again.
         float(alpha),
         float(beta),
@@ -355,14 +431,21 @@ def _boosts(alphabet: Alphabet, hot_words: HotWords, scorer: Scorer, alpha: floa
     most = max(scorer.letters["word"].max(), scorer.begin, scorer.end, scorer.unknown)
     boosts = np.zeros(most + 1)
     for word, boost in hot_words:
-        node = tries.NONE
-        if not alphabet.missing(word):
-            node = tries.node_of(scorer.letters, alphabet.encode(word))
-        # The record after the last node, which NONE finds, ends no word.
-        number = scorer.letters["word"][node]
+        number = _number_of(alphabet, word, scorer)
         if number not in (tries.NONE, scorer.unknown):
             boosts[number] = np.clip(boost * alpha, -LARGEST_GAIN, LARGEST_GAIN)
     return prefix_search.read_only(boosts)
+
+
+def _number_of(alphabet: Alphabet, word: str, scorer: Scorer) -> int:
+    """Returns the language model's number of a word of the vocabulary, or NONE."""
+    if scorer.texts:
+        return scorer.texts.index(word) if word in scorer.texts else tries.NONE
+    node = tries.NONE
+    if not alphabet.missing(word):
+        node = tries.node_of(scorer.letters, alphabet.encode(word))
+    # The record after the last node, which NONE finds, ends no word.
+    return int(scorer.letters["word"][node])
 
 
 def _largest_boost(hot_words: HotWords) -> float:
@@ -395,6 +478,8 @@ def _with_hot_words(alphabet: Alphabet, hot_words: HotWords, scorer: Scorer) -> 
             f"The scorer {scorer.path} is one of characters, where each character is a word: give "
             "single characters as hot words, or a scorer of words."
         )
+    if scorer.texts:
+        return _with_spoken_hot_words(alphabet, hot_words, scorer)
     ends = np.flatnonzero(scorer.letters["word"] != tries.NONE).astype(np.int32)  # [words]
     known, lengths = tries.sequences_of(scorer.letters, ends)
     hot, hot_lengths = _labels(alphabet, hot_words)
@@ -409,6 +494,20 @@ def _with_hot_words(alphabet: Alphabet, hot_words: HotWords, scorer: Scorer) -> 
     letters["word"][nodes[len(known) :]] = scorer.unknown
     letters["word"][nodes[: len(known)]] = scorer.letters["word"][ends]
     letters["boost"][nodes[len(known) :]] = [boost for _, boost in hot_words]
+    return prefix_search.read_only(letters)
+
+
+def _with_spoken_hot_words(alphabet: Alphabet, hot_words: HotWords, scorer: Scorer) -> tries.Trie:
+    """Returns the trie of pronunciations with the hot words' boosts."""
+    letters = scorer.letters.copy()
+    for word, boost in hot_words:
+        number = _number_of(alphabet, word, scorer)
+        if number == tries.NONE:
+            raise UserError(
+                f"The hot word {word!r} has no pronunciation in {scorer.path}: leave it out, or "
+                "add it to the lexicon and make the scorer again."
+            )
+        letters["boost"][letters["word"] == number] = boost
     return prefix_search.read_only(letters)
 
 
@@ -443,27 +542,6 @@ def _remedy(alphabet: Alphabet, word: str) -> str:
     return "give single words, in the letters that the model writes."
 
 
-def _checked_probabilities(log_probs: LogProbs, alphabet: Alphabet) -> Probabilities:
-    """Checks log-probabilities and returns their probabilities, float32 [outputs, classes].
-
-    Raises:
-        UserError: the shape is wrong, there is NaN, or an output doesn't sum to 1.
-    """
-    if log_probs.ndim != 2 or log_probs.shape[1] != alphabet.size:
-        raise UserError(
-            f"The log-probabilities have the shape {list(log_probs.shape)}, not "
-            f"[outputs, {alphabet.size}] for the alphabet's {alphabet.blank} characters "
-            "and the blank: decode with the alphabet that the network was trained with."
-        )
-    # Logits may overflow here; _require_normalised reports them.
-    with np.errstate(over="ignore"):
-        probabilities = np.exp(log_probs, dtype=np.float32)  # [outputs, classes]
-        sums = probabilities.sum(axis=1)  # [outputs]
-    _require_numbers(sums)
-    _require_normalised(sums)
-    return probabilities
-
-
 def _require_numbers(sums: npt.NDArray[np.float32]) -> None:
     """Raises UserError if an output's sum of probabilities, float32 [outputs], is NaN."""
     bad = np.flatnonzero(np.isnan(sums))  # [bad outputs]
@@ -481,5 +559,6 @@ def _require_normalised(sums: npt.NDArray[np.float32]) -> None:
     if bad.size:
         raise UserError(
             f"The probabilities of {bad.size} of {sums.size} outputs don't sum to 1; those of "
-            f"output {bad[0]} sum to {sums[bad[0]]:g}: put the logits through log_softmax."
+            f"output {bad[0]} sum to {sums[bad[0]]:g}: put the logits through log_softmax, and "
+            "decode with the alphabet that the network was trained with."
         )

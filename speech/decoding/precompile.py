@@ -16,7 +16,7 @@ def main() -> None:
     probabilities = np.full((1, 2), 0.5, np.float32)  # [outputs, classes]
     prefix_search.advance(search, words, probabilities, cutoff_prob=1.0, cutoff_top_n=1)
     search = prefix_search.compacted(search, 1)
-    nodes, _, _ = prefix_search.finish(search, words)
+    nodes, *_ = prefix_search.finish(search, words)
     prefix_search.labels_of(search, nodes[0])
     kenlm_binary.murmur_hashes([b"word"])
     label_outputs(np.log(probabilities), np.zeros(1, np.int64))

@@ -82,6 +82,7 @@ CANDIDATE = np.dtype([("place", "i4"), ("label", "i4"), ("blank", "f8"), ("spoke
 # First and last of the labels that begin no character: UTF-8's continuation bytes.
 CONTINUATION_BYTES = (0x80, 0xBF)
 NO_LABELS = (NONE, NONE)
+NO_HOMOPHONE = 2**31 - 1
 
 
 class Words(NamedTuple):
@@ -97,6 +98,10 @@ class Words(NamedTuple):
     space: int  # the label between words; NONE: every character is a word
     # Labels from the first to the second begin no character; see CONTINUATION_BYTES.
     inner: tuple[int, int]
+    # Labels from this one on are spaces that end the second word of a pronunciation, the third, and
+    # so on; see scorer.Scorer.texts. Greater than all labels: each pronunciation has one word.
+    homophone: int
+    homophones: int  # number of these labels
     alpha: float  # weight of the language model
     beta: float  # bonus of each word, in nats
     # Penalty in nats of the first letter that leaves the vocabulary, and of every UNKNOWN_LETTERS
@@ -122,8 +127,8 @@ class Search(NamedTuple):
 class Room(NamedTuple):
     """What `_advance` writes to while it computes; its values don't last."""
 
-    has_child: Bools  # [2 beam width, characters]
-    candidates: Records  # [beam width * (characters + 2)], CANDIDATE
+    has_child: Bools  # [2 beam width, labels]
+    candidates: Records  # [beam width * (labels + 2)], CANDIDATE
     total: Doubles  # likewise, each candidate's probability
     scratch: Doubles
     chosen: Integers  # [2 beam width]
@@ -162,10 +167,10 @@ def advance(
         cutoff_top_n: maximum number of classes that are tried.
     """
     order = np.argsort(-probabilities[:, :-1], axis=1, kind="stable")[:, :cutoff_top_n]
-    width, characters = len(search.beam) // 2, probabilities.shape[1] - 1  # without the blank
-    candidates = np.empty(width * (characters + 2), CANDIDATE)
+    width, labels = len(search.beam) // 2, probabilities.shape[1] + words.homophones
+    candidates = np.empty(width * (labels + 2), CANDIDATE)
     room = Room(
-        np.empty((2 * width, characters), np.bool_),
+        np.empty((2 * width, labels), np.bool_),
         candidates,
         np.empty(len(candidates)),
         np.empty(len(candidates)),
@@ -208,7 +213,7 @@ def _advance(
     for i in range(len(probabilities)):
         output = probabilities[i]
         tried = order[i, : _tried(output, order[i], cutoff_prob)]
-        count = _stay(search, output, has_child, candidates, total)
+        count = _stay(search, words, output, has_child, candidates, total)
         count = _extend(search, words, output, tried, has_child, context, candidates, total, count)
         limit = _largest_but(total[:count], width, room.scratch)
         best = _choose_best(total[:count], limit, width, chosen)
@@ -235,7 +240,12 @@ def _tried(output: Probabilities, order: Integers, cutoff_prob: float) -> Any:
 
 @compiled
 def _stay(
-    search: Search, output: Probabilities, has_child: Bools, candidates: Records, total: Doubles
+    search: Search,
+    words: Words,
+    output: Probabilities,
+    has_child: Bools,
+    candidates: Records,
+    total: Doubles,
 ) -> Any:
     """Adds the prefixes of the beam as candidates; returns the number of candidates.
 
@@ -249,15 +259,22 @@ def _stay(
         blank, spoken = (here.blank + here.spoken) * max(output[-1], SMALLEST), 0.0
         if here.node != ROOT:
             last = node.label
-            spoken = here.spoken * output[last]
+            probability = output[_heard(words, last)]
+            spoken = here.spoken * probability
             above = search.tree[node.parent].position
             if above >= 0:
                 has_child[above, last] = True
-                spoken += _source(search, above, last) * output[last] * node.factor
+                spoken += _source(search, above, last) * probability * node.factor
         candidates[i].place, candidates[i].label = i, NONE
         candidates[i].blank, candidates[i].spoken = blank, spoken
         total[i] = blank + spoken
     return count
+
+
+@compiled
+def _heard(words: Words, label: int) -> Any:
+    """Returns the network's class of a label."""
+    return words.space if label >= words.homophone else label
 
 
 @compiled
@@ -297,21 +314,33 @@ def _extend(
         for c in tried:
             if both * output[c] * largest <= threshold:
                 break
-            if has_child[i, c]:
-                continue
             # The last label again is a repeat unless a blank is between.
             new = (blank if c == last else both) * output[c]
             ends_word = c == words.space or words.space == NONE
             if new * (largest if ends_word else 1.0) <= threshold:
                 continue
-            if words.known:
-                new *= _factor(search, words, node, c, context)
-            if new > threshold:
-                candidates[count].place, candidates[count].label = i, c
-                candidates[count].blank, candidates[count].spoken = 0.0, new
-                total[count] = new
-                count += 1
+            for variant in range(_variants(search, words, node, c)):
+                label = c if variant == 0 else words.homophone + variant - 1
+                if has_child[i, label]:
+                    continue
+                factor = _factor(search, words, node, label, context) if words.known else 1.0
+                if new * factor > threshold:
+                    candidates[count].place, candidates[count].label = i, label
+                    candidates[count].blank, candidates[count].spoken = 0.0, new * factor
+                    total[count] = new * factor
+                    count += 1
     return count
+
+
+@compiled
+def _variants(search: Search, words: Words, node: int, label: int) -> Any:
+    """Returns the number of prefixes that are longer by a label: of a space, one for each word."""
+    if label != words.space or words.homophones == 0 or search.tree[node].letters <= ROOT:
+        return 1
+    letters, variants = search.tree[node].letters, 1
+    while find_child(words.letters, letters, words.homophone + variants - 1) != NONE:
+        variants += 1
+    return variants
 
 
 @compiled
@@ -463,6 +492,8 @@ def _follow_words(search: Search, words: Words, node: int) -> None:
             _begin_word(search, node, words.letters[letters].word)
         else:
             search.tree[node].letters = letters
+    elif label >= words.homophone:
+        _begin_word(search, node, _known_word(words, find_child(words.letters, letters, label)))
     elif label == words.space:
         _begin_word(search, node, _known_word(words, letters))
     elif letters != NONE:
@@ -515,6 +546,9 @@ def _factor(search: Search, words: Words, node: int, label: int, context: Intege
             gain = _word_gain(search, words, here.letters, here.history, context)
             here.space_factor = np.exp(gain)
         return here.space_factor
+    if label >= words.homophone:
+        letters = find_child(words.letters, here.letters, label)
+        return np.exp(_word_gain(search, words, letters, here.history, context))
     if here.letters == NONE:
         # A letter of several labels counts with its first one.
         return 1.0 if _goes_on(words, label) else np.exp(-words.unknown_penalty / UNKNOWN_LETTERS)
@@ -569,19 +603,22 @@ def _log_factor(search: Search, words: Words, word: int, history: int, context: 
     return gain
 
 
-def finish(search: Search, words: Words) -> tuple[Integers, Doubles, Doubles]:
+def finish(search: Search, words: Words) -> tuple[Integers, Integers, Doubles, Doubles]:
     """Returns the beam as if the utterance ended here; the search can continue.
 
     Returns:
         nodes: int32 [prefixes], without a space at their ends if words and the sentence's end are
-            scored.
+            scored, unless a pronunciation has several words.
+        last: int32 [prefixes], the language model's number of the word without a space after it,
+            the most probable one of its pronunciation, or NONE.
         scores: float64 [prefixes], natural log of probability times the language model's factor.
         gains: float64 [prefixes], natural log of that factor alone.
     """
     count = search.counts[BEAM]
-    nodes, scores, gains = np.empty(count, np.int32), np.empty(count), np.empty(count)
-    _finish(search, words, nodes, scores, gains, _room_for_context(words))
-    return nodes, scores, gains
+    nodes, last = np.empty(count, np.int32), np.empty(count, np.int32)
+    scores, gains = np.empty(count), np.empty(count)
+    _finish(search, words, nodes, last, scores, gains, _room_for_context(words))
+    return nodes, last, scores, gains
 
 
 @compiled
@@ -589,6 +626,7 @@ def _finish(
     search: Search,
     words: Words,
     nodes: Integers,
+    last: Integers,
     scores: Doubles,
     gains: Doubles,
     context: Integers,
@@ -596,21 +634,34 @@ def _finish(
     """Sets what `finish` returns."""
     for i in range(len(nodes)):
         node = search.beam[i].node
-        nodes[i], gains[i] = node, search.tree[node].gain
+        nodes[i], last[i], gains[i] = node, NONE, search.tree[node].gain
         total = search.beam[i].blank + search.beam[i].spoken
         scores[i] = (np.log(total) if total > 0 else -np.inf) + search.log_scale[0]
         if words.known:
-            last = _last_gain(search, words, node, context)
-            gains[i] += last
-            scores[i] += last
-            if words.end != NONE and node != ROOT and search.tree[node].label == words.space:
+            letters = search.tree[node].letters
+            gain = _last_gain(search, words, node, letters, context)
+            if letters > ROOT and words.letters[letters].word != NONE:
+                last[i] = words.letters[letters].word
+                for variant in range(1, _variants(search, words, node, words.space)):
+                    other = find_child(words.letters, letters, words.homophone + variant - 1)
+                    other_gain = _last_gain(search, words, node, other, context)
+                    if other_gain > gain:
+                        gain, last[i] = other_gain, words.letters[other].word
+            gains[i] += gain
+            scores[i] += gain
+            ends_word = node != ROOT and search.tree[node].label == words.space
+            if words.end != NONE and ends_word and words.homophones == 0:
                 nodes[i] = search.tree[node].parent
 
 
 @compiled
-def _last_gain(search: Search, words: Words, node: int, context: Integers) -> Any:
-    """Returns the nats that a prefix gains at the end of its current word and the sentence."""
-    letters, history = search.tree[node].letters, search.tree[node].history
+def _last_gain(search: Search, words: Words, node: int, letters: int, context: Integers) -> Any:
+    """Returns the nats that a prefix gains at the end of the sentence.
+
+    Args:
+        letters: node of the current word in Words.letters.
+    """
+    history = search.tree[node].history
     gain = 0.0
     # The factor of a character outside the vocabulary is part of the prefix's gain already.
     if letters != ROOT and not (letters == NONE and words.space == NONE):
@@ -711,6 +762,15 @@ def labels_of(search: Search, node: int) -> Integers:
     return labels
 
 
+def words_of(search: Search, node: int) -> Integers:
+    """Returns the language model's numbers of a prefix's words that have ended, int32 [words]."""
+    numbers, history = [], search.tree[node]["history"]
+    while search.histories[history]["earlier"] != NONE:
+        numbers.append(search.histories[history]["word"])
+        history = search.histories[history]["earlier"]
+    return np.array(numbers[::-1], np.int32)
+
+
 @compiled
 def _length(search: Search, node: int) -> int:
     length = 0
@@ -743,6 +803,8 @@ def no_words() -> Words:
         unknown=0,
         space=NONE,
         inner=NO_LABELS,
+        homophone=NO_HOMOPHONE,
+        homophones=0,
         alpha=0.0,
         beta=0.0,
         unknown_penalty=0.0,

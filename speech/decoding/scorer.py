@@ -18,7 +18,8 @@ import mmap
 import os
 import shutil
 import struct
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ from speech.decoding import deepspeech_scorer, kenlm_binary, ngrams, tries
 from speech.decoding.ngrams import NGrams
 from speech.decoding.tries import NONE, ROOT, Trie
 from speech.system import mistaken_paths, storage, typed_json
+from speech.text.lexicon import Lexicon
 from utils import UTF_8, Alphabet, AlphabetError, UserError
 
 MAGIC = b"deep speech lm\r\n"
@@ -53,6 +55,7 @@ ALIGNMENT = 64
 LETTERS = np.dtype([*tries.FIELDS, ("word", "<i4"), ("boost", "<f4")])
 
 SPACE = " "
+MOST_HOMOPHONES = 64  # words of one pronunciation
 # The space in a language model of characters, since ARPA files separate words by spaces.
 SPACE_WORD = "<space>"
 
@@ -73,9 +76,21 @@ class Scorer:
     unknown: int
     letters: Trie  # the words as sequences of labels, LETTERS
     unknown_penalty: float = UNKNOWN_PENALTY  # of a word outside the vocabulary, in nats
+    # Of a scorer of pronunciations, whose letters are phones: the words by their numbers in the
+    # n-grams. Several words of one pronunciation end in nodes of their own: the first one in that
+    # of the last phone, the others in its children by labels from first_homophone on. (): words
+    # are written in the alphabet.
+    texts: tuple[str, ...] = ()
+
+    @property
+    def homophones(self) -> int:
+        """Number of labels from first_homophone on."""
+        return max(int(self.letters["label"].max()) - first_homophone(self.alphabet) + 1, 0)
 
     def spellings(self) -> list[str]:
         """Returns the words by their numbers in the n-grams; empty: not in the vocabulary."""
+        if self.texts:
+            return list(self.texts)
         nodes = np.flatnonzero(self.letters["word"] != NONE)
         texts = deepspeech_scorer.texts_of(self.letters, nodes, self.alphabet)
         found = [""] * (int(self.ngrams["first_child"][1]) - 1)
@@ -92,7 +107,13 @@ class Scorer:
     @property
     def words(self) -> int:
         """Number of words in the vocabulary."""
-        return int((self.letters["word"] != NONE).sum())
+        ends = self.letters["word"][self.letters["word"] != NONE]
+        return len(np.unique(ends)) if self.texts else len(ends)
+
+
+def first_homophone(alphabet: Alphabet) -> int:
+    """Returns the first of the labels that tell words of one pronunciation apart."""
+    return alphabet.size
 
 
 def write_scorer(
@@ -119,6 +140,7 @@ def from_arpa(
     alpha: float,
     beta: float,
     characters: bool,
+    lexicon: Lexicon | None = None,
 ) -> Scorer:
     """Makes a scorer of a language model in ARPA's form, its vocabulary, alphabet and weights.
 
@@ -126,10 +148,12 @@ def from_arpa(
         path: of the scorer, which isn't written.
         arpa_path: of the language model, as plain text.
         words: the vocabulary; the characters of a language model of characters.
+        lexicon: makes a scorer of pronunciations, without the words that the lexicon doesn't have;
+            None: words are written in the alphabet.
 
     Raises:
-        UserError: the ARPA file can't be read, a word has characters outside the alphabet, or an
-            alphabet for words has no space.
+        UserError: the ARPA file can't be read, a word has characters outside the alphabet, an
+            alphabet for words has no space, or the lexicon has no word.
     """
     if not characters and SPACE not in alphabet.characters:
         raise UserError(
@@ -139,20 +163,19 @@ def from_arpa(
     model, order, model_words = ngrams.read_arpa(arpa_path)
     number_of = {word: number for number, word in enumerate(model_words)}
     unknown = number_of[ngrams.UNKNOWN]
-    numbers = [number_of.get(SPACE_WORD if word == SPACE else word, unknown) for word in words]
-    return Scorer(
-        path,
-        alphabet,
-        alpha,
-        beta,
-        characters,
-        order,
-        model,
-        number_of[ngrams.BEGIN],
-        number_of[ngrams.END],
-        unknown,
-        _letters(words, alphabet, numbers),
-    )
+    marks = number_of[ngrams.BEGIN], number_of[ngrams.END], unknown
+    if lexicon:
+        numbers = {word: number_of[word] for word in words if word in number_of}
+        letters = _pronunciations(numbers, lexicon)
+        texts = tuple(model_words)
+        return Scorer(
+            *(path, lexicon.alphabet, alpha, beta, characters, order, model, *marks, letters),
+            STRICT_PENALTY,
+            texts,
+        )
+    known = [number_of.get(SPACE_WORD if word == SPACE else word, unknown) for word in words]
+    letters = _letters(words, alphabet, known)
+    return Scorer(path, alphabet, alpha, beta, characters, order, model, *marks, letters)
 
 
 def save_scorer(scorer: Scorer) -> None:
@@ -174,6 +197,8 @@ def save_scorer(scorer: Scorer) -> None:
     }
     if scorer.unknown_penalty != UNKNOWN_PENALTY:
         content["unknown_penalty"] = scorer.unknown_penalty
+    if scorer.texts:
+        content["texts"] = SPACE.join(scorer.texts)
     text = json.dumps(content).encode()
     pieces, position = [memoryview(text)], len(MAGIC) + HEADER.size + len(text)
     for each in arrays:
@@ -226,6 +251,36 @@ def _letters(words: Sequence[str], alphabet: Alphabet, numbers: Any) -> Trie:
     return letters
 
 
+def _pronunciations(numbers: Mapping[str, int], lexicon: Lexicon) -> Trie:
+    """Returns the trie of the words' pronunciations.
+
+    Args:
+        numbers: of the words in the n-grams.
+
+    Raises:
+        UserError: the lexicon has none of the words.
+    """
+    spoken: defaultdict[str, list[int]] = defaultdict(list)
+    for word, number in numbers.items():
+        for pronunciation in lexicon.pronunciations.get(word.lower(), ()):
+            spoken[pronunciation].append(number)
+    if not spoken:
+        raise UserError(
+            f"The lexicon has none of the {len(numbers):,} words of the vocabulary: give one of "
+            "their language."
+        )
+    first, labels, ends = first_homophone(lexicon.alphabet), [], []
+    for pronunciation, same in spoken.items():
+        known = lexicon.alphabet.encode(pronunciation)
+        for place, number in enumerate(same[:MOST_HOMOPHONES]):
+            labels.append([*known, first + place - 1] if place else known)
+            ends.append(number)
+    letters, nodes = tries.build(*tries.padded(labels), LETTERS)
+    letters["word"] = NONE
+    letters["word"][nodes] = ends
+    return letters
+
+
 def save_deepspeechs(scorer: Scorer, binary_path: str, path: str) -> None:
     """Writes a scorer as DeepSpeech's clients read it, atomically.
 
@@ -237,6 +292,8 @@ def save_deepspeechs(scorer: Scorer, binary_path: str, path: str) -> None:
         UserError: DeepSpeech has no scorers of this kind, or the file can't be written.
     """
     check_weights(scorer.alpha, scorer.beta)
+    if scorer.texts:
+        raise UserError("DeepSpeech has no scorers of pronunciations: leave out --lexicon.")
     try:
         parts = deepspeech_scorer.packed(
             _read(binary_path),
@@ -356,6 +413,7 @@ def read_scorer(path: str, alphabet: Alphabet | None = None) -> Scorer:
             content.unknown,
             letters,
             content.unknown_penalty,
+            tuple(content.texts.split(SPACE)) if content.texts else (),
         )
         _check(scorer)
     except (ValueError, AlphabetError) as error:
@@ -468,6 +526,7 @@ class _Content:
     unknown: int
     nodes: tuple[int, ...]  # records of the letters and of the n-grams
     unknown_penalty: float = UNKNOWN_PENALTY
+    texts: str = ""  # of the n-grams' words, separated by spaces
 
 
 def _check(scorer: Scorer) -> None:
@@ -484,7 +543,10 @@ def _check(scorer: Scorer) -> None:
     if max(scorer.begin, scorer.end, scorer.unknown) >= words:
         raise ValueError(f"the numbers of <s>, </s> and <unk> are not below {words}")
     letters = scorer.letters
-    tries.check(letters, scorer.alphabet.blank)
+    if scorer.texts and len(scorer.texts) != words:
+        raise ValueError(f"it has {len(scorer.texts)} texts of {words} words")
+    labels = scorer.alphabet.blank
+    tries.check(letters, labels + 1 + MOST_HOMOPHONES if scorer.texts else labels)
     if letters["word"][ROOT] != NONE or letters["word"][-1] != NONE:
         raise ValueError("the vocabulary has words outside its nodes")
     for start in range(0, len(letters), tries.PIECE):
@@ -510,15 +572,27 @@ def _cut_off(path: str) -> UserError:
     return UserError(f"The scorer {path} is cut off: copy it again, or make it again.")
 
 
-def check_alphabet(scorer: Scorer, alphabet: Alphabet, model: str) -> None:
-    """Checks that a model's alphabet is the scorer's.
+def check_alphabet(
+    scorer: Scorer, alphabet: Alphabet, model: str, phones: Alphabet | None = None
+) -> None:
+    """Checks that a model's alphabet, or that of its phones, is the scorer's.
 
     Args:
         model: its directory, for messages.
+        phones: ModelConfig.phonetic_alphabet.
 
     Raises:
         UserError: it is another one.
     """
+    if scorer.texts:
+        if scorer.alphabet == phones:
+            return
+        what = "writes other phones" if phones else "writes no phones"
+        raise UserError(
+            f"The scorer {scorer.path} is one of pronunciations, and the model in {model} {what}: "
+            "train it with training.py --lexicon and the scorer's lexicon, or take a scorer of "
+            "build_lm.py without --lexicon."
+        )
     if scorer.alphabet == alphabet:
         return
     ours, theirs = set(alphabet.characters), set(scorer.alphabet.characters)
@@ -536,11 +610,14 @@ def check_alphabet(scorer: Scorer, alphabet: Alphabet, model: str) -> None:
     )
 
 
-def read_matching_scorer(path: str | None, alphabet: Alphabet, model: str) -> Scorer | None:
-    """Reads the scorer of a model's alphabet; None without a path.
+def read_matching_scorer(
+    path: str | None, alphabet: Alphabet, model: str, phones: Alphabet | None = None
+) -> Scorer | None:
+    """Reads the scorer of a model's alphabet, or of its phones; None without a path.
 
     Args:
         model: its directory, for messages.
+        phones: ModelConfig.phonetic_alphabet.
 
     Raises:
         UserError: the scorer can't be read, or is of another alphabet.
@@ -548,7 +625,7 @@ def read_matching_scorer(path: str | None, alphabet: Alphabet, model: str) -> Sc
     if not path:
         return None
     scorer = read_scorer(path, alphabet)
-    check_alphabet(scorer, alphabet, model)
+    check_alphabet(scorer, alphabet, model, phones)
     return scorer
 
 

@@ -12,6 +12,7 @@ from speech.flags.transcripts import alphabet_from_flags, rules_from_flags
 from speech.language_model import builder, kenlm_programs
 from speech.language_model.kenlm_programs import Estimation, Packing
 from speech.system import storage
+from speech.text.lexicon import read_lexicon
 from utils import DEEPSPEECH_ENGLISH, ENGLISH, UTF_8, Alphabet
 
 # Flags of the estimation, which don't apply to an existing model.
@@ -74,6 +75,15 @@ def define_text_flags() -> None:
         None,
         "File with one character per line, or utf-8; the same as for the shards. Default: that of "
         "--language, else a-z, space and apostrophe.",
+    )
+
+
+def define_lexicon_flag() -> None:
+    flags.DEFINE_string(
+        "lexicon",
+        None,
+        "File of pronunciations: a word and its phones on each line, as in CMUdict. Makes a scorer "
+        "for models of training.py --lexicon.",
     )
 
 
@@ -181,6 +191,16 @@ def check_language_model_flags(values: flags.FlagValues) -> None:
                 f"DeepSpeech's scorers are tries: leave out --binary_type={values.binary_type}.",
             ),
             (
+                values.lexicon and (values.characters or values.deepspeech_scorer),
+                "--lexicon makes a scorer of words, and DeepSpeech has none of pronunciations: "
+                "leave out --lexicon, or --characters and --deepspeech_scorer.",
+            ),
+            (
+                values.lexicon and (values.lm or values.input_scorer),
+                f"--lexicon={values.lexicon} applies to a model of text or of ARPA's form: give "
+                "--input_txt or --input_arpa.",
+            ),
+            (
                 values.top_k < 1,
                 f"--top_k={values.top_k} leaves no word: give the size of the vocabulary, as in "
                 f"{constants.LM_TOP_K}.",
@@ -259,4 +279,5 @@ def target_from_flags(values: flags.FlagValues) -> builder.Target:
         top_k=values.top_k,
         alpha=values.default_alpha,
         beta=values.default_beta,
+        lexicon=read_lexicon(values.lexicon) if values.lexicon else None,
     )

@@ -18,6 +18,7 @@ from speech.language_model import sentences as lm_text
 from speech.language_model.kenlm_programs import Estimation, Packing, Programs
 from speech.language_model.text_files import TextFile, open_text, reason
 from speech.system import lock, storage
+from speech.text.lexicon import Lexicon
 from speech.text.transcripts import TranscriptRules
 from utils import Alphabet, UserError, is_number
 
@@ -41,6 +42,7 @@ class Target:
     alpha: float  # default weights of the scorer
     beta: float
     deepspeech_scorer: str = ""  # path of the scorer for DeepSpeech's clients; empty: none
+    lexicon: Lexicon | None = None  # makes a scorer of pronunciations
 
     @property
     def tokens(self) -> str:
@@ -70,6 +72,7 @@ class Built:
     text: TextCounts | None  # None: built from an existing model
     tokens: str  # words or characters
     vocabulary: int
+    silent: list[str]  # words of the vocabulary that the lexicon doesn't have
     ngrams: list[int]  # of each order
     files: dict[str, int]  # path -> bytes
     seconds: float
@@ -79,6 +82,11 @@ class Built:
     def lines(self) -> list[str]:
         """Returns a report."""
         report = [] if self.text is None else self._text_lines(self.text)
+        if self.silent:
+            report.append(
+                f"{len(self.silent):,} of these have no pronunciation in the lexicon and are never "
+                f"written: {format_some(self.silent)}"
+            )
         counts = ", ".join(f"{count:,}" for count in self.ngrams)
         report.append(f"n-grams of order 1 to {len(self.ngrams)}: {counts}")
         report += [f"{path}: {size / 1e6:,.1f} MB" for path, size in self.files.items()]
@@ -304,13 +312,18 @@ def package_binary(path: str, vocabulary_path: str, target: Target) -> list[str]
     left_out = [*sorted(set(words) - set(written)), *unknown]
     report = _save(replace(found, alpha=target.alpha, beta=target.beta), path, target)
     if left_out:
-        named = ", ".join(left_out[:NAMED_CHARACTERS])
         report.insert(
             0,
             f"{len(left_out):,} of {len(words):,} words were left out, which the alphabet or the "
-            f"language model doesn't have: {named}{' ...' * (len(left_out) > NAMED_CHARACTERS)}",
+            f"language model doesn't have: {format_some(left_out)}",
         )
     return report
+
+
+def format_some(words: Sequence[str]) -> str:
+    """Names the first words of a list."""
+    more = " ..." if len(words) > NAMED_CHARACTERS else ""
+    return f"{', '.join(words[:NAMED_CHARACTERS])}{more}"
 
 
 def _read_vocabulary(path: str) -> str:
@@ -429,6 +442,7 @@ def _finish(
             target.alpha,
             target.beta,
             target.characters,
+            target.lexicon,
         )
     if target.package:
         scorer.save_scorer(made)
@@ -453,6 +467,7 @@ def _finish(
         counts,
         target.tokens,
         len(words),
+        [word for word in words if target.lexicon and not target.lexicon.knows(word)],
         ngrams,
         {path: os.path.getsize(path) for path in paths},
         time.monotonic() - started,

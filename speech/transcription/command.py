@@ -58,8 +58,10 @@ def load(
     scorer = None
     if scorer_path:
         started = time.monotonic()
-        alphabet = model.description.config.alphabet
-        scorer = read_matching_scorer(scorer_path, alphabet, model_path)
+        config = model.description.config
+        scorer = read_matching_scorer(
+            scorer_path, config.alphabet, model_path, config.phonetic_alphabet
+        )
         print_note(f"Loaded scorer from {scorer_path} in {time.monotonic() - started:.3g}s.")
     return Transcriber(model, settings, scorer)
 

@@ -27,13 +27,13 @@ import numpy as np
 import numpy.typing as npt
 
 import constants
-from speech.decoding.alignment import character_outputs
+from speech.decoding.alignment import first_outputs
 from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings, BeamStream, Hypothesis
 from speech.decoding.scorer import Scorer, check_alphabet, read_scorer
 from speech.decoding.types import LogProbs
 from speech.export import english, loading
 from speech.transcription.acoustic_stream import AcousticStream, stream_of
-from utils import Alphabet, UserError
+from utils import UserError
 
 Samples = npt.NDArray[np.int16]
 # 16-bit integers in an array or a sequence, or little-endian bytes.
@@ -134,7 +134,8 @@ class Model:
                 a hot word has several.
         """
         scorer = read_scorer(os.fspath(scorer_path), self._config.alphabet)
-        check_alphabet(scorer, self._config.alphabet, self._path)
+        phones = self._config.phonetic_alphabet
+        check_alphabet(scorer, self._config.alphabet, self._path, phones)
         self._change(replace(self._settings, alpha=None, beta=None), scorer)
 
     def disable_external_scorer(self) -> None:
@@ -236,19 +237,21 @@ class Model:
     def _log_probs(self, audio_buffer: AudioBuffer) -> LogProbs:
         samples = _samples(audio_buffer)
         if not len(samples):
-            return np.zeros((0, self._config.alphabet.size), np.float32)
+            return np.zeros((0, self._config.network.classes), np.float32)
         return self._model.of_samples(samples)
 
     def _metadata(self, log_probs: LogProbs, found: list[Hypothesis]) -> Metadata:
-        seconds = self._config.output_seconds
         return Metadata(
-            [
-                CandidateTranscript(
-                    each.score, _tokens(log_probs, each.text, self._config.alphabet, seconds)
-                )
-                for each in found
-            ]
+            [CandidateTranscript(each.score, self._tokens(log_probs, each)) for each in found]
         )
+
+    def _tokens(self, log_probs: LogProbs, found: Hypothesis) -> list[TokenMetadata]:
+        config, seconds = self._config, self._config.output_seconds
+        firsts = first_outputs(log_probs, found, config.alphabet, config.phonetic_alphabet)
+        return [
+            TokenMetadata(character, first, first * seconds)
+            for character, first in zip(found.text, firsts, strict=True)
+        ]
 
 
 class Stream:
@@ -378,13 +381,3 @@ def _require_results(num_results: int) -> None:
     """Raises UserError if a number of results isn't a whole number of at least 1."""
     if not isinstance(num_results, Integral) or num_results < 1:
         raise UserError(f"num_results is {num_results!r}: give a whole number, 1 or more.")
-
-
-def _tokens(
-    log_probs: LogProbs, text: str, alphabet: Alphabet, output_seconds: float
-) -> list[TokenMetadata]:
-    frames = character_outputs(log_probs, text, alphabet)  # [characters, 2]
-    return [
-        TokenMetadata(character, first, first * output_seconds)
-        for character, first in zip(text, frames[:, 0].tolist(), strict=True)
-    ]

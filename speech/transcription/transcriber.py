@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speech.audio.segmentation import Segment, cut_at_pauses
-from speech.decoding.alignment import TimedWord, word_times
+from speech.decoding.alignment import TimedWord, hypothesis_times
 from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings, Hypothesis
 from speech.decoding.scorer import SPACE, Scorer
 from speech.decoding.types import LogProbs
@@ -43,7 +43,7 @@ class Transcriber:
     ) -> None:
         """
         Args:
-            scorer: of the model's alphabet, see scorer.check_alphabet.
+            scorer: of the model's alphabet or phones, see scorer.check_alphabet.
 
         Raises:
             UserError: a hot word can't be written with the alphabet.
@@ -73,12 +73,11 @@ class Transcriber:
         self, log_probs: LogProbs, found: Sequence[Hypothesis], start: float = 0.0
     ) -> tuple[Transcript, ...]:
         """Returns a beam search's hypotheses with the times of their words; see `candidates`."""
-        return tuple(
-            Transcript(self._words(log_probs, each.text, start), each.score) for each in found
-        )
+        return tuple(Transcript(self._words(log_probs, each, start), each.score) for each in found)
 
-    def _words(self, log_probs: LogProbs, text: str, start: float) -> tuple[TimedWord, ...]:
-        words = word_times(log_probs, text, self.alphabet, self.config.output_seconds)
+    def _words(self, log_probs: LogProbs, found: Hypothesis, start: float) -> tuple[TimedWord, ...]:
+        phones, seconds = self.config.phonetic_alphabet, self.config.output_seconds
+        words = hypothesis_times(log_probs, found, self.alphabet, phones, seconds)
         return tuple(TimedWord(each.text, start + each.start, each.duration) for each in words)
 
     def transcribe(self, samples: Samples, n: int = 1, start: float = 0.0) -> TranscribedSegment:
@@ -95,7 +94,7 @@ class Transcriber:
     def log_probs(self, samples: Samples) -> LogProbs:
         """Returns the network's output, float32 [outputs, classes]; no outputs of no samples."""
         if not len(samples):
-            return np.zeros((0, self.alphabet.size), np.float32)
+            return np.zeros((0, self.config.network.classes), np.float32)
         return self.model.of_samples(samples)
 
     def segments(

@@ -284,7 +284,7 @@ def test_batch_reports_a_bad_utterance() -> None:
 
 
 @BOTH
-@pytest.mark.parametrize("shape", [(4, 28), (4, 30), (0, 28), (29,), (1, 4, 29)])
+@pytest.mark.parametrize("shape", [(4, 28), (0, 28), (29,), (1, 4, 29)])
 def test_wrong_shape_names_both_shapes(decode: Decode, shape: tuple[int, ...]) -> None:
     with pytest.raises(UserError) as error:
         decode(np.zeros(shape, np.float32), ENGLISH)

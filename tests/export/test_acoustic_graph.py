@@ -10,7 +10,8 @@ from tiny_models import STEP, tiny_config, write_model
 
 from speech.export.acoustic_graph import AcousticGraph, restore
 from speech.networks.config import NetworkConfig
-from utils import UserError
+from speech.text.lexicon import SPACE, UNKNOWN
+from utils import ENGLISH, UserError
 
 
 def test_all_variables_have_the_checkpoints_values(tmp_path: Path) -> None:
@@ -35,6 +36,20 @@ def test_features_of_a_corpus_are_normalised_by_the_models_statistics() -> None:
     log_probs, output_length = graph.of_features(tf.constant(features), length)
     np.testing.assert_allclose(log_probs, tf.nn.log_softmax(logits), atol=1e-5)
     assert output_length.numpy().tolist() == [10]
+
+
+def test_exported_letters_and_phones_are_each_certain_together() -> None:
+    sizes = {"dense_unit_size": 8, "attention_heads": 2, "blocks": 2}
+    phones = (SPACE, *"abc", UNKNOWN)
+    network = NetworkConfig.of(8, ENGLISH.size, "conformer", phones, **sizes)
+    graph = AcousticGraph(replace(tiny_config(), network=network))
+    samples = np.random.default_rng(0).normal(scale=2000, size=[1, 16000]).astype(np.float32)
+    log_probs, _ = graph.of_samples(tf.constant(samples), tf.constant([16000]))
+    assert log_probs.shape[2] == ENGLISH.size + 6
+    letters, of_phones = np.split(np.exp(log_probs), [ENGLISH.size], axis=2)
+    for part in (letters, of_phones):
+        np.testing.assert_allclose(part.sum(axis=2), 1.0, rtol=1e-5)
+        assert part.max() < 0.99
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from speech.features.front_end import FrontEnd
 from speech.serving.types import Floats
 from speech.transcription.subtitles import join_words
 from speech.transcription.transcriber import TranscribedSegment, Transcriber
-from utils import Alphabet
+from utils import Alphabet, UserError
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -101,6 +101,7 @@ def details_of(
     """
     config = transcriber.config
     text = join_words(transcribed.transcript.words, transcriber.separator)
+    letters = log_probs[:, : config.alphabet.size]
     return SegmentDetails(
         transcribed.start,
         config.front_end.step_seconds,
@@ -108,8 +109,8 @@ def details_of(
         spectrogram(segment.samples, config.front_end),
         config.front_end.sample_rate / 2,
         _quantise(features.T, float(features.min()), float(features.max())),
-        np.round(np.exp(log_probs.T) * 255).clip(0, 255).astype(np.uint8),
-        best_path(log_probs, text, config.alphabet),
+        np.round(np.exp(letters.T) * 255).clip(0, 255).astype(np.uint8),
+        best_path(letters, text, config.alphabet),
     )
 
 
@@ -140,11 +141,15 @@ def best_path(log_probs: LogProbs, text: str, alphabet: Alphabet) -> list[int]:
 
     Args:
         log_probs: float32 [outputs, classes].
-        text: a text that was recognised from them.
+        text: a text that was recognised from them, or from phones: if there are fewer outputs than
+            it has letters, the path is the most probable one of all texts.
     """
     labels = [label for character in text for label in alphabet.labels_of(character)]
     path = np.full(len(log_probs), alphabet.blank, np.int64)  # [outputs]
-    frames = label_outputs(log_probs, np.array(labels, np.int64))
+    try:
+        frames = label_outputs(log_probs, np.array(labels, np.int64))
+    except UserError:
+        return log_probs.argmax(axis=1).tolist()
     for label, (first, last) in zip(labels, frames.tolist(), strict=True):
         path[first : last + 1] = label
     return path.tolist()

@@ -185,7 +185,9 @@ def open_catalogue(
     for versions in read.values():
         if not any(_fits(found, each) for found in versions for each in loaded.values()):
             first = next(iter(loaded.values()))
-            scorer.check_alphabet(versions[0], first.description.config.alphabet, models[0])
+            config = first.description.config
+            phones = config.phonetic_alphabet
+            scorer.check_alphabet(versions[0], config.alphabet, models[0], phones)
     served = [
         ServedModel(
             name,
@@ -219,7 +221,8 @@ def _read_scorer(path: str, alphabets: Sequence[Alphabet]) -> list[Scorer]:
 
 
 def _fits(found: Scorer, model: AcousticModel) -> bool:
-    return found.alphabet == model.description.config.alphabet
+    config = model.description.config
+    return found.alphabet == (config.phonetic_alphabet if found.texts else config.alphabet)
 
 
 def short_names(paths: Sequence[str], flag: str) -> dict[str, str]:
