@@ -82,7 +82,8 @@ def _evaluate(
         compute_dtype=tf.bfloat16 if config.training.bfloat16 else tf.float32,
     )
     label, label_length, weight = labels["label"], labels["label_length"], labels["weight"]
-    losses = ctc_loss(logits, output_length, label, label_length)  # [batch]
+    letters = logits[..., : network.config.labels]
+    losses = ctc_loss(letters, output_length, label, label_length)  # [batch]
     aligned = tf.cast(alignable(label, label_length, output_length), tf.float32)  # [batch]
     loss = tf.math.divide_no_nan(tf.reduce_sum(losses * weight), tf.reduce_sum(weight))
     return loss, (_metrics, [losses, weight, aligned])

@@ -4,7 +4,8 @@
 #
 #   sh examples/librispeech_5h/run.sh CORPUS [FOLDER]
 #
-# Run it in the project's folder and environment (README.md), after `make kenlm`. CORPUS has train.csv,
+# Run it in the project's folder and environment (README.md), after `make kenlm`. FAST=--bfloat16 is for
+# processors that have it (AVX-512). CORPUS has train.csv,
 # dev.csv and test.csv, DeepSpeech's CSV, their recordings, and more sentences in
 # train-clean-100.txt.gz; MORE may name further tables and folders to train on. FOLDER gets everything
 # that is written. The same command continues an interrupted run.
@@ -22,29 +23,42 @@ for set in dev test; do
       --stride_size=4 --nopad --max_sequence_length=3600 --max_label_length=600
 done
 
-# 2. Training.
+# 2. Training: letters first.
 python training.py --train_data="$there/shards/train.tfrecords.*" --dev_data="$there/shards/dev.tfrecords.*" \
-    --model_dir="$there/model" --network=conformer --train_batch_size=16 --eval_batch_size=8 --max_epochs=7 \
-    --learning_rate=1.5e-3 --learning_rate_schedule=cosine --warmup_steps=800 --dropout=0.1 --bfloat16 \
+    --model_dir="$there/letters" --network=conformer --train_batch_size=16 --eval_batch_size=8 --max_epochs=7 \
+    --learning_rate=1.5e-3 --learning_rate_schedule=cosine --warmup_steps=800 --dropout=0.1 $FAST \
     --save_checkpoints_steps=300 --average_checkpoints=5 \
     --augment='frequency_mask[n=2,size=13~13]' --augment='time_mask[n=4,size=150~150]' $TRAINING
 
-# 3. The language model, of the transcripts of train-clean-100 and of novels (downloaded by apt-get, pip
-#    and npm), without any sentence of the development and test sets; its weights are tuned on the
-#    development set.
+# 3. The text of the language model: transcripts of train-clean-100 and prose (downloaded by apt-get, pip and
+#    npm). And a lexicon: CMUdict, and what Phonetisaurus makes of the words that it doesn't have.
 test -e "$there/prose.txt.gz" || python examples/public_domain_text.py --output="$there/prose.txt.gz"
-python build_lm.py --input_txt="$corpus/train-clean-100.txt.gz,$there/prose.txt.gz" --language=en \
-    --exclude_txt="$corpus/dev.csv,$corpus/test.csv" --arpa_order=4 --arpa_prune='0|0|1|1' --output_dir="$there/lm"
+text="$corpus/train-clean-100.txt.gz,$there/prose.txt.gz"
+test -e "$there/lexicon.txt" || python examples/english_lexicon.py --output="$there/lexicon.txt" \
+    --input_txt="$text,$corpus/train.csv${MORE:+,$MORE}"
+
+# 4. Training: letters and phones.
+python training.py --train_data="$there/shards/train.tfrecords.*" --dev_data="$there/shards/dev.tfrecords.*" \
+    --init_checkpoint="$there/letters/average" --drop_layers=2 --lexicon="$there/lexicon.txt" \
+    --model_dir="$there/model" --network=conformer --train_batch_size=16 --eval_batch_size=8 --train_steps=1600 \
+    --eval_steps=400 --learning_rate=6e-4 --learning_rate_schedule=cosine --warmup_steps=100 --dropout=0.1 $FAST \
+    --save_checkpoints_steps=100 --average_checkpoints=5 \
+    --augment='frequency_mask[n=2,size=13~13]' --augment='time_mask[n=4,size=150~150]' $TRAINING
+
+# 5. The language model, without any sentence of the development and test sets; its weights are tuned on the
+#    development set.
+python build_lm.py --input_txt="$text" --language=en --exclude_txt="$corpus/dev.csv,$corpus/test.csv" \
+    --arpa_order=4 --arpa_prune='0|0|1|1' --lexicon="$there/lexicon.txt" --output_dir="$there/lm"
 python tune_lm.py --model_dir="$there/model" --checkpoint=average --dev_data="$there/shards/dev.tfrecords.*" \
-    --scorer="$there/lm/kenlm.scorer" --beam_width=300 --unknown_penalty=8 --lm_alpha_max=2 --lm_beta_max=4 \
+    --scorer="$there/lm/kenlm.scorer" --beam_width=300 --lm_alpha_max=2 --lm_beta_max=4 \
     --n_trials=75 --patience=30 --output_dir="$there/tuning"
 
-# 4. Evaluation, without and with the language model.
+# 6. Evaluation, without and with the language model.
 python eval.py --model_dir="$there/model" --checkpoint=average --test_data="$there/shards/test.tfrecords.*" \
     --report_dir="$there/report"
 python eval.py --model_dir="$there/model" --checkpoint=average --test_data="$there/shards/test.tfrecords.*" \
     --scorer="$there/lm/kenlm.scorer" --report_dir="$there/report-lm" --compare="$there/report/summary.json" \
     --audio="$corpus"
 
-# 5. The model for small machines.
+# 7. The model for small machines.
 python export.py --model_dir="$there/model" --checkpoint=average --export_dir="$there/export" --formats=tflite_int8

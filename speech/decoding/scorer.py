@@ -10,10 +10,13 @@ it.
                 the CRC-32C of the 60 bytes so far, a uint32, 0 in older files
     JSON        the alphabet, the order, and the lengths of the arrays
     arrays      the words' letters and the n-grams, see LETTERS and ngrams.DTYPE
+
+A file that the program xz has compressed is read as well.
 """
 
 import contextlib
 import json
+import lzma
 import mmap
 import os
 import shutil
@@ -33,6 +36,7 @@ from speech.text.lexicon import Lexicon
 from utils import UTF_8, Alphabet, AlphabetError, UserError
 
 MAGIC = b"deep speech lm\r\n"
+XZ_MAGIC = b"\xfd7zXZ\0"
 VERSION = 1
 
 # Version, length of the JSON, alpha, beta, checksum of what follows, checksum of these and MAGIC.
@@ -491,7 +495,7 @@ class _Head(NamedTuple):
 def _read_file(path: str) -> tuple[_Head, bytes, bytes]:
     """Reads a scorer file: its head's numbers, its head, and the rest."""
     try:
-        with open(path, "rb") as file:
+        with lzma.open(path) if _is_compressed(path) else open(path, "rb") as file:
             start = file.read(len(MAGIC) + HEADER.size)
             if not start.startswith(MAGIC):
                 raise UserError(
@@ -509,9 +513,16 @@ def _read_file(path: str) -> tuple[_Head, bytes, bytes]:
             rest = file.read()
     except OSError as error:
         raise UserError(f"The scorer {path} can't be read: {error.strerror}.") from None
+    except (lzma.LZMAError, EOFError):
+        raise _cut_off(path) from None
     if len(rest) < head.json_length:
         raise _cut_off(path)
     return head, start, rest
+
+
+def _is_compressed(path: str) -> bool:
+    with open(path, "rb") as file:
+        return file.read(len(XZ_MAGIC)) == XZ_MAGIC
 
 
 @dataclass(frozen=True)
@@ -652,6 +663,8 @@ def write_weights(path: str, alpha: float, beta: float) -> None:
                 changed.write(deepspeech_scorer.WEIGHTS.pack(alpha, beta))
         return
     read_scorer(path)
+    if _is_compressed(path):
+        raise UserError(f"{path} is compressed: unpack it with xz --decompress first.")
     with _replacing(os.path.realpath(path)) as partial:
         shutil.copy(path, partial)
         with open(partial, "r+b") as changed:

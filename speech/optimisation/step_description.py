@@ -55,7 +55,7 @@ def describe(
         *_gradients(variables, norms),
         _statistics("features [frames, bins]", features),
         _statistics("logits [outputs, classes]", logits),
-        tf.strings.join(["  best path: ", _text(alphabet, _best_path(logits))]),
+        tf.strings.join(["  best path: ", _text(alphabet, _best_path(logits[:, : alphabet.size]))]),
         tf.strings.join(["  label: ", _text(alphabet, label)]),
         tf.strings.format("  labels: {}", label[:LABELS], summarize=LABELS),
     )

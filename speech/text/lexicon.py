@@ -14,6 +14,8 @@ COMMENTS = (";;;", "#")
 MOST_CHARACTERS = 1000  # of the pronunciations of any language, with tones and stress
 # A probability of lexiconp.txt, as in 0.25.
 PROBABILITY = re.compile(r"[0-9.]+")
+# Of what is no word, in Kaldi's lexicons: <SIL>, !SIL, [noise].
+MARKS = ("<", "!SIL", "[")
 # Of a word's second pronunciation and further ones, as in READ(2).
 VARIANT = re.compile(r"\([0-9]+\)$")
 
@@ -70,6 +72,8 @@ def read_lexicon(path: str) -> Lexicon:
         if line.startswith(COMMENTS) or not entry.strip():
             continue
         word, *phones = entry.split()
+        if word.startswith(MARKS):
+            continue
         if not phones or PROBABILITY.fullmatch(phones[0]):
             found = f"{phones[0]!r} is no phone" if phones else "there is no pronunciation"
             raise UserError(

@@ -29,6 +29,9 @@ Shape = tuple[int, ...]
 
 LOADED, DROPPED, FRESH = "loaded", "dropped", "fresh"
 
+# The layers whose classes are the alphabet's and the lexicon's.
+CHARACTERS, PHONES = "output", "phones"
+
 
 @dataclass(frozen=True)
 class Source:
@@ -163,8 +166,10 @@ def plan(source: Source, config: ModelConfig, drop_layers: int) -> Transfer:
             f"Drop {len(layout.layers) - 1} at most, or leave out --init_checkpoint."
         )
     kept = layout.layers[: len(layout.layers) - drop_layers]
-    if layout.layers[-1] in kept:
-        _check_alphabet(source, config.alphabet)
+    if CHARACTERS in kept:
+        _check_alphabet(source, config.alphabet, len(kept) - kept.index(CHARACTERS) + drop_layers)
+    if PHONES in kept:
+        _check_phones(source, config, len(kept) - kept.index(PHONES) + drop_layers)
     rows, wrong = [], []
     for name, shape in layout.shapes.items():
         before = source_layout.shapes.get(name)
@@ -208,7 +213,8 @@ def _check_alike(source: Source, config: ModelConfig) -> None:
             )
 
 
-def _check_alphabet(source: Source, alphabet: Alphabet) -> None:
+def _check_alphabet(source: Source, alphabet: Alphabet, drop_layers: int) -> None:
+    """Raises a UserError if the alphabet isn't the source's; drop_layers: the remedy."""
     before, now = source.config.alphabet, alphabet
     if before == now:
         return
@@ -223,9 +229,20 @@ def _check_alphabet(source: Source, alphabet: Alphabet) -> None:
         ] or ["the same characters in another order"]
     raise UserError(
         f"The alphabet of the shards isn't that of the model of --init_checkpoint, "
-        f"{source.checkpoint}: {', '.join(differences)}. Give --drop_layers=1, which trains the "
-        "layer of the characters from the beginning."
+        f"{source.checkpoint}: {', '.join(differences)}. Give --drop_layers={drop_layers}, which "
+        "trains the layer of the characters from the beginning."
     )
+
+
+def _check_phones(source: Source, config: ModelConfig, drop_layers: int) -> None:
+    """Raises a UserError if the phones aren't the source's; drop_layers: the remedy."""
+    before, now = source.config.network.phones, config.network.phones
+    if before and before != now:
+        raise UserError(
+            f"The phones of --lexicon aren't those of the model of --init_checkpoint, "
+            f"{source.checkpoint}: {' '.join(before[1:-1])} there, {' '.join(now[1:-1])} here. Give "
+            f"--drop_layers={drop_layers}, which trains the layer of the phones from the beginning."
+        )
 
 
 def _wrong_shapes(source: Source, config: ModelConfig, layout: Layout, wrong: list[Row]) -> str:

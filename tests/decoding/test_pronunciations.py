@@ -1,6 +1,7 @@
 """The search with a scorer of pronunciations, against all texts there are."""
 
 import itertools
+import lzma
 import math
 from collections import defaultdict
 from pathlib import Path
@@ -12,7 +13,14 @@ from hypothesis import strategies as st
 
 from speech.decoding.alignment import first_outputs, hypothesis_times
 from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings, HotWords
-from speech.decoding.scorer import Scorer, check_alphabet, from_arpa, read_scorer, save_scorer
+from speech.decoding.scorer import (
+    Scorer,
+    check_alphabet,
+    from_arpa,
+    read_scorer,
+    save_scorer,
+    write_weights,
+)
 from speech.text.lexicon import SPACE, UNKNOWN, Lexicon
 from tests.decoding.test_prefix_search import Array, gain, write_arpa
 from utils import ENGLISH, Alphabet, UserError
@@ -179,3 +187,14 @@ def test_lexicon_of_another_language_is_refused(tmp_path: Path) -> None:
     arpa, other = str(tmp_path / "lm.arpa"), Lexicon(PHONES, {"oui": ("wu",)})
     with pytest.raises(UserError, match="none of the 5 words"):
         from_arpa("scorer", arpa, WORDS, ENGLISH, 0.9, 1.2, False, other)
+
+
+def test_compressed_scorer_is_read_and_keeps_its_weights(scorer: Scorer, tmp_path: Path) -> None:
+    path = str(tmp_path / "scorer.xz")
+    Path(path).write_bytes(lzma.compress(Path(scorer.path).read_bytes()))
+    assert read_scorer(path).texts == scorer.texts
+    with pytest.raises(UserError, match="unpack it"):
+        write_weights(path, 1.0, 1.0)
+    Path(path).write_bytes(Path(path).read_bytes()[:-50])
+    with pytest.raises(UserError, match="cut off"):
+        read_scorer(path)

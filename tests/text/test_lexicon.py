@@ -53,6 +53,11 @@ def test_cmudict_and_kaldi_have_their_comments_capitals_and_white_space(tmp_path
     assert lexicon.pronunciations == {"ahmadi": ("am",), "abbe": ("a",), "aalto": ("am",)}
 
 
+def test_entries_of_kaldi_that_are_no_words_are_left_out(tmp_path: Path) -> None:
+    lexicon = lexicon_of(tmp_path, "!SIL SIL\n<UNK> SPN\n[noise] NSN\ncat K AE1 T\n")
+    assert lexicon.pronunciations == {"cat": ("k@t",)}
+
+
 def test_words_are_composed_and_a_byte_order_mark_is_none_of_them(tmp_path: Path) -> None:
     lexicon = lexicon_of(tmp_path, "\ufeffcafe\u0301 K AE\n")
     assert lexicon.pronunciations == {"caf\u00e9": ("k@",)}

@@ -148,6 +148,33 @@ def test_other_alphabet_is_refused_if_its_layer_is_kept(
     assert fates(plan(model_config(alphabet), 1))["output/kernel"] == DROPPED
 
 
+def conformer(alphabet: Alphabet = ENGLISH, phones: tuple[str, ...] = ()) -> ModelConfig:
+    sizes = {"blocks": 1, "dense_unit_size": 8, "attention_heads": 2, "conv_channels": (2,)}
+    network = NetworkConfig.of(BINS, alphabet.size, "conformer", phones=phones, **sizes)
+    return replace(model_config(alphabet), network=network)
+
+
+def test_phones_are_added_to_a_model_of_letters_without_its_condition() -> None:
+    planned = fates(plan(conformer(phones=(" ", "a", "?")), 2, conformer()))
+    assert planned["output/kernel"] == planned["block_0/norm/scale"] == LOADED
+    assert planned["phones/kernel"] == FRESH
+    assert planned["condition/kernel"] == DROPPED
+
+
+def test_other_alphabet_of_the_same_size_needs_its_layer_dropped_with_those_after_it() -> None:
+    other = conformer(Alphabet(ENGLISH.characters[::-1]))
+    with pytest.raises(UserError, match=r"another order.*--drop_layers=2"):
+        plan(other, 1, conformer())
+    assert fates(plan(other, 2, conformer()))["output/kernel"] == DROPPED
+
+
+def test_other_phones_of_the_same_number_are_refused_if_their_layer_is_kept() -> None:
+    source, other = (conformer(phones=(" ", each, "?")) for each in "ab")
+    with pytest.raises(UserError, match=r"a there, b here.*--drop_layers=2"):
+        plan(other, 1, source)
+    assert fates(plan(other, 2, source))["phones/kernel"] == DROPPED
+
+
 def test_other_front_end_is_refused_with_what_differs() -> None:
     other = replace(model_config(), front_end=FrontEnd(mel_filters=BINS, sample_rate=22050))
     assert "sample_rate 16000 in the model, 22050 in the shards" in refused(other, 1)
