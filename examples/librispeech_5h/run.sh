@@ -4,11 +4,11 @@
 #
 #   sh examples/librispeech_5h/run.sh CORPUS [FOLDER]
 #
-# Run it in the project's folder and environment (README.md), after `make kenlm`. FAST=--bfloat16 is for
-# processors that have it (AVX-512). CORPUS has train.csv,
+# Run it in the project's folder and environment (README.md), after `make kenlm`. CORPUS has train.csv,
 # dev.csv and test.csv, DeepSpeech's CSV, their recordings, and more sentences in
-# train-clean-100.txt.gz; MORE may name further tables and folders to train on. FOLDER gets everything
-# that is written. The same command continues an interrupted run.
+# train-clean-100.txt.gz; MORE may name further tables and folders to train on. FAST=--bfloat16 is for
+# processors that compute in it (AVX-512). FOLDER gets everything that is written. The same command
+# continues an interrupted run.
 set -e
 corpus=$1 there=${2:-librispeech-5h}
 test -n "$corpus" || { echo 'usage: run.sh CORPUS [FOLDER]' >&2; exit 2; }

@@ -18,6 +18,7 @@ def main() -> None:
     search = prefix_search.compacted(search, 1)
     nodes, *_ = prefix_search.finish(search, words)
     prefix_search.labels_of(search, nodes[0])
+    prefix_search.words_of(search, nodes[0])
     kenlm_binary.murmur_hashes([b"word"])
     label_outputs(np.log(probabilities), np.zeros(1, np.int64))
 

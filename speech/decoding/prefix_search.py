@@ -764,11 +764,28 @@ def labels_of(search: Search, node: int) -> Integers:
 
 def words_of(search: Search, node: int) -> Integers:
     """Returns the language model's numbers of a prefix's words that have ended, int32 [words]."""
-    numbers, history = [], search.tree[node]["history"]
-    while search.histories[history]["earlier"] != NONE:
-        numbers.append(search.histories[history]["word"])
-        history = search.histories[history]["earlier"]
-    return np.array(numbers[::-1], np.int32)
+    numbers = np.empty(_ended(search, node), np.int32)
+    _set_words(search, node, numbers)
+    return numbers
+
+
+@compiled
+def _ended(search: Search, node: int) -> int:
+    """Returns the number of a prefix's words that have ended."""
+    history, count = search.tree[node].history, 0
+    while search.histories[history].earlier != NONE:
+        history = search.histories[history].earlier
+        count += 1
+    return count
+
+
+@compiled
+def _set_words(search: Search, node: int, numbers: Integers) -> None:
+    """Sets the numbers of a prefix's words that have ended."""
+    history = search.tree[node].history
+    for i in range(len(numbers) - 1, -1, -1):
+        numbers[i] = search.histories[history].word
+        history = search.histories[history].earlier
 
 
 @compiled

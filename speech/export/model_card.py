@@ -58,6 +58,7 @@ def _settings(description: Description) -> list[str]:
         ("Network", f"{network.name}: {sizes}; {parameters:,} parameters"),
         ("Trained for", _steps(description.checkpoint_step)),
         ("Alphabet", f"`{config.alphabet}`, and the blank"),
+        ("Phones", f"`{''.join(network.phones[1:-1])}`" if network.phones else ""),
         (
             "Audio",
             f"{front_end.sample_rate} Hz, mono; {front_end.features}, {front_end.bins} values "

@@ -5,6 +5,7 @@ start from the beginning. The last layers can be dropped, as Mozilla DeepSpeech'
 --drop_source_layers did: a model for another alphabet starts with all layers but the last.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,10 +167,7 @@ def plan(source: Source, config: ModelConfig, drop_layers: int) -> Transfer:
             f"Drop {len(layout.layers) - 1} at most, or leave out --init_checkpoint."
         )
     kept = layout.layers[: len(layout.layers) - drop_layers]
-    if CHARACTERS in kept:
-        _check_alphabet(source, config.alphabet, len(kept) - kept.index(CHARACTERS) + drop_layers)
-    if PHONES in kept:
-        _check_phones(source, config, len(kept) - kept.index(PHONES) + drop_layers)
+    _check_classes(source, config, kept, len(layout.layers))
     rows, wrong = [], []
     for name, shape in layout.shapes.items():
         before = source_layout.shapes.get(name)
@@ -213,6 +211,14 @@ def _check_alike(source: Source, config: ModelConfig) -> None:
             )
 
 
+def _check_classes(source: Source, config: ModelConfig, kept: Sequence[str], layers: int) -> None:
+    """Raises a UserError if a layer is kept whose classes are other characters or phones."""
+    if CHARACTERS in kept:
+        _check_alphabet(source, config.alphabet, layers - kept.index(CHARACTERS))
+    if PHONES in kept:
+        _check_phones(source, config, layers - kept.index(PHONES))
+
+
 def _check_alphabet(source: Source, alphabet: Alphabet, drop_layers: int) -> None:
     """Raises a UserError if the alphabet isn't the source's; drop_layers: the remedy."""
     before, now = source.config.alphabet, alphabet
@@ -240,8 +246,9 @@ def _check_phones(source: Source, config: ModelConfig, drop_layers: int) -> None
     if before and before != now:
         raise UserError(
             f"The phones of --lexicon aren't those of the model of --init_checkpoint, "
-            f"{source.checkpoint}: {' '.join(before[1:-1])} there, {' '.join(now[1:-1])} here. Give "
-            f"--drop_layers={drop_layers}, which trains the layer of the phones from the beginning."
+            f"{source.checkpoint}: {' '.join(before[1:-1])} there, {' '.join(now[1:-1])} here. "
+            f"Give --drop_layers={drop_layers}, which trains the layer of the phones from the "
+            "beginning."
         )
 
 

@@ -80,7 +80,7 @@ class _FeatureBuffer:
     def __init__(self, model: AcousticModel) -> None:
         config = model.description.config
         self.front_end, self.network = config.front_end, config.network
-        self.classes = config.alphabet.size
+        self.classes = config.network.classes
         self._stream = FeatureStream(config.front_end)
         self.frames: Floats = np.zeros((0, config.front_end.bins), np.float32)  # [frames, bins]
         self.first = 0  # number of the first of them in the recording

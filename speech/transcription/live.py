@@ -78,6 +78,7 @@ class LiveTranscriber:
             )
         )
         alphabet = transcriber.alphabet
+        self._classes = alphabet.size  # of the letters, the first ones
         # Classes that aren't letters.
         self._quiet = [alphabet.blank]
         if SPACE in alphabet.characters:
@@ -133,7 +134,7 @@ class LiveTranscriber:
     def _until_pause(self, log_probs: Floats) -> tuple[int, bool]:
         """Returns how many of the outputs belong to the segment, and whether it ends there."""
         segment = self._segment
-        quiet = np.isin(log_probs.argmax(axis=1), self._quiet)  # [outputs]
+        quiet = np.isin(log_probs[:, : self._classes].argmax(axis=1), self._quiet)  # [outputs]
         for count, is_quiet in enumerate(quiet.tolist(), start=1):
             segment.outputs += 1
             segment.quiet_outputs = segment.quiet_outputs + 1 if is_quiet else 0
