@@ -10,7 +10,7 @@ from absl import flags, logging
 
 import constants
 import model
-from speech.decoding.scorer import check_alphabet, read_scorer
+from speech.decoding.scorer import check_alphabet, read_scorer, require_uncompressed
 from speech.engines import checkpoints, devices, errors
 from speech.engines.engine import RunSettings
 from speech.evaluation import logits_cache, recognition
@@ -79,6 +79,8 @@ def main() -> None:
     tensorflow_import.quieten(FLAGS.logging)
     config = read_config(FLAGS.model_dir)
     scorer = read_scorer(FLAGS.scorer, config.alphabet)
+    if FLAGS.write:
+        require_uncompressed(FLAGS.scorer)
     check_alphabet(scorer, config.alphabet, FLAGS.model_dir, config.phonetic_alphabet)
     metric = FLAGS.metric or (search.CER if scorer.characters else search.WER)
     beam_settings = decoder_flags.search_settings_from_flags(FLAGS)

@@ -285,8 +285,9 @@ def by_model(recogniser: Recogniser, settings: Settings) -> Hear | None:
     model = loading.load(recogniser.path)
     language = scorer.read_scorer(settings.scorer) if settings.scorer else None
     if language:
-        alphabet = model.description.config.alphabet
-        scorer.check_alphabet(language, alphabet, recogniser.path)
+        config = model.description.config
+        phones = config.phonetic_alphabet
+        scorer.check_alphabet(language, config.alphabet, recogniser.path, phones)
     transcriber = Transcriber(model, BeamSettings(settings.beam_width), language)
     if transcriber.sample_rate != constants.SAMPLE_RATE:
         raise UserError(

@@ -99,7 +99,7 @@ def main() -> None:
     tensorflow_import.quieten(FLAGS.logging)
     config = read_config(FLAGS.model_dir)
     scorer = read_scorer(FLAGS.scorer)
-    check_alphabet(scorer, config.alphabet, FLAGS.model_dir)
+    check_alphabet(scorer, config.alphabet, FLAGS.model_dir, config.phonetic_alphabet)
     shards = recognition.find_set(FLAGS.dev_data, config, FLAGS.model_dir)
     checkpoint = checkpoints.find_checkpoint(FLAGS.model_dir, None)
     with tempfile.TemporaryDirectory() as folder:

@@ -21,9 +21,9 @@ from speech.flags import kinds
 from speech.language_model.sentences import Normaliser, read_blocks
 from speech.language_model.text_files import find_text
 from speech.system import command_line, storage
-from speech.text.lexicon import STRESS, VARIANT
+from speech.text.lexicon import ARPABET, STRESS, VARIANT
 from speech.text.transcripts import TranscriptRules
-from utils import ENGLISH
+from utils import ENGLISH, UserError
 
 FLAGS = flags.FLAGS
 
@@ -56,10 +56,15 @@ def phonetisaurus(arguments: Sequence[str], folder: Path, text: str | None = Non
 
 
 def run(command: Sequence[str], folder: Path, text: str | None = None) -> str:
-    """Runs a command in a folder; text: its input."""
-    return subprocess.run(
-        command, cwd=folder, input=text, stdout=subprocess.PIPE, text=True, check=True
-    ).stdout
+    """Runs a command in a folder, and returns what it prints; text: its input.
+
+    Raises:
+        UserError: it fails.
+    """
+    done = subprocess.run(command, cwd=folder, input=text, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"{' '.join(command)} failed: {done.stderr.strip()}")
+    return done.stdout
 
 
 def words_of(paths: Sequence[str]) -> set[str]:
@@ -85,7 +90,15 @@ def guess(dictionary: Iterable[str], unknown: set[str], folder: Path) -> str:
     (folder / "examples.txt").write_text("".join(examples))
     phonetisaurus(["train", "--model", "model.fst", "examples.txt"], folder)
     found = phonetisaurus(["predict", "--model", "model.fst"], folder, "\n".join(sorted(unknown)))
-    return "".join(f"{line}\n" for line in found.split("\n") if len(line.split()) > 1)
+    guessed = [line for line in found.split("\n") if is_entry(line)]
+    logging.info("%d of %d words have a guess", len(guessed), len(unknown))
+    return "".join(f"{line}\n" for line in guessed)
+
+
+def is_entry(line: str) -> bool:
+    """Returns whether a line has a word and phones of ARPAbet."""
+    phones = line.split()[1:]
+    return bool(phones) and ARPABET.keys() >= set(phones)
 
 
 def main() -> None:

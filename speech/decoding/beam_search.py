@@ -71,7 +71,8 @@ class BeamSettings:
     cutoff_top_n: int = 300
     alpha: float | None = None  # weight of the language model; None: the scorer's
     beta: float | None = None  # bonus of each word, in nats; None: the scorer's
-    # Of a word outside the scorer's vocabulary, in nats; None: the scorer's.
+    # Of a word outside the scorer's vocabulary, in nats; None: the scorer's, which a scorer of
+    # pronunciations always has.
     unknown_penalty: float | None = None
     hot_words: HotWords = ()
     # With a scorer, hot words and the sentence's end count as in DeepSpeech's decoder: a boost is
@@ -157,7 +158,8 @@ def used_weights(settings: BeamSettings, scorer: Scorer) -> tuple[float, float]:
 def used_penalty(settings: BeamSettings, scorer: Scorer) -> float:
     """Returns the penalty of a word outside the vocabulary: the settings', or the scorer's."""
     given = settings.unknown_penalty
-    return scorer.unknown_penalty if given is None else given
+    # What is outside a vocabulary of pronunciations has no letters that could be written.
+    return scorer.unknown_penalty if given is None or scorer.texts else given
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ class Hypothesis:
     score: float  # natural log of the text's probability times the language model's factor
     acoustic_score: float  # natural log of the text's probability, over the alignments searched
     confidence: float  # this text's share of the probability in the beam, 0 to 1
-    # Of a scorer of pronunciations: the labels of the words as they are pronounced.
+    # With a scorer of pronunciations: labels of the words' phones, and of a space between words.
     pronunciation: tuple[int, ...] = ()
 
 
@@ -247,13 +249,16 @@ class Output:
         ended = [self._texts[number] for number in numbers]
         return SPACE.join([*ended, self._texts[last]] if last != tries.NONE else ended)
 
-    def pronunciation(self, search: Search, node: int) -> tuple[int, ...]:
-        """Returns the labels of a prefix's phones and spaces, with a scorer of pronunciations."""
+    def pronunciation(self, search: Search, node: int, last: int) -> tuple[int, ...]:
+        """Returns `Hypothesis.pronunciation` of a prefix; last: see `text`."""
         if not self._texts:
             return ()
         labels, space = prefix_search.labels_of(search, node), self.alphabet.characters.index(SPACE)
-        spoken = np.where(labels > self.alphabet.blank, space, labels).tolist()
-        return tuple(spoken[:-1] if spoken and spoken[-1] == space else spoken)
+        spoken = np.where(labels > self.alphabet.blank, space, labels)
+        if last == tries.NONE:  # it ends in a space, or within a word, which isn't in the text
+            ends = np.flatnonzero(spoken == space)
+            spoken = spoken[: ends[-1] if len(ends) else 0]
+        return tuple(spoken.tolist())
 
 
 class BeamSearchDecoder:
@@ -371,7 +376,7 @@ def _best(search: Search, words: Words, output: Output, n: int) -> list[Hypothes
             float(joined[i]),
             float(joined[i] - gains[chosen[i]]),
             float(np.exp(joined[i] - whole)),
-            output.pronunciation(search, nodes[chosen[i]]),
+            output.pronunciation(search, nodes[chosen[i]], last[chosen[i]]),
         )
         for i in best
     ]
@@ -440,7 +445,8 @@ def _boosts(alphabet: Alphabet, hot_words: HotWords, scorer: Scorer, alpha: floa
 def _number_of(alphabet: Alphabet, word: str, scorer: Scorer) -> int:
     """Returns the language model's number of a word of the vocabulary, or NONE."""
     if scorer.texts:
-        return scorer.texts.index(word) if word in scorer.texts else tries.NONE
+        number = scorer.texts.index(word) if word in scorer.texts else tries.NONE
+        return number if (scorer.letters["word"] == number).any() else tries.NONE
     node = tries.NONE
     if not alphabet.missing(word):
         node = tries.node_of(scorer.letters, alphabet.encode(word))
@@ -504,8 +510,8 @@ def _with_spoken_hot_words(alphabet: Alphabet, hot_words: HotWords, scorer: Scor
         number = _number_of(alphabet, word, scorer)
         if number == tries.NONE:
             raise UserError(
-                f"The hot word {word!r} has no pronunciation in {scorer.path}: leave it out, or "
-                "add it to the lexicon and make the scorer again."
+                f"The hot word {word!r} has no pronunciation in {scorer.path}: write it as the "
+                "model writes, or add it to the lexicon and the text and make the scorer again."
             )
         letters["boost"][letters["word"] == number] = boost
     return prefix_search.read_only(letters)

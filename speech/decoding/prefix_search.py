@@ -608,7 +608,7 @@ def finish(search: Search, words: Words) -> tuple[Integers, Integers, Doubles, D
 
     Returns:
         nodes: int32 [prefixes], without a space at their ends if words and the sentence's end are
-            scored, unless a pronunciation has several words.
+            scored, and words are written in the alphabet.
         last: int32 [prefixes], the language model's number of the word without a space after it,
             the most probable one of its pronunciation, or NONE.
         scores: float64 [prefixes], natural log of probability times the language model's factor.
@@ -650,7 +650,7 @@ def _finish(
             gains[i] += gain
             scores[i] += gain
             ends_word = node != ROOT and search.tree[node].label == words.space
-            if words.end != NONE and ends_word and words.homophones == 0:
+            if words.end != NONE and ends_word and words.homophone == NO_HOMOPHONE:
                 nodes[i] = search.tree[node].parent
 
 

@@ -24,7 +24,7 @@ import struct
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
@@ -89,7 +89,8 @@ class Scorer:
     @property
     def homophones(self) -> int:
         """Number of labels from first_homophone on."""
-        return max(int(self.letters["label"].max()) - first_homophone(self.alphabet) + 1, 0)
+        last = int(self.letters["label"].max())
+        return max(last - first_homophone(self.alphabet) + 1, 0) if self.texts else 0
 
     def spellings(self) -> list[str]:
         """Returns the words by their numbers in the n-grams; empty: not in the vocabulary."""
@@ -297,7 +298,10 @@ def save_deepspeechs(scorer: Scorer, binary_path: str, path: str) -> None:
     """
     check_weights(scorer.alpha, scorer.beta)
     if scorer.texts:
-        raise UserError("DeepSpeech has no scorers of pronunciations: leave out --lexicon.")
+        raise UserError(
+            f"The scorer {scorer.path} is one of pronunciations, which DeepSpeech doesn't have: "
+            "make one with build_lm.py without --lexicon."
+        )
     try:
         parts = deepspeech_scorer.packed(
             _read(binary_path),
@@ -495,7 +499,7 @@ class _Head(NamedTuple):
 def _read_file(path: str) -> tuple[_Head, bytes, bytes]:
     """Reads a scorer file: its head's numbers, its head, and the rest."""
     try:
-        with lzma.open(path) if _is_compressed(path) else open(path, "rb") as file:
+        with _open(path) as file:
             start = file.read(len(MAGIC) + HEADER.size)
             if not start.startswith(MAGIC):
                 raise UserError(
@@ -520,9 +524,35 @@ def _read_file(path: str) -> tuple[_Head, bytes, bytes]:
     return head, start, rest
 
 
+def is_scorer(path: str) -> bool:
+    """Returns whether a file begins as this program's scorers do; False if it can't be read."""
+    try:
+        with _open(path) as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except (OSError, EOFError, lzma.LZMAError):
+        return False
+
+
+def require_uncompressed(path: str) -> None:
+    """Raises a UserError if new weights can't be written into a scorer because it is compressed."""
+    if _is_compressed(path):
+        raise UserError(
+            f"The scorer {path} is compressed, and no weights can be written into it: unpack it "
+            "with xz --decompress."
+        )
+
+
+def _open(path: str) -> BinaryIO:
+    """Opens a scorer, which may be compressed."""
+    return cast(BinaryIO, lzma.open(path)) if _is_compressed(path) else open(path, "rb")
+
+
 def _is_compressed(path: str) -> bool:
-    with open(path, "rb") as file:
-        return file.read(len(XZ_MAGIC)) == XZ_MAGIC
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(XZ_MAGIC)) == XZ_MAGIC
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -662,9 +692,8 @@ def write_weights(path: str, alpha: float, beta: float) -> None:
                 changed.seek(at)
                 changed.write(deepspeech_scorer.WEIGHTS.pack(alpha, beta))
         return
+    require_uncompressed(path)
     read_scorer(path)
-    if _is_compressed(path):
-        raise UserError(f"{path} is compressed: unpack it with xz --decompress first.")
     with _replacing(os.path.realpath(path)) as partial:
         shutil.copy(path, partial)
         with open(partial, "r+b") as changed:

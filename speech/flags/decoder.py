@@ -53,7 +53,7 @@ def define_search_flags() -> None:
         None,
         "Penalty of a word outside the scorer's vocabulary, in nats; long words lose more. "
         f"Default: {UNKNOWN_PENALTY:g}; with a scorer of DeepSpeech {STRICT_PENALTY:g}, so that "
-        "there is none.",
+        "there is none, and always so with one of pronunciations.",
         lower_bound=0,
     )
 

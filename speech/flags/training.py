@@ -61,7 +61,8 @@ def _define_data_flags() -> None:
         "lexicon",
         None,
         "File of pronunciations: a word and its phones on each line, as in CMUdict. "
-        "--network=conformer writes them, too, for scorers of build_lm.py --lexicon.",
+        "--network=conformer also learns to write the phones, for scorers of build_lm.py "
+        "--lexicon.",
     )
     flags.DEFINE_bool(
         "sorta_grad", False, "Short utterances first in the first epoch (arXiv 1512.02595)."

@@ -7,10 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from speech.input_pipeline.parsing import Batch
-from speech.text.lexicon import SPACE, UNKNOWN, Lexicon
+from speech.text.lexicon import ROOM, SPACE, UNKNOWN, Lexicon
 from utils import Alphabet
-
-ROOM = 2  # places for phones, for each place for letters
 
 
 def phone_labels(lexicon: Lexicon, alphabet: Alphabet) -> Callable[[Batch], Batch]:

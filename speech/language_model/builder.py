@@ -84,8 +84,8 @@ class Built:
         report = [] if self.text is None else self._text_lines(self.text)
         if self.silent:
             report.append(
-                f"{len(self.silent):,} of these have no pronunciation in the lexicon and are never "
-                f"written: {format_some(self.silent)}"
+                f"{len(self.silent):,} of the vocabulary's {self.vocabulary:,} words have no "
+                f"pronunciation in the lexicon and are never written: {format_some(self.silent)}"
             )
         counts = ", ".join(f"{count:,}" for count in self.ngrams)
         report.append(f"n-grams of order 1 to {len(self.ngrams)}: {counts}")

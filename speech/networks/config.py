@@ -319,6 +319,8 @@ def _check_consistent(
             f"network: {network.bins} bins and {network.labels} labels don't fit the front end's "
             f"{front_end.bins} and the alphabet's {alphabet.size}"
         )
+    if network.phones and (network.phones[0] != " " or max(map(len, network.phones)) > 1):
+        raise FieldError("network: phones are not a space and single characters")
 
 
 def config_path(model_dir: str) -> str:

@@ -260,14 +260,11 @@ def find_scorer(below: Path) -> Path | None:
     Raises:
         UserError: there are several.
     """
-    found = [path for path in sorted(below.rglob("*")) if path.is_file() and _is_scorer(path)]
+    found = [
+        path for path in sorted(below.rglob("*")) if path.is_file() and scorer.is_scorer(str(path))
+    ]
     if len(found) > 1:
         raise UserError(
             f"{below} contains several scorers ({', '.join(map(str, found))}): keep the one to use."
         )
     return found[0] if found else None
-
-
-def _is_scorer(path: Path) -> bool:
-    with open(path, "rb") as file:
-        return file.read(len(scorer.MAGIC)) == scorer.MAGIC

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
+from absl import logging
+
 from speech.system import storage
 from utils import Alphabet, UserError, lines_of
 
@@ -21,6 +23,8 @@ VARIANT = re.compile(r"\([0-9]+\)$")
 
 SPACE = " "  # between words
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # a word without a pronunciation
+
+ROOM = 2  # places for phones in a batch, for each place for letters
 
 # The two codes of the Advanced Research Projects Agency, of two letters as CMUdict has them and of
 # one (Klatt, "Review of the ARPA Speech Understanding Project", JASA 62, 1977).
@@ -74,6 +78,10 @@ def read_lexicon(path: str) -> Lexicon:
         word, *phones = entry.split()
         if word.startswith(MARKS):
             continue
+        if VARIANT.sub("", word) == "":
+            raise UserError(
+                f"{path}, line {number}: {word!r} is no word: write one before its phones."
+            )
         if not phones or PROBABILITY.fullmatch(phones[0]):
             found = f"{phones[0]!r} is no phone" if phones else "there is no pronunciation"
             raise UserError(
@@ -107,4 +115,11 @@ def _code(phones: Iterable[str]) -> dict[str, str]:
     plain = {phone: STRESS.sub("", phone) for phone in distinct}
     if ARPABET.keys() >= set(plain.values()):
         return {phone: ARPABET[each] for phone, each in plain.items()}
+    foreign = sorted(phone for phone, each in plain.items() if each not in ARPABET)
+    if len(foreign) < len(distinct):
+        logging.warning(
+            "The lexicon has phones of ARPAbet and others (%s): all are written as they are, with "
+            "a label for each character.",
+            " ".join(foreign[:10]),
+        )
     return {phone: phone for phone in distinct}

@@ -122,7 +122,7 @@ def step_program(config: ModelConfig, shape: BatchShape, batch: int, cores: int)
         cores: that take the step together, each with a batch like this.
     """
     step = StepProgram(config, cores, on_tpu=True)
-    return step.lower(*core_batch(batch, shape.frames, config.network.bins, shape.labels)).hlo
+    return step.lower(*core_batch(batch, shape.frames, config.network, shape.labels)).hlo
 
 
 def largest_batch(fits: Callable[[int], bool], start: int) -> int:

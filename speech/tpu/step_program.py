@@ -9,10 +9,11 @@ import tensorflow as tf
 
 from speech.layers.cross_replica import XlaReplicas
 from speech.networks import registry
-from speech.networks.config import ModelConfig
+from speech.networks.config import ModelConfig, NetworkConfig
 from speech.optimisation.reported_step import ReportedStep
 from speech.optimisation.state import TrainingState
 from speech.optimisation.step import Tensors
+from speech.text.lexicon import ROOM
 from speech.tpu.lowering import Lowered, lower
 
 
@@ -54,17 +55,19 @@ class StepProgram:
         return self._reported.take(features, labels, scale[0], wish[0])
 
 
-def core_batch(utterances: int, frames: int, bins: int, labels: int) -> tuple[Any, Any]:
+def core_batch(
+    utterances: int, frames: int, network: NetworkConfig, labels: int
+) -> tuple[Any, Any]:
     """Returns features and labels of a core, as optimisation/step.py has them, of tf.TensorSpec.
 
     Args:
         utterances: of the core.
         frames: length that utterances are padded to.
-        bins: of the features.
+        network: that takes the step.
         labels: length that transcripts are padded to.
     """
     features = {
-        "features": tf.TensorSpec([utterances, frames, bins], tf.float32),
+        "features": tf.TensorSpec([utterances, frames, network.bins], tf.float32),
         "feature_length": tf.TensorSpec([utterances], tf.int32),
     }
     label = {
@@ -72,4 +75,7 @@ def core_batch(utterances: int, frames: int, bins: int, labels: int) -> tuple[An
         "label_length": tf.TensorSpec([utterances], tf.int32),
         "weight": tf.TensorSpec([utterances], tf.float32),
     }
+    if network.phones:
+        label["phone"] = tf.TensorSpec([utterances, ROOM * labels], tf.int32)
+        label["phone_length"] = tf.TensorSpec([utterances], tf.int32)
     return features, label

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from speech.decoding import beam_search
 from speech.decoding.alignment import first_outputs, hypothesis_times
 from speech.decoding.beam_search import BeamSearchDecoder, BeamSettings, HotWords
 from speech.decoding.scorer import (
@@ -149,7 +150,10 @@ def test_language_model_chooses_among_words_of_one_pronunciation(scorer: Scorer)
     assert decoder.decode(peaked("wu_ u")) == "woo too"
 
 
-def test_stream_finds_what_a_whole_utterance_has(scorer: Scorer) -> None:
+def test_stream_finds_what_a_whole_utterance_has(
+    scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beam_search, "ROOM_OUTPUTS", 3)  # compacts often
     log_probs = random_log_probs(40, 3, seed=1)
     decoder = BeamSearchDecoder(ENGLISH, BeamSettings(20), scorer)
     stream = decoder.stream()
@@ -167,6 +171,39 @@ def test_words_have_the_times_of_their_phones(scorer: Scorer) -> None:
         ("woo", 3.5, 1.0),
     ]
     assert first_outputs(log_probs, best, ENGLISH, PHONES) == [1, 1, 2, 7, 7, 7, 8]
+
+
+@pytest.mark.parametrize("homophones", [True, False])
+def test_last_word_is_written_with_and_without_a_space_after_it(
+    tmp_path: Path, homophones: bool
+) -> None:
+    words = WORDS if homophones else ("two", "woo")
+    write_arpa(tmp_path / "lm.arpa", MODEL)
+    arpa = str(tmp_path / "lm.arpa")
+    scorer = from_arpa("scorer", arpa, words, ENGLISH, 0.9, 1.2, False, LEXICON)
+    decoder = BeamSearchDecoder(ENGLISH, None, scorer)
+    assert decoder.decode(peaked("u wu")) == decoder.decode(peaked("u wu ")) == "two woo"
+    assert decoder.decode(peaked("u ")) == "two"
+
+
+@pytest.mark.parametrize("width", [3, 100])
+def test_unfinished_word_has_neither_text_nor_time(scorer: Scorer, width: int) -> None:
+    log_probs = peaked("u wu w")
+    found = BeamSearchDecoder(ENGLISH, BeamSettings(width), scorer).n_best(log_probs, 10)
+    for each in found:
+        times = hypothesis_times(log_probs, each, ENGLISH, PHONES)
+        assert [word.text for word in times] == each.text.split()
+        assert len(first_outputs(log_probs, each, ENGLISH, PHONES)) == len(each.text)
+
+
+def test_unknown_penalty_writes_no_unknown_words(scorer: Scorer) -> None:
+    decoder = BeamSearchDecoder(ENGLISH, BeamSettings(unknown_penalty=0.0, beta=5.0), scorer)
+    assert "<unk>" not in decoder.decode(random_log_probs(30, 2, seed=3))
+
+
+def test_hot_words_count_as_in_deepspeech(scorer: Scorer) -> None:
+    settings_ = BeamSettings(as_deepspeech=True, hot_words=(("too", 3.0), ("unpronounced", 1.0)))
+    assert BeamSearchDecoder(ENGLISH, settings_, scorer).decode(peaked("u wu ")) == "too woo"
 
 
 def test_hot_word_without_a_pronunciation_is_named(scorer: Scorer) -> None:

@@ -222,7 +222,7 @@ def test_step_of_all_cores_compiles_for_a_tpu(topology: str, network: str) -> No
     config = config_of(network)
     config = replace(config, training=replace(config.training, dropout=0.1, bfloat16=True))
     step = StepProgram(config, cores.count, on_tpu=True)
-    lowered = step.lower(*core_batch(2, 40, config.network.bins, 8))
+    lowered = step.lower(*core_batch(2, 40, config.network, 8))
     compiled = Program(lowered.hlo, cores).compile()
     sums = re.findall(r" all-reduce(?:-start)?\(", compiled.as_text())
     assert 0 < len(sums) < 20  # those of the gradients are joined

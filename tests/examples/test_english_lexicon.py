@@ -37,7 +37,7 @@ def test_guesses_learn_from_plain_words_without_stress(
 
     def phonetisaurus(arguments: Sequence[str], folder: Path, text: str | None = None) -> str:
         calls.append(([*arguments], text))
-        return "hat HH AE T\nnothing\n"
+        return "hat HH AE T\nnothing\nodd OD\n"
 
     monkeypatch.setattr(script, "phonetisaurus", phonetisaurus)
     dictionary = ["cat K AE1 T # an animal", "cat(2) K AA1 T", "a.b. EY1 B IY1", "4th F AO1"]

@@ -58,6 +58,11 @@ def test_entries_of_kaldi_that_are_no_words_are_left_out(tmp_path: Path) -> None
     assert lexicon.pronunciations == {"cat": ("k@t",)}
 
 
+def test_entry_without_a_word_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"line 2: '\(1\)' is no word"):
+        lexicon_of(tmp_path, "cat K AE1 T\n(1) AH\n")
+
+
 def test_words_are_composed_and_a_byte_order_mark_is_none_of_them(tmp_path: Path) -> None:
     lexicon = lexicon_of(tmp_path, "\ufeffcafe\u0301 K AE\n")
     assert lexicon.pronunciations == {"caf\u00e9": ("k@",)}

@@ -141,14 +141,14 @@ def best_path(log_probs: LogProbs, text: str, alphabet: Alphabet) -> list[int]:
 
     Args:
         log_probs: float32 [outputs, classes].
-        text: a text that was recognised from them, or from phones: if there are fewer outputs than
-            it has letters, the path is the most probable one of all texts.
+        text: a text that was recognised from them, or from phones: if it can't be aligned with
+            the letters, the path is the most probable one of all texts.
     """
-    labels = [label for character in text for label in alphabet.labels_of(character)]
     path = np.full(len(log_probs), alphabet.blank, np.int64)  # [outputs]
     try:
+        labels = [label for character in text for label in alphabet.labels_of(character)]
         frames = label_outputs(log_probs, np.array(labels, np.int64))
-    except UserError:
+    except (KeyError, UserError):
         return log_probs.argmax(axis=1).tolist()
     for label, (first, last) in zip(labels, frames.tolist(), strict=True):
         path[first : last + 1] = label

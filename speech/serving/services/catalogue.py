@@ -104,8 +104,9 @@ class Catalogue:
         if name and name not in served.scorers:
             raise RequestError(
                 400,
-                f"The scorer {name} has another alphabet than the model {served.name}: choose "
-                f"among {_names(served.scorers) or 'none'}, or give an empty name for none.",
+                f"The scorer {name} has another alphabet, or other phones, than the model "
+                f"{served.name}: choose among {_names(served.scorers) or 'none'}, or give an "
+                "empty name for none.",
             )
         return name
 
