@@ -202,7 +202,7 @@ def test_unknown_penalty_writes_no_unknown_words(scorer: Scorer) -> None:
 
 
 def test_hot_words_count_as_in_deepspeech(scorer: Scorer) -> None:
-    settings_ = BeamSettings(as_deepspeech=True, hot_words=(("too", 3.0), ("unpronounced", 1.0)))
+    settings_ = BeamSettings(as_deepspeech=True, hot_words=(("too", 6.0), ("unpronounced", 1.0)))
     assert BeamSearchDecoder(ENGLISH, settings_, scorer).decode(peaked("u wu ")) == "too woo"
 
 
