@@ -18,8 +18,8 @@ from absl import flags, logging
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from speech.flags import kinds
-from speech.language_model.sentences import Normaliser, read_blocks
-from speech.language_model.text_files import find_text
+from speech.language_model.sentences import Normaliser
+from speech.language_model.text_files import find_text, read_blocks
 from speech.system import command_line, storage
 from speech.text.lexicon import ARPABET, STRESS, VARIANT
 from speech.text.transcripts import TranscriptRules
@@ -72,7 +72,7 @@ def words_of(paths: Sequence[str]) -> set[str]:
     normaliser = Normaliser(ENGLISH, False, TranscriptRules())
     return {
         word
-        for file in find_text(paths, "--input_txt", "en")
+        for file in find_text(list(paths), "--input_txt", "en")
         for block in read_blocks(file)
         for words in normaliser.sentences(block)
         for word in normaliser.tokens(words)

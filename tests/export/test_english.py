@@ -57,4 +57,4 @@ def test_sentences_of_readers_it_never_heard_are_recognised(librispeech_5h: str)
         for row in rows
     ]
     found = [model.stt(np.round(each).astype(np.int16)) for each in recordings]
-    assert jiwer.wer([row["transcript"] for row in rows], found) < 0.6
+    assert jiwer.wer([row["transcript"] for row in rows], found) < 0.5

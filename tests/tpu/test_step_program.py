@@ -53,7 +53,7 @@ def lowered_step(
 ) -> Any:
     """Returns the step's HLO module."""
     step = StepProgram(config, cores, on_tpu=True)
-    hlo = step.lower(*core_batch(BATCH, frames, BINS, labels)).hlo
+    hlo = step.lower(*core_batch(BATCH, frames, config.network, labels)).hlo
     return hlo_pb2.HloModuleProto.FromString(hlo.module)
 
 
