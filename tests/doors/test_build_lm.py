@@ -282,3 +282,23 @@ def test_a_terminated_run_leaves_neither_files_nor_an_estimator(tmp_path: Path) 
     assert door.returncode == 128 + signal.SIGTERM
     assert list(folder.iterdir()) == []
     assert not os.path.exists(f"/proc/{pid.read_text().strip()}")
+
+
+def test_scorer_of_pronunciations_has_the_lexicons_words(tmp_path: Path) -> None:
+    text = write_lines(tmp_path / "text", ["to woo two, too", "two zyzzyvas woo", "to woo"])
+    lexicon = write_lines(tmp_path / "lexicon", ["to T UW1", "two T UW1", "too T UW1", "woo W UW1"])
+    made = run_door(
+        DOOR,
+        *(f"--input_txt={text}", f"--lexicon={lexicon}", f"--output_dir={tmp_path / 'lm'}"),
+        *("--arpa_prune=0", "--arpa_order=2", "--discount_fallback"),
+        environment=WITHOUT_KENLM,
+    )
+    assert made.returncode == 0, made.stderr
+    missing = "1 of the vocabulary's 5 words have no pronunciation in the lexicon"
+    assert f"{missing} and are never written: zyzzyvas" in made.stdout
+    scorer = read_scorer(str(tmp_path / "lm" / "kenlm.scorer"))
+    assert scorer.words == 4 and scorer.homophones == 2
+    assert "".join(scorer.alphabet.characters[1:-1]) == "tuw"
+    other = f"--deepspeech_scorer={tmp_path / 'other'}"
+    result = run_door(DOOR, f"--input_txt={text}", f"--lexicon={lexicon}", other)
+    assert_error(result, "leave out --lexicon")
