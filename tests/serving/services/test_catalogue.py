@@ -55,7 +55,11 @@ def test_default_scorer_is_the_first_that_fits(catalogue: Catalogue) -> None:
     [
         ({"model": "x"}, 404, "There is no model 'x' here: choose among model."),
         ({"scorer": "x"}, 404, "There is no scorer 'x' here: choose among fits.scorer, other"),
-        ({"scorer": "other.scorer"}, 400, "other.scorer has another alphabet than the model"),
+        (
+            {"scorer": "other.scorer"},
+            400,
+            "other.scorer has another alphabet, or other phones, than",
+        ),
         ({"hot_words": "Ä:3"}, 400, "The hot word 'Ä' has"),
         ({"hot_words": "Cat:3"}, 400, "The hot word 'Cat' has ['C']: write it in lower case, cat"),
         ({"hot_words": "a:1e300"}, 400, "1e+300"),
