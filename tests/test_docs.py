@@ -1,6 +1,5 @@
 """The documents: flags as the doors define them, links and anchors that lead somewhere."""
 
-import importlib.util
 import re
 import shutil
 import subprocess
@@ -9,17 +8,14 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from scripts import load_script
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def flags_page() -> ModuleType:
     """Imports docs/flags.py, which is in no package."""
-    spec = importlib.util.spec_from_file_location("flags_page", ROOT / "docs" / "flags.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "docs" / "flags.py")
 
 
 def run(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

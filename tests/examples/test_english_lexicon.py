@@ -1,11 +1,11 @@
 """examples/english_lexicon.py: which words are guessed, and what the lexicon has."""
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from scripts import load_script
 
 from speech.text.lexicon import read_lexicon
 
@@ -15,11 +15,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "english_lexicon.py"
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     """Imports the script."""
-    specification = importlib.util.spec_from_file_location("english_lexicon", SCRIPT)
-    assert specification and specification.loader
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 def test_words_are_those_of_texts_and_tables(script: ModuleType, tmp_path: Path) -> None:

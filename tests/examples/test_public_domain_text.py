@@ -1,6 +1,5 @@
 """examples/public_domain_text.py: what it takes from packages, and what it refuses."""
 
-import importlib.util
 import io
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from scripts import load_script
 
 from utils import UserError
 
@@ -18,11 +18,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "public_domain_text.
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     """Imports the script."""
-    specification = importlib.util.spec_from_file_location("public_domain_text", SCRIPT)
-    assert specification and specification.loader
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 @pytest.fixture

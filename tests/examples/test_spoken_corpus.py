@@ -1,6 +1,5 @@
 """examples/spoken_corpus.py: the corpus it writes, and what it does if one exists."""
 
-import importlib.util
 import itertools
 import os
 import re
@@ -15,6 +14,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import soundfile
+from scripts import load_script
 
 pytest.importorskip("espeakng_loader")
 
@@ -87,11 +87,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def script() -> Iterator[ModuleType]:
     """Imports the script as a module, with the modules in its folder."""
     sys.path.insert(0, str(SCRIPT.parent))
-    spec = importlib.util.spec_from_file_location("spoken_corpus", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
+    yield load_script(SCRIPT)
     sys.path.remove(str(SCRIPT.parent))
 
 
